@@ -1,0 +1,179 @@
+"""Every way a request can fail, the same classes on both sides of the wire.
+
+    TureenError
+    ├── InvalidRequest            400  the request contradicts itself or cannot be parsed
+    │   └── Unprocessable         422  a field has a value that cannot be used; ``param`` names it
+    ├── Unauthorized              401  no key, or an unknown one
+    ├── Forbidden                 403  the key does not carry the scope
+    ├── NotFound                  404  no such model, preset or route
+    ├── Conflict                  409  the fingerprint asked for is not the one loaded
+    ├── PayloadTooLarge           413  the body is over the limit
+    ├── RateLimited               429  the caller's own quota is spent
+    ├── ServerFault               500  our fault: a failed runtime, a score that is not finite
+    │   ├── Unavailable           503  saturated, loading, draining or dead; try again
+    │   └── DeadlineExceeded      504  it waited longer than it was allowed to
+    └── ConnectionFailed           --  raised by the client only: no answer came
+
+A server raises them anywhere; ``tureen_serve.faults`` turns them into a status and an OpenAI error
+object; ``tureen.protocol`` turns that back into the same class.
+"""
+
+from typing import ClassVar
+
+
+class TureenError(Exception):
+    """Base of all errors.
+
+    Args:
+        message: one sentence that says what is wrong and what to do.
+        param: the field at fault, as ``items[3].candidates[1]`` or ``preferences.humor``.
+        code: a machine-readable word, the class's own by default.
+        retry_after: seconds after which another try makes sense.
+        request_id: set by the client from the reply.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or type(self).code
+        self.retry_after = retry_after
+        self.request_id = request_id
+
+    def at(self, prefix: str) -> "TureenError":
+        """The same error with ``prefix`` put before its field: ``at("items[2]")``."""
+        param = prefix if not self.param else f"{prefix}.{self.param}"
+        return type(self)(self.message, param=param, code=self.code, retry_after=self.retry_after)
+
+
+class InvalidRequest(TureenError):
+    """400: the request cannot be understood."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class Unprocessable(InvalidRequest):
+    """422: a field's value cannot be used."""
+
+    status = 422
+    code = "invalid_value"
+
+
+class Unauthorized(TureenError):
+    """401: a key is needed."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(TureenError):
+    """403: this key may not do that."""
+
+    status = 403
+    type = "permission_error"
+    code = "insufficient_scope"
+
+
+class NotFound(TureenError):
+    """404: no such thing is loaded."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class Conflict(TureenError):
+    """409: what is loaded is not what the request demands."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "fingerprint_mismatch"
+
+
+class PayloadTooLarge(TureenError):
+    """413: the body is too large."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "payload_too_large"
+
+
+class RateLimited(TureenError):
+    """429: the caller's own quota is spent."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
+    retryable = True
+
+
+class ServerFault(TureenError):
+    """500: the server failed; the request was fine."""
+
+    retryable = True
+
+
+class Unavailable(ServerFault):
+    """503: no capacity now."""
+
+    status = 503
+    type = "overloaded_error"
+    code = "queue_full"
+
+
+class DeadlineExceeded(ServerFault):
+    """504: the time allowed has passed."""
+
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+
+
+class ConnectionFailed(TureenError):
+    """No answer came: refused, reset or timed out."""
+
+    status = 0
+    type = "connection_error"
+    code = "connection_failed"
+    retryable = True
+
+
+BY_STATUS: dict[int, type[TureenError]] = {
+    error.status: error
+    for error in (
+        InvalidRequest,
+        Unprocessable,
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        Conflict,
+        PayloadTooLarge,
+        RateLimited,
+        ServerFault,
+        Unavailable,
+        DeadlineExceeded,
+    )
+}
+
+
+def from_status(status: int) -> type[TureenError]:
+    """The class for a status: exact, else by its hundred."""
+    if status in BY_STATUS:
+        return BY_STATUS[status]
+    return ServerFault if status >= 500 else InvalidRequest

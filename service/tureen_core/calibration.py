@@ -1,0 +1,69 @@
+"""From raw rewards to comparable ones: a mean and a deviation, and a temperature for probabilities.
+
+A Bradley-Terry reward has no origin and no unit. ``mean`` and ``std`` over held-out answers give it both, so that
+rewards of several models can be weighed against each other; ``temperature`` makes σ(Δ/T) an honest probability
+(temperature scaling, Guo et al., arXiv 1706.04599).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+LOWEST, HIGHEST = 0.01, 100.0
+
+
+class Calibration(BaseModel):
+    """The scale of one objective, kept in the artifact's manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float = Field(default=0.0, allow_inf_nan=False)
+    std: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    def standardise(self, raw: float) -> float:
+        """(raw − mean) / std."""
+        return (raw - self.mean) / self.std
+
+    def logit(self, raw: float, other: float) -> float:
+        """Log-odds that the first is preferred, (raw − other) / temperature."""
+        return (raw - other) / self.temperature
+
+
+def probability(logit: float) -> float:
+    """σ(logit), without overflow."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    odds = math.exp(logit)
+    return odds / (1.0 + odds)
+
+
+def fit(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
+    """Calibrate on held-out answers.
+
+    Args:
+        raw: rewards of all answers.
+        gaps: chosen minus rejected reward of each comparable pair; none gives temperature 1.
+
+    Returns:
+        Population mean and deviation of ``raw``, and the temperature in [0.01, 100] with the least negative
+        log-likelihood of the pairs.
+    """
+    rewards = torch.tensor(raw, dtype=torch.float64)
+    std = float(rewards.std(correction=0)) if len(raw) > 1 else 1.0
+    return Calibration(mean=float(rewards.mean()), std=std or 1.0, temperature=fit_temperature(gaps))
+
+
+def fit_temperature(gaps: Sequence[float]) -> float:
+    """argmin over T of Σ softplus(−gap/T): convex in 1/T, so bisection on its derivative finds it."""
+    if not len(gaps):
+        return 1.0
+    gap = torch.tensor(gaps, dtype=torch.float64)
+    low, high = 1 / HIGHEST, 1 / LOWEST
+    for _ in range(80):
+        middle = math.sqrt(low * high)
+        rising = float((gap * torch.sigmoid(-gap * middle)).sum()) < 0
+        low, high = (low, middle) if rising else (middle, high)
+    return 1 / math.sqrt(low * high)

@@ -1,0 +1,190 @@
+"""The only place that turns a conversation into token ids; training and serving both call it.
+
+BOS once, EOS as an id (never as text that a tokenizer could split), truncation from the left so that the answer
+stays, and the split of a prompt from its candidates so that a runtime can compute the prompt once.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tureen.errors import Unprocessable
+from tureen_core.heads import Pooling
+
+Messages = Sequence[Mapping[str, str]]
+
+ROLES = ("system", "user", "assistant", "tool")
+CANARY: Messages = (
+    {
+        "role": "user",
+        "content": "Why, in 1492, did 3 ships — naïve or not — sail?\n\n\tSay it in code: x_1 += 0.5;",
+    },
+    {"role": "assistant", "content": "  Für Gewürze & gold…  猫も。\n```py\nprint('ok')\n```"},
+)
+
+
+class Reading(BaseModel):
+    """How an artifact's text becomes ids and where its reward is read. Part of its fingerprint.
+
+    ``bos: add`` puts the BOS id first unless it stands there already; ``eos: append`` ends with the EOS id, replacing
+    white space that a template writes after it. ``template`` is :meth:`Renderer.digest`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pooling: Pooling = "eos"
+    template: str = ""
+    bos: Literal["add", "none"] = "add"
+    eos: Literal["append", "none"] = "append"
+    truncation: Literal["left", "right"] = "left"
+    max_length: int = Field(default=1024, ge=8)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of one text: ``ids[:shared]`` are its prompt's, the same for every candidate of that prompt."""
+
+    ids: list[int]
+    shared: int = 0
+    truncated: bool = False
+
+
+class Renderer:
+    """Renders for one tokenizer and one reading.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template, a pad token, and EOS unlike it.
+        reading: the artifact's.
+
+    Raises:
+        ValueError: no EOS id where one must be appended, or pad equal to EOS.
+    """
+
+    def __init__(self, tokenizer: Any, reading: Reading) -> None:
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+            raise ValueError("the tokenizer needs a pad token of its own: a pad equal to EOS hides the end of a text")
+        if reading.eos == "append" and tokenizer.eos_token_id is None:
+            raise ValueError("the reading appends EOS and the tokenizer has none")
+        self.tokenizer = tokenizer
+        self.reading = reading
+        self._bos = tokenizer.bos_token_id if reading.bos == "add" else None
+        self._eos = tokenizer.eos_token_id if reading.eos == "append" else None
+
+    def digest(self) -> str:
+        """Sixteen hex digits over the template and what it makes of a fixed conversation, specials included."""
+        seen = {
+            "template": self.tokenizer.chat_template,
+            "bos": self.tokenizer.bos_token_id,
+            "eos": self.tokenizer.eos_token_id,
+            "canary": self.conversation(CANARY).ids,
+        }
+        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+    def conversation(self, messages: Messages, truncate: bool = True) -> Rendered:
+        """Ids of a finished conversation.
+
+        Raises:
+            Unprocessable: a role is unknown or out of order, or it is too long and ``truncate`` is false.
+        """
+        return self._fit(self._close(self._encode(self._text(messages, generate=False))), 0, truncate)
+
+    def text(self, text: str, truncate: bool = True) -> Rendered:
+        """Ids of a text that is rendered already: no template, BOS and EOS as the reading says."""
+        check_text(text, "text")
+        return self._fit(self._close(self._encode(text)), 0, truncate)
+
+    def prompt(self, messages: Messages) -> list[int]:
+        """Ids that a policy continues: the template with its generation prompt, not closed, not truncated."""
+        return self._encode(self._text(messages, generate=True))
+
+    def plain_prompt(self, text: str) -> list[int]:
+        """Ids of a bare text that a policy continues."""
+        check_text(text, "prompt")
+        return self._encode(text)
+
+    def candidates(self, prompt: Messages, answers: Sequence[Messages], truncate: bool = True) -> list[Rendered]:
+        """Ids of one prompt with each of its answers.
+
+        ``shared`` is the prompt's length where tokens(prompt) + tokens(answer) = tokens(whole), and 0 where the
+        tokenizer merges across the border or the text was truncated: then the whole is computed alone.
+        """
+        prefix = self.prompt(prompt)
+        return [self._candidate(prefix, [*prompt, *answer], truncate) for answer in answers]
+
+    def _candidate(self, prefix: list[int], messages: Messages, truncate: bool) -> Rendered:
+        ids = self._close(self._encode(self._text(messages, generate=False)))
+        shared = len(prefix) if len(prefix) < len(ids) and ids[: len(prefix)] == prefix else 0
+        return self._fit(ids, shared, truncate)
+
+    def _text(self, messages: Messages, generate: bool) -> str:
+        check_messages(messages)
+        plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=generate)
+        except Exception as error:  # jinja raises whatever the template says
+            raise Unprocessable(f"the chat template refuses these messages: {error}", param="messages") from error
+        return rendered
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if self._bos is not None and ids[:1] != [self._bos]:
+            return [self._bos, *ids]
+        return ids
+
+    def _close(self, ids: list[int]) -> list[int]:
+        if self._eos is None:
+            return ids
+        end = len(ids)
+        while end and ids[end - 1] != self._eos and self.tokenizer.decode(ids[end - 1]).isspace():
+            end -= 1
+        if end and ids[end - 1] == self._eos:
+            return ids[:end]
+        return [*ids, self._eos]
+
+    def _fit(self, ids: list[int], shared: int, truncate: bool) -> Rendered:
+        limit = self.reading.max_length
+        if len(ids) <= limit:
+            return Rendered(ids, shared)
+        if not truncate:
+            message = f"the text has {len(ids)} tokens and this model reads {limit}; shorten it or send truncate: true"
+            raise Unprocessable(message, code="context_length_exceeded")
+        kept = ids[-limit:] if self.reading.truncation == "left" else ids[:limit]
+        return Rendered(kept, 0, truncated=True)
+
+
+def check_messages(messages: Messages) -> None:
+    """Refuse what a template would render in silence: no turns, unknown roles, a late system turn.
+
+    Raises:
+        Unprocessable: ``param`` is ``messages[i].role`` or ``messages[i].content``.
+    """
+    if not messages:
+        raise Unprocessable("a conversation needs at least one message", param="messages")
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role not in ROLES:
+            raise Unprocessable(f"unknown role {role!r}; use {', '.join(ROLES)}", param=f"messages[{index}].role")
+        if role == "system" and index:
+            raise Unprocessable("a system message stands first or not at all", param=f"messages[{index}].role")
+        check_text(message["content"], f"messages[{index}].content")
+
+
+def check_finished(messages: Messages) -> None:
+    """Refuse a conversation whose last turn is not the assistant's: there is no answer to score."""
+    check_messages(messages)
+    if messages[-1]["role"] != "assistant":
+        where = f"messages[{len(messages) - 1}].role"
+        raise Unprocessable("the last message must be the assistant's: it is what is scored", param=where)
+
+
+def check_text(text: str, param: str) -> None:
+    """Refuse lone surrogates, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Unprocessable(f"a lone surrogate at character {error.start} is not Unicode", param=param) from None

@@ -1,0 +1,109 @@
+"""What a runtime is: the nouns that cross between lanes and runtimes, and the two protocols.
+
+Everything here is plain data on token ids; templates and wire types stay above.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from tureen_core.soup import Semantics
+
+Weights = tuple[tuple[str, float], ...]
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One text for one reward model or soup of them.
+
+    ``ids[:shared]`` is the prompt that other rows may share; ``blend`` is canonical ``((adapter, weight), …)``.
+    Equal rows are computed once.
+    """
+
+    ids: tuple[int, ...]
+    blend: Weights
+    shared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """What a head made of one row: its K columns, float32, not calibrated. ``cached`` tokens were another row's."""
+
+    values: tuple[float, ...]
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one batch may hold: padded tokens and rows."""
+
+    batch_tokens: int = 8192
+    batch_rows: int = 64
+
+
+class Scorer(Protocol):
+    """One backbone with the reward models that stand on it. ``run`` is called from one thread at a time."""
+
+    limits: Limits
+
+    def run(self, rows: Sequence[Row]) -> list[Rewards]:
+        """Rewards of each row, in order; not dependent on what else is in the batch."""
+
+    def close(self) -> None:
+        """Free the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. ``logprobs`` is how many alternatives to report, None for no log-probabilities."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One text to make: the prompt's ids, the canonical soup (empty: the bare base), how to sample."""
+
+    ids: tuple[int, ...]
+    sampling: Sampling
+    weights: Weights = ()
+    semantics: Semantics = "delta"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log-probability (nats, of the tempered-free distribution) of one token, and of the likeliest others."""
+
+    token: str
+    id: int
+    logprob: float
+    top: tuple[tuple[str, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a text: characters that are sure to stay, its tokens, and why it ended if it did."""
+
+    text: str
+    tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = field(default=())
+    finish: Finish | None = None
+
+
+class Generator(Protocol):
+    """One policy family. Batches by itself; every job has its own gate."""
+
+    def stream(self, job: Job) -> AsyncIterator[Delta]:
+        """Deltas of one job; closing the iterator frees its place in the batch."""
+
+    async def close(self) -> None:
+        """End what is running and free the weights."""
