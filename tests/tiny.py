@@ -1,0 +1,130 @@
+"""Tiny real models for tests: a 2-layer random Llama with a byte-level tokenizer and a ChatML template."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering, seal
+from tureen_core.base import load_tokenizer, weights_digest
+from tureen_core.soup import Adapter, LoraPair, write_adapter
+from tureen_core.template import Reading, Renderer
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+CORPUS = ["the quick brown fox jumps over the lazy dog", "why do leaves fall in autumn?", "user assistant system"]
+TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
+
+
+def tokenizer() -> Any:
+    """A byte-level BPE of about 320 tokens with ChatML's marks; pad is not EOS."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=320, special_tokens=specials, initial_alphabet=alphabet)
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHATML
+    return fast
+
+
+def base(folder: Path, seed: int = 0, hidden: int = 32) -> Path:
+    """Write a tiny Llama (2 layers, grouped-query attention, tied embeddings, float32) with its tokenizer."""
+    torch.manual_seed(seed)
+    tok = tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tok),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        bos_token_id=tok.bos_token_id,
+        eos_token_id=tok.eos_token_id,
+        pad_token_id=tok.pad_token_id,
+    )
+    LlamaForCausalLM(config).float().save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
+
+
+def adapter(name: str, seed: int, hidden: int = 32, rank: int = 4, scale: float = 2.0, size: float = 0.3) -> Adapter:
+    """A random LoRA over q, v and down projections of :func:`base`."""
+    rng = torch.Generator().manual_seed(seed)
+    shapes = {
+        "self_attn.q_proj": (hidden, hidden),
+        "self_attn.v_proj": (hidden, hidden // 2),
+        "mlp.down_proj": (2 * hidden, hidden),
+    }
+    modules = {}
+    for layer in range(2):
+        for target in TARGETS:
+            inside, outside = shapes[target]
+            a = torch.randn(rank, inside, generator=rng) * size / inside**0.5
+            b = torch.randn(outside, rank, generator=rng) * size
+            modules[f"model.layers.{layer}.{target}"] = LoraPair(a, b, scale)
+    return Adapter(name, modules)
+
+
+def reading(folder: Path, **changes: Any) -> Reading:
+    """A reading whose template digest is the folder's."""
+    plain = Reading(**{"max_length": 256, **changes})
+    return plain.model_copy(update={"template": Renderer(load_tokenizer(folder), plain).digest()})
+
+
+def reward(
+    folder: Path, base_folder: Path, name: str, seed: int, objectives: Sequence[str] | None = None, **changes: Any
+) -> Artifact:
+    """A sealed LoRA reward artifact with a random head, one row an objective (default: one, called ``name``)."""
+    names = list(objectives or [name])
+    hidden = 32
+    head = torch.randn(len(names), hidden, generator=torch.Generator().manual_seed(seed + 1000))
+    write_adapter(
+        adapter(name, seed), folder, "tiny", extras={"score.weight": head}, task="SEQ_CLS", dtype=torch.float32
+    )
+    return seal(
+        folder,
+        Manifest(
+            kind="reward",
+            name=name,
+            base=Base(model=str(base_folder), digest=weights_digest(base_folder)),
+            objectives=[Objective(name=each, column=column) for column, each in enumerate(names)],
+            reading=reading(base_folder, **changes),
+        ),
+    )
+
+
+def expert(
+    folder: Path, base_folder: Path, name: str, seed: int, family: str = "tiny", **changes: Mapping[str, Any]
+) -> Artifact:
+    """A sealed expert artifact of a family."""
+    write_adapter(adapter(name, seed), folder, "tiny", dtype=torch.float32)
+    return seal(
+        folder,
+        Manifest(
+            kind="expert",
+            name=name,
+            base=Base(model=str(base_folder), digest=weights_digest(base_folder)),
+            objectives=[Objective(name=name)],
+            reading=reading(base_folder),
+            steering=Steering(family=family, **changes),
+        ),
+    )

@@ -1,0 +1,80 @@
+"""From a recipe to ``TrainingArguments``: the keys that both kinds of run share, and DeepSpeed's configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_utils import get_last_checkpoint
+
+from tureen_train.config import RecipeError, Run, Scale
+
+
+def arguments(run: Run, evaluate: bool) -> dict[str, Any]:
+    """Keyword arguments for ``TrainingArguments`` and its descendants (TRL's ``DPOConfig``)."""
+    optimisation, watch, scale = run.optimisation, run.watch, run.scale
+    steps = evaluate and watch.eval_every > 0
+    return {
+        "output_dir": str(Path(run.output) / "checkpoints"),
+        "learning_rate": optimisation.learning_rate,
+        "num_train_epochs": optimisation.epochs,
+        "max_steps": optimisation.max_steps,
+        "per_device_train_batch_size": optimisation.batch,
+        "per_device_eval_batch_size": optimisation.eval_batch,
+        "gradient_accumulation_steps": optimisation.accumulation,
+        "warmup_steps": optimisation.warmup,
+        "lr_scheduler_type": optimisation.schedule,
+        "weight_decay": optimisation.weight_decay,
+        "max_grad_norm": optimisation.max_grad_norm,
+        "seed": optimisation.seed,
+        "data_seed": optimisation.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": run.model.precision == "bf16",
+        "gradient_checkpointing": run.model.gradient_checkpointing,
+        # ZeRO-3 with adapters needs re-entrant checkpointing (trl#2514)
+        "gradient_checkpointing_kwargs": {"use_reentrant": scale.zero == 3},
+        "logging_steps": watch.log_every,
+        "logging_first_step": True,
+        "eval_strategy": "steps" if steps else "no",
+        "eval_steps": watch.eval_every if steps else None,
+        "eval_on_start": evaluate and watch.eval_at_start,
+        "save_strategy": "steps" if watch.save_every else "no",
+        "save_steps": watch.save_every or 500,
+        "save_total_limit": watch.keep,
+        "report_to": watch.trackers or "none",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "deepspeed": deepspeed_config(scale, run) if scale.zero else None,
+    }
+
+
+def deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
+    """ZeRO by one key. ``train_batch_size`` stays out: with ``auto`` a plain torchrun dies (transformers#28803)."""
+    stage: dict[str, Any] = {"stage": scale.zero, "overlap_comm": False, "contiguous_gradients": True}
+    if scale.zero == 3:
+        # without gathering, the saved folder has shards only and no model.safetensors
+        stage["stage3_gather_16bit_weights_on_model_save"] = True
+    if scale.offload:
+        stage["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
+        if scale.zero == 3:
+            stage["offload_param"] = {"device": "cpu", "pin_memory": False}
+    return {
+        "zero_optimization": stage,
+        "bf16": {"enabled": run.model.precision == "bf16"},
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "zero_allow_untested_optimizer": True,
+    }
+
+
+def last_checkpoint(run: Run) -> str:
+    """Where to resume.
+
+    Raises:
+        RecipeError: the run saved nothing yet.
+    """
+    folder = Path(run.output) / "checkpoints"
+    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if found is None:
+        raise RecipeError(f"nothing to resume in {folder}: set watch.save_every and run it first")
+    return str(found)

@@ -1,0 +1,114 @@
+"""Dialogues that public files write as one string, and the messages in them.
+
+Each style is the way that one family of files begins a turn. Reading keeps a turn's text as it stands; a turn that
+itself holds a turn's beginning cannot be told from two turns, and :func:`write` refuses it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tureen_train.records.schema import BadOption, BadRecord, Conversation, Message
+
+SPEAKERS = {"Human": "user", "User": "user", "Assistant": "assistant"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a turn begins: ``head`` finds one, ``user`` and ``assistant`` write one, ``between`` joins turns."""
+
+    head: re.Pattern[str]
+    user: str
+    assistant: str
+    between: str
+
+
+STYLES = {
+    # hh-rlhf, and DSP's helpful and harmless files
+    "hh": Style(
+        head=re.compile(r"(?:\A\s*|\r?\n\r?\n)(Human|Assistant):[ ]?"),
+        user="\n\nHuman: ",
+        assistant="\n\nAssistant: ",
+        between="",
+    ),
+    # what DSP's converter writes, and its webgpt and gpt4llm files
+    "dsp": Style(
+        head=re.compile(r"(?:\A\s*|\r?\n\r?\n)## (Human|Assistant):(?:\r?\n)?"),
+        user="## Human:\n",
+        assistant="## Assistant:\n",
+        between="\n\n",
+    ),
+}
+# Prompts of DeepSpeed-Chat-Extension: a single line break before the answer, one or two before the next request.
+USER_STYLE = re.compile(r"(?:\A\s*|(?:\r?\n){1,2})(User|Assistant):[ ]?")
+
+
+def read(text: str, field: str) -> Conversation:
+    """The turns of a dialogue in one of :data:`STYLES`.
+
+    Raises:
+        BadRecord: it begins with none of their turns; ``field`` is named.
+    """
+    for style in STYLES.values():
+        if style.head.match(text):
+            return _turns(text, style.head)
+    raise BadRecord("not a dialogue", f"`{field}` must begin with 'Human:' or '## Human:', begins with {text[:40]!r}")
+
+
+def read_prompt(text: str) -> Conversation:
+    """A prompt that is a string: the turns of a dialogue, its empty last assistant turn left out, or one user turn."""
+    for style in STYLES.values():
+        if style.head.match(text):
+            return _without_cue(_turns(text, style.head))
+    if USER_STYLE.match(text):
+        turns = _turns(text, USER_STYLE)
+        if _ends_with_cue(turns):
+            return turns[:-1]
+    return (user(text),)
+
+
+def write(messages: Sequence[Message], style: str = "dsp") -> str:
+    """The dialogue as one string, such that :func:`read` gives the same messages.
+
+    Raises:
+        BadOption: no such style.
+        BadRecord: a system or tool turn, or a text that reads as another turn's beginning.
+    """
+    if style not in STYLES:
+        raise BadOption(f"unknown dialogue style {style!r}; use {', '.join(STYLES)}")
+    heads = {"user": STYLES[style].user, "assistant": STYLES[style].assistant}
+    for message in messages:
+        if message["role"] not in heads:
+            detail = f"the text form has no {message['role']} turn; write pairs of messages instead"
+            raise BadRecord("cannot be written", detail)
+    text = STYLES[style].between.join(heads[message["role"]] + message["content"] for message in messages)
+    if list(_turns(text, STYLES[style].head)) != list(messages):
+        detail = "a turn holds what begins a turn in the text form; write pairs of messages instead"
+        raise BadRecord("cannot be written", detail)
+    return text
+
+
+def user(text: str) -> Message:
+    """A user turn."""
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Message:
+    """An assistant turn."""
+    return {"role": "assistant", "content": text}
+
+
+def _turns(text: str, head: re.Pattern[str]) -> Conversation:
+    found = list(head.finditer(text))
+    ends = [following.start() for following in found[1:]] + [len(text)]
+    return tuple(
+        {"role": SPEAKERS[turn[1]], "content": text[turn.end() : end]} for turn, end in zip(found, ends, strict=True)
+    )
+
+
+def _ends_with_cue(turns: Conversation) -> bool:
+    return len(turns) > 1 and turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip()
+
+
+def _without_cue(turns: Conversation) -> Conversation:
+    return turns[:-1] if _ends_with_cue(turns) else turns

@@ -1,0 +1,82 @@
+"""A record on its way from a file's form: labelled by a domain where asked, then rid of what is no answer."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, Record
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a form says: as :class:`Record`, but answers may be blank.
+
+    ``names`` holds one name an answer where the form has them (DSP: the domains); ``padding`` counts the answers that
+    the form itself marks as filling.
+    """
+
+    prompt: Conversation
+    answers: tuple[Conversation, ...]
+    scores: tuple[float, ...]
+    names: tuple[str, ...] = ()
+    padding: int = 0
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def without(self, names: Collection[str]) -> "Draft":
+        """The answers of all other names.
+
+        Raises:
+            BadOption: one of ``names`` is not there, or no names are.
+        """
+        for name in names:
+            self._check(name)
+        return self._only(index for index, name in enumerate(self.names) if name not in names)
+
+    def favouring(self, name: str) -> "Draft":
+        """Score 1 for the answer of ``name``, 0 for the others (DSP, arXiv 2309.03126).
+
+        Raises:
+            BadOption: ``name`` is not there, or no names are.
+            BadRecord: its answer is blank.
+        """
+        self._check(name)
+        if _blank(self.answers[self.names.index(name)]):
+            raise BadRecord("no answer", f"the answer of domain {name!r} is blank")
+        return replace(self, scores=tuple(float(each == name) for each in self.names))
+
+    def finish(self, source: str) -> tuple[Record, dict[str, int]]:
+        """The record without blank answers, and how many answers were left out for which reason.
+
+        Raises:
+            BadRecord: no answer is left, or as :class:`Record`.
+        """
+        filled = self._only(index for index, answer in enumerate(self.answers) if not _blank(answer))
+        if not filled.answers:
+            raise BadRecord("no answer", "every answer is blank or padding")
+        meta = {**self.meta, "names": list(filled.names)} if self.names else self.meta
+        record = Record(self.prompt, filled.answers, filled.scores, source, meta)
+        return record, {"blank": len(self.answers) - len(filled.answers), "padding": self.padding}
+
+    def _only(self, kept: Iterable[int]) -> "Draft":
+        chosen = list(kept)
+        return replace(
+            self,
+            answers=tuple(self.answers[index] for index in chosen),
+            scores=tuple(self.scores[index] for index in chosen),
+            names=tuple(self.names[index] for index in chosen) if self.names else (),
+        )
+
+    def _check(self, name: str) -> None:
+        if not self.names:
+            raise BadOption(f"no domain {name!r}: only records of the form 'dsp' have domains")
+        if name not in self.names:
+            raise BadOption(f"unknown domain {name!r}; known: {', '.join(self.names)}")
+
+
+def unlabelled(count: int) -> tuple[float, ...]:
+    """Scores of answers that nobody has judged."""
+    return (UNLABELLED,) * count
+
+
+def _blank(answer: Conversation) -> bool:
+    return bool(answer) and not answer[-1]["content"].strip()

@@ -1,0 +1,157 @@
+"""One preference record, whatever form it came in: a context, N answers and N scores.
+
+What can go wrong with data, as a tree:
+
+    DataError(ValueError)
+    ├── BadRecord    one record cannot be used: counted and skipped, or fatal under ``strict``
+    ├── BadFile      a file or folder cannot be read at all: always fatal
+    └── BadOption    what was asked for does not fit the data: always fatal
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, get_args
+
+from tureen.wire import Role
+
+Message = dict[str, str]
+Conversation = tuple[Message, ...]
+
+ROLES: tuple[str, ...] = get_args(Role)
+UNLABELLED = math.nan
+
+
+class DataError(ValueError):
+    """Base of what can be wrong with preference data."""
+
+
+class BadFile(DataError):
+    """A file or folder is missing, damaged, or in no container that is read here."""
+
+
+class BadOption(DataError):
+    """A form, domain or split that the data do not have."""
+
+
+class BadRecord(DataError):
+    """One record cannot be used.
+
+    Args:
+        reason: a few fixed words, by which a report counts.
+        detail: which field, what it holds, and what it should hold.
+        source: where the record stands, ``file:line`` or ``file[index]``.
+    """
+
+    def __init__(self, reason: str, detail: str, source: str = "") -> None:
+        super().__init__(f"{source}: {reason}: {detail}" if source else f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.source = source
+
+    def at(self, source: str) -> "BadRecord":
+        """The same error with its place named."""
+        return BadRecord(self.reason, self.detail, source)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A context, its answers, and how good each is.
+
+    Args:
+        prompt: the turns that all answers continue; empty where the dialogues already differ earlier.
+        answers: N >= 1 continuations, each ending with an assistant turn that is not blank.
+        scores: N numbers. Larger is better, equal is a tie; NaN is unlabelled and takes part in no comparison.
+        source: where it was read, ``file:line`` or ``file[index]``; not part of equality.
+        meta: what else the source said. ``names``, where present, holds one name an answer (DSP: its domain).
+
+    Raises:
+        BadRecord: lengths differ, a score is infinite, a role is unknown, a text is not Unicode, or there is no answer.
+    """
+
+    prompt: Conversation
+    answers: tuple[Conversation, ...]
+    scores: tuple[float, ...]
+    source: str = field(default="", compare=False)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.answers:
+            raise BadRecord("no answer", "a record needs at least one answer")
+        if len(self.answers) != len(self.scores):
+            raise BadRecord("lengths differ", f"{len(self.answers)} answers and {len(self.scores)} scores")
+        if any(math.isinf(score) for score in self.scores):
+            raise BadRecord("bad score", f"scores must be finite, are {list(self.scores)}")
+        for index, message in enumerate(self.prompt):
+            _check_message(message, f"prompt[{index}]", first=index == 0)
+        for index, answer in enumerate(self.answers):
+            _check_answer(answer, f"answers[{index}]", opens=not self.prompt)
+        # One NaN object, so that tuples of scores compare equal.
+        one_nan = tuple(UNLABELLED if math.isnan(score) else float(score) for score in self.scores)
+        object.__setattr__(self, "scores", one_nan)
+
+    @property
+    def conversations(self) -> tuple[Conversation, ...]:
+        """The prompt with each answer: N whole conversations."""
+        return tuple((*self.prompt, *answer) for answer in self.answers)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The comparable pairs as (index of the better, index of the worse); ties and unlabelled answers make none."""
+        numbered = list(enumerate(self.scores))
+        return [(i, j) for i, better in numbered for j, worse in numbered if better > worse]
+
+    @cached_property
+    def prompt_key(self) -> str:
+        """Sixteen hex digits over what all answers share, white space aside: equal prompts have equal keys."""
+        shared = self.prompt or _shared_turns(self.conversations) or self.answers[0]
+        text = "\n".join(f"{turn['role']}: {' '.join(turn['content'].split())}" for turn in shared)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def split_prompt(conversations: Sequence[Conversation]) -> tuple[Conversation, tuple[Conversation, ...]]:
+    """What whole conversations share, and each one's answer.
+
+    The prompt is every turn but the last where all agree on those; else it is empty and the answers are whole.
+    """
+    prompt = conversations[0][:-1]
+    if all(conversation[:-1] == prompt for conversation in conversations):
+        return prompt, tuple(conversation[-1:] for conversation in conversations)
+    return (), tuple(conversations)
+
+
+def _shared_turns(conversations: Sequence[Conversation]) -> Conversation:
+    shared = []
+    for turns in zip(*(conversation[:-1] for conversation in conversations), strict=False):
+        if any(turn != turns[0] for turn in turns):
+            break
+        shared.append(turns[0])
+    return tuple(shared)
+
+
+def _check_answer(answer: Conversation, where: str, opens: bool) -> None:
+    if not answer or answer[-1].get("role") != "assistant":
+        raise BadRecord("no answer", f"{where} must end with an assistant turn")
+    for index, message in enumerate(answer):
+        _check_message(message, f"{where}[{index}]", first=opens and index == 0)
+    if not answer[-1]["content"].strip():
+        raise BadRecord("no answer", f"{where} is blank")
+
+
+def _check_message(message: Message, where: str, first: bool) -> None:
+    if message.keys() != {"role", "content"}:
+        raise BadRecord("bad message", f"{where} must have role and content, has {sorted(message)}")
+    role, content = message["role"], message["content"]
+    if role not in ROLES:
+        raise BadRecord("bad message", f"{where}.role is {role!r}; use {', '.join(ROLES)}")
+    if role == "system" and not first:
+        raise BadRecord("bad message", f"{where}: a system turn stands first or not at all")
+    if not isinstance(content, str):
+        raise BadRecord("wrong type", f"{where}.content must be a string, is {type(content).__name__}")
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        detail = f"{where}.content holds a lone surrogate at character {error.start}"
+        raise BadRecord("not Unicode", detail) from None
