@@ -1,0 +1,81 @@
+"""Scores, preference labels and souped text from a Tureen server.
+
+from tureen import Client
+
+with Client() as client:
+    reply = client.score([{"prompt": "Why do leaves fall?", "candidates": ["Autumn.", "No idea."]}])
+"""
+
+from tureen.chunks import Chunks
+from tureen.client import AsyncClient, Client
+from tureen.errors import (
+    Conflict,
+    ConnectionFailed,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    ServerFault,
+    TureenError,
+    Unauthorized,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMedia,
+)
+from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
+from tureen.retry import Retries
+from tureen.streams import AsyncStream, Stream
+from tureen.wire import (
+    CandidateOptions,
+    Label,
+    Message,
+    ModelCard,
+    ModelList,
+    PreferencesReply,
+    RankingLabel,
+    ScoreItem,
+    ScoreReply,
+    SoupOptions,
+    TrlLabel,
+)
+
+__all__ = [
+    "AsyncClient",
+    "AsyncStream",
+    "CandidateOptions",
+    "ChatChunk",
+    "ChatReply",
+    "Chunks",
+    "Client",
+    "CompletionReply",
+    "Conflict",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "Forbidden",
+    "InvalidRequest",
+    "Label",
+    "Message",
+    "MethodNotAllowed",
+    "ModelCard",
+    "ModelList",
+    "NotFound",
+    "PayloadTooLarge",
+    "PreferencesReply",
+    "RankingLabel",
+    "RateLimited",
+    "Retries",
+    "ScoreItem",
+    "ScoreReply",
+    "ServerFault",
+    "SoupOptions",
+    "Stream",
+    "TrlLabel",
+    "TureenError",
+    "Unauthorized",
+    "Unavailable",
+    "Unprocessable",
+    "UnsupportedMedia",
+]

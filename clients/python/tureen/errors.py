@@ -6,8 +6,10 @@
     ├── Unauthorized              401  no key, or an unknown one
     ├── Forbidden                 403  the key does not carry the scope
     ├── NotFound                  404  no such model, preset or route
+    ├── MethodNotAllowed          405  the route exists and takes another method
     ├── Conflict                  409  the fingerprint asked for is not the one loaded
     ├── PayloadTooLarge           413  the body is over the limit
+    ├── UnsupportedMedia          415  the body is not plain JSON
     ├── RateLimited               429  the caller's own quota is spent
     ├── ServerFault               500  our fault: a failed runtime, a score that is not finite
     │   ├── Unavailable           503  saturated, loading, draining or dead; try again
@@ -98,6 +100,14 @@ class NotFound(TureenError):
     code = "not_found"
 
 
+class MethodNotAllowed(TureenError):
+    """405: the route takes another method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
 class Conflict(TureenError):
     """409: what is loaded is not what the request demands."""
 
@@ -112,6 +122,14 @@ class PayloadTooLarge(TureenError):
     status = 413
     type = "invalid_request_error"
     code = "payload_too_large"
+
+
+class UnsupportedMedia(TureenError):
+    """415: the body is not JSON."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
 
 
 class RateLimited(TureenError):
@@ -162,8 +180,10 @@ BY_STATUS: dict[int, type[TureenError]] = {
         Unauthorized,
         Forbidden,
         NotFound,
+        MethodNotAllowed,
         Conflict,
         PayloadTooLarge,
+        UnsupportedMedia,
         RateLimited,
         ServerFault,
         Unavailable,

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveInt,
+    ValidationError,
     model_validator,
 )
 
@@ -70,7 +71,10 @@ class Message(Request):
     @classmethod
     def _join_parts(cls, value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("content"), list):
-            parts = [TextPart.model_validate(part) for part in value["content"]]
+            try:
+                parts = [TextPart.model_validate(part) for part in value["content"]]
+            except ValidationError:
+                raise ValueError('only text is read: a part of content is {"type": "text", "text": "..."}') from None
             return {**value, "content": "".join(part.text for part in parts)}
         return value
 
@@ -200,8 +204,9 @@ class PreferencesRequest(Request):
 class Label(Reply):
     """Which candidate is preferred, by how much, and how surely.
 
-    ``margin`` is the difference of the weighted rewards of the first two of ``ranking``; ``probability``
-    is Bradley-Terry's, with the artifact's temperature. ``matrix[i][j]`` is P(candidate i over j).
+    ``chosen`` is the first of ``ranking`` and ``rejected`` the last. ``margin`` is the weighted reward of the one
+    minus that of the other, ``probability`` Bradley-Terry's of the one over the other, with the artifact's
+    temperature. ``matrix[i][j]`` is P(candidate i over j). An item of which a candidate failed has an error only.
     """
 
     index: int
@@ -283,7 +288,7 @@ class GenerationRequest(Request):
     temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_finite)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)] = 1.0
     n: Annotated[PositiveInt, Field(le=64)] = 1
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None

@@ -1,0 +1,261 @@
+"""``tureen``: scores, labels and souped text on the command line.
+
+Tables are for eyes; with ``--json`` only JSON goes to standard output. Errors are one sentence on standard error.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from tureen import rows, tables
+from tureen.client import Client
+from tureen.errors import TureenError
+from tureen.openai_wire import ChatReply
+from tureen.retry import Retries
+from tureen.wire import ScoreItem, ScoreReply
+
+app = typer.Typer(
+    help="Scores, preference labels and souped text from a Tureen server.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+out = Console()
+err = Console(stderr=True)
+QUICK = Retries(limit=2)
+
+Url = Annotated[str | None, typer.Option(help="The server. TUREEN_BASE_URL, or http://127.0.0.1:8900, by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text and tables.")]
+Preference = Annotated[
+    list[str] | None, typer.Option("--preference", "-p", help="A weight, as academy=0.6. Repeat it for others.")
+]
+Reward = Annotated[list[str] | None, typer.Option("--reward", "-r", help="A reward to score by. Repeat it for others.")]
+Truncate = Annotated[bool, typer.Option("--truncate", help="Cut the beginning off texts that are too long.")]
+Model = Annotated[str | None, typer.Option(help="The policy family; the server's first one by default.")]
+MaxTokens = Annotated[int | None, typer.Option(help="The most tokens to make.")]
+Temperature = Annotated[float | None, typer.Option(help="0 is greedy.")]
+Seed = Annotated[int | None, typer.Option(help="Makes sampling repeatable.")]
+ItemsFile = typer.Option(exists=True, dir_okay=False, help="Items as JSON or JSON Lines: {prompt, candidates} each.")
+
+
+@contextmanager
+def connected(url: str | None, retries: Retries = QUICK) -> Iterator[Client]:
+    """A client; what it cannot do becomes a sentence and exit code 1."""
+    try:
+        with Client(url, retries=retries) as client:
+            yield client
+    except (TureenError, OSError) as error:
+        request = getattr(error, "request_id", None)
+        typer.echo(f"tureen: {error}{f' (request {request})' if request else ''}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def score(
+    texts: Annotated[list[str] | None, typer.Argument(help="A prompt and its answers.", show_default=False)] = None,
+    file: Annotated[Path | None, ItemsFile] = None,
+    reward: Reward = None,
+    preference: Preference = None,
+    truncate: Truncate = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Score the answers to a prompt, or a file of items, by the loaded reward models."""
+    options = _said(rewards=reward, preferences=_weights(preference), truncate=truncate or None)
+    with connected(url) as client:
+        given = _given(texts or [], file)
+        with rows.placing(given):
+            reply = client.score([row.item for row in given], **options)
+    if as_json:
+        typer.echo(reply.model_dump_json())
+    else:
+        out.print(tables.scores([ScoreItem.model_validate(row.item) for row in given], reply))
+
+
+@app.command()
+def label(
+    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Items as JSON or JSON Lines.")],
+    target: Annotated[Path, typer.Argument(help="The JSON Lines to write.")],
+    reward: Reward = None,
+    preference: Preference = None,
+    form: Annotated[
+        Literal["full", "trl", "ranking"], typer.Option("--format", help="`trl` is for TRL's trainers.")
+    ] = "full",
+    tie_margin: Annotated[float, typer.Option(help="Margins up to this are ties.")] = 0.0,
+    truncate: Truncate = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be labelled.")] = False,
+    run: Annotated[int, typer.Option(min=1, max=4096, help="Items in one request.")] = 64,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Label prompts with two or more candidates each: which one is preferred, and how surely."""
+    options = _said(
+        rewards=reward,
+        preferences=_weights(preference),
+        format=form,
+        tie_margin=tie_margin,
+        truncate=truncate or None,
+        on_error="item" if skip_bad else "fail",
+        priority="batch",
+    )
+    quiet = as_json or not err.is_terminal
+    with connected(url, Retries()) as client, Progress(console=err, disable=quiet, transient=True) as progress:
+        given = rows.read(source)
+        task = progress.add_task("labelling", total=len(given))
+        tally = rows.label(client, given, target, run, options, lambda count: progress.advance(task, count))
+    if as_json:
+        typer.echo(json.dumps({**asdict(tally), "target": str(target)}))
+    else:
+        typer.echo(f"labelled {tally.labelled}, ties {tally.ties}, left out {tally.left_out}: {target}")
+
+
+@app.command()
+def chat(
+    prompt: Annotated[str | None, typer.Argument(help="What you say; without it you talk.", show_default=False)] = None,
+    preference: Preference = None,
+    preset: Annotated[str | None, typer.Option(help="Weights that the server knows by name.")] = None,
+    model: Model = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Chat with the policy that your preferences make."""
+    if as_json and prompt is None:
+        raise typer.BadParameter("--json needs a prompt")
+    options = _said(
+        preferences=_weights(preference),
+        preset=preset,
+        model=model,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+    with connected(url) as client:
+        if as_json:
+            typer.echo(client.chat(prompt or "", **options).model_dump_json())
+        elif prompt is not None:
+            _say(client, [{"role": "user", "content": prompt}], options)
+        else:
+            _talk(client, options)
+
+
+def _talk(client: Client, options: dict[str, Any]) -> None:
+    messages: list[dict[str, Any]] = []
+    typer.echo("End with Ctrl-D.", err=True)
+    while True:
+        try:
+            said = input("> ")
+        except EOFError:
+            return
+        messages.append({"role": "user", "content": said})
+        messages.append({"role": "assistant", "content": _say(client, messages, options)})
+
+
+def _say(client: Client, messages: list[dict[str, Any]], options: dict[str, Any]) -> str:
+    answer = ""
+    with client.chat(messages, stream=True, **options) as stream:
+        for chunk in stream:
+            typer.echo(chunk.text, nl=False)
+            answer += chunk.text
+    typer.echo()
+    return answer
+
+
+@app.command()
+def sweep(
+    prompt: Annotated[str, typer.Argument(help="What you say.")],
+    start: Annotated[str, typer.Option("--from", help="The objective that weighs all at first.")],
+    end: Annotated[str, typer.Option("--to", help="The objective that weighs all at last.")],
+    steps: Annotated[int, typer.Option(min=2, max=64, help="How many mixtures.")] = 5,
+    with_scores: Annotated[bool, typer.Option("--score", help="Score each text, too.")] = False,
+    reward: Reward = None,
+    model: Model = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Answer one prompt by every mixture on the way from one objective to another."""
+    if start == end:
+        raise typer.BadParameter("--from and --to name the same objective")
+    options = _said(model=model, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    with connected(url) as client:
+        reply = client.sweep(prompt, line(start, end, steps), **options)
+        rewards = None
+        if with_scores:
+            item = {"prompt": prompt, "candidates": [choice.text for choice in reply.choices]}
+            rewards = client.score([item], on_error="item", **_said(rewards=reward))
+    if as_json:
+        typer.echo(json.dumps(_sweep_rows(reply, rewards)))
+    else:
+        out.print(tables.sweep(reply, rewards))
+
+
+def line(start: str, end: str, steps: int) -> list[dict[str, float]]:
+    """Weights that go from all ``start`` to all ``end``."""
+    return [{start: round(1 - at, 6), end: round(at, 6)} for at in (step / (steps - 1) for step in range(steps))]
+
+
+def _sweep_rows(reply: ChatReply, rewards: ScoreReply | None) -> list[dict[str, Any]]:
+    return [
+        {"preferences": choice.preferences, "text": choice.text, "scores": scored and scored.model_dump()["scores"]}
+        for choice, scored in tables.scored(reply, rewards)
+    ]
+
+
+@app.command()
+def models(url: Url = None, as_json: Json = False) -> None:
+    """List the reward models, policies and presets that are loaded."""
+    with connected(url) as client:
+        reply = client.models()
+    if as_json:
+        typer.echo(reply.model_dump_json())
+    else:
+        out.print(tables.models(reply))
+
+
+@app.command()
+def health(
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for it to get ready.")] = 0.0,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether the server is ready; exit code 1 says that it is not."""
+    with connected(url) as client:
+        client.wait_until_ready(wait)
+        typer.echo(json.dumps({"ready": True, "url": client.base_url}) if as_json else f"{client.base_url} is ready")
+
+
+def _given(texts: list[str], file: Path | None) -> list[rows.Row]:
+    if file is not None and not texts:
+        return rows.read(file)
+    if file is not None or len(texts) < 2:
+        raise typer.BadParameter("give a prompt and one or more answers, or --file")
+    return [rows.Row("the arguments", {"prompt": texts[0], "candidates": texts[1:]})]
+
+
+def _weights(pairs: list[str] | None) -> dict[str, float] | None:
+    weights: dict[str, float] = {}
+    for pair in pairs or []:
+        name, _, number = pair.partition("=")
+        if name in weights:
+            raise typer.BadParameter(f"{name!r} is weighed twice", param_hint="--preference")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise typer.BadParameter(f"{pair!r} is not objective=weight", param_hint="--preference") from None
+    return weights or None
+
+
+def _said(**options: Any) -> dict[str, Any]:
+    """The options that were given, so that the server's defaults hold for the others."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,240 @@
+"""Every call as a generator that yields what is to be sent, is given what came back, and returns the reply.
+
+The two clients differ only in how they send. What comes back is the response, or the error that stands for none.
+"""
+
+import random
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import httpx2
+from pydantic import BaseModel
+
+from tureen import protocol
+from tureen.chunks import Chunks, R, bulk, checked, complete, merge, moved, relabel
+from tureen.errors import ConnectionFailed, DeadlineExceeded, ServerFault, TureenError
+from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply, Generated
+from tureen.options import Items, Messages, Weights
+from tureen.protocol import Send
+from tureen.retry import Deadline, Retries
+from tureen.wire import (
+    ChatRequest,
+    CompletionRequest,
+    ModelList,
+    PreferencesReply,
+    PreferencesRequest,
+    ScoreReply,
+    ScoreRequest,
+)
+
+G = TypeVar("G", bound=Generated)
+T = TypeVar("T")
+Options = Mapping[str, Any]
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+PROBE_TIMEOUT = 5.0
+SHORTEST = 0.001
+
+Told = httpx2.Response | ConnectionFailed
+Flow = Generator[Send, Told, T]
+
+
+class Events(Generic[G]):
+    """Reads the data of a stream's events."""
+
+    def __init__(self, kind: type[G], until: Deadline) -> None:
+        self._kind = kind
+        self._until = until
+        self._ended = False
+
+    def read(self, data: str) -> G | None:
+        """The next chunk; None for the end mark.
+
+        Raises:
+            TureenError: the one that the server put into the stream.
+            DeadlineExceeded: the stream took longer than allowed.
+        """
+        self._until.check()
+        if data == "[DONE]":
+            self._ended = True
+            return None
+        try:
+            return protocol.read(self._kind, data)
+        except ServerFault as unreadable:
+            raise protocol.streamed_fault(data) or unreadable from None
+
+    def lost(self, error: httpx2.RequestError, url: str) -> ConnectionFailed:
+        """The error for a stream that was cut off.
+
+        Raises:
+            DeadlineExceeded: nobody would have waited for the rest.
+        """
+        self._until.check(error)
+        return protocol.lost(error, url)
+
+    def finish(self) -> None:
+        """Nothing more comes.
+
+        Raises:
+            ConnectionFailed: the end mark has not come either.
+        """
+        if not self._ended:
+            raise ConnectionFailed("the stream broke off before its end")
+
+
+@dataclass(frozen=True)
+class Opened(Generic[G]):
+    """A stream that has begun: the response with its body unread, and what reads its events."""
+
+    response: httpx2.Response
+    events: Events[G]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls that a client offers, and how patiently they are made.
+
+    Attributes:
+        timeout: seconds that one request may wait for its answer.
+        retries: how often and how patiently a failed request is sent again.
+        chunks: how much of a big input goes into one request.
+        poll: seconds between two looks at whether the server is ready.
+        clock: seconds that only grow.
+        dice: random numbers in [0, 1).
+    """
+
+    timeout: float = 600.0
+    retries: Retries = Retries()
+    chunks: Chunks = Chunks()
+    poll: float = 0.5
+    clock: Callable[[], float] = time.monotonic
+    dice: Callable[[], float] = random.random
+
+    def score(self, items: Items, options: Options) -> Flow[ScoreReply]:
+        """``POST /v1/score``, in as many requests as the items need."""
+        read = partial(protocol.parse, ScoreReply)
+        return self._in_chunks("/v1/score", ScoreRequest, read, items, options)
+
+    def preferences(self, items: Items, options: Options) -> Flow[PreferencesReply]:
+        """``POST /v1/preferences``, in as many requests as the items need."""
+
+        def read(response: httpx2.Response) -> PreferencesReply:
+            return relabel(protocol.parse(PreferencesReply, response), str(options.get("format", "full")))
+
+        return self._in_chunks("/v1/preferences", PreferencesRequest, read, items, options)
+
+    def chat(self, messages: Messages, options: Options) -> Flow[ChatReply]:
+        """``POST /v1/chat/completions``."""
+        fields = {"messages": conversation(messages), **options}
+        return self._ask(CHAT, ChatRequest, fields, ChatReply)
+
+    def chat_stream(self, messages: Messages, options: Options) -> Flow[Opened[ChatChunk]]:
+        """The same, as a stream."""
+        fields = {"messages": conversation(messages), **options}
+        return self._open(CHAT, ChatRequest, fields, ChatChunk)
+
+    def complete(self, prompt: str | Iterable[str], options: Options) -> Flow[CompletionReply]:
+        """``POST /v1/completions``."""
+        return self._ask(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
+
+    def complete_stream(self, prompt: str | Iterable[str], options: Options) -> Flow[Opened[CompletionReply]]:
+        """The same, as a stream."""
+        return self._open(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
+
+    def sweep(self, messages: Messages, weights: Iterable[Weights], options: Options) -> Flow[ChatReply]:
+        """One prompt under many preferences, one choice for each."""
+        return self.chat(messages, {**options, "preferences": list(weights)})
+
+    def models(self) -> Flow[ModelList]:
+        """``GET /v1/models``."""
+        response = yield from self._exchange(Send("GET", "/v1/models"), Deadline(None, self.clock))
+        return protocol.parse(ModelList, response)
+
+    def ready(self, delay: float = 0.0) -> Flow[TureenError | None]:
+        """``GET /health/ready``, once: why the server is not ready, or None.
+
+        Raises:
+            TureenError: the answer says that waiting will not help, such as 404.
+        """
+        try:
+            protocol.settle((yield Send("GET", "/health/ready", delay=delay, timeout=min(PROBE_TIMEOUT, self.timeout))))
+        except TureenError as error:
+            if not error.retryable:
+                raise
+            return error
+        return None
+
+    def wait_until_ready(self, timeout: float) -> Flow[None]:
+        """Look until the server is ready.
+
+        Raises:
+            DeadlineExceeded: it is not after ``timeout`` seconds; the message says why.
+        """
+        until = Deadline(timeout, self.clock)
+        reason = yield from self.ready()
+        while reason is not None:
+            if until.left() < self.poll:
+                raise DeadlineExceeded(f"the server is not ready: {reason.message}") from reason
+            reason = yield from self.ready(self.poll)
+
+    def _in_chunks(
+        self, path: str, kind: type[BaseModel], read: Callable[[httpx2.Response], R], items: Items, options: Options
+    ) -> Flow[R]:
+        until, fields = self._begin(options)
+        replies = []
+        for offset, chunk in self.chunks.split(checked(items, fields)):
+            try:
+                body = bulk(kind, {**fields, "items": chunk})
+                response = yield from self._exchange(Send("POST", path, body), until)
+            except TureenError as error:
+                raise moved(error, offset) from error.__cause__
+            replies.append(complete(read(response), len(chunk)))
+        return merge(replies)
+
+    def _ask(self, path: str, kind: type[BaseModel], options: Options, reply: type[G]) -> Flow[G]:
+        until, fields = self._begin(options)
+        response = yield from self._exchange(Send("POST", path, protocol.build(kind, fields)), until)
+        return protocol.parse(reply, response)
+
+    def _open(self, path: str, kind: type[BaseModel], options: Options, chunk: type[G]) -> Flow[Opened[G]]:
+        until, fields = self._begin(options)
+        body = protocol.build(kind, {**fields, "stream": True})
+        response = yield from self._exchange(Send("POST", path, body, stream=True), until)
+        return Opened(response, Events(chunk, until))
+
+    def _begin(self, options: Options) -> tuple[Deadline, dict[str, Any]]:
+        fields = dict(options)
+        return Deadline(fields.pop("deadline", None), self.clock), fields
+
+    def _exchange(self, send: Send, until: Deadline) -> Flow[httpx2.Response]:
+        """The successful response, after as many tries as make sense before the deadline.
+
+        Raises:
+            TureenError: the last try's error.
+        """
+        until.check()
+        tries, wait = 0, 0.0
+        while True:
+            try:
+                timeout = max(min(self.timeout, until.left() - wait), SHORTEST)
+                return protocol.settle((yield replace(send, delay=wait, timeout=timeout)))
+            except TureenError as error:
+                tries += 1
+                wait = self._pause(tries, error, until)
+
+    def _pause(self, tries: int, error: TureenError, until: Deadline) -> float:
+        wait = self.retries.wait(tries, error, self.dice())
+        if wait is not None and wait < until.left():
+            return wait
+        if isinstance(error, ConnectionFailed):
+            until.check(error)
+        raise error
+
+
+def conversation(messages: Messages) -> object:
+    """Messages as they are; a text is what the user says."""
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages

@@ -1,0 +1,106 @@
+"""The keyword arguments of the client's methods, for type checkers and editors.
+
+The wire types check the values; a test holds these names equal to theirs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from tureen.chunks import Chunks
+from tureen.retry import Retries
+from tureen.wire import CandidateOptions, Message, ResponseFormat, ScoreItem, SoupOptions, StreamOptions
+
+Items = Iterable[ScoreItem | dict[str, Any]]
+Messages = str | Iterable[Message | dict[str, Any]]
+Weights = Mapping[str, float]
+
+
+class Patience(TypedDict, total=False):
+    """How patiently a client calls; see :class:`tureen.flows.Calls`."""
+
+    timeout: float
+    retries: Retries
+    chunks: Chunks
+    poll: float
+
+
+class CallOptions(TypedDict, total=False):
+    """What every call takes: ``deadline``, the seconds it may last with all its tries and requests."""
+
+    deadline: float | None
+
+
+class ScoreOptions(CallOptions, total=False):
+    """The fields of ``wire.ScoreRequest`` beside ``items``."""
+
+    rewards: Sequence[str] | None
+    preferences: Weights | None
+    soup: bool
+    on_error: Literal["fail", "item"]
+    truncate: bool
+    fingerprint: str | Mapping[str, str] | None
+    priority: Literal["interactive", "default", "batch"]
+
+
+class PreferencesOptions(ScoreOptions, total=False):
+    """The fields of ``wire.PreferencesRequest`` beside ``items``."""
+
+    tie_margin: float
+    format: Literal["full", "trl", "ranking"]
+    matrix: bool
+
+
+class SweepOptions(CallOptions, total=False):
+    """The fields of a generation that a sweep leaves open."""
+
+    model: str | None
+    max_tokens: int | None
+    temperature: float
+    top_p: float
+    seed: int | None
+    stop: str | Sequence[str] | None
+    user: str | None
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[str, float] | None
+    soup: SoupOptions | dict[str, Any]
+    candidates: CandidateOptions | dict[str, Any] | None
+    truncate: bool
+    priority: Literal["interactive", "default", "batch"]
+
+
+class GenerationOptions(SweepOptions, total=False):
+    """The fields of ``wire.GenerationRequest`` beside ``stream``."""
+
+    n: int
+    stream_options: StreamOptions | dict[str, Any] | None
+    preferences: Weights | Sequence[Weights] | None
+    preset: str | None
+    desired_rewards: Weights | None
+
+
+class ChatOptions(GenerationOptions, total=False):
+    """The fields of ``wire.ChatRequest`` beside ``messages`` and ``stream``."""
+
+    max_completion_tokens: int | None
+    logprobs: bool
+    top_logprobs: int | None
+    response_format: ResponseFormat | dict[str, Any] | None
+    store: Literal[False] | None
+    metadata: Mapping[str, str] | None
+    service_tier: Literal["auto", "default"] | None
+    parallel_tool_calls: bool | None
+    tools: Sequence[Any] | None
+    tool_choice: Literal["none", "auto"] | None
+    modalities: Sequence[Literal["text"]] | None
+    safety_identifier: str | None
+    prompt_cache_key: str | None
+
+
+class CompletionOptions(GenerationOptions, total=False):
+    """The fields of ``wire.CompletionRequest`` beside ``prompt`` and ``stream``."""
+
+    logprobs: int | None
+    echo: Literal[False]
+    best_of: Literal[1] | None
+    suffix: None

@@ -1,0 +1,87 @@
+"""Replies as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+from rich.table import Column, Table
+from rich.text import Text
+
+from tureen.openai_wire import ChatChoice, ChatReply
+from tureen.wire import CandidateScore, ErrorDetail, ModelList, ScoreItem, ScoreReply
+
+LONGEST = 240
+
+
+def scores(items: Sequence[ScoreItem], reply: ScoreReply) -> Table:
+    """A row for each candidate: every objective's calibrated reward with the raw one, and the weighted one."""
+    table = Table("item", "answer", Column("rewards", no_wrap=True), "reward", "tokens", show_lines=True)
+    for item, row in zip(items, reply.data, strict=True):
+        answers = texts(item)
+        if row.error:
+            table.add_row(str(row.index), failure(row.error))
+        for candidate in row.candidates:
+            reward = "" if candidate.reward is None else f"{candidate.reward:+.3f}"
+            said = failure(candidate.error) if candidate.error else clip(answers[candidate.index])
+            table.add_row(str(row.index), said, rewards(candidate), reward, str(candidate.tokens))
+    return table
+
+
+def sweep(reply: ChatReply, scores: ScoreReply | None) -> Table:
+    """A row for each choice of a sweep: its weights, its text, and the text's rewards if it was scored."""
+    table = Table("preferences", "text", *([Column("rewards", no_wrap=True)] if scores else []), show_lines=True)
+    for choice, candidate in scored(reply, scores):
+        weights = choice.preferences if isinstance(choice.preferences, dict) else {}
+        cells = (weighed(weights), clip(choice.text), *([rewards(candidate)] if candidate else []))
+        table.add_row(*cells)
+    return table
+
+
+def scored(reply: ChatReply, scores: ScoreReply | None) -> list[tuple[ChatChoice, CandidateScore | None]]:
+    """Each choice with its text's scores. ``scores`` is the reply to one item, whose candidates the texts were."""
+    candidates = scores.data[0].candidates if scores else []
+    return list(zip_longest(reply.choices, candidates))
+
+
+def models(reply: ModelList) -> Table:
+    """A line for each model."""
+    table = Table("model", "kind", "objectives", "steering", "longest", "version")
+    for card in reply.data:
+        longest = str(card.max_length) if card.max_length else ""
+        names = (Text(", ".join(each)) for each in (card.objectives, card.steering))
+        table.add_row(Text(card.id), card.kind, *names, longest, Text((card.version or "")[:12]))
+    return table
+
+
+def weighed(weights: Mapping[str, float]) -> Text:
+    """Each weight on a line of its own: ``academy=0.6``."""
+    return Text("\n".join(f"{name}={weight:.3g}" for name, weight in weights.items()))
+
+
+def texts(item: ScoreItem) -> list[str]:
+    """What is scored of an item, for the eye: the answers, the steps, or the conversation's last message."""
+    if item.messages is not None:
+        return [item.messages[-1].content]
+    answers = item.candidates or item.steps or []
+    return [answer if isinstance(answer, str) else answer[-1].content for answer in answers]
+
+
+def clip(text: str) -> Text:
+    """A text on one line, shortened if it is long."""
+    line = " ".join(text.split())
+    return Text(line if len(line) <= LONGEST else line[: LONGEST - 1] + "…")
+
+
+def failure(error: ErrorDetail) -> Text:
+    """Why there are no scores."""
+    return Text(f"{error.code}: {error.message}", style="red")
+
+
+def rewards(candidate: CandidateScore) -> Text:
+    """Each objective on a line of its own, ``academy +0.41 (1.83)``: calibrated, and raw in brackets."""
+    scores = candidate.scores or {}
+    width = max(map(len, scores), default=0)
+    lines = [
+        Text.assemble(f"{name:{width}} {score.calibrated:+.2f}", (f" ({score.raw:.2f})", "dim"))
+        for name, score in scores.items()
+    ]
+    return Text("\n").join(lines)

@@ -1,0 +1,71 @@
+"""One sentence from pydantic's list of errors: which field it is, and what is wrong with it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from tureen.errors import Unprocessable
+
+SENTENCES = {"missing": "is required", "extra_forbidden": "is not a field of this request"}
+Path = tuple[int | str, ...]
+Listed = ErrorDetails | Mapping[str, Any]
+
+
+def unprocessable(errors: Sequence[Listed], document: Any) -> Unprocessable:
+    """The error that tells of the first mistake.
+
+    Args:
+        errors: as pydantic lists them; a union gives several for one mistake, and the deepest was what was meant.
+        document: what was validated. Parts of a location that it does not hold are names of a union's branches.
+    """
+    found = [_locate(error, document) for error in errors]
+    union = found[0].union
+    rivals = [each for each in found if union is not None and each.union == union] or found[:1]
+    path = max((each.path for each in rivals), key=len)
+    problem = ", or ".join(dict.fromkeys(_sentence(each.error) for each in rivals if each.path == path))
+    param = dotted(path)
+    return Unprocessable(f"{param}: {problem}" if param else problem, param=param)
+
+
+def dotted(path: Iterable[int | str]) -> str | None:
+    """``items[3].candidates[1]``; None for the document itself."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".") or None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An error, its path in the document, and the path of the outermost union it passed through."""
+
+    error: Listed
+    path: Path
+    union: Path | None
+
+
+def _locate(error: Listed, document: Any) -> _Found:
+    path: Path = ()
+    union: Path | None = None
+    for step in error["loc"]:
+        if _holds(document, step):
+            path, document = (*path, step), document[step]
+        elif union is None:
+            union = path
+    if error["type"] == "missing":
+        path = (*path, error["loc"][-1])
+    return _Found(error, path, union)
+
+
+def _holds(document: Any, step: int | str) -> bool:
+    if isinstance(document, Mapping):
+        return step in document
+    return isinstance(document, Sequence) and isinstance(step, int) and step < len(document)
+
+
+def _sentence(error: Listed) -> str:
+    if error["type"] in SENTENCES:
+        return SENTENCES[error["type"]]
+    message: str = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    message = message.removeprefix("Input ") if message.startswith("Input should") else message
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,51 @@
+"""Where the server is and which key opens it."""
+
+import pytest
+
+from tureen import Client, InvalidRequest, settings
+
+
+def test_by_default_the_server_is_on_this_machine_and_there_is_no_key() -> None:
+    assert settings.base_url() == "http://127.0.0.1:8900"
+    assert settings.api_key() is None
+
+
+def test_the_environment_says_where_and_who(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUREEN_BASE_URL", "https://tureen.example/")
+    monkeypatch.setenv("TUREEN_API_KEY", "secret")
+    assert settings.base_url() == "https://tureen.example"
+    assert settings.api_key() == "secret"
+    with Client() as client:
+        assert client.base_url == "https://tureen.example"
+
+
+def test_what_is_given_outranks_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUREEN_BASE_URL", "https://tureen.example")
+    monkeypatch.setenv("TUREEN_API_KEY", "secret")
+    assert settings.base_url("http://other:1") == "http://other:1"
+    assert settings.api_key("mine") == "mine"
+
+
+@pytest.mark.parametrize("empty", ["TUREEN_BASE_URL", "TUREEN_API_KEY"])
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    monkeypatch.setenv(empty, "")
+    assert (settings.base_url(), settings.api_key()) == (settings.LOCAL, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://host:8900/v1", "http://host:8900"),
+        ("http://host:8900/v1/", "http://host:8900"),
+        ("https://host/tureen/", "https://host/tureen"),
+    ],
+)
+def test_what_openais_client_wants_at_the_end_is_taken_off(given: str, url: str) -> None:
+    assert settings.base_url(given) == url
+
+
+@pytest.mark.parametrize("given", ["host:8900", "ftp://host", "/path"])
+def test_an_address_without_http_is_refused(given: str) -> None:
+    with pytest.raises(InvalidRequest, match="write it as http://127.0.0.1:8900") as caught:
+        settings.base_url(given)
+    assert caught.value.param == "base_url"

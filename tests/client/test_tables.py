@@ -1,0 +1,106 @@
+"""Replies as tables, read back as the lines that a terminal shows."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tureen import ChatReply, ModelList, ScoreItem, ScoreReply, tables
+
+
+def lines(table: Table) -> list[list[str]]:
+    """The cells of each line of a wide terminal."""
+    console = Console(width=400, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(table)
+    shown = capture.get().replace("┃", "│").splitlines()
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown if "│" in line]
+
+
+def candidate(index: int, reward: float | None = None, **scores: tuple[float, float]) -> dict[str, Any]:
+    told = {name: {"raw": raw, "calibrated": calibrated} for name, (raw, calibrated) in scores.items()}
+    return {"index": index, "scores": told, "reward": reward, "tokens": 7}
+
+
+def scored(*rows: dict[str, Any]) -> ScoreReply:
+    return ScoreReply.model_validate({"fingerprint": {}, "usage": {}, "data": list(rows)})
+
+
+def test_scores_show_both_scales_the_weighted_reward_and_the_answer() -> None:
+    items = [ScoreItem(prompt="p", candidates=["first", "second"])]
+    candidates = [candidate(0, 0.5, a=(1.234, -0.5), longer=(2, 1)), candidate(1, None, a=(0, 0))]
+    assert lines(tables.scores(items, scored({"index": 0, "candidates": candidates}))) == [
+        ["item", "answer", "rewards", "reward", "tokens"],
+        ["0", "first", "a      -0.50 (1.23)", "+0.500", "7"],
+        ["", "", "longer +1.00 (2.00)", "", ""],
+        ["0", "second", "a +0.00 (0.00)", "", "7"],
+    ]
+
+
+def test_what_failed_shows_why() -> None:
+    error = {"message": "too [long]", "type": "t", "code": "too_long"}
+    items = [ScoreItem(prompt="p", candidates=["first"])] * 2
+    reply = scored(
+        {"index": 0, "candidates": [{"index": 0, "error": error}]}, {"index": 1, "candidates": [], "error": error}
+    )
+    assert lines(tables.scores(items, reply))[1:] == [
+        ["0", "too_long: too [long]", "", "", "0"],
+        ["1", "too_long: too [long]", "", "", ""],
+    ]
+
+
+def test_a_sweep_shows_weights_texts_and_rewards() -> None:
+    choices = [
+        {"message": {"content": text}, "preferences": {"a": weight, "b": 1 - weight}}
+        for text, weight in (("one", 1.0), ("two", 0.25))
+    ]
+    reply = ChatReply.model_validate({"choices": choices})
+    scores = scored({"index": 0, "candidates": [candidate(0, h=(1, 2)), candidate(1, h=(3, 4))]})
+    assert lines(tables.sweep(reply, None)) == [
+        ["preferences", "text"],
+        ["a=1", "one"],
+        ["b=0", ""],
+        ["a=0.25", "two"],
+        ["b=0.75", ""],
+    ]
+    assert lines(tables.sweep(reply, scores))[1::2] == [
+        ["a=1", "one", "h +2.00 (1.00)"],
+        ["a=0.25", "two", "h +4.00 (3.00)"],
+    ]
+
+
+def test_a_sweep_whose_texts_could_not_be_scored_is_still_shown() -> None:
+    reply = ChatReply.model_validate({"choices": [{"message": {"content": "one"}}]})
+    scores = scored({"index": 0, "candidates": [], "error": {"message": "m", "type": "t"}})
+    assert lines(tables.sweep(reply, scores)) == [["preferences", "text", "rewards"], ["", "one", ""]]
+
+
+def test_models_show_what_each_is_for() -> None:
+    cards = [
+        {"id": "helpful", "kind": "reward", "objectives": ["helpful"], "version": "0123456789abcdef", "max_length": 99},
+        {"id": "smol", "kind": "policy", "objectives": ["a", "b"], "steering": ["soup"]},
+    ]
+    assert lines(tables.models(ModelList.model_validate({"data": cards})))[1:] == [
+        ["helpful", "reward", "helpful", "", "99", "0123456789ab"],
+        ["smol", "policy", "a, b", "soup", "", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "texts"),
+    [
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, ["a"]),
+        ({"prompt": "q", "candidates": ["a", [{"role": "assistant", "content": "b"}]]}, ["a", "b"]),
+        ({"prompt": "q", "steps": ["1", "2"]}, ["1", "2"]),
+    ],
+)
+def test_the_text_of_an_item_is_what_is_scored(item: dict[str, Any], texts: list[str]) -> None:
+    assert tables.texts(ScoreItem.model_validate(item)) == texts
+
+
+def test_long_texts_are_shortened_to_one_line() -> None:
+    assert tables.clip("a\n  b").plain == "a b"
+    assert tables.clip("x" * 240).plain == "x" * 240
+    assert tables.clip("x" * 241).plain == "x" * 239 + "…"
