@@ -1,0 +1,66 @@
+{{/* Values that contradict one another fail here, with a sentence that says what to change. */}}
+
+{{- define "tureen.guards" -}}
+{{- include "tureen.guardModels" . -}}
+{{- include "tureen.guardKeys" . -}}
+{{- include "tureen.guardShutdown" . -}}
+{{- include "tureen.guardCache" . -}}
+{{- include "tureen.guardRollout" . -}}
+{{- include "tureen.guardDevice" . -}}
+{{- end -}}
+
+{{- define "tureen.guardModels" -}}
+{{- $named := or .Values.server.rewards .Values.server.families -}}
+{{- if and .Values.starter $named -}}
+{{- fail "starter serves the packaged models: set it to false to serve server.rewards and server.families" -}}
+{{- else if not (or .Values.starter $named) -}}
+{{- fail "there is nothing to serve: set server.rewards or server.families, or starter to true" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tureen.guardKeys" -}}
+{{- if and .Values.keys.existingSecret .Values.keys.values -}}
+{{- fail "keys.existingSecret and keys.values are both set: keep one of them" -}}
+{{- else if not (or .Values.keys.existingSecret .Values.keys.values) -}}
+{{- fail "the server does not listen beyond its pod without keys: set keys.existingSecret or keys.values" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tureen.guardShutdown" -}}
+{{- $limits := .Values.server.limits -}}
+{{- $needed := addf $limits.drain_seconds $limits.grace_seconds 5 -}}
+{{- if le (float64 .Values.terminationGracePeriodSeconds) $needed -}}
+{{- fail (printf "terminationGracePeriodSeconds must be more than %v: server.limits.drain_seconds + grace_seconds + 5" $needed) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tureen.exclusiveCache" -}}
+{{- if and .Values.cache.persistent (ne .Values.cache.accessMode "ReadWriteMany") -}}true{{- end -}}
+{{- end -}}
+
+{{- define "tureen.guardCache" -}}
+{{- if and (include "tureen.exclusiveCache" .) (gt (int .Values.replicaCount) 1) -}}
+{{- fail (printf "replicaCount %d cannot share a %s cache: set cache.accessMode to ReadWriteMany or cache.persistent to false" (int .Values.replicaCount) .Values.cache.accessMode) -}}
+{{- end -}}
+{{- if and .Values.cache.existingClaim (not .Values.cache.persistent) -}}
+{{- fail "cache.existingClaim is set but cache.persistent is false: keep one of them" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tureen.guardRollout" -}}
+{{- if and (include "tureen.exclusiveCache" .) (gt (int .Values.rollout.maxSurge) 0) -}}
+{{- fail (printf "rollout.maxSurge must be 0: a new pod cannot mount the %s cache beside the old one" .Values.cache.accessMode) -}}
+{{- end -}}
+{{- if not (or .Values.rollout.maxSurge .Values.rollout.maxUnavailable) -}}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0: no pod could ever be replaced" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tureen.guardDevice" -}}
+{{- $device := .Values.server.device -}}
+{{- if and (eq $device "cpu") .Values.gpu.count -}}
+{{- fail "gpu.count asks for devices that server.device cpu leaves idle: set one of them otherwise" -}}
+{{- else if and (hasPrefix "cuda" $device) (not .Values.gpu.count) -}}
+{{- fail (printf "server.device %s needs gpu.count" $device) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,161 @@
+import base64
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from deploy.dockerfile import environment, last
+from deploy.helm import CHART, CI_VALUES, DEFAULTS, Helm, mounted, only, server, values_of, with_value
+
+from tureen_serve import settings
+from tureen_serve.security import read_keys
+
+KUBERNETES = ("1.27", "1.37")
+STARTER = values_of("starter")
+
+
+@pytest.mark.parametrize("name", CI_VALUES)
+def test_lint_finds_nothing(any_helm: Helm, name: str) -> None:
+    assert "0 chart(s) failed" in any_helm.lint(values_of(name))
+
+
+def test_lint_accepts_the_defaults(any_helm: Helm) -> None:
+    assert "0 chart(s) failed" in any_helm.lint({})
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+@pytest.mark.parametrize("name", CI_VALUES)
+def test_kubernetes_accepts_every_manifest(any_helm: Helm, name: str, kubernetes: str) -> None:
+    for manifest in any_helm.render(values_of(name), kubernetes):
+        kubernetes_validate.validate(manifest, kubernetes, strict=True)
+
+
+def test_oldest_kubernetes_is_the_one_that_is_tested(helm: Helm) -> None:
+    oldest = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    assert oldest == f">={KUBERNETES[0]}.0-0"
+    with pytest.raises(RuntimeError, match="incompatible with Kubernetes"):
+        helm.render(STARTER, "1.26")
+
+
+def test_both_releases_of_helm_render_the_same(helm: Helm, any_helm: Helm) -> None:
+    assert any_helm.render(values_of("gpu")) == helm.render(values_of("gpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("starter", {"ConfigMap", "Deployment", "PersistentVolumeClaim", "Secret", "Service", "ServiceAccount"}),
+        ("replicas", {"ConfigMap", "Deployment", "Service", "ServiceAccount"}),
+        ("gpu", {"ConfigMap", "Deployment", "Service", "ServiceAccount"}),
+    ],
+)
+def test_manifests_are_those_that_the_values_need(helm: Helm, name: str, kinds: set[str]) -> None:
+    manifests = helm.render(values_of(name))
+    assert {manifest["kind"] for manifest in manifests} == kinds
+    assert len(manifests) == len(kinds)
+
+
+def test_service_finds_the_pods_and_their_port(helm: Helm) -> None:
+    manifests = helm.render(values_of("gpu"))
+    service, deployment = only(manifests, "Service")["spec"], only(manifests, "Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert service["selector"] == deployment["selector"]["matchLabels"]
+    assert service["selector"].items() < labels.items()
+    assert labels["team"] == "alignment"
+    assert (service["type"], service["ports"][0]["port"], service["ports"][0]["targetPort"]) == (
+        "LoadBalancer",
+        80,
+        "http",
+    )
+    assert server(manifests)["ports"] == [
+        {"name": "http", "containerPort": int(last("cuda", "EXPOSE")), "protocol": "TCP"}
+    ]
+
+
+@pytest.mark.parametrize("name", CI_VALUES)
+def test_server_accepts_the_configuration(helm: Helm, name: str, tmp_path: Path) -> None:
+    manifests = helm.render(values_of(name))
+    (document,) = only(manifests, "ConfigMap")["data"].values()
+    keys, config = tmp_path / "keys", tmp_path / "tureen.yaml"
+    keys.write_text("0123456789abcdef\n")
+    config.write_text(document)
+    loaded = settings.load(config, host="0.0.0.0", keys=keys)
+    assert loaded.log_format == "json"
+    assert loaded.limits.drain_seconds >= 15
+    assert bool(loaded.rewards and loaded.families) is ("--starter" not in server(manifests)["args"])
+
+
+def test_configuration_is_the_server_values(helm: Helm) -> None:
+    values = values_of("gpu")
+    manifests = helm.render(values)
+    document = yaml.safe_load(only(manifests, "ConfigMap")["data"]["tureen.yaml"])
+    merged = {**DEFAULTS["server"], **values["server"]}
+    assert document == {**merged, "limits": {**DEFAULTS["server"]["limits"], **values["server"]["limits"]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("starter", ["--starter", "--config", "/etc/tureen/tureen.yaml"]),
+        ("gpu", ["--config", "/etc/tureen/tureen.yaml"]),
+    ],
+)
+def test_server_is_given_its_configuration(helm: Helm, name: str, arguments: list[str]) -> None:
+    manifests = helm.render(values_of(name))
+    assert server(manifests)["args"] == arguments
+    kind, source = mounted(manifests)["/etc/tureen"]
+    assert (kind, source["name"]) == ("configMap", only(manifests, "ConfigMap")["metadata"]["name"])
+    assert list(only(manifests, "ConfigMap")["data"]) == ["tureen.yaml"]
+
+
+def test_keys_of_the_values_are_keys_to_the_server(helm: Helm, tmp_path: Path) -> None:
+    first, second = "0123456789abcdef", "sha256:" + "ab" * 32
+    manifests = helm.render({"keys": {"values": [first, second]}})
+    kind, source = mounted(manifests)[str(Path(environment("cpu")["TUREEN_KEYS"]).parent)]
+    secret = only(manifests, "Secret")
+    (item,) = source["items"]
+    file = tmp_path / item["path"]
+    file.write_bytes(base64.b64decode(secret["data"][item["key"]]))
+    assert (kind, source["secretName"], file.name) == ("secret", secret["metadata"]["name"], "keys")
+    assert read_keys(file)[1] == bytes.fromhex("ab" * 32)
+    assert len(read_keys(file)) == 2
+
+
+def test_keys_of_an_existing_secret_are_mounted_read_only(helm: Helm) -> None:
+    manifests = helm.render(values_of("replicas"))
+    _, source = mounted(manifests)["/run/secrets/tureen"]
+    assert (source["secretName"], source["items"]) == ("tureen-keys", [{"key": "tokens", "path": "keys"}])
+    assert source["defaultMode"] == 0o440
+    assert not [
+        mount for mount in server(manifests)["volumeMounts"] if mount["name"] == "keys" and not mount["readOnly"]
+    ]
+
+
+def test_a_key_stands_in_the_secret_and_nowhere_else(helm: Helm) -> None:
+    rest = [manifest for manifest in helm.render(STARTER) if manifest["kind"] != "Secret"]
+    assert STARTER["keys"]["values"][0] not in json.dumps(rest) + helm.notes(STARTER)
+
+
+@pytest.mark.parametrize(
+    ("release", "names"),
+    [({}, "try-tureen"), ({"nameOverride": "soup"}, "try-soup"), ({"fullnameOverride": "bowl"}, "bowl")],
+)
+def test_resources_are_named_after_the_release(helm: Helm, release: dict[str, str], names: str) -> None:
+    found = {manifest["metadata"]["name"] for manifest in helm.render({**STARTER, **release})}
+    assert found == {names, f"{names}-keys", f"{names}-cache"}
+
+
+def test_notes_say_what_to_do_next(helm: Helm) -> None:
+    notes = helm.notes(with_value(STARTER, "service.port", 80))
+    assert "rollout status deployment/try-tureen" in notes
+    assert "service/try-tureen 8900:80" in notes
+    assert "try-tureen-keys" in notes
+    assert "not persistent" not in notes
+    assert "not persistent" in helm.notes(values_of("replicas"))
+
+
+def test_chart_and_package_have_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == version("tureen")

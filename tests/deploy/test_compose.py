@@ -1,0 +1,85 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from deploy.dockerfile import ROOT, environment, last, stages
+
+from tureen_serve.settings import Limits
+
+PATH = ROOT / "docker" / "compose.yaml"
+COMPOSE: dict[str, Any] = yaml.safe_load(PATH.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def check(path: Path) -> subprocess.CompletedProcess[str]:
+    checker = Path(sys.executable).with_name("check-jsonschema")
+    command = [str(checker), "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_compose_schema_accepts_the_file() -> None:
+    done = check(PATH)
+    assert done.returncode == 0, done.stdout
+
+
+def test_compose_schema_refuses_what_compose_does_not_know(tmp_path: Path) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(PATH.read_text().replace("read_only:", "readonly:"))
+    assert "readonly" in check(wrong).stdout
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_builds_the_target_of_its_name(name: str) -> None:
+    build = SERVICES[name]["build"]
+    assert build["target"] == name
+    assert name in stages()
+    assert (PATH.parent / build["context"]).resolve() == ROOT
+    assert (ROOT / build["dockerfile"]).is_file()
+    assert set(build.get("args", {})) == set(stages()[f"environment-{name}"].all("ARG"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_has_no_more_rights_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "user", "network_mode", "pid"} & set(service)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_is_published_on_loopback_only(name: str) -> None:
+    (port,) = SERVICES[name]["ports"]
+    outside, _, inside = port.rpartition(":")
+    assert outside.startswith("127.0.0.1:")
+    assert inside == last(name, "EXPOSE")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_mounts_are_where_the_image_looks(name: str) -> None:
+    variables = environment(name)
+    (secret,) = SERVICES[name]["secrets"]
+    (volume,) = SERVICES[name]["volumes"]
+    assert secret == {"source": "keys", "target": variables["TUREEN_KEYS"]}
+    assert volume == f"cache:{variables['TUREEN_CACHE']}"
+    assert SERVICES[name]["tmpfs"] == ["/tmp"]
+    assert (set(COMPOSE["secrets"]), set(COMPOSE["volumes"])) == ({"keys"}, {"cache"})
+
+
+def test_keys_have_no_default() -> None:
+    assert COMPOSE["secrets"]["keys"]["file"].startswith("${TUREEN_KEYS:?")
+
+
+def test_only_the_gpu_service_waits_to_be_asked_for() -> None:
+    assert {name: service.get("profiles") for name, service in SERVICES.items()} == {"cpu": None, "cuda": ["cuda"]}
+    (device,) = SERVICES["cuda"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_requests_in_flight_are_waited_for(name: str) -> None:
+    limits = Limits()
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > limits.drain_seconds + limits.grace_seconds
