@@ -5,128 +5,48 @@ probe conversations in training. Opening one verifies every digest and every ten
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from safetensors import safe_open
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tureen_core.calibration import Calibration
-from tureen_core.preference import NAME
-from tureen_core.soup import Adapter, SoupError, read_adapter
-from tureen_core.template import Reading
+from tureen_core.lora import CONFIG as ADAPTER
+from tureen_core.lora import Adapter, SoupError, read_adapter
+from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
+
+__all__ = [
+    "FORMAT",
+    "HEAD",
+    "MANIFEST",
+    "PICKLES",
+    "Artifact",
+    "ArtifactError",
+    "Base",
+    "Manifest",
+    "Objective",
+    "Part",
+    "Probe",
+    "Steering",
+    "Training",
+    "check_full",
+    "check_head",
+    "head_tensors",
+    "open_artifact",
+    "read_weights",
+    "seal",
+]
 
 MANIFEST = "tureen.json"
-FORMAT: Literal[1] = 1
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 HEAD = "score"
 
 
 class ArtifactError(ValueError):
     """An artifact cannot be trusted or used; the message says which file, tensor or field, and why."""
-
-
-class Part(BaseModel):
-    """Base of the manifest's parts: unknown fields are an error, since they may change a meaning."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class Base(Part):
-    """The checkpoint that an adapter stands on; ``digest`` is :func:`tureen_core.base.weights_digest`."""
-
-    model: str
-    digest: str
-
-
-class Objective(Part):
-    """One reward: its name, its column in the head, its scale."""
-
-    name: str
-    column: int = Field(default=0, ge=0)
-    calibration: Calibration = Calibration()
-
-    @field_validator("name")
-    @classmethod
-    def _named(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError("use 1 to 64 of letters, digits, '_', '.', '-'")
-        return name
-
-
-class Steering(Part):
-    """How a policy part is steered: experts of one ``family`` form a soup."""
-
-    method: Literal["soup", "prompt", "reward-tags"] = "soup"
-    family: str
-    semantics: Literal["delta", "factor"] = "delta"
-    normalize: Literal["simplex", "none"] = "simplex"
-
-
-class Probe(Part):
-    """A conversation and what training saw: scores of a reward model, or an expert's mean log-probability
-    (nats a token) of the last message."""
-
-    messages: list[dict[str, str]]
-    scores: dict[str, float] = {}
-    logprob: float | None = None
-
-
-class Training(Part):
-    """Where it comes from: the resolved recipe, digests of the data, figures, licences, versions."""
-
-    recipe: dict[str, Any] = {}
-    data: dict[str, Any] = {}
-    seed: int = 0
-    metrics: dict[str, Any] = {}
-    licences: list[str] = []
-    libraries: dict[str, str] = {}
-
-
-class Manifest(Part):
-    """``tureen.json``."""
-
-    format: Literal[1] = FORMAT
-    kind: Literal["reward", "expert", "policy"]
-    name: str
-    version: str = ""
-    weights: Literal["lora", "full"] = "lora"
-    base: Base | None = None
-    objectives: list[Objective] = Field(min_length=1)
-    reading: Reading
-    steering: Steering | None = None
-    tolerance: dict[str, float] = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.1}
-    files: dict[str, str] = {}
-    probes: list[Probe] = []
-    training: Training = Training()
-
-    @field_validator("name")
-    @classmethod
-    def _named(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError("use 1 to 64 of letters, digits, '_', '.', '-'")
-        return name
-
-    @model_validator(mode="after")
-    def _whole(self) -> "Manifest":
-        names = [objective.name for objective in self.objectives]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two objectives have one name: {names}")
-        if self.weights == "lora" and self.base is None:
-            raise ValueError("a LoRA artifact needs the base it stands on")
-        if self.kind == "expert" and self.steering is None:
-            raise ValueError("an expert needs its steering")
-        return self
-
-    def identity(self) -> str:
-        """SHA-256 over all that changes a score: files, base, objectives with their scale, reading, steering."""
-        parts = self.model_dump(include={"kind", "weights", "base", "objectives", "reading", "steering", "files"})
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -180,6 +100,8 @@ def open_artifact(folder: Path) -> Artifact:
     artifact = Artifact(folder, manifest)
     if manifest.weights == "lora":
         read_weights(artifact)
+    else:
+        check_full(artifact)
     return artifact
 
 
@@ -201,7 +123,7 @@ def _files(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise ArtifactError(f"{folder.name}: {path.name} is a link; copy the file it points to")
-        if path.suffix in PICKLES:
+        if path.suffix.lower() in PICKLES:
             raise ArtifactError(f"{folder.name}: {path.name} may hold pickled code; artifacts are safetensors only")
         if path.is_file() and path.relative_to(folder).as_posix() not in {MANIFEST, "README.md"}:
             paths.append(path)
@@ -223,7 +145,7 @@ def read_weights(artifact: Artifact) -> tuple[Adapter, Tensor | None]:
     heads = (HEAD,) if manifest.kind == "reward" else ()
     try:
         adapter, extras = read_adapter(artifact.folder, manifest.name, heads)
-    except (SoupError, FileNotFoundError) as error:
+    except SoupError as error:
         raise ArtifactError(str(error)) from error
     for path, pair in adapter.modules.items():
         if not bool(torch.isfinite(pair.a).all() and torch.isfinite(pair.b).all()):
@@ -249,10 +171,47 @@ def check_head(manifest: Manifest, extras: Mapping[str, Tensor]) -> Tensor:
     return head
 
 
-def tensor_names(folder: Path) -> set[str]:
-    """Names of all tensors in a folder's safetensors files."""
-    names: set[str] = set()
+def check_full(artifact: Artifact) -> None:
+    """Check a full checkpoint against the architecture that its ``config.json`` names, without loading its weights.
+
+    A reward model opens with ``AutoModelForSequenceClassification`` and keeps its head in ``score.weight``; anything
+    else opens with ``AutoModelForCausalLM``.
+
+    Raises:
+        ArtifactError: the configuration cannot be opened, a tensor is missing, too many or of another shape, or the
+            head cannot be used.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    name, folder = artifact.name, artifact.folder
+    reward = artifact.manifest.kind == "reward"
+    if (folder / ADAPTER).exists():  # transformers would go and fetch the base that it names
+        raise ArtifactError(f"{name}: {ADAPTER} does not belong beside full weights; say weights: lora")
+    opener = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
+    try:
+        heads = head_tensors(folder)
+        _, found = opener.from_pretrained(
+            folder,
+            device_map="meta",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ArtifactError(f"{name}: not a checkpoint that {opener.__name__} opens: {error}") from error
+    if reward:
+        check_head(artifact.manifest, heads)
+    for fault in ("missing", "unexpected", "mismatched"):
+        if keys := found[f"{fault}_keys"]:
+            raise ArtifactError(f"{name}: {fault} tensor {min(map(str, keys))}")
+
+
+def head_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a full checkpoint's score head by name, from whichever file holds them."""
+    heads: dict[str, Tensor] = {}
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as shard:
-            names |= set(shard.keys())
-    return names
+            heads |= {key: shard.get_tensor(key) for key in shard.keys() if key.startswith(f"{HEAD}.")}  # noqa: SIM118
+    return heads

@@ -8,7 +8,9 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,18 +82,29 @@ def _convert(packaged: Packaged, target: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
     ).to(torch.bfloat16)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    _publish(target, write)
+
+
+def _publish(target: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a folder beside ``target`` and move it there whole: nobody sees a half of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    scratch.chmod(0o755)
-    for path in scratch.iterdir():
-        path.chmod(0o644)
     try:
+        write(scratch)
+        scratch.chmod(0o755)
+        for path in scratch.iterdir():
+            path.chmod(0o644)
         os.replace(scratch, target)
     except OSError:  # another process converted it meanwhile
         if not (target / "config.json").is_file():
             raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _gguf(packaged: Packaged) -> Path:
@@ -114,7 +127,7 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise BaseError(f"{folder} has no pad token of its own: set tokenizer.pad_token to an unused special token")
     return tokenizer

@@ -48,22 +48,44 @@ def fit(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
         gaps: chosen minus rejected reward of each comparable pair; none gives temperature 1.
 
     Returns:
-        Population mean and deviation of ``raw``, and the temperature in [0.01, 100] with the least negative
-        log-likelihood of the pairs.
+        Population mean and deviation of ``raw`` (1 where all are equal), and the temperature in [0.01, 100] with the
+        least negative log-likelihood of the pairs.
+
+    Raises:
+        ValueError: no rewards, or a reward or gap that is not finite.
     """
-    rewards = torch.tensor(raw, dtype=torch.float64)
-    std = float(rewards.std(correction=0)) if len(raw) > 1 else 1.0
-    return Calibration(mean=float(rewards.mean()), std=std or 1.0, temperature=fit_temperature(gaps))
+    if not len(raw):
+        raise ValueError("no rewards to calibrate on: hold some answers out")
+    rewards = _finite(raw, "reward")
+    mean, std = float(rewards.mean()), float(rewards.std(correction=0))
+    constant = std <= 1e-12 * max(1.0, abs(mean))
+    return Calibration(mean=mean, std=1.0 if constant else std, temperature=fit_temperature(gaps))
 
 
 def fit_temperature(gaps: Sequence[float]) -> float:
-    """argmin over T of Σ softplus(−gap/T): convex in 1/T, so bisection on its derivative finds it."""
-    if not len(gaps):
+    """argmin over T of Σ softplus(−gap/T): convex in 1/T, so bisection on its derivative finds it.
+
+    Gaps of zero say nothing about T. Where no other is left it is 1; where all have one sign it is 0.01 (all right)
+    or 100 (all wrong).
+
+    Raises:
+        ValueError: a gap is not finite.
+    """
+    gap = _finite(gaps, "gap")
+    if not bool(gap.any()):
         return 1.0
-    gap = torch.tensor(gaps, dtype=torch.float64)
     low, high = 1 / HIGHEST, 1 / LOWEST
     for _ in range(80):
         middle = math.sqrt(low * high)
         rising = float((gap * torch.sigmoid(-gap * middle)).sum()) < 0
         low, high = (low, middle) if rising else (middle, high)
     return 1 / math.sqrt(low * high)
+
+
+def _finite(values: Sequence[float], what: str) -> torch.Tensor:
+    tensor = torch.tensor(values, dtype=torch.float64)
+    bad = (~tensor.isfinite()).nonzero()
+    if len(bad):
+        index = int(bad[0, 0])
+        raise ValueError(f"{what} {index} is {values[index]}, not a finite number; nothing can be calibrated on it")
+    return tensor

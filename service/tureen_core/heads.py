@@ -19,7 +19,7 @@ class LinearHead(nn.Linear):
     """
 
     def __init__(self, hidden: int, objectives: int = 1) -> None:
-        super().__init__(hidden, objectives, bias=False)
+        super().__init__(hidden, objectives, bias=False, dtype=torch.float32)
 
     def forward(self, input: Tensor) -> Tensor:
         """Rewards of pooled hidden states."""
@@ -49,7 +49,7 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling, eos_appended: bool = Fa
         raise ValueError(f"sequence {int((lengths == 0).nonzero()[0, 0])} has no tokens to read a reward from")
     hidden = hidden.float()
     if pooling == "mean":
-        return (hidden * present.unsqueeze(-1)).sum(1) / lengths.unsqueeze(-1)
+        return hidden.masked_fill(~present.unsqueeze(-1), 0.0).sum(1) / lengths.unsqueeze(-1)
     if pooling == "max":
         return hidden.masked_fill(~present.unsqueeze(-1), float("-inf")).amax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), position(present, pooling, eos_appended)]

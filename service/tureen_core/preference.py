@@ -16,7 +16,7 @@ Normalize = Literal["simplex", "none"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 DECIMALS = 6
-LARGEST = 16.0
+LARGEST: dict[Normalize, float] = {"simplex": 1e6, "none": 16.0}
 
 
 def check_name(name: str, field: str = "name") -> str:
@@ -43,6 +43,8 @@ def normalise(
         known: the objectives that can be weighed.
         normalize: ``simplex`` scales non-negative weights to sum to 1; ``none`` takes them as they are,
             negative ones too. All zero is meaningless on the simplex; under ``none`` it is the bare base.
+            Weights that sum to 1 but for rounding are not scaled again, so that an answer's weights sent back
+            are the same soup.
         field: where the weights stand in the request, for the error.
 
     Raises:
@@ -55,6 +57,8 @@ def normalise(
     scale = math.fsum(weights.values()) if normalize == "simplex" else 1.0
     if normalize == "simplex" and scale < 10**-DECIMALS:
         raise Unprocessable("all weights are zero: give one a positive weight", param=field)
+    if abs(scale - 1.0) < len(known) * 10**-DECIMALS:
+        scale = 1.0
     rounded = {name: round(weights[name] / scale, DECIMALS) + 0.0 for name in sorted(weights)}
     return {name: weight for name, weight in rounded.items() if weight}
 
@@ -66,8 +70,8 @@ def _check(name: str, weight: float, known: Collection[str], normalize: Normaliz
         )
     if not math.isfinite(weight):
         raise Unprocessable(f"the weight of {name!r} is {weight}, not a finite number", param=field)
-    if abs(weight) > LARGEST:
-        raise Unprocessable(f"the weight of {name!r} is beyond ±{LARGEST:g}", param=field)
+    if abs(weight) > LARGEST[normalize]:
+        raise Unprocessable(f"the weight of {name!r} is beyond ±{LARGEST[normalize]:g}", param=field)
     if normalize == "simplex" and weight < 0:
         raise Unprocessable(f"the weight of {name!r} is negative: use normalize: none to subtract", param=field)
 
@@ -78,7 +82,11 @@ def _listed(known: Collection[str]) -> str:
 
 def canonical_text(weights: Mapping[str, float]) -> str:
     """Normalised weights as text, ``academy=0.6,entertainment=0.4``; the empty string is the base."""
-    return ",".join(f"{name}={weights[name]:.{DECIMALS}g}" for name in sorted(weights) if weights[name])
+    return ",".join(f"{name}={_decimal(weights[name])}" for name in sorted(weights) if weights[name])
+
+
+def _decimal(weight: float) -> str:
+    return f"{weight:.{DECIMALS}f}".rstrip("0").rstrip(".")
 
 
 def digest(weights: Mapping[str, float], semantics: str = "delta") -> str:

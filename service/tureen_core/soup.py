@@ -14,61 +14,37 @@ Shapes: A is ``[r, in]``, B is ``[out, r]``, both as PEFT stores them. R = Σ r�
 """
 
 import json
-import math
-import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from tureen_core.lora import Adapter, LoraPair, SoupError, read_adapter, write_adapter
 
 Semantics = Literal["delta", "factor"]
 
-PREFIX = "base_model.model."
-PLAIN_INITS = (None, True, False, "gaussian", "orthogonal")
-REFUSED = {
-    "use_dora": "DoRA rescales the merged weight, so it is not a sum of low-rank terms",
-    "lora_bias": "a bias on B is not in rank space",
-    "use_bdlora": "block-diagonal LoRA has another layout",
-    "use_qalora": "QA-LoRA pools its input",
-    "alora_invocation_tokens": "an activated LoRA applies to part of the text only",
-    "target_parameters": "LoRA on bare parameters (MoE experts) cannot be gated",
-    "trainable_token_indices": "trained token embeddings cannot be concatenated",
-    "layer_replication": "replicated layers change the base",
-    "fan_in_fan_out": "transposed weights (Conv1D) are not supported",
-    "megatron_config": "tensor-parallel adapters must be gathered first",
-}
-
-
-class SoupError(ValueError):
-    """An adapter cannot be part of a soup; the message names it and says why."""
-
-
-@dataclass(frozen=True)
-class LoraPair:
-    """One module's low-rank term: ΔW = scale · b @ a, with a ``[r, in]`` and b ``[out, r]``."""
-
-    a: Tensor
-    b: Tensor
-    scale: float
-
-    @property
-    def rank(self) -> int:
-        """r."""
-        return self.a.shape[0]
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A LoRA adapter: module path in the causal model → its pair."""
-
-    name: str
-    modules: Mapping[str, LoraPair]
+__all__ = [
+    "Adapter",
+    "LoraPair",
+    "Semantics",
+    "Slab",
+    "SoupError",
+    "Stack",
+    "concatenate",
+    "explicit",
+    "merge_adapter",
+    "merge_checkpoint",
+    "mix",
+    "read_adapter",
+    "spread",
+    "write_adapter",
+]
 
 
 @dataclass(frozen=True)
@@ -111,79 +87,6 @@ class Stack:
         return None
 
 
-# --------------------------------------------------------------------------- reading
-
-
-def read_adapter(folder: Path, name: str, heads: Iterable[str] = ()) -> tuple[Adapter, dict[str, Tensor]]:
-    """Read a PEFT LoRA folder strictly.
-
-    Args:
-        folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
-        name: what to call the adapter.
-        heads: names of modules that may stand in ``modules_to_save``; their tensors are returned apart.
-
-    Returns:
-        The adapter, and the heads' tensors by name (``score.weight``).
-
-    Raises:
-        SoupError: a kind of LoRA that is no sum of low-rank terms, a pair without its half, a rank that the
-            configuration does not declare, or a tensor that belongs to nothing.
-    """
-    config = json.loads((folder / "adapter_config.json").read_text())
-    allowed = tuple(heads)
-    _refuse(config, name, allowed)
-    halves: dict[str, dict[str, Tensor]] = {}
-    extras: dict[str, Tensor] = {}
-    for key, tensor in load_file(folder / "adapter_model.safetensors").items():
-        path = key.removeprefix(PREFIX)
-        match = re.fullmatch(r"(.+)\.lora_([AB])\.weight", path)
-        if match and tensor.ndim == 2:
-            halves.setdefault(match[1], {})[match[2]] = tensor
-        elif path.split(".")[0] in allowed:
-            extras[path] = tensor
-        else:
-            raise SoupError(f"{name}: unexpected tensor {key} of shape {list(tensor.shape)}")
-    pairs = {path: _pair(path, half, config, name) for path, half in sorted(halves.items())}
-    if not pairs:
-        raise SoupError(f"{name}: the adapter holds no LoRA tensors")
-    return Adapter(name, pairs), extras
-
-
-def _refuse(config: Mapping[str, Any], name: str, heads: Sequence[str]) -> None:
-    if config.get("peft_type") != "LORA":
-        raise SoupError(f"{name}: a soup is made of LoRA adapters, not of {config.get('peft_type')}")
-    for key, why in REFUSED.items():
-        if config.get(key):
-            raise SoupError(f"{name}: {key} is set, and {why}")
-    if config.get("bias", "none") != "none":
-        raise SoupError(f"{name}: trained biases (bias={config['bias']!r}) cannot be concatenated")
-    if config.get("init_lora_weights") not in PLAIN_INITS:
-        raise SoupError(f"{name}: the initialisation {config['init_lora_weights']!r} changes the base weights")
-    strange = set(config.get("modules_to_save") or ()) - set(heads)
-    if strange:
-        raise SoupError(f"{name}: whole trained modules ({', '.join(sorted(strange))}) cannot be part of a soup")
-
-
-def _pair(path: str, half: Mapping[str, Tensor], config: Mapping[str, Any], name: str) -> LoraPair:
-    if set(half) != {"A", "B"}:
-        raise SoupError(f"{name}: {path} has lora_{''.join(half)} only")
-    a, b = half["A"], half["B"]
-    declared = _pattern(path, config.get("rank_pattern") or {}, config["r"])
-    if not a.shape[0] == b.shape[1] == declared:
-        raise SoupError(f"{name}: {path} declares rank {declared} but A is {list(a.shape)} and B is {list(b.shape)}")
-    alpha = _pattern(path, config.get("alpha_pattern") or {}, config["lora_alpha"])
-    rank = math.sqrt(declared) if config.get("use_rslora") else declared
-    return LoraPair(a, b, alpha / rank)
-
-
-def _pattern(path: str, pattern: Mapping[str, Any], default: Any) -> Any:
-    """PEFT's rule: the first key that matches the end of the module path as a regular expression."""
-    for key, value in pattern.items():
-        if re.match(rf"(.*\.)?({key})$", path):
-            return value
-    return default
-
-
 # --------------------------------------------------------------------------- the algebra
 
 
@@ -215,7 +118,8 @@ def _slab(path: str, pairs: Sequence[LoraPair | None]) -> Slab:
 
 def spread(weights: Tensor, ranks: Sequence[int]) -> Tensor:
     """Spread expert weights ``[..., k]`` over their ranks: the gate ``[..., R]``."""
-    return weights.repeat_interleave(torch.tensor(ranks, device=weights.device), dim=-1)
+    repeats = torch.tensor(ranks, device=weights.device)
+    return weights.repeat_interleave(repeats, dim=-1, output_size=sum(ranks))
 
 
 def mix(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantics = "delta") -> Tensor:
@@ -229,9 +133,14 @@ def mix(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantics = "de
 
     Returns:
         ``[..., R]``, what B_cat multiplies.
+
+    Raises:
+        SoupError: ``factor`` with unequal ranks.
     """
     if semantics == "delta":
         return h * spread(row, ranks)
+    if len(set(ranks)) > 1:
+        raise SoupError(f"averaging factors needs equal ranks, not {tuple(ranks)}")
     parts = h.unflatten(-1, (len(ranks), ranks[0]))
     pooled = (parts * row.unsqueeze(-1)).sum(-2, keepdim=True)
     mixed: Tensor = (pooled * row.unsqueeze(-1)).flatten(-2)
@@ -239,7 +148,13 @@ def mix(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantics = "de
 
 
 def explicit(slab: Slab, row: Sequence[float], semantics: Semantics = "delta") -> Tensor:
-    """ΔW ``[out, in]`` of one module in float32, as a merge would add it."""
+    """ΔW ``[out, in]`` of one module in float32, as a merge would add it.
+
+    Raises:
+        SoupError: ``factor`` with unequal ranks or scales.
+    """
+    if semantics == "factor" and len(set(slab.scales)) > 1:
+        raise SoupError(f"averaging factors needs equal scales, not {slab.scales}")
     weights = torch.tensor(row, dtype=torch.float32)
     return slab.b @ mix(slab.a.T, weights, slab.ranks, semantics).T
 
@@ -278,54 +193,7 @@ def _factor_pair(slab: Slab, row: Sequence[float]) -> LoraPair:
     return LoraPair(a, b, 1.0)
 
 
-# --------------------------------------------------------------------------- writing
-
-
-def write_adapter(
-    adapter: Adapter,
-    folder: Path,
-    base: str,
-    dtype: torch.dtype = torch.float32,
-    extras: Mapping[str, Tensor] | None = None,
-    task: str = "CAUSAL_LM",
-) -> None:
-    """Write an adapter as a PEFT folder that PEFT, vLLM and :func:`read_adapter` open.
-
-    Every scale is folded into B, so ``lora_alpha`` equals the rank. ``extras`` are heads (``score.weight``), kept in
-    float32 and listed in ``modules_to_save``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    ranks = {path: pair.rank for path, pair in adapter.modules.items()}
-    common = max(set(ranks.values()), key=lambda r: sum(1 for rank in ranks.values() if rank == r))
-    odd = {path: rank for path, rank in ranks.items() if rank != common}
-    extras = dict(extras or {})
-    config = {
-        "peft_type": "LORA",
-        "task_type": task,
-        "base_model_name_or_path": base,
-        "r": common,
-        "lora_alpha": common,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "inference_mode": True,
-        "target_modules": _targets(ranks),
-        "rank_pattern": {re.escape(path): rank for path, rank in odd.items()},
-        "alpha_pattern": {re.escape(path): rank for path, rank in odd.items()},
-        "modules_to_save": sorted({key.split(".")[0] for key in extras}) or None,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tensors = {PREFIX + key: tensor.float().contiguous() for key, tensor in extras.items()}
-    for path, pair in adapter.modules.items():
-        tensors[f"{PREFIX}{path}.lora_A.weight"] = pair.a.to(dtype).contiguous()
-        tensors[f"{PREFIX}{path}.lora_B.weight"] = (pair.b.float() * pair.scale).to(dtype).contiguous()
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-
-
-def _targets(ranks: Mapping[str, int]) -> list[str]:
-    """Short module names where they say the same, since vLLM and readers expect them; else whole paths."""
-    short = sorted({path.rsplit(".", 1)[-1] for path in ranks})
-    layers = {re.sub(r"\.\d+\.", ".*.", path) for path in ranks}
-    return short if len(layers) == len(short) else sorted(ranks)
+# --------------------------------------------------------------------------- a full checkpoint
 
 
 def merge_checkpoint(
@@ -340,28 +208,48 @@ def merge_checkpoint(
 
     Args:
         base: a Hugging Face folder with safetensors.
+        out: a folder without weights; nothing is written to it unless the base fits.
         dtype: of the result; the base's own by default. bfloat16 loses small deltas; float32 does not.
 
     Raises:
-        SoupError: the base lacks an adapted module, or ``factor`` is not defined.
+        SoupError: the base lacks an adapted module or has it in another shape, ``out`` holds weights already, or
+            ``factor`` is not defined.
     """
     if semantics == "factor":
         _need_factors(stack)
-    row, left = stack.row(weights), set(stack.modules)
+    row = stack.row(weights)
+    _check_base(base, stack)
+    if any(out.glob("*.safetensors")):
+        raise SoupError(f"{out} holds weights already: choose an empty folder")
     out.mkdir(parents=True, exist_ok=True)
     for source in sorted(base.iterdir()):
         if source.suffix == ".safetensors":
             tensors = _merged_shard(source, stack, row, semantics, dtype)
-            left -= {key.removesuffix(".weight") for key in tensors}
             save_file(tensors, out / source.name, metadata={"format": "pt"})
         elif source.is_file() and source.suffix not in {".bin", ".pt", ".gguf"}:
             shutil.copyfile(source, out / source.name)
-    if left:
-        raise SoupError(f"{base} has no weight for {sorted(left)[0]}: these experts stand on another base")
     if dtype is not None:
-        config = json.loads((out / "config.json").read_text())
-        config["dtype"] = str(dtype).removeprefix("torch.")
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        _declare(dtype, out / "config.json")
+
+
+def _check_base(base: Path, stack: Stack) -> None:
+    shapes: dict[str, list[int]] = {}
+    for path in base.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as shard:
+            shapes |= {key: shard.get_slice(key).get_shape() for key in shard.keys()}  # noqa: SIM118
+    for module, slab in stack.modules.items():
+        wanted, found = [slab.b.shape[0], slab.a.shape[1]], shapes.get(f"{module}.weight")
+        if found is None:
+            raise SoupError(f"{base} has no weight for {module}: it is tied, or these experts stand on another base")
+        if found != wanted:
+            raise SoupError(f"{base} has {module} as {found} and the experts adapt {wanted}: it is another base")
+
+
+def _declare(dtype: torch.dtype, path: Path) -> None:
+    config = json.loads(path.read_text())
+    config.pop("torch_dtype", None)
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _merged_shard(
@@ -371,7 +259,7 @@ def _merged_shard(
     with safe_open(source, framework="pt") as shard:
         for key in shard.keys():  # noqa: SIM118  (a safetensors handle is no mapping)
             tensor = shard.get_tensor(key)
-            wanted = dtype or tensor.dtype
+            wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             slab = stack.modules.get(key.removesuffix(".weight"))
             if slab is not None:
                 tensor = tensor.float() + explicit(slab, row, semantics)

@@ -2,12 +2,18 @@
 
 BOS once, EOS as an id (never as text that a tokenizer could split), truncation from the left so that the answer
 stays, and the split of a prompt from its candidates so that a runtime can compute the prompt once.
+
+Two things a template could do are settled here. Text that spells a special token (``<|im_end|>`` inside a user's
+message) becomes that token, as it does in ``apply_chat_template(tokenize=True)``, TRL and vLLM: who writes the content
+can write a turn, so a caller that scores untrusted text takes such marks out of it first. A template that prints the
+date is given :data:`TODAY`, since a reward must not depend on the calendar.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +23,7 @@ from tureen_core.heads import Pooling
 
 Messages = Sequence[Mapping[str, str]]
 
+TODAY = datetime(2024, 7, 26)  # what the templates of Llama 3 print where they cannot ask for the date
 ROLES = ("system", "user", "assistant", "tool")
 CANARY: Messages = (
     {
@@ -31,7 +38,8 @@ class Reading(BaseModel):
     """How an artifact's text becomes ids and where its reward is read. Part of its fingerprint.
 
     ``bos: add`` puts the BOS id first unless it stands there already; ``eos: append`` ends with the EOS id, replacing
-    white space that a template writes after it. ``template`` is :meth:`Renderer.digest`.
+    white space that a template writes after it. Truncation from the left drops BOS and keeps EOS, as DSP does; from
+    the right it puts EOS in the place of the last token kept. ``template`` is :meth:`Renderer.digest`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,12 +84,15 @@ class Renderer:
         self._eos = tokenizer.eos_token_id if reading.eos == "append" else None
 
     def digest(self) -> str:
-        """Sixteen hex digits over the template and what it makes of a fixed conversation, specials included."""
+        """Sixteen hex digits over the template and what it makes of a fixed conversation, specials included.
+
+        It does not depend on where a text is truncated.
+        """
         seen = {
             "template": self.tokenizer.chat_template,
             "bos": self.tokenizer.bos_token_id,
             "eos": self.tokenizer.eos_token_id,
-            "canary": self.conversation(CANARY).ids,
+            "canary": self._finished(CANARY),
         }
         return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -91,7 +102,7 @@ class Renderer:
         Raises:
             Unprocessable: a role is unknown or out of order, or it is too long and ``truncate`` is false.
         """
-        return self._fit(self._close(self._encode(self._text(messages, generate=False))), 0, truncate)
+        return self._fit(self._finished(messages), 0, truncate)
 
     def text(self, text: str, truncate: bool = True) -> Rendered:
         """Ids of a text that is rendered already: no template, BOS and EOS as the reading says."""
@@ -112,20 +123,28 @@ class Renderer:
 
         ``shared`` is the prompt's length where tokens(prompt) + tokens(answer) = tokens(whole), and 0 where the
         tokenizer merges across the border or the text was truncated: then the whole is computed alone.
+
+        Raises:
+            Unprocessable: as :meth:`conversation`, for the first answer at fault.
         """
         prefix = self.prompt(prompt)
         return [self._candidate(prefix, [*prompt, *answer], truncate) for answer in answers]
 
     def _candidate(self, prefix: list[int], messages: Messages, truncate: bool) -> Rendered:
-        ids = self._close(self._encode(self._text(messages, generate=False)))
+        ids = self._finished(messages)
         shared = len(prefix) if len(prefix) < len(ids) and ids[: len(prefix)] == prefix else 0
         return self._fit(ids, shared, truncate)
+
+    def _finished(self, messages: Messages) -> list[int]:
+        return self._close(self._encode(self._text(messages, generate=False)))
 
     def _text(self, messages: Messages, generate: bool) -> str:
         check_messages(messages)
         plain = [{"role": message["role"], "content": message["content"]} for message in messages]
         try:
-            rendered: str = self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=generate)
+            rendered: str = self.tokenizer.apply_chat_template(
+                plain, tokenize=False, add_generation_prompt=generate, strftime_now=TODAY.strftime
+            )
         except Exception as error:  # jinja raises whatever the template says
             raise Unprocessable(f"the chat template refuses these messages: {error}", param="messages") from error
         return rendered
@@ -153,8 +172,10 @@ class Renderer:
         if not truncate:
             message = f"the text has {len(ids)} tokens and this model reads {limit}; shorten it or send truncate: true"
             raise Unprocessable(message, code="context_length_exceeded")
-        kept = ids[-limit:] if self.reading.truncation == "left" else ids[:limit]
-        return Rendered(kept, 0, truncated=True)
+        if self.reading.truncation == "left":
+            return Rendered(ids[-limit:], 0, truncated=True)
+        end = [] if self._eos is None else [self._eos]
+        return Rendered(ids[: limit - len(end)] + end, 0, truncated=True)
 
 
 def check_messages(messages: Messages) -> None:
@@ -166,12 +187,12 @@ def check_messages(messages: Messages) -> None:
     if not messages:
         raise Unprocessable("a conversation needs at least one message", param="messages")
     for index, message in enumerate(messages):
-        role = message["role"]
+        role = message.get("role")
         if role not in ROLES:
             raise Unprocessable(f"unknown role {role!r}; use {', '.join(ROLES)}", param=f"messages[{index}].role")
         if role == "system" and index:
             raise Unprocessable("a system message stands first or not at all", param=f"messages[{index}].role")
-        check_text(message["content"], f"messages[{index}].content")
+        check_text(message.get("content"), f"messages[{index}].content")
 
 
 def check_finished(messages: Messages) -> None:
@@ -182,8 +203,10 @@ def check_finished(messages: Messages) -> None:
         raise Unprocessable("the last message must be the assistant's: it is what is scored", param=where)
 
 
-def check_text(text: str, param: str) -> None:
-    """Refuse lone surrogates, which no tokenizer takes."""
+def check_text(text: object, param: str) -> None:
+    """Refuse what is no text, and lone surrogates, which no tokenizer takes."""
+    if not isinstance(text, str):
+        raise Unprocessable(f"a text is needed here, not {type(text).__name__}", param=param)
     try:
         text.encode()
     except UnicodeEncodeError as error:

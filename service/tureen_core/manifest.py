@@ -1,0 +1,121 @@
+"""``tureen.json``, the manifest: what an artifact is, how it is read, what its rewards mean, and where it comes from.
+
+Data and its rules only; :mod:`tureen_core.artifact` holds a folder against it.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+
+from tureen_core.calibration import Calibration
+from tureen_core.preference import NAME
+from tureen_core.template import Reading
+
+FORMAT: Literal[1] = 1
+
+
+class Part(BaseModel):
+    """Base of the manifest's parts: unknown fields are an error, since they may change a meaning."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Base(Part):
+    """The checkpoint that an adapter stands on; ``digest`` is :func:`tureen_core.base.weights_digest`."""
+
+    model: str
+    digest: str
+
+
+class Objective(Part):
+    """One reward: its name, its column in the head, its scale."""
+
+    name: str
+    column: int = Field(default=0, ge=0)
+    calibration: Calibration = Calibration()
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("use 1 to 64 of letters, digits, '_', '.', '-'")
+        return name
+
+
+class Steering(Part):
+    """How a policy part is steered: experts of one ``family`` form a soup."""
+
+    method: Literal["soup", "prompt", "reward-tags"] = "soup"
+    family: str
+    semantics: Literal["delta", "factor"] = "delta"
+    normalize: Literal["simplex", "none"] = "simplex"
+
+
+class Probe(Part):
+    """A conversation and what training saw: scores of a reward model, or an expert's mean log-probability
+    (nats a token) of the last message."""
+
+    messages: list[dict[str, str]]
+    scores: dict[str, FiniteFloat] = {}
+    logprob: FiniteFloat | None = None
+
+
+class Training(Part):
+    """Where it comes from: the resolved recipe, digests of the data, figures, licences, versions."""
+
+    recipe: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    seed: int = 0
+    metrics: dict[str, Any] = {}
+    licences: list[str] = []
+    libraries: dict[str, str] = {}
+
+
+class Manifest(Part):
+    """``tureen.json``."""
+
+    format: Literal[1] = FORMAT
+    kind: Literal["reward", "expert", "policy"]
+    name: str
+    version: str = ""
+    weights: Literal["lora", "full"] = "lora"
+    base: Base | None = None
+    objectives: list[Objective] = Field(min_length=1)
+    reading: Reading
+    steering: Steering | None = None
+    tolerance: dict[str, FiniteFloat] = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.1}
+    files: dict[str, str] = {}
+    probes: list[Probe] = []
+    training: Training = Training()
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("use 1 to 64 of letters, digits, '_', '.', '-'")
+        return name
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Manifest":
+        names = [objective.name for objective in self.objectives]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two objectives have one name: {names}")
+        columns = [objective.column for objective in self.objectives]
+        if self.kind == "reward" and len(set(columns)) < len(columns):
+            raise ValueError(f"two objectives read one column of the head: {columns}")
+        if self.weights == "lora" and self.base is None:
+            raise ValueError("a LoRA artifact needs the base it stands on")
+        if self.kind == "expert" and self.steering is None:
+            raise ValueError("an expert needs its steering")
+        return self
+
+    def identity(self) -> str:
+        """SHA-256 over all that changes a score: files, base, objectives with their scale, reading, steering.
+
+        The base counts by its digest: the same weights in another folder are the same base.
+        """
+        parts = self.model_dump(include={"kind", "weights", "objectives", "reading", "steering", "files"})
+        parts["base"] = self.base.digest if self.base else None
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,350 @@
+"""Sealing an artifact, and every way in which an opened one is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from tureen_core.artifact import (
+    MANIFEST,
+    Artifact,
+    ArtifactError,
+    Manifest,
+    Objective,
+    Probe,
+    Steering,
+    open_artifact,
+    read_weights,
+    seal,
+)
+from tureen_core.lora import write_adapter
+
+WEIGHTS = "adapter_model.safetensors"
+HEAD = "base_model.model.score.weight"
+
+
+@pytest.fixture
+def reward(base: Path, tmp_path: Path) -> Artifact:
+    return tiny.reward(tmp_path / "helpful", base, "helpful", 3, ["helpful", "brief"])
+
+
+def manifest_of(folder: Path) -> Any:
+    return json.loads((folder / MANIFEST).read_text())
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest_of(folder) | changes))
+
+
+def retensor(path: Path, changes: dict[str, Tensor | None]) -> None:
+    """Replace tensors of a file, or drop them. ``head`` is the score head of an adapter."""
+    tensors: dict[str, Tensor | None] = {**load_file(path)}
+    tensors |= {HEAD if key == "head" else key: tensor for key, tensor in changes.items()}
+    save_file(
+        {key: tensor for key, tensor in tensors.items() if tensor is not None},
+        path,
+        metadata={"format": "pt"},
+    )
+
+
+def reseal(folder: Path) -> Artifact:
+    return seal(folder, Manifest.model_validate_json((folder / MANIFEST).read_text()))
+
+
+# --------------------------------------------------------------------------- what is right
+
+
+def test_an_artifact_opens_as_it_was_sealed(reward: Artifact) -> None:
+    again = open_artifact(reward.folder)
+    assert again.manifest == reward.manifest
+    assert again.name == "helpful"
+    assert set(again.manifest.files) == {WEIGHTS, "adapter_config.json"}
+    assert again.manifest.version == again.manifest.identity()[:12]
+    assert again.fingerprint("float32") == reward.fingerprint("float32")
+
+
+def test_its_weights_are_those_that_were_written(reward: Artifact) -> None:
+    adapter, head = read_weights(reward)
+    expected = tiny.adapter("helpful", 3).modules
+    assert set(adapter.modules) == set(expected)
+    for path, low in adapter.modules.items():
+        torch.testing.assert_close(low.scale * low.b @ low.a, 2.0 * expected[path].b @ expected[path].a)
+    assert head is not None
+    assert head.shape == (2, 32)
+    assert torch.equal(head, torch.randn(2, 32, generator=torch.Generator().manual_seed(1003)))
+
+
+def test_an_expert_has_no_head(base: Path, tmp_path: Path) -> None:
+    adapter, head = read_weights(tiny.expert(tmp_path / "academy", base, "academy", 1))
+    assert head is None
+    assert len(adapter.modules) == 6
+
+
+def test_a_relative_folder_is_found(reward: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(reward.folder.parent)
+    assert open_artifact(Path("helpful")).folder == reward.folder.resolve()
+
+
+def test_a_model_card_may_be_rewritten(reward: Artifact) -> None:
+    (reward.folder / "README.md").write_text("# Helpful\n")
+    assert open_artifact(reward.folder).manifest == reward.manifest
+
+
+def test_files_in_subfolders_are_covered(reward: Artifact) -> None:
+    (reward.folder / "plots").mkdir()
+    (reward.folder / "plots" / "loss.png").write_bytes(b"png")
+    (reward.folder / "plots" / "README.md").write_text("not the card")
+    assert {"plots/loss.png", "plots/README.md"} < set(reseal(reward.folder).manifest.files)
+
+
+# --------------------------------------------------------------------------- one thing wrong
+
+
+def flip(folder: Path) -> None:
+    path = folder / WEIGHTS
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def link(folder: Path) -> None:
+    path = folder / WEIGHTS
+    shutil.move(path, folder.parent / "elsewhere.safetensors")
+    path.symlink_to(folder.parent / "elsewhere.safetensors")
+
+
+def linked_folder(folder: Path) -> None:
+    (folder / "more").symlink_to(folder.parent)
+
+
+def recalibrate(folder: Path) -> None:
+    objectives = manifest_of(folder)["objectives"]
+    objectives[0]["calibration"]["mean"] += 1.0
+    rewrite(folder, objectives=objectives)
+
+
+def redirect(folder: Path) -> None:
+    rewrite(folder, base=manifest_of(folder)["base"] | {"digest": "0" * 64})
+
+
+def nan_probe(folder: Path) -> None:
+    text = (folder / MANIFEST).read_text().replace('"probes": []', '"probes": [{"messages": [], "scores": {"a": NaN}}]')
+    (folder / MANIFEST).write_text(text)
+
+
+TAMPERS: list[tuple[Callable[[Path], Any], str]] = [
+    (flip, "adapter_model.safetensors has changed since it was exported"),
+    (lambda folder: (folder / WEIGHTS).unlink(), f"{WEIGHTS} is in the manifest and not in the folder"),
+    (lambda folder: (folder / "more.json").write_text("{}"), "more.json is in the folder and not in the manifest"),
+    (lambda folder: (folder / ".hidden").write_text(""), ".hidden is in the folder and not in the manifest"),
+    (lambda folder: (folder / "training_args.bin").write_bytes(b""), "training_args.bin may hold pickled code"),
+    (lambda folder: (folder / "OPTIMIZER.PT").write_bytes(b""), "OPTIMIZER.PT may hold pickled code"),
+    (link, "adapter_model.safetensors is a link; copy the file"),
+    (linked_folder, "more is a link"),
+    (lambda folder: (folder / MANIFEST).unlink(), "has no tureen.json: export it with"),
+    (lambda folder: (folder / MANIFEST).write_text("{"), "tureen.json: the manifest: Invalid JSON"),
+    (lambda folder: rewrite(folder, colour="red"), "tureen.json: colour: Extra inputs are not permitted"),
+    (lambda folder: rewrite(folder, format=2), "tureen.json: format: Input should be 1"),
+    (lambda folder: rewrite(folder, name=""), "tureen.json: name: .*use 1 to 64"),
+    (lambda folder: rewrite(folder, files={}), "is in the folder and not in the manifest"),
+    (lambda folder: rewrite(folder, version="0" * 12), "the manifest was edited: version 000000000000"),
+    (recalibrate, "the manifest was edited"),
+    (redirect, "the manifest was edited"),
+    (nan_probe, r"tureen.json: probes\.0\.scores\.a: Input should be a finite number"),
+]
+
+
+@pytest.mark.parametrize(("tamper", "message"), TAMPERS, ids=[message for _, message in TAMPERS])
+def test_one_thing_changed_is_one_sentence(tamper: Callable[[Path], Any], message: str, reward: Artifact) -> None:
+    tamper(reward.folder)
+    with pytest.raises(ArtifactError, match=message):
+        open_artifact(reward.folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": None}, r"the score head \(score\.weight\) is missing; nothing here can give a reward"),
+        ({"head": torch.ones(1, 32)}, r"the head is \[1, 32\] and the objectives need 2 rows"),
+        ({"head": torch.ones(32)}, r"the head is \[32\] and the objectives need 2 rows"),
+        ({"head": torch.full((2, 32), torch.nan)}, "the score head holds a value that is not finite"),
+        ({"base_model.model.score.bias": torch.ones(2)}, r"unexpected tensor score\.bias"),
+        ({"base_model.model.classifier.weight": torch.ones(2, 32)}, "unexpected tensor .*classifier.weight"),
+        (
+            {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.full((4, 32), torch.inf)},
+            r"layers\.0\.self_attn\.q_proj holds a value that is not finite",
+        ),
+        ({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": None}, "q_proj has lora_B only"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_wrong_tensors_are_refused_though_every_digest_fits(
+    changes: dict[str, Tensor | None], message: str, reward: Artifact
+) -> None:
+    retensor(reward.folder / WEIGHTS, changes)
+    with pytest.raises(ArtifactError, match=message):
+        reseal(reward.folder)
+    with pytest.raises(ArtifactError, match=message):
+        open_artifact(reward.folder)
+
+
+def test_more_rows_than_objectives_are_rows_nobody_reads(reward: Artifact) -> None:
+    retensor(reward.folder / WEIGHTS, {"head": torch.ones(5, 32)})
+    _, head = read_weights(reseal(reward.folder))
+    assert head is not None
+    assert head.shape == (5, 32)
+
+
+def test_an_expert_with_a_head_is_refused(base: Path, tmp_path: Path) -> None:
+    artifact = tiny.expert(tmp_path / "academy", base, "academy", 1)
+    retensor(artifact.folder / WEIGHTS, {"head": torch.ones(1, 32)})
+    with pytest.raises(ArtifactError, match=r"unexpected tensor base_model\.model\.score\.weight"):
+        reseal(artifact.folder)
+
+
+def test_another_kind_of_lora_is_refused(reward: Artifact) -> None:
+    path = reward.folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": True}))
+    with pytest.raises(ArtifactError, match="helpful: use_dora is set"):
+        reseal(reward.folder)
+
+
+@pytest.mark.parametrize("missing", [WEIGHTS, "adapter_config.json"])
+def test_an_artifact_sealed_without_a_file_is_refused(missing: str, reward: Artifact) -> None:
+    (reward.folder / missing).unlink()
+    with pytest.raises(ArtifactError, match=f"has no {missing}"):
+        reseal(reward.folder)
+
+
+def test_a_pickle_is_not_sealed(reward: Artifact) -> None:
+    (reward.folder / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="may hold pickled code"):
+        reseal(reward.folder)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nowhere has no tureen\.json"):
+        open_artifact(tmp_path / "nowhere")
+
+
+# --------------------------------------------------------------------------- the fingerprint
+
+
+def test_the_fingerprint_is_of_the_weights_and_the_dtype(base: Path, tmp_path: Path, reward: Artifact) -> None:
+    twin = tiny.reward(tmp_path / "twin", base, "helpful", 3, ["helpful", "brief"])
+    other = tiny.reward(tmp_path / "other", base, "helpful", 4, ["helpful", "brief"])
+    assert twin.fingerprint("float32") == reward.fingerprint("float32")
+    assert other.fingerprint("float32") != reward.fingerprint("float32")
+    assert reward.fingerprint("bfloat16") != reward.fingerprint("float32")
+    assert len(reward.fingerprint("float32")) == 16
+
+
+def test_probes_and_figures_do_not_touch_the_fingerprint(reward: Artifact) -> None:
+    probes = [Probe(messages=[{"role": "user", "content": "hi"}], scores={"helpful": 1.5})]
+    again = seal(reward.folder, reward.manifest.model_copy(update={"probes": probes, "tolerance": {"float32": 1e-4}}))
+    assert again.fingerprint("float32") == reward.fingerprint("float32")
+    assert open_artifact(reward.folder).manifest.probes == probes
+
+
+# --------------------------------------------------------------------------- full checkpoints
+
+
+def full(folder: Path, base: Path, rows: int = 2) -> Path:
+    """A whole classifier with ``rows`` rewards."""
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(base, num_labels=rows).save_pretrained(folder)
+    return folder
+
+
+def seal_full(folder: Path, base: Path, **changes: Any) -> Artifact:
+    fields: dict[str, Any] = {
+        "kind": "reward",
+        "name": "whole",
+        "weights": "full",
+        "objectives": [Objective(name="helpful"), Objective(name="brief", column=1)],
+        "reading": tiny.reading(base),
+        **changes,
+    }
+    return seal(folder, Manifest(**fields))
+
+
+def test_a_full_checkpoint_opens(base: Path, tmp_path: Path) -> None:
+    sealed = seal_full(full(tmp_path / "whole", base), base)
+    assert open_artifact(sealed.folder).fingerprint("float32") == sealed.fingerprint("float32")
+
+
+def test_a_full_checkpoint_in_shards_opens(base: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(full(tmp_path / "one", base))
+    model.save_pretrained(tmp_path / "many", max_shard_size="40KB")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
+    seal_full(tmp_path / "many", base)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score.weight": None}, r"the score head \(score\.weight\) is missing"),
+        ({"score.weight": torch.ones(1, 32)}, r"the head is \[1, 32\] and the objectives need 2 rows"),
+        ({"score.weight": torch.ones(3, 32)}, r"mismatched tensor .*score\.weight"),
+        ({"score.weight": torch.full((2, 32), torch.nan)}, "the score head holds a value that is not finite"),
+        ({"score.bias": torch.ones(2)}, r"unexpected tensor score\.bias"),
+        ({"model.norm.weight": None}, r"missing tensor model\.norm\.weight"),
+        ({"lm_head.weight": torch.ones(320, 32)}, r"unexpected tensor lm_head\.weight"),
+        ({"model.norm.weight": torch.ones(31)}, r"mismatched tensor .*model\.norm\.weight"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_every_tensor_of_a_full_checkpoint_has_its_place(
+    changes: dict[str, Tensor | None], message: str, base: Path, tmp_path: Path
+) -> None:
+    folder = full(tmp_path / "whole", base)
+    retensor(folder / "model.safetensors", changes)
+    with pytest.raises(ArtifactError, match=f"^whole: {message}"):
+        seal_full(folder, base)
+
+
+def test_a_causal_checkpoint_is_no_reward_model(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "whole")
+    with pytest.raises(ArtifactError, match="the score head .* is missing"):
+        seal_full(tmp_path / "whole", base)
+
+
+def test_a_full_policy_is_a_causal_checkpoint(base: Path, tmp_path: Path) -> None:
+    """The base's head is tied, so that no file holds ``lm_head.weight``; nothing is missing."""
+    AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "whole")
+    changes = {"kind": "policy", "steering": Steering(family="tiny", method="prompt")}
+    assert seal_full(tmp_path / "whole", base, **changes).manifest.weights == "full"
+    shutil.rmtree(tmp_path / "whole")
+    with pytest.raises(ArtifactError, match=r"whole: unexpected tensor score\.weight"):
+        seal_full(full(tmp_path / "whole", base), base, **changes)
+
+
+def test_a_full_checkpoint_that_is_no_safetensors_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = full(tmp_path / "whole", base)
+    (folder / "model.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ArtifactError, match="whole: not a checkpoint that"):
+        seal_full(folder, base)
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"model_type": "nobody-knows"}'])
+def test_a_full_checkpoint_needs_a_configuration(content: str | None, base: Path, tmp_path: Path) -> None:
+    folder = full(tmp_path / "whole", base)
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    with pytest.raises(ArtifactError, match="whole: not a checkpoint that AutoModelForSequenceClassification opens"):
+        seal_full(folder, base)
+
+
+def test_a_full_artifact_of_lora_files_is_refused(base: Path, tmp_path: Path) -> None:
+    write_adapter(tiny.adapter("x", 0), tmp_path / "whole", "tiny", extras={"score.weight": torch.ones(2, 32)})
+    with pytest.raises(ArtifactError, match=r"adapter_config\.json does not belong beside full weights"):
+        seal_full(tmp_path / "whole", base)

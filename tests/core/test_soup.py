@@ -1,0 +1,413 @@
+"""The algebra of soups against sums of B·A written out in float64."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tureen_core.soup import (
+    Adapter,
+    LoraPair,
+    Semantics,
+    SoupError,
+    Stack,
+    concatenate,
+    explicit,
+    merge_adapter,
+    merge_checkpoint,
+    mix,
+    read_adapter,
+    spread,
+    write_adapter,
+)
+
+SHAPES = {"model.layers.0.self_attn.q_proj": (6, 4), "model.layers.0.mlp.down_proj": (5, 7), "model.norm_proj": (3, 3)}
+Kitchen = tuple[list[Adapter], dict[str, float]]
+
+
+def pair(rank: int, shape: tuple[int, int], scale: float, seed: int) -> LoraPair:
+    rng = torch.Generator().manual_seed(seed)
+    out, inside = shape
+    return LoraPair(torch.randn(rank, inside, generator=rng), torch.randn(out, rank, generator=rng), scale)
+
+
+@st.composite
+def kitchens(draw: st.DrawFn, equal: bool = False) -> Kitchen:
+    """Up to four experts with weights: unequal ranks, scales and modules, or all equal (as ``factor`` needs)."""
+    names = [f"expert{index}" for index in range(draw(st.integers(1, 4)))]
+    common = draw(st.integers(1, 5)), draw(st.floats(0.1, 4))
+    adapters = []
+    for index, name in enumerate(names):
+        paths = sorted(SHAPES) if equal else draw(st.lists(st.sampled_from(sorted(SHAPES)), min_size=1, unique=True))
+        rank, scale = common if equal else (draw(st.integers(1, 5)), draw(st.floats(0.1, 4)))
+        seeds = [draw(st.integers(0, 9999)) + 10_000 * index for _ in paths]
+        modules = {
+            path: pair(rank if equal else rank + seed % 2, SHAPES[path], scale, seed)
+            for path, seed in zip(paths, seeds, strict=True)
+        }
+        adapters.append(Adapter(name, modules))
+    weights = draw(st.dictionaries(st.sampled_from(names), st.floats(-3, 3, width=32)))
+    return adapters, weights
+
+
+def reference(
+    adapters: Sequence[Adapter], weights: Mapping[str, float], path: str, semantics: Semantics = "delta"
+) -> tuple[Tensor, float]:
+    """ΔW in float64 from the definition, and the size of the terms that it is a sum of."""
+    terms = [(weights.get(each.name, 0.0), each.modules[path]) for each in adapters if path in each.modules]
+    if semantics == "delta":
+        parts = [weight * each.scale * (each.b.double() @ each.a.double()) for weight, each in terms]
+    else:
+        parts = [
+            left * right * one.scale * (one.b.double() @ other.a.double())
+            for left, one in terms
+            for right, other in terms
+        ]
+    return sum(parts, torch.zeros(SHAPES[path], dtype=torch.float64)), 1.0 + sum(float(p.abs().max()) for p in parts)
+
+
+def close(found: Tensor, expected: tuple[Tensor, float]) -> None:
+    torch.testing.assert_close(found.double(), expected[0], rtol=1e-5, atol=3e-6 * expected[1])
+
+
+def through_gate(stack: Stack, path: str, weights: Mapping[str, float], semantics: Semantics, x: Tensor) -> Tensor:
+    """What a runtime adds beside a Linear: B_cat · mix(A_cat · x)."""
+    slab = stack.modules[path]
+    return mix(x @ slab.a.T, torch.tensor(stack.row(weights)), slab.ranks, semantics) @ slab.b.T
+
+
+def product(adapter: Adapter, path: str) -> Tensor:
+    if path not in adapter.modules:
+        return torch.zeros(SHAPES[path])
+    low = adapter.modules[path]
+    return low.scale * (low.b.double() @ low.a.double())
+
+
+def check_every_form(kitchen: Kitchen, semantics: Semantics) -> None:
+    adapters, weights = kitchen
+    stack = concatenate(adapters)
+    merged = merge_adapter(stack, weights, "soup", semantics)
+    base = {f"{path}.weight": torch.randn(shape) for path, shape in SHAPES.items()}
+    with TemporaryDirectory() as folder:
+        source, out = Path(folder, "base"), Path(folder, "out")
+        source.mkdir()
+        save_file(base, source / "model.safetensors")
+        merge_checkpoint(source, stack, weights, out, semantics)
+        written = load_file(out / "model.safetensors")
+    for path in stack.modules:
+        expected = reference(adapters, weights, path, semantics)
+        close(explicit(stack.modules[path], stack.row(weights), semantics), expected)
+        close(through_gate(stack, path, weights, semantics, torch.eye(SHAPES[path][1])).T, expected)
+        close(product(merged, path), expected)
+        close(written[f"{path}.weight"] - base[f"{path}.weight"], expected)
+    for path in set(SHAPES) - set(stack.modules):
+        assert torch.equal(written[f"{path}.weight"], base[f"{path}.weight"])
+
+
+@settings(max_examples=60)
+@given(kitchens())
+def test_gate_explicit_merge_and_checkpoint_agree_on_delta(kitchen: Kitchen) -> None:
+    check_every_form(kitchen, "delta")
+
+
+@settings(max_examples=60)
+@given(kitchens(equal=True))
+def test_gate_explicit_merge_and_checkpoint_agree_on_factor(kitchen: Kitchen) -> None:
+    check_every_form(kitchen, "factor")
+
+
+@given(kitchens(), st.floats(-2, 2), st.floats(-2, 2))
+def test_delta_is_linear_in_the_weights(kitchen: Kitchen, p: float, q: float) -> None:
+    adapters, one = kitchen
+    other = {adapter.name: 0.5 + index for index, adapter in enumerate(adapters)}
+    stack = concatenate(adapters)
+    both = {name: p * one.get(name, 0) + q * other[name] for name in other}
+    for path, slab in stack.modules.items():
+        parts = p * explicit(slab, stack.row(one)) + q * explicit(slab, stack.row(other))
+        size = reference(adapters, one, path)[1] + reference(adapters, other, path)[1]
+        torch.testing.assert_close(explicit(slab, stack.row(both)), parts, rtol=1e-4, atol=1e-5 * size)
+
+
+@given(kitchens(), st.data())
+def test_a_unit_weight_is_one_expert(kitchen: Kitchen, data: st.DataObject) -> None:
+    adapters, _ = kitchen
+    chosen = data.draw(st.sampled_from(adapters))
+    merged = merge_adapter(concatenate(adapters), {chosen.name: 1.0}, "soup")
+    assert set(merged.modules) == set(chosen.modules)
+    for path, low in chosen.modules.items():
+        assert merged.modules[path].rank == low.rank
+        close(product(merged, path), reference([chosen], {chosen.name: 1.0}, path))
+
+
+@given(kitchens())
+def test_zero_weights_are_the_base(kitchen: Kitchen) -> None:
+    adapters, _ = kitchen
+    stack = concatenate(adapters)
+    assert merge_adapter(stack, {}, "soup").modules == {}
+    for path, slab in stack.modules.items():
+        assert not explicit(slab, stack.row({})).any()
+        assert not through_gate(stack, path, {}, "delta", torch.randn(2, SHAPES[path][1])).any()
+
+
+@given(kitchens())
+def test_an_expert_subtracted_from_itself_leaves_the_base(kitchen: Kitchen) -> None:
+    adapters, _ = kitchen
+    twin = Adapter("twin", adapters[0].modules)
+    stack = concatenate([adapters[0], twin])
+    for path, slab in stack.modules.items():
+        found = explicit(slab, stack.row({adapters[0].name: 2.0, "twin": -2.0}))
+        close(found, (torch.zeros(SHAPES[path], dtype=torch.float64), reference([twin], {"twin": 4.0}, path)[1]))
+
+
+@pytest.mark.parametrize("semantics", ["delta", "factor"])
+def test_every_row_of_a_batch_has_its_own_soup(semantics: Semantics) -> None:
+    """``[B, T, in]`` with a weight vector for each sequence, or each token: no row sees another's weights."""
+    path = "model.layers.0.mlp.down_proj"
+    adapters = [Adapter(name, {path: pair(3, SHAPES[path], 2.0, seed)}) for seed, name in enumerate("abc")]
+    slab = concatenate(adapters).modules[path]
+    rows = torch.tensor([[1.0, 0, 0], [0.2, 0.3, 0.5], [0, 0, 0], [-1, 2, 0]])
+    x = torch.randn(4, 5, SHAPES[path][1])
+    together = mix(x @ slab.a.T, rows[:, None, :], slab.ranks, semantics) @ slab.b.T
+    per_token = mix(x @ slab.a.T, rows[:, None, :].expand(4, 5, 3), slab.ranks, semantics) @ slab.b.T
+    for index, row in enumerate(rows):
+        alone = x[index].double() @ explicit(slab, row.tolist(), semantics).double().T
+        torch.testing.assert_close(together[index].double(), alone, rtol=1e-5, atol=1e-5)
+    assert torch.equal(together, per_token)
+
+
+def unit_experts() -> list[Adapter]:
+    """A1 = [1 0], B1 = [1; 0], A2 = [0 1], B2 = [0; 1]."""
+    one = LoraPair(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0], [0.0]]), 1.0)
+    two = LoraPair(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0], [1.0]]), 1.0)
+    return [Adapter("one", {"m": one}), Adapter("two", {"m": two})]
+
+
+def test_averaging_products_is_not_averaging_factors() -> None:
+    stack = concatenate(unit_experts())
+    half = stack.row({"one": 0.5, "two": 0.5})
+    assert explicit(stack.modules["m"], half, "delta").tolist() == [[0.5, 0.0], [0.0, 0.5]]
+    assert explicit(stack.modules["m"], half, "factor").tolist() == [[0.25, 0.25], [0.25, 0.25]]
+
+
+def test_factor_is_quadratic_in_one_experts_weight() -> None:
+    stack = concatenate(unit_experts())
+    half = stack.row({"one": 0.5})
+    assert explicit(stack.modules["m"], half, "delta")[0, 0] == 0.5
+    assert explicit(stack.modules["m"], half, "factor")[0, 0] == 0.25
+
+
+def test_both_semantics_agree_where_all_share_one_a() -> None:
+    path = "model.layers.0.mlp.down_proj"
+    first = pair(3, SHAPES[path], 2.0, 0)
+    others = [LoraPair(first.a, torch.randn(5, 3), 2.0) for _ in range(2)]
+    adapters = [Adapter(str(i), {path: low}) for i, low in enumerate([first, *others])]
+    stack = concatenate(adapters)
+    row = stack.row({"0": 0.5, "1": 0.3, "2": 0.2})
+    slab = stack.modules[path]
+    torch.testing.assert_close(explicit(slab, row, "factor"), explicit(slab, row, "delta"))
+
+
+def test_the_gate_is_the_weights_over_the_ranks() -> None:
+    assert spread(torch.tensor([0.5, -1.0, 2.0]), (2, 0, 1)).tolist() == [0.5, 0.5, 2.0]
+    batch = spread(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (1, 2))
+    assert batch.tolist() == [[1, 2, 2], [3, 4, 4]]
+
+
+def test_half_precision_experts_are_stacked_in_float32() -> None:
+    low = pair(4, (6, 4), 3.0, 0)
+    half = LoraPair(low.a.bfloat16(), low.b.bfloat16(), 3.0)
+    slab = concatenate([Adapter("a", {"m": half})]).modules["m"]
+    assert slab.a.dtype == slab.b.dtype == torch.float32
+    torch.testing.assert_close(explicit(slab, [1.0]), 3.0 * half.b.float() @ half.a.float())
+
+
+def test_a_row_is_in_gate_order_and_refuses_strangers() -> None:
+    stack = concatenate(unit_experts())
+    assert stack.row({"two": 0.5}) == [0.0, 0.5]
+    with pytest.raises(SoupError, match="no expert is called 'three'; there are one, two"):
+        stack.row({"three": 1.0})
+
+
+def test_what_cannot_be_stacked() -> None:
+    with pytest.raises(SoupError, match="two experts have one name: a, a"):
+        concatenate([tiny.adapter("a", 0), tiny.adapter("a", 1)])
+    with pytest.raises(SoupError, match=r"mlp\.down_proj as layers of different shapes"):
+        concatenate([tiny.adapter("a", 0), tiny.adapter("b", 1, hidden=16)])
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (tiny.adapter("b", 1, rank=2), r"ranks \(4, 2\)"),
+        (tiny.adapter("b", 1, scale=1.0), r"scales \(2.0, 1.0\)"),
+        (Adapter("b", {"model.layers.0.mlp.down_proj": pair(4, (32, 64), 2.0, 0)}), r"ranks \(4, 0\)"),
+    ],
+)
+def test_factor_is_refused_where_it_has_no_meaning(other: Adapter, reason: str, base: Path, tmp_path: Path) -> None:
+    stack = concatenate([tiny.adapter("a", 0), other])
+    assert stack.factorable() is not None
+    with pytest.raises(SoupError, match=reason):
+        merge_adapter(stack, {"a": 0.5, "b": 0.5}, "soup", "factor")
+    with pytest.raises(SoupError, match="averaging factors"):
+        merge_checkpoint(base, stack, {"a": 1.0}, tmp_path / "out", "factor")
+    assert not (tmp_path / "out").exists()
+    slab = stack.modules["model.layers.1.self_attn.q_proj"]
+    with pytest.raises(SoupError, match="averaging factors needs equal"):
+        explicit(slab, [0.5, 0.5], "factor")
+
+
+def test_ranks_whose_sum_divides_evenly_are_not_mistaken_for_equal_ones() -> None:
+    with pytest.raises(SoupError, match=r"equal ranks, not \(2, 1, 3\)"):
+        mix(torch.randn(1, 6), torch.ones(3), (2, 1, 3), "factor")
+
+
+def test_equal_experts_are_factorable() -> None:
+    assert concatenate([tiny.adapter("a", 0), tiny.adapter("b", 1)]).factorable() is None
+
+
+# --------------------------------------------------------------------------- a full checkpoint
+
+
+def logits(model: Any) -> Tensor:
+    ids = torch.arange(3, 19).view(2, 8)
+    with torch.no_grad():
+        found: Tensor = model.eval()(ids).logits
+    return found
+
+
+def summed(base: Path, stack: Stack, weights: Mapping[str, float], semantics: Semantics = "delta") -> Any:
+    """The base with ΔW added to its weights in memory."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    for path, slab in stack.modules.items():
+        weight = model.get_submodule(path).weight
+        delta = explicit(slab, stack.row(weights), semantics)
+        weight.data = (weight.data.float() + delta).to(weight.dtype)
+    return model
+
+
+def copy_of(base: Path, folder: Path, **changes: Any) -> Path:
+    """The base saved again in another dtype or other shards."""
+    model = AutoModelForCausalLM.from_pretrained(base).to(changes.pop("dtype", torch.float32))
+    model.save_pretrained(folder, **changes)
+    return folder
+
+
+STACK = concatenate([tiny.adapter("a", 1), tiny.adapter("b", 2)])
+MIXES: list[dict[str, float]] = [{"a": 1.0}, {"a": 0.3, "b": 0.7}, {"a": 1.5, "b": -0.5}, {}]
+
+
+@pytest.mark.parametrize("semantics", ["delta", "factor"])
+@pytest.mark.parametrize("weights", MIXES, ids=str)
+def test_a_merged_checkpoint_opens_and_agrees(
+    weights: dict[str, float], semantics: Semantics, base: Path, tmp_path: Path
+) -> None:
+    merge_checkpoint(base, STACK, weights, tmp_path / "out", semantics)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(logits(merged), logits(summed(base, STACK, weights, semantics)), rtol=1e-5, atol=1e-5)
+    assert merged.lm_head.weight is merged.model.embed_tokens.weight
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    changed = not torch.allclose(logits(merged), logits(AutoModelForCausalLM.from_pretrained(base)), atol=1e-3)
+    assert changed == bool(weights)
+
+
+def test_a_bfloat16_base_is_summed_in_float32_and_cast_once(base: Path, tmp_path: Path) -> None:
+    half = copy_of(base, tmp_path / "half", dtype=torch.bfloat16)
+    merge_checkpoint(half, STACK, {"a": 0.6, "b": 0.4}, tmp_path / "out")
+    merged, expected = AutoModelForCausalLM.from_pretrained(tmp_path / "out"), summed(half, STACK, {"a": 0.6, "b": 0.4})
+    assert merged.dtype == torch.bfloat16
+    assert torch.equal(logits(merged), logits(expected))
+
+
+def test_a_bfloat16_base_may_be_merged_to_float32_without_loss(base: Path, tmp_path: Path) -> None:
+    half = copy_of(base, tmp_path / "half", dtype=torch.bfloat16)
+    merge_checkpoint(half, STACK, {"a": 1e-3}, tmp_path / "out", dtype=torch.float32)
+    merged, plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out"), AutoModelForCausalLM.from_pretrained(half)
+    assert merged.dtype == torch.float32
+    for path, slab in STACK.modules.items():
+        found = merged.get_submodule(path).weight - plain.get_submodule(path).weight.float()
+        torch.testing.assert_close(found, explicit(slab, STACK.row({"a": 1e-3})), rtol=1e-2, atol=1e-7)
+
+
+def test_shards_stay_shards(base: Path, tmp_path: Path) -> None:
+    sharded = copy_of(base, tmp_path / "sharded", max_shard_size="40KB")
+    assert len(list(sharded.glob("*.safetensors"))) > 2
+    merge_checkpoint(sharded, STACK, {"a": 1.0}, tmp_path / "out")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(logits(merged), logits(summed(base, STACK, {"a": 1.0})), rtol=1e-5, atol=1e-5)
+    assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == {
+        path.name for path in sharded.glob("*.safetensors")
+    }
+
+
+def test_tensors_that_are_no_floats_are_not_cast(tmp_path: Path) -> None:
+    source = tmp_path / "base"
+    source.mkdir()
+    path = "model.layers.0.self_attn.q_proj"
+    save_file({f"{path}.weight": torch.zeros(6, 4), "steps": torch.tensor([2**40])}, source / "model.safetensors")
+    (source / "config.json").write_text('{"torch_dtype": "float32"}')
+    stack = concatenate([Adapter("a", {path: pair(2, (6, 4), 1.0, 0)})])
+    merge_checkpoint(source, stack, {"a": 1.0}, tmp_path / "out", dtype=torch.bfloat16)
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert written["steps"].tolist() == [2**40]
+    assert written[f"{path}.weight"].dtype == torch.bfloat16
+    assert (tmp_path / "out" / "config.json").read_text() == '{\n  "dtype": "bfloat16"\n}\n'
+
+
+def with_head() -> Stack:
+    return concatenate([Adapter("a", {"lm_head": pair(2, (320, 32), 1.0, 0)})])
+
+
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        (concatenate([tiny.adapter("a", 0, hidden=16)]), r"down_proj as \[32, 64\] and the experts adapt \[16, 32\]"),
+        (
+            concatenate([Adapter("a", {"transformer.h.0.attn": pair(2, (4, 4), 1.0, 0)})]),
+            "no weight for transformer.h.0",
+        ),
+        (with_head(), "no weight for lm_head: it is tied"),
+    ],
+)
+def test_another_base_is_refused_before_anything_is_written(
+    stack: Stack, message: str, base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SoupError, match=message):
+        merge_checkpoint(base, stack, {"a": 1.0}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_are_never_written_over(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(SoupError, match="holds weights already"):
+        merge_checkpoint(base, STACK, {"a": 1.0}, base)
+    merge_checkpoint(base, STACK, {"a": 1.0}, tmp_path / "out")
+    with pytest.raises(SoupError, match="choose an empty folder"):
+        merge_checkpoint(base, STACK, {"b": 1.0}, tmp_path / "out")
+
+
+def test_pickles_of_the_base_are_left_behind(base: Path, tmp_path: Path) -> None:
+    source = copy_of(base, tmp_path / "base")
+    for name in ("pytorch_model.bin", "training_args.pt", "model.gguf"):
+        (source / name).write_bytes(b"x")
+    merge_checkpoint(source, STACK, {"a": 1.0}, tmp_path / "out")
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".safetensors"}
+
+
+def test_a_soup_written_as_one_lora_reads_back_as_the_soup(tmp_path: Path) -> None:
+    soup = merge_adapter(STACK, {"a": 0.25, "b": -2.0}, "soup")
+    write_adapter(soup, tmp_path, "tiny")
+    back, extras = read_adapter(tmp_path, "soup")
+    assert extras == {}
+    again = concatenate([back])
+    for path, slab in STACK.modules.items():
+        torch.testing.assert_close(
+            explicit(again.modules[path], [1.0]), explicit(slab, STACK.row({"a": 0.25, "b": -2.0}))
+        )
