@@ -1,31 +1,33 @@
 """The engine: from names to lanes. Everything that is loaded, and the two things one can ask of it."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from tureen.errors import TureenError
-from tureen_core.artifact import Artifact
-from tureen_core.calibration import Calibration
+from tureen.errors import NotFound, TureenError, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
-from tureen_core.template import Messages, Renderer
-from tureen_serve.runtimes.contract import Delta, Sampling
+from tureen_core.template import Rendered, Renderer
+from tureen_serve.inference.batcher import Priority
+from tureen_serve.inference.generator_lane import GeneratorLane
+from tureen_serve.inference.lane import Lane, Observer, unobserved
+from tureen_serve.inference.rendering import Group, at, render
+from tureen_serve.inference.scorer_lane import Future, ScorerLane
+from tureen_serve.runtimes.catalogue import Family, Loaded, Reward
+from tureen_serve.runtimes.contract import Delta, Job, Rewards, Row, Sampling, Weights
 
-Priority = Literal["interactive", "default", "batch"]
+__all__ = ["SOUP", "Engine", "Family", "Group", "Outcome", "Priority", "Reward"]
+
 SOUP = "soup"
-
-
-@dataclass(frozen=True)
-class Group:
-    """One prompt's answers to score. A finished conversation is a group without prompt and one answer."""
-
-    answers: Sequence[Messages]
-    prompt: Messages = ()
+NOTHING = Loaded("none", (), ())
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one answer: raw rewards by objective, or the error that stands in their place."""
+    """What became of one answer: raw rewards by objective, or the error that stands in their place.
+
+    ``tokens`` are the answer's whole text's, as the reward that reads most of it sees it; ``cached`` are those of its
+    prompt that none of its rewards computed again.
+    """
 
     raw: Mapping[str, float]
     tokens: int = 0
@@ -35,50 +37,104 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Reward:
-    """A loaded objective: its artifact, its column in the head, its scale, the fingerprint of its scores."""
+class Reader:
+    """One forward pass over a text: where, rendered how, under which blend, and which columns are which rewards."""
 
-    name: str
-    artifact: Artifact
-    column: int
-    calibration: Calibration
-    fingerprint: str
+    lane: ScorerLane
+    renderer: Renderer
+    blend: Weights
+    columns: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
-class Family:
-    """A loaded policy family: a base and the experts that can be souped over it."""
+class Text:
+    """One answer, its field in the group, and how it was rendered for each way of reading it."""
 
-    name: str
-    base: str
-    experts: Mapping[str, Artifact]
-    renderer: Renderer
-    context: int
-    presets: Mapping[str, Mapping[str, float]]
-    default: Mapping[str, float]
-    semantics: Semantics
-    normalize: Literal["simplex", "none"]
-    factorable: str | None
-    fingerprint: str
+    param: str
+    renderings: Mapping[Renderer, Rendered | TureenError]
+
+    @property
+    def error(self) -> TureenError | None:
+        """Why it cannot be read."""
+        return next((each for each in self.renderings.values() if isinstance(each, TureenError)), None)
+
+    def row(self, reader: Reader) -> Row:
+        """What a reader's lane runs."""
+        rendered = self.renderings[reader.renderer]
+        if isinstance(rendered, TureenError):
+            raise rendered
+        return Row(tuple(rendered.ids), reader.blend, rendered.shared)
+
+    def outcome(self, results: Sequence[tuple[Reader, Rewards | TureenError]]) -> Outcome:
+        """What became of it."""
+        failed = self.error or next((result for _, result in results if isinstance(result, TureenError)), None)
+        if failed is not None:
+            return Outcome({}, error=failed if failed.param else at(failed, self.param))
+        rendered = [each for each in self.renderings.values() if isinstance(each, Rendered)]
+        rewards = [(reader, result) for reader, result in results if isinstance(result, Rewards)]
+        return Outcome(
+            raw={name: result.values[column] for reader, result in rewards for name, column in reader.columns},
+            tokens=max(len(each.ids) for each in rendered),
+            cached=min(result.cached for _, result in rewards),
+            truncated=any(each.truncated for each in rendered),
+        )
 
 
 class Engine:
     """Loaded rewards and families, by name.
 
+    Args:
+        loaded: what :func:`tureen_serve.runtimes.load.load` made.
+        queue_tokens: how many tokens may wait for one backbone.
+        queue_jobs: how many texts may wait for one family.
+        observe: told what every lane runs, on the lane's thread.
+
     Attributes:
         rewards: objective name → :class:`Reward`.
         families: family name → :class:`Family`; the first one answers a request that names none.
         runtime: ``transformers`` or ``vllm``, and why it was chosen.
+        scorers: the lanes of the backbones, with their plain numbers.
+        generators: family name → its lane.
     """
 
     rewards: Mapping[str, Reward]
     families: Mapping[str, Family]
     runtime: str
 
+    def __init__(
+        self,
+        loaded: Loaded = NOTHING,
+        *,
+        queue_tokens: int = 2**20,
+        queue_jobs: int = 256,
+        observe: Observer = unobserved,
+    ) -> None:
+        self.runtime = loaded.runtime
+        self.rewards = {reward.name: reward for backbone in loaded.backbones for reward in backbone.rewards}
+        self.families = {policy.family.name: policy.family for policy in loaded.policies}
+        self.scorers = [ScorerLane(each.name, each.scorer, queue_tokens, observe) for each in loaded.backbones]
+        self.generators = {
+            policy.family.name: GeneratorLane(policy.family.name, policy.stepper, queue_jobs, observe)
+            for policy in loaded.policies
+        }
+        self._lanes = {
+            reward.name: lane
+            for backbone, lane in zip(loaded.backbones, self.scorers, strict=True)
+            for reward in backbone.rewards
+        }
+        self._unproven = loaded.failure
+
+    async def close(self) -> None:
+        """Finish queued scores, end running texts, free the weights."""
+        await asyncio.gather(*(lane.close() for lane in self._all()))
+
     @property
     def failure(self) -> str | None:
-        """None when ready, else the sentence that says why not (loading, a probe that differs, a dead runtime)."""
-        raise NotImplementedError
+        """None when ready, else the sentence that says why not: a probe that differs, a dead runtime."""
+        return self._unproven or next((lane.failure for lane in self._all() if lane.failure), None)
+
+    def _all(self) -> list[Lane]:
+        return [*self.scorers, *self.generators.values()]
 
     async def score(
         self,
@@ -91,15 +147,22 @@ class Engine:
     ) -> list[list[Outcome]]:
         """Raw rewards of every answer for every objective.
 
-        A bad answer carries its error (``param`` relative to the group: ``candidates[1]`` or ``messages[0].role``) and
-        the others are untouched. With ``soup`` (canonical weights over objectives) one reward named ``soup`` is read
-        from the souped adapters and heads instead.
+        A bad answer carries its error (``param`` relative to the group: ``candidates[1]``, ``prompt``, or
+        ``messages[0].role``) and the others are untouched. With ``soup`` (canonical weights over objectives) one
+        reward named ``soup`` is read from the souped adapters and heads instead, and ``objectives`` is not read.
 
         Raises:
-            Unavailable: the queue is full; nothing of the call was queued.
-            ServerFault: the runtime failed.
+            Unprocessable: an unknown objective, or objectives that cannot be souped.
+            Unavailable: the queue is full, nothing of the call was queued; or the runtime is dead.
         """
-        raise NotImplementedError
+        readers = self._readers(objectives) if soup is None else [self._souped(soup)]
+        texts = await asyncio.to_thread(_read, readers, groups, truncate)
+        asked = [(text, reader) for text in texts if text.error is None for reader in readers]
+        results = iter(await self._run(asked, priority))
+        outcomes = iter(
+            [text.outcome([] if text.error else [(reader, next(results)) for reader in readers]) for text in texts]
+        )
+        return [[next(outcomes) for _ in group.answers] for group in groups]
 
     def generate(
         self,
@@ -109,5 +172,95 @@ class Engine:
         weights: Mapping[str, float],
         semantics: Semantics = "delta",
     ) -> AsyncIterator[Delta]:
-        """Stream one text. ``weights`` are canonical expert weights, empty for the bare base."""
-        raise NotImplementedError
+        """Stream one text. ``weights`` are canonical expert weights, empty for the bare base.
+
+        Raises:
+            NotFound: no such family.
+            Unprocessable: an unknown expert, or semantics that are not defined for these experts. The iterator raises
+                it for a prompt or sampling that the model cannot take, and ``Unavailable`` where there is no room.
+        """
+        if family not in self.families:
+            raise NotFound(f"no policy family is called {family!r}; there is {_listed(self.families)}", param="model")
+        known = self.families[family]
+        unknown = set(weights) - set(known.experts)
+        if unknown:
+            name = min(unknown)
+            message = f"no expert of {family} is called {name!r}; there is {_listed(known.experts)}"
+            raise Unprocessable(message, param=f"preferences.{name}", code="unknown_objective")
+        if semantics == "factor" and known.factorable:
+            raise Unprocessable(known.factorable, param="soup.semantics")
+        return self.generators[family].stream(Job(tuple(ids), sampling, tuple(sorted(weights.items())), semantics))
+
+    def _readers(self, objectives: Sequence[str]) -> list[Reader]:
+        """One for each artifact: all its objectives leave the same forward pass."""
+        rewards = [self._reward(objective, "rewards") for objective in objectives]
+        artifacts = {reward.artifact.name: reward for reward in rewards}
+        return [
+            self._reader(
+                like,
+                ((artifact, 1.0),),
+                tuple((reward.name, reward.column) for reward in rewards if reward.artifact.name == artifact),
+            )
+            for artifact, like in artifacts.items()
+        ]
+
+    def _souped(self, soup: Mapping[str, float]) -> Reader:
+        """One for a blend of adapters and heads."""
+        rewards = [self._reward(objective, f"preferences.{objective}") for objective in sorted(soup)]
+        alike = {(id(self._lanes[each.name]), id(each.renderer), each.column) for each in rewards}
+        manifests = [each.artifact.manifest for each in rewards]
+        plain = all(each.weights == "lora" and len(each.objectives) == 1 for each in manifests)
+        if len(alike) != 1 or not plain:
+            wanted = "LoRA reward models of one base with one objective each, read alike"
+            raise Unprocessable(f"only {wanted}, can be souped; send soup: false", param="preferences")
+        blend = tuple((each.artifact.name, soup[each.name]) for each in rewards)
+        return self._reader(rewards[0], blend, ((SOUP, rewards[0].column),))
+
+    def _reader(self, like: Reward, blend: Weights, columns: tuple[tuple[str, int], ...]) -> Reader:
+        return Reader(self._lanes[like.name], like.renderer, blend, columns)
+
+    def _reward(self, name: str, param: str) -> Reward:
+        if name not in self.rewards:
+            message = f"no reward is called {name!r}; there is {_listed(self.rewards)}"
+            raise Unprocessable(message, param=param, code="unknown_objective")
+        return self.rewards[name]
+
+    async def _run(self, asked: Sequence[tuple[Text, Reader]], priority: Priority) -> list[Rewards | TureenError]:
+        """Results in order; those of a call that is cancelled leave the queues."""
+        futures = self._submit(asked, priority)
+        results: list[Rewards | TureenError] = []
+        for result in await asyncio.gather(*futures, return_exceptions=True):
+            if isinstance(result, Unavailable) or not isinstance(result, Rewards | TureenError):
+                raise result
+            results.append(result)
+        return results
+
+    def _submit(self, asked: Sequence[tuple[Text, Reader]], priority: Priority) -> list[Future]:
+        """All into their lanes, or none."""
+        futures: dict[int, Future] = {}
+        try:
+            for lane in dict.fromkeys(reader.lane for _, reader in asked):
+                picks = [index for index, (_, reader) in enumerate(asked) if reader.lane is lane]
+                rows = [text.row(reader) for text, reader in (asked[index] for index in picks)]
+                futures |= zip(picks, lane.submit(rows, priority), strict=True)
+        except Unavailable:
+            for future in futures.values():
+                future.cancel()
+            raise
+        return [futures[index] for index in range(len(asked))]
+
+
+def _read(readers: Sequence[Reader], groups: Sequence[Group], truncate: bool) -> list[Text]:
+    """Every answer of every group, rendered once for each way of reading."""
+    renderers = list(dict.fromkeys(reader.renderer for reader in readers))
+    texts: list[Text] = []
+    for group in groups:
+        rendered = [render(renderer, group, truncate) for renderer in renderers]
+        for index, each in enumerate(zip(*rendered, strict=True)):
+            param = f"candidates[{index}]" if group.prompt else "messages"
+            texts.append(Text(param, dict(zip(renderers, each, strict=True))))
+    return texts
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -3,10 +3,11 @@
 Everything here is plain data on token ids; templates and wire types stay above.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from tureen.errors import TureenError
 from tureen_core.soup import Semantics
 
 Weights = tuple[tuple[str, float], ...]
@@ -107,3 +108,41 @@ class Generator(Protocol):
 
     async def close(self) -> None:
         """End what is running and free the weights."""
+
+
+class Stepper(Protocol):
+    """A policy family that is batched from outside, a step at a time, all from one thread but for ``check``."""
+
+    context: int
+
+    @property
+    def active(self) -> bool:
+        """Whether a step would do something."""
+
+    @property
+    def running(self) -> int:
+        """Texts in the batch."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that found no room yet."""
+
+    def check(self, job: Job) -> None:
+        """Raise ``Unprocessable`` for a job that cannot run."""
+
+    def add(self, key: Hashable, job: Job) -> None:
+        """Queue a job that ``check`` lets pass."""
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a job, waiting or running."""
+
+    def step(self) -> list[tuple[Any, Delta | TureenError]]:
+        """One token of every running text, or what ended it, by its key."""
+
+    def likelihood(
+        self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics = "delta"
+    ) -> list[float]:
+        """Log-probability in nats of each of ``ids[start:]`` given all that stands before it."""
+
+    def close(self) -> None:
+        """Free the weights."""

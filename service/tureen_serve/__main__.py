@@ -1,0 +1,170 @@
+"""``tureen-serve``: run the server, or check an artifact before it is served."""
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version as installed
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tureen_serve.settings import RewardEntry, Settings, SettingsError, families, load, starter, stay_offline
+
+stay_offline()
+app = typer.Typer(
+    help="Serve reward models and souped policies over HTTP.", add_completion=False, invoke_without_command=True
+)
+
+
+@app.callback()
+def serve(
+    context: typer.Context,
+    with_starter: Annotated[bool, typer.Option("--starter", help="serve the artifacts inside the package")] = False,
+    reward: Annotated[list[Path] | None, typer.Option(help="a reward artifact's folder; may be repeated")] = None,
+    expert: Annotated[list[Path] | None, typer.Option(help="an expert artifact's folder; may be repeated")] = None,
+    config: Annotated[Path | None, typer.Option(help="a YAML file of artifacts and settings")] = None,
+    host: Annotated[str | None, typer.Option(help="127.0.0.1 unless told otherwise")] = None,
+    port: Annotated[int | None, typer.Option(help="8900 unless told otherwise; 0 takes a free one")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, transformers or vllm")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = None,
+) -> None:
+    """Run the server until SIGTERM or SIGINT: then it turns unready, finishes what is in flight, and exits with 0."""
+    if context.invoked_subcommand:
+        return
+    flags = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
+    try:
+        settings = load(config, **flags, **_artifacts(with_starter, reward or [], expert or []))
+        _run(settings)
+    except SettingsError as error:
+        typer.echo(f"tureen-serve: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _artifacts(with_starter: bool, rewards: list[Path], experts: list[Path]) -> dict[str, Any]:
+    """What the flags name, the starter artifacts first; what they do not name is left to the file."""
+    entries = starter() if with_starter else {"rewards": [], "families": []}
+    entries["rewards"] += [RewardEntry(path=path) for path in rewards]
+    entries["families"] = families(experts, entries["families"])
+    return {name: found for name, found in entries.items() if found}
+
+
+def _run(settings: Settings) -> None:
+    from tureen_serve.app import create_app  # torch and transformers take seconds, and --help none
+    from tureen_serve.telemetry import start_logging
+
+    if not settings.rewards and not settings.families:
+        raise SettingsError("there is nothing to serve: give --starter, --config FILE, --reward or --expert")
+    application = create_app(settings)
+    listener = _listen(settings.host, settings.port)
+    start_logging(settings.log_level, settings.log_format)
+    host, port = listener.getsockname()[:2]
+    typer.echo(f"tureen-serve {installed('tureen')} on http://{f'[{host}]' if ':' in host else host}:{port}")
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than clients and balancers keep an idle connection
+        timeout_graceful_shutdown=settings.limits.grace_seconds,
+    )
+    Server(config, application.state.house, settings.limits.drain_seconds).run(sockets=[listener])
+    if application.state.house.failure:
+        raise typer.Exit(1)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+
+
+class Server(uvicorn.Server):
+    """uvicorn that leaves as a rollout needs it: unready at once, closed after ``drain`` seconds, exit status 0.
+
+    It also ends when there is nothing that it could ever serve.
+    """
+
+    def __init__(self, config: uvicorn.Config, house: Any, drain: float) -> None:
+        super().__init__(config)
+        self._house = house
+        self._drain = drain
+        self._leaving = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Begin to leave; a second SIGINT leaves at once."""
+        self._house.draining = True
+        self.force_exit = self._leaving and sig == signal.SIGINT
+        if self._leaving or not self._drain:
+            self.should_exit = True
+        else:
+            asyncio.get_running_loop().call_later(self._drain, setattr, self, "should_exit", True)
+        self._leaving = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end."""
+        return await super().on_tick(counter) or self._house.failure is not None
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="the artifact's folder")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    runtime: Annotated[str | None, typer.Option(help="auto, transformers or vllm")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = None,
+) -> None:
+    """Verify an artifact's files and run its probes as it would serve. Exit status 1 if it cannot be trusted."""
+    from tureen_serve.runtimes import load as runtimes  # see _run
+
+    try:
+        settings = load(runtime=runtime, dtype=dtype, device=device)
+        options = runtimes.Options(settings.runtime, settings.dtype, settings.device, settings.cache)
+        proofs = [{**vars(proof), "holds": proof.holds} for proof in runtimes.check(folder, options)]
+        failure = None
+    except (SettingsError, runtimes.LoadError) as error:
+        proofs, failure = [], str(error)
+    holds = failure is None and all(proof["holds"] for proof in proofs)
+    if as_json:
+        typer.echo(json.dumps({"holds": holds, "error": failure, "proofs": proofs}))
+    else:
+        _show(folder, proofs, failure)
+    raise typer.Exit(0 if holds else 1)
+
+
+def _show(folder: Path, proofs: Sequence[Mapping[str, Any]], failure: str | None) -> None:
+    console = Console()
+    if failure is not None:
+        console.print(f"[bold red]refused[/] {escape(failure)}")
+        return
+    table = Table(title=f"{folder.name}: probes, in training and here")
+    for column in ("objective", "probe", "trained", "here", "allowed", ""):
+        table.add_column(column, justify="left" if column == "objective" else "right")
+    for proof in proofs:
+        verdict = "[green]holds[/]" if proof["holds"] else "[bold red]differs[/]"
+        numbers = (f"{proof['expected']:+.4f}", f"{proof['found']:+.4f}", f"±{proof['tolerance']:g}")
+        table.add_row(proof["objective"], str(proof["probe"]), *numbers, verdict)
+    if proofs:
+        console.print(table)
+    else:
+        console.print(f"{escape(folder.name)}: its files are whole; it has no probes, so no score was proven")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(installed("tureen"))
+
+
+if __name__ == "__main__":
+    app()

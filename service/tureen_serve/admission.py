@@ -1,0 +1,148 @@
+"""The door: a permit for each request, a bound on its body, and an end to work that nobody waits for any more.
+
+The body is read here, whole and under its limit, so that from then on the connection can be watched: a handler is
+raced against the caller's hang-up and against its deadline, and cancelled by either. A stream that has begun has no
+deadline, only a hang-up.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
+from tureen_serve.settings import Limits
+from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
+
+TIMEOUT = "x-request-timeout-ms"
+
+
+class Admission:
+    """ASGI: holds back what the server cannot take on. Health and metrics always pass."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in QUIET:
+            return await self._app(scope, receive, send)
+        if self._held >= self._limits.in_flight:
+            raise Unavailable(f"{self._held} requests are in flight, which is the limit; try again", retry_after=1)
+        self._held += 1
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._held -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        seconds = allowance(headers, self._limits)
+        check_length(headers, self._limits.body_bytes)
+        exchange = Exchange(receive, send)
+        clock = asyncio.timeout(seconds)
+        try:
+            async with clock:
+                if await exchange.read(self._limits.body_bytes):
+                    await exchange.run(self._app, scope, clock)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise DeadlineExceeded(
+                f"no answer within {seconds:g} s; send less, or allow more with the header {TIMEOUT}"
+            ) from None
+
+
+def allowance(headers: Mapping[str, str], limits: Limits) -> float:
+    """Seconds that a request may take: its header in milliseconds, capped, else the default.
+
+    Raises:
+        InvalidRequest: the header is no positive whole number.
+    """
+    text = headers.get(TIMEOUT)
+    if text is None:
+        return limits.deadline_seconds
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) > 0):
+        raise InvalidRequest(f"{TIMEOUT} must be a positive whole number of milliseconds", param=TIMEOUT)
+    return min(int(text) / 1000, limits.longest_deadline_seconds)
+
+
+def check_length(headers: Mapping[str, str], limit: int) -> None:
+    """Refuse by the declared length what the limit would refuse later."""
+    length = headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is over {limit} bytes; send it in parts")
+
+
+class Exchange:
+    """One request's connection: its body, read once, and what has become of it since."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._body: bytes | None = None
+        self._gone = asyncio.Event()
+        self._clock: asyncio.Timeout | None = None
+        self._ended = False
+
+    async def read(self, limit: int) -> bool:
+        """Take in the body; False if the caller hung up before its end.
+
+        Raises:
+            PayloadTooLarge: it is over ``limit`` bytes.
+        """
+        parts: list[bytes] = []
+        held = 0
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return False
+            parts.append(message.get("body", b""))
+            held += len(parts[-1])
+            if held > limit:
+                raise _too_large(limit)
+            more = message.get("more_body", False)
+        self._body = b"".join(parts)
+        return True
+
+    async def run(self, app: App, scope: Scope, clock: asyncio.Timeout) -> None:
+        """Let the application answer, unless the caller goes first; ``clock`` is stopped when it begins to."""
+
+        async def handle() -> None:
+            await app(scope, self._replay, self._forward)
+
+        self._clock = clock
+        handler = asyncio.create_task(handle())
+        hangup = asyncio.create_task(self._hangup())
+        try:
+            await asyncio.wait({handler, hangup}, return_when=asyncio.FIRST_COMPLETED)
+            if handler.done() or self._ended:
+                await handler
+        finally:
+            handler.cancel()
+            hangup.cancel()
+            await asyncio.gather(handler, hangup, return_exceptions=True)
+
+    async def _hangup(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone.set()
+
+    async def _replay(self) -> Message:
+        """The application's ``receive``: the body, then nothing until the caller hangs up."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _forward(self, message: Message) -> None:
+        """The application's ``send``: notes where the answer stands."""
+        if message["type"] == "http.response.start" and self._clock is not None:
+            self._clock.reschedule(None)
+        self._ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)

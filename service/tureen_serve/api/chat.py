@@ -1,0 +1,91 @@
+"""``POST /v1/chat/completions`` and ``/v1/completions``: OpenAI's routes, by policies souped to each request."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from tureen.openai_wire import ChatReply, CompletionReply
+from tureen.wire import ChatRequest, CompletionRequest
+from tureen_core.template import Messages
+from tureen_serve.api.bodies import ChatBody, CompletionBody
+from tureen_serve.api.house import Meters, Ready
+from tureen_serve.api.parse import StrictRoute
+from tureen_serve.api.shapes import ChatShape, CompletionShape, Reply, Shape, usage
+from tureen_serve.api.sse import events, follow
+from tureen_serve.faults import documented
+from tureen_serve.generation.plan import Plan, Text, plan, texts
+from tureen_serve.generation.select import run, stream
+from tureen_serve.inference.engine import Engine
+from tureen_serve.telemetry import Metrics
+
+router = APIRouter(route_class=StrictRoute, tags=["generation"])
+ERRORS = documented(400, 404, 413, 415, 422, 503, 504)
+SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+@router.post("/v1/chat/completions", response_model=ChatReply, responses=ERRORS)
+async def chat(body: ChatBody, engine: Ready, metrics: Meters) -> Response:
+    """Answer a conversation; OpenAI's fields, and `preferences`, `preset`, `soup`, `candidates`."""
+    planned = plan(body, engine.families, engine.rewards)
+    messages = [message.plain() for message in body.messages]
+    ids = await asyncio.to_thread(planned.family.renderer.prompt, messages)
+    return await Order(engine, metrics, body, planned, ChatShape(), [messages], [ids]).answer()
+
+
+@router.post("/v1/completions", response_model=CompletionReply, responses=ERRORS)
+async def complete(body: CompletionBody, engine: Ready, metrics: Meters) -> Response:
+    """Continue a text or several. Candidates are scored as answers to a user who said the prompt."""
+    planned = plan(body, engine.families, engine.rewards)
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    ids = await asyncio.to_thread(_encode, planned.family.renderer.plain_prompt, prompts)
+    messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return await Order(engine, metrics, body, planned, CompletionShape(), messages, ids).answer()
+
+
+def _encode(renderer: Callable[[str], list[int]], prompts: Sequence[str]) -> list[list[int]]:
+    return [renderer(prompt) for prompt in prompts]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One request for text, planned and tokenised."""
+
+    engine: Engine
+    metrics: Metrics
+    body: ChatRequest | CompletionRequest
+    planned: Plan
+    shape: Shape
+    prompts: Sequence[Messages]
+    ids: Sequence[Sequence[int]]
+
+    async def answer(self) -> Response:
+        """The reply, whole or streamed; a stream begins with its first token, so that an early error has its status."""
+        wanted = texts(self.body, self.planned, self.ids)
+        reply = Reply(self.shape, self.planned, wanted[0].sampling.logprobs is not None)
+        read = sum({text.prompt: len(text.ids) for text in wanted}.values())
+        if self.body.stream:
+            with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
+            lines = events(
+                reply, wanted, stream(self.engine, self.planned, wanted), self._account(wanted, read), with_usage
+            )
+            begun = follow(await anext(lines), lines)
+            return StreamingResponse(begun, media_type="text/event-stream", headers=SSE_HEADERS)
+        choices, spent = await run(self.engine, self.planned, wanted, self.prompts, self.body.priority)
+        used = self._account(wanted, read)(spent, True)
+        return JSONResponse(reply.whole(choices, self.engine.rewards, used))
+
+    def _account(self, wanted: Sequence[Text], read: int) -> Callable[[int, bool], dict[str, Any]]:
+        """A function that notes the tokens made, and whether all texts ended, and gives OpenAI's account of them."""
+
+        def account(spent: int, ended: bool) -> dict[str, Any]:
+            family = self.planned.family.name
+            self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(wanted))
+            self.metrics.tokens.labels(family, "in").inc(read)
+            self.metrics.tokens.labels(family, "out").inc(spent)
+            return usage(read, spent)
+
+        return account

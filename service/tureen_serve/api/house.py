@@ -1,0 +1,79 @@
+"""What the routes share: the engine once it is loaded, the meters, and whether this server is on its way out."""
+
+import time
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from tureen.errors import Unavailable
+from tureen_serve.inference.engine import Engine
+from tureen_serve.telemetry import Metrics
+
+
+class House:
+    """One server's engine, from before it is there until after it is gone.
+
+    Attributes:
+        engine: None while it is loading.
+        failure: the sentence that says why it could not be loaded.
+        draining: true from the first signal to stop.
+        since: when the engine was there, in seconds of the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.failure: str | None = None
+        self.draining = False
+        self.since = 0
+        self.metrics = Metrics()
+
+    def fill(self, engine: Engine, seconds: float) -> None:
+        """The engine is there; loading took so long."""
+        self.engine = engine
+        self.since = int(time.time())
+        self.metrics.loaded(engine, seconds)
+
+    def obstacle(self) -> Unavailable | None:
+        """Why requests cannot be answered, None if they can. A draining server still answers."""
+        if self.failure:
+            return Unavailable(self.failure, code="not_ready", retry_after=30)
+        if self.engine is None:
+            return Unavailable("the models are loading; try again", code="model_loading", retry_after=2)
+        if self.engine.failure:
+            return Unavailable(self.engine.failure, code="not_ready", retry_after=30)
+        return None
+
+    def unready(self) -> Unavailable | None:
+        """Why new requests should go elsewhere, None if they need not."""
+        if self.draining:
+            return Unavailable("this server is shutting down", code="draining", retry_after=1)
+        return self.obstacle()
+
+    def ready(self) -> Engine:
+        """The engine.
+
+        Raises:
+            Unavailable: it is loading or failed; the message says which.
+        """
+        if obstacle := self.obstacle():
+            raise obstacle
+        assert self.engine is not None
+        return self.engine
+
+
+async def _house(request: Request) -> House:
+    found: House = request.app.state.house
+    return found
+
+
+async def _engine(house: Annotated[House, Depends(_house)]) -> Engine:
+    return house.ready()
+
+
+async def _metrics(house: Annotated[House, Depends(_house)]) -> Metrics:
+    return house.metrics
+
+
+Home = Annotated[House, Depends(_house)]
+Ready = Annotated[Engine, Depends(_engine)]
+Meters = Annotated[Metrics, Depends(_metrics)]

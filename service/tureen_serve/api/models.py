@@ -1,0 +1,87 @@
+"""``GET /v1/models``: what is loaded, in OpenAI's list, each id as a request names it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastapi import APIRouter
+
+from tureen.errors import NotFound
+from tureen.wire import ModelCard, ModelList
+from tureen_core.artifact import Manifest
+from tureen_serve.api.house import Home, House
+from tureen_serve.faults import documented
+from tureen_serve.inference.engine import Family, Reward
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models", responses=documented(503, 504))
+async def models(house: Home) -> ModelList:
+    """Every reward, policy family and preset."""
+    return ModelList(data=list(_cards(house)))
+
+
+@router.get("/v1/models/{name}", responses=documented(404, 422, 503, 504))
+async def model(name: str, house: Home) -> ModelCard:
+    """One of them."""
+    cards = {card.id: card for card in _cards(house)}
+    if name not in cards:
+        raise NotFound(
+            f"no model is called {name!r}; loaded: {', '.join(cards)}", param="model", code="model_not_found"
+        )
+    return cards[name]
+
+
+def _cards(house: House) -> Iterator[ModelCard]:
+    engine = house.ready()
+    shared = {"created": house.since, "runtime": engine.runtime}
+    for reward in engine.rewards.values():
+        yield _reward(reward).model_copy(update=shared)
+    for family in engine.families.values():
+        yield _policy(family).model_copy(update=shared)
+        for preset in family.presets:
+            yield _preset(family, preset).model_copy(update=shared)
+
+
+def _reward(reward: Reward) -> ModelCard:
+    manifest = reward.artifact.manifest
+    return ModelCard(
+        id=reward.name,
+        kind="reward",
+        objectives=[reward.name],
+        version=manifest.version,
+        fingerprint=reward.fingerprint,
+        base=_base(manifest),
+        max_length=manifest.reading.max_length,
+        calibration={reward.name: reward.calibration.model_dump()},
+    )
+
+
+def _policy(family: Family) -> ModelCard:
+    return ModelCard(
+        id=family.name,
+        kind="policy",
+        objectives=list(family.experts),
+        fingerprint=family.fingerprint,
+        base=Path(family.base).name,
+        max_length=family.context,
+        steering=["soup"],
+        presets={name: dict(weights) for name, weights in family.presets.items()},
+    )
+
+
+def _preset(family: Family, preset: str) -> ModelCard:
+    weights = dict(family.presets[preset])
+    return _policy(family).model_copy(
+        update={
+            "id": f"{family.name}:{preset}",
+            "kind": "preset",
+            "objectives": list(weights),
+            "presets": {preset: weights},
+        }
+    )
+
+
+def _base(manifest: Manifest) -> str | None:
+    """The base's name, never where it lies on this machine."""
+    return Path(manifest.base.model).name if manifest.base else None

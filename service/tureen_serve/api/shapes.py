@@ -1,0 +1,170 @@
+"""OpenAI's two shapes of generated text, whole and streamed, with our additions. Pure."""
+
+import math
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from tureen_serve.api.scoring import scores
+from tureen_serve.generation.plan import Plan
+from tureen_serve.generation.select import Choice
+from tureen_serve.inference.engine import Reward
+from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
+
+LOWEST_LOGPROB = -9999.0
+Json = dict[str, Any]
+
+
+class Shape(Protocol):
+    """What differs between the two routes."""
+
+    prefix: str
+    whole: str
+    piece: str
+
+    def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
+        """A finished text."""
+
+    def opening(self) -> Json | None:
+        """What a stream says of a text before its first token."""
+
+    def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:
+        """The next piece of a text, which starts at character ``offset``."""
+
+
+class ChatShape:
+    """``chat.completion`` and its chunks."""
+
+    prefix = "chatcmpl-"
+    whole = "chat.completion"
+    piece = "chat.completion.chunk"
+
+    def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
+        """A finished message."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        return {"message": message, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
+
+    def opening(self) -> Json | None:
+        """The role."""
+        return {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+
+    def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:  # noqa: ARG002
+        """The next piece of a message."""
+        content = {"content": text} if text or logprobs else {}
+        return {"delta": content, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
+
+    def _logprobs(self, logprobs: Sequence[TokenLogprob] | None) -> Json | None:
+        if logprobs is None:
+            return None
+        content = [
+            {**_token(each.token, each.logprob), "top_logprobs": [_token(token, value) for token, _, value in each.top]}
+            for each in logprobs
+        ]
+        return {"content": content, "refusal": None}
+
+
+class CompletionShape:
+    """``text_completion``, whole and in pieces."""
+
+    prefix = "cmpl-"
+    whole = "text_completion"
+    piece = "text_completion"
+
+    def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
+        """A finished text."""
+        return self.delta(text, logprobs, finish, 0)
+
+    def opening(self) -> Json | None:
+        """Nothing."""
+        return None
+
+    def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:
+        """A piece of text."""
+        return {"text": text, "logprobs": self._logprobs(logprobs, offset), "finish_reason": finish}
+
+    def _logprobs(self, logprobs: Sequence[TokenLogprob] | None, offset: int) -> Json | None:
+        if logprobs is None:
+            return None
+        offsets = []
+        for each in logprobs:
+            offsets.append(offset)
+            offset += len(each.token)
+        return {
+            "tokens": [each.token for each in logprobs],
+            "token_logprobs": [_finite(each.logprob) for each in logprobs],
+            "top_logprobs": [{token: _finite(value) for token, _, value in each.top} for each in logprobs],
+            "text_offset": offsets,
+        }
+
+
+def _token(token: str, logprob: float) -> Json:
+    return {"token": token, "logprob": _finite(logprob), "bytes": list(token.encode())}
+
+
+def _finite(logprob: float) -> float:
+    return logprob if math.isfinite(logprob) else LOWEST_LOGPROB
+
+
+class Reply:
+    """One reply: what its whole and each of its chunks have in common."""
+
+    def __init__(self, shape: Shape, planned: Plan, with_logprobs: bool) -> None:
+        self._shape = shape
+        self._planned = planned
+        self._with_logprobs = with_logprobs
+        self._common = {
+            "id": shape.prefix + uuid.uuid4().hex,
+            "created": int(time.time()),
+            "model": planned.model,
+            "system_fingerprint": planned.fingerprint,
+        }
+
+    @property
+    def additions(self) -> Json:
+        """What Tureen adds to a reply and to the first chunk of a stream."""
+        planned = self._planned
+        return {"preferences": planned.preferences, "steering": planned.steering, "experts": planned.experts}
+
+    def whole(self, choices: Sequence[Choice], rewards: Mapping[str, Reward], usage: Json) -> Json:
+        """The whole reply."""
+        shaped = [self._choice(index, choice, rewards) for index, choice in enumerate(choices)]
+        return {**self._common, "object": self._shape.whole, "choices": shaped, "usage": usage, **self.additions}
+
+    def _choice(self, index: int, choice: Choice, rewards: Mapping[str, Reward]) -> Json:
+        written = choice.written
+        logprobs = written.logprobs if self._with_logprobs else None
+        shaped = {
+            "index": index,
+            **self._shape.choice(written.text, logprobs, written.finish),
+            "preferences": dict(choice.variation.weights),
+        }
+        if choice.raw is None:
+            return shaped
+        scales = {name: rewards[name].calibration for name in choice.raw}
+        told = {name: score.model_dump() for name, score in scores(choice.raw, scales).items()}
+        return {**shaped, "rewards": told, "reward": choice.reward}
+
+    def chunk(self, choices: Sequence[Json], **more: Any) -> Json:
+        """One event of a stream."""
+        return {**self._common, "object": self._shape.piece, "choices": list(choices), **more}
+
+    def opening(self, index: int, weights: Mapping[str, float]) -> Json | None:
+        """The choice that a stream opens a text with."""
+        shaped = self._shape.opening()
+        return None if shaped is None else {"index": index, **shaped, "preferences": dict(weights)}
+
+    def piece(self, index: int, delta: Delta, offset: int) -> Json:
+        """The choice that carries a delta."""
+        logprobs = delta.logprobs if self._with_logprobs and delta.logprobs else None
+        return {"index": index, **self._shape.delta(delta.text, logprobs, delta.finish, offset)}
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> Json:
+    """OpenAI's account of tokens; a prompt counts once, however many texts follow it."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }

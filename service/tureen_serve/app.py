@@ -1,0 +1,106 @@
+"""The application: layers, routes, and an engine that loads beside them so that health is answered meanwhile."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from tureen_serve.admission import Admission
+from tureen_serve.api import chat, models, ops, preferences, score
+from tureen_serve.api.house import House
+from tureen_serve.faults import HANDLERS, Faults
+from tureen_serve.inference.engine import Engine
+from tureen_serve.inference.lane import Observer
+from tureen_serve.runtimes import contract
+from tureen_serve.runtimes.load import LoadError, Options
+from tureen_serve.runtimes.load import load as load_artifacts
+from tureen_serve.security import Keys, read_keys
+from tureen_serve.settings import Settings
+from tureen_serve.telemetry import Telemetry
+
+LOG = logging.getLogger(__name__)
+Loader = Callable[[Settings, Observer], Engine]
+
+
+def load_engine(settings: Settings, observe: Observer) -> Engine:
+    """Load what the settings name.
+
+    Raises:
+        LoadError: something of it cannot be served; the message says what and why.
+    """
+    limits = contract.Limits(settings.limits.batch_tokens, settings.limits.batch_rows)
+    options = Options(settings.runtime, settings.dtype, settings.device, settings.cache, limits)
+    loaded = load_artifacts(settings.rewards, settings.families, options)
+    return Engine(loaded, queue_tokens=settings.limits.queue_tokens, observe=observe)
+
+
+def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
+    """The application over what ``load`` brings; it is called once, in a thread, when the application starts.
+
+    Raises:
+        SettingsError: the keys cannot be read.
+    """
+    house = House()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
+        loading = asyncio.create_task(_fill(house, settings, load))
+        yield
+        loading.cancel()
+        if house.engine is not None:
+            await house.engine.close()
+
+    app = FastAPI(
+        title="Tureen",
+        version=version("tureen"),
+        lifespan=lifespan,
+        exception_handlers=HANDLERS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.house = house
+    for module in (score, preferences, chat, models, ops):
+        app.include_router(module.router)
+    # the last one added stands outermost
+    app.add_middleware(Admission, limits=settings.limits)
+    app.add_middleware(Keys, digests=read_keys(settings.keys) if settings.keys else ())
+    app.add_middleware(Faults)
+    app.add_middleware(Telemetry, metrics=house.metrics)
+    return app
+
+
+async def _fill(house: House, settings: Settings, load: Loader) -> None:
+    began = time.perf_counter()
+    try:
+        engine = await _aside(lambda: load(settings, house.metrics.observe))
+    except Exception as error:
+        house.failure = f"the models could not be loaded: {error}"
+        LOG.error("%s", house.failure, exc_info=None if isinstance(error, LoadError) else error)
+        return
+    house.fill(engine, time.perf_counter() - began)
+    LOG.info("runtime: %s", engine.runtime)
+    LOG.info("rewards: %s; policies: %s", ", ".join(engine.rewards) or "none", ", ".join(engine.families) or "none")
+    if engine.failure:
+        LOG.error("not ready: %s", engine.failure)
+
+
+async def _aside(work: Callable[[], Engine]) -> Engine:
+    """The result of work in a thread that does not hold up the end of the process."""
+    future: Future[Engine] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    future.set_running_or_notify_cancel()
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,283 @@
+"""From a request for text to a plan: which policy, steered how, and every text to be written. Pure.
+
+Only this file knows how policies are steered. Today that is by soups of experts.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tureen.errors import InvalidRequest, NotFound, Unprocessable
+from tureen.wire import CandidateOptions, ChatRequest, CompletionRequest
+from tureen_core.preference import Normalize, digest, normalise, parse_model
+from tureen_core.soup import Semantics
+from tureen_serve.inference.engine import Family
+from tureen_serve.runtimes.contract import Sampling
+
+Request = ChatRequest | CompletionRequest
+Weights = Mapping[str, float]
+
+MOST_TEXTS = 256
+DEFAULT_TOKENS = 512
+STRONGEST_BIAS = 100
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One soup: canonical weights of experts, and those of the rewards that choose among its candidates."""
+
+    weights: Weights
+    judges: Weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written, before any prompt is tokenised.
+
+    Attributes:
+        model: what the request called it.
+        sweep: whether the variations came as a list.
+        choices: texts for each prompt and variation, each the pick of ``candidates`` if that is given.
+    """
+
+    family: Family
+    model: str
+    variations: Sequence[Variation]
+    sweep: bool
+    semantics: Semantics
+    normalize: Normalize
+    choices: int
+    candidates: CandidateOptions | None
+
+    @property
+    def steering(self) -> dict[str, str]:
+        """The method and its settings, as the reply tells them."""
+        return {"method": "soup", "semantics": self.semantics, "normalize": self.normalize}
+
+    @property
+    def preferences(self) -> dict[str, float] | list[dict[str, float]]:
+        """The weights as applied: one map, or a list of them for a sweep."""
+        applied = [dict(variation.weights) for variation in self.variations]
+        return applied if self.sweep else applied[0]
+
+    @property
+    def experts(self) -> dict[str, str]:
+        """Versions of the experts that take part."""
+        used = sorted({name for variation in self.variations for name in variation.weights})
+        return {name: self.family.experts[name].manifest.version for name in used}
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's ``system_fingerprint``: equal for the same weights on disk, soups and semantics."""
+        soups = (digest(variation.weights, self.semantics) for variation in self.variations)
+        return f"fp_{hashlib.sha256(':'.join((self.family.fingerprint, *soups)).encode()).hexdigest()[:16]}"
+
+
+def plan(request: Request, families: Mapping[str, Family], rewards: Collection[str]) -> Plan:
+    """Decide what a request asks for.
+
+    Raises:
+        NotFound: no such model or preset.
+        InvalidRequest: two of its fields disagree.
+        Unprocessable: a weight, or a way of steering or choosing, that cannot be had.
+    """
+    family, suffix, preset = _family(request.model, families)
+    _refuse(request, family)
+    told = request.soup.model_fields_set
+    semantics = request.soup.semantics if "semantics" in told else family.semantics
+    normalize = request.soup.normalize if "normalize" in told else family.normalize
+    if semantics == "factor" and family.factorable:
+        raise Unprocessable(f"{family.name} cannot be souped by factors: {family.factorable}", param="soup.semantics")
+    soups = _soups(request, family, suffix, preset, normalize)
+    planned = Plan(
+        family=family,
+        model=request.model or family.name,
+        variations=[Variation(soup, _judges(request.candidates, soup, rewards, normalize)) for soup in soups],
+        sweep=isinstance(request.preferences, list),
+        semantics=semantics,
+        normalize=normalize,
+        choices=request.n,
+        candidates=request.candidates,
+    )
+    _bound(request, planned)
+    return planned
+
+
+def _family(model: str | None, families: Mapping[str, Family]) -> tuple[Family, Weights | None, str | None]:
+    """The family, the weights in the model's name, and the preset in it."""
+    if not families:
+        raise NotFound("this server has loaded no policies; it only scores", param="model", code="model_not_found")
+    if model is None:
+        return next(iter(families.values())), None, None
+    name, weights = parse_model(model)
+    preset = None
+    if weights is None and name not in families:
+        name, _, suffix = model.partition(":")
+        preset = suffix or None
+    if name not in families:
+        raise NotFound(
+            f"no policy is called {name!r}; loaded: {', '.join(families)}", param="model", code="model_not_found"
+        )
+    return families[name], weights, preset
+
+
+def _refuse(request: Request, family: Family) -> None:
+    """What contradicts itself, and what no loaded policy does."""
+    if request.desired_rewards is not None:
+        message = f"{family.name} is steered by a soup and not by rewards in its prompt; send `preferences`"
+        raise Unprocessable(message, param="desired_rewards")
+    if request.stream and request.candidates:
+        message = "a choice among candidates is known at the end only; drop `stream` or `candidates`"
+        raise InvalidRequest(message, param="stream")
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("`stream_options` needs `stream: true`", param="stream_options")
+    if request.stream_options is not None and request.stream_options.include_obfuscation:
+        message = "streams are not padded; leave it out"
+        raise Unprocessable(message, param="stream_options.include_obfuscation", code="unsupported_parameter")
+
+
+def _soups(
+    request: Request, family: Family, suffix: Weights | None, preset: str | None, normalize: Normalize
+) -> list[Weights]:
+    """Canonical weights: the field's, else the model suffix's, else the preset's, else the family's default."""
+    told: dict[str, list[Weights]] = {}
+    if isinstance(request.preferences, list):
+        told["preferences"] = [
+            normalise(weights, family.experts, normalize, f"preferences[{index}]")
+            for index, weights in enumerate(request.preferences)
+        ]
+    elif request.preferences is not None:
+        told["preferences"] = [normalise(request.preferences, family.experts, normalize)]
+    if suffix is not None:
+        told["model"] = [normalise(suffix, family.experts, normalize, "model")]
+    for param, name in (("model", preset), ("preset", request.preset)):
+        if name is not None:
+            told[param] = [_stored(_preset(name, family, param), family, normalize)]
+    if not told:
+        return [_stored(family.default, family, normalize)]
+    (first, soups), *others = told.items()
+    for other, (soup,) in others:
+        if any(soup != each for each in soups):
+            raise InvalidRequest(
+                f"`{first}` and `{other}` disagree; send one of them", param=other, code="conflicting_preferences"
+            )
+    return soups
+
+
+def _preset(name: str, family: Family, param: str) -> Weights:
+    if name not in family.presets:
+        known = ", ".join(sorted(family.presets)) or "none"
+        raise NotFound(f"{family.name} has no preset {name!r}; it has {known}", param=param, code="preset_not_found")
+    return family.presets[name]
+
+
+def _stored(weights: Weights, family: Family, normalize: Normalize) -> Weights:
+    """Weights from the settings; none at all is the bare base."""
+    return normalise(weights, family.experts, normalize) if weights else {}
+
+
+def _judges(options: CandidateOptions | None, soup: Weights, rewards: Collection[str], normalize: Normalize) -> Weights:
+    if options is None:
+        return {}
+    if options.preferences is not None:
+        return normalise(options.preferences, rewards, field="candidates.preferences")
+    shared = {name: weight for name, weight in soup.items() if name in rewards}
+    if not shared:
+        known = ", ".join(sorted(rewards)) or "none"
+        message = f"no loaded reward judges by the preferences of this request; name some of: {known}"
+        raise Unprocessable(message, param="candidates.preferences")
+    return normalise(shared, rewards, normalize, "candidates.preferences")
+
+
+def _bound(request: Request, planned: Plan) -> None:
+    prompts = len(request.prompt) if isinstance(request, CompletionRequest) and isinstance(request.prompt, list) else 1
+    each = planned.candidates.n if planned.candidates else 1
+    texts = prompts * len(planned.variations) * planned.choices * each
+    if texts > MOST_TEXTS:
+        message = f"this asks for {texts} texts (prompts x sweep x n x candidates) and the limit is {MOST_TEXTS}"
+        raise Unprocessable(message, param="n")
+
+
+# --------------------------------------------------------------------------- texts
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text to be written, after the prompt with this number and under this variation."""
+
+    prompt: int
+    variation: Variation
+    ids: Sequence[int]
+    sampling: Sampling
+
+
+def texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[Text]:
+    """Every text, prompt by prompt, then variation, choice, candidate; text i is drawn with ``seed`` + i.
+
+    Raises:
+        Unprocessable: a prompt does not fit the context, or a field of sampling cannot be used.
+    """
+    sampling = _sampling(request, len(planned.family.renderer.tokenizer))
+    each = planned.choices * (planned.candidates.n if planned.candidates else 1)
+    written: list[Text] = []
+    for number, prompt in enumerate(prompts):
+        ids, room = fit(request, prompt, planned.family.context)
+        for variation in planned.variations:
+            for _ in range(each):
+                seed = None if request.seed is None else request.seed + len(written)
+                written.append(Text(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
+    return written
+
+
+def fit(request: Request, ids: Sequence[int], context: int) -> tuple[Sequence[int], int]:
+    """The prompt and the tokens that may follow; with ``truncate`` the prompt loses its beginning.
+
+    Raises:
+        Unprocessable: prompt and answer do not fit the context.
+    """
+    newer = isinstance(request, ChatRequest) and request.max_completion_tokens is not None
+    param = "max_completion_tokens" if newer else "max_tokens"
+    told = request.max_tokens is not None or newer
+    asked = request.limit() or DEFAULT_TOKENS
+    least = asked if told else 1
+    if least >= context:
+        message = f"{least} tokens do not fit a context of {context} with any prompt"
+        raise Unprocessable(message, param=param, code="context_length_exceeded")
+    if len(ids) + least <= context:
+        return ids, min(asked, context - len(ids))
+    if not request.truncate:
+        message = f"the prompt has {len(ids)} tokens, {least} or more are to follow, and the context holds {context}"
+        at = param if told and len(ids) < context else ("messages" if isinstance(request, ChatRequest) else "prompt")
+        raise Unprocessable(f"{message}; shorten it or send truncate: true", param=at, code="context_length_exceeded")
+    room = asked if told else min(asked, context // 2)
+    return ids[len(ids) - (context - room) :], room
+
+
+def _sampling(request: Request, vocabulary: int) -> Sampling:
+    stops = tuple(request.stops())
+    if "" in stops:
+        raise Unprocessable("a stop text cannot be empty", param="stop")
+    if isinstance(request, ChatRequest):
+        logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    else:
+        logprobs = request.logprobs
+    return Sampling(
+        max_tokens=0,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        stop=stops,
+        logprobs=logprobs,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias=_bias(request.logit_bias or {}, vocabulary),
+    )
+
+
+def _bias(given: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+    for token, bias in given.items():
+        param = f"logit_bias.{token}"
+        if not (token.isascii() and token.isdigit() and int(token) < vocabulary):
+            raise Unprocessable(f"{token!r} is no token id; ids are 0 to {vocabulary - 1}", param=param)
+        if not abs(bias) <= STRONGEST_BIAS:
+            raise Unprocessable(f"a bias lies between -{STRONGEST_BIAS} and {STRONGEST_BIAS}", param=param)
+    return tuple((int(token), bias) for token, bias in given.items())

@@ -1,0 +1,185 @@
+"""Run a plan: write all its texts at once, score the candidates, and choose among them by their weighted reward."""
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from tureen.errors import ServerFault
+from tureen.wire import CandidateOptions
+from tureen_core.template import Messages
+from tureen_serve.generation.plan import Plan, Text, Variation
+from tureen_serve.generation.weigh import rank, weigh
+from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
+from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text, its tokens, and why it ended."""
+
+    text: str
+    tokens: int
+    finish: Finish
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A text that goes to the caller; ``raw`` rewards and the weighted ``reward`` where candidates were scored."""
+
+    variation: Variation
+    written: Written
+    raw: Mapping[str, float] | None = None
+    reward: float | None = None
+
+
+async def run(
+    engine: Engine, planned: Plan, texts: Sequence[Text], prompts: Sequence[Messages], priority: Priority = "default"
+) -> tuple[list[Choice], int]:
+    """Write, score and choose.
+
+    Args:
+        prompts: the prompts as messages, for the reward models.
+
+    Returns:
+        The choices in the order of the texts, and how many tokens were made, unchosen candidates' too.
+
+    Raises:
+        TureenError: a text could not be written, or no candidate of a choice could be scored.
+    """
+    written = await _together([_write(engine, planned, text) for text in texts])
+    spent = sum(each.tokens for each in written)
+    if planned.candidates is None:
+        return [Choice(text.variation, each) for text, each in zip(texts, written, strict=True)], spent
+    size = planned.candidates.n
+    slates = [
+        Slate(
+            texts[start].variation,
+            prompts[texts[start].prompt],
+            written[start : start + size],
+            texts[start].sampling.seed,
+        )
+        for start in range(0, len(texts), size)
+    ]
+    judges = sorted({name for variation in planned.variations for name in variation.judges})
+    outcomes = await engine.score([slate.group() for slate in slates], judges, truncate=True, priority=priority)
+    picked = [_pick(engine, planned.candidates, *pair) for pair in zip(slates, outcomes, strict=True)]
+    return [choice for choices in picked for choice in choices], spent
+
+
+@dataclass(frozen=True)
+class Slate:
+    """The candidates for one choice."""
+
+    variation: Variation
+    prompt: Messages
+    written: Sequence[Written]
+    seed: int | None
+
+    def group(self) -> Group:
+        """What the reward models read."""
+        return Group([[{"role": "assistant", "content": each.text}] for each in self.written], self.prompt)
+
+
+def _pick(engine: Engine, options: CandidateOptions, slate: Slate, outcomes: Sequence[Outcome]) -> list[Choice]:
+    candidates = [
+        _judge(engine, slate.variation, written, outcome)
+        for written, outcome in zip(slate.written, outcomes, strict=True)
+    ]
+    picks = choose([candidate.reward for candidate in candidates], options, slate.seed)
+    if not picks:
+        errors = (outcome.error for outcome in outcomes if outcome.error)
+        raise next(errors, ServerFault("no candidate has a finite reward", code="non_finite_score"))
+    return [candidates[pick] for pick in picks]
+
+
+def _judge(engine: Engine, variation: Variation, written: Written, outcome: Outcome) -> Choice:
+    if outcome.error or not all(map(math.isfinite, outcome.raw.values())):
+        return Choice(variation, written)
+    scales = {name: engine.rewards[name].calibration for name in outcome.raw}
+    return Choice(variation, written, outcome.raw, weigh(outcome.raw, variation.judges, scales))
+
+
+def choose(rewards: Sequence[float | None], options: CandidateOptions, seed: int | None) -> list[int]:
+    """Which candidates go to the caller; none where ``best`` or ``soft`` has no reward to go by.
+
+    ``soft`` draws one by softmax(reward / temperature), 1 by default, with ``seed``; temperature 0 is ``best``.
+    """
+    if options.select == "all":
+        return list(range(len(rewards)))
+    known = [(index, reward) for index, reward in enumerate(rewards) if reward is not None]
+    if not known:
+        return []
+    best = rank([reward for _, reward in known])[0]
+    temperature = 1.0 if options.temperature is None else options.temperature
+    if options.select == "best" or temperature == 0:
+        return [known[best][0]]
+    shares = [math.exp((reward - known[best][1]) / temperature) for _, reward in known]
+    return random.Random(seed).choices([index for index, _ in known], shares)
+
+
+async def stream(engine: Engine, planned: Plan, texts: Sequence[Text]) -> AsyncGenerator[tuple[int, Delta]]:
+    """Deltas of all texts with their number, as they come. Closing it ends every text.
+
+    Raises:
+        TureenError: one text could not be written; the others are ended.
+    """
+    ready: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(maxsize=4 * len(texts))
+
+    async def pump(number: int) -> None:
+        try:
+            async with aclosing(_deltas(engine, planned, texts[number])) as deltas:
+                async for delta in deltas:
+                    await ready.put((number, delta))
+            await ready.put((number, None))
+        except Exception as error:  # handed over to whoever reads the stream
+            await ready.put((number, error))
+
+    pumps = [asyncio.create_task(pump(number)) for number in range(len(texts))]
+    running = len(pumps)
+    try:
+        while running:
+            number, found = await ready.get()
+            if isinstance(found, Exception):
+                raise found
+            if found is None:
+                running -= 1
+            else:
+                yield number, found
+    finally:
+        for each in pumps:
+            each.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def _write(engine: Engine, planned: Plan, text: Text) -> Written:
+    async with aclosing(_deltas(engine, planned, text)) as deltas:
+        parts = [delta async for delta in deltas]
+    finish: Finish = next((part.finish for part in reversed(parts) if part.finish), "length")
+    logprobs = tuple(each for part in parts for each in part.logprobs)
+    return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs)
+
+
+def _deltas(engine: Engine, planned: Plan, text: Text) -> AsyncGenerator[Delta]:
+    family = planned.family.name
+    deltas: AsyncIterator[Delta] = engine.generate(
+        family, text.ids, text.sampling, text.variation.weights, planned.semantics
+    )
+    return cast(AsyncGenerator[Delta], deltas)
+
+
+async def _together(jobs: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """All results, or the first error once the others have been ended."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

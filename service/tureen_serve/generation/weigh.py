@@ -1,0 +1,72 @@
+"""Arithmetic on rewards: several objectives as one number, and two numbers as a preference. Pure.
+
+Rewards are weighed on their calibrated scale, (raw − mean) / std, since raw ones have no common unit. Probabilities
+use each objective's own Bradley-Terry temperature on raw differences, which need no origin.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tureen_core.calibration import Calibration, probability
+
+Weights = Mapping[str, float]
+Raw = Mapping[str, float]
+Scales = Mapping[str, Calibration]
+
+
+def blend(weights: Weights, scales: Scales) -> Calibration:
+    """The scale of a souped reward model: the weighted mean of its parts' (on the simplex)."""
+    return Calibration(
+        mean=math.fsum(weight * scales[name].mean for name, weight in weights.items()),
+        std=math.fsum(weight * scales[name].std for name, weight in weights.items()),
+        temperature=math.fsum(weight * scales[name].temperature for name, weight in weights.items()),
+    )
+
+
+def weigh(raw: Raw, weights: Weights, scales: Scales) -> float:
+    """Σ wₒ · calibrated rewardₒ."""
+    return math.fsum(weight * scales[name].standardise(raw[name]) for name, weight in weights.items())
+
+
+def prefer(raw: Raw, other: Raw, weights: Weights, scales: Scales) -> float:
+    """P(first over other) = σ(Σ wₒ · Δrawₒ / Tₒ), Bradley-Terry."""
+    return probability(
+        math.fsum(weight * scales[name].logit(raw[name], other[name]) for name, weight in weights.items())
+    )
+
+
+def rank(rewards: Sequence[float]) -> list[int]:
+    """Indices, best first; equals in the order given."""
+    return sorted(range(len(rewards)), key=lambda index: -rewards[index])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which of several answers is preferred.
+
+    ``chosen`` is the best and ``rejected`` the worst; ``margin`` is the difference of their weighted rewards,
+    ``probability`` that of chosen over rejected.
+    """
+
+    ranking: list[int]
+    chosen: int
+    rejected: int
+    margin: float
+    probability: float
+    tie: bool
+
+
+def judge(raws: Sequence[Raw], weights: Weights, scales: Scales, tie_margin: float = 0.0) -> Verdict:
+    """Rank two or more answers; it is a tie when the margin is at most ``tie_margin``."""
+    rewards = [weigh(raw, weights, scales) for raw in raws]
+    ranking = rank(rewards)
+    chosen, rejected = ranking[0], ranking[-1]
+    margin = rewards[chosen] - rewards[rejected]
+    sure = prefer(raws[chosen], raws[rejected], weights, scales)
+    return Verdict(ranking, chosen, rejected, margin, sure, margin <= tie_margin)
+
+
+def matrix(raws: Sequence[Raw], weights: Weights, scales: Scales) -> list[list[float]]:
+    """P(i over j) for every pair, 0.5 on the diagonal."""
+    return [[prefer(raw, other, weights, scales) for other in raws] for raw in raws]

@@ -1,0 +1,139 @@
+"""The lane of one policy family: jobs from many callers, one stepper, each caller's deltas back to it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from tureen.errors import ServerFault, TureenError, Unavailable
+from tureen_serve.inference.lane import Lane, Observer, Ran, unobserved
+from tureen_serve.runtimes.contract import Delta, Job, Stepper
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A job in a generator lane, and where its deltas arrive."""
+
+    job: Job
+    said: asyncio.Queue[Delta | TureenError] = field(default_factory=asyncio.Queue)
+
+
+class GeneratorLane(Lane):
+    """One policy family's stepper and the jobs in it: a :class:`~tureen_serve.runtimes.contract.Generator`.
+
+    Args:
+        name: what errors and metrics call it.
+        queue_jobs: how many jobs may wait for room.
+        observe: told after every step.
+    """
+
+    def __init__(self, name: str, stepper: Stepper, queue_jobs: int = 256, observe: Observer = unobserved) -> None:
+        self._stepper = stepper
+        self._queue_jobs = queue_jobs
+        self._open: dict[Ticket, None] = {}
+        self._arrived: list[Ticket] = []
+        self._left: list[Ticket] = []
+        super().__init__(name, observe)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for room."""
+        return len(self._arrived) + self._stepper.waiting
+
+    @property
+    def running(self) -> int:
+        """Texts in the batch."""
+        return self._stepper.running
+
+    async def stream(self, job: Job) -> AsyncIterator[Delta]:
+        """Deltas of one text; closing the iterator frees its place.
+
+        Raises:
+            Unprocessable: the job cannot run on this model.
+            Unavailable: too many wait, the server is shutting down, or the runtime is dead.
+            ServerFault: the runtime failed on it.
+        """
+        self._stepper.check(job)
+        ticket = Ticket(job)
+        self._enter(ticket)
+        try:
+            while True:
+                said = await ticket.said.get()
+                if isinstance(said, TureenError):
+                    raise said
+                yield said
+                if said.finish:
+                    return
+        finally:
+            self._leave(ticket)
+
+    async def close(self) -> None:
+        """End what is running and free the weights."""
+        await self._stop()
+        self._stepper.close()
+
+    def _enter(self, ticket: Ticket) -> None:
+        with self._state:
+            self._check_open()
+            if self.waiting >= self._queue_jobs:
+                raise self._refuse(sum(each.job.sampling.max_tokens for each in self._open))
+            self._open[ticket] = None
+            self._arrived.append(ticket)
+            self._state.notify_all()
+
+    def _leave(self, ticket: Ticket) -> None:
+        with self._state:
+            if ticket in self._open:
+                del self._open[ticket]
+                self._left.append(ticket)
+                self._state.notify_all()
+
+    def _work(self) -> None:
+        while self._take():
+            began = time.perf_counter()
+            said = self._step()
+            seconds = time.perf_counter() - began
+            failed = sum(isinstance(each, TureenError) for _, each in said)
+            if said:
+                self._note(Ran(self.name, len(said), len(said) - failed, 0, failed, seconds))
+                self._on_loop(partial(_hand_out, said))
+        with self._state:
+            self._abandon(Unavailable("the server is shutting down", code="draining"))
+
+    def _take(self) -> bool:
+        """Let jobs in and out of the stepper; False when the lane closes."""
+        with self._state:
+            self._state.wait_for(lambda: self._arrived or self._left or self._stepper.active or self._closing)
+            arrived, left, self._arrived, self._left = self._arrived, self._left, [], []
+            for ticket in arrived:
+                self._stepper.add(ticket, ticket.job)
+            for ticket in left:
+                self._stepper.drop(ticket)
+            return not self._closing
+
+    def _step(self) -> Sequence[tuple[Ticket, Delta | TureenError]]:
+        try:
+            return self._stepper.step()
+        except Unavailable:  # the runtime itself is dead
+            raise
+        except Exception as error:
+            LOG.exception("%s failed in a step", self.name)
+            fault = ServerFault(f"{self.name} failed ({type(error).__name__})", code="runtime_failed")
+        with self._state:
+            failed = [ticket for ticket in self._open if ticket not in self._arrived]
+        for ticket in failed:
+            self._stepper.drop(ticket)
+        return [(ticket, fault) for ticket in failed]
+
+    def _abandon(self, error: TureenError) -> None:
+        tickets, self._open = list(self._open), {}
+        self._on_loop(partial(_hand_out, [(ticket, error) for ticket in tickets]))
+
+
+def _hand_out(said: Sequence[tuple[Ticket, Delta | TureenError]]) -> None:
+    for ticket, each in said:
+        ticket.said.put_nowait(each)

@@ -1,0 +1,111 @@
+"""The only concurrency: an asyncio door on one side, one worker thread with one runtime on the other.
+
+What crosses: rows and jobs inward under a lock, outcomes outward by ``call_soon_threadsafe``. The event loop never
+computes and never waits for the worker; the worker never touches a future or a queue.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tureen.errors import TureenError, Unavailable
+
+LOG = logging.getLogger(__name__)
+LONGEST_WAIT = 60
+RECENT = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a lane's worker did in one go: for metrics. Told on the worker's thread."""
+
+    lane: str
+    rows: int
+    tokens: int
+    cached: int
+    failed: int
+    seconds: float
+
+
+Observer = Callable[[Ran], None]
+
+
+def unobserved(ran: Ran) -> None:
+    """Nobody watches."""
+
+
+class Lane(ABC):
+    """A worker thread, its health and its speed.
+
+    Attributes:
+        failure: None, or the sentence that says why nothing runs here any more.
+        tokens_per_second: measured, the recent past weighing most; 0 before the first run.
+    """
+
+    def __init__(self, name: str, observe: Observer) -> None:
+        self.name = name
+        self.failure: str | None = None
+        self.tokens_per_second = 0.0
+        self._observe = observe
+        self._state = threading.Condition()
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._live, name=f"lane {name}", daemon=True)
+        self._thread.start()
+
+    def _live(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            LOG.exception("lane %s has died", self.name)
+            reason = error.message if isinstance(error, TureenError) else f"{type(error).__name__}: {error}"
+            with self._state:
+                self.failure = f"{self.name} has died: {reason}"
+                self._abandon(Unavailable(self.failure, code="engine_dead"))
+
+    @abstractmethod
+    def _work(self) -> None:
+        """Run until the lane closes; on the worker's thread."""
+
+    @abstractmethod
+    def _abandon(self, error: TureenError) -> None:
+        """Tell all who wait that nothing will come; under the lock."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the worker and free the weights."""
+
+    def _check_open(self) -> None:
+        if self.failure:
+            raise Unavailable(self.failure, code="engine_dead")
+        if self._closing:
+            raise Unavailable("the server is shutting down; ask another replica", code="draining", retry_after=1)
+        self._loop = asyncio.get_running_loop()
+
+    def _refuse(self, tokens: int) -> Unavailable:
+        """Saturation, with the time that the queue needs at the measured speed."""
+        seconds = math.ceil(tokens / self.tokens_per_second) if self.tokens_per_second else 1
+        message = f"{self.name} is saturated: {tokens} tokens wait; try again later"
+        return Unavailable(message, code="queue_full", retry_after=min(max(seconds, 1), LONGEST_WAIT))
+
+    def _note(self, ran: Ran) -> None:
+        speed = ran.tokens / max(ran.seconds, 1e-6)
+        known = self.tokens_per_second
+        self.tokens_per_second = known + RECENT * (speed - known) if known else speed
+        self._observe(ran)
+
+    def _on_loop(self, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and with it all who waited
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(callback)
+
+    async def _stop(self) -> None:
+        with self._state:
+            self._closing = True
+            self._state.notify_all()
+        await asyncio.to_thread(self._thread.join)

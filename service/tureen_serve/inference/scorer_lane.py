@@ -1,0 +1,160 @@
+"""The lane of one backbone: rows from many callers, batches to one scorer, each caller's rewards back to it."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from tureen.errors import ServerFault, TureenError, Unavailable
+from tureen_serve.inference.batcher import Batcher, Priority
+from tureen_serve.inference.lane import Lane, Observer, Ran, unobserved
+from tureen_serve.runtimes.contract import Rewards, Row, Scorer
+
+LOG = logging.getLogger(__name__)
+
+Result = Rewards | TureenError
+Future = asyncio.Future[Rewards]
+
+
+class ScorerLane(Lane):
+    """One scorer and the rows that wait for it.
+
+    Args:
+        name: what errors and metrics call it.
+        queue_tokens: how many tokens may wait; a call that finds the queue empty is taken whatever its size.
+        observe: told after every batch.
+    """
+
+    def __init__(self, name: str, scorer: Scorer, queue_tokens: int, observe: Observer = unobserved) -> None:
+        self._scorer = scorer
+        self._queue_tokens = queue_tokens
+        self._batcher = Batcher()
+        self._waiters: dict[Row, list[Future]] = {}
+        self._running: frozenset[Row] = frozenset()
+        super().__init__(name, observe)
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait."""
+        return len(self._batcher)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens that wait."""
+        return self._batcher.tokens
+
+    @property
+    def running(self) -> int:
+        """Rows in the batch that runs."""
+        return len(self._running)
+
+    def submit(self, rows: Sequence[Row], priority: Priority = "default") -> list[Future]:
+        """Queue all rows, or none; equal rows in flight are computed once.
+
+        Cancelling a future takes its row out of the queue, unless somebody else waits for it. A future fails with a
+        ``ServerFault`` if the runtime failed on its row or gave a reward that is not finite.
+
+        Raises:
+            Unavailable: too much waits, the server is shutting down, or the runtime is dead.
+        """
+        with self._state:
+            self._check_open()
+            tokens = sum(len(row.ids) for row in set(rows) if row not in self._waiters)
+            if self.queued_tokens and self.queued_tokens + tokens > self._queue_tokens:
+                raise self._refuse(self.queued_tokens)
+            futures = [self._enter(row, priority) for row in rows]
+            self._state.notify_all()
+        return futures
+
+    async def close(self) -> None:
+        """Refuse new rows, finish those that wait, free the weights."""
+        await self._stop()
+        self._scorer.close()
+
+    def _enter(self, row: Row, priority: Priority) -> Future:
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(partial(self._gone, row))
+        self._waiters.setdefault(row, []).append(future)
+        if row not in self._running:
+            self._batcher.add(row, priority)
+        return future
+
+    def _gone(self, row: Row, future: Future) -> None:
+        if not future.cancelled():
+            return
+        with self._state:
+            waiters = self._waiters.get(row, [])
+            if future in waiters:
+                waiters.remove(future)
+            if not waiters:
+                self._waiters.pop(row, None)
+                self._batcher.drop(row)
+
+    def _work(self) -> None:
+        while rows := self._next():
+            began = time.perf_counter()
+            outcomes = self._run(rows)
+            self._settle(rows, outcomes, time.perf_counter() - began)
+
+    def _next(self) -> list[Row]:
+        """The next batch; empty when the lane closes."""
+        with self._state:
+            self._state.wait_for(lambda: len(self._batcher) or self._closing)
+            rows = self._batcher.next_batch(self._scorer.limits)
+            self._running = frozenset(rows)
+            return rows
+
+    def _run(self, rows: Sequence[Row]) -> list[Result]:
+        """Results in order; a batch that fails is halved until the row that fails it stands alone."""
+        ran = self._attempt(rows)
+        if isinstance(ran, list):
+            return ran
+        if len(rows) == 1:
+            return [ran]
+        half = len(rows) // 2
+        return self._run(rows[:half]) + self._run(rows[half:])
+
+    def _attempt(self, rows: Sequence[Row]) -> list[Result] | TureenError:
+        try:
+            return [_finite(rewards) for _, rewards in zip(rows, self._scorer.run(rows), strict=True)]
+        except Unavailable:  # the runtime itself is dead
+            raise
+        except TureenError as error:
+            return error
+        except Exception as error:
+            if len(rows) == 1:
+                LOG.exception("%s failed on one text", self.name)
+            return ServerFault(f"{self.name} failed on this text ({type(error).__name__})", code="runtime_failed")
+
+    def _settle(self, rows: Sequence[Row], outcomes: Sequence[Result], seconds: float) -> None:
+        done = [each for each in outcomes if isinstance(each, Rewards)]
+        tokens, cached = sum(len(row.ids) for row in rows), sum(each.cached for each in done)
+        self._note(Ran(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds))
+        with self._state:
+            self._running = frozenset()
+            waiters = [self._waiters.pop(row, []) for row in rows]
+        self._on_loop(partial(_resolve, list(zip(waiters, outcomes, strict=True))))
+
+    def _abandon(self, error: TureenError) -> None:
+        waiters = list(self._waiters.values())
+        self._waiters, self._batcher, self._running = {}, Batcher(), frozenset()
+        self._on_loop(partial(_resolve, [(futures, error) for futures in waiters]))
+
+
+def _finite(rewards: Rewards) -> Result:
+    if all(map(math.isfinite, rewards.values)):
+        return rewards
+    return ServerFault("the reward of this text is not a finite number", code="non_finite_score")
+
+
+def _resolve(settled: Sequence[tuple[Sequence[Future], Result]]) -> None:
+    for futures, outcome in settled:
+        for future in futures:
+            if future.done():
+                continue
+            if isinstance(outcome, TureenError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)

@@ -1,0 +1,223 @@
+"""Artifacts opened, and checked against their bases and each other, before any model is loaded."""
+
+import hashlib
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tureen.errors import Unprocessable
+from tureen_core.artifact import Artifact, open_artifact, read_weights
+from tureen_core.base import load_tokenizer, locate, weights_digest
+from tureen_core.preference import Normalize, normalise
+from tureen_core.soup import Adapter, Stack, concatenate
+from tureen_core.template import Reading, Renderer
+from tureen_serve.runtimes.catalogue import Family, Reward
+from tureen_serve.settings import FamilyEntry, RewardEntry
+
+T = TypeVar("T", bound=Hashable)
+
+
+class LoadError(RuntimeError):
+    """What is configured cannot be served; the message says which part and why."""
+
+
+class Bases:
+    """Base models on this machine, each verified and read once.
+
+    Args:
+        cache: where packaged bases are converted to.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._digests: dict[Path, str] = {}
+        self._tokenizers: dict[Path, Any] = {}
+        self._renderers: dict[tuple[Path, Reading], Renderer] = {}
+
+    def folder(self, model: str) -> Path:
+        """Where a base is.
+
+        Raises:
+            BaseError: it is not on this machine.
+        """
+        return locate(model, self._cache)
+
+    def digest(self, folder: Path) -> str:
+        """The digest of its weights."""
+        if folder not in self._digests:
+            self._digests[folder] = weights_digest(folder)
+        return self._digests[folder]
+
+    def under(self, artifact: Artifact, model: str | None = None) -> Path:
+        """The folder of the base that an artifact stands on; a full checkpoint stands on itself.
+
+        Args:
+            model: where to look instead of where the artifact says.
+
+        Raises:
+            LoadError: what is there has other weights.
+        """
+        base = artifact.manifest.base
+        if artifact.manifest.weights == "full" or base is None:
+            return artifact.folder
+        folder = self.folder(model or base.model)
+        if self.digest(folder) != base.digest:
+            found = f"{folder} has the weights digest {self.digest(folder)[:12]}"
+            raise LoadError(f"{artifact.name} stands on {base.model} with {base.digest[:12]}, and {found}")
+        return folder
+
+    def tokenizer(self, folder: Path) -> Any:
+        """Its tokenizer."""
+        if folder not in self._tokenizers:
+            self._tokenizers[folder] = load_tokenizer(folder)
+        return self._tokenizers[folder]
+
+    def renderer(self, folder: Path, reading: Reading) -> Renderer:
+        """One renderer for each base and reading, so that equal texts are tokenised once."""
+        if (folder, reading) not in self._renderers:
+            self._renderers[folder, reading] = Renderer(self.tokenizer(folder), reading)
+        return self._renderers[folder, reading]
+
+    def verified_renderer(self, folder: Path, artifact: Artifact) -> Renderer:
+        """An artifact's renderer.
+
+        Raises:
+            LoadError: the base's chat template or tokenizer is not the one of the training.
+        """
+        renderer = self.renderer(folder, artifact.manifest.reading)
+        if renderer.digest() != renderer.reading.template:
+            trained = renderer.reading.template or "none"
+            raise LoadError(
+                f"{artifact.name}: the template of {folder} is {renderer.digest()}, training's was {trained}"
+            )
+        return renderer
+
+
+@dataclass(frozen=True)
+class RewardPart:
+    """A reward artifact, the folder of its weights or base, and its objectives as they will be called."""
+
+    artifact: Artifact
+    folder: Path
+    rewards: tuple[Reward, ...]
+
+
+def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> RewardPart:
+    """Open a reward artifact.
+
+    Raises:
+        LoadError: it is no reward model, stands on other weights or another template, or cannot be renamed.
+        ArtifactError: its files are not what they should be.
+    """
+    artifact = _open(entry.path, "reward")
+    manifest = artifact.manifest
+    folder = bases.under(artifact)
+    renderer = bases.verified_renderer(folder, artifact)
+    if entry.name is not None and len(manifest.objectives) > 1:
+        raise LoadError(f"{artifact.name} has {len(manifest.objectives)} objectives, and `name` can rename only one")
+    rewards = tuple(
+        Reward(
+            name=entry.name or objective.name,
+            artifact=artifact,
+            column=objective.column,
+            calibration=objective.calibration,
+            fingerprint=artifact.fingerprint(dtype),
+            renderer=renderer,
+        )
+        for objective in manifest.objectives
+    )
+    return RewardPart(artifact, folder, rewards)
+
+
+@dataclass(frozen=True)
+class FamilyPart:
+    """A family whose context its runtime will tell, the folder of its base, and its experts stacked."""
+
+    family: Family
+    folder: Path
+    stack: Stack
+
+
+def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> FamilyPart:
+    """Open a family's experts.
+
+    Raises:
+        LoadError: one is no expert to be souped, they disagree, or a preset cannot be used.
+        ArtifactError: the files of one are not what they should be.
+        SoupError: they cannot be concatenated.
+    """
+    where = f"families.{entry.name}"
+    experts = _experts(entry.experts, where)
+    folder = _agreed([bases.under(each, entry.base) for each in experts.values()], f"{where}.base")
+    folder = folder or bases.folder(entry.base or "")
+    steering = [each.manifest.steering for each in experts.values() if each.manifest.steering]
+    semantics = entry.semantics or _agreed([each.semantics for each in steering], f"{where}.semantics") or "delta"
+    normalize = entry.normalize or _agreed([each.normalize for each in steering], f"{where}.normalize") or "simplex"
+    stack = concatenate([Adapter(name, read_weights(each)[0].modules) for name, each in experts.items()])
+    if semantics == "factor" and stack.factorable():
+        raise LoadError(f"{where}.semantics: {stack.factorable()}")
+    renderer = _agreed([bases.verified_renderer(folder, each) for each in experts.values()], f"{where}: readings")
+    presets = {
+        name: _weights(each, experts, normalize, f"{where}.presets.{name}") for name, each in entry.presets.items()
+    }
+    family = Family(
+        name=entry.name,
+        base=folder.name,
+        experts=experts,
+        renderer=renderer or bases.renderer(folder, Reading()),
+        context=0,
+        presets=presets,
+        default=_weights(entry.default, experts, normalize, f"{where}.default") if entry.default else {},
+        semantics=semantics,
+        normalize=normalize,
+        factorable=stack.factorable(),
+        fingerprint=_fingerprint(bases.digest(folder), dtype, experts),
+    )
+    return FamilyPart(family, folder, stack)
+
+
+def _experts(paths: Sequence[Path], where: str) -> dict[str, Artifact]:
+    experts: dict[str, Artifact] = {}
+    for path in paths:
+        artifact = _open(path, "expert")
+        objective = artifact.manifest.objectives[0].name
+        if artifact.manifest.steering is not None and artifact.manifest.steering.method != "soup":
+            raise LoadError(
+                f"{artifact.name} is steered by {artifact.manifest.steering.method}, which cannot be souped"
+            )
+        if objective in experts:
+            raise LoadError(f"{where}: two experts for {objective!r}; leave one out")
+        experts[objective] = artifact
+    return experts
+
+
+def _open(path: Path, kind: str) -> Artifact:
+    artifact = open_artifact(path)
+    if artifact.manifest.kind != kind:
+        raise LoadError(f"{path} is a {artifact.manifest.kind} artifact; a {kind} is expected here")
+    return artifact
+
+
+def _agreed(values: Iterable[T], where: str) -> T | None:
+    """The one value, or None where there is none."""
+    different = list(dict.fromkeys(values))
+    if len(different) > 1:
+        raise LoadError(f"{where}: the experts disagree ({different[0]}, {different[1]})")
+    return different[0] if different else None
+
+
+def _weights(
+    weights: Mapping[str, float], known: Mapping[str, Artifact], normalize: Normalize, where: str
+) -> dict[str, float]:
+    try:
+        return normalise(weights, known, normalize, where)
+    except Unprocessable as error:
+        raise LoadError(f"{error.param}: {error.message}") from error
+
+
+def _fingerprint(base: str, dtype: str, experts: Mapping[str, Artifact]) -> str:
+    """Sixteen hex digits: equal texts under equal seeds need an equal fingerprint."""
+    identity = [base, dtype, {name: artifact.fingerprint(dtype) for name, artifact in experts.items()}]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

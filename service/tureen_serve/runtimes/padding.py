@@ -1,0 +1,27 @@
+"""Token ids of unequal length as one tensor and its mask. The pad id is any id: nothing reads what the mask hides."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+PAD = 0
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids and mask, both ``[B, T]``, T the longest; the mask is 1 on tokens."""
+    ids = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(sequence) for sequence in sequences], batch_first=True, padding_value=PAD, padding_side=side
+    )
+    lengths = torch.tensor([len(sequence) for sequence in sequences]).unsqueeze(1)
+    places = torch.arange(ids.shape[1])
+    mask = places < lengths if side == "right" else places >= ids.shape[1] - lengths
+    return ids.to(device), mask.long().to(device)
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Position of each token in its own sequence, ``[B, T]``, whatever side is padded."""
+    return (mask.cumsum(1) - 1).clamp(min=0)

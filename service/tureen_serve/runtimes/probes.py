@@ -1,0 +1,74 @@
+"""The proof that serving gives what training saw: an artifact's probes, run again where it will serve."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tureen_core.artifact import Artifact, Probe
+from tureen_serve.runtimes.catalogue import Family, Reward
+from tureen_serve.runtimes.contract import Row, Scorer, Stepper
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One probe under one objective: what training saw, what this runtime gives, and how far apart they may be."""
+
+    artifact: str
+    probe: int
+    objective: str
+    expected: float
+    found: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether they agree; a value that is not a number does not."""
+        return abs(self.found - self.expected) <= self.tolerance
+
+    def __str__(self) -> str:
+        return (
+            f"{self.artifact}, probe {self.probe}, {self.objective}: {self.found:.6g} here, {self.expected:.6g} "
+            f"in training, ±{self.tolerance:g} allowed"
+        )
+
+
+def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = None) -> list[Proof]:
+    """Score the probes of one artifact again.
+
+    Args:
+        reward: one of its objectives; all are proven.
+        dtype: what the runtime computes in; names the tolerance.
+        most: how many probes; all by default.
+    """
+    artifact = reward.artifact
+    proofs = []
+    for number, probe in _probes(artifact, most):
+        ids = reward.renderer.conversation(probe.messages).ids
+        (found,) = scorer.run([Row(tuple(ids), ((artifact.name, 1.0),))])
+        for objective in artifact.manifest.objectives:
+            if objective.name in probe.scores:
+                seen, value = probe.scores[objective.name], found.values[objective.column]
+                proofs.append(Proof(artifact.name, number, objective.name, seen, value, _tolerance(artifact, dtype)))
+    return proofs
+
+
+def prove_experts(family: Family, stepper: Stepper, dtype: str, most: int | None = None) -> list[Proof]:
+    """Read each expert's probes again: mean log-probability, nats a token, of the last message and its end mark."""
+    proofs = []
+    for expert, artifact in family.experts.items():
+        for number, probe in _probes(artifact, most):
+            if probe.logprob is None:
+                continue
+            ids = family.renderer.conversation(probe.messages).ids
+            start = len(family.renderer.prompt(probe.messages[:-1]))
+            likely = stepper.likelihood(ids, start, ((expert, 1.0),))
+            mean = sum(likely) / len(likely)
+            proofs.append(Proof(artifact.name, number, expert, probe.logprob, mean, _tolerance(artifact, dtype)))
+    return proofs
+
+
+def _probes(artifact: Artifact, most: int | None) -> Iterable[tuple[int, Probe]]:
+    return enumerate(artifact.manifest.probes[:most])
+
+
+def _tolerance(artifact: Artifact, dtype: str) -> float:
+    return artifact.manifest.tolerance.get(dtype, 0.0)

@@ -1,0 +1,241 @@
+"""What the server is told: flags over environment over a YAML file over defaults. Only this file reads the environment.
+
+Environment names are ``TUREEN_`` and the field, with ``__`` before a nested one: ``TUREEN_LIMITS__IN_FLIGHT=64``.
+Lists are JSON. In the file, relative paths are relative to the file.
+"""
+
+import ipaddress
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from tureen_core.preference import NAME
+
+STARTER = Path(__file__).parent / "starter"
+STARTER_PRESETS = {
+    "scholarly": {"academy": 1.0},
+    "businesslike": {"business": 1.0},
+    "playful": {"entertainment": 1.0},
+    "literary": {"literature": 1.0},
+}
+PATHS = {"path", "experts", "cache", "keys"}
+
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
+Weights = dict[Name, Annotated[float, Field(allow_inf_nan=False)]]
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the message names the field and says why."""
+
+
+class Part(BaseModel):
+    """Base of nested settings: frozen, and unknown fields are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RewardEntry(Part):
+    """A reward artifact's folder; ``name`` renames its one objective."""
+
+    path: Path
+    name: Name | None = None
+
+
+class FamilyEntry(Part):
+    """A policy family: experts over one base. What is left out comes from the experts' manifests."""
+
+    name: Name
+    base: str | None = None
+    experts: list[Path] = []
+    presets: dict[Name, Weights] = {}
+    default: Weights = {}
+    semantics: Literal["delta", "factor"] | None = None
+    normalize: Literal["simplex", "none"] | None = None
+
+    @model_validator(mode="after")
+    def _something_to_load(self) -> "FamilyEntry":
+        if self.base is None and not self.experts:
+            raise ValueError("give the family experts, or a base to serve without any")
+        return self
+
+
+class Limits(Part):
+    """What one server takes on. Tokens are padded ones; a batch holds as many, a queue refuses beyond its own."""
+
+    body_bytes: PositiveInt = 8 * 2**20
+    in_flight: PositiveInt = 512
+    batch_tokens: PositiveInt = 8192
+    batch_rows: PositiveInt = 64
+    queue_tokens: PositiveInt = 2**20
+    deadline_seconds: PositiveFloat = 120.0
+    longest_deadline_seconds: PositiveFloat = 600.0
+    drain_seconds: Annotated[float, Field(ge=0)] = 0.0
+    grace_seconds: PositiveInt = 60
+
+
+class Settings(BaseSettings):
+    """All of it. ``keys`` is a file with a key on each line, never a key."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUREEN_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    rewards: list[RewardEntry] = []
+    families: list[FamilyEntry] = []
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8900
+    runtime: Literal["auto", "transformers", "vllm"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    cache: Path | None = None
+    keys: Path | None = None
+    limits: Limits = Limits()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "Settings":
+        if self.keys is None and not _loopback(self.host):
+            raise ValueError(
+                f"{self.host} is reachable from other machines: set `keys` to a file of keys, or bind 127.0.0.1"
+            )
+        if self.keys is not None and not self.keys.is_file():
+            raise ValueError(f"keys: there is no file {self.keys}")
+        return self
+
+    @model_validator(mode="after")
+    def _named_once(self) -> "Settings":
+        names = [family.name for family in self.families]
+        if len(set(names)) < len(names):
+            raise ValueError(f"families: two have one name: {', '.join(names)}")
+        return self
+
+
+def load(config: Path | None = None, **flags: Any) -> Settings:
+    """Settings of a file, the environment and flags; a flag that is None was not given.
+
+    Raises:
+        SettingsError: the file cannot be read, or a value is unknown or bad.
+    """
+    document = _read(config) if config else {}
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],  # noqa: ARG003
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[Any, ...]:
+            return init_settings, env_settings, lambda: document
+
+    try:
+        return Sourced(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{where}: {message}" if where else message) from error
+    except SourceError as error:
+        raise SettingsError(f"{error}: write lists and maps as JSON") from error
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{config} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise SettingsError(f"{config} must be a map of settings, as `rewards:` and `families:`")
+    anchored: dict[str, Any] = _anchor(document, config.expanduser().resolve().parent)
+    return anchored
+
+
+def _anchor(value: Any, folder: Path, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _anchor(each, folder, str(name)) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_anchor(each, folder, key) for each in value]
+    if isinstance(value, str) and (key in PATHS or (key == "base" and (folder / value).is_dir())):
+        return str(folder / Path(value).expanduser())
+    return value
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def starter() -> dict[str, Any]:
+    """Settings that serve the artifacts inside the package.
+
+    Raises:
+        SettingsError: the package was installed without them.
+    """
+    rewards = sorted(path.parent for path in STARTER.glob("rewards/*/tureen.json"))
+    experts = sorted(path.parent for path in STARTER.glob("experts/*/tureen.json"))
+    if not rewards or not experts:
+        raise SettingsError(
+            f"{STARTER} holds no artifacts: make them with `make starter`, or give --reward and --expert"
+        )
+    family = FamilyEntry(name="smollm2", experts=experts, presets=STARTER_PRESETS)
+    return {"rewards": [RewardEntry(path=path) for path in rewards], "families": [family]}
+
+
+def families(experts: Sequence[Path], known: Sequence[FamilyEntry] = ()) -> list[FamilyEntry]:
+    """``known`` families and the folders of experts added to them, each to the family that its manifest names.
+
+    Raises:
+        SettingsError: a folder holds no expert.
+    """
+    found = {family.name: family for family in known}
+    for path in experts:
+        try:
+            name = json.loads((path / "tureen.json").read_bytes())["steering"]["family"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SettingsError(f"{path} is no expert artifact: its tureen.json names no steering.family") from error
+        family = found.get(name)
+        folders = [*(family.experts if family else ()), path]
+        found[name] = (
+            family.model_copy(update={"experts": folders}) if family else FamilyEntry(name=name, experts=folders)
+        )
+    return list(found.values())
+
+
+def stay_offline() -> None:
+    """Tell the libraries below, before they are imported, to ask no hub and send no statistics."""
+    quiet = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DO_NOT_TRACK": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)

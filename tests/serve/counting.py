@@ -1,0 +1,189 @@
+"""A small engine without a model: rewards count words, texts are drawn from a list of words.
+
+What it computes is simple and its own, so that tests of the border can foretell every number. It can be held at a
+word, broken, or asked what it saw.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import tiny
+
+from tureen.errors import TureenError, Unavailable
+from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering
+from tureen_core.calibration import Calibration
+from tureen_core.soup import Semantics
+from tureen_core.template import Messages, Reading, Renderer, check_finished
+from tureen_serve.inference.engine import SOUP, Engine, Family, Group, Outcome, Priority, Reward
+from tureen_serve.runtimes.contract import Delta, Sampling, TokenLogprob
+
+CONTEXT = 200
+READING = Reading(max_length=CONTEXT)
+RENDERER = Renderer(tiny.tokenizer(), READING)
+RUNTIME = "counting (there is no model)"
+SCALES = {"calm": Calibration(mean=1, std=2, temperature=0.5), "funny": Calibration(mean=0, std=1, temperature=2)}
+
+
+def reward(name: str) -> Reward:
+    """A reward that counts its own name among an answer's words."""
+    manifest = Manifest(
+        kind="reward",
+        name=name,
+        version=f"{name}-1",
+        base=Base(model="/models/counting", digest="0"),
+        objectives=[Objective(name=name, calibration=SCALES[name])],
+        reading=READING,
+    )
+    return Reward(name, Artifact(Path(name), manifest), 0, SCALES[name], f"{name}-fingerprint", RENDERER)
+
+
+def expert(name: str) -> Artifact:
+    """An expert of the one family."""
+    manifest = Manifest(
+        kind="expert",
+        name=name,
+        version=f"{name}-7",
+        base=Base(model="/models/counting", digest="0"),
+        objectives=[Objective(name=name)],
+        reading=READING,
+        steering=Steering(family="words"),
+    )
+    return Artifact(Path(name), manifest)
+
+
+def family(name: str = "words", factorable: str | None = None) -> Family:
+    """Three experts, two presets, no default."""
+    return Family(
+        name=name,
+        base="/models/counting",
+        experts={each: expert(each) for each in ("brave", "calm", "funny")},
+        renderer=RENDERER,
+        context=CONTEXT,
+        presets={"playful": {"funny": 1.0}, "even": {"calm": 1.0, "funny": 1.0}},
+        default={},
+        semantics="delta",
+        normalize="simplex",
+        factorable=factorable,
+        fingerprint=f"{name}-fingerprint",
+    )
+
+
+class CountingEngine(Engine):
+    """Counts words, and writes them.
+
+    Attributes:
+        gate: texts wait here before each word while it is cleared.
+        broken: raised by both journeys while it is set.
+        breaks_after: texts fail at this word.
+        pause_after: the gate is cleared at this word.
+        running: calls that have begun and not ended.
+        dropped: calls that were cancelled or closed early.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runtime = RUNTIME
+        self.rewards = {name: reward(name) for name in SCALES}
+        self.families = {"words": family(), "rigid": family("rigid", "its experts have unequal ranks")}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.broken: Exception | None = None
+        self.breaks_after: int | None = None
+        self.pause_after: int | None = None
+        self.down: str | None = None
+        self.running = 0
+        self.dropped = 0
+        self.samplings: list[Sampling] = []
+        self.calls: list[tuple[list[Group], list[str]]] = []
+
+    @property
+    def failure(self) -> str | None:
+        return self.down
+
+    async def score(
+        self,
+        groups: Sequence[Group],
+        objectives: Sequence[str],
+        *,
+        soup: Mapping[str, float] | None = None,
+        truncate: bool = False,
+        priority: Priority = "default",
+    ) -> list[list[Outcome]]:
+        self.calls.append((list(groups), list(objectives)))
+        if self.broken:
+            raise self.broken
+        self.running += 1
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.dropped += 1
+            raise
+        finally:
+            self.running -= 1
+        return [
+            [
+                _outcome(group.prompt, answer, index, objectives, soup, truncate)
+                for index, answer in enumerate(group.answers)
+            ]
+            for group in groups
+        ]
+
+    async def generate(
+        self,
+        family: str,
+        ids: Sequence[int],
+        sampling: Sampling,
+        weights: Mapping[str, float],
+        semantics: Semantics = "delta",
+    ) -> AsyncIterator[Delta]:
+        self.samplings.append(sampling)
+        if self.broken:
+            raise self.broken
+        names = list(weights) or ["plain"]
+        draw = random.Random(sampling.seed)
+        self.running += 1
+        try:
+            for number in range(min(sampling.max_tokens, 6)):
+                if number == self.pause_after:
+                    self.gate.clear()
+                await self.gate.wait()
+                await asyncio.sleep(0)
+                if number == self.breaks_after:
+                    raise Unavailable("the runtime went away", code="engine_dead")
+                word = draw.choices(names, [abs(weights.get(name, 1)) for name in names])[0]
+                text = word if number == 0 else f" {word}"
+                logprobs = (TokenLogprob(text, number, -0.5, (("other", 9, -math.inf),)[: sampling.logprobs]),)
+                yield Delta(text, 1, logprobs if sampling.logprobs is not None else ())
+            yield Delta("", finish="stop" if sampling.max_tokens > 6 else "length")
+        except (asyncio.CancelledError, GeneratorExit):
+            self.dropped += 1
+            raise
+        finally:
+            self.running -= 1
+
+
+def _outcome(
+    prompt: Messages,
+    answer: Messages,
+    index: int,
+    objectives: Sequence[str],
+    soup: Mapping[str, float] | None,
+    truncate: bool,
+) -> Outcome:
+    try:
+        check_finished([*prompt, *answer])
+        rendered = RENDERER.conversation([*prompt, *answer], truncate)
+    except TureenError as error:
+        return Outcome({}, error=error if prompt == () else error.at(f"candidates[{index}]"))
+    words = answer[-1]["content"].split()
+    if "boundless" in words:
+        return Outcome(dict.fromkeys(objectives, math.inf), len(rendered.ids))
+    counts = {name: float(words.count(name)) for name in SCALES}
+    if soup is not None:
+        raw = {SOUP: math.fsum(weight * counts[name] for name, weight in soup.items())}
+    else:
+        raw = {name: counts[name] for name in objectives}
+    return Outcome(raw, len(rendered.ids), rendered.shared, rendered.truncated)

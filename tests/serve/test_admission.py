@@ -1,0 +1,251 @@
+"""The door: permits, body limits, hang-ups and deadlines, by bare messages so that the caller can leave."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from serve.border import Caller, running, served, until
+from serve.counting import CountingEngine
+
+from tureen.errors import InvalidRequest, PayloadTooLarge
+from tureen_serve.admission import TIMEOUT, Admission, Exchange, allowance, check_length
+from tureen_serve.settings import Limits
+
+SCORE = {"items": [{"prompt": "hi", "candidates": ["calm"]}]}
+CHAT = {"messages": [{"role": "user", "content": "hi"}], "preferences": {"calm": 1}}
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def held() -> CountingEngine:
+    """An engine that answers nothing until its gate is opened."""
+    engine = CountingEngine()
+    engine.gate.clear()
+    return engine
+
+
+@pytest.mark.parametrize(("header", "seconds"), [(None, 5.0), ("1500", 1.5), ("1", 0.001), ("999999", 20.0)])
+def test_a_request_may_take_what_it_says_up_to_a_cap(header: str | None, seconds: float) -> None:
+    limits = Limits(deadline_seconds=5, longest_deadline_seconds=20)
+    assert allowance({} if header is None else {TIMEOUT: header}, limits) == seconds
+
+
+@pytest.mark.parametrize("header", ["", "0", "-5", "1.5", "1e3", "soon", "٣", "9" * 13])
+def test_a_deadline_that_is_no_number_is_refused(header: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        allowance({TIMEOUT: header}, Limits())
+    assert caught.value.param == TIMEOUT
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
+    check_length({"content-length": "10"}, 10)
+    check_length({}, 10)
+    with pytest.raises(PayloadTooLarge, match="10 bytes"):
+        check_length({"content-length": "11"}, 10)
+
+
+def test_a_body_in_parts_is_counted_as_it_comes() -> None:
+    async def work() -> None:
+        inbox: asyncio.Queue[Any] = asyncio.Queue()
+        for part in (b"123", b"456", b"789"):
+            inbox.put_nowait({"type": "http.request", "body": part, "more_body": True})
+
+        async def send(message: Any) -> None:
+            raise AssertionError
+
+        exchange = Exchange(inbox.get, send)
+        with pytest.raises(PayloadTooLarge):
+            await exchange.read(8)
+        assert inbox.empty()
+
+    run(work())
+
+
+def test_over_http_a_large_body_is_a_413_in_the_error_object() -> None:
+    with served(limits={"body_bytes": 100}) as client:
+        reply = client.post("/v1/score", json=SCORE | {"padding": "x" * 100})
+        assert client.post("/v1/score", json=SCORE).status_code == 200
+    assert reply.status_code == 413
+    assert reply.json()["error"]["code"] == "payload_too_large"
+
+
+def test_requests_over_the_limit_are_refused_with_a_time_to_return() -> None:
+    async def work() -> None:
+        engine = held()
+        async with running(engine, limits={"in_flight": 2}) as app:
+            first, second = Caller(app, "/v1/score", SCORE), Caller(app, "/v1/score", SCORE)
+            await until(lambda: engine.running == 2)
+            third = await Caller(app, "/v1/score", SCORE).done()
+            assert third.status == 503
+            assert third.error["code"] == "queue_full"
+            assert third.headers["retry-after"].isdigit()
+            engine.gate.set()
+            assert [(await each.done()).status for each in (first, second)] == [200, 200]
+            assert (await Caller(app, "/v1/score", SCORE).done()).status == 200
+
+    run(work())
+
+
+def test_health_and_metrics_pass_a_full_server() -> None:
+    async def work() -> None:
+        engine = held()
+        async with running(engine, limits={"in_flight": 1}) as app:
+            first = Caller(app, "/v1/score", SCORE)
+            await until(lambda: engine.running == 1)
+            for path in ("/health/live", "/health/ready", "/health", "/metrics"):
+                assert (await Caller(app, path).done()).status == 200, path
+            assert (await Caller(app, "/v1/models").done()).status == 503
+            engine.gate.set()
+            await first.done()
+
+    run(work())
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/score", SCORE), ("/v1/chat/completions", CHAT)])
+def test_work_ends_when_its_caller_hangs_up(path: str, body: Any) -> None:
+    async def work() -> None:
+        engine = held()
+        async with running(engine, limits={"in_flight": 1}) as app:
+            caller = Caller(app, path, body)
+            await until(lambda: engine.running == 1)
+            caller.hang_up()
+            await caller.done()
+            assert (engine.running, engine.dropped) == (0, 1)
+            assert caller.messages == []
+            engine.gate.set()
+            assert (await Caller(app, path, body).done()).status == 200
+
+    run(work())
+
+
+def test_a_stream_ends_when_its_caller_hangs_up() -> None:
+    async def work() -> None:
+        engine = CountingEngine()
+        engine.pause_after = 2
+        async with running(engine) as app:
+            caller = Caller(app, "/v1/chat/completions", {**CHAT, "stream": True, "n": 3})
+            await until(lambda: caller.text.count("calm") >= 6)
+            caller.hang_up()
+            await caller.done()
+            assert (engine.running, engine.dropped) == (0, 3)
+            assert "[DONE]" not in caller.text
+
+    run(work())
+
+
+def test_a_caller_that_leaves_within_its_body_starts_nothing() -> None:
+    async def work() -> None:
+        engine = CountingEngine()
+        async with running(engine) as app:
+            caller = Caller(app, "/v1/score", SCORE)
+            message = caller.inbox.get_nowait()
+            caller.inbox.put_nowait({**message, "more_body": True})
+            caller.hang_up()
+            await caller.done()
+            assert (engine.calls, caller.messages) == ([], [])
+
+    run(work())
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/score", SCORE), ("/v1/chat/completions", {**CHAT, "stream": True})])
+def test_a_deadline_that_passes_is_a_504_and_ends_the_work(path: str, body: Any) -> None:
+    async def work() -> None:
+        engine = held()
+        async with running(engine) as app:
+            caller = await Caller(app, path, body, {TIMEOUT: "20"}).done()
+            assert caller.status == 504
+            assert caller.error["code"] == "deadline_exceeded"
+            assert "0.02 s" in caller.error["message"]
+            assert (engine.running, engine.dropped) == (0, 1)
+
+    run(work())
+
+
+def test_the_default_deadline_is_a_setting() -> None:
+    async def work() -> None:
+        async with running(held(), limits={"deadline_seconds": 0.02}) as app:
+            assert (await Caller(app, "/v1/score", SCORE).done()).status == 504
+
+    run(work())
+
+
+def test_a_stream_that_has_begun_has_no_deadline() -> None:
+    async def work() -> None:
+        engine = CountingEngine()
+        engine.pause_after = 1
+        async with running(engine) as app:
+            caller = Caller(app, "/v1/chat/completions", {**CHAT, "stream": True}, {TIMEOUT: "100"})
+            await until(lambda: "calm" in caller.text)
+            await asyncio.sleep(0.15)
+            engine.gate.set()
+            await caller.done()
+            assert caller.status == 200
+            assert caller.text.endswith("data: [DONE]\n\n")
+
+    run(work())
+
+
+def test_a_timeout_of_the_handlers_own_is_not_taken_for_the_deadline() -> None:
+    async def work() -> None:
+        async def failing(scope: Any, receive: Any, send: Any) -> None:
+            raise TimeoutError("mine")
+
+        with pytest.raises(TimeoutError, match="mine"):
+            await Caller(Admission(failing, Limits()), "/x", {}).done()
+
+    run(work())
+
+
+def test_what_follows_the_last_byte_is_not_cut_off() -> None:
+    async def work() -> None:
+        finished = asyncio.Event()
+
+        async def tidy(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"done"})
+            caller.hang_up()  # as a server reports the end of a response
+            await asyncio.sleep(0.01)
+            finished.set()
+
+        caller = Caller(Admission(tidy, Limits()), "/x", {})
+        await caller.done()
+        assert finished.is_set()
+
+    run(work())
+
+
+def test_an_application_that_waits_for_the_hangup_sees_it() -> None:
+    async def work() -> None:
+        seen: list[str] = []
+
+        async def waiting(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                seen.append((await receive())["body"].decode())
+                seen.append((await receive())["type"])
+            finally:
+                seen.append("over")
+
+        caller = Caller(Admission(waiting, Limits()), "/x", b"body")
+        await until(lambda: seen)
+        caller.hang_up()
+        await caller.done()
+        assert seen[0] == "body"
+        assert seen[-1] == "over"
+
+    run(work())
+
+
+def test_other_scopes_pass() -> None:
+    async def work() -> None:
+        seen = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(scope["type"])
+
+        await Admission(app, Limits())({"type": "lifespan"}, app, app)  # type: ignore[arg-type]
+        assert seen == ["lifespan"]
+
+    run(work())

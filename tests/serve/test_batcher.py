@@ -1,0 +1,183 @@
+"""The batcher by its promises: nothing lost, nothing starved, nothing over the limits."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tureen_serve.inference.batcher import BANDS, WINDOW, Batcher, Priority, own, prompt
+from tureen_serve.runtimes.contract import Limits, Row
+
+ROOMY = Limits(batch_tokens=10_000, batch_rows=100)
+
+
+def row(length: int, mark: int = 0, shared: int = 0, blend: str = "helpful") -> Row:
+    """A row of ``length`` tokens whose prompt is all zeros and whose own tokens are ``mark``."""
+    return Row((0,) * shared + (mark,) * (length - shared), ((blend, 1.0),), shared)
+
+
+def drain(batcher: Batcher, limits: Limits) -> list[list[Row]]:
+    batches = []
+    while len(batcher):
+        batches.append(batcher.next_batch(limits))
+    return batches
+
+
+def padded(rows: Sequence[Row]) -> int:
+    """Each prompt once, padded to the longest; every row's own tokens, padded to the longest."""
+    prompts = {prompt(each) for each in rows if each.shared}
+    return len(prompts) * max(each.shared for each in rows) + len(rows) * max(map(own, rows))
+
+
+rows = st.builds(
+    lambda shared, length, mark, blend: Row((mark % 3,) * shared + (mark,) * length, ((blend, 1.0),), shared),
+    st.integers(0, 6),
+    st.integers(1, 12),
+    st.integers(0, 9),
+    st.sampled_from(["helpful", "humor"]),
+)
+arrivals = st.lists(st.tuples(rows, st.sampled_from(BANDS)), max_size=40)
+limits = st.builds(Limits, st.integers(1, 80), st.integers(1, 8))
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrivals, limits)
+def test_every_row_comes_out_once(entries: list[tuple[Row, Priority]], within: Limits) -> None:
+    batcher = Batcher()
+    for each, priority in entries:
+        batcher.add(each, priority)
+    assert len(batcher) == len({each for each, _ in entries})
+    assert batcher.tokens == sum(len(each.ids) for each in {each for each, _ in entries})
+    found = [each for batch in drain(batcher, within) for each in batch]
+    assert len(found) == len(set(found))
+    assert set(found) == {each for each, _ in entries}
+    assert batcher.tokens == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrivals, limits)
+def test_no_batch_is_over_the_limits_unless_it_is_one_row(entries: list[tuple[Row, Priority]], within: Limits) -> None:
+    batcher = Batcher()
+    for each, priority in entries:
+        batcher.add(each, priority)
+    for batch in drain(batcher, within):
+        assert batch
+        assert len(batch) <= within.batch_rows
+        assert len(batch) == 1 or padded(batch) <= within.batch_tokens
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrivals, limits)
+def test_the_oldest_row_is_always_in_the_next_batch(entries: list[tuple[Row, Priority]], within: Limits) -> None:
+    batcher = Batcher()
+    waiting: dict[Row, Priority] = {}
+    for each, _ in entries:
+        if each not in waiting:
+            waiting[each] = "default"
+            batcher.add(each, "default")
+    while len(batcher):
+        oldest = next(iter(waiting))
+        batch = batcher.next_batch(within)
+        assert oldest in batch
+        for each in batch:
+            del waiting[each]
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrivals, st.data())
+def test_dropped_rows_do_not_come_and_do_not_count(entries: list[tuple[Row, Priority]], data: st.DataObject) -> None:
+    batcher = Batcher()
+    for each, priority in entries:
+        batcher.add(each, priority)
+    unique = list(dict.fromkeys(each for each, _ in entries))
+    gone = set(data.draw(st.lists(st.sampled_from(unique), unique=True))) if unique else set()
+    for each in gone:
+        batcher.drop(each)
+    left = set(unique) - gone
+    assert batcher.tokens == sum(len(each.ids) for each in left)
+    assert {each for batch in drain(batcher, ROOMY) for each in batch} == left
+
+
+def test_an_urgent_row_goes_before_an_older_patient_one() -> None:
+    batcher = Batcher()
+    for number, band in enumerate(reversed(BANDS)):
+        batcher.add(row(5, number), band)
+    order = [batch[0].ids[0] for batch in drain(batcher, Limits(batch_tokens=5, batch_rows=1))]
+    assert order == [2, 1, 0]
+
+
+def test_a_row_asked_for_more_urgently_moves_up_and_never_down() -> None:
+    batcher = Batcher()
+    batcher.add(row(5, 1), "default")
+    batcher.add(row(5, 2), "batch")
+    batcher.add(row(5, 2), "interactive")
+    batcher.add(row(5, 2), "batch")
+    assert len(batcher) == 2
+    assert batcher.next_batch(Limits(batch_tokens=5, batch_rows=1)) == [row(5, 2)]
+
+
+def test_less_urgent_rows_fill_what_is_left() -> None:
+    batcher = Batcher()
+    batcher.add(row(5, 1), "batch")
+    batcher.add(row(5, 2), "interactive")
+    assert batcher.next_batch(ROOMY) == [row(5, 2), row(5, 1)]
+
+
+def test_rows_of_a_prompt_go_together_past_an_older_stranger() -> None:
+    batcher = Batcher()
+    family = [row(8, mark, shared=6) for mark in (1, 2, 3)]
+    batcher.add(family[0], "default")
+    batcher.add(row(8, 9), "default")
+    batcher.add(family[1], "default")
+    batcher.add(family[2], "default")
+    assert batcher.next_batch(Limits(batch_tokens=12, batch_rows=8)) == family
+
+
+def test_a_prompt_that_would_be_torn_waits_for_the_next_batch() -> None:
+    batcher = Batcher()
+    batcher.add(row(6, 9), "default")
+    family = [row(6, mark, shared=3) for mark in (1, 2)]
+    for each in family:
+        batcher.add(each, "default")
+    assert drain(batcher, Limits(batch_tokens=100, batch_rows=2)) == [[row(6, 9)], family]
+
+
+def test_a_prompt_beyond_the_limits_is_split() -> None:
+    batcher = Batcher()
+    family = [row(6, mark, shared=3) for mark in range(1, 6)]
+    for each in family:
+        batcher.add(each, "default")
+    assert drain(batcher, Limits(batch_tokens=100, batch_rows=2)) == [family[:2], family[2:4], family[4:]]
+
+
+def test_one_row_longer_than_the_budget_goes_alone() -> None:
+    batcher = Batcher()
+    batcher.add(row(50, 1), "default")
+    batcher.add(row(2, 2), "default")
+    assert drain(batcher, Limits(batch_tokens=10, batch_rows=8)) == [[row(50, 1)], [row(2, 2)]]
+
+
+def test_rows_of_like_length_fill_a_batch_before_older_unlike_ones() -> None:
+    batcher = Batcher()
+    for length, mark in ((10, 1), (3, 2), (10, 3), (4, 4)):
+        batcher.add(row(length, mark), "default")
+    batches = drain(batcher, Limits(batch_tokens=20, batch_rows=2))
+    assert [[each.ids[0] for each in batch] for batch in batches] == [[1, 3], [2, 4]]
+
+
+def test_likeness_reaches_only_as_far_as_the_window() -> None:
+    batcher = Batcher()
+    batcher.add(row(10, 1), "default")
+    for mark in range(WINDOW - 1):
+        batcher.add(row(3, 100 + mark), "default")
+    batcher.add(row(10, 2), "default")
+    assert row(10, 2) not in batcher.next_batch(Limits(batch_tokens=20, batch_rows=2))
+
+
+@pytest.mark.parametrize("other", [row(8, 1, shared=5), row(8, 1, shared=6, blend="humor")])
+def test_only_an_equal_prompt_under_an_equal_blend_is_shared(other: Row) -> None:
+    batcher = Batcher()
+    batcher.add(row(8, 2, shared=6), "default")
+    batcher.add(other, "default")
+    assert len(drain(batcher, Limits(batch_tokens=14, batch_rows=8))) == 2

@@ -1,0 +1,374 @@
+"""The plan: who wins of field, suffix, preset and default, what is refused, and every text to be written."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serve.counting import CONTEXT, RENDERER, family
+
+from tureen.errors import InvalidRequest, NotFound, TureenError, Unprocessable
+from tureen.wire import ChatRequest, CompletionRequest
+from tureen_serve.generation.plan import DEFAULT_TOKENS, MOST_TEXTS, Plan, fit, plan, texts
+
+FAMILIES = {"words": family(), "rigid": family("rigid", "its experts have unequal ranks")}
+REWARDS = ("calm", "funny")
+MIX = {"calm": 1.0, "funny": 3.0}
+MIXED = {"calm": 0.25, "funny": 0.75}
+
+
+def chat(**fields: Any) -> ChatRequest:
+    return ChatRequest.model_validate({"messages": [{"role": "user", "content": "hi"}], **fields})
+
+
+def completion(**fields: Any) -> CompletionRequest:
+    return CompletionRequest.model_validate({"prompt": "hi", **fields})
+
+
+def planned(families: Any = FAMILIES, **fields: Any) -> Plan:
+    return plan(chat(**fields), families, REWARDS)
+
+
+def refused(kind: type[TureenError], families: Any = FAMILIES, **fields: Any) -> TureenError:
+    with pytest.raises(kind) as caught:
+        planned(families, **fields)
+    assert type(caught.value) is kind
+    return caught.value
+
+
+# --------------------------------------------------------------------------- which policy, which weights
+
+
+def test_without_a_word_the_first_family_answers_by_its_default() -> None:
+    found = planned()
+    assert (found.family.name, found.model, found.preferences, found.experts) == ("words", "words", {}, {})
+    with_default = {"words": dataclasses.replace(family(), default=MIX)}
+    assert planned(with_default).preferences == MIXED
+
+
+def test_the_model_names_a_family() -> None:
+    assert planned(model="rigid").family.name == "rigid"
+    assert planned(model="rigid").model == "rigid"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"preferences": MIX},
+        {"model": "words:calm=1,funny=3"},
+        {"model": "words:even"} | {"preferences": {"calm": 2, "funny": 2}},
+        {"preset": "playful"},
+        {"model": "words:playful"},
+        {"model": "words:playful", "preset": "playful", "preferences": {"funny": 0.1}},
+    ],
+)
+def test_weights_come_from_any_of_four_places(fields: dict[str, Any]) -> None:
+    expected = {"even": {"calm": 0.5, "funny": 0.5}, "playful": {"funny": 1.0}}
+    name = fields.get("preset") or fields.get("model", "").partition(":")[2]
+    assert planned(**fields).preferences == expected.get(name, MIXED)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"preferences": MIX, "model": "words:calm=1"}, "model"),
+        ({"preferences": MIX, "preset": "playful"}, "preset"),
+        ({"model": "words:calm=1", "preset": "playful"}, "preset"),
+        ({"model": "words:even", "preset": "playful"}, "preset"),
+        ({"preferences": [{"funny": 1}, {"calm": 1}], "preset": "playful"}, "preset"),
+    ],
+)
+def test_two_that_disagree_are_a_400(fields: dict[str, Any], param: str) -> None:
+    error = refused(InvalidRequest, **fields)
+    assert (error.code, error.param) == ("conflicting_preferences", param)
+    assert "disagree" in error.message
+
+
+def test_a_sweep_may_repeat_what_the_preset_says() -> None:
+    assert planned(preferences=[{"funny": 1}, {"funny": 2}], preset="playful").preferences == [{"funny": 1.0}] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": "nobody"}, "model"),
+        ({"model": "nobody:calm=1"}, "model"),
+        ({"model": "calm"}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": "words:dour"}, "model"),
+        ({"preset": "dour"}, "preset"),
+    ],
+)
+def test_an_unknown_model_or_preset_is_a_404_that_lists_the_known(fields: dict[str, Any], param: str) -> None:
+    error = refused(NotFound, **fields)
+    assert error.param == param
+    assert "words" in error.message
+
+
+def test_a_server_without_policies_says_so() -> None:
+    assert "only scores" in refused(NotFound, {}).message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"preferences": {"angry": 1}}, "preferences.angry"),
+        ({"preferences": {"calm": -1}}, "preferences.calm"),
+        ({"preferences": {"calm": 0}}, "preferences"),
+        ({"preferences": {}}, "preferences"),
+        ({"preferences": {"calm": 1e6}, "soup": {"normalize": "none"}}, "preferences.calm"),
+        ({"preferences": [{"calm": 1}, {"angry": 1}]}, "preferences[1].angry"),
+        ({"model": "words:angry=1"}, "model.angry"),
+    ],
+)
+def test_weights_that_mean_nothing_are_named(fields: dict[str, Any], param: str) -> None:
+    assert refused(Unprocessable, **fields).param == param
+
+
+def test_a_suffix_that_cannot_be_read_is_a_400() -> None:
+    assert refused(InvalidRequest, model="words:calm=much").param == "model"
+
+
+# --------------------------------------------------------------------------- how it is steered
+
+
+def test_a_soup_is_as_the_family_says_unless_the_request_does() -> None:
+    own = {"words": dataclasses.replace(family(), semantics="factor", normalize="none")}
+    assert planned(own).steering == {"method": "soup", "semantics": "factor", "normalize": "none"}
+    assert planned(own, soup={"normalize": "simplex"}).normalize == "simplex"
+    assert planned(own, soup={"normalize": "simplex"}).semantics == "factor"
+    assert planned(soup={"semantics": "factor"}).semantics == "factor"
+
+
+def test_weights_off_the_simplex_are_taken_as_they_are() -> None:
+    found = planned(preferences={"calm": 1.5, "funny": -0.5, "brave": 0}, soup={"normalize": "none"})
+    assert found.preferences == {"calm": 1.5, "funny": -0.5}
+    assert planned(preferences={"calm": 0}, soup={"normalize": "none"}).preferences == {}
+
+
+def test_factors_are_refused_with_the_familys_reason() -> None:
+    error = refused(Unprocessable, model="rigid", soup={"semantics": "factor"})
+    assert (error.param, "unequal ranks" in error.message) == ("soup.semantics", True)
+
+
+def test_rewards_in_the_prompt_are_refused() -> None:
+    assert refused(Unprocessable, desired_rewards={"calm": 1}).param == "desired_rewards"
+
+
+def test_the_experts_that_take_part_are_told_with_their_versions() -> None:
+    assert planned(preferences=[{"calm": 1}, {"calm": 1, "brave": 1}]).experts == {"brave": "brave-7", "calm": "calm-7"}
+
+
+def test_the_fingerprint_covers_weights_order_and_semantics() -> None:
+    sweep = [{"calm": 1}, {"funny": 1}]
+    prints = [
+        planned(preferences=MIX).fingerprint,
+        planned(preferences={"calm": 1}).fingerprint,
+        planned(preferences=MIX, soup={"semantics": "factor"}).fingerprint,
+        planned(preferences=sweep).fingerprint,
+        planned(preferences=sweep[::-1]).fingerprint,
+        planned(preferences=MIX, model="rigid").fingerprint,
+        planned().fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+    assert planned(preferences=MIXED).fingerprint == prints[0]
+    assert all(each.startswith("fp_") for each in prints)
+
+
+# --------------------------------------------------------------------------- candidates
+
+
+def test_candidates_are_judged_by_the_preferences_of_which_rewards_are_loaded() -> None:
+    found = planned(preferences={"calm": 1, "brave": 3}, candidates={"n": 2})
+    assert found.variations[0].weights == {"brave": 0.75, "calm": 0.25}
+    assert found.variations[0].judges == {"calm": 1.0}
+
+
+def test_each_variation_of_a_sweep_has_its_own_judges() -> None:
+    found = planned(preferences=[{"calm": 1}, MIX], candidates={"n": 2})
+    assert [each.judges for each in found.variations] == [{"calm": 1.0}, MIXED]
+
+
+def test_or_by_preferences_of_their_own() -> None:
+    found = planned(preferences={"brave": 1}, candidates={"n": 2, "preferences": MIX})
+    assert found.variations[0].judges == MIXED
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"preferences": {"brave": 1}, "candidates": {}}, "candidates.preferences"),
+        ({"candidates": {"n": 2}}, "candidates.preferences"),
+        ({"candidates": {"preferences": {"brave": 1}}}, "candidates.preferences.brave"),
+        ({"candidates": {"preferences": {}}}, "candidates.preferences"),
+    ],
+)
+def test_nothing_to_judge_by_is_named(fields: dict[str, Any], param: str) -> None:
+    error = refused(Unprocessable, **fields)
+    assert error.param == param
+    assert "calm, funny" in error.message
+
+
+def test_without_candidates_nobody_judges() -> None:
+    assert planned(preferences=MIX).variations[0].judges == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"stream": True, "candidates": {"preferences": MIX}}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ],
+)
+def test_what_contradicts_itself_is_a_400(fields: dict[str, Any], param: str) -> None:
+    assert refused(InvalidRequest, **fields).param == param
+
+
+def test_padding_of_streams_is_not_promised() -> None:
+    error = refused(Unprocessable, stream=True, stream_options={"include_obfuscation": True})
+    assert error.param == "stream_options.include_obfuscation"
+
+
+# --------------------------------------------------------------------------- texts
+
+
+def test_the_number_of_texts_is_bounded() -> None:
+    sweep = [{"calm": 1}] * 8
+    planned(preferences=sweep, n=MOST_TEXTS // 8)
+    error = refused(Unprocessable, preferences=sweep, n=MOST_TEXTS // 8 + 1)
+    assert (error.param, str(MOST_TEXTS) in error.message) == ("n", True)
+    refused(Unprocessable, preferences=sweep, n=8, candidates={"n": 5})
+    with pytest.raises(Unprocessable):
+        plan(completion(prompt=["a"] * 9, preferences=sweep, n=4), FAMILIES, REWARDS)
+
+
+def test_every_text_in_order_with_a_seed_of_its_own() -> None:
+    request = completion(prompt=["a", "b"], n=2, preferences=[{"calm": 1}, {"funny": 1}], candidates={"n": 3}, seed=100)
+    found = texts(request, plan(request, FAMILIES, REWARDS), [[1], [2, 3]])
+    assert [text.sampling.seed for text in found] == list(range(100, 124))
+    assert [text.prompt for text in found] == [0] * 12 + [1] * 12
+    assert [next(iter(text.variation.weights)) for text in found] == (["calm"] * 6 + ["funny"] * 6) * 2
+    assert [list(text.ids) for text in found] == [[1]] * 12 + [[2, 3]] * 12
+
+
+def test_without_a_seed_there_is_none() -> None:
+    request = chat(n=3)
+    assert {text.sampling.seed for text in texts(request, plan(request, FAMILIES, REWARDS), [[1]])} == {None}
+
+
+def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
+    request = chat(
+        temperature=0.5,
+        top_p=0.9,
+        stop="END",
+        presence_penalty=1,
+        frequency_penalty=-1,
+        logit_bias={"3": 7, "0": -100},
+        max_tokens=9,
+    )
+    (text,) = texts(request, plan(request, FAMILIES, REWARDS), [[1]])
+    sampling = text.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.stop, sampling.max_tokens) == (0.5, 0.9, ("END",), 9)
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (1, -1)
+    assert sampling.logit_bias == ((3, 7.0), (0, -100.0))
+
+
+@pytest.mark.parametrize(
+    ("request_", "logprobs"),
+    [
+        (chat(), None),
+        (chat(logprobs=True), 0),
+        (chat(logprobs=True, top_logprobs=4), 4),
+        (completion(), None),
+        (completion(logprobs=0), 0),
+        (completion(logprobs=3), 3),
+    ],
+)
+def test_both_forms_of_logprobs(request_: Any, logprobs: int | None) -> None:
+    (text,) = texts(request_, plan(request_, FAMILIES, REWARDS), [[1]])
+    assert text.sampling.logprobs == logprobs
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"stop": ""}, "stop"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"logit_bias": {"x": 1}}, "logit_bias.x"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias.-1"),
+        ({"logit_bias": {"100000000": 1}}, "logit_bias.100000000"),
+        ({"logit_bias": {"1": 101}}, "logit_bias.1"),
+        ({"logit_bias": {"1": float("nan")}}, "logit_bias.1"),
+    ],
+)
+def test_sampling_that_cannot_be_is_named(fields: dict[str, Any], param: str) -> None:
+    request = chat(**fields)
+    with pytest.raises(Unprocessable) as caught:
+        texts(request, plan(request, FAMILIES, REWARDS), [[1]])
+    assert caught.value.param == param
+
+
+# --------------------------------------------------------------------------- room
+
+
+def test_a_chat_may_use_what_is_left_up_to_a_bound() -> None:
+    assert fit(chat(), range(10), CONTEXT) == (range(10), CONTEXT - 10)
+    assert fit(chat(), range(10), 4096) == (range(10), DEFAULT_TOKENS)
+    assert fit(chat(max_tokens=7), range(10), CONTEXT)[1] == 7
+    assert fit(chat(max_tokens=7, max_completion_tokens=8), range(10), CONTEXT)[1] == 8
+
+
+def test_a_completion_is_sixteen_tokens_unless_told() -> None:
+    assert fit(completion(), range(10), CONTEXT)[1] == 16
+    assert fit(completion(), range(CONTEXT - 3), CONTEXT)[1] == 3
+    assert fit(completion(max_tokens=20), range(10), CONTEXT)[1] == 20
+
+
+@pytest.mark.parametrize(
+    ("request_", "length", "param"),
+    [
+        (chat(), CONTEXT, "messages"),
+        (chat(), 10 * CONTEXT, "messages"),
+        (completion(), CONTEXT, "prompt"),
+        (chat(max_tokens=100), CONTEXT - 50, "max_tokens"),
+        (chat(max_completion_tokens=100), CONTEXT - 50, "max_completion_tokens"),
+        (chat(max_tokens=100), CONTEXT + 50, "messages"),
+        (chat(max_tokens=CONTEXT), 1, "max_tokens"),
+        (chat(max_tokens=CONTEXT, truncate=True), 1, "max_tokens"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_both_numbers(request_: Any, length: int, param: str) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        fit(request_, range(length), CONTEXT)
+    assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
+    assert str(CONTEXT) in caught.value.message
+
+
+def test_truncation_keeps_the_end_and_the_room_that_was_asked_for() -> None:
+    ids, room = fit(chat(truncate=True, max_tokens=50), range(1000), CONTEXT)
+    assert (list(ids), room) == (list(range(1000 - 150, 1000)), 50)
+    ids, room = fit(chat(truncate=True), range(1000), CONTEXT)
+    assert (len(ids), ids[-1], room) == (100, 999, 100)
+
+
+@given(st.integers(0, 400), st.none() | st.integers(1, 400), st.booleans(), st.integers(2, 300))
+def test_prompt_and_answer_always_fit(length: int, asked: int | None, truncate: bool, context: int) -> None:
+    request = chat(truncate=truncate, **({} if asked is None else {"max_tokens": asked}))
+    try:
+        ids, room = fit(request, range(length), context)
+    except Unprocessable:
+        assert not truncate or (asked or 0) >= context
+    else:
+        assert room >= 1
+        assert len(ids) + room <= context
+        assert asked is None or room == asked
+        assert list(ids) == list(range(length))[length - len(ids) :]
+        assert truncate or len(ids) == length
+
+
+def test_the_vocabulary_of_a_bias_is_the_familys() -> None:
+    last = len(RENDERER.tokenizer) - 1
+    request = chat(logit_bias={str(last): 1})
+    (text,) = texts(request, plan(request, FAMILIES, REWARDS), [[1]])
+    assert text.sampling.logit_bias == ((last, 1.0),)

@@ -1,0 +1,225 @@
+"""The command: its flags, what stops it before it starts, checking an artifact, and a whole life as a process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx2
+import pytest
+import tiny
+import typer
+from serve.artifacts import PROBE, build, prove
+from typer.testing import CliRunner
+
+from tureen_serve.__main__ import app
+
+RUN = CliRunner()
+SCORE = {"items": [{"messages": PROBE}]}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YAML file beside tiny artifacts."""
+    return build(tmp_path_factory.mktemp("artifacts"))
+
+
+# --------------------------------------------------------------------------- flags and refusals
+
+
+def test_the_flags_are_these() -> None:
+    command = typer.main.get_command(app)
+    flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    expected = "starter reward expert config host port runtime dtype device"
+    assert flags == {f"--{name}" for name in expected.split()}
+    assert set(command.commands) == {"check", "version"}  # type: ignore[attr-defined]
+
+
+def test_no_flag_takes_a_key() -> None:
+    assert "key" not in RUN.invoke(app, ["--help"]).output.lower()
+
+
+def test_the_version() -> None:
+    assert RUN.invoke(app, ["version"]).output.strip() == version("tureen")
+
+
+def test_help_needs_no_model_library() -> None:
+    code = (
+        "import sys; import tureen_serve.__main__; sys.exit(sum(name in sys.modules for name in ('torch', 'fastapi')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "there is nothing to serve"),
+        (["--port", "70000", "--reward", "x"], "port"),
+        (["--host", "0.0.0.0", "--reward", "x"], "set `keys`"),
+        (["--runtime", "jax", "--reward", "x"], "runtime"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["--expert", "nowhere"], "nowhere is no expert artifact"),
+    ],
+)
+def test_what_cannot_be_served_is_said_and_the_status_is_two(arguments: list[str], says: str) -> None:
+    result = RUN.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert says in result.output
+    assert result.output.startswith("tureen-serve: ")
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = RUN.invoke(app, ["--reward", "x", "--port", port])
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in result.output
+
+
+# --------------------------------------------------------------------------- check
+
+
+def test_a_good_artifact_holds(config: Path) -> None:
+    result = RUN.invoke(app, ["check", str(config.parent / "helpful"), "--dtype", "float32", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "holds" in result.output
+    told = RUN.invoke(app, ["check", str(config.parent / "helpful"), "--json", "--dtype", "float32"])
+    found = json.loads(told.output)
+    assert (found["holds"], found["error"]) == (True, None)
+    assert [proof["objective"] for proof in found["proofs"]] == ["helpful"]
+
+
+def test_a_probe_that_differs_is_shown_and_fails(tmp_path: Path) -> None:
+    base = tiny.base(tmp_path / "base")
+    wrong = prove(tiny.reward(tmp_path / "helpful", base, "helpful", 1), off_by=0.5)
+    result = RUN.invoke(app, ["check", str(wrong.folder), "--dtype", "float32"])
+    assert result.exit_code == 1
+    assert "differs" in result.output
+    told = json.loads(RUN.invoke(app, ["check", str(wrong.folder), "--dtype", "float32", "--json"]).output)
+    assert told["holds"] is False
+    assert abs(told["proofs"][0]["found"] - told["proofs"][0]["expected"]) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
+    artifact = tiny.reward(tmp_path / "helpful", tiny.base(tmp_path / "base"), "helpful", 1)
+    weights = artifact.folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    result = RUN.invoke(app, ["check", str(artifact.folder)])
+    assert result.exit_code == 1
+    assert "refused" in result.output
+    assert "SHA-256" in " ".join(result.output.split())
+    told = json.loads(RUN.invoke(app, ["check", str(artifact.folder), "--json"]).output)
+    assert (told["holds"], told["proofs"]) == (False, [])
+    assert "SHA-256" in told["error"]
+
+
+def test_an_expert_without_probes_is_only_whole(config: Path) -> None:
+    result = RUN.invoke(app, ["check", str(config.parent / "calm"), "--dtype", "float32"])
+    assert result.exit_code == 0, result.output
+    assert "no probes" in " ".join(result.output.split())
+
+
+def test_a_folder_that_is_not_there_is_a_usage_error() -> None:
+    assert RUN.invoke(app, ["check", "nowhere"]).exit_code == 2
+
+
+# --------------------------------------------------------------------------- a life
+
+
+class Process:
+    """``tureen-serve`` in a process of its own."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tureen_serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
+        assert self.process.stdout is not None
+        self.first_line = self.process.stdout.readline()
+        self.address = self.first_line.split()[-1]
+
+    def wait_until_ready(self) -> None:
+        for _ in range(600):
+            if httpx2.get(f"{self.address}/health/ready").status_code == 200:
+                return
+            time.sleep(0.05)
+        raise AssertionError("it did not become ready in thirty seconds")
+
+    def end(self) -> tuple[int, str]:
+        """The status and what was logged; killed if it has not ended by itself."""
+        try:
+            _, log = self.process.communicate(timeout=20)
+        finally:
+            self.process.kill()
+        return self.process.returncode, log
+
+
+@pytest.fixture
+def server(config: Path) -> Iterator[Process]:
+    """A process that serves the tiny artifacts and stays a second after it was told to go."""
+    found = Process(
+        "--config", str(config), "--expert", str(config.parent / "dry"), TUREEN_LIMITS__DRAIN_SECONDS="1"
+    )  # the flag replaces the file's family by one of that expert alone
+    yield found
+    found.process.kill()
+    found.process.communicate()
+
+
+def test_a_whole_life(server: Process) -> None:
+    assert server.first_line.startswith("tureen-serve 0.")
+    assert httpx2.get(f"{server.address}/health/live").status_code == 200
+    server.wait_until_ready()
+    assert httpx2.get(f"{server.address}/health").json()["families"] == ["tiny"]
+    assert httpx2.post(f"{server.address}/v1/score", json=SCORE).status_code == 200
+
+    long = {"messages": PROBE[:1], "max_tokens": 150, "n": 8, "logit_bias": {"2": -100}}
+    replies: list[httpx2.Response] = []
+    asking = threading.Thread(
+        target=lambda: replies.append(httpx2.post(f"{server.address}/v1/chat/completions", json=long, timeout=30))
+    )
+    asking.start()
+    for _ in range(200):
+        if 'tureen_running_texts{lane="tiny"} 8.0' in httpx2.get(f"{server.address}/metrics").text:
+            break
+        time.sleep(0.01)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    leaving = httpx2.get(f"{server.address}/health/ready")
+    assert (leaving.status_code, leaving.json()["error"]["code"]) == (503, "draining")
+    assert httpx2.post(f"{server.address}/v1/score", json=SCORE).status_code == 200
+    status, log = server.end()
+    asking.join(10)
+    assert status == 0, log
+    assert replies[0].status_code == 200
+    assert len(replies[0].json()["choices"]) == 8
+    assert "runtime: transformers" in log
+    assert "rewards: helpful, amusing; policies: tiny" in log
+    assert PROBE[0]["content"] not in log
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{server.address}/health/live")
+
+
+def test_what_cannot_be_loaded_ends_it_with_a_sentence(tmp_path: Path) -> None:
+    status, log = Process("--reward", str(tmp_path), "--port", "0").end()
+    assert status == 1
+    assert "the models could not be loaded" in log
+    assert "has no tureen.json" in log
+    assert "Traceback" not in log
+
+
+def test_without_anything_in_flight_it_ends_at_once(config: Path) -> None:
+    server = Process("--config", str(config))
+    assert httpx2.get(f"{server.address}/health/live", timeout=20).status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    status, log = server.end()
+    assert status == 0, log

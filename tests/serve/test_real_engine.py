@@ -1,0 +1,197 @@
+"""The border over the real engine and tiny real models: the same routes, with numbers that a model made."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from serve.artifacts import PROBE, build, prove
+from starlette.testclient import TestClient
+
+from tureen_serve.app import create_app
+from tureen_serve.settings import load
+
+PROMPT = PROBE[0]["content"]
+HI = [{"role": "user", "content": "hi"}]
+GREEDY = {"messages": HI, "max_tokens": 6, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server of two reward models and one family of two experts."""
+    app = create_app(load(build(tmp_path_factory.mktemp("artifacts"))))
+    with TestClient(app) as found:
+        for _ in range(3000):
+            if app.state.house.engine is not None or app.state.house.failure:
+                break
+            found.get("/health/live")
+        assert found.get("/health/ready").json() == {"status": "ready"}
+        yield found
+
+
+def post(client: TestClient, path: str, **body: Any) -> Any:
+    reply = client.post(path, json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def text(reply: Any, index: int = 0) -> str:
+    found: str = reply["choices"][index]["message"]["content"]
+    return found
+
+
+def test_a_probe_scores_over_http_what_its_manifest_says(client: TestClient) -> None:
+    engine = client.app.state.house.engine  # type: ignore[attr-defined]
+    expected = engine.rewards["helpful"].artifact.manifest.probes[0].scores["helpful"]
+    by_messages = post(client, "/v1/score", items=[{"messages": PROBE}], rewards=["helpful"])
+    by_prompt = post(client, "/v1/score", items=[{"prompt": PROMPT, "candidates": [PROBE[1]["content"]]}])
+    for reply in (by_messages, by_prompt):
+        found = reply["data"][0]["candidates"][0]["scores"]["helpful"]["raw"]
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_score_does_not_depend_on_its_company(client: TestClient) -> None:
+    candidates = ["a", "the quick brown fox", "jumps " * 20, "why?"]
+    together = post(client, "/v1/score", items=[{"prompt": PROMPT, "candidates": candidates}])["data"][0]["candidates"]
+    for candidate, found in zip(candidates, together, strict=True):
+        alone = post(client, "/v1/score", items=[{"prompt": PROMPT, "candidates": [candidate]}])
+        expected = alone["data"][0]["candidates"][0]["scores"]
+        for name in ("helpful", "amusing"):
+            assert found["scores"][name]["raw"] == pytest.approx(expected[name]["raw"], abs=1e-4)
+
+
+def test_a_soup_of_one_is_that_one(client: TestClient) -> None:
+    items = [{"prompt": PROMPT, "candidates": ["a", "b"]}]
+    plain = post(client, "/v1/score", items=items, preferences={"helpful": 1})
+    souped = post(client, "/v1/score", items=items, preferences={"helpful": 1}, soup=True)
+    for one, other in zip(plain["data"][0]["candidates"], souped["data"][0]["candidates"], strict=True):
+        assert other["scores"]["soup"]["raw"] == pytest.approx(one["scores"]["helpful"]["raw"], abs=1e-4)
+        assert other["reward"] == pytest.approx(one["reward"], abs=1e-4)
+
+
+def test_labels_agree_with_scores(client: TestClient) -> None:
+    items = [{"prompt": PROMPT, "candidates": ["a", "the lazy dog", "why do leaves fall"]}]
+    preferences = {"helpful": 1, "amusing": 2}
+    scored = post(client, "/v1/score", items=items, preferences=preferences)["data"][0]["candidates"]
+    label = post(client, "/v1/preferences", items=items, preferences=preferences)["data"][0]
+    rewards = [candidate["reward"] for candidate in scored]
+    assert label["ranking"] == sorted(range(3), key=lambda index: -rewards[index])
+    assert label["margin"] == pytest.approx(max(rewards) - min(rewards), abs=1e-4)
+
+
+def test_bad_items_are_named_and_the_others_untouched(client: TestClient) -> None:
+    good = {"prompt": PROMPT, "candidates": ["a"]}
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"prompt": PROMPT, "candidates": ["a", "word " * 400]}, "items[1].candidates[1]"),
+        ({"prompt": PROMPT, "candidates": [[{"role": "user", "content": "a"}]]}, "items[1].candidates[0]"),
+        ({"messages": HI}, "items[1].messages[0].role"),
+        ({"messages": PROBE + [{"role": "system", "content": "late"}]}, "items[1].messages[2].role"),
+        (
+            {"prompt": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], "candidates": ["c"]},
+            "items[1].prompt",
+        ),
+    ]
+    alone = post(client, "/v1/score", items=[good])["data"][0]["candidates"][0]["scores"]["helpful"]["raw"]
+    for item, param in bad:
+        refused = client.post("/v1/score", json={"items": [good, item]})
+        assert refused.status_code == 422, item
+        assert refused.json()["error"]["param"].startswith(param), refused.text
+        spared = post(client, "/v1/score", items=[good, item, good], on_error="item")["data"]
+        for place in (0, 2):
+            found = spared[place]["candidates"][0]["scores"]["helpful"]["raw"]
+            assert found == pytest.approx(alone, abs=1e-4)
+        errors = [spared[1]["error"], *(each["error"] for each in spared[1]["candidates"])]
+        assert [error for error in errors if error][0]["param"].startswith(param)
+
+
+def test_each_text_of_a_sweep_is_what_it_is_alone(client: TestClient) -> None:
+    sweep = [{"calm": 1}, {"calm": 0.5, "dry": 0.5}, {"dry": 1}]
+    swept = post(client, "/v1/chat/completions", **GREEDY, preferences=sweep)
+    alone = [post(client, "/v1/chat/completions", **GREEDY, preferences=weights) for weights in sweep]
+    assert [text(swept, index) for index in range(3)] == [text(each) for each in alone]
+    assert len({text(each) for each in alone} | {text(post(client, "/v1/chat/completions", **GREEDY))}) > 1
+
+
+def test_weights_beyond_the_simplex_and_factors_are_served(client: TestClient) -> None:
+    both = {"calm": 1.5, "dry": -0.5}
+    reply = post(client, "/v1/chat/completions", **GREEDY, preferences=both, soup={"normalize": "none"})
+    assert reply["preferences"] == both
+    factors = post(
+        client, "/v1/chat/completions", **GREEDY, preferences={"calm": 1, "dry": 1}, soup={"semantics": "factor"}
+    )
+    assert factors["steering"]["semantics"] == "factor"
+
+
+def test_a_seed_makes_a_text_again(client: TestClient) -> None:
+    body = {"messages": HI, "max_tokens": 8, "seed": 7, "preferences": {"calm": 1}}
+    both = [post(client, "/v1/chat/completions", **body, n=2) for _ in range(2)]
+    assert [text(both[0], index) for index in range(2)] == [text(both[1], index) for index in range(2)]
+    assert text(both[0], 0) != text(both[0], 1)
+
+
+def test_a_stream_is_the_text_and_its_logprobs(client: TestClient) -> None:
+    body = {**GREEDY, "preferences": {"dry": 1}, "logprobs": True, "top_logprobs": 2}
+    whole = post(client, "/v1/chat/completions", **body)
+    lines = client.post("/v1/chat/completions", json={**body, "stream": True}).text.split("\n\n")
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    choices = [event["choices"][0] for event in events]
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == text(whole)
+    streamed = [each for choice in choices if choice["logprobs"] for each in choice["logprobs"]["content"]]
+    expected = whole["choices"][0]["logprobs"]["content"]
+    assert [each["token"] for each in streamed] == [each["token"] for each in expected]
+    for each in streamed:
+        assert each["logprob"] <= 0
+        assert len(each["top_logprobs"]) == 2
+
+
+def test_the_best_of_several_is_the_best(client: TestClient) -> None:
+    body = {"messages": HI, "max_tokens": 5, "seed": 1, "preferences": {"calm": 1}}
+    options = {"n": 5, "preferences": {"helpful": 1, "amusing": 1}}
+    every = post(client, "/v1/chat/completions", **body, candidates={**options, "select": "all"})
+    best = post(client, "/v1/chat/completions", **body, candidates=options)
+    rewards = [choice["reward"] for choice in every["choices"]]
+    assert best["choices"][0]["reward"] == pytest.approx(max(rewards), abs=1e-4)
+    assert text(best) == text(every, rewards.index(max(rewards)))
+
+
+def test_completions_and_the_bare_base(client: TestClient) -> None:
+    reply = post(client, "/v1/completions", prompt=["the quick", "why do"], max_tokens=4, temperature=0, logprobs=1)
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1]
+    assert (reply["preferences"], reply["experts"]) == ({}, {})
+    assert reply["usage"]["completion_tokens"] <= 8
+
+
+def test_the_cards_tell_what_is_loaded(client: TestClient) -> None:
+    cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
+    assert set(cards) == {"helpful", "amusing", "tiny", "tiny:still"}
+    assert cards["tiny"]["objectives"] == ["calm", "dry"]
+    assert cards["helpful"]["fingerprint"] != cards["amusing"]["fingerprint"]
+
+
+def test_batches_are_counted(client: TestClient) -> None:
+    told = client.get("/metrics").text
+    assert 'tureen_batch_rows_count{lane="' in told
+    assert 'tureen_queue_requests{lane="tiny"} 0.0' in told
+
+
+def test_probes_hold_where_they_were_made(client: TestClient) -> None:
+    engine = client.app.state.house.engine  # type: ignore[attr-defined]
+    assert engine.failure is None
+    assert all(reward.artifact.manifest.probes for reward in engine.rewards.values())
+
+
+def test_a_probe_that_differs_means_not_ready(tmp_path: Path) -> None:
+    base = tiny.base(tmp_path / "base")
+    wrong = prove(tiny.reward(tmp_path / "helpful", base, "helpful", 1), off_by=0.5)
+    app = create_app(load(rewards=[{"path": wrong.folder}], dtype="float32", device="cpu"))
+    with TestClient(app) as client:
+        for _ in range(3000):
+            if app.state.house.engine is not None:
+                break
+            client.get("/health/live")
+        reply = client.get("/health/ready")
+        assert reply.status_code == 503
+        assert "helpful, probe 0" in reply.json()["error"]["message"]
+        assert client.post("/v1/score", json={"items": [{"messages": PROBE}]}).status_code == 503

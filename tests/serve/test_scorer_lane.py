@@ -1,0 +1,280 @@
+"""The scorer's lane: who gets what, who is refused, and what happens when a row is poison or a caller has gone."""
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tureen.errors import ServerFault, Unavailable, Unprocessable
+from tureen_serve.inference.lane import Ran
+from tureen_serve.inference.scorer_lane import ScorerLane
+from tureen_serve.runtimes.contract import Limits, Rewards, Row
+
+pytestmark = pytest.mark.anyio
+
+POISON, INFINITE, TOO_LONG, FATAL = 90, 91, 92, 93
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Adder:
+    """A scorer whose reward is the sum of the ids. It waits at ``gate`` and keeps what it ran."""
+
+    def __init__(self, limits: Limits = Limits(batch_tokens=64, batch_rows=8)) -> None:
+        self.limits = limits
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Event()
+        self.batches: list[list[Row]] = []
+        self.threads: set[str] = set()
+        self.closed = False
+
+    def run(self, rows: Sequence[Row]) -> list[Rewards]:
+        self.batches.append(list(rows))
+        self.threads.add(threading.current_thread().name)
+        self.started.set()
+        assert self.gate.wait(20)
+        for row in rows:
+            if POISON in row.ids:
+                raise ZeroDivisionError("poison")
+            if TOO_LONG in row.ids and len(rows) == 1:
+                raise Unprocessable("too long", code="input_exceeds_device_memory")
+            if TOO_LONG in row.ids:
+                raise MemoryError
+            if FATAL in row.ids:
+                raise Unavailable("the accelerator has failed", code="engine_dead")
+        return [Rewards((math.inf if INFINITE in row.ids else float(sum(row.ids)),)) for row in rows]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def row(*ids: int) -> Row:
+    return Row(ids, (("helpful", 1.0),))
+
+
+@asynccontextmanager
+async def lane(
+    scorer: Adder, queue_tokens: int = 1000, observe: Callable[[Ran], None] = lambda ran: None
+) -> AsyncIterator[ScorerLane]:
+    found = ScorerLane("tiny", scorer, queue_tokens, observe)
+    try:
+        yield found
+    finally:
+        scorer.gate.set()
+        await found.close()
+
+
+async def held(scorer: Adder, one: ScorerLane) -> "asyncio.Future[Rewards]":
+    """Submit a row and wait until the worker stands at the gate with it."""
+    scorer.gate.clear()
+    scorer.started.clear()
+    (future,) = one.submit([row(1)])
+    assert await asyncio.to_thread(scorer.started.wait, 20)
+    return future
+
+
+async def values(futures: Sequence["asyncio.Future[Rewards]"]) -> list[float]:
+    return [rewards.values[0] for rewards in await asyncio.gather(*futures)]
+
+
+async def test_rewards_come_back_in_order() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        assert await values(one.submit([row(index, 1) for index in range(50)])) == [index + 1 for index in range(50)]
+    assert all(len(batch) <= 8 for batch in scorer.batches)
+    assert scorer.threads == {"lane tiny"}
+
+
+async def test_the_loop_goes_on_while_a_batch_runs() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        future = await held(scorer, one)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not future.done()
+        assert one.running == 1
+        scorer.gate.set()
+        assert (await future).values == (1.0,)
+        assert one.running == 0
+
+
+async def test_equal_rows_in_flight_are_computed_once() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        running = await held(scorer, one)
+        again = one.submit([row(1), row(2), row(2)])
+        later = one.submit([row(2)], "interactive")
+        assert one.queued_rows == 1
+        scorer.gate.set()
+        assert await values([running, *again, *later]) == [1, 1, 2, 2, 2]
+    assert sum(map(len, scorer.batches)) == 2
+
+
+async def test_a_full_queue_refuses_all_of_a_call_with_the_time_it_needs() -> None:
+    scorer = Adder()
+    async with lane(scorer, queue_tokens=10) as one:
+        await held(scorer, one)
+        waiting = one.submit([row(2, 2, 2, 2), row(3, 3, 3, 3)])
+        one.tokens_per_second = 3.0
+        with pytest.raises(Unavailable) as caught:
+            one.submit([row(4), row(5, 5)])
+        assert caught.value.code == "queue_full"
+        assert caught.value.retry_after == 3
+        assert (one.queued_rows, one.queued_tokens) == (2, 8)
+        one.submit([row(4), row(5)])
+        one.submit([row(2, 2, 2, 2)])
+        scorer.gate.set()
+        assert await values(waiting) == [8, 12]
+
+
+@pytest.mark.parametrize(("speed", "seconds"), [(0.0, 1), (1e9, 1), (0.001, 60)])
+async def test_retry_after_stays_between_a_second_and_a_minute(speed: float, seconds: int) -> None:
+    scorer = Adder()
+    async with lane(scorer, queue_tokens=1) as one:
+        await held(scorer, one)
+        one.submit([row(2)])
+        one.tokens_per_second = speed
+        with pytest.raises(Unavailable) as caught:
+            one.submit([row(3)])
+        assert caught.value.retry_after == seconds
+
+
+async def test_a_call_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
+    scorer = Adder()
+    async with lane(scorer, queue_tokens=3) as one:
+        assert await values(one.submit([row(index, 1) for index in range(9)])) == [index + 1 for index in range(9)]
+
+
+async def test_rows_of_a_caller_who_has_gone_are_not_run() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        running = await held(scorer, one)
+        gone = one.submit([row(2), row(3)])
+        kept = one.submit([row(3), row(4)])
+        for future in gone:
+            future.cancel()
+        running.cancel()
+        await asyncio.sleep(0)
+        assert (one.queued_rows, one.queued_tokens) == (2, 2)
+        scorer.gate.set()
+        assert await values(kept) == [3, 4]
+        assert await values(one.submit([row(2), row(1)])) == [2, 1]
+    assert [each for batch in scorer.batches for each in batch] == [row(1), row(3), row(4), row(2), row(1)]
+
+
+async def test_a_poisonous_row_fails_alone() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        futures = one.submit([row(1), row(2), row(POISON), row(3), row(4)])
+        found = await asyncio.gather(*futures, return_exceptions=True)
+    assert [each.values for each in found if isinstance(each, Rewards)] == [(1.0,), (2.0,), (3.0,), (4.0,)]
+    (fault,) = [each for each in found if isinstance(each, BaseException)]
+    assert isinstance(fault, ServerFault)
+    assert fault.code == "runtime_failed"
+    assert "ZeroDivisionError" in fault.message
+    assert "poison" not in fault.message
+
+
+async def test_a_text_too_long_for_the_device_is_told_so_and_the_batch_halved_for_the_rest() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        futures = one.submit([row(1), row(TOO_LONG), row(2)])
+        found = await asyncio.gather(*futures, return_exceptions=True)
+    assert isinstance(found[1], Unprocessable)
+    assert [each.values for each in (found[0], found[2]) if isinstance(each, Rewards)] == [(1.0,), (2.0,)]
+
+
+async def test_a_reward_that_is_not_finite_is_a_fault_of_its_row() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        found = await asyncio.gather(*one.submit([row(1), row(INFINITE)]), return_exceptions=True)
+    assert isinstance(found[0], Rewards)
+    assert isinstance(found[1], ServerFault)
+    assert found[1].code == "non_finite_score"
+
+
+async def test_a_dead_runtime_fails_all_who_wait_and_all_who_come() -> None:
+    scorer = Adder(Limits(batch_tokens=1, batch_rows=1))
+    async with lane(scorer) as one:
+        await held(scorer, one)
+        waiting = one.submit([row(FATAL), row(2), row(3)])
+        scorer.gate.set()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [each.code for each in found if isinstance(each, Unavailable)] == ["engine_dead"] * 3
+        assert one.failure is not None
+        assert "the accelerator has failed" in one.failure
+        with pytest.raises(Unavailable) as caught:
+            one.submit([row(4)])
+        assert caught.value.code == "engine_dead"
+
+
+async def test_a_scorer_that_loses_a_row_fails_it() -> None:
+    class Loser(Adder):
+        def run(self, rows: Sequence[Row]) -> list[Rewards]:
+            return super().run(rows)[1:]
+
+    async with lane(Loser()) as one:
+        found = await asyncio.gather(*one.submit([row(1), row(2)]), return_exceptions=True)
+    assert [each.code for each in found if isinstance(each, ServerFault)] == ["runtime_failed"] * 2
+
+
+async def test_a_worker_that_dies_otherwise_leaves_nobody_waiting() -> None:
+    def observe(ran: Ran) -> None:
+        raise LookupError("no such meter")
+
+    async with lane(Adder(), observe=observe) as one:
+        found = await asyncio.gather(*one.submit([row(1), row(2)]), return_exceptions=True)
+        assert [each.code for each in found if isinstance(each, Unavailable)] == ["engine_dead"] * 2
+        assert one.failure == "tiny has died: LookupError: no such meter"
+
+
+async def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
+    scorer = Adder()
+    one = ScorerLane("tiny", scorer, 1000)
+    running = await held(scorer, one)
+    waiting = one.submit([row(2), row(3)])
+    closing = asyncio.create_task(one.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable) as caught:
+        one.submit([row(4)])
+    assert caught.value.code == "draining"
+    scorer.gate.set()
+    await closing
+    assert await values([running, *waiting]) == [1, 2, 3]
+    assert scorer.closed
+
+
+async def test_what_ran_is_told() -> None:
+    told: list[Ran] = []
+    scorer = Adder()
+    async with lane(scorer, observe=told.append) as one:
+        await asyncio.gather(*one.submit([row(1, 1), row(2, 2), row(INFINITE)]), return_exceptions=True)
+        assert one.tokens_per_second > 0
+    (ran,) = told
+    assert (ran.lane, ran.rows, ran.tokens, ran.failed) == ("tiny", 3, 5, 1)
+    assert ran.seconds > 0
+
+
+async def test_many_callers_at_once_each_get_their_own() -> None:
+    scorer = Adder()
+
+    async def caller(number: int, one: ScorerLane) -> list[float]:
+        await asyncio.sleep(0)
+        futures = one.submit([row(number, index) for index in range(5)])
+        if number % 3 == 0:
+            futures[0].cancel()
+            futures = futures[1:]
+        return await values(futures)
+
+    async with lane(scorer, queue_tokens=10_000) as one:
+        found = await asyncio.gather(*(caller(number, one) for number in range(40)))
+        assert one.queued_rows == 0
+    for number, rewards in enumerate(found):
+        assert rewards == [number + index for index in range(number % 3 == 0, 5)]

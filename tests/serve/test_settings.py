@@ -1,0 +1,202 @@
+"""Settings: where they come from, which one wins, and the sentence for each that is bad."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tureen_serve.settings import (
+    FamilyEntry,
+    RewardEntry,
+    Settings,
+    SettingsError,
+    families,
+    load,
+    starter,
+    stay_offline,
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "server.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(config: Path | None = None, **flags: object) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(config, **flags)
+    return str(caught.value)
+
+
+def manifest(folder: Path, family: str | None) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "tureen.json").write_text(json.dumps({"steering": {"family": family}} if family else {}))
+    return folder
+
+
+def test_defaults_bind_to_loopback_and_bound_the_work() -> None:
+    settings = load()
+    assert (settings.host, settings.port, settings.runtime) == ("127.0.0.1", 8900, "auto")
+    assert settings.limits.body_bytes == 8 * 2**20
+    assert settings.limits.in_flight == 512
+    assert settings.limits.longest_deadline_seconds > settings.limits.deadline_seconds
+
+
+def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    config = write(
+        tmp_path,
+        """
+        rewards:
+          - path: rewards/helpful
+          - {path: /elsewhere/harmless, name: safe}
+        families:
+          - name: smol
+            base: models/base
+            experts: [experts/academy, ../entertainment]
+            presets: {playful: {entertainment: 1}}
+            default: {academy: 0.5, entertainment: 0.5}
+            semantics: factor
+            normalize: none
+        cache: cache
+        """,
+    )
+    settings = load(config)
+    assert settings.rewards == [
+        RewardEntry(path=tmp_path / "rewards/helpful"),
+        RewardEntry(path=Path("/elsewhere/harmless"), name="safe"),
+    ]
+    family = settings.families[0]
+    assert family.base == str(tmp_path / "models/base")
+    assert family.experts == [tmp_path / "experts/academy", tmp_path / "../entertainment"]
+    assert family.presets == {"playful": {"entertainment": 1.0}}
+    assert (family.semantics, family.normalize) == ("factor", "none")
+    assert settings.cache == tmp_path / "cache"
+
+
+def test_a_base_that_is_no_folder_beside_the_file_stays_a_name(tmp_path: Path) -> None:
+    config = write(tmp_path, "families: [{name: smol, base: smollm2-135m-instruct}]")
+    assert load(config).families[0].base == "smollm2-135m-instruct"
+
+
+def test_a_preset_called_like_a_path_is_not_taken_for_one(tmp_path: Path) -> None:
+    config = write(tmp_path, "families: [{name: a, base: b, presets: {keys: {path: 1.0}}}]")
+    assert load(config).families[0].presets == {"keys": {"path": 1.0}}
+
+
+def test_flags_win_over_environment_and_environment_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write(tmp_path, "{port: 1001, dtype: float32, device: cpu, limits: {in_flight: 3, body_bytes: 10}}")
+    monkeypatch.setenv("TUREEN_PORT", "1002")
+    monkeypatch.setenv("TUREEN_DTYPE", "bfloat16")
+    monkeypatch.setenv("TUREEN_LIMITS__IN_FLIGHT", "4")
+    settings = load(config, port=1003, dtype=None)
+    assert (settings.port, settings.dtype, settings.device) == (1003, "bfloat16", "cpu")
+    assert (settings.limits.in_flight, settings.limits.body_bytes) == (4, 10)
+
+
+def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUREEN_REWARDS", '[{"path": "/models/helpful"}]')
+    assert load().rewards == [RewardEntry(path=Path("/models/helpful"))]
+    monkeypatch.setenv("TUREEN_REWARDS", "/models/helpful")
+    assert "as JSON" in refusal()
+
+
+def test_settings_of_others_in_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUREEN_BASE_URL", "http://localhost:8900")
+    assert load().port == 8900
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("prot: 80", "prot"),
+        ("port: 70000", "port"),
+        ("port: eighty", "port"),
+        ("rewards: [{folder: a}]", "rewards.0"),
+        ("rewards: [{path: a, name: 'a b'}]", "rewards.0.name"),
+        ("families: [{name: a}]", "experts, or a base"),
+        ("families: [{name: a, base: b}, {name: a, base: b}]", "two have one name"),
+        ("families: [{name: a, base: b, default: {x: .nan}}]", "families.0.default.x"),
+        ("families: [{name: a, base: b, semantics: sum}]", "'delta' or 'factor'"),
+        ("limits: {in_flight: 0}", "limits.in_flight"),
+        ("limits: {inflight: 1}", "limits.inflight"),
+        ("runtime: jax", "'auto', 'transformers' or 'vllm'"),
+        ("log_level: loud", "log_level"),
+        ("[1, 2]", "must be a map"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_what_is_unknown_or_bad_in_a_file_is_named(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert "nowhere.yaml cannot be read" in refusal(tmp_path / "nowhere.yaml")
+
+
+def test_an_empty_file_is_no_settings(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "# nothing\n")).model_dump() == load().model_dump()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
+def test_binding_beyond_loopback_needs_keys(host: str, tmp_path: Path) -> None:
+    assert "set `keys`" in refusal(host=host)
+    (tmp_path / "keys").write_text("k" * 32)
+    assert load(host=host, keys=tmp_path / "keys").host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    assert load(host=host).keys is None
+
+
+def test_a_keys_file_must_be_there(tmp_path: Path) -> None:
+    assert "there is no file" in refusal(keys=tmp_path / "none")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().port = 1  # type: ignore[misc]
+
+
+def test_no_key_can_be_given_by_a_field() -> None:
+    assert not any("key" in name and name != "keys" for name in Settings.model_fields)
+
+
+def test_experts_join_the_family_that_their_manifest_names(tmp_path: Path) -> None:
+    first, second, third = (manifest(tmp_path / name, name[0]) for name in ("a1", "a2", "b1"))
+    found = families([first, second, third], [FamilyEntry(name="b", base="base", presets={"p": {"b1": 1}})])
+    assert {family.name: family.experts for family in found} == {"b": [third], "a": [first, second]}
+    assert found[0].presets == {"p": {"b1": 1}}
+
+
+def test_a_folder_without_an_expert_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path / "nothing", manifest(tmp_path / "reward", None)):
+        with pytest.raises(SettingsError, match=f"{folder.name} is no expert artifact"):
+            families([folder])
+
+
+def test_the_starter_is_every_artifact_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tureen_serve.settings.STARTER", tmp_path)
+    with pytest.raises(SettingsError, match="make starter"):
+        starter()
+    manifest(tmp_path / "rewards" / "helpful", None)
+    for name in ("literature", "academy"):
+        manifest(tmp_path / "experts" / name, "smollm2")
+    found = load(**starter())
+    assert [entry.path.name for entry in found.rewards] == ["helpful"]
+    assert [path.name for path in found.families[0].experts] == ["academy", "literature"]
+    assert found.families[0].name == "smollm2"
+    assert found.families[0].presets["playful"] == {"entertainment": 1.0}
+
+
+def test_libraries_are_told_to_stay_offline_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    stay_offline()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["DO_NOT_TRACK"] == "0"
