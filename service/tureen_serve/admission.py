@@ -9,10 +9,9 @@ import asyncio
 from collections.abc import Mapping
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
+from tureen.wire import TIMEOUT_HEADER
 from tureen_serve.settings import Limits
 from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
-
-TIMEOUT = "x-request-timeout-ms"
 
 
 class Admission:
@@ -48,7 +47,7 @@ class Admission:
             if not clock.expired():
                 raise
             raise DeadlineExceeded(
-                f"no answer within {seconds:g} s; send less, or allow more with the header {TIMEOUT}"
+                f"no answer within {seconds:g} s; send less, or allow more with the header {TIMEOUT_HEADER}"
             ) from None
 
 
@@ -58,11 +57,11 @@ def allowance(headers: Mapping[str, str], limits: Limits) -> float:
     Raises:
         InvalidRequest: the header is no positive whole number.
     """
-    text = headers.get(TIMEOUT)
+    text = headers.get(TIMEOUT_HEADER)
     if text is None:
         return limits.deadline_seconds
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) > 0):
-        raise InvalidRequest(f"{TIMEOUT} must be a positive whole number of milliseconds", param=TIMEOUT)
+        raise InvalidRequest(f"{TIMEOUT_HEADER} must be a positive whole number of milliseconds", param=TIMEOUT_HEADER)
     return min(int(text) / 1000, limits.longest_deadline_seconds)
 
 

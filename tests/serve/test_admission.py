@@ -9,7 +9,8 @@ from serve.border import Caller, running, served, until
 from serve.counting import CountingEngine
 
 from tureen.errors import InvalidRequest, PayloadTooLarge
-from tureen_serve.admission import TIMEOUT, Admission, Exchange, allowance, check_length
+from tureen.wire import TIMEOUT_HEADER
+from tureen_serve.admission import Admission, Exchange, allowance, check_length
 from tureen_serve.settings import Limits
 
 SCORE = {"items": [{"prompt": "hi", "candidates": ["calm"]}]}
@@ -30,14 +31,14 @@ def held() -> CountingEngine:
 @pytest.mark.parametrize(("header", "seconds"), [(None, 5.0), ("1500", 1.5), ("1", 0.001), ("999999", 20.0)])
 def test_a_request_may_take_what_it_says_up_to_a_cap(header: str | None, seconds: float) -> None:
     limits = Limits(deadline_seconds=5, longest_deadline_seconds=20)
-    assert allowance({} if header is None else {TIMEOUT: header}, limits) == seconds
+    assert allowance({} if header is None else {TIMEOUT_HEADER: header}, limits) == seconds
 
 
 @pytest.mark.parametrize("header", ["", "0", "-5", "1.5", "1e3", "soon", "٣", "9" * 13])
 def test_a_deadline_that_is_no_number_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        allowance({TIMEOUT: header}, Limits())
-    assert caught.value.param == TIMEOUT
+        allowance({TIMEOUT_HEADER: header}, Limits())
+    assert caught.value.param == TIMEOUT_HEADER
 
 
 def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
@@ -155,7 +156,7 @@ def test_a_deadline_that_passes_is_a_504_and_ends_the_work(path: str, body: Any)
     async def work() -> None:
         engine = held()
         async with running(engine) as app:
-            caller = await Caller(app, path, body, {TIMEOUT: "20"}).done()
+            caller = await Caller(app, path, body, {TIMEOUT_HEADER: "20"}).done()
             assert caller.status == 504
             assert caller.error["code"] == "deadline_exceeded"
             assert "0.02 s" in caller.error["message"]
@@ -177,7 +178,7 @@ def test_a_stream_that_has_begun_has_no_deadline() -> None:
         engine = CountingEngine()
         engine.pause_after = 1
         async with running(engine) as app:
-            caller = Caller(app, "/v1/chat/completions", {**CHAT, "stream": True}, {TIMEOUT: "100"})
+            caller = Caller(app, "/v1/chat/completions", {**CHAT, "stream": True}, {TIMEOUT_HEADER: "100"})
             await until(lambda: "calm" in caller.text)
             await asyncio.sleep(0.15)
             engine.gate.set()

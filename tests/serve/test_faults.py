@@ -26,8 +26,9 @@ from tureen.errors import (
     Unavailable,
     Unprocessable,
 )
+from tureen.validation import dotted, unprocessable
 from tureen.wire import ChatRequest, ScoreRequest
-from tureen_serve.faults import HANDLERS, Faults, answer, body, documented, dotted, translate, unprocessable
+from tureen_serve.faults import HANDLERS, Faults, answer, body, documented, translate
 from tureen_serve.telemetry import REQUEST_ID
 
 SECRET = "sk-a-secret-in-a-message"

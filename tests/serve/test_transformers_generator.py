@@ -9,7 +9,7 @@ import tiny
 import torch
 from serve.experts import causal, logprobs, merged, stack, texts
 
-from tureen.errors import ServerFault, TureenError, Unprocessable
+from tureen.errors import ServerFault, Unprocessable
 from tureen_core.base import load_tokenizer
 from tureen_serve.runtimes.contract import Delta, Job, Sampling, Weights
 from tureen_serve.runtimes.rank_gate import attach

@@ -27,11 +27,10 @@ from tureen.errors import (
     from_status,
 )
 from tureen.validation import unprocessable
-from tureen.wire import ErrorDetail, ErrorReply
+from tureen.wire import TIMEOUT_HEADER, ErrorDetail, ErrorReply
 
 B = TypeVar("B", bound=BaseModel)
 
-TIMEOUT_HEADER = "x-request-timeout-ms"
 EXCERPT = 200
 
 _BY_CODE = {error.code: error for error in BY_STATUS.values()}

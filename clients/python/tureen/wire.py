@@ -19,6 +19,7 @@ from pydantic import (
 
 MAX_ITEMS = 4096
 MAX_CANDIDATES = 256
+TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
 def _encodable(text: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
 from tureen.errors import TureenError, Unprocessable
+from tureen.validation import unprocessable
 from tureen.wire import Candidate, PreferencesRequest, Prompt, ScoreItem, ScoreRequest
 from tureen_core.template import Messages
-from tureen_serve.faults import unprocessable
 from tureen_serve.inference.engine import Group
 
 VLLM_FIELDS = {"text_1", "text_2", "queries", "documents", "query", "data_1", "data_2"}

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.utils import logging
 
-from tureen_core.artifact import HEAD, Artifact, ArtifactError, check_head, read_weights
+from tureen_core.artifact import Artifact, ArtifactError, check_head, head_tensors, read_weights
 from tureen_core.heads import LinearHead
 from tureen_core.soup import Stack, concatenate
 from tureen_serve.runtimes.contract import Limits
@@ -57,13 +56,9 @@ class TransformersRuntime:
         return self._scorer(model.base_model if families else model, rewards), steppers
 
     def checkpoint(self, artifact: Artifact) -> TransformersScorer:
-        """Load a full reward checkpoint, ``…ForSequenceClassification`` as Hugging Face saves it.
-
-        Raises:
-            ArtifactError: the score head or another weight is missing, or a tensor has no place.
-        """
-        head = check_head(artifact.manifest, _heads(artifact.folder))
-        model = self._load(AutoModel, artifact.folder, extra={f"{HEAD}.weight"})
+        """Load a full reward checkpoint, ``…ForSequenceClassification`` as Hugging Face saves it."""
+        head = check_head(artifact.manifest, head_tensors(artifact.folder))
+        model = self._load(AutoModel, artifact.folder)
         return TransformersScorer(model, {artifact.name: self._readout(artifact, head)}, None, self._limits)
 
     def _scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> TransformersScorer:
@@ -85,8 +80,8 @@ class TransformersRuntime:
     def _stepper(self, model: Any, stack: Stack, tokenizer: Any) -> TransformersStepper:
         return TransformersStepper(model, attach(model, stack), tokenizer, self._room)
 
-    def _load(self, kind: Any, folder: Path, extra: set[str] | None = None) -> Any:
-        """Strictly: every weight of the model is in the folder. With ``extra``, nothing but these is left over."""
+    def _load(self, kind: Any, folder: Path) -> Any:
+        """Strictly: a weight that is not in the folder would be a random one. An encoder's pooler is never read."""
         model, found = kind.from_pretrained(
             folder,
             dtype=getattr(torch, self.dtype),
@@ -94,22 +89,12 @@ class TransformersRuntime:
             local_files_only=True,
             output_loading_info=True,
         )
-        missing = {key for key in found["missing_keys"] if not key.startswith("pooler.")}
-        strange = set(found["unexpected_keys"]) - extra if extra is not None else set()
-        for keys, fault in ((missing, "is missing"), (strange, "has no place in the model")):
-            if keys:
-                raise ArtifactError(f"{folder.name}: the weight {min(keys)} {fault}")
+        missing = [key for key in found["missing_keys"] if not key.startswith("pooler.")]
+        if missing:
+            raise ArtifactError(f"{folder.name}: the weight {min(missing)} is missing")
         return model.requires_grad_(False).to(self._device)
 
 
 def twin(model: Any) -> Any:
     """A second module tree over the same parameters and buffers."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})
-
-
-def _heads(folder: Path) -> dict[str, Tensor]:
-    heads: dict[str, Tensor] = {}
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as shard:
-            heads |= {key: shard.get_tensor(key) for key in shard.keys() if key.startswith(f"{HEAD}.")}  # noqa: SIM118
-    return heads
