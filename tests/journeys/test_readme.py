@@ -1,0 +1,84 @@
+"""The README's blocks, run as they stand against the starter artifacts on the real SmolLM2."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tureen_serve.settings import STARTER, starter
+from tureen_serve.starter import demo
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+BLOCKS = BLOCK.findall(README)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    port = demo.free_port()
+    with demo.server(port):
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_the_first_command_stands_on_the_first_screen() -> None:
+    assert README[: README.index("```bash")].count("\n") < 20
+    assert BLOCKS[0] == ("bash", "make demo\n")
+    assert README.count("\n") <= 140
+
+
+def test_the_starter_artifacts_are_small_and_complete() -> None:
+    found = starter()
+    assert {entry.path.name for entry in found["rewards"]} == {
+        *("academy", "business", "entertainment", "literature"),
+        *("helpful", "harmless"),
+    }
+    assert [path.name for path in found["families"][0].experts] == [
+        "academy",
+        "business",
+        "entertainment",
+        "literature",
+    ]
+    sizes = [path.stat().st_size for path in STARTER.rglob("*.safetensors")]
+    assert len(sizes) == 10
+    assert max(sizes) <= 2_000_000
+    assert sum(sizes) <= 20_000_000
+
+
+@pytest.mark.real
+def test_its_python_runs(url: str) -> None:
+    blocks = [code for language, code in BLOCKS if language == "python"]
+    assert len(blocks) >= 2
+    environment = {**os.environ, "TUREEN_BASE_URL": url}
+    for code in blocks:
+        ours = code.replace("http://127.0.0.1:8900", url)
+        outcome = subprocess.run(
+            [sys.executable, "-c", ours], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert outcome.returncode == 0, outcome.stderr
+        assert outcome.stdout.strip()
+
+
+@pytest.mark.real
+def test_its_commands_run(url: str, tmp_path: Path) -> None:
+    binaries = str(Path(sys.executable).parent)
+    environment = {**os.environ, "TUREEN_BASE_URL": url}
+    block = next(code for language, code in BLOCKS if language == "bash" and "tureen chat" in code)
+    ours = block.replace("http://127.0.0.1:8900", url).replace(".venv/bin", binaries)
+    outcome = subprocess.run(
+        ["bash", "-ec", ours], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert '"helpful"' in outcome.stdout
+
+
+@pytest.mark.real
+def test_the_demo_shows_scores_labels_and_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    demo.main()
+    shown = capsys.readouterr().out
+    for expected in ("Scores of four answers", "Preference labels", "One prompt, five soups", "make serve"):
+        assert expected in shown
