@@ -30,7 +30,7 @@ serve: .venv/.serve
 	$(BIN)/tureen-serve --starter --port $(PORT)
 
 test: .venv/.dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -51,9 +51,9 @@ bench: .venv/.dev
 starter: .venv/.dev
 	$(BIN)/python -m tureen_train.starter --data $(DATA) --out service/tureen_serve/starter
 
-# the plot of a sweep between two experts, on held-out prompts, by a server it starts and ends
+# the plot of a sweep between two experts on held-out prompts, by a server that it starts and ends
 sweep: .venv/.dev
-	$(BIN)/tureen-train sweep --start-server --out runs/sweep
+	$(BIN)/tureen-train sweep --start-server --from academy --to entertainment --steps 11 --out runs/sweep
 
 clean:
 	rm -rf .venv .cache runs build dist

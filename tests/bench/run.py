@@ -1,13 +1,12 @@
 """``make bench``: a starter server of its own, every bench against it, tables with ratios. Not timed tests."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import health
-import sharing
-import soups
+from bench import health, sharing, soups
 
 from tureen_serve.settings import STARTER
 from tureen_serve.starter.demo import free_port, server
@@ -17,14 +16,15 @@ def main() -> None:
     """Run and print."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
+    benches: dict[str, Callable[[], list[str]]] = {
+        "Health while a large batch is scored": lambda: health.main(url),
+        "A prompt computed once for its candidates": lambda: sharing.main(url, STARTER / "rewards" / "helpful"),
+        "A gate row for each request": lambda: soups.main(url),
+    }
     with server(port):
-        for title, lines in (
-            ("Health while a large batch is scored", lambda: health.main(url)),
-            ("A prompt computed once for its candidates", lambda: sharing.main(url, STARTER / "rewards" / "helpful")),
-            ("A gate row for each request", lambda: soups.main(url)),
-        ):
+        for title, bench in benches.items():
             print(f"\n## {title}\n")
-            print("\n".join(lines()), flush=True)
+            print("\n".join(bench()), flush=True)
 
 
 if __name__ == "__main__":
