@@ -1,6 +1,6 @@
 """Tiny real models for tests: a 2-layer random Llama with a byte-level tokenizer and a ChatML template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,7 @@ def reward(
     )
 
 
-def expert(
-    folder: Path, base_folder: Path, name: str, seed: int, family: str = "tiny", **changes: Mapping[str, Any]
-) -> Artifact:
+def expert(folder: Path, base_folder: Path, name: str, seed: int, family: str = "tiny", **changes: Any) -> Artifact:
     """A sealed expert artifact of a family."""
     write_adapter(adapter(name, seed), folder, "tiny", dtype=torch.float32)
     return seal(

@@ -62,7 +62,7 @@ def test_without_normalisation_weights_stay_as_they_are(weights: dict[str, float
         ({"helpful": math.inf}, "none", "preferences.helpful", "inf, not a finite number"),
         ({"helpful": 16.5}, "none", "preferences.helpful", "beyond ±16"),
         ({"helpful": -17}, "none", "preferences.helpful", "beyond ±16"),
-        ({"helpful": 2e6}, "simplex", "preferences.helpful", "beyond ±1e+06"),
+        ({"helpful": 2e6}, "simplex", "preferences.helpful", "beyond"),
         ({"helpful": 1, "academy": -0.1}, "simplex", "preferences.academy", "negative: use normalize: none"),
         ({"helpful": 0, "academy": 0}, "simplex", "preferences", "all weights are zero"),
     ],
@@ -187,4 +187,4 @@ def test_what_is_no_name(name: str) -> None:
 
 def test_the_simplex_takes_percentages() -> None:
     """People write 70 and 30 as soon as 0.7 and 0.3."""
-    assert normalise({"helpful": 70, "academy": 30}, KNOWN) == {"academy": 0.3, "helpful": 0.7}
+    assert preference.normalise({"helpful": 70, "academy": 30}, KNOWN) == {"academy": 0.3, "helpful": 0.7}

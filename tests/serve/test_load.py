@@ -146,7 +146,7 @@ def test_another_template_is_refused(shelf: Path, tmp_path: Path) -> None:
 
 
 def test_experts_that_disagree_are_refused(shelf: Path, tmp_path: Path) -> None:
-    tiny.expert(tmp_path / "none", shelf / "base", "none", 7, **{"normalize": "none"})
+    tiny.expert(tmp_path / "none", shelf / "base", "none", 7, normalize="none")
     experts = [shelf / "academy", tmp_path / "none"]
     assert "families.tiny.normalize: the experts disagree" in refusal([], [family(shelf, experts=experts)])
     assert load([], [family(shelf, experts=experts, normalize="none")], FLOAT32).policies[0].family.normalize == "none"
@@ -157,7 +157,7 @@ def test_experts_that_disagree_are_refused(shelf: Path, tmp_path: Path) -> None:
 
 
 def test_an_expert_steered_by_its_prompt_cannot_be_souped(shelf: Path, tmp_path: Path) -> None:
-    tiny.expert(tmp_path / "worded", shelf / "base", "worded", 7, **{"method": "prompt"})
+    tiny.expert(tmp_path / "worded", shelf / "base", "worded", 7, method="prompt")
     assert "steered by prompt" in refusal([], [family(shelf, experts=[tmp_path / "worded"])])
 
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import TopPLogitsWarper
 
 from tureen_serve.runtimes.contract import Sampling
-from tureen_serve.runtimes.sampling import Sampler
+from tureen_serve.runtimes.sampling import Sampler, nucleus
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
@@ -60,6 +61,24 @@ def test_a_nucleus_holds_the_fewest_tokens_that_reach_top_p() -> None:
     assert set(draws(sampler(top_p=0.6), LOGITS, 300)) == {0}
     assert set(draws(sampler(top_p=0.7), LOGITS, 300)) == {0, 1}
     assert set(draws(sampler(top_p=1.0), LOGITS, 2000)) == {0, 1, 2, 3}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 700), st.floats(0.01, 0.999), st.floats(0.1, 8), st.integers(0, 99))
+def test_the_nucleus_is_transformers(size: int, top_p: float, spread: float, seed: int) -> None:
+    logits = torch.randn(1, size, generator=torch.Generator().manual_seed(seed)) * spread
+    probabilities = logits.softmax(-1)[0]
+    likely, tokens = nucleus(probabilities, top_p)
+    expected = TopPLogitsWarper(top_p)(torch.zeros(1, 0, dtype=torch.long), logits)[0].isfinite().nonzero().flatten()
+    border = probabilities.sort(descending=True).values.cumsum(-1)
+    if (border - top_p).abs().min() > 1e-5:
+        assert sorted(tokens.tolist()) == expected.tolist()
+    assert torch.equal(likely, probabilities[tokens])
+
+
+def test_a_flat_nucleus_reaches_beyond_the_likely_ones() -> None:
+    _, tokens = nucleus(torch.full((1000,), 0.001), 0.9)
+    assert len(tokens) == pytest.approx(900, abs=1)
 
 
 def test_frequency_penalty_counts_and_presence_penalty_does_not() -> None:

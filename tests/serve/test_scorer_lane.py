@@ -16,6 +16,7 @@ from tureen_serve.runtimes.contract import Limits, Rewards, Row
 pytestmark = pytest.mark.anyio
 
 POISON, INFINITE, TOO_LONG, FATAL = 90, 91, 92, 93
+SMALL = Limits(batch_tokens=64, batch_rows=8)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def anyio_backend() -> str:
 class Adder:
     """A scorer whose reward is the sum of the ids. It waits at ``gate`` and keeps what it ran."""
 
-    def __init__(self, limits: Limits = Limits(batch_tokens=64, batch_rows=8)) -> None:
+    def __init__(self, limits: Limits = SMALL) -> None:
         self.limits = limits
         self.gate = threading.Event()
         self.gate.set()

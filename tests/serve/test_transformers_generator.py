@@ -9,7 +9,7 @@ import tiny
 import torch
 from serve.experts import causal, logprobs, merged, stack, texts
 
-from tureen.errors import ServerFault, Unprocessable
+from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
 from tureen_serve.runtimes.contract import Delta, Job, Sampling, Weights
 from tureen_serve.runtimes.rank_gate import attach
@@ -320,3 +320,14 @@ def test_logits_that_are_not_finite_end_their_text_alone(base: Path, stepper: Tr
     assert isinstance(fault, ServerFault)
     assert fault.code == "non_finite_logits"
     assert tokens(said["sound"]) == tokens(alone)
+
+
+def test_a_failed_accelerator_is_the_end(stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.AcceleratorError("illegal memory access", 700)
+
+    monkeypatch.setattr(stepper._rows, "prefill", fail)
+    stepper.add("a", job((5, 6)))
+    with pytest.raises(Unavailable) as caught:
+        stepper.step()
+    assert caught.value.code == "engine_dead"

@@ -147,10 +147,9 @@ def test_cached_tokens_are_the_prompts_of_all_but_the_first(scorer: Transformers
     assert [rewards.cached for rewards in scorer.run(rows)] == [0, 5, 0, 8, 0, 0]
 
 
-def test_a_shared_prompt_is_computed_once(scorer: TransformersScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_prompt_is_computed_once(scorer: TransformersScorer) -> None:
     seen: list[torch.Size] = []
-    backbone = scorer._backbone
-    hook = backbone.embed_tokens.register_forward_hook(lambda module, args, out: seen.append(args[0].shape))
+    hook = scorer._backbone.embed_tokens.register_forward_hook(lambda module, args, out: seen.append(args[0].shape))
     (prompt,) = texts([40])
     scorer.run([Row(prompt + answer, only("helpful"), 40) for answer in texts([3, 5, 4], seed=5)])
     hook.remove()

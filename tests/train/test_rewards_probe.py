@@ -1,107 +1,161 @@
-"""Linear probing: the head that a convex problem says, on features that training sees."""
+"""Linear probing: the head that the base's frozen features suggest, before anything else is trained."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 from scipy.optimize import minimize
+from train.tiny_runs import history, reward_run
 
-from tureen_core.base import load_tokenizer, weights_digest
+from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model, RecipeError, resolve
+from tureen_train.evaluation.metrics import accuracy, gaps_of
 from tureen_train.records.schema import Record
-from tureen_train.rewards.collate import Collator, EncodedRecords
-from tureen_train.rewards.losses import ranking_loss
+from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.model import load
 from tureen_train.rewards.probe import fit, probe
-
-
-def records(count: int) -> list[Record]:
-    """Answers whose third word says how good they are."""
-    words = ("bad", "fair", "good")
-    return [
-        Record(
-            prompt=({"role": "user", "content": f"question {number}?"},),
-            answers=tuple(({"role": "assistant", "content": f"it is {word}, says {number}"},) for word in words),
-            scores=(0.0, 0.0, 1.0) if number % 2 else (0.0, 1.0, 2.0),
-        )
-        for number in range(count)
-    ]
+from tureen_train.rewards.run import train_reward
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.base(tmp_path_factory.mktemp("base"))
+def records(base: Path) -> EncodedRecords:
+    """Foxes above leaves, in prompts of two to four answers, and one tie."""
+    rows = []
+    for number in range(12):
+        answers = ["the quick fox", *["leaves fall"] * (1 + number % 3)]
+        scores = (1.0, *[0.0] * (len(answers) - 1)) if number else (1.0, 1.0)
+        said = tuple(({"role": "assistant", "content": f"{answer} {number}"},) for answer in answers)
+        rows.append(Record(({"role": "user", "content": f"prompt {number}"},), said, scores))
+    return EncodedRecords(rows, Renderer(load_tokenizer(base), tiny.reading(base)))
 
 
-def opened(base: Path) -> tuple[Any, EncodedRecords, Renderer]:
-    reading = tiny.reading(base)
-    renderer = Renderer(load_tokenizer(base), reading)
-    model = load(base, Model(base=str(base), precision="fp32"), reading)
-    return model, EncodedRecords(records(12), renderer), renderer
+def model(base: Path) -> Any:
+    torch.manual_seed(0)
+    return load(base, Model(lora=None, precision="fp32"), tiny.reading(base))
 
 
-def loss_of(model: Any, train: EncodedRecords, renderer: Renderer) -> float:
-    batch = Collator(renderer.tokenizer.pad_token_id, loss=_no_imitation(), width=train.width)(train.items)
-    with torch.inference_mode():
-        rewards = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])["rewards"][:, 0]
-    scores = batch["scores"]
-    return float(ranking_loss(rewards, scores[~scores.isnan()], batch["group"]))
+def rewards(one: Any, records: EncodedRecords) -> list[list[float]]:
+    rows = []
+    for item in records.items:
+        with torch.no_grad():
+            row = [
+                float(one(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)).long()).rewards)
+                for ids in item.ids
+            ]
+        rows.append(row + [math.nan] * (records.width - len(row)))
+    return rows
 
 
-def _no_imitation() -> Any:
-    from tureen_train.config import RewardLoss
+def share_right(one: Any, records: EncodedRecords) -> float:
+    scores = [item.scores + [math.nan] * (records.width - len(item.scores)) for item in records.items]
+    return accuracy(gaps_of(rewards(one, records), scores))
 
-    return RewardLoss()
+
+# --------------------------------------------------------------------------- the fit
 
 
 @pytest.mark.parametrize("decay", [0.01, 0.1, 1.0])
-def test_the_fit_is_the_minimum_that_scipy_finds(decay: float) -> None:
-    gaps = torch.randn(60, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    wide = gaps.numpy()
+def test_the_fit_is_the_minimum(decay: float) -> None:
+    torch.manual_seed(1)
+    gaps = torch.randn(40, 6) + 0.5
+    found = fit(gaps, decay)
+    rows = gaps.double().numpy()
 
-    def objective(w: np.ndarray) -> float:
-        return float(np.logaddexp(0, -wide @ w).mean() + decay / 2 * w @ w)
+    def loss(weight: Any) -> float:
+        import numpy as np
 
-    expected = minimize(objective, np.zeros(5), method="BFGS", options={"gtol": 1e-9}).x
-    assert np.allclose(fit(gaps.float(), decay).numpy(), expected, atol=2e-4)
+        return float(np.logaddexp(0, -(rows @ weight)).mean() + decay / 2 * (weight**2).sum())
 
-
-def test_a_larger_penalty_gives_a_shorter_head() -> None:
-    gaps = torch.randn(40, 4, generator=torch.Generator().manual_seed(1)) + 0.5
-    lengths = [float(fit(gaps, decay).norm()) for decay in (0.01, 0.1, 1.0)]
-    assert lengths == sorted(lengths, reverse=True)
+    reference = minimize(loss, [0.0] * 6, tol=1e-10)
+    assert found.tolist() == pytest.approx(reference.x.tolist(), abs=2e-3)
 
 
-def test_a_probed_head_ranks_better_than_a_random_one_and_leaves_the_rest_alone(base: Path, tmp_path: Path) -> None:
-    model, train, renderer = opened(base)
-    before = {name: weight.clone() for name, weight in model.named_parameters()}
-    random = loss_of(model, train, renderer)
-    probe(model, train, 0.01, weights_digest(base), tmp_path)
-    assert loss_of(model, train, renderer) < random - 0.1
-    changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
-    assert changed == {"score.weight"}
+def test_more_decay_is_a_smaller_head() -> None:
+    gaps = torch.randn(30, 4, generator=torch.Generator().manual_seed(2)) + 1
+    norms = [float(fit(gaps, decay).norm()) for decay in (0.01, 0.1, 1.0, 10.0)]
+    assert norms == sorted(norms, reverse=True)
 
 
-def test_features_are_kept_for_the_next_objective_on_the_same_texts(base: Path, tmp_path: Path) -> None:
-    model, train, _ = opened(base)
-    probe(model, train, 0.1, weights_digest(base), tmp_path)
-    first = model.score.weight.detach().clone()
+# --------------------------------------------------------------------------- the head
+
+
+def test_a_probed_head_ranks_what_a_random_one_does_not(base: Path, tmp_path: Path, records: EncodedRecords) -> None:
+    one = model(base)
+    with torch.no_grad():
+        one.score.weight.copy_(-one.score.weight if share_right(one, records) > 0.5 else one.score.weight)
+    before = {name: weight.clone() for name, weight in one.named_parameters() if "score" not in name}
+    assert share_right(one, records) <= 0.5
+    probe(one, records, 0.1, "base", tmp_path)
+    assert share_right(one, records) > 0.95
+    assert all(torch.equal(weight, before[name]) for name, weight in one.named_parameters() if name in before)
+
+
+def test_features_are_kept_for_the_next_objective_on_the_same_texts(
+    base: Path, tmp_path: Path, records: EncodedRecords
+) -> None:
+    first, second = model(base), model(base)
+    probe(first, records, 0.1, "base", tmp_path)
     (kept,) = (tmp_path / "features").iterdir()
-    model.get_input_embeddings().weight.data.zero_()  # so that features computed anew would be others
-    model.score.weight.data.zero_()
-    probe(model, train, 0.1, weights_digest(base), tmp_path)
-    assert torch.equal(model.score.weight, first)
-    probe(model, train, 0.1, "another base", tmp_path)
+    assert load_file(kept)["features"].shape == (sum(len(item.ids) for item in records.items), 32)
+    calls: list[int] = []
+    second.model.register_forward_hook(lambda *_: calls.append(1))
+    probe(second, records, 0.1, "base", tmp_path)
+    assert calls == []
+    assert torch.equal(first.score.weight, second.score.weight)
+
+
+def test_other_weights_have_other_features(base: Path, tmp_path: Path, records: EncodedRecords) -> None:
+    probe(model(base), records, 0.1, "base", tmp_path)
+    probe(model(base), records, 0.1, "another base", tmp_path)
     assert len(list((tmp_path / "features").iterdir())) == 2
-    assert kept.exists()
 
 
-def test_zero_3_is_refused_with_the_reason() -> None:
-    recipe = {"kind": "reward", "name": "x", "data": {"train": [{"path": "x"}]}, "scale": {"zero": 3}}
-    with pytest.raises(RecipeError, match="reads the weights whole"):
-        resolve({**recipe, "model": {"head": "probe"}})
-    assert resolve({**recipe, "model": {"head": "random"}}).model.head == "random"
+def test_where_nothing_compares_the_head_stays(base: Path, tmp_path: Path, records: EncodedRecords) -> None:
+    ties = EncodedRecords([], Renderer(load_tokenizer(base), tiny.reading(base)))
+    ties.items = [records.items[0]]
+    one = model(base)
+    before = one.score.weight.clone()
+    probe(one, ties, 0.1, "base", tmp_path)
+    assert torch.equal(one.score.weight, before)
+
+
+# --------------------------------------------------------------------------- in a run
+
+
+def test_a_run_may_begin_with_a_probed_head(base: Path, tmp_path: Path) -> None:
+    begun = []
+    for head in ("random", "probe"):
+        folder = tmp_path / head
+        folder.mkdir()
+        run = reward_run(base, folder, model={"head": head}, cache=str(tmp_path / "cache"))
+        assert train_reward(run) is not None
+        begun.append(history(Path(run.output))[0]["eval_heldout_accuracy"])
+    assert begun[1] > 0.9
+    assert begun[1] > begun[0]
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 1
+
+
+def test_a_later_stage_keeps_the_head_it_has(base: Path, tmp_path: Path) -> None:
+    begun = tiny.reward(tmp_path / "general", base, "general", seed=3)
+    run = reward_run(
+        base,
+        tmp_path,
+        model={"head": "probe", "start": str(begun.folder)},
+        reading={"max_length": 256},
+        cache=str(tmp_path / "cache"),
+        optimisation={"max_steps": 1},
+    )
+    assert train_reward(run) is not None
+    assert not (tmp_path / "cache").exists()
+
+
+def test_sharded_weights_cannot_be_probed() -> None:
+    raw = {"kind": "reward", "name": "a", "data": {"train": [{"path": "x"}]}, "model": {"head": "probe"}}
+    resolve({**raw, "scale": {"zero": 2}})
+    with pytest.raises(RecipeError, match=r"model\.head: probe reads the weights whole"):
+        resolve({**raw, "scale": {"zero": 3}})

@@ -1,6 +1,7 @@
-"""``tureen-train``: train, show and convert. One recipe a run."""
+"""``tureen-train``: train, show, export, convert and sweep. One recipe a run."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,15 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from tureen_train.config import RecipeError, RewardRun, Run, dump, packaged, read_recipe
+from tureen_train.config import ExpertRun, RewardRun, dump, packaged, read_recipe
+from tureen_train.evaluation.cli import sweep
+from tureen_train.faults import told
 from tureen_train.records.cli import convert
 from tureen_train.settings import offline, rank
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(convert)
+app.command()(sweep)
 console = Console()
 
 Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged one")]
@@ -29,23 +33,20 @@ def run(
 ) -> None:
     """Train what a recipe describes and export it as an artifact."""
     offline()
-    logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    level = "INFO" if rank() == 0 else "WARNING"
+    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     for noisy in ("httpx", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel("WARNING")
-    try:
-        artifact = _train(recipe, change or [], resume)
-    except (RecipeError, ValueError, RuntimeError, FloatingPointError) as error:
-        console.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
-        raise typer.Exit(1) from error
-    if artifact is not None:
-        console.print(f"[green]exported[/] {artifact}: verify it with tureen-serve check {artifact}")
+    with told():
+        resolved = read_recipe(recipe, change or [])
+    with told(before="\n"):
+        _train(resolved, resume)
 
 
-def _train(source: str, changes: list[str], resume: bool) -> Path | None:
-    recipe = read_recipe(source, changes)
+def _train(recipe: RewardRun | ExpertRun, resume: bool) -> None:
     if rank() == 0:
         Path(recipe.output).mkdir(parents=True, exist_ok=True)
-        (Path(recipe.output) / "recipe.yaml").write_text(dump(recipe))
+        (Path(recipe.output) / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
     if isinstance(recipe, RewardRun):
         from tureen_train.rewards.run import train_reward  # seconds to import: not for `show`
 
@@ -54,21 +55,19 @@ def _train(source: str, changes: list[str], resume: bool) -> Path | None:
         from tureen_train.policies.run import train_expert
 
         artifact = train_expert(recipe, resume)
-    if artifact is None:
-        return None
-    _tell(recipe, artifact.manifest.training.metrics)
-    return artifact.folder
+    if artifact is not None:
+        console.print(_figures(recipe.name, artifact.manifest.training.metrics))
+        typer.echo(f"exported {artifact.folder}: verify it with tureen-serve check {artifact.folder}")
 
 
-def _tell(recipe: Run, metrics: dict[str, dict[str, float]]) -> None:
-    table = Table(title=f"{recipe.name}, held out")
-    table.add_column("figure")
-    for name in metrics:
-        table.add_column(name, justify="right")
-    for key in sorted({key for each in metrics.values() for key in each}):
-        values = [each.get(key) for each in metrics.values()]
+def _figures(name: str, metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
+    table = Table("figure", title=f"{name}, held out")
+    for file in metrics:
+        table.add_column(file, justify="right")
+    for key in sorted({key for figures in metrics.values() for key in figures}):
+        values = [figures.get(key) for figures in metrics.values()]
         table.add_row(key, *["–" if value is None else f"{value:.4g}" for value in values])
-    console.print(table)
+    return table
 
 
 @app.command()
@@ -77,28 +76,22 @@ def export(folder: Annotated[Path, typer.Argument(help="a finished run's folder"
     offline()
     from tureen_train.export import export as write  # seconds to import: not for `show`
 
-    try:
-        console.print(f"[green]exported[/] {write(folder).folder}")
-    except (RecipeError, ValueError) as error:
-        console.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
-        raise typer.Exit(1) from error
+    with told():
+        typer.echo(f"exported {write(folder).folder}")
 
 
 @app.command()
 def show(recipe: Recipe, change: Set = None) -> None:
     """Print a recipe with every default filled in."""
-    try:
-        console.print(dump(read_recipe(recipe, change or [])), highlight=False, markup=False)
-    except RecipeError as error:
-        console.print(f"[red]RecipeError[/]: {error}", highlight=False)
-        raise typer.Exit(1) from error
+    with told():
+        typer.echo(dump(read_recipe(recipe, change or [])), nl=False)
 
 
 @app.command()
 def recipes() -> None:
     """List the packaged recipes."""
     for name in packaged():
-        console.print(name, highlight=False)
+        typer.echo(name)
 
 
 if __name__ == "__main__":

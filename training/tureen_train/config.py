@@ -1,4 +1,4 @@
-"""Recipes: one YAML a run, grouped, checked, and written resolved beside the result. Imports no torch."""
+"""Recipes: one YAML a run, grouped, checked, and written resolved beside the result."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +41,8 @@ class Data(Part):
     """What is trained on and what is held out.
 
     ``holdout`` of the prompts are kept for evaluation and never trained on: of ``train`` under the name ``heldout``,
-    and of each named file in ``eval`` (``eval_whole`` reads those whole). Relative paths stand below ``root``.
+    and of each named file in ``eval`` (of which ``eval_whole`` judges all that is not trained on). Relative paths
+    stand below ``root``.
     ``pairs_per_prompt`` breaks what is trained on into pairs and takes so many of each prompt, in turn.
     """
 
@@ -70,12 +71,15 @@ class Model(Part):
     """The start and what of it is trained.
 
     ``start`` is an artifact of an earlier stage to go on from (DSP's base → GRFT → CRFT); its base must be ``base``.
-    ``lora: null`` trains all weights.
+    ``lora: null`` trains all weights. ``head: probe`` starts a new head from linear probing, with ``probe_decay`` as
+    its ridge penalty, instead of at random.
     """
 
     base: str = "smollm2-135m-instruct"
     start: str | None = None
     lora: Lora | None = Lora()
+    head: Literal["random", "probe"] = "random"
+    probe_decay: float = Field(default=0.1, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     gradient_checkpointing: bool = False
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -91,7 +95,7 @@ class Optimisation(Part):
     accumulation: int = Field(default=1, ge=1)
     eval_batch: int = Field(default=8, ge=1)
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    schedule: str = "cosine"
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     seed: int = 0
@@ -161,6 +165,12 @@ class RewardRun(Run):
     probes: int = Field(default=8, ge=1, le=64)
 
     @model_validator(mode="after")
+    def _probing_reads_whole_weights(self) -> "RewardRun":
+        if self.model.head == "probe" and self.scale.zero == 3:
+            raise ValueError("model.head: probe reads the weights whole; use scale.zero up to 2, or head: random")
+        return self
+
+    @model_validator(mode="after")
     def _default_objective(self) -> "RewardRun":
         self.objective = self.objective or self.name
         return self
@@ -184,8 +194,14 @@ class ExpertRun(Run):
     probes: int = Field(default=4, ge=1, le=64)
 
     @model_validator(mode="after")
-    def _default_objective(self) -> "ExpertRun":
+    def _fits_a_soup(self) -> "ExpertRun":
         self.objective = self.objective or self.name
+        if self.model.lora is None:
+            raise ValueError("model.lora: an expert is an adapter, so that it can be souped; give it a rank")
+        if self.model.start is not None:
+            raise ValueError("model.start: experts of one family all start from their base")
+        if self.model.head != "random":
+            raise ValueError("model.head: an expert has no score head")
         return self
 
 
@@ -204,7 +220,7 @@ def read_recipe(source: str, changes: Sequence[str] = ()) -> RewardRun | ExpertR
         path = RECIPES / f"{source}.yaml"
     if not path.is_file():
         raise RecipeError(f"{source!r} is no file and none of the packaged recipes: {', '.join(packaged())}")
-    raw = yaml.safe_load(path.read_text())
+    raw = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with `kind`, `name` and `data`")
     for change in changes:
@@ -217,8 +233,14 @@ def resolve(raw: dict[str, Any], where: str = "recipe") -> RewardRun | ExpertRun
     try:
         return _RECIPE.validate_python(raw)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
-        raise RecipeError(f"{where}: " + "; ".join(lines)) from error
+        raise RecipeError(f"{where}: {'; '.join(map(_told, error.errors()))}") from error
+
+
+def _told(fault: Any) -> str:
+    """A fault by its key in the recipe; pydantic puts the kind before it, and a few words before our own."""
+    key = ".".join(str(part) for part in fault["loc"] if part not in ("reward", "expert"))
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
 
 
 def packaged() -> list[str]:
@@ -231,6 +253,13 @@ def dump(recipe: RewardRun | ExpertRun) -> str:
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100)
 
 
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+
+
 def _apply(raw: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
     if not equals:
@@ -240,9 +269,9 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     for parent in parents:
         node = _step(node, parent, key)
     if isinstance(node, list):
-        node[_index(node, last, key)] = yaml.safe_load(value)
+        node[_index(node, last, key)] = _yaml(value, f"--set {key}")
     elif isinstance(node, dict):
-        node[last] = yaml.safe_load(value)
+        node[last] = _yaml(value, f"--set {key}")
     else:
         raise RecipeError(f"--set {key}: nothing stands below {parents[-1]!r}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tureen_train.config import Data, Source
+from tureen_train.config import Data, RecipeError, Source
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import Record
 from tureen_train.records.transforms import holdout, limit, to_pairs
@@ -29,17 +29,22 @@ def load_data(data: Data) -> Loaded:
 
     Raises:
         DataError: a file cannot be read, an option does not fit, or a record is bad under ``strict``.
+        RecipeError: nothing of a named file is left to judge by.
     """
     provenance: dict[str, Any] = {}
     read_all = [_read(source, data.root, provenance) for source in data.train]
     train, held = holdout([record for each in read_all for record in each], data.holdout, data.seed)
+    trained = {record.prompt_key for record in train}
     train = fewer(take_pairs(train, data.pairs_per_prompt, data.seed), data.limit, data.seed)
     judged = {"heldout": fewer(held, data.eval_limit, data.seed)} if held and not data.eval else {}
     for name, source in data.eval.items():
         records = _read(source, data.root, provenance)
         kept = records if data.eval_whole else holdout(records, data.holdout, data.seed)[1]
-        judged[name] = fewer(kept, data.eval_limit, data.seed)
-    return Loaded(train, {name: records for name, records in judged.items() if records}, provenance)
+        unseen = [record for record in kept if record.prompt_key not in trained]
+        if not unseen:
+            raise RecipeError(f"data.eval.{name}: nothing is left to judge by: raise data.holdout, or set eval_whole")
+        judged[name] = fewer(unseen, data.eval_limit, data.seed)
+    return Loaded(train, judged, provenance)
 
 
 def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]:

@@ -1,11 +1,11 @@
-"""From a saved run to an artifact: standard files, bf16 weights, a manifest with probes scored on those very files."""
+"""From a saved run to an artifact: standard files, a manifest with probes scored on those very files."""
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,32 +15,13 @@ from tureen_core.base import CACHE, load_tokenizer, locate, weights_digest
 from tureen_core.calibration import Calibration
 from tureen_core.soup import read_adapter, write_adapter
 from tureen_core.template import Reading, Renderer
-from tureen_train.config import ExpertRun, Model, RecipeError, RewardRun, dump, read_recipe
+from tureen_train.config import ExpertRun, RecipeError, RewardRun, Run, dump, read_recipe
 from tureen_train.policies.logprob import ExpertReader
+from tureen_train.progress import plain
 from tureen_train.rewards.score import RewardReader
-
-R = TypeVar("R", RewardRun, ExpertRun)
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
-
-
-def start_folder(begun: Artifact | None, base: Path, model: Model) -> Path:
-    """Which checkpoint a run loads: the base, or an earlier stage's full weights.
-
-    Raises:
-        RecipeError: the earlier stage is of another kind of weights, or on another base.
-    """
-    if begun is None:
-        return base
-    manifest = begun.manifest
-    if (manifest.weights == "lora") != (model.lora is not None):
-        raise RecipeError(f"model.start: {begun.name} has {manifest.weights} weights; make model.lora agree")
-    if manifest.weights == "full":
-        return begun.folder
-    if manifest.base is None or manifest.base.digest != weights_digest(base):
-        raise RecipeError(f"model.start: {begun.name} stands on another base than {model.base}")
-    return base
 
 
 def export(folder: Path) -> Artifact:
@@ -49,34 +30,73 @@ def export(folder: Path) -> Artifact:
     Raises:
         RecipeError: the run has not finished: a file it should have written is not there.
     """
+    run, base = finished(folder)
+    out = folder / "artifact"
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir()
+    manifest = _reward(run, folder, base, out) if isinstance(run, RewardRun) else _expert(run, folder, base, out)
+    (out / "README.md").write_text(_card(manifest, run))
+    return seal(out, manifest)
+
+
+def finished(folder: Path) -> tuple[RewardRun | ExpertRun, Path]:
+    """A finished run's recipe, and where its base is.
+
+    Raises:
+        RecipeError: a file that it should have written is not there.
+    """
     missing = [name for name in ("recipe.yaml", "model", "metrics.json", "probes.json") if not (folder / name).exists()]
     if missing:
         raise RecipeError(f"{folder} holds no finished run: {missing[0]} is not there")
-    kind = read_recipe(str(folder / "recipe.yaml")).kind
-    return export_reward(folder) if kind == "reward" else export_expert(folder)
+    run = read_recipe(str(folder / "recipe.yaml"))
+    return run, find_base(run)
 
 
-def export_reward(folder: Path) -> Artifact:
-    """Write a reward run's artifact; its probes are scored in float32 from the exported files."""
-    run, base = _run(folder, RewardRun)
-    saved, out = folder / "model", folder / "artifact"
+def cache_of(run: Run) -> Path:
+    """Where a run keeps what other runs can use: converted bases, features of frozen models."""
+    return Path(run.cache) if run.cache else CACHE
+
+
+def find_base(run: Run) -> Path:
+    """The folder of a run's base, fetched and converted where it must be."""
+    return locate(run.model.base, cache_of(run))
+
+
+def reward_reader(run: RewardRun, folder: Path, base: Path) -> RewardReader:
+    """Reads a reward run's weights in ``folder``, saved or exported."""
+    return RewardReader(folder, base if run.model.lora else None, run.reading)
+
+
+def expert_reader(run: ExpertRun, folder: Path | None, base: Path) -> ExpertReader:
+    """Reads an expert run's adapter in ``folder``, saved or exported, or its bare base."""
+    return ExpertReader(folder, base, reading_of(run, base))
+
+
+def reading_of(run: ExpertRun, base: Path) -> Reading:
+    """How an expert's text becomes ids: the base's own template."""
+    plain_reading = Reading(max_length=run.preference.max_length, dtype=_dtype(run))
+    return plain_reading.model_copy(update={"template": Renderer(load_tokenizer(base), plain_reading).digest()})
+
+
+def _reward(run: RewardRun, folder: Path, base: Path, out: Path) -> Manifest:
+    """Write a reward model's files; its probes are scored in float32 from them."""
     scale = Calibration.model_validate_json((folder / "calibration.json").read_bytes())
-    _clear(out)
     lora = run.model.lora is not None
     if lora:
-        adapter, heads = read_adapter(saved, run.name, (HEAD,))
-        write_adapter(adapter, out, run.model.base, torch.bfloat16, heads, task="SEQ_CLS")
+        adapter, heads = read_adapter(folder / "model", run.name, (HEAD,))
+        write_adapter(adapter, out, run.model.base, getattr(torch, _dtype(run)), heads, task="SEQ_CLS")
     else:
-        _write_classifier(saved, out, base)
+        write_classifier(folder / "model", out, base)
     conversations = json.loads((folder / "probes.json").read_text())
-    rewards = RewardReader(out, base if lora else None, run.reading).rewards(conversations)
-    manifest = Manifest(
+    rewards = reward_reader(run, out, base).rewards(conversations)
+    return Manifest(
         kind="reward",
         name=run.name,
         weights="lora" if lora else "full",
         base=Base(model=run.model.base, digest=weights_digest(base)) if lora else None,
         objectives=[Objective(name=run.objective, calibration=scale)],
-        reading=run.reading.model_copy(update={"dtype": "bfloat16" if run.model.precision == "bf16" else "float32"}),
+        reading=run.reading.model_copy(update={"dtype": _dtype(run)}),
         tolerance={"float32": 1e-3, "bfloat16": max(0.1, 0.1 * scale.std), "float16": max(0.05, 0.05 * scale.std)},
         probes=[
             Probe(messages=messages, scores={run.objective: row[0]})
@@ -84,59 +104,36 @@ def export_reward(folder: Path) -> Artifact:
         ],
         training=_training(run, folder),
     )
-    (out / "README.md").write_text(_card(manifest, run))
-    return seal(out, manifest)
 
 
-def export_expert(folder: Path) -> Artifact:
-    """Write an expert run's artifact; its probes carry the mean log-probability of their last message, in float32."""
-    run, base = _run(folder, ExpertRun)
-    out = folder / "artifact"
-    _clear(out)
+def _expert(run: ExpertRun, folder: Path, base: Path, out: Path) -> Manifest:
+    """Write an expert's files; its probes carry the mean log-probability of their last message, in float32."""
     adapter, _ = read_adapter(folder / "model", run.name)
-    write_adapter(adapter, out, run.model.base, torch.bfloat16)
+    write_adapter(adapter, out, run.model.base, getattr(torch, _dtype(run)))
     conversations = json.loads((folder / "probes.json").read_text())
-    reading = reading_of(run, base)
-    logprobs = ExpertReader(out, base, reading).mean_logprobs(conversations)
-    manifest = Manifest(
+    logprobs = expert_reader(run, out, base).mean_logprobs(conversations)
+    return Manifest(
         kind="expert",
         name=run.name,
         base=Base(model=run.model.base, digest=weights_digest(base)),
         objectives=[Objective(name=run.objective)],
-        reading=reading,
+        reading=reading_of(run, base),
         steering=Steering(family=run.family),
         tolerance={"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05},
         probes=[Probe(messages=messages, logprob=each) for messages, each in zip(conversations, logprobs, strict=True)],
         training=_training(run, folder),
     )
-    (out / "README.md").write_text(_card(manifest, run))
-    return seal(out, manifest)
 
 
-def reading_of(run: ExpertRun, base: Path) -> Reading:
-    """How an expert's text becomes ids: the base's own template."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16" if run.model.precision == "bf16" else "float32"
-    plain = Reading(max_length=run.preference.max_length, dtype=dtype)
-    return plain.model_copy(update={"template": Renderer(load_tokenizer(base), plain).digest()})
-
-
-def _run(folder: Path, kind: type[R]) -> tuple[R, Path]:
-    run = read_recipe(str(folder / "recipe.yaml"))
-    if not isinstance(run, kind):
-        raise RecipeError(f"{folder / 'recipe.yaml'} is a recipe of kind {run.kind}")
-    return run, locate(run.model.base, Path(run.cache) if run.cache else CACHE)
+def _dtype(run: Run) -> Literal["bfloat16", "float32"]:
+    return "bfloat16" if run.model.precision == "bf16" else "float32"
 
 
 def write_report(
-    folder: Path,
-    run: RewardRun | ExpertRun,
-    provenance: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
+    folder: Path, run: RewardRun | ExpertRun, provenance: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> None:
-    """What the run folder says of itself: ``metrics.json``, ``history.jsonl``, ``data.json``, versions."""
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    (folder / "history.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in history))
+    """What the run folder says of itself: ``metrics.json``, ``data.json``, versions, and the resolved recipe."""
+    (folder / "metrics.json").write_text(json.dumps(plain(metrics), indent=1) + "\n")
     (folder / "data.json").write_text(json.dumps(provenance, indent=1) + "\n")
     (folder / "versions.json").write_text(json.dumps(libraries(), indent=1) + "\n")
     (folder / "recipe.yaml").write_text(dump(run))
@@ -153,50 +150,49 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def _training(run: RewardRun | ExpertRun, folder: Path) -> Training:
+def _training(run: Run, folder: Path) -> Training:
+    """What the manifest tells of the training; where the data lay on this machine is nobody's business."""
     return Training(
-        recipe=run.model_dump(exclude={"output", "cache"}),
+        recipe=run.model_dump(exclude={"output": True, "cache": True, "data": {"root"}}),
         data=json.loads((folder / "data.json").read_text()),
         seed=run.optimisation.seed,
-        metrics=_finite(json.loads((folder / "metrics.json").read_text())),
+        metrics=_short(plain(json.loads((folder / "metrics.json").read_text()))),
         licences=run.licences,
         libraries=json.loads((folder / "versions.json").read_text()),
     )
 
 
-def _finite(value: Any) -> Any:
-    """NaN is no JSON: a figure that is undefined becomes null, other numbers keep six digits."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, float):
-        return round(value, 6) if value == value and abs(value) != float("inf") else None
-    return value
+def _short(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Figures to six decimals."""
+    return {
+        name: {key: None if value is None else round(value, 6) for key, value in figures.items()}
+        for name, figures in metrics.items()
+    }
 
 
-def _clear(out: Path) -> None:
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+def write_classifier(saved: Path, out: Path, base: Path) -> None:
+    """A full checkpoint as Hugging Face's …ForSequenceClassification: no LM head, the architecture renamed.
 
-
-def _write_classifier(saved: Path, out: Path, base: Path) -> None:
-    """A full checkpoint as Hugging Face's …ForSequenceClassification: no LM head, the architecture renamed."""
+    Its configuration names the pad token, by which that class finds the last token, and its tokenizer is the base's.
+    """
     for shard in saved.glob("*.safetensors"):
         kept = {name: tensor for name, tensor in load_file(shard).items() if not name.startswith("lm_head.")}
-        save_file(kept, out / shard.name, metadata={"format": "pt"})
+        if kept:
+            save_file(kept, out / shard.name, metadata={"format": "pt"})
     index = saved / "model.safetensors.index.json"
     if index.is_file():
         content = json.loads(index.read_text())
         content["weight_map"] = {k: v for k, v in content["weight_map"].items() if not k.startswith("lm_head.")}
         (out / index.name).write_text(json.dumps(content, indent=1) + "\n")
-    config = json.loads((saved / "config.json").read_text())
-    causal = config["architectures"][0].removeprefix("Reward")
-    config["architectures"] = [causal.replace("ForCausalLM", "ForSequenceClassification")]
-    config.pop("tureen_reading", None)
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     for name in TOKENIZER:
         if (base / name).is_file():
             shutil.copyfile(base / name, out / name)
+    config = json.loads((saved / "config.json").read_text())
+    causal = config["architectures"][0].removeprefix("Reward")
+    config["architectures"] = [causal.replace("ForCausalLM", "ForSequenceClassification")]
+    config["pad_token_id"] = load_tokenizer(base).pad_token_id
+    config.pop("tureen_reading", None)
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def _card(manifest: Manifest, run: RewardRun | ExpertRun) -> str:

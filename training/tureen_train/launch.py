@@ -7,11 +7,18 @@ import torch
 from transformers.trainer_utils import get_last_checkpoint
 
 from tureen_train.config import RecipeError, Run, Scale
+from tureen_train.settings import processes
 
 
 def arguments(run: Run, evaluate: bool) -> dict[str, Any]:
-    """Keyword arguments for ``TrainingArguments`` and its descendants (TRL's ``DPOConfig``)."""
+    """Keyword arguments for ``TrainingArguments`` and its descendants (TRL's ``DPOConfig``).
+
+    Raises:
+        RecipeError: ZeRO without a launcher's processes.
+    """
     optimisation, watch, scale = run.optimisation, run.watch, run.scale
+    if scale.zero and not processes():
+        raise RecipeError("scale.zero: start it as torchrun --nproc_per_node 1 -m tureen_train run ...")
     steps = evaluate and watch.eval_every > 0
     return {
         "output_dir": str(Path(run.output) / "checkpoints"),
@@ -43,6 +50,7 @@ def arguments(run: Run, evaluate: bool) -> dict[str, Any]:
         "report_to": watch.trackers or "none",
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
+        "ddp_find_unused_parameters": False,
         "deepspeed": deepspeed_config(scale, run) if scale.zero else None,
     }
 
@@ -64,6 +72,8 @@ def deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
         "zero_allow_untested_optimizer": True,
+        # DeepSpeed's own Adam is for states that a GPU offloads; elsewhere it only takes minutes to compile
+        "zero_force_ds_cpu_optimizer": torch.cuda.is_available(),
     }
 
 

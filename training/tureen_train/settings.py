@@ -10,6 +10,11 @@ def offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def processes() -> int:
+    """How many processes the launcher started; 0 where there is no launcher."""
+    return int(os.environ.get("WORLD_SIZE", "0"))
+
+
 def rank() -> int:
     """This process's number among the launcher's; 0 is the one that writes."""
     return int(os.environ.get("RANK", "0"))

@@ -156,8 +156,7 @@ class Engine:
             Unavailable: the queue is full, nothing of the call was queued; or the runtime is dead.
         """
         readers = self._readers(objectives) if soup is None else [self._souped(soup)]
-        texts = await asyncio.to_thread(_read, readers, groups, truncate)
-        asked = [(text, reader) for text in texts if text.error is None for reader in readers]
+        texts, asked = await asyncio.to_thread(_read, readers, groups, truncate)
         results = iter(await self._run(asked, priority))
         outcomes = iter(
             [text.outcome([] if text.error else [(reader, next(results)) for reader in readers]) for text in texts]
@@ -225,7 +224,7 @@ class Engine:
             raise Unprocessable(message, param=param, code="unknown_objective")
         return self.rewards[name]
 
-    async def _run(self, asked: Sequence[tuple[Text, Reader]], priority: Priority) -> list[Rewards | TureenError]:
+    async def _run(self, asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Rewards | TureenError]:
         """Results in order; those of a call that is cancelled leave the queues."""
         futures = self._submit(asked, priority)
         results: list[Rewards | TureenError] = []
@@ -235,14 +234,13 @@ class Engine:
             results.append(result)
         return results
 
-    def _submit(self, asked: Sequence[tuple[Text, Reader]], priority: Priority) -> list[Future]:
+    def _submit(self, asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Future]:
         """All into their lanes, or none."""
         futures: dict[int, Future] = {}
         try:
-            for lane in dict.fromkeys(reader.lane for _, reader in asked):
-                picks = [index for index, (_, reader) in enumerate(asked) if reader.lane is lane]
-                rows = [text.row(reader) for text, reader in (asked[index] for index in picks)]
-                futures |= zip(picks, lane.submit(rows, priority), strict=True)
+            for lane in dict.fromkeys(lane for lane, _ in asked):
+                picks = [index for index, (its, _) in enumerate(asked) if its is lane]
+                futures |= zip(picks, lane.submit([asked[index][1] for index in picks], priority), strict=True)
         except Unavailable:
             for future in futures.values():
                 future.cancel()
@@ -250,8 +248,10 @@ class Engine:
         return [futures[index] for index in range(len(asked))]
 
 
-def _read(readers: Sequence[Reader], groups: Sequence[Group], truncate: bool) -> list[Text]:
-    """Every answer of every group, rendered once for each way of reading."""
+def _read(
+    readers: Sequence[Reader], groups: Sequence[Group], truncate: bool
+) -> tuple[list[Text], list[tuple[ScorerLane, Row]]]:
+    """Every answer rendered once for each way of reading, and a row for each reader of those that can be read."""
     renderers = list(dict.fromkeys(reader.renderer for reader in readers))
     texts: list[Text] = []
     for group in groups:
@@ -259,7 +259,8 @@ def _read(readers: Sequence[Reader], groups: Sequence[Group], truncate: bool) ->
         for index, each in enumerate(zip(*rendered, strict=True)):
             param = f"candidates[{index}]" if group.prompt else "messages"
             texts.append(Text(param, dict(zip(renderers, each, strict=True))))
-    return texts
+    asked = [(reader.lane, text.row(reader)) for text in texts if text.error is None for reader in readers]
+    return texts, asked
 
 
 def _listed(names: Collection[str]) -> str:

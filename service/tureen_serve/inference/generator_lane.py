@@ -37,7 +37,7 @@ class GeneratorLane(Lane):
         self._open: dict[Ticket, None] = {}
         self._arrived: list[Ticket] = []
         self._left: list[Ticket] = []
-        super().__init__(name, observe)
+        super().__init__(name, observe)  # starts the worker
 
     @property
     def waiting(self) -> int:
@@ -78,7 +78,7 @@ class GeneratorLane(Lane):
 
     def _enter(self, ticket: Ticket) -> None:
         with self._state:
-            self._check_open()
+            self._loop = self._check_open()
             if self.waiting >= self._queue_jobs:
                 raise self._refuse(sum(each.job.sampling.max_tokens for each in self._open))
             self._open[ticket] = None

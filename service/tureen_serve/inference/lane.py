@@ -80,12 +80,13 @@ class Lane(ABC):
     async def close(self) -> None:
         """End the worker and free the weights."""
 
-    def _check_open(self) -> None:
+    def _check_open(self) -> asyncio.AbstractEventLoop:
+        """The caller's loop, if anything can be taken in."""
         if self.failure:
             raise Unavailable(self.failure, code="engine_dead")
         if self._closing:
             raise Unavailable("the server is shutting down; ask another replica", code="draining", retry_after=1)
-        self._loop = asyncio.get_running_loop()
+        return asyncio.get_running_loop()
 
     def _refuse(self, tokens: int) -> Unavailable:
         """Saturation, with the time that the queue needs at the measured speed."""

@@ -33,7 +33,7 @@ class ScorerLane(Lane):
         self._batcher = Batcher()
         self._waiters: dict[Row, list[Future]] = {}
         self._running: frozenset[Row] = frozenset()
-        super().__init__(name, observe)
+        super().__init__(name, observe)  # starts the worker
 
     @property
     def queued_rows(self) -> int:
@@ -60,7 +60,7 @@ class ScorerLane(Lane):
             Unavailable: too much waits, the server is shutting down, or the runtime is dead.
         """
         with self._state:
-            self._check_open()
+            self._loop = self._check_open()
             tokens = sum(len(row.ids) for row in set(rows) if row not in self._waiters)
             if self.queued_tokens and self.queued_tokens + tokens > self._queue_tokens:
                 raise self._refuse(self.queued_tokens)
@@ -74,7 +74,7 @@ class ScorerLane(Lane):
         self._scorer.close()
 
     def _enter(self, row: Row, priority: Priority) -> Future:
-        future = asyncio.get_running_loop().create_future()
+        future: Future = asyncio.get_running_loop().create_future()
         future.add_done_callback(partial(self._gone, row))
         self._waiters.setdefault(row, []).append(future)
         if row not in self._running:

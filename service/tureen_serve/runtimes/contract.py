@@ -25,6 +25,14 @@ class Row:
     ids: tuple[int, ...]
     blend: Weights
     shared: int = 0
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Hash once: queues look rows up many times, and hashing a long text takes microseconds."""
+        object.__setattr__(self, "_hash", hash((self.ids, self.blend, self.shared)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ __all__ = ["LoadError", "Options", "Proof", "check", "load"]
 
 RUNTIMES = {"transformers": ("tureen_serve.runtimes.transformers_models", "TransformersRuntime")}
 DEFAULT = "transformers"
-PROBES_AT_START = 2
+PROBES_AT_START = 1
 
 
 @dataclass(frozen=True)

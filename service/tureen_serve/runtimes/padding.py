@@ -1,12 +1,13 @@
 """Token ids of unequal length as one tensor and its mask. The pad id is any id: nothing reads what the mask hides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 PAD = 0
+SLACK = 16
 
 
 def pad(
@@ -25,3 +26,15 @@ def pad(
 def positions(mask: Tensor) -> Tensor:
     """Position of each token in its own sequence, ``[B, T]``, whatever side is padded."""
     return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def alike(lengths: Mapping[int, int]) -> list[list[int]]:
+    """Keys in groups by length, shortest first; none is padded by more than a quarter or :data:`SLACK` places."""
+    groups: list[list[int]] = []
+    shortest = 0
+    for key in sorted(lengths, key=lengths.__getitem__):
+        if not groups or lengths[key] > shortest + max(SLACK, shortest // 4):
+            groups.append([])
+            shortest = lengths[key]
+        groups[-1].append(key)
+    return groups

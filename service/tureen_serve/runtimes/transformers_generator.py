@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from tureen.errors import ServerFault, TureenError, Unprocessable
 from tureen_core.soup import Semantics
+from tureen_serve.runtimes.accelerator import mortal
 from tureen_serve.runtimes.cache_rows import CacheRows
 from tureen_serve.runtimes.contract import Delta, Finish, Job, TokenLogprob, Weights
 from tureen_serve.runtimes.rank_gate import Gate, Mixture
@@ -122,9 +123,14 @@ class TransformersStepper:
             line.over |= line.key == key
         self._leave()
 
+    @mortal()
     @torch.inference_mode()
     def step(self) -> list[tuple[Hashable, Delta | TureenError]]:
-        """Draw one token of every running text, and of those that found room just now."""
+        """Draw one token of every running text, and of those that found room just now.
+
+        Raises:
+            Unavailable: the accelerator has failed for good.
+        """
         logits = [self._advance()] if self._lines else []
         joining = self._admit()
         if joining:

@@ -72,7 +72,9 @@ class TransformersRuntime:
         return TransformersScorer(backbone, readouts, gate, self._limits)
 
     def _readout(self, artifact: Artifact, weight: Tensor) -> ReadOut:
+        """The head's rows that an objective reads, so that heads of one objective can be blended."""
         reading = artifact.manifest.reading
+        weight = weight[: 1 + max(objective.column for objective in artifact.manifest.objectives)]
         head = LinearHead(weight.shape[1], weight.shape[0]).to(self._device).requires_grad_(False)
         head.weight.copy_(weight)
         return ReadOut(head, reading.pooling, reading.eos == "append")

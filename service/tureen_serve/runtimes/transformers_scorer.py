@@ -3,6 +3,7 @@
 Knows token ids, gates and heads; nothing of text, queues or scales.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from tureen.errors import Unavailable, Unprocessable
+from tureen.errors import Unprocessable
 from tureen_core.heads import LinearHead, Pooling, pool
+from tureen_serve.runtimes.accelerator import mortal
 from tureen_serve.runtimes.contract import Limits, Rewards, Row, Weights
-from tureen_serve.runtimes.padding import pad, positions
+from tureen_serve.runtimes.padding import alike, pad, positions
 from tureen_serve.runtimes.rank_gate import Gate
 
 Prompt = tuple[tuple[int, ...], Weights]
@@ -27,6 +29,24 @@ class ReadOut:
     head: LinearHead
     pooling: Pooling
     eos_appended: bool
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Computed prompts: where each stands in the batch, hidden states ``[P, T, H]``, mask, keys and values."""
+
+    places: Mapping[Prompt, int]
+    hidden: Tensor
+    mask: Tensor
+    cache: DynamicCache
+
+    def fork(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, DynamicCache]:
+        """A copy with a row for each of these."""
+        rows = torch.tensor([self.places[prompt] for prompt in prompts], device=self.mask.device)
+        cache = DynamicCache()
+        for number, layer in enumerate(self.cache.layers):
+            cache.update(layer.keys[rows], layer.values[rows], number)
+        return self.hidden[rows], self.mask[rows], cache
 
 
 class TransformersScorer:
@@ -47,6 +67,7 @@ class TransformersScorer:
         self._gate = gate
         self._shares = can_share(self._backbone)
 
+    @mortal()
     def run(self, rows: Sequence[Row]) -> list[Rewards]:
         """Rewards of each row, in order. ``cached`` is the prompt's length for all rows of a shared prompt but one.
 
@@ -60,8 +81,6 @@ class TransformersScorer:
             if len(rows) > 1:
                 raise
             raise Unprocessable("the text does not fit the device", code="input_exceeds_device_memory") from None
-        except torch.AcceleratorError as error:
-            raise Unavailable("the accelerator has failed; restart the server", code="engine_dead") from error
 
     def close(self) -> None:
         """Free the weights."""
@@ -69,60 +88,57 @@ class TransformersScorer:
 
     @torch.inference_mode()
     def _run(self, rows: Sequence[Row]) -> list[Rewards]:
-        forked = self._forking(rows)
-        whole = [index for index in range(len(rows)) if index not in forked]
-        rewards = dict(zip(whole, self._whole([rows[index] for index in whole]), strict=True))
-        rewards |= zip(forked, self._forked([rows[index] for index in forked]), strict=True)
-        return [rewards[index] for index in range(len(rows))]
+        """Rows that share a prompt fork from it, the others run whole; either way those of like length together."""
+        prompts = self._shared(rows)
+        values = self._forked(rows, prompts) if prompts else {}
+        for picks in alike({index: len(row.ids) for index, row in enumerate(rows) if index not in prompts}):
+            values |= zip(picks, self._whole([rows[index] for index in picks]), strict=True)
+        first = {prompt: index for index, prompt in reversed(prompts.items())}
+        spared = {index: rows[index].shared for index, prompt in prompts.items() if first[prompt] != index}
+        return [Rewards(values[index], spared.get(index, 0)) for index in range(len(rows))]
 
-    def _forking(self, rows: Sequence[Row]) -> dict[int, None]:
-        """Indices of rows whose prompt another row has too."""
-        prompts: dict[Prompt, list[int]] = {}
-        for index, row in enumerate(rows):
-            if self._shares and 0 < row.shared < len(row.ids):
-                prompts.setdefault(_prompt(row), []).append(index)
-        return dict.fromkeys(index for group in prompts.values() if len(group) > 1 for index in group)
+    def _forked(self, rows: Sequence[Row], prompts: Mapping[int, Prompt]) -> dict[int, tuple[float, ...]]:
+        trunk = self._trunk(list(dict.fromkeys(prompts.values())))
+        values: dict[int, tuple[float, ...]] = {}
+        for picks in alike({index: len(rows[index].ids) - rows[index].shared for index in prompts}):
+            values |= zip(picks, self._branches([rows[index] for index in picks], trunk), strict=True)
+        return values
 
-    def _whole(self, rows: Sequence[Row]) -> list[Rewards]:
+    def _shared(self, rows: Sequence[Row]) -> dict[int, Prompt]:
+        """The prompts of the rows whose prompt another row has too."""
+        prompts = {
+            index: _prompt(row) for index, row in enumerate(rows) if self._shares and 0 < row.shared < len(row.ids)
+        }
+        count = Counter(prompts.values())
+        return {index: prompt for index, prompt in prompts.items() if count[prompt] > 1}
+
+    def _whole(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Every text by itself."""
-        if not rows:
-            return []
         ids, mask = pad([row.ids for row in rows], "right", self._backbone.device)
         self._weigh([row.blend for row in rows])
-        hidden = self._backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-        return [Rewards(values) for values in self._read(rows, hidden, mask)]
+        return self._read(rows, self._backbone(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
 
-    def _forked(self, rows: Sequence[Row]) -> list[Rewards]:
-        """Each prompt once, then all answers on copies of its keys and values: the same numbers as whole texts."""
-        if not rows:
-            return []
-        prompts: dict[Prompt, int] = {}
-        owners = [prompts.setdefault(_prompt(row), len(prompts)) for row in rows]
-        owner = torch.tensor(owners, device=self._backbone.device)
-        trunk, trunk_mask, cache = self._trunk(list(prompts))
-        cache.batch_select_indices(owner)
-        ids, mask = pad([row.ids[row.shared :] for row in rows], "right", self._backbone.device)
-        mask = torch.cat([trunk_mask[owner], mask], dim=1)
-        places = positions(mask)[:, trunk.shape[1] :]
-        self._weigh([row.blend for row in rows])
-        branches = self._backbone(
-            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
-        ).last_hidden_state
-        values = self._read(rows, torch.cat([trunk[owner], branches], dim=1), mask)
-        return [
-            Rewards(each, cached=0 if owners.index(owners[index]) == index else rows[index].shared)
-            for index, each in enumerate(values)
-        ]
-
-    def _trunk(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Any]:
-        """Hidden states, mask and cache of prompts, padded on the left so that answers follow without a gap."""
+    def _trunk(self, prompts: Sequence[Prompt]) -> Trunk:
+        """Prompts, each computed once, padded on the left so that answers follow without a gap."""
         ids, mask = pad([ids for ids, _ in prompts], "left", self._backbone.device)
         cache = DynamicCache()
         self._weigh([blend for _, blend in prompts])
         hidden = self._backbone(
             input_ids=ids, attention_mask=mask, position_ids=positions(mask), past_key_values=cache, use_cache=True
         ).last_hidden_state
-        return hidden, mask, cache
+        return Trunk({prompt: place for place, prompt in enumerate(prompts)}, hidden, mask, cache)
+
+    def _branches(self, rows: Sequence[Row], trunk: Trunk) -> list[tuple[float, ...]]:
+        """Answers on copies of their prompts' keys and values: the same numbers as whole texts."""
+        hidden, mask, cache = trunk.fork([_prompt(row) for row in rows])
+        ids, own = pad([row.ids[row.shared :] for row in rows], "right", self._backbone.device)
+        mask = torch.cat([mask, own], dim=1)
+        places = positions(mask)[:, hidden.shape[1] :]
+        self._weigh([row.blend for row in rows])
+        answers = self._backbone(
+            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        return self._read(rows, torch.cat([hidden, answers], dim=1), mask)
 
     def _weigh(self, blends: Sequence[Weights]) -> None:
         if self._gate is not None:

@@ -12,14 +12,6 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Every comparable pair of a table: the better answer's reward and length minus the worse one's."""
-
-    gaps: Array
-    longer: Array
-
-
-@dataclass(frozen=True)
 class Calibrated:
     """Expected, average and maximum calibration error over equal bins of [0, 1] (APO's definitions)."""
 
@@ -54,11 +46,10 @@ class RankingMetrics:
         return asdict(self)
 
 
-def pairs_of(rewards: ArrayLike, scores: ArrayLike, lengths: ArrayLike) -> Pairs:
-    """All pairs (i, j) of one prompt with score i above score j; ties and absent answers compare with nothing."""
-    r, s, n = (np.asarray(each, dtype=np.float64) for each in (rewards, scores, lengths))
-    above = s[:, :, None] > s[:, None, :]
-    return Pairs((r[:, :, None] - r[:, None, :])[above], (n[:, :, None] - n[:, None, :])[above])
+def gaps_of(rewards: ArrayLike, scores: ArrayLike) -> Array:
+    """The better answer's reward minus the worse one's for every pair of one prompt, ties and absent answers aside."""
+    r, s = (np.asarray(each, dtype=np.float64) for each in (rewards, scores))
+    return np.asarray((r[:, :, None] - r[:, None, :])[s[:, :, None] > s[:, None, :]])
 
 
 def accuracy(gaps: Array) -> float:
@@ -69,17 +60,22 @@ def accuracy(gaps: Array) -> float:
 def calibration_error(gaps: Array, bins: int = 10) -> Calibrated:
     """APO's calibration errors of p = σ(gap), each pair counted both ways round: (p, 1) and (1 − p, 0).
 
-    Bin k holds k/n < p ≤ (k+1)/n, the first one 0 too. With S, Y, m the sums of p, of outcomes, and the count in a
-    bin and M pairs in all: ECE = Σ|S − Y| / M, ACE the mean of |S − Y| / m over non-empty bins, MCE their maximum.
+    With S, Y, m the sums of p, of outcomes, and the count in a bin and M pairs in all: ECE = Σ|S − Y| / M, ACE the
+    mean of |S − Y| / m over non-empty bins, MCE their maximum.
     """
     if not gaps.size:
         return Calibrated(0.0, 0.0, 0.0)
     p, outcome = both_ways(gaps)
-    index = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p, side="left")
+    index = bin_of(p, bins)
     count = np.bincount(index, minlength=bins)
     off = np.abs(np.bincount(index, p, bins) - np.bincount(index, outcome, bins))
     share = off[count > 0] / count[count > 0]
     return Calibrated(float(off.sum() / p.size), float(share.mean()), float(share.max()))
+
+
+def bin_of(p: Array, bins: int) -> NDArray[np.intp]:
+    """Which of ``bins`` equal parts of [0, 1] each probability falls into: k/n < p ≤ (k+1)/n, and 0 into the first."""
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p, side="left")
 
 
 def both_ways(gaps: Array) -> tuple[Array, Array]:
@@ -112,7 +108,7 @@ def length_correlation(rewards: Array, lengths: Array) -> float:
 def ranking_metrics(rewards: ArrayLike, scores: ArrayLike, lengths: ArrayLike) -> RankingMetrics:
     """All figures of one file from its ``[B, N]`` tables of rewards, scores and token lengths."""
     r, s, n = (np.asarray(each, dtype=np.float64) for each in (rewards, scores, lengths))
-    gaps = pairs_of(r, s, n).gaps
+    gaps = gaps_of(r, s)
     errors = calibration_error(gaps)
     known = r[~np.isnan(r)]
     return RankingMetrics(

@@ -1,4 +1,4 @@
-"""Likelihood of an answer under an expert, read by PEFT in float32: what an expert's probes record."""
+"""Likelihood of an answer under an expert: what an expert's probes record."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from tureen_core.template import Messages, Reading, Renderer
 
 
 class ExpertReader:
-    """A base with one adapter on it, or bare (``folder=None``).
+    """A base with one adapter on it, or bare (``folder=None``), read by PEFT in float32.
 
     Args:
         folder: a PEFT LoRA folder.
@@ -27,14 +27,21 @@ class ExpertReader:
         self.model: Any = model.eval()
         self.renderer = Renderer(load_tokenizer(base), reading)
 
-    @torch.inference_mode()
     def mean_logprobs(self, conversations: Sequence[Messages]) -> list[float]:
-        """Mean log-probability, in nats a token, of each conversation's last message and its end mark."""
-        return [self._one(messages) for messages in conversations]
+        """As :func:`mean_logprobs`."""
+        return mean_logprobs(self.model, self.renderer, conversations)
 
-    def _one(self, messages: Messages) -> float:
-        ids = self.renderer.conversation(messages).ids
-        start = len(self.renderer.prompt(messages[:-1]))
-        logits = self.model(input_ids=torch.tensor([ids])).logits[0, start - 1 : -1].float()
-        answer = torch.tensor(ids[start:])
-        return float(torch.log_softmax(logits, -1).gather(1, answer[:, None]).mean())
+
+@torch.no_grad()
+def mean_logprobs(model: Any, renderer: Renderer, conversations: Sequence[Messages]) -> list[float]:
+    """Mean log-probability, in nats a token, of each conversation's last message and its end mark."""
+    return [_mean_logprob(model, renderer, messages) for messages in conversations]
+
+
+def _mean_logprob(model: Any, renderer: Renderer, messages: Messages) -> float:
+    ids = renderer.conversation(messages).ids
+    start = len(renderer.prompt(messages[:-1]))
+    whole = torch.tensor([ids], device=model.device)
+    logits = model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, start - 1 : -1].float()
+    answer = whole[0, start:]
+    return float(torch.log_softmax(logits, -1).gather(1, answer[:, None]).mean())

@@ -79,11 +79,6 @@ def normalised_scores(scores: Sequence[float]) -> list[float]:
     return [score / (top + 1e-5) for score in scores]
 
 
-def pair_count(scores: Tensor, group: Tensor) -> int:
-    """How many pairs of a batch compare."""
-    return int(comparable(scores, group).sum())
-
-
 def finite(loss: Tensor) -> Tensor:
     """The loss, or an error that says training has diverged: a NaN must not reach the weights.
 

@@ -6,6 +6,7 @@ the features meanwhile; probing first and fine-tuning after avoids both (Kumar e
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ def probe(model: Any, records: EncodedRecords, decay: float, base: str, cache: P
     path = cache / "features" / f"{_name(model, records, base)}.safetensors"
     features = _features(model, records, path)
     spread = features.std(0).mean().clamp(min=1e-6)  # equal features have none, and a head of zero
-    weight = fit(_gaps(features / spread, records), decay) / spread
+    gaps = _gaps(features / spread, records)
+    if not len(gaps):
+        return  # nothing compares, so nothing is learnt
+    weight = fit(gaps, decay) / spread
     with torch.no_grad():
         model.score.weight[0] = weight
 
@@ -79,7 +83,9 @@ def _features(model: Any, records: EncodedRecords, path: Path) -> Tensor:
         hook.remove()
     features = torch.cat(seen)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"features": features}, path)
+    scratch = path.with_suffix(f".{os.getpid()}")  # nobody reads a half of it
+    save_file({"features": features}, scratch)
+    scratch.replace(path)
     return features
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig
 
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Messages, Reading, Renderer
-from tureen_train.rewards.model import reward_class
+from tureen_train.rewards.model import reward_class, reward_config
 
 
 class RewardReader:
@@ -21,15 +20,13 @@ class RewardReader:
 
     Args:
         folder: what training saved or exported.
-        base: the base's folder; None when ``folder`` is a full checkpoint.
+        base: the base's folder; None when ``folder`` is a full checkpoint with its tokenizer.
         objectives: rows of the head.
     """
 
     def __init__(self, folder: Path, base: Path | None, reading: Reading, objectives: int = 1) -> None:
         root = base or folder
-        config = AutoConfig.from_pretrained(root)
-        config.num_labels = objectives
-        config.tureen_reading = reading.model_dump()
+        config = reward_config(root, reading, objectives)
         model = reward_class(config).from_pretrained(root, config=config, dtype=torch.float32)
         if base is not None:
             model = PeftModel.from_pretrained(model, folder).get_base_model()

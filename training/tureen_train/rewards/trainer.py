@@ -22,6 +22,10 @@ class RewardTrainer(Trainer):
         self.reward_loss = loss
         self.model_accepts_loss_kwargs = False
 
+    def _prepare_input(self, data: Any) -> Any:
+        """Batches as they are: under DeepSpeed the library would round scores and lengths to bfloat16."""
+        return data.to(self.args.device) if isinstance(data, Tensor) else super()._prepare_input(data)
+
     def compute_loss(
         self,
         model: Any,

@@ -1,0 +1,75 @@
+"""Groups to ids, and errors in place of the answers that cannot be read."""
+
+from typing import Any
+
+import pytest
+import tiny
+
+from tureen.errors import TureenError, Unprocessable
+from tureen_core.template import Reading, Rendered, Renderer
+from tureen_serve.inference.rendering import Group, render
+
+RENDERER = Renderer(tiny.tokenizer(), Reading(max_length=48))
+ASK = [{"role": "user", "content": "why?"}]
+
+
+def answer(text: str, role: str = "assistant") -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def fault(found: Rendered | TureenError) -> tuple[str | None, str | None]:
+    assert isinstance(found, Unprocessable)
+    return found.param, found.code
+
+
+def test_answers_share_their_prompt() -> None:
+    found = render(RENDERER, Group([answer("a"), answer("the dog")], ASK), truncate=False)
+    prefix = RENDERER.prompt(ASK)
+    for each, text in zip(found, ("a", "the dog"), strict=True):
+        assert isinstance(each, Rendered)
+        assert each.shared == len(prefix)
+        assert each.ids == RENDERER.conversation([*ASK, *answer(text)]).ids
+
+
+def test_a_group_without_prompt_is_a_finished_conversation() -> None:
+    (found,) = render(RENDERER, Group([[*ASK, *answer("a")]]), truncate=False)
+    assert found == RENDERER.conversation([*ASK, *answer("a")])
+
+
+def test_a_bad_answer_leaves_the_others() -> None:
+    answers = [answer("a"), answer("x" * 200), answer("b", role="user"), answer("c", role="judge"), []]
+    found = render(RENDERER, Group(answers, ASK), truncate=False)
+    assert isinstance(found[0], Rendered)
+    assert [fault(each) for each in found[1:]] == [
+        ("candidates[1]", "context_length_exceeded"),
+        ("candidates[2]", "invalid_value"),
+        ("candidates[3]", "invalid_value"),
+        ("candidates[4]", "invalid_value"),
+    ]
+
+
+def test_a_long_answer_is_cut_when_asked() -> None:
+    (found,) = render(RENDERER, Group([answer("x" * 200)], ASK), truncate=True)
+    assert isinstance(found, Rendered)
+    assert (len(found.ids), found.shared, found.truncated) == (48, 0, True)
+
+
+def test_a_bad_prompt_is_the_fault_of_every_answer() -> None:
+    late = [*ASK, {"role": "system", "content": "late"}]
+    found = render(RENDERER, Group([answer("a"), answer("b")], late), truncate=False)
+    assert [fault(each) for each in found] == [("prompt", "invalid_value")] * 2
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        (ASK, "messages[0].role"),
+        ([{"role": "judge", "content": "x"}], "messages[0].role"),
+        ([*ASK, {"role": "assistant", "content": "\ud800"}], "messages[1].content"),
+        ([*ASK, {"role": "assistant", "content": "x" * 200}], "messages"),
+        ([], "messages"),
+    ],
+)
+def test_a_bad_conversation_names_its_message(messages: Any, param: str) -> None:
+    (found,) = render(RENDERER, Group([messages]), truncate=False)
+    assert fault(found)[0] == param

@@ -1,0 +1,190 @@
+"""Recipes: what they accept, what a change on the command line does, and what every refusal names."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tureen_train.config import (
+    RECIPES,
+    ExpertRun,
+    Recipe,
+    RecipeError,
+    RewardRun,
+    Source,
+    dump,
+    packaged,
+    read_recipe,
+    resolve,
+)
+
+REWARD: dict[str, Any] = {"kind": "reward", "name": "helpful", "data": {"train": [{"path": "pairs.json"}]}}
+EXPERT: dict[str, Any] = {"kind": "expert", "name": "academy", "data": {"train": [{"path": "pairs.json"}]}}
+
+
+def written(folder: Path, raw: dict[str, Any] | str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
+    return str(path)
+
+
+def test_the_least_recipe_gets_every_default() -> None:
+    run = resolve(REWARD)
+    assert isinstance(run, RewardRun)
+    assert run.objective == "helpful"
+    assert run.output == "runs/helpful"
+    assert run.model.lora is not None
+    assert run.model.lora.rank == 8
+    assert run.reading.max_length == 512
+    assert (run.loss.lm_coefficient, run.loss.lm_threshold) == (0.0, 0.85)
+    assert run.scale.zero == 0
+
+
+def test_kind_chooses_between_a_reward_model_and_an_expert() -> None:
+    run = resolve(EXPERT)
+    assert isinstance(run, ExpertRun)
+    assert run.family == "policy"
+    assert run.preference.beta == 0.1
+
+
+@pytest.mark.parametrize("raw", [REWARD, EXPERT])
+def test_a_dumped_recipe_reads_back_as_itself(raw: dict[str, Any], tmp_path: Path) -> None:
+    run = resolve({**raw, "optimisation": {"learning_rate": 1e-6}, "licences": ["CC BY-NC 4.0: Ä"]})
+    assert read_recipe(written(tmp_path, dump(run))) == run
+
+
+def test_yaml_that_reads_an_exponent_as_text_still_gives_a_number(tmp_path: Path) -> None:
+    text = yaml.safe_dump(REWARD) + "optimisation: {learning_rate: 1e-4}\n"
+    assert read_recipe(written(tmp_path, text)).optimisation.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "critic"}, "kind"),
+        ({"name": "two words"}, "name: use 1 to 64"),
+        ({"data": {"train": []}}, "data.train"),
+        ({"data": {"train": [{}]}}, "data.train.0.path"),
+        ({"data": {"train": [{"path": "a", "domian": "x"}]}}, "data.train.0.domian"),
+        ({"data": {"train": [{"path": "a"}], "holdout": 1.0}}, "data.holdout"),
+        ({"model": {"lora": {"rank": 0}}}, "model.lora.rank"),
+        ({"model": {"precision": "fp8"}}, "model.precision"),
+        ({"optimisation": {"learning_rate": 0}}, "optimisation.learning_rate"),
+        ({"optimisation": {"schedule": "zigzag"}}, "optimisation.schedule"),
+        ({"loss": {"lm_coefficient": -1}}, "loss.lm_coefficient"),
+        ({"reading": {"pooling": "first"}}, "reading.pooling"),
+        ({"reading": {"max_length": 4}}, "reading.max_length"),
+        ({"scale": {"zero": 4}}, "scale.zero"),
+        ({"scale": {"offload": True}}, "scale: offload needs zero: 2 or 3"),
+        ({"scale": {"zero": 1, "offload": True}}, "scale: offload needs zero: 2 or 3"),
+        ({"leraning_rate": 1}, "leraning_rate"),
+    ],
+)
+def test_a_bad_value_is_named_by_its_key(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve({**REWARD, **changes}, "here.yaml")
+    assert str(caught.value).startswith("here.yaml: ")
+    assert says in str(caught.value)
+
+
+def test_all_faults_of_a_recipe_are_told_at_once() -> None:
+    with pytest.raises(RecipeError, match=r"name.*; .*scale\.zero"):
+        resolve({**REWARD, "name": 3, "scale": {"zero": 9}})
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"lora": None}, "model.lora"),
+        ({"start": "runs/other/artifact"}, "model.start"),
+        ({"head": "probe"}, "model.head"),
+    ],
+)
+def test_an_expert_is_an_adapter_on_its_base(model: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        resolve({**EXPERT, "model": model})
+    assert isinstance(resolve({**REWARD, "model": model}), RewardRun)
+
+
+# --------------------------------------------------------------------------- files and changes
+
+
+def test_changes_reach_into_groups_lists_and_absent_groups(tmp_path: Path) -> None:
+    source = written(tmp_path, REWARD)
+    changes = [
+        "data.train.0.domain=academy",
+        "data.train.0.exclude=[normal]",
+        "data.eval.domains.path=other.json",
+        "optimisation.epochs=2.5",
+        "model.lora=null",
+        "watch.trackers.0=wandb",
+        "output=runs/a=b",
+    ]
+    run = read_recipe(source, [change for change in changes if not change.startswith("watch")])
+    assert run.data.train == [Source(path="pairs.json", domain="academy", exclude=["normal"])]
+    assert run.data.eval == {"domains": Source(path="other.json")}
+    assert (run.optimisation.epochs, run.model.lora, run.output) == (2.5, None, "runs/a=b")
+    with pytest.raises(RecipeError, match=r"watch\.trackers"):
+        read_recipe(source, changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("optimisation.epochs", "write it as key.key=value"),
+        ("data.train.7.path=x", "'7' is no index into a list of 1"),
+        ("data.train.first=x", "'first' is no index"),
+        ("name.first=x", "nothing stands below 'name'"),
+        ("name.first.second=x", "'first' is not a group"),
+        ("name=[", "--set name is no YAML"),
+        ("modle.base=x", "modle"),
+    ],
+)
+def test_a_change_that_cannot_be_made_says_why(change: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(written(tmp_path, REWARD), [change])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("- a list", "a recipe is a mapping"), ("name: [", "is no YAML"), ("", "a recipe is a mapping")]
+)
+def test_a_file_that_is_no_recipe_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=says):
+        read_recipe(written(tmp_path, text))
+
+
+def test_an_unknown_name_lists_the_packaged_ones() -> None:
+    with pytest.raises(RecipeError, match=r"'nothing' is no file.*starter/domain-reward"):
+        read_recipe("nothing")
+
+
+def test_every_packaged_recipe_is_valid_and_says_what_it_is_for() -> None:
+    names = packaged()
+    assert {"starter/dialogue-reward", "starter/domain-expert", "starter/domain-reward"} <= set(names)
+    assert {"dsp/grft", "dsp/crft"} <= set(names)
+    for name in names:
+        run = read_recipe(name)
+        assert run.licences, f"{name} names no licence of its data"
+        assert (RECIPES / f"{name}.yaml").read_text().startswith("# ")
+
+
+def test_the_customised_stage_of_dsp_goes_on_from_the_general_one() -> None:
+    general, customised = read_recipe("dsp/grft"), read_recipe("dsp/crft")
+    assert isinstance(general, RewardRun)
+    assert isinstance(customised, RewardRun)
+    assert general.model.start is None
+    assert customised.model.start == f"{general.output}/artifact"
+    assert customised.model.lora == general.model.lora
+    assert customised.reading == general.reading
+    assert customised.loss.lm_coefficient > 0
+    assert set(general.data.eval) <= set(customised.data.eval)
+
+
+def test_recipe_is_the_union_that_a_schema_is_made_of() -> None:
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(Recipe).json_schema()
+    assert schema["discriminator"]["propertyName"] == "kind"

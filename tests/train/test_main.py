@@ -1,0 +1,147 @@
+"""``tureen-train`` from the command line: what each command does, and how it ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from train.tiny_runs import expert_recipe, records, reward_recipe
+from typer.testing import CliRunner, Result
+
+from tureen_core.artifact import open_artifact
+from tureen_train.__main__ import app
+from tureen_train.config import packaged, read_recipe
+
+
+@pytest.fixture(autouse=True)
+def logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sets up logging for a process of its own; here it would stay for the tests after it."""
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def written(folder: Path, raw: dict[str, Any]) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def failed(result: Result) -> str:
+    """The one line that a command failed with; progress bars may stand before it."""
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("tureen-train: ")]
+    assert result.stderr.endswith(f"{line}\n")
+    return line
+
+
+@pytest.mark.parametrize("recipe", [reward_recipe, expert_recipe], ids=["reward", "expert"])
+def test_run_trains_exports_and_shows_the_figures(base: Path, tmp_path: Path, recipe: Any) -> None:
+    raw = recipe(base, tmp_path, optimisation={"max_steps": 2})
+    result = call("run", written(tmp_path, raw), "--set", "name=wolves", "--set", "optimisation.learning_rate=1e-3")
+    assert result.exit_code == 0, result.output
+    assert "wolves, held out" in result.stdout
+    assert "accuracy" in result.stdout
+    assert f"exported {tmp_path / 'run' / 'artifact'}: verify it with tureen-serve check" in result.stdout
+    assert open_artifact(tmp_path / "run" / "artifact").name == "wolves"
+    resolved = read_recipe(str(tmp_path / "run" / "recipe.yaml"))
+    assert (resolved.name, resolved.optimisation.learning_rate) == ("wolves", 1e-3)
+
+
+def test_run_resumes_and_export_writes_again(base: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, reward_recipe(base, tmp_path, watch={"save_every": 2}))
+    assert "nothing to resume" in failed(call("run", path, "--resume"))
+    assert call("run", path).exit_code == 0
+    assert call("run", path, "--resume", "--set", "optimisation.max_steps=6").exit_code == 0
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert max(steps) == 6
+    before = open_artifact(tmp_path / "run" / "artifact").manifest
+    result = call("export", tmp_path / "run")
+    assert result.stdout == f"exported {tmp_path / 'run' / 'artifact'}\n"
+    assert open_artifact(tmp_path / "run" / "artifact").manifest == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["scale.zero=7"], "scale.zero"),
+        (["model.base=nowhere"], "'nowhere' is no folder"),
+        (["data.train.0.path=nowhere.json"], "nowhere.json"),
+        (["model.lora.targets=[nothing]"], "model.lora.targets: 'nothing' is no module"),
+        (["model.start=nowhere"], "tureen.json"),
+        (["optimisation.learning_rate=1e30"], "lower the learning rate"),
+    ],
+    ids=str,
+)
+def test_what_cannot_run_is_one_line(base: Path, tmp_path: Path, changes: list[str], says: str) -> None:
+    path = written(tmp_path, reward_recipe(base, tmp_path))
+    sets = [word for change in changes for word in ("--set", change)]
+    assert says in failed(call("run", path, *sets))
+
+
+def test_a_finished_run_is_needed_to_export(tmp_path: Path) -> None:
+    assert "holds no finished run" in failed(call("export", tmp_path))
+
+
+# --------------------------------------------------------------------------- looking
+
+
+def test_recipes_lists_the_packaged_ones_and_show_fills_them_in() -> None:
+    listed = call("recipes").stdout.split()
+    assert listed == packaged()
+    for name in listed:
+        shown = yaml.safe_load(call("show", name).stdout)
+        assert shown["optimisation"]["warmup"] >= 0
+    changed = yaml.safe_load(call("show", listed[-1], "--set", "name=other").stdout)
+    assert changed["name"] == changed["objective"] == "other"
+    assert changed["output"] == "runs/other"
+
+
+def test_what_show_prints_is_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(call("show", "starter/domain-reward").stdout)
+    assert read_recipe(str(path)) == read_recipe("starter/domain-reward")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["show", "nothing"], "none of the packaged recipes"),
+        (["show", "starter/domain-reward", "--set", "name"], "write it as key.key=value"),
+        (["show", "starter/domain-reward", "--set", "modle.base=x"], "modle: Extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(arguments: list[str], says: str) -> None:
+    assert says in failed(call(*arguments))
+
+
+def test_convert_is_among_the_commands(tmp_path: Path) -> None:
+    result = call("convert", records(tmp_path), tmp_path / "pairs.jsonl", "--to-pairs")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "pairs.jsonl").read_text().count('"chosen"') == 48
+
+
+def test_the_commands_are_these() -> None:
+    """A command or option more is a promise more: it comes with its test."""
+    from typer.main import get_command
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    found = {name: {option for p in each.params for option in p.opts} for name, each in commands.items()}
+    assert set(found) == {"run", "export", "show", "recipes", "convert", "sweep"}
+    assert found["run"] == {"recipe", "--set", "--resume"}
+    assert found["sweep"] == {
+        "--out",
+        "--from",
+        "--to",
+        "--prompts",
+        "--limit",
+        "--steps",
+        "--tokens",
+        "--model",
+        "--url",
+        "--start-server",
+    }

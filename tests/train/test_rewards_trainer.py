@@ -1,0 +1,203 @@
+"""The trainer: its loss, its evaluation of ragged prompts, and that both are what the pure functions say."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import TrainingArguments
+
+from tureen_core.base import load_tokenizer
+from tureen_core.template import Renderer
+from tureen_train.config import Model, RewardLoss
+from tureen_train.evaluation.metrics import ranking_metrics
+from tureen_train.records.schema import Record
+from tureen_train.rewards.collate import Collator, EncodedRecords
+from tureen_train.rewards.losses import imitation_loss, normalised_scores, ranking_loss, token_nll
+from tureen_train.rewards.model import load
+from tureen_train.rewards.trainer import RewardTrainer
+
+NAN = math.nan
+SCORES = [(1.0, 0.0), (2.0, 1.0, 0.0, 0.0), (1.0, 1.0), (0.5, NAN, 0.0), (1.0,), (0.0, 0.0, 1.0)]
+
+
+@pytest.fixture(scope="module")
+def renderer(base: Path) -> Renderer:
+    return Renderer(load_tokenizer(base), tiny.reading(base))
+
+
+def records(*scores: tuple[float, ...]) -> list[Record]:
+    """Prompts with answers of growing length."""
+    return [
+        Record(
+            ({"role": "user", "content": f"prompt {number}"},),
+            tuple(({"role": "assistant", "content": "fox " * (1 + n)},) for n in range(len(each))),
+            each,
+        )
+        for number, each in enumerate(scores)
+    ]
+
+
+def trainer(
+    base: Path,
+    folder: Path,
+    renderer: Renderer,
+    train: EncodedRecords,
+    sets: dict[str, EncodedRecords] | None = None,
+    loss: RewardLoss | None = None,
+    **settings: Any,
+) -> RewardTrainer:
+    loss = loss or RewardLoss()
+    width = max(each.width for each in [train, *(sets or {}).values()])
+    torch.manual_seed(0)
+    return RewardTrainer(
+        model=load(base, Model(lora=None, precision="fp32"), renderer.reading),
+        args=TrainingArguments(
+            output_dir=str(folder),
+            label_names=["scores", "lengths"],
+            remove_unused_columns=False,
+            use_cpu=True,
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+            **{"per_device_eval_batch_size": 4, "learning_rate": 1e-3, **settings},
+        ),
+        train_dataset=train,
+        eval_dataset=sets,
+        data_collator=Collator(renderer.tokenizer.pad_token_id, loss, width),
+        processing_class=renderer.tokenizer,
+        loss=loss,
+    )
+
+
+def rewards_one_by_one(model: Any, encoded: EncodedRecords) -> list[list[float]]:
+    """No batch, no padding, no table."""
+    with torch.no_grad():
+        return [
+            [
+                float(model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)).long()).rewards)
+                for ids in item.ids
+            ]
+            for item in encoded.items
+        ]
+
+
+def test_evaluation_of_ragged_prompts_equals_the_direct_computation(
+    base: Path, tmp_path: Path, renderer: Renderer
+) -> None:
+    encoded = EncodedRecords(records(*SCORES), renderer)
+    one = trainer(base, tmp_path, renderer, encoded, {"ragged": encoded})
+    prediction = one.predict(encoded)
+    direct = rewards_one_by_one(one.model.eval(), encoded)
+    assert prediction.predictions.shape == (6, 4)
+    for row, expected in zip(prediction.predictions, direct, strict=True):
+        assert row[: len(expected)].tolist() == pytest.approx(expected, abs=1e-5)
+        assert np.isnan(row[len(expected) :]).all()
+
+    wide = [each + [NAN] * (4 - len(each)) for each in direct]
+    scores = [[*each, *[NAN] * (4 - len(each))] for each in SCORES]
+    lengths = [[len(ids) for ids in item.ids] + [NAN] * (4 - len(item.ids)) for item in encoded.items]
+    expected_figures = ranking_metrics(wide, scores, lengths).plain()
+    found = one.evaluate()
+    for name, value in expected_figures.items():
+        assert found[f"eval_ragged_{name}"] == pytest.approx(value, abs=1e-4), name
+
+
+def test_several_files_are_judged_by_name_also_at_the_start(base: Path, tmp_path: Path, renderer: Renderer) -> None:
+    train = EncodedRecords(records(*SCORES[:2]), renderer)
+    sets = {"pairs": train, "lists": EncodedRecords(records(*SCORES), renderer)}
+    one = trainer(
+        base,
+        tmp_path,
+        renderer,
+        train,
+        sets,
+        eval_on_start=True,
+        eval_strategy="steps",
+        eval_steps=2,
+        max_steps=4,
+        per_device_train_batch_size=2,
+        save_strategy="no",
+    )
+    one.train()
+    for name in sets:
+        steps = [entry["step"] for entry in one.state.log_history if f"eval_{name}_accuracy" in entry]
+        assert steps == [0, 2, 4]
+
+
+def test_equal_rewards_count_one_half(base: Path, tmp_path: Path, renderer: Renderer) -> None:
+    encoded = EncodedRecords(records(*SCORES), renderer)
+    one = trainer(base, tmp_path, renderer, encoded, {"all": encoded})
+    with torch.no_grad():
+        one.model.score.weight.zero_()
+    found = one.evaluate()
+    assert found["eval_all_accuracy"] == 0.5
+    assert found["eval_all_margin"] == 0
+    assert found["eval_all_loss"] == pytest.approx(math.log(2) * (1 + 5 / 2) / 2, abs=1)  # a mean over two batches
+
+
+@pytest.mark.parametrize("prompt", [False, True])
+def test_the_loss_is_ranking_plus_weighted_imitation(
+    base: Path, tmp_path: Path, renderer: Renderer, prompt: bool
+) -> None:
+    loss = RewardLoss(lm_coefficient=0.3, lm_threshold=0.4, lm_prompt=prompt)
+    encoded = EncodedRecords(records(*SCORES), renderer)
+    one = trainer(base, tmp_path, renderer, encoded, loss=loss)
+    one.model.eval()
+    batch = one.data_collator(encoded.items)
+    found, outputs = one.compute_loss(one.model, batch, return_outputs=True)
+
+    direct = rewards_one_by_one(one.model, encoded)
+    flat = torch.tensor([reward for row in direct for reward in row])
+    scores = torch.tensor([score for row in SCORES for score in row])
+    group = torch.tensor([number for number, row in enumerate(SCORES) for _ in row])
+    likely = []
+    for item in encoded.items:
+        for ids, start, score in zip(item.ids, item.starts, normalised_scores(item.scores), strict=True):
+            whole = torch.tensor([ids])
+            with torch.no_grad():
+                logits = one.model.lm_head(one.model.model(input_ids=whole).last_hidden_state)
+            counted = torch.arange(len(ids))[None] >= (0 if prompt else start)
+            if score > 0.4:
+                likely.append(float(token_nll(logits, whole, counted)))
+    lm = imitation_loss(torch.tensor(likely), torch.ones(len(likely)))
+    expected = ranking_loss(flat, scores, group) + 0.3 * lm
+    assert float(found.detach()) == pytest.approx(float(expected), rel=1e-4)
+    assert len(likely) == 8  # the best of each, the half as good one, and both texts of the tie
+    laid = outputs["rewards"]
+    assert laid[1].tolist() == pytest.approx(direct[1], abs=1e-5)
+    assert not laid.requires_grad
+
+
+def test_accumulated_micro_batches_are_averaged_not_summed(base: Path, tmp_path: Path, renderer: Renderer) -> None:
+    """Pairs weigh alike, so two micro-batches of two prompts take the step that one batch of four takes."""
+    encoded = EncodedRecords(records(*[(1.0, 0.0)] * 4), renderer)
+    weights = []
+    for size, steps in ((4, 1), (2, 2), (1, 4)):
+        one = trainer(
+            base,
+            tmp_path / str(size),
+            renderer,
+            encoded,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=steps,
+            max_steps=2,
+            save_strategy="no",
+            logging_steps=1,
+            optim="sgd",
+        )
+        one.train()
+        weights.append(one.model.score.weight.detach().clone())
+    for other in weights[1:]:
+        assert torch.allclose(weights[0], other, atol=1e-6)
+
+
+def test_a_diverged_loss_never_reaches_the_weights(base: Path, tmp_path: Path, renderer: Renderer) -> None:
+    encoded = EncodedRecords(records((1.0, 0.0)), renderer)
+    one = trainer(base, tmp_path, renderer, encoded)
+    with torch.no_grad():
+        one.model.score.weight.fill_(math.inf)
+    with pytest.raises(FloatingPointError):
+        one.compute_loss(one.model, one.data_collator(encoded.items))

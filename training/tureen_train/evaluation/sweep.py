@@ -1,0 +1,117 @@
+"""What a soup is worth: the reward of each objective as the weight moves from one expert to another.
+
+Asks a running server as any client would: a chat request a prompt with all weights as a sweep, then a score request.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from tureen import Client
+from tureen_train.evaluation.plots import ACCENTS, save, sheet
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Rewards of a sweep: ``rewards[objective][w][p]`` at ``weights[w]`` of the second expert, for prompt p."""
+
+    first: str
+    second: str
+    weights: list[float]
+    texts: list[list[str]]
+    rewards: Mapping[str, list[list[float]]]
+
+    def means(self, objective: str) -> list[float]:
+        """Mean reward over the prompts at each weight."""
+        return [float(np.mean(row)) for row in self.rewards[objective]]
+
+    def spearman(self) -> dict[str, float]:
+        """Rank correlation of each swept objective's mean reward with its own weight; NaN where it never moves."""
+        rising = {self.first: [1 - weight for weight in self.weights], self.second: self.weights}
+        return {name: _spearman(self.means(name), own) for name, own in rising.items()}
+
+
+def sweep(
+    client: Client, prompts: Sequence[str], first: str, second: str, steps: int, tokens: int, model: str | None
+) -> Sweep:
+    """Generate at ``steps`` weights from ``first`` to ``second`` for each prompt, greedily, and score every text.
+
+    Raises:
+        TureenError: the server refuses, or an expert or reward of that name is not loaded.
+    """
+    weights = [round(number / (steps - 1), 4) for number in range(steps)]
+    points = [{first: round(1 - weight, 4), second: weight} for weight in weights]
+    texts: list[list[str]] = [[] for _ in points]
+    rewards: dict[str, list[list[float]]] = {name: [[] for _ in points] for name in (first, second)}
+    with Progress() as progress:
+        for prompt in progress.track(prompts, description="sweeping"):
+            messages = [{"role": "user", "content": prompt}]
+            reply = client.sweep(messages, points, model=model, max_tokens=tokens, temperature=0.0)
+            answers = [choice.message.content or " " for choice in reply.choices]
+            scored = client.score([{"prompt": prompt, "candidates": answers}], rewards=[first, second])
+            for number, candidate in enumerate(scored.data[0].candidates):
+                texts[number].append(answers[number])
+                for name in rewards:
+                    assert candidate.scores is not None
+                    rewards[name][number].append(candidate.scores[name].calibrated)
+    return Sweep(first, second, weights, texts, rewards)
+
+
+def table(result: Sweep) -> Table:
+    """Mean calibrated rewards by weight, and how each rises with its own."""
+    correlations = result.spearman()
+    names = list(result.rewards)
+    title = f"mean calibrated reward of {len(result.texts[0])} prompts"
+    table = Table(f"weight of {result.second}", title=title, show_footer=True)
+    table.columns[0].footer = "Spearman with its own weight"
+    for name in names:
+        table.add_column(name, f"{correlations[name]:+.2f}", justify="right")
+    for number, weight in enumerate(result.weights):
+        table.add_row(f"{weight:g}", *[f"{result.means(name)[number]:+.3f}" for name in names])
+    return table
+
+
+def write(result: Sweep, prompts: Sequence[str], folder: Path) -> None:
+    """``sweep.png``, ``sweep.csv`` (means and standard errors) and ``texts.jsonl``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _plot(result, folder / "sweep.png")
+    with (folder / "sweep.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(
+            [f"weight of {result.second}", *[f"{name} {what}" for name in result.rewards for what in ("mean", "se")]]
+        )
+        for number, weight in enumerate(result.weights):
+            columns = [result.rewards[name][number] for name in result.rewards]
+            rows.writerow([weight, *[round(value, 5) for column in columns for value in _mean_and_error(column)]])
+    with (folder / "texts.jsonl").open("w") as file:
+        for number, weight in enumerate(result.weights):
+            for prompt, text in zip(prompts, result.texts[number], strict=True):
+                file.write(json.dumps({"weight": weight, "prompt": prompt, "text": text}) + "\n")
+
+
+def _spearman(values: Sequence[float], weights: Sequence[float]) -> float:
+    return float(spearmanr(values, weights).statistic) if np.ptp(values) > 0 else float("nan")
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _plot(result: Sweep, path: Path) -> None:
+    figure, panel = sheet()
+    correlations = result.spearman()
+    for number, name in enumerate(result.rewards):
+        means, errors = zip(*(_mean_and_error(row) for row in result.rewards[name]), strict=True)
+        label = f"{name} (Spearman {correlations[name]:+.2f} with its weight)"
+        panel.errorbar(result.weights, means, errors, label=label, color=ACCENTS[number], marker="o", capsize=2)
+    panel.set_xlabel(f"weight of {result.second} (the rest is {result.first}'s)")
+    panel.set_ylabel(f"mean calibrated reward, {len(result.texts[0])} held-out prompts")
+    panel.legend(frameon=False)
+    save(figure, path)

@@ -1,0 +1,147 @@
+"""Where training begins: a base with a new head, or an earlier stage that goes on (DSP's base → GRFT → CRFT)."""
+
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors import safe_open
+from torch import Tensor
+from transformers import set_seed
+
+from tureen_core.artifact import HEAD, Artifact, open_artifact, read_weights
+from tureen_core.base import weights_digest
+from tureen_core.soup import Adapter
+from tureen_train.config import RecipeError, RewardRun
+from tureen_train.export import cache_of
+from tureen_train.rewards.collate import EncodedRecords
+from tureen_train.rewards.model import adapt, load
+from tureen_train.rewards.probe import probe
+
+LM_HEAD = "lm_head.weight"
+
+log = logging.getLogger("tureen.train")
+
+
+def earlier(run: RewardRun, base: Path) -> Artifact | None:
+    """The earlier stage that a recipe goes on from, verified; None where it starts from its base.
+
+    Before the trainer's settings are made: under ZeRO-3 nothing can be opened on the side after them.
+
+    Raises:
+        RecipeError: it has other weights, stands on another base, or reads its reward elsewhere.
+        ArtifactError: it does not verify.
+    """
+    if run.model.start is None:
+        return None
+    begun = open_artifact(Path(run.model.start))
+    manifest = begun.manifest
+    for field in ("pooling", "template", "bos", "eos"):
+        theirs, ours = getattr(manifest.reading, field), getattr(run.reading, field)
+        if theirs != ours:
+            raise RecipeError(f"model.start: {begun.name} was trained with reading.{field} {theirs!r}, not {ours!r}")
+    if (manifest.weights == "lora") != (run.model.lora is not None):
+        raise RecipeError(f"model.start: {begun.name} has {manifest.weights} weights; make model.lora agree")
+    if manifest.base is not None and manifest.base.digest != weights_digest(base):
+        raise RecipeError(f"model.start: {begun.name} stands on another base than {run.model.base}")
+    return begun
+
+
+def start(run: RewardRun, base: Path, begun: Artifact | None = None, train: EncodedRecords | None = None) -> Any:
+    """The model that a run trains, with the weights it starts from: its base's, or those of :func:`earlier`.
+
+    Args:
+        train: what a new head is probed on, where the recipe asks for that.
+
+    Raises:
+        RecipeError: the earlier stage's adapter has another shape than the recipe's.
+    """
+    folder = begun.folder if begun is not None and begun.manifest.weights == "full" else base
+    zero = run.scale.zero
+    set_seed(run.optimisation.seed)
+    model = load(folder, run.model, run.reading, zero)
+    if begun is None and train is not None and run.model.head == "probe":
+        probe(model, train, run.model.probe_decay, weights_digest(folder), cache_of(run))
+    log.info("the score head is %s", "new" if begun is None else f"that of {begun.name}")
+    if run.model.lora is not None:
+        model = adapt(model, run.model, zero)
+        if begun is not None:
+            go_on(model, begun)
+    elif not model.config.tie_word_embeddings:
+        _settle_lm_head(model, folder, base, imitates=run.loss.lm_coefficient > 0, sharded=zero == 3)
+    return model
+
+
+def go_on(model: PeftModel, artifact: Artifact) -> None:
+    """Load an earlier stage's adapter and head into a LoRA model of the same shape.
+
+    Raises:
+        RecipeError: its modules or ranks are not the recipe's.
+    """
+    adapter, head = read_weights(artifact)
+    state = adapter_state(adapter, model)
+    if head is not None:
+        state[f"base_model.model.{HEAD}.weight"] = head
+    outcome = set_peft_model_state_dict(model, state)
+    if outcome.unexpected_keys:
+        raise RecipeError(f"{artifact.name} has {outcome.unexpected_keys[0]}, which this recipe's LoRA has not")
+
+
+def adapter_state(adapter: Adapter, model: PeftModel) -> dict[str, Tensor]:
+    """An adapter as PEFT's state dict; its scale is moved from B into the model's own alpha / r.
+
+    Raises:
+        RecipeError: a rank is not the recipe's, or a module of the recipe's is not adapted.
+    """
+    own = model.peft_config["default"]
+    scale = own.lora_alpha / own.r
+    state: dict[str, Tensor] = {}
+    for path, pair in adapter.modules.items():
+        if pair.rank != own.r:
+            raise RecipeError(f"{adapter.name} has rank {pair.rank} at {path} and the recipe's LoRA has {own.r}")
+        state[f"base_model.model.{path}.lora_A.weight"] = pair.a.float()
+        state[f"base_model.model.{path}.lora_B.weight"] = pair.b.float() * (pair.scale / scale)
+    expected = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    missing = expected - {f"base_model.model.{path}" for path in adapter.modules}
+    if missing:
+        raise RecipeError(f"{adapter.name} does not adapt {sorted(missing)[0]}, which this recipe's LoRA does")
+    return state
+
+
+def _settle_lm_head(model: Any, folder: Path, base: Path, imitates: bool, sharded: bool) -> None:
+    """An untied LM head: frozen where nothing is imitated; the base's where the earlier stage brought none."""
+    weight = model.lm_head.weight
+    weight.requires_grad_(imitates)
+    if imitates and _shard_of(folder, LM_HEAD) is None:
+        log.info("the LM head is the base's: a classifier keeps none")
+        with _whole(weight, sharded), torch.no_grad():
+            weight.copy_(_lm_head(base))
+
+
+def _whole(weight: Tensor, sharded: bool) -> Any:
+    """The weight as one tensor while the block runs; ZeRO-3 keeps it in pieces."""
+    if not sharded:
+        return nullcontext()
+    from deepspeed.zero import GatheredParameters  # an extra that only sharded runs need
+
+    return GatheredParameters([weight], modifier_rank=0)
+
+
+def _shard_of(folder: Path, name: str) -> Path | None:
+    """Which of a checkpoint's files holds a tensor."""
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as shard:
+            if name in shard.keys():  # noqa: SIM118  (a safetensors file is no mapping)
+                return path
+    return None
+
+
+def _lm_head(base: Path) -> Tensor:
+    path = _shard_of(base, LM_HEAD)
+    if path is None:
+        raise RecipeError(f"{base} has no {LM_HEAD}, so nothing can be imitated: set loss.lm_coefficient to 0")
+    with safe_open(path, framework="pt") as shard:
+        weight: Tensor = shard.get_tensor(LM_HEAD)
+    return weight

@@ -1,0 +1,73 @@
+"""``python -m tureen_train.starter``: train the packaged starter artifacts, a process each, and put them in place."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tureen_core.artifact import open_artifact
+
+DOMAINS = ("academy", "business", "entertainment", "literature")
+DIALOGUES = ("helpful", "harmless")
+LARGEST = 2_000_000
+
+
+def jobs() -> dict[str, list[str]]:
+    """Folder of each starter artifact → the command line after ``tureen-train run``."""
+    found: dict[str, list[str]] = {}
+    for name in DOMAINS:
+        domains = [f"data.train.0.domain={name}", f"data.eval.domains.domain={name}"]
+        found[f"rewards/{name}"] = ["starter/domain-reward", f"name={name}", *domains]
+    for name in DIALOGUES:
+        found[f"rewards/{name}"] = [
+            "starter/dialogue-reward",
+            f"name={name}",
+            f"data.train.0.path=dsp/{name}.test.json",
+        ]
+    for name in DOMAINS:
+        found[f"experts/{name}"] = ["starter/domain-expert", f"name={name}", f"data.train.0.domain={name}"]
+    return found
+
+
+def command(folder: str, data: Path, runs: Path) -> list[str]:
+    """The command line that trains one starter artifact."""
+    recipe, *changes = jobs()[folder]
+    changes = [*changes, f"data.root={data}", f"output={runs / folder}"]
+    sets = [word for change in changes for word in ("--set", change)]
+    return [sys.executable, "-m", "tureen_train", "run", recipe, *sets]
+
+
+def install(artifact: Path, target: Path) -> None:
+    """Copy a verified artifact into the package.
+
+    Raises:
+        ArtifactError: it does not verify.
+        ValueError: its weights are larger than a package should carry.
+    """
+    open_artifact(artifact)
+    size = sum(path.stat().st_size for path in artifact.glob("*.safetensors"))
+    if size > LARGEST:
+        raise ValueError(f"{artifact}: {size} bytes of weights, and a starter artifact has at most {LARGEST}")
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(artifact, target)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="where the public data files lie")] = Path("../shared/data"),
+    out: Annotated[Path, typer.Option(help="where the artifacts go")] = Path("service/tureen_serve/starter"),
+    runs: Annotated[Path, typer.Option(help="where the run folders go")] = Path("runs/starter"),
+    only: Annotated[list[str] | None, typer.Option(help="some of them, as rewards/academy")] = None,
+) -> None:
+    """Train the starter artifacts with fixed seeds and install them."""
+    for folder in only or jobs():
+        typer.echo(f"training {folder}")
+        subprocess.run(command(folder, data, runs), check=True)
+        install(runs / folder / "artifact", out / folder)
+
+
+if __name__ == "__main__":
+    typer.run(main)
