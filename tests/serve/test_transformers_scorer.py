@@ -82,7 +82,8 @@ def test_rewards_are_peft_sequence_classification(
         found = scorer.run([Row(each, only(name)) for each in ids])
         for rewards, each in zip(found, ids, strict=True):
             expected, _ = peft_hidden(base, artifacts[name], each)
-            torch.testing.assert_close(torch.tensor(rewards.values), expected, atol=TIGHT, rtol=0)
+            # PEFT scales after B where we fold the scale into it: each rounds its own way, as far from float64
+            torch.testing.assert_close(torch.tensor(rewards.values), expected, atol=5e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", READINGS)
