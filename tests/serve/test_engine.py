@@ -97,7 +97,7 @@ async def test_every_reward_of_every_answer_is_its_scorers(loaded: Loaded) -> No
             assert set(good(outcome)) == set(names)
             for name in names:
                 expected = alone(loaded, name, [*group.prompt, *answer])
-                assert outcome.raw[name] == pytest.approx(expected, abs=1e-5)
+                assert outcome.raw[name] == pytest.approx(expected, rel=2e-6, abs=1e-5)
 
 
 async def test_tokens_and_cached_tokens_are_told(loaded: Loaded) -> None:
@@ -129,7 +129,9 @@ async def test_a_bad_answer_carries_its_error_alone(loaded: Loaded) -> None:
     errors = [[outcome.error and outcome.error.param for outcome in outcomes] for outcomes in found]
     assert errors == [[None, "candidates[1]", None], ["messages[0].role"], [None]]
     assert found[0][1].raw == {}
-    assert found[0][2].raw["helpful"] == pytest.approx(alone(loaded, "helpful", [*ASK, *answers("c")[0]]), abs=1e-5)
+    assert found[0][2].raw["helpful"] == pytest.approx(
+        alone(loaded, "helpful", [*ASK, *answers("c")[0]]), rel=2e-6, abs=1e-5
+    )
 
 
 async def test_a_text_too_long_for_one_reward_fails_whole_or_is_truncated(loaded: Loaded) -> None:
@@ -143,7 +145,7 @@ async def test_a_text_too_long_for_one_reward_fails_whole_or_is_truncated(loaded
     assert cut.truncated
     assert cut.tokens == long.tokens > 40
     assert not long.truncated
-    assert cut.raw["helpful"] == pytest.approx(good(long)["helpful"], abs=1e-5)
+    assert cut.raw["helpful"] == pytest.approx(good(long)["helpful"], rel=2e-6, abs=1e-5)
 
 
 async def test_an_unknown_objective_is_refused(loaded: Loaded) -> None:
@@ -165,13 +167,13 @@ async def test_a_soup_is_one_reward_of_souped_adapters(loaded: Loaded) -> None:
         (mixed,) = await engine.score([group], [], soup={"helpful": 0.3, "humor": 0.7})
     assert [set(each.raw) for each in mixed] == [{SOUP}, {SOUP}]
     for one, other, blend in zip(whole, plain, mixed, strict=True):
-        assert one.raw[SOUP] == pytest.approx(other.raw["helpful"], abs=1e-5)
+        assert one.raw[SOUP] == pytest.approx(other.raw["helpful"], rel=2e-6, abs=1e-5)
         weighted = 0.3 * other.raw["helpful"] + 0.7 * other.raw["humor"]
         assert abs(blend.raw[SOUP] - weighted) > 1e-3
     renderer = loaded.backbones[0].rewards[0].renderer
     ids = renderer.conversation([*ASK, *group.answers[0]]).ids
     expected = loaded.backbones[0].scorer.run([Row(tuple(ids), (("helpful", 0.3), ("humor", 0.7)))])[0].values[0]
-    assert mixed[0].raw[SOUP] == pytest.approx(expected, abs=1e-5)
+    assert mixed[0].raw[SOUP] == pytest.approx(expected, rel=2e-6, abs=1e-5)
 
 
 @pytest.mark.parametrize("names", [("helpful", "far"), ("helpful", "mean"), ("helpful", "facts"), ("facts", "tone")])

@@ -225,7 +225,7 @@ def test_a_full_checkpoint_scores_as_hugging_face_does(shelf: Path, tmp_path: Pa
     ids = Renderer(load_tokenizer(shelf / "base"), artifact.manifest.reading).conversation(TALK).ids
     with torch.inference_mode():
         expected = float(model(input_ids=torch.tensor([ids])).logits[0, 0])
-    assert score(backbone.scorer, artifact, shelf / "base") == pytest.approx(expected, abs=1e-5)
+    assert score(backbone.scorer, artifact, shelf / "base") == pytest.approx(expected, rel=2e-6, abs=1e-5)
 
 
 # --------------------------------------------------------------------------- probes
@@ -255,7 +255,7 @@ def test_probes_that_agree_are_ready(shelf: Path, tmp_path: Path) -> None:
         (1, "helpful", True),
         (2, "helpful", True),
     ]
-    assert all(abs(proof.found - proof.expected) < 1e-5 for proof in proofs)
+    assert all(abs(proof.found - proof.expected) < 1e-4 for proof in proofs)
 
 
 def test_a_probe_that_differs_is_named_and_is_not_ready(shelf: Path, tmp_path: Path) -> None:

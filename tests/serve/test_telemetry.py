@@ -198,7 +198,7 @@ def test_ours_are_logged_from_the_level_on_and_the_libraries_warnings(capsys: py
     start_logging("info", "json")
     logging.getLogger("tureen_serve.app").info("ours")
     logging.getLogger("tureen_serve.app").debug("too fine")
-    logging.getLogger("uvicorn.error").info("theirs")
-    logging.getLogger("uvicorn.error").warning("their warning")
+    logging.getLogger("a.library").info("theirs")
+    logging.getLogger("a.library").warning("their warning")
     lines = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["ours", "their warning"]

@@ -22,7 +22,7 @@ from tureen_serve.runtimes.rank_gate import attach
 from tureen_serve.runtimes.transformers_models import TransformersRuntime
 from tureen_serve.runtimes.transformers_scorer import ReadOut, TransformersScorer
 
-TIGHT = 1e-5
+TIGHT, ROUNDING = 1e-5, 2e-6  # rewards of these random heads are around ten
 READINGS = {
     "helpful": {"pooling": "eos"},
     "humor": {"pooling": "last"},
@@ -61,7 +61,7 @@ def only(name: str) -> Weights:
 
 def close(found: Sequence[Rewards], expected: Sequence[Rewards], tolerance: float = TIGHT) -> None:
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(torch.tensor(one.values), torch.tensor(other.values), atol=tolerance, rtol=0)
+        torch.testing.assert_close(torch.tensor(one.values), torch.tensor(other.values), atol=tolerance, rtol=ROUNDING)
 
 
 def peft_hidden(base: Path, artifact: Artifact, ids: Sequence[int]) -> tuple[Any, torch.Tensor]:
@@ -105,7 +105,7 @@ def test_every_reading_is_what_it_says(
             "safety": hidden.amax(0),
             "bare": hidden[-1],
         }[name]
-        torch.testing.assert_close(torch.tensor(rewards.values), head @ pooled, atol=TIGHT, rtol=0)
+        torch.testing.assert_close(torch.tensor(rewards.values), head @ pooled, atol=TIGHT, rtol=ROUNDING)
 
 
 def crowd() -> list[Row]:
@@ -175,7 +175,7 @@ def test_a_blend_is_read_from_souped_adapters_and_heads(
     assert other_head is not None
     head = 0.3 * one + 0.7 * other_head
     found = scorer.run([Row(ids, tuple(weights.items()))])[0]
-    torch.testing.assert_close(torch.tensor(found.values), head @ hidden, atol=TIGHT, rtol=0)
+    torch.testing.assert_close(torch.tensor(found.values), head @ hidden, atol=TIGHT, rtol=ROUNDING)
 
 
 def test_bfloat16_reads_rewards_in_float32(

@@ -105,10 +105,7 @@ def load(folder: Path, settings: Model, reading: Reading, zero: int = 0) -> Any:
 def adapt(model: Any, settings: Model, zero: int = 0) -> Any:
     """Freeze the backbone and put the recipe's LoRA on it; the head is trained whole."""
     assert settings.lora is not None
-    adapted: Any = get_peft_model(model, lora_config(settings.lora, model, [HEAD]), autocast_adapter_dtype=zero < 3)
-    if settings.gradient_checkpointing:
-        adapted.enable_input_require_grads()  # else checkpoints of a frozen base have no gradient (transformers#42489)
-    return adapted
+    return get_peft_model(model, lora_config(settings.lora, model, [HEAD]), autocast_adapter_dtype=zero < 3)
 
 
 def lora_config(lora: Lora, model: Any, heads: list[str] | None = None, task: str | None = None) -> LoraConfig:
