@@ -19,7 +19,7 @@ import typer
 from serve.artifacts import PROBE, build, prove
 from typer.testing import CliRunner
 
-from tureen_serve.__main__ import app
+from tureen_serve.__main__ import _listen, app
 
 RUN = CliRunner()
 SCORE = {"items": [{"messages": PROBE}]}
@@ -223,3 +223,11 @@ def test_without_anything_in_flight_it_ends_at_once(config: Path) -> None:
     server.process.send_signal(signal.SIGTERM)
     status, log = server.end()
     assert status == 0, log
+
+
+def test_replies_do_not_wait_for_acknowledgements() -> None:
+    """A connection that the listener accepts sends at once; the option is inherited."""
+    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
