@@ -2,16 +2,28 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from postgres import Postgres, postgres
 
 os.environ.setdefault("TUREEN_BATCHES__ENABLED", "false")
 
+SLOW_FOLDERS = {Path(__file__).parent / name for name in ("journeys", "gpu", "vllm_runtime", "bench")}
+SLOW_SECONDS = 1200
+
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes give a test no name: what is packed holds the second of it, and two workers would collect other tests."""
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests with real models, and those in ``SLOW_FOLDERS``, more time than the ``timeout`` of pytest's settings."""
+    for item in items:
+        slow = item.get_closest_marker("real") or not SLOW_FOLDERS.isdisjoint(item.path.parents)
+        if slow and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(scope="session")
