@@ -9,7 +9,7 @@ from postgres import Postgres, postgres
 
 os.environ.setdefault("TUREEN_BATCHES__ENABLED", "false")
 
-SLOW_FOLDERS = {Path(__file__).parent / name for name in ("journeys", "gpu", "vllm_runtime", "bench")}
+SLOW_FOLDERS = {Path(__file__).parent / name for name in ("journeys", "gpu", "vllm_runtime")}
 SLOW_SECONDS = 1200
 
 
@@ -19,7 +19,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests with real models, and those in ``SLOW_FOLDERS``, more time than the ``timeout`` of pytest's settings."""
+    """Give tests with real models, and those in ``SLOW_FOLDERS``, more time than the setting ``timeout``."""
     for item in items:
         slow = item.get_closest_marker("real") or not SLOW_FOLDERS.isdisjoint(item.path.parents)
         if slow and not item.get_closest_marker("timeout"):
