@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tureen_serve.batches.cli import app as batch
-from tureen_serve.flags import artifacts
-from tureen_serve.labelling.cli import label
+from tureen_serve.commands.artifact_flags import read_artifacts
+from tureen_serve.commands.batch import app as batch
+from tureen_serve.commands.label import label
 from tureen_serve.settings import Settings, SettingsError, load, stay_offline
 
 stay_offline()
@@ -45,7 +45,7 @@ def serve(
         return
     flags = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
     try:
-        settings = load(config, **flags, **artifacts(with_starter, reward or [], expert or []))
+        settings = load(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
         _run(settings)
     except SettingsError as error:
         typer.echo(f"tureen-serve: {error}", err=True)

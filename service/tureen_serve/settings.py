@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from tureen_core.preference import NAME
-from tureen_serve.batches.options import BatchesPart
+from tureen_serve.batch_settings import BatchSettings
 
 STARTER = Path(__file__).parent / "starter"
 STARTER_PRESETS = {
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     keys: Path | None = None
     limits: Limits = Limits()
     vllm: VllmPart = VllmPart()
-    batches: BatchesPart = BatchesPart()
+    batches: BatchSettings = BatchSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 

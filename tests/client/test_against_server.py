@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tureen import Chunks, Client, Conflict, Label, NotFound, TrlLabel, Unprocessable, cli
 from tureen_serve.app import create_app
-from tureen_serve.batches.options import BatchesPart
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.settings import FamilyEntry, RewardEntry, Settings
 
 PAIR: dict[str, Any] = {
@@ -37,7 +37,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         families=[FamilyEntry(name="tiny", base=str(base), experts=[each.folder for each in experts])],
         dtype="float32",
         device="cpu",
-        batches=BatchesPart(folder=folder / "jobs", poll_seconds=0.1),
+        batches=BatchSettings(folder=folder / "jobs", poll_seconds=0.1),
     )
     with serving(create_app(settings), lifespan="on") as address, Client(address) as client:
         client.wait_until_ready(300)

@@ -22,7 +22,7 @@ from tureen import Client, Conflict, NotFound, Unprocessable, cli
 from tureen.batches import job
 from tureen.wire import Batch, Endpoint, OutputLine
 from tureen_serve.app import create_app
-from tureen_serve.batches.options import BatchesPart
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.settings import FamilyEntry, RewardEntry, Settings
 
 PAIR: dict[str, Any] = {"prompt": "Why do leaves fall?", "candidates": ["In autumn.", "The quick brown fox."]}
@@ -48,7 +48,7 @@ def url(artifacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         families=[FamilyEntry(name="tiny", base=str(artifacts["base"]), experts=[artifacts["academy"]])],
         dtype="float32",
         device="cpu",
-        batches=BatchesPart(folder=tmp_path_factory.mktemp("jobs"), chunk_lines=4, poll_seconds=0.05),
+        batches=BatchSettings(folder=tmp_path_factory.mktemp("jobs"), chunk_lines=4, poll_seconds=0.05),
     )
     with serving(create_app(settings), lifespan="on") as address, Client(address) as client:
         client.wait_until_ready(300)

@@ -6,7 +6,7 @@ from deploy.dockerfile import environment
 from deploy.helm import DEFAULTS, Helm, Manifest, claims, mounted, only, pod, server, values_of, with_value, with_values
 
 from tureen_serve import settings
-from tureen_serve.batches.options import BatchesPart
+from tureen_serve.batch_settings import BatchSettings
 
 FOLDER = environment("cpu")["TUREEN_BATCHES__FOLDER"]
 STARTER = values_of("starter")
@@ -21,7 +21,7 @@ MANY = {**BARE, "replicaCount": 2}
 
 def read_by_the_server(
     manifests: list[Manifest], secrets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> BatchesPart:
+) -> BatchSettings:
     """What the server takes from its configuration, the image's environment and the pod's."""
     (document,) = only(manifests, "ConfigMap")["data"].values()
     (tmp_path / "tureen.yaml").write_text(document)
@@ -156,4 +156,4 @@ def test_notes_say_where_batches_end_with_their_pod(helm: Helm, changes: dict[st
 
 
 def test_server_takes_batches_by_default() -> None:
-    assert DEFAULTS["server"]["batches"] == {"enabled": BatchesPart().enabled}
+    assert DEFAULTS["server"]["batches"] == {"enabled": BatchSettings().enabled}

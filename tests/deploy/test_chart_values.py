@@ -5,7 +5,7 @@ import pytest
 from deploy.helm import CHART, DEFAULTS, Helm, values_of, with_value, with_values
 
 from tureen_serve import settings
-from tureen_serve.batches.options import BatchesPart
+from tureen_serve.batch_settings import BatchSettings
 
 STARTER = values_of("starter")
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
@@ -78,7 +78,7 @@ def test_every_value_is_in_the_schema_and_has_a_default() -> None:
         (LEVELS["server"]["properties"], settings.Settings, OWNED_BY_THE_IMAGE),
         (SCHEMA["definitions"]["limits"]["properties"], settings.Limits, set()),
         (SCHEMA["definitions"]["vllm"]["properties"], settings.VllmPart, set()),
-        (SCHEMA["definitions"]["serverBatches"]["properties"], BatchesPart, OWNED_BY_THE_CHART),
+        (SCHEMA["definitions"]["serverBatches"]["properties"], BatchSettings, OWNED_BY_THE_CHART),
         (SCHEMA["definitions"]["reward"]["properties"], settings.RewardEntry, set()),
         (SCHEMA["definitions"]["family"]["properties"], settings.FamilyEntry, set()),
     ],

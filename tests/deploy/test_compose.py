@@ -7,7 +7,7 @@ import pytest
 import yaml
 from deploy.dockerfile import ROOT, environment, last, stages
 
-from tureen_serve.batches.options import BatchesPart
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.settings import Limits, load
 
 PATH = ROOT / "docker" / "compose.yaml"
@@ -74,7 +74,7 @@ def test_memory_of_tmp_is_bounded_and_holds_a_few_uploads(name: str) -> None:
     (mount,) = SERVICES[name]["tmpfs"]
     folder, _, size = mount.partition(":size=")
     assert folder == "/tmp"
-    assert int(size.removesuffix("g")) * 2**30 >= 4 * BatchesPart().file_bytes
+    assert int(size.removesuffix("g")) * 2**30 >= 4 * BatchSettings().file_bytes
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -12,7 +12,7 @@ import yaml
 
 from tureen_core.base import CACHE
 from tureen_serve.app import create_app
-from tureen_serve.batches.options import FOLDER, BatchesPart
+from tureen_serve.batch_settings import FOLDER, BatchSettings
 from tureen_serve.settings import STARTER, Limits, load, starter
 from tureen_serve.starter import demo
 
@@ -57,7 +57,7 @@ def test_its_limits_are_the_defaults() -> None:
     (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml"]
     told = yaml.safe_load(block)
     assert Limits(**told["limits"]) == Limits()
-    assert BatchesPart(**told["batches"] | {"folder": FOLDER}) == BatchesPart()
+    assert BatchSettings(**told["batches"] | {"folder": FOLDER}) == BatchSettings()
     assert f"`{FOLDER}`" in SERVICE
     assert f"`~/{CACHE.relative_to(Path.home())}`" in SERVICE
 

@@ -14,10 +14,10 @@ from serve.requests import line, names, scores
 from tureen.errors import InvalidRequest, Unprocessable
 from tureen.wire import Batch, RequestCounts
 from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.local import Job, run
-from tureen_serve.batches.options import BatchesPart
 
-OPTIONS = BatchesPart(chunk_lines=3)
+OPTIONS = BatchSettings(chunk_lines=3)
 
 
 @pytest.fixture

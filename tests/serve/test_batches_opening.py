@@ -11,15 +11,15 @@ from serve.counting import CountingEngine
 
 from tureen.errors import NotFound, Unavailable
 from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches import opening
 from tureen_serve.batches.database import StoreError
 from tureen_serve.batches.opening import Batches
-from tureen_serve.batches.options import BatchesPart
 from tureen_serve.telemetry import Metrics
 
 
 def batches(**options: Any) -> Batches:
-    return Batches(BatchesPart(**options), JOURNEYS, CountingEngine, Metrics())
+    return Batches(BatchSettings(**options), JOURNEYS, CountingEngine, Metrics())
 
 
 def state(ours: Batches) -> str:

@@ -14,10 +14,10 @@ from serve.requests import names, scores
 from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
 from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.database import Database
 from tureen_serve.batches.leases import Leases
 from tureen_serve.batches.opening import Batches
-from tureen_serve.batches.options import BatchesPart
 from tureen_serve.batches.records import ENDED
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
@@ -29,7 +29,7 @@ class Host:
     def __init__(self, folder: Path, engine: Engine | None, **options: Any) -> None:
         pace = {"poll_seconds": 0.02, "chunk_lines": 3, **options}
         self.engine = engine
-        self.batches = Batches(BatchesPart(folder=folder, **pace), JOURNEYS, lambda: self.engine, Metrics())
+        self.batches = Batches(BatchSettings(folder=folder, **pace), JOURNEYS, lambda: self.engine, Metrics())
 
     def submit(self, content: bytes, window: str = "24h") -> str:
         """A new batch over a new file."""

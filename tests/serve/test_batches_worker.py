@@ -13,12 +13,12 @@ from serve.stores import Clock
 from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
 from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.aside import Aside
 from tureen_serve.batches.database import Database
 from tureen_serve.batches.files import Files
 from tureen_serve.batches.leases import Leases, Lost
 from tureen_serve.batches.meters import Meters
-from tureen_serve.batches.options import BatchesPart
 from tureen_serve.batches.store import Store
 from tureen_serve.batches.worker import ATTEMPTS, MOST_DEATHS, Worker
 from tureen_serve.inference.engine import Engine
@@ -27,7 +27,7 @@ from tureen_serve.telemetry import Metrics
 P = ParamSpec("P")
 T = TypeVar("T")
 LEASE = 60
-OPTIONS = BatchesPart(chunk_lines=3, lease_seconds=LEASE)
+OPTIONS = BatchSettings(chunk_lines=3, lease_seconds=LEASE)
 
 
 class Killed(Exception):

@@ -11,9 +11,9 @@ from pathlib import Path
 from tureen.batches.requests import requests
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch, BatchRequest, Endpoint, RequestCounts
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.contract import Journeys
 from tureen_serve.batches.opening import Batches, Opened
-from tureen_serve.batches.options import BatchesPart
 from tureen_serve.batches.records import ENDED
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
@@ -49,7 +49,7 @@ class Job:
         return self.target.with_name(f"{self.target.name}.unfinished")
 
 
-async def run(job: Job, journeys: Journeys, engine: Engine, options: BatchesPart, watch: Watch) -> Batch:
+async def run(job: Job, journeys: Journeys, engine: Engine, options: BatchSettings, watch: Watch) -> Batch:
     """Run every line of a file, or go on where an earlier run broke off; ``watch`` is told how far it is.
 
     Returns:

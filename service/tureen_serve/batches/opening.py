@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tureen.errors import NotFound, TureenError, Unavailable
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.aside import Aside
 from tureen_serve.batches.contract import Journeys
 from tureen_serve.batches.database import Database, StoreError
 from tureen_serve.batches.files import Files
 from tureen_serve.batches.leases import Leases
 from tureen_serve.batches.meters import Meters
-from tureen_serve.batches.options import BatchesPart
 from tureen_serve.batches.runner import Runner
 from tureen_serve.batches.store import Store
 from tureen_serve.batches.worker import Worker
@@ -54,7 +54,7 @@ class Batches:
     """
 
     def __init__(
-        self, options: BatchesPart, journeys: Journeys, engine: Callable[[], Engine | None], metrics: Metrics
+        self, options: BatchSettings, journeys: Journeys, engine: Callable[[], Engine | None], metrics: Metrics
     ) -> None:
         self.options = options
         self.aside = Aside()

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 from tureen.errors import TureenError, Unavailable
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.aside import Aside
 from tureen_serve.batches.leases import Leases, Lost
-from tureen_serve.batches.options import BatchesPart
 from tureen_serve.batches.records import Lease
 from tureen_serve.batches.worker import Worker
 from tureen_serve.inference.engine import Engine
@@ -31,7 +31,7 @@ class Runner:
     """
 
     def __init__(
-        self, worker: Worker, leases: Leases, options: BatchesPart, aside: Aside, engine: Callable[[], Engine | None]
+        self, worker: Worker, leases: Leases, options: BatchSettings, aside: Aside, engine: Callable[[], Engine | None]
     ) -> None:
         self._worker = worker
         self._leases = leases

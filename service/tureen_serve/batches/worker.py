@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen.wire import BatchError, BatchErrors
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches import results
 from tureen_serve.batches.aside import Aside
 from tureen_serve.batches.contract import Answer, Journey, Journeys
@@ -15,7 +16,6 @@ from tureen_serve.batches.files import Files
 from tureen_serve.batches.leases import Leases, Lost
 from tureen_serve.batches.lines import Bounds, Line, check, custom_id, read, split
 from tureen_serve.batches.meters import Meters
-from tureen_serve.batches.options import BatchesPart
 from tureen_serve.batches.records import Chunk, Lease, Piece, Stored
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
@@ -34,7 +34,7 @@ class Worker:
         leases: Leases,
         files: Files,
         journeys: Journeys,
-        options: BatchesPart,
+        options: BatchSettings,
         aside: Aside,
         metrics: Metrics,
         meters: Meters,

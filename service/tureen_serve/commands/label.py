@@ -30,7 +30,7 @@ from tureen.labelling.options import (
     told,
 )
 from tureen.labelling.run import Plan
-from tureen_serve.flags import artifacts
+from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.labelling.shards import Shard, shards
 from tureen_serve.settings import SettingsError, load, private_ray
 
@@ -79,7 +79,7 @@ def label(
     asked = said(rewards=objective, preferences=weights(preference), truncate=truncate or None)
     flags = {"runtime": runtime, "dtype": dtype, "device": device}
     try:
-        settings = load(config, **flags, **artifacts(with_starter, [each.resolve() for each in reward or []], []))
+        settings = load(config, **flags, **read_artifacts(with_starter, [each.resolve() for each in reward or []], []))
         if not settings.rewards:
             raise SettingsError("there is nothing to label by: give --starter, --config FILE or --reward")
         found = _found(inputs, out, write)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tureen_serve.batches.options import BatchesPart
+from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.settings import SettingsError, load
 
 
 def test_the_defaults_are_openais_limits_and_a_folder_of_the_users_own() -> None:
-    told = BatchesPart()
+    told = BatchSettings()
     assert (told.lines, told.file_bytes, told.line_bytes) == (50_000, 200 * 2**20, 2**20)
     assert told.store_url == f"sqlite:///{Path.home()}/.local/share/tureen/batches.sqlite"
     assert told.files_url == f"{Path.home()}/.local/share/tureen/files"
@@ -17,9 +17,9 @@ def test_the_defaults_are_openais_limits_and_a_folder_of_the_users_own() -> None
 
 
 def test_the_folder_holds_both_unless_they_are_named(tmp_path: Path) -> None:
-    told = BatchesPart(folder=tmp_path)
+    told = BatchSettings(folder=tmp_path)
     assert (told.store_url, told.files_url) == (f"sqlite:///{tmp_path}/batches.sqlite", f"{tmp_path}/files")
-    told = BatchesPart(folder=tmp_path, store="postgresql://db/tureen", files="s3://bucket/tureen")
+    told = BatchSettings(folder=tmp_path, store="postgresql://db/tureen", files="s3://bucket/tureen")
     assert (told.store_url, told.files_url) == ("postgresql://db/tureen", "s3://bucket/tureen")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tureen_serve.settings import FamilyEntry, RewardEntry, SettingsError, starter
 
 
-def artifacts(with_starter: bool, rewards: Sequence[Path], experts: Sequence[Path]) -> dict[str, Any]:
+def read_artifacts(with_starter: bool, rewards: Sequence[Path], experts: Sequence[Path]) -> dict[str, Any]:
     """The artifacts that flags name, the starter ones first; what they do not name is left to the file.
 
     Raises:
@@ -16,11 +16,11 @@ def artifacts(with_starter: bool, rewards: Sequence[Path], experts: Sequence[Pat
     """
     entries = starter() if with_starter else {"rewards": [], "families": []}
     entries["rewards"] += [RewardEntry(path=path) for path in rewards]
-    entries["families"] = families(experts, entries["families"])
+    entries["families"] = group_experts(experts, entries["families"])
     return {name: found for name, found in entries.items() if found}
 
 
-def families(experts: Sequence[Path], known: Sequence[FamilyEntry] = ()) -> list[FamilyEntry]:
+def group_experts(experts: Sequence[Path], known: Sequence[FamilyEntry] = ()) -> list[FamilyEntry]:
     """``known`` families and the folders of experts added to them, each to the family that its manifest names.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the server is told of files and batches. A part of :mod:`tureen_serve.settings`."""
+"""The settings of files and batches: the field ``batches`` of :class:`tureen_serve.settings.Settings`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, f
 FOLDER = Path("~/.local/share/tureen")
 
 
-class BatchesPart(BaseModel):
+class BatchSettings(BaseModel):
     """Files and batches.
 
     ``folder`` holds a SQLite database and the files, unless ``store`` (an SQLAlchemy URL, ``postgresql+psycopg://…``)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from tureen.cli import app as client_app
 from tureen_serve.__main__ import app
-from tureen_serve.labelling import cli
+from tureen_serve.commands import label
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_flags_are_these() -> None:
 
 
 def test_help_loads_neither_torch_nor_ray() -> None:
-    code = "import sys, tureen_serve.labelling.cli; sys.exit(sum(name in sys.modules for name in ('torch', 'ray')))"
+    code = "import sys, tureen_serve.commands.label; sys.exit(sum(name in sys.modules for name in ('torch', 'ray')))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
@@ -150,7 +150,7 @@ def test_an_empty_folder_is_said(config: Path, tmp_path: Path) -> None:
 def test_without_ray_its_engine_is_refused_before_anything_is_loaded(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(label, "find_spec", lambda name: None)
     result = run(
         write(tmp_path / "a.jsonl", [item(1)]), "--out", tmp_path / "out", "--config", config, "--engine", "ray"
     )

@@ -13,7 +13,7 @@ from tureen.batches.options import ErrorFile, Source, Target, To, endpoint, erro
 from tureen.cli_options import INTERRUPTED
 from tureen.errors import TureenError, Unavailable
 from tureen.wire import Batch, Endpoint, RequestCounts
-from tureen_serve.flags import artifacts
+from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.settings import Settings, SettingsError, load
 
 ERR = Console(stderr=True)
@@ -48,7 +48,7 @@ def run(
     failed = error_file(target, errors, source)
     try:
         flags = {"runtime": runtime, "dtype": dtype, "device": device}
-        settings = load(config, **flags, **artifacts(with_starter, reward or [], expert or []))
+        settings = load(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
         if not settings.rewards and not settings.families:
             raise SettingsError("there is nothing to run on: give --starter, --config FILE, --reward or --expert")
         files = (source, target, failed)

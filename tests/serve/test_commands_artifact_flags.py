@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tureen_serve.flags import artifacts, families
+from tureen_serve.commands.artifact_flags import group_experts, read_artifacts
 from tureen_serve.settings import FamilyEntry, RewardEntry, SettingsError, starter
 
 
@@ -17,7 +17,7 @@ def manifest(folder: Path, family: str | None) -> Path:
 
 def test_experts_join_the_family_that_their_manifest_names(tmp_path: Path) -> None:
     first, second, third = (manifest(tmp_path / name, name[0]) for name in ("a1", "a2", "b1"))
-    found = families([first, second, third], [FamilyEntry(name="b", base="base", presets={"p": {"b1": 1}})])
+    found = group_experts([first, second, third], [FamilyEntry(name="b", base="base", presets={"p": {"b1": 1}})])
     assert {family.name: family.experts for family in found} == {"b": [third], "a": [first, second]}
     assert found[0].presets == {"p": {"b1": 1}}
 
@@ -25,18 +25,18 @@ def test_experts_join_the_family_that_their_manifest_names(tmp_path: Path) -> No
 def test_a_folder_without_an_expert_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "nothing", manifest(tmp_path / "reward", None)):
         with pytest.raises(SettingsError, match=f"{folder.name} is no expert artifact"):
-            families([folder])
+            group_experts([folder])
 
 
 def test_flags_name_artifacts_and_leave_the_rest_to_the_file(tmp_path: Path) -> None:
     expert = manifest(tmp_path / "calm", "a")
-    found = artifacts(False, [tmp_path / "helpful"], [expert])
+    found = read_artifacts(False, [tmp_path / "helpful"], [expert])
     assert found["rewards"] == [RewardEntry(path=tmp_path / "helpful")]
     assert [family.experts for family in found["families"]] == [[expert]]
-    assert artifacts(False, [], []) == {}
+    assert read_artifacts(False, [], []) == {}
 
 
 def test_the_starter_artifacts_come_first(tmp_path: Path) -> None:
-    found = artifacts(True, [tmp_path / "helpful"], [])
+    found = read_artifacts(True, [tmp_path / "helpful"], [])
     assert found["rewards"] == [*starter()["rewards"], RewardEntry(path=tmp_path / "helpful")]
     assert found["families"] == starter()["families"]
