@@ -41,12 +41,12 @@ from trl import RewardTrainer as PeersTrainer
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Packed, RewardRun, resolve
-from tureen_train.data import load_data
-from tureen_train.export import find_base
+from tureen_train.networks.reward_model import adapt, load, lora_config
+from tureen_train.records.run_data import load_data
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.method import method_of
-from tureen_train.rewards.model import adapt, load, lora_config
 from tureen_train.rewards.trainer import RewardTrainer
+from tureen_train.runs.export import find_base
 
 TITLES = {
     "trl": "TRL's RewardTrainer",

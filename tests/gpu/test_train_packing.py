@@ -8,8 +8,8 @@ import tiny
 import torch
 
 from tureen_train.config import Model
+from tureen_train.networks.reward_model import load
 from tureen_train.rewards.attention import NAME
-from tureen_train.rewards.model import load
 from tureen_train.rewards.sharing import pack
 
 pytestmark = [

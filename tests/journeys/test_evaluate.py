@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 from client.standin import serving as hosting
-from train.test_evaluation_comparing import comparer
+from train.test_evaluation_pairwise_models import comparer
 from train.tiny_runs import records, reward_run
 from typer.testing import CliRunner
 

@@ -21,8 +21,8 @@ from tureen_core.tournament import preference
 from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
 from tureen_train.config import RewardRun
+from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.score import RewardReader
 
 PROMPT = [{"role": "user", "content": "why do leaves fall?"}]
 ANSWERS = [GOOD, f"{BAD} in autumn", "the days grow short"]

@@ -25,8 +25,8 @@ from tureen_serve.app import create_app
 from tureen_serve.settings import FamilyEntry, RewardEntry, Settings
 from tureen_train.__main__ import app as train
 from tureen_train.config import dump, resolve
+from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.reading import Reading
-from tureen_train.rewards.score import RewardReader
 
 RUNNER = CliRunner()
 PROMPT = [{"role": "user", "content": "why do leaves fall?"}]

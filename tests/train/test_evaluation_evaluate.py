@@ -10,13 +10,13 @@ import pytest
 
 from tureen_core.calibration import Calibration
 from tureen_train.evaluation.evaluate import BENCHES, evaluate, load
-from tureen_train.evaluation.intervals import Figure
+from tureen_train.evaluation.evaluation_page import interval, number, shown
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import Scored, Wanted
-from tureen_train.evaluation.pages import interval, number, shown
 from tureen_train.evaluation.results import read
+from tureen_train.measures.intervals import Figure
+from tureen_train.networks.reward_reader import Done
 from tureen_train.records.schema import BadFile, BadOption
-from tureen_train.rewards.score import Done
 
 DATA = Path(__file__).parent / "data"
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tureen_train.evaluation.intervals import share
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import EVEN, LONGER, SHORTER, credits, general, pairs_of
-from tureen_train.evaluation.metrics import calibration_error
+from tureen_train.measures.intervals import share
+from tureen_train.measures.metrics import calibration_error
 from tureen_train.records.dialogue import assistant, user
 
 NAN = math.nan

@@ -8,7 +8,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tureen_train.evaluation.intervals import Figure, share
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.rewardbench import (
     PRIOR,
@@ -20,6 +19,7 @@ from tureen_train.evaluation.rewardbench import (
     read,
     section_scores,
 )
+from tureen_train.measures.intervals import Figure, share
 from tureen_train.records.dialogue import assistant, user
 from tureen_train.records.schema import BadRecord
 

@@ -10,9 +10,9 @@ from tureen_core.artifact import ArtifactError
 from tureen_core.base import BaseError
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
+from tureen_train.networks.reward_reader import RewardReader, untold
 from tureen_train.records.dialogue import assistant, user
 from tureen_train.records.schema import BadOption
-from tureen_train.rewards.score import RewardReader, untold
 
 ITEMS = [
     Item("1", (user("why?"),), ((assistant("a fox"),), (assistant("a dog"),)), (1, 0)),

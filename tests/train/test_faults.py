@@ -8,8 +8,8 @@ from tureen_core.artifact import ArtifactError
 from tureen_core.base import BaseError
 from tureen_train.config import RecipeError
 from tureen_train.faults import told
-from tureen_train.proof import ProofError
 from tureen_train.records.schema import BadFile
+from tureen_train.runs.proof import ProofError
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from trl import is_conversational
 from tureen_train.records.dialogue import STYLES, assistant, user
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Record
-from tureen_train.records.transforms import to_pairs
+from tureen_train.records.splitting import to_pairs
 from tureen_train.records.writing import write_pairs, write_steps, write_text_score, write_twos
 
 DATA = Path(__file__).parent / "data"

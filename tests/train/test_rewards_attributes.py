@@ -17,10 +17,10 @@ from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
+from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.schema import Record
 from tureen_train.rewards.attributes import Attributes, Rated, laid_out
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.score import RewardReader
 
 NAN = math.nan
 ITEMS = [

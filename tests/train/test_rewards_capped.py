@@ -14,9 +14,9 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.config.ranking import Constraint
+from tureen_train.networks.sentence_encoder import open_encoder
 from tureen_train.records.schema import Record
 from tureen_train.rewards.capped import capped, caps_table, lengths_of
-from tureen_train.rewards.similarity import open_encoder
 
 _SETTINGS: TypeAdapter[Constraint] = TypeAdapter(Constraint)
 

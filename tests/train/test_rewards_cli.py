@@ -8,8 +8,8 @@ from train import tiny_encoder
 from typer.testing import CliRunner
 
 from tureen_train.__main__ import app
+from tureen_train.networks.sentence_encoder import Encoder, cosines_of, open_encoder, with_similarity
 from tureen_train.records.reading import Reading
-from tureen_train.rewards.similarity import Encoder, cosines_of, open_encoder, with_similarity
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tureen_train.config import Model
+from tureen_train.networks.reward_model import load
 from tureen_train.rewards.collate import Encoded
 from tureen_train.rewards.features import Features, kept
-from tureen_train.rewards.model import load
 
 ITEMS = [
     Encoded([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0]),

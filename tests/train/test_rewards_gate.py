@@ -15,13 +15,13 @@ from tureen_core.artifact import Artifact, ArtifactError, open_artifact, read_ga
 from tureen_core.gate import load_gate
 from tureen_core.manifest import Probe
 from tureen_train.config import RecipeError, RewardRun, read_recipe
-from tureen_train.data import load_data
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer
-from tureen_train.export import export
+from tureen_train.networks.reward_reader import RewardReader
+from tureen_train.records.run_data import load_data
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.score import RewardReader
 from tureen_train.rewards.verbosity import penalties, transform
+from tureen_train.runs.export import export
 
 GATE: dict[str, Any] = {"method": "gate", "width": 16, "depth": 2, "temperature": 1.0, "verbosity": "verbosity"}
 Stages = tuple[RewardRun, Artifact, Artifact]

@@ -19,11 +19,11 @@ from tureen_core.calibration import fit_temperature
 from tureen_core.inputs import pair
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
+from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.dialogue import assistant, user
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.pairs import Pairs, judged, pair_figures, unleaning
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.score import RewardReader
 from tureen_train.rewards.start import start
 
 PROMPT = (user("why do leaves fall?"),)

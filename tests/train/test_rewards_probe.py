@@ -14,10 +14,10 @@ from train.tiny_runs import history, reward_run
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model, RecipeError, resolve
-from tureen_train.evaluation.metrics import accuracy, gaps_of
+from tureen_train.measures.metrics import accuracy, gaps_of
+from tureen_train.networks.reward_model import load
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.model import load
 from tureen_train.rewards.probe import fit, probe
 from tureen_train.rewards.run import train_reward
 

@@ -17,11 +17,11 @@ from train.tiny_runs import history, reward_run
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model, RecipeError
+from tureen_train.networks.reward_model import load
+from tureen_train.networks.sentence_encoder import open_encoder
 from tureen_train.records.schema import Record
-from tureen_train.rewards.model import load
 from tureen_train.rewards.ranking import Ranking
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.similarity import open_encoder
 
 NAN = math.nan
 SCORES = [(1.0, 0.0), (2.0, 1.0, 0.0, 0.0), (1.0, 1.0), (0.5, NAN, 0.0)]

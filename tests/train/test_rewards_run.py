@@ -12,8 +12,8 @@ from train.tiny_runs import BAD, GOOD, LORA, history, records, reward_run
 
 from tureen_core.artifact import Artifact, open_artifact
 from tureen_train.config import RecipeError, RewardRun, read_recipe
+from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.score import RewardReader
 
 LEFT = {
     "recipe.yaml",

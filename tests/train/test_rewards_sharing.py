@@ -12,9 +12,9 @@ from transformers import TrainingArguments
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Lora, Model
+from tureen_train.networks.reward_model import adapt, load
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords, collate
-from tureen_train.rewards.model import adapt, load
 from tureen_train.rewards.ranking import Ranking
 from tureen_train.rewards.sharing import pack
 from tureen_train.rewards.trainer import RewardTrainer

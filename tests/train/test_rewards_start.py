@@ -15,7 +15,7 @@ from tureen_core.artifact import Artifact, ArtifactError
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
-from tureen_train.rewards.score import RewardReader
+from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.rewards.start import earlier
 from tureen_train.rewards.start import start as start_from
 
@@ -125,7 +125,7 @@ def test_a_changed_artifact_is_refused(base: Path, tmp_path: Path, general: Arti
 def classifier(base: Path, folder: Path) -> Artifact:
     """A full reward artifact over a base's weights."""
     from tureen_core.artifact import Manifest, Objective, seal
-    from tureen_train.export import write_classifier
+    from tureen_train.runs.export import write_classifier
 
     model = start(later(base, folder, None, lora=None), base)
     model.save_pretrained(folder / "saved")

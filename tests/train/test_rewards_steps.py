@@ -17,11 +17,11 @@ from tureen_core.base import load_tokenizer
 from tureen_core.inputs import steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, StepsLoss
-from tureen_train.data import Loaded
+from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.score import RewardReader
 from tureen_train.rewards.start import start
 from tureen_train.rewards.steps import Steps, best_of_n, labels_of, step_figures
 

@@ -16,9 +16,9 @@ from tureen_train.config import ExpertRun, RewardRun, dump, packaged, read_recip
 from tureen_train.evaluation.cli import compare, evaluate, sweep
 from tureen_train.faults import told
 from tureen_train.records.cli import convert
-from tureen_train.records.transform import transform
 from tureen_train.rewards.cli import margins, similarity
 from tureen_train.settings import offline, processes, rank
+from tureen_train.transforms.cli import transform
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(convert)
@@ -71,7 +71,7 @@ def _train(recipe: RewardRun | ExpertRun, resume: bool) -> None:
 
         artifact = train_reward(recipe, resume)
     else:
-        from tureen_train.policies.run import train_expert
+        from tureen_train.policies.dpo import train_expert
 
         artifact = train_expert(recipe, resume)
     if artifact is not None:
@@ -93,7 +93,7 @@ def _figures(name: str, metrics: Mapping[str, Mapping[str, float | None]]) -> Ta
 def export(folder: Annotated[Path, typer.Argument(help="a finished run's folder")]) -> None:
     """Write a finished run's artifact again, as after an upgrade."""
     offline()
-    from tureen_train.export import export as write  # seconds to import: not for `show`
+    from tureen_train.runs.export import export as write  # seconds to import: not for `show`
 
     with told():
         typer.echo(f"exported {write(folder).folder}")

@@ -40,9 +40,9 @@ def evaluate(
     if objective and preferences:
         raise typer.BadParameter("--objective and --preferences exclude each other")
     from tureen_train.evaluation import evaluate as run  # seconds to import: not for --help
-    from tureen_train.evaluation.comparison import compare as side_by_side
+    from tureen_train.evaluation.comparison_report import compare as side_by_side
+    from tureen_train.evaluation.evaluation_page import summary
     from tureen_train.evaluation.objectives import parse_weights
-    from tureen_train.evaluation.pages import summary
     from tureen_train.evaluation.scorers import open_scorer
 
     with told():
@@ -87,7 +87,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="the folder for the report")] = Path("runs/comparison"),
 ) -> None:
     """Put evaluations, or training runs, side by side."""
-    from tureen_train.evaluation.comparison import compare as side_by_side  # seconds to import: not for --help
+    from tureen_train.evaluation.comparison_report import compare as side_by_side  # seconds to import: not for --help
 
     with told():
         side_by_side(folders, out)

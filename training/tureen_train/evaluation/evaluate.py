@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tureen_train.evaluation import comparing, rewardbench, rewardbench2
+from tureen_train.evaluation import pairwise_models, rewardbench, rewardbench2
+from tureen_train.evaluation.evaluation_page import evaluation_page
 from tureen_train.evaluation.items import Item, Loaded, read_pairs
 from tureen_train.evaluation.judging import Findings, general
 from tureen_train.evaluation.objectives import Scored
-from tureen_train.evaluation.pages import evaluation_page
 from tureen_train.evaluation.results import Evaluation, answered, data_of, write
 from tureen_train.evaluation.scorers import Scorer
+from tureen_train.networks.reward_reader import Done, untold
 from tureen_train.records.schema import BadOption
-from tureen_train.rewards.score import Done, untold
 
 Judge = Callable[[Sequence[Item], Sequence[Sequence[float]], Sequence[Sequence[float]]], Findings]
 
@@ -58,8 +58,8 @@ def evaluate(scorer: Scorer, loaded: Loaded, bench: str, folder: Path, done: Don
     rewards, logits = [each.rewards for each in scored], [each.logits for each in scored]
     findings = BENCHES[bench].judge(loaded.items, rewards, logits)
     rows = [answered(*each) for each in zip(loaded.items, scored, findings.credits, strict=True)]
-    notes = [*loaded.notes, *findings.notes, *comparing.notes(scored), *_warnings(scored, scorer)]
-    figures = {**findings.figures, **comparing.position_bias(loaded.items, scored)}
+    notes = [*loaded.notes, *findings.notes, *pairwise_models.notes(scored), *_warnings(scored, scorer)]
+    figures = {**findings.figures, **pairwise_models.position_bias(loaded.items, scored)}
     data = data_of(loaded, rows)
     made = Evaluation(folder, bench, scorer.about, data, figures, findings.tables, notes, rows)
     write(made)
@@ -72,7 +72,7 @@ def _warnings(scored: Sequence[Scored], scorer: Scorer) -> list[str]:
     found = []
     if cut:
         answers = sum(len(each.rewards) for each in scored)
-        what = "answers stood in pairs that" if isinstance(scored[0], comparing.Compared) else "texts"
+        what = "answers stood in pairs that" if isinstance(scored[0], pairwise_models.Compared) else "texts"
         found.append(f"{cut} of {answers} {what} were longer than {scorer.about['max_length']} tokens and were cut")
     if len({reward for each in scored for reward in each.rewards}) == 1:
         found.append("all rewards are equal: the model tells no answer from another")

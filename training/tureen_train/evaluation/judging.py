@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tureen_train.evaluation.correlation import correlations
-from tureen_train.evaluation.intervals import Figure, Places, bootstrap, share
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.metrics import (
+from tureen_train.measures.correlation import correlations
+from tureen_train.measures.intervals import Figure, Places, bootstrap, share
+from tureen_train.measures.metrics import (
     Array,
     Calibrated,
     best_rate,

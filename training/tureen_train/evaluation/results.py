@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tureen_train.evaluation.intervals import Figure, heard, told
 from tureen_train.evaluation.items import Item, Loaded
 from tureen_train.evaluation.judging import Row
 from tureen_train.evaluation.objectives import Scored
-from tureen_train.progress import plain
+from tureen_train.measures.intervals import Figure, heard, told
 from tureen_train.records.schema import BadFile
+from tureen_train.runs.history import plain
 
 RESULTS, SCORES = "results.json", "scores.jsonl"
 

@@ -8,9 +8,9 @@ each other's weight; here ``should-refuse`` weighs its 154 and ``should-respond`
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tureen_train.evaluation.intervals import Figure, share, weighted
 from tureen_train.evaluation.items import Item, Loaded, compared, named_apart, provenance, published, turns
 from tureen_train.evaluation.judging import Findings, general
+from tureen_train.measures.intervals import Figure, share, weighted
 
 COLUMNS: dict[str, type | tuple[type, ...]] = {
     "prompt": (str, list),

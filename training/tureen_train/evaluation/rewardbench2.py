@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tureen_train.evaluation.intervals import Figure, Places, bootstrap, share, weighted
 from tureen_train.evaluation.items import Item, Loaded, compared, named_apart, provenance, published, texts, turns
 from tureen_train.evaluation.judging import Findings, general
-from tureen_train.evaluation.metrics import Array
+from tureen_train.measures.intervals import Figure, Places, bootstrap, share, weighted
+from tureen_train.measures.metrics import Array
 from tureen_train.records.fields import Fields
 from tureen_train.records.schema import BadRecord
 

@@ -15,11 +15,11 @@ from tureen_core.base import BaseError, locate, weights_digest
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_core.template import Rendered
-from tureen_train.evaluation import comparing
+from tureen_train.evaluation import pairwise_models
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import Scored, Wanted, Weights
+from tureen_train.networks.reward_reader import Done, RewardReader
 from tureen_train.records.schema import BadRecord
-from tureen_train.rewards.score import Done, RewardReader
 
 SCHEMES = ("http://", "https://")
 
@@ -100,7 +100,7 @@ class ArtifactScorer:
             "version": manifest.version,
             "base": manifest.base.model if manifest.base else "its own weights",
             "max_length": manifest.reading.max_length,
-            **(comparing.ABOUT if self.compares else {}),
+            **(pairwise_models.ABOUT if self.compares else {}),
             **self.wanted.about(),
         }
         self.batch = batch
@@ -109,7 +109,9 @@ class ArtifactScorer:
     def score(self, items: Sequence[Item], done: Done) -> list[Scored]:
         """As :class:`Scorer` says."""
         if self.compares:
-            return comparing.read(self.reader, lambda row: self.wanted.logit(self._named(row)), items, self.batch, done)
+            return pairwise_models.read(
+                self.reader, lambda row: self.wanted.logit(self._named(row)), items, self.batch, done
+            )
         rendered = [self._render(item) for item in items]
         rows = iter(self.reader.valued([text for texts in rendered for text in texts], self.batch, done))
         scored = []
@@ -158,14 +160,14 @@ class ServerScorer:
         self.wanted = Wanted.of(scales, objective, preferences, url)
         self.name = self.wanted.name
         asked = [cards[name] for name in self.wanted.weights]
-        self.compares = comparing.compares(client, self.wanted)
+        self.compares = pairwise_models.compares(client, self.wanted)
         self.about = {
             "name": self.name,
             "read": "over HTTP",
             "server": url,
             "version": ", ".join(_version(card) for card in asked),
             "max_length": min((card.max_length for card in asked if card.max_length), default=None),
-            **(comparing.ABOUT if self.compares else {}),
+            **(pairwise_models.ABOUT if self.compares else {}),
             **self.wanted.about(),
         }
         self.batch = batch
@@ -177,7 +179,7 @@ class ServerScorer:
             BadRecord: the server refuses an item.
         """
         if self.compares:
-            return comparing.ask(self.client, self.wanted, items, self.batch, done)
+            return pairwise_models.ask(self.client, self.wanted, items, self.batch, done)
         scored = []
         for start in range(0, len(items), self.batch):
             some = items[start : start + self.batch]

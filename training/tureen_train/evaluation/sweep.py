@@ -15,7 +15,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from tureen import Client
-from tureen_train.evaluation.plots import ACCENTS, save, sheet
+from tureen_train.reports.plots import ACCENTS, save, sheet
 
 
 @dataclass(frozen=True)

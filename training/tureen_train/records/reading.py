@@ -7,7 +7,7 @@ from pathlib import Path
 from tureen_train.records.containers import digest, rows
 from tureen_train.records.forms import check_form, parse
 from tureen_train.records.schema import BadOption, BadRecord, Record
-from tureen_train.records.transforms import to_pairs
+from tureen_train.records.splitting import to_pairs
 
 EXAMPLES = 3
 

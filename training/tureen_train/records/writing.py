@@ -12,7 +12,7 @@ from typing import Any
 
 from tureen_train.records import dialogue
 from tureen_train.records.schema import BadOption, BadRecord, Record, steps_of
-from tureen_train.records.transforms import to_pairs
+from tureen_train.records.splitting import to_pairs
 
 
 def write_text_score(records: Iterable[Record], path: str | Path, style: str = "dsp") -> int:

@@ -15,9 +15,9 @@ from tureen_core.heads import LinearHead
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import AttributesLoss, RecipeError, RewardRun
-from tureen_train.data import Loaded
-from tureen_train.evaluation.attributes import attribute_metrics
-from tureen_train.evaluation.metrics import Array, accuracy, gaps_of
+from tureen_train.measures.attributes import attribute_metrics
+from tureen_train.measures.metrics import Array, accuracy, gaps_of
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import UNLABELLED, Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords, collate
 from tureen_train.rewards.features import States

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from tureen_core.calibration import Calibration, fit
-from tureen_train.evaluation.metrics import Array
-from tureen_train.evaluation.plots import reliability
+from tureen_train.measures.metrics import Array
+from tureen_train.reports.plots import reliability
 
 
 def calibrated(rewards: Array, gaps: Array, folder: Path) -> Calibration:

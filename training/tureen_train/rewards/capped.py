@@ -10,11 +10,11 @@ from torch import Tensor
 
 from tureen_core.template import Renderer
 from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
-from tureen_train.evaluation.metrics import Array
+from tureen_train.measures.metrics import Array
+from tureen_train.networks.sentence_encoder import cosines_of, open_encoder, with_similarity
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.constraints import angular, caps_of, length_ratio
-from tureen_train.rewards.similarity import cosines_of, open_encoder, with_similarity
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def similarity(
 ) -> None:
     """Write preference data with the cosines of each prompt's answers in ``meta.similarity`` (PCRM's prior)."""
     offline()
-    from tureen_train.rewards.similarity import open_encoder, pooling_of, with_similarity  # seconds to import
+    from tureen_train.networks.sentence_encoder import open_encoder, pooling_of, with_similarity  # seconds to import
 
     with told():
         chosen = open_encoder(encoder, pooling_of(pooling))
@@ -60,8 +60,8 @@ def margins(
     offline()
     logging.basicConfig(level="WARNING")
     from tureen_core.base import CACHE  # seconds to import, as what follows
-    from tureen_train.evaluation.scales import held_out, judge, report
-    from tureen_train.rewards.similarity import open_encoder, pooling_of
+    from tureen_train.evaluation.margin_report import held_out, judge, report
+    from tureen_train.networks.sentence_encoder import open_encoder, pooling_of
 
     with told():
         chosen = open_encoder(encoder, pooling_of(pooling)) if encoder else None

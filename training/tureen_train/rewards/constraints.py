@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tureen_train.config.ranking import Constraint, FixedCap, RandomCap, SimilarityCap
-from tureen_train.evaluation.metrics import Array
+from tureen_train.measures.metrics import Array
 
 
 def angular(cosine: ArrayLike) -> Array:

@@ -19,15 +19,15 @@ from tureen_core.inputs import rendered
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
-from tureen_train.data import Loaded
-from tureen_train.evaluation.metrics import Array
-from tureen_train.export import cache_of
-from tureen_train.progress import plain
+from tureen_train.measures.metrics import Array
+from tureen_train.networks.reward_model import adapt, load
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features, States
-from tureen_train.rewards.model import adapt, load
 from tureen_train.rewards.start import adapter_state
+from tureen_train.runs.export import cache_of
+from tureen_train.runs.history import plain
 from tureen_train.settings import processes
 
 Table = tuple[Array, list[Array]]

@@ -14,8 +14,8 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
-from tureen_train.data import Loaded, load_data
-from tureen_train.evaluation.metrics import Array, accuracy, gaps_of, ranking_metrics
+from tureen_train.measures.metrics import Array, accuracy, gaps_of, ranking_metrics
+from tureen_train.records.run_data import Loaded, load_data
 from tureen_train.records.schema import Record
 from tureen_train.rewards.attributes import laid_out
 from tureen_train.rewards.calibrated import calibrated

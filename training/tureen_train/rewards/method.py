@@ -11,8 +11,8 @@ from torch import Tensor
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RewardRun
-from tureen_train.data import Loaded
-from tureen_train.evaluation.metrics import Array
+from tureen_train.measures.metrics import Array
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import Record
 
 METHODS = {

@@ -14,8 +14,8 @@ from tureen_core.artifact import HEAD
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import OdinLoss, RecipeError, RewardRun
-from tureen_train.data import Loaded
-from tureen_train.evaluation.metrics import Array, accuracy, gaps_of, length_correlation, ranking_metrics
+from tureen_train.measures.metrics import Array, accuracy, gaps_of, length_correlation, ranking_metrics
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.collate import Encoded, EncodedRecords, collate, table

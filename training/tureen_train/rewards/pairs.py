@@ -20,8 +20,8 @@ from tureen_core.inputs import pair
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
-from tureen_train.data import Loaded
-from tureen_train.evaluation.metrics import Array, accuracy, calibration_error
+from tureen_train.measures.metrics import Array, accuracy, calibration_error
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.collate import collate

@@ -11,10 +11,9 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RankingLoss, RewardRun
 from tureen_train.config.ranking import RandomCap
-from tureen_train.data import Loaded
-from tureen_train.evaluation.margins import cap_figures, caps_of_pairs
-from tureen_train.evaluation.metrics import Array, gaps_of, ranking_metrics
-from tureen_train.export import cache_of
+from tureen_train.measures.margins import cap_figures, caps_of_pairs
+from tureen_train.measures.metrics import Array, gaps_of, ranking_metrics
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.capped import capped, caps_table
@@ -22,6 +21,7 @@ from tureen_train.rewards.collate import Encoded, EncodedRecords, collate, table
 from tureen_train.rewards.constraints import better_sum, capped_sum, drawn, token_gaps
 from tureen_train.rewards.losses import comparable, imitation_sum, normalised_scores
 from tureen_train.rewards.method import Outcome
+from tureen_train.runs.export import cache_of
 
 
 class Ranking:

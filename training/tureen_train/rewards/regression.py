@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tureen_train.evaluation.metrics import Array
+from tureen_train.measures.metrics import Array
 
 
 class TooFewLabelsError(ValueError):

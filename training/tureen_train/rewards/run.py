@@ -14,19 +14,19 @@ from tureen_core.inputs import rendered
 from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 from tureen_train.config import GateLoss, RecipeError, RewardRun
-from tureen_train.data import Loaded, load_data
-from tureen_train.evaluation.metrics import Array
-from tureen_train.evaluation.plots import curves
-from tureen_train.export import find_base, write_objectives, write_probes, write_report
-from tureen_train.launch import arguments, last_checkpoint, packing_of
-from tureen_train.progress import History
-from tureen_train.proof import finish
+from tureen_train.measures.metrics import Array
+from tureen_train.records.run_data import Loaded, load_data
+from tureen_train.reports.plots import curves
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.frozen import fit_frozen
 from tureen_train.rewards.gate import attributes_of
 from tureen_train.rewards.method import Encodings, Method, method_of
 from tureen_train.rewards.start import earlier, start
 from tureen_train.rewards.trainer import RewardTrainer
+from tureen_train.runs.export import find_base, write_objectives, write_probes, write_report
+from tureen_train.runs.history import History
+from tureen_train.runs.launch import arguments, last_checkpoint, packing_of
+from tureen_train.runs.proof import finish
 
 log = logging.getLogger("tureen.train")
 

@@ -14,12 +14,12 @@ from tureen_core.artifact import HEAD, Artifact, open_artifact, read_weights
 from tureen_core.base import load_tokenizer, weights_digest
 from tureen_core.soup import Adapter
 from tureen_train.config import RecipeError, RewardRun
-from tureen_train.export import cache_of
+from tureen_train.networks.gathering import whole
+from tureen_train.networks.reward_model import adapt, load
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.model import adapt, load
 from tureen_train.rewards.probe import probe
 from tureen_train.rewards.tokens import start_from_tokens
-from tureen_train.rewards.whole import whole
+from tureen_train.runs.export import cache_of
 
 LM_HEAD = "lm_head.weight"
 

@@ -23,8 +23,8 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.steps import AGGREGATES, Aggregate, aggregate
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
-from tureen_train.data import Loaded
-from tureen_train.evaluation.metrics import Array, accuracy, best_rate, calibration_error
+from tureen_train.measures.metrics import Array, accuracy, best_rate, calibration_error
+from tureen_train.records.run_data import Loaded
 from tureen_train.records.schema import BadRecord, Record, steps_of
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.collate import collate, table

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tureen_train.config import PairLoss, RecipeError, RewardRun, StepsLoss
-from tureen_train.rewards.whole import whole
+from tureen_train.networks.gathering import whole
 
 
 def start_from_tokens(model: Any, tokenizer: Any, run: RewardRun) -> None:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from tureen_train.evaluation.correlation import spearman
-from tureen_train.evaluation.metrics import Array
+from tureen_train.measures.correlation import spearman
+from tureen_train.measures.metrics import Array
 
 PENALTIES = (0.0, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, *(step / 20 for step in range(4, 20)))
 

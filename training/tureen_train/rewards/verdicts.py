@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from tureen_train.evaluation.metrics import Array
+from tureen_train.measures.metrics import Array
 
 
 def verdict_sum(logits: Tensor, labels: Tensor) -> Tensor:

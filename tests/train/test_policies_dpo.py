@@ -1,0 +1,182 @@
+"""Whole expert runs on a tiny model: DPO's own figures, what is exported, and whose ids are trained on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from train.tiny_runs import BAD, GOOD, expert_run, history
+
+from tureen_core.artifact import Artifact, open_artifact
+from tureen_core.base import load_tokenizer
+from tureen_core.template import Renderer
+from tureen_train.config import ExpertRun, RecipeError
+from tureen_train.networks.policy_reader import ExpertReader
+from tureen_train.policies import dpo as policies
+from tureen_train.policies.dpo import pair_rows, probe_conversations, train_expert
+from tureen_train.records.run_data import Loaded
+from tureen_train.records.schema import Record
+
+
+def train(run: ExpertRun, resume: bool = False) -> Artifact:
+    artifact = train_expert(run, resume)
+    assert artifact is not None
+    return artifact
+
+
+def record(*answers: str, scores: tuple[float, ...], prompt: str = "why?") -> Record:
+    turn = ({"role": "user", "content": prompt},)
+    return Record(turn, tuple(({"role": "assistant", "content": answer},) for answer in answers), scores)
+
+
+@pytest.fixture(scope="module")
+def learnt(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExpertRun, Artifact]:
+    folder = tmp_path_factory.mktemp("learnt")
+    run = expert_run(base, folder, optimisation={"max_steps": 20}, preference={"sft": 0.2}, family="zoo")
+    return run, train(run)
+
+
+def test_the_loss_falls_and_the_chosen_answers_are_preferred(learnt: tuple[ExpertRun, Artifact]) -> None:
+    run, artifact = learnt
+    losses = [entry["loss"] for entry in history(Path(run.output)) if "loss" in entry]
+    assert sum(losses[-3:]) < sum(losses[:3])
+    figures = artifact.manifest.training.metrics["heldout"]
+    assert set(figures) == {"loss", "accuracy", "margin"}
+    assert figures["accuracy"] > 0.9
+    assert figures["margin"] > 0
+
+
+def test_the_expert_finds_foxes_likelier_than_its_base_does(base: Path, learnt: tuple[ExpertRun, Artifact]) -> None:
+    _, artifact = learnt
+    talks = [
+        [{"role": "user", "content": "prompt 3"}, {"role": "assistant", "content": answer}] for answer in (GOOD, BAD)
+    ]
+    bare = ExpertReader(None, base, artifact.manifest.reading).mean_logprobs(talks)
+    moved = ExpertReader(artifact.folder, base, artifact.manifest.reading).mean_logprobs(talks)
+    assert moved[0] - moved[1] > bare[0] - bare[1]
+
+
+def test_the_artifact_verifies_and_belongs_to_its_family(learnt: tuple[ExpertRun, Artifact]) -> None:
+    run, artifact = learnt
+    manifest = open_artifact(artifact.folder).manifest
+    assert (manifest.kind, manifest.name, manifest.objectives[0].name) == ("expert", "foxes", "foxes")
+    assert manifest.steering is not None
+    assert manifest.steering.family == "zoo"
+    left = {path.name for path in Path(run.output).iterdir()}
+    assert left >= {
+        "recipe.yaml",
+        "model",
+        "metrics.json",
+        "data.json",
+        "probes.json",
+        "versions.json",
+        "history.jsonl",
+    }
+    assert left >= {"loss.png", "accuracy.png", "artifact"}
+
+
+def test_experts_of_one_recipe_can_be_souped(base: Path, tmp_path: Path, learnt: tuple[ExpertRun, Artifact]) -> None:
+    from tureen_core.artifact import read_weights
+    from tureen_core.soup import concatenate
+
+    other = train(expert_run(base, tmp_path, name="wolves", optimisation={"max_steps": 2}))
+    stack = concatenate([read_weights(artifact)[0] for artifact in (learnt[1], other)])
+    assert stack.names == ("foxes", "wolves")
+
+
+@pytest.mark.parametrize("model", [{"precision": "bf16"}, {"gradient_checkpointing": True}], ids=str)
+def test_other_ways_to_train(base: Path, tmp_path: Path, model: dict[str, Any]) -> None:
+    run = expert_run(base, tmp_path, model=model, optimisation={"max_steps": 3, "warmup": 0.0})
+    train(run)
+    norms = [entry["grad_norm"] for entry in history(Path(run.output)) if "grad_norm" in entry]
+    assert norms
+    assert all(norm > 0 for norm in norms)
+
+
+def test_a_resumed_expert_is_the_straight_one(base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = expert_run(base, tmp_path, optimisation={"max_steps": 4}, watch={"save_every": 2, "keep": 3})
+    straight = [probe.logprob for probe in train(run).manifest.probes]
+    shutil.rmtree(Path(run.output) / "checkpoints" / "checkpoint-4")
+    again = [probe.logprob for probe in train(run, resume=True).manifest.probes]
+    assert again == pytest.approx(straight, abs=1e-5)
+    entries = history(Path(run.output))
+    assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4]
+
+
+def test_without_held_out_pairs_there_are_no_figures(base: Path, tmp_path: Path) -> None:
+    artifact = train(expert_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 1}))
+    assert artifact.manifest.training.metrics == {}
+    assert len(artifact.manifest.probes) == 3
+
+
+# --------------------------------------------------------------------------- rows and ids
+
+
+def test_pairs_become_trls_rows() -> None:
+    lists = record("a", "b", "c", scores=(1.0, 0.0, 0.0))
+    (first, second) = pair_rows([lists, record("d", "e", scores=(1.0, 1.0))])
+    assert first == {
+        "prompt": [{"role": "user", "content": "why?"}],
+        "chosen": [{"role": "assistant", "content": "a"}],
+        "rejected": [{"role": "assistant", "content": "b"}],
+    }
+    assert second["rejected"] == [{"role": "assistant", "content": "c"}]
+
+
+def test_whole_dialogues_without_a_shared_prompt_make_no_rows() -> None:
+    answers = tuple(({"role": "user", "content": q}, {"role": "assistant", "content": "x"}) for q in "ab")
+    assert pair_rows([Record((), answers, (1.0, 0.0))]) == []
+
+
+def test_what_trl_trains_on_are_the_services_ids(base: Path, tmp_path: Path) -> None:
+    """But for the white space that the template writes after the end mark, which serving never sees."""
+    run = expert_run(base, tmp_path)
+    rows = pair_rows([record(GOOD, BAD, scores=(1.0, 0.0))])
+    trainer = policies._trainer(run, base, rows, {})
+    (seen,) = trainer.train_dataset
+    renderer = Renderer(load_tokenizer(base), tiny.reading(base))
+    after = renderer.tokenizer("\n", add_special_tokens=False)["input_ids"]
+    assert seen["prompt_ids"] == renderer.prompt(rows[0]["prompt"])
+    for side in ("chosen", "rejected"):
+        whole = renderer.conversation([*rows[0]["prompt"], *rows[0][side]]).ids
+        assert seen["prompt_ids"] + seen[f"{side}_ids"] == whole + after
+
+
+# --------------------------------------------------------------------------- probes
+
+
+def loaded(train: list[Record], held: list[Record]) -> Loaded:
+    return Loaded(train, {"heldout": held} if held else {}, {})
+
+
+def probes(base: Path, data: Loaded, count: int, length: int = 64) -> list[str]:
+    renderer = Renderer(load_tokenizer(base), tiny.reading(base, max_length=length))
+    return [talk[-1]["content"] for talk in probe_conversations(data, renderer, count)]
+
+
+def test_probes_are_the_best_answers_held_out_ones_first(base: Path) -> None:
+    held = [record("good", "bad", scores=(1.0, 0.0)), record("poor", "fine", scores=(float("nan"), 0.5), prompt="b")]
+    train = [record("c", "d", scores=(0.0, 1.0), prompt="c")]
+    assert probes(base, loaded(train, held), 3) == ["good", "fine", "d"]
+    assert probes(base, loaded(train, held), 2) == ["good", "fine"]
+
+
+def test_an_answer_that_does_not_fit_is_no_probe(base: Path) -> None:
+    """Cut from the left its prompt is gone, and nobody can say where the answer begins."""
+    held = [record("z" * 200, "bad", scores=(1.0, 0.0)), record("short", "bad", scores=(1.0, 0.0), prompt="b")]
+    assert probes(base, loaded([], held), 2) == ["short"]
+    with pytest.raises(RecipeError, match=r"preference\.max_length"):
+        probes(base, loaded([], held[:1]), 2)
+
+
+@pytest.mark.parametrize("kind", ["ties", "none"])
+def test_nothing_to_train_on_is_told(base: Path, tmp_path: Path, kind: str) -> None:
+    dialogue = "\n\nHuman: a\n\nAssistant: {}"
+    rows = [{"text": [dialogue.format(1), dialogue.format(2)], "score": [1.0, 1.0]}] if kind == "ties" else []
+    path = tmp_path / "few.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(RecipeError, match=r"data\.train: no comparable pair"):
+        train_expert(expert_run(base, tmp_path, data={"train": [{"path": str(path)}]}))

@@ -1,0 +1,138 @@
+"""Who labels pairs: artifacts of both kinds, read in process, and a server; what is too long is not judged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from tureen import Client
+from tureen.wire import PreferencesReply
+from tureen_core.artifact import Artifact, ArtifactError, Base, Manifest, Objective, seal
+from tureen_core.base import load_tokenizer, weights_digest
+from tureen_core.calibration import Calibration, probability
+from tureen_core.inputs import pair
+from tureen_core.manifest import Input
+from tureen_core.soup import write_adapter
+from tureen_core.template import Renderer
+from tureen_core.tournament import preference
+from tureen_train.networks.reward_reader import RewardReader
+from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Record
+from tureen_train.transforms.judges import ServerJudge, open_judge
+
+TEXTS = ("the quick brown fox", "the lazy dog", "leaves fall in autumn")
+RECORDS = [
+    Record(
+        (user(f"prompt {number}"),), ((assistant(one),), (assistant(other),)), (UNLABELLED, UNLABELLED), f"f:{number}"
+    )
+    for number, (one, other) in enumerate([(TEXTS[0], TEXTS[1]), (TEXTS[2], TEXTS[0]), (TEXTS[1], TEXTS[1])])
+]
+
+
+def artifact(
+    folder: Path, base: Path, given: Input = "pair", names: Sequence[str] = ("fox",), **reading: Any
+) -> Artifact:
+    """A sealed artifact with a random head, of temperature 2."""
+    head = torch.randn(len(names), 32, generator=torch.Generator().manual_seed(5))
+    extras = {"score.weight": head}
+    write_adapter(tiny.adapter("fox", 3), folder, "tiny", extras=extras, task="SEQ_CLS", dtype=torch.float32)
+    scale = Calibration(temperature=2.0)
+    return seal(
+        folder,
+        Manifest(
+            kind="reward",
+            input=given,
+            name="fox",
+            base=Base(model=str(base), digest=weights_digest(base)),
+            objectives=[Objective(name=name, column=at, calibration=scale) for at, name in enumerate(names)],
+            reading=tiny.reading(base, eos="append" if given == "conversation" else "none", **reading),
+        ),
+    )
+
+
+def test_a_model_of_pairs_is_asked_in_both_orders(base: Path, tmp_path: Path) -> None:
+    made = artifact(tmp_path, base)
+    told: list[float] = []
+    found = open_judge(str(tmp_path), batch=4).probabilities(RECORDS, told.append)
+    reader = RewardReader(tmp_path, base, made.manifest.reading)
+    renderer = Renderer(load_tokenizer(base), made.manifest.reading)
+    for record, chance in zip(RECORDS, found, strict=True):
+        first, second = record.answers
+        texts = [pair(renderer, record.prompt, *order).ids for order in ((first, second), (second, first))]
+        (forward,), (backward,) = reader.read(texts)
+        assert chance == pytest.approx(preference(forward, backward, 2.0), abs=1e-6)
+    assert found[2] == pytest.approx(0.5, abs=1e-6)
+    assert sum(told) == 3
+
+
+def test_a_model_of_conversations_judges_by_the_gap_of_one_objective(base: Path, tmp_path: Path) -> None:
+    made = artifact(tmp_path, base, "conversation", ("fox", "dog"))
+    with pytest.raises(BadOption, match="fox has fox, dog; name one"):
+        open_judge(str(tmp_path))
+    with pytest.raises(BadOption, match="fox has no 'cat'"):
+        open_judge(str(tmp_path), "cat")
+    found = open_judge(str(tmp_path), "dog").probabilities(RECORDS, lambda _: None)
+    reader = RewardReader(tmp_path, base, made.manifest.reading, 2)
+    for record, chance in zip(RECORDS, found, strict=True):
+        (_, first), (_, second) = reader.rewards(record.conversations)
+        assert chance == pytest.approx(probability((first - second) / 2), abs=1e-6)
+
+
+def test_what_is_too_long_is_not_judged(base: Path, tmp_path: Path) -> None:
+    artifact(tmp_path, base, max_length=110)
+    long = Record((user("x" * 200),), RECORDS[0].answers, (1, 0))
+    told: list[float] = []
+    found = open_judge(str(tmp_path)).probabilities([RECORDS[0], long], told.append)
+    assert found[0] is not None
+    assert found[1] is None
+    assert sum(told) == 2
+
+
+def test_a_model_of_steps_compares_nothing(base: Path, tmp_path: Path) -> None:
+    artifact(tmp_path, base, "steps")
+    with pytest.raises(ArtifactError, match="fox compares no answers"):
+        open_judge(str(tmp_path))
+
+
+# --------------------------------------------------------------------------- over HTTP
+
+
+class Answering(Client):
+    """Answers as a server does, without one."""
+
+    def __init__(self, *labels: dict[str, Any]) -> None:
+        self.labels, self.asked = list(labels), list[Any]()
+
+    def preferences(self, items: Any, **options: Any) -> PreferencesReply:
+        items = list(items)
+        self.asked.append((items, options))
+        data = [{"index": at, **self.labels.pop(0)} for at in range(len(items))]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        return PreferencesReply.model_validate({"fingerprint": {}, "data": data, "usage": usage})
+
+
+def test_a_server_is_asked_for_its_matrix(base: Path) -> None:
+    refused = {"error": {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}
+    client = Answering({"matrix": [[0.5, 0.9], [0.1, 0.5]]}, refused, {"matrix": [[0.5, 0.2], [0.8, 0.5]]})
+    told: list[float] = []
+    assert ServerJudge(client, "fox", 2).probabilities(RECORDS, told.append) == [0.9, None, 0.2]
+    assert told == [2, 1]
+    items, options = client.asked[0]
+    assert items[0] == {"prompt": list(RECORDS[0].prompt), "candidates": [list(each) for each in RECORDS[0].answers]}
+    assert (options["rewards"], options["matrix"], options["on_error"]) == (["fox"], True, "item")
+    assert not options.get("truncate")
+
+
+def test_what_a_server_refuses_for_another_reason_stops_it() -> None:
+    client = Answering({"error": {"message": "the template refuses it", "type": "invalid_request_error"}})
+    with pytest.raises(BadRecord, match="f:0: the server refused it: the template refuses it"):
+        ServerJudge(client, "fox", 8).probabilities(RECORDS[:1], lambda _: None)
+
+
+def test_a_servers_reward_has_to_be_named() -> None:
+    with pytest.raises(BadOption, match="address#name|#name, or --objective"):
+        open_judge("http://127.0.0.1:1")
+    assert isinstance(open_judge("http://127.0.0.1:1#fox"), ServerJudge)

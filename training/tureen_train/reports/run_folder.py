@@ -1,0 +1,106 @@
+"""A training run as its folder tells it; what a run has not written is empty."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tureen_train.records.schema import BadFile
+from tureen_train.reports.plots import accuracies
+
+FILES = ("recipe.yaml", "metrics.json", "history.jsonl")
+Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's files, read."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    history: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The folder's, which tells two runs of one recipe apart."""
+        return self.folder.resolve().name
+
+    def document(self, name: str) -> Any:
+        """Another file of JSON in the folder; an empty object where it is not there."""
+        path = self.folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def losses(self) -> Points:
+        """Training loss by optimiser step."""
+        return [(entry["step"], entry["loss"]) for entry in self.history if "loss" in entry]
+
+    def accuracies(self) -> dict[str, Points]:
+        """Pair accuracy by optimiser step, for each evaluation file."""
+        found: dict[str, Points] = {}
+        for entry in self.history:
+            for name, value in accuracies(entry).items():
+                found.setdefault(name, []).append((entry["step"], value))
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """The trainer's last words: seconds, steps, mean loss."""
+        last: dict[str, Any] = next((entry for entry in reversed(self.history) if "train_runtime" in entry), {})
+        steps = max((entry["step"] for entry in self.history), default=0)
+        return {**last, "steps": steps}
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a training run's."""
+    return (folder / "recipe.yaml").is_file() or (folder / "history.jsonl").is_file()
+
+
+def read_run(folder: Path) -> RunFolder:
+    """A run's folder, also of one that has not finished.
+
+    Raises:
+        BadFile: it has neither recipe nor history, or a file is damaged.
+    """
+    if not is_run(folder):
+        raise BadFile(f"{folder} is no training run's folder: it has neither {FILES[0]} nor {FILES[2]}")
+    try:
+        recipe, metrics, history = (folder / name for name in FILES)
+        return RunFolder(
+            folder,
+            (yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else None) or {},
+            json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
+            [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines() if line.strip()]
+            if history.is_file()
+            else [],
+        )
+    except (ValueError, yaml.YAMLError) as error:
+        raise BadFile(f"{folder}: a file of the run is damaged: {error}") from error
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """A nested document as its leaves, each by its dotted name; lists of plain values are leaves."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from flat(each, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value):
+        for index, each in enumerate(value):
+            yield from flat(each, f"{name}.{index}")
+    else:
+        yield name, value
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """One evaluation file's figures that are numbers or null, by dotted name."""
+    return {name: value for name, value in flat(metrics) if value is None or isinstance(value, int | float)}
+
+
+def cell(value: Any) -> str:
+    """A figure as a table shows it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

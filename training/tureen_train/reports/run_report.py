@@ -1,0 +1,141 @@
+"""The page of one training run, made from the files in its folder."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tureen_train.reports.document import Page, escaped
+from tureen_train.reports.run_folder import RunFolder, cell, figures, read_run
+
+PICTURES = {
+    "loss": "training loss over optimiser steps",
+    "accuracy": "pair accuracy over optimiser steps, by evaluation file",
+    "reliability": "how often a pair judged p turns out so, against p",
+}
+GLOSSARY = {
+    "accuracy": "the share of comparable pairs whose better answer has the higher reward, equal rewards one half",
+    "best": "the share of prompts whose highest reward falls on a best answer",
+    "margin": "the better answer's reward minus the worse one's",
+    "length_correlation": "Pearson's between reward and length within prompts",
+    "ece": "with ace and mce the expected, average and largest distance of predicted from observed frequency",
+}
+
+
+def run_report(folder: Path) -> Path:
+    """Write ``report.md`` and ``report.html`` into a run's folder, also of a run that has not finished.
+
+    Returns:
+        The path of ``report.md``.
+
+    Raises:
+        BadFile: the folder is no run's, or a file of it is damaged.
+    """
+    run = read_run(folder)
+    page = Page(f"Training run {run.recipe.get('name', run.name)}")
+    page.text(_lead(run))
+    _figures(page, run)
+    _curves(page, run)
+    _calibration(page, run)
+    _data(page, run)
+    _proof(page, run)
+    _recipe(page, run)
+    return page.write(folder)
+
+
+def _lead(run: RunFolder) -> str:
+    recipe, summary = run.recipe, run.summary()
+    model = recipe.get("model") or {}
+    what = {"reward": "A reward model", "expert": "An expert"}.get(str(recipe.get("kind")), "A model")
+    objective = f" for {escaped(str(recipe['objective']))}" if recipe.get("objective") else ""
+    lora = f"LoRA of rank {model['lora']['rank']}" if model.get("lora") else "all weights"
+    told = [f"{what}{objective} on {escaped(str(model.get('base', 'an unknown base')))} ({lora})."]
+    if "train_runtime" in summary:
+        told.append(f"{summary['steps']} optimiser steps in {_duration(summary['train_runtime'])}")
+        told[-1] += f", mean loss {summary['train_loss']:.4g}." if "train_loss" in summary else "."
+    elif run.history:
+        told.append(f"It has not finished: {summary['steps']} optimiser steps so far.")
+    return " ".join(told)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{count} {unit}" for count, unit in ((hours, "h"), (minutes, "min"), (rest, "s")) if count]
+    return " ".join(parts[:2]) or "less than a second"
+
+
+def _figures(page: Page, run: RunFolder) -> None:
+    page.heading("Held-out figures")
+    tables = {file: figures(each) for file, each in run.metrics.items()}
+    names = list(dict.fromkeys(name for each in tables.values() for name in each))
+    if not names:
+        page.text("The run judged nothing, or has not come to its end.")
+        return
+    page.table(("figure", *tables), [(name, *[cell(each.get(name)) for each in tables.values()]) for name in names])
+    page.notes([f"{name}: {says}" for name, says in GLOSSARY.items() if name in names])
+
+
+def _curves(page: Page, run: RunFolder) -> None:
+    there = {path.stem: path for path in sorted(run.folder.glob("*.png"))}
+    if there:
+        page.heading("Curves")
+    for name in [*[name for name in PICTURES if name in there], *[name for name in there if name not in PICTURES]]:
+        page.picture(there[name], PICTURES.get(name, name.replace("_", " ")))
+
+
+def _calibration(page: Page, run: RunFolder) -> None:
+    scales = {str(run.recipe.get("objective", "reward")): run.document("calibration.json")}
+    objectives = run.document("objectives.json")
+    if objectives:
+        scales = {each["name"]: each.get("calibration") or {} for each in objectives}
+    scales = {name: scale for name, scale in scales.items() if scale}
+    if not scales:
+        return
+    page.heading("Scale of the rewards")
+    page.text("Calibrated rewards are (raw − mean) / deviation; σ(Δ / temperature) is the probability to be preferred.")
+    page.table(
+        ("objective", "mean", "deviation", "temperature"),
+        [(name, *[cell(scale.get(key)) for key in ("mean", "std", "temperature")]) for name, scale in scales.items()],
+    )
+
+
+def _data(page: Page, run: RunFolder) -> None:
+    files = run.document("data.json")
+    if not files:
+        return
+    page.heading("Data")
+    rows = [
+        (file, cell(about.get("kept")), _reasons(about), f"{str(about.get('sha256', ''))[:12]}…")
+        for file, about in files.items()
+    ]
+    page.table(("file", "records kept", "left out", "SHA-256"), rows, words=True)
+
+
+def _reasons(about: dict[str, Any]) -> str:
+    found = [(what, count) for key in ("dropped", "dropped_answers") for what, count in about.get(key, {}).items()]
+    return ", ".join(f"{count} {what}" for what, count in found) or "nothing"
+
+
+def _proof(page: Page, run: RunFolder) -> None:
+    proof = run.document("proof.json")
+    live, again = proof.get("live"), proof.get("reread")
+    if not live or not again:
+        return
+    page.heading("The save, proven")
+    apart = max(abs(one - other) for one, other in zip(live, again, strict=True))
+    page.text(
+        f"The saved weights were read again: {len(live)} numbers of the probes differ from the trained model's by at "
+        f"most {apart:.2g}, where the numbers span {max(live) - min(live):.3g}."
+    )
+
+
+def _recipe(page: Page, run: RunFolder) -> None:
+    if run.recipe:
+        page.heading("Recipe")
+        page.text("With every default; `tureen-train run` takes it as it is.")
+        page.code(yaml.safe_dump(dict(run.recipe), sort_keys=False, allow_unicode=True))
+    versions = run.document("versions.json")
+    if versions:
+        page.heading("Libraries")
+        page.facts({name: str(version) for name, version in versions.items()})
