@@ -19,7 +19,8 @@ from rich.table import Table
 from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.commands.batch import app as batch
 from tureen_serve.commands.label import label
-from tureen_serve.settings import Settings, SettingsError, load, stay_offline
+from tureen_serve.process_environment import stay_offline
+from tureen_serve.settings import Settings, SettingsError, load_settings
 
 stay_offline()
 app = typer.Typer(
@@ -45,7 +46,7 @@ def serve(
         return
     flags = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
     try:
-        settings = load(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
+        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
         _run(settings)
     except SettingsError as error:
         typer.echo(f"tureen-serve: {error}", err=True)
@@ -126,7 +127,7 @@ def check(
     from tureen_serve.runtimes import load as runtimes  # see _run
 
     try:
-        settings = load(runtime=runtime, dtype=dtype, device=device)
+        settings = load_settings(runtime=runtime, dtype=dtype, device=device)
         options = runtimes.Options(
             settings.runtime, settings.dtype, settings.device, settings.cache, vllm=settings.vllm
         )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
 from tureen.wire import TIMEOUT_HEADER
-from tureen_serve.settings import Limits
+from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
 
 
@@ -21,7 +21,7 @@ class Admission:
         uploads: paths whose routes read a posted body themselves, and the most bytes of it.
     """
 
-    def __init__(self, app: App, limits: Limits, uploads: Mapping[str, int] | None = None) -> None:
+    def __init__(self, app: App, limits: ServerLimits, uploads: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._limits = limits
         self._uploads = uploads or {}
@@ -59,7 +59,7 @@ class Admission:
             ) from None
 
 
-def allowance(headers: Mapping[str, str], limits: Limits) -> float:
+def allowance(headers: Mapping[str, str], limits: ServerLimits) -> float:
     """Seconds that a request may take: its header in milliseconds, capped, else the default.
 
     Raises:

@@ -5,8 +5,6 @@ Lists are JSON. In the file, relative paths are relative to the file.
 """
 
 import ipaddress
-import os
-import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +32,6 @@ STARTER_PRESETS = {
     "playful": {"entertainment": 1.0},
     "literary": {"literature": 1.0},
 }
-OWNER = "TUREEN_ENGINE_OWNER"
 PATHS = {"path", "experts", "cache", "keys", "folder"}
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
@@ -45,20 +42,20 @@ class SettingsError(ValueError):
     """The settings cannot be used; the message names the field and says why."""
 
 
-class Part(BaseModel):
+class SettingsGroup(BaseModel):
     """Base of nested settings: frozen, and unknown fields are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RewardEntry(Part):
+class RewardEntry(SettingsGroup):
     """A reward artifact's folder; ``name`` renames its one objective."""
 
     path: Path
     name: Name | None = None
 
 
-class FamilyEntry(Part):
+class FamilyEntry(SettingsGroup):
     """A policy family: experts over one base. What is left out comes from the experts' manifests."""
 
     name: Name
@@ -76,7 +73,7 @@ class FamilyEntry(Part):
         return self
 
 
-class Limits(Part):
+class ServerLimits(SettingsGroup):
     """What one server takes on. Tokens are padded ones; a batch holds as many, a queue refuses beyond its own.
 
     ``kept_scores`` of each backbone are remembered, so that a text that is asked again is not computed again, and
@@ -97,7 +94,7 @@ class Limits(Part):
     grace_seconds: PositiveInt = 60
 
 
-class VllmPart(Part):
+class VllmSettings(SettingsGroup):
     """How vLLM's engines run, where the runtime is ``vllm``.
 
     A base with rewards and experts needs two engines, ``<base>-scores`` and one called as the family. ``memory`` gives
@@ -146,8 +143,8 @@ class Settings(BaseSettings):
     device: str = "auto"
     cache: Path | None = None
     keys: Path | None = None
-    limits: Limits = Limits()
-    vllm: VllmPart = VllmPart()
+    limits: ServerLimits = ServerLimits()
+    vllm: VllmSettings = VllmSettings()
     batches: BatchSettings = BatchSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -170,7 +167,7 @@ class Settings(BaseSettings):
         return self
 
 
-def load(config: Path | None = None, **flags: Any) -> Settings:
+def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     """Settings of a file, the environment and flags; a flag that is None was not given.
 
     Raises:
@@ -229,7 +226,7 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def starter() -> dict[str, Any]:
+def build_starter_settings() -> dict[str, Any]:
     """Settings that serve the artifacts inside the package.
 
     Raises:
@@ -243,44 +240,3 @@ def starter() -> dict[str, Any]:
         )
     family = FamilyEntry(name="smollm2", experts=experts, presets=STARTER_PRESETS)
     return {"rewards": [RewardEntry(path=path) for path in rewards], "families": [family]}
-
-
-def stay_offline() -> None:
-    """Tell the libraries below, before they are imported, to ask no hub and send no statistics."""
-    quiet = {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "DO_NOT_TRACK": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of what it will do one day
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # two engines on one set of cores
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    for name, value in quiet.items():
-        os.environ.setdefault(name, value)
-
-
-def private_ray() -> None:
-    """Settings of a Ray that this process is about to start.
-
-    Its ports are open on every interface, so that it hears only those who have its token. Its workers are niced by
-    default, as if somebody waited for something else.
-    """
-    guard = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    os.environ |= {**guard, "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_worker_niceness": "0"}
-
-
-def own_engines() -> None:
-    """Let the engines that this process starts know whose they are."""
-    os.environ[OWNER] = str(os.getpid())
-
-
-def engine_owner() -> int | None:
-    """The process that started this engine, if it was a Tureen server."""
-    owner = os.environ.get(OWNER)
-    return int(owner) if owner else None

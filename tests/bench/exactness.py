@@ -15,8 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tureen_serve.process_environment import stay_offline
 from tureen_serve.runtimes.contract import Row, Weights
-from tureen_serve.settings import VllmPart, starter, stay_offline
+from tureen_serve.settings import VllmSettings, build_starter_settings
 
 QUESTION = [{"role": "user", "content": "Why do leaves fall in autumn?"}]
 ANSWERS = [
@@ -42,8 +43,8 @@ def main() -> None:
     stay_offline()  # before vLLM is imported
     from tureen_serve.runtimes.load import Options, load
 
-    given: Any = starter()
-    settings = VllmPart(cache_gib=0.5, context=1024, rows=32)
+    given: Any = build_starter_settings()
+    settings = VllmSettings(cache_gib=0.5, context=1024, rows=32)
     ours, reference = (
         load(given["rewards"], given["families"], Options(runtime=name, dtype="float32", vllm=settings), probes=0)
         for name in ("vllm", "transformers")

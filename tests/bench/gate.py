@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tureen_serve.settings import STARTER, VllmPart, stay_offline
+from tureen_serve.process_environment import stay_offline
+from tureen_serve.settings import STARTER, VllmSettings
 
 BASE = "smollm2-135m-instruct"
 GOAL = 6
@@ -35,7 +36,7 @@ def main() -> None:
 
     work, base = Work(asked.requests, asked.prompt, asked.tokens), locate(BASE)
     context, most = asked.prompt + asked.tokens, max(asked.vectors)
-    settings = VllmPart(cache_gib=1.0, rows=asked.requests, step_tokens=max(2048, context), context=context)
+    settings = VllmSettings(cache_gib=1.0, rows=asked.requests, step_tokens=max(2048, context), context=context)
     with tempfile.TemporaryDirectory() as scratch:
         model = Model(base, stack(base, asked.experts), Path(scratch))
         lines = told(Kitchen(model, work, settings, asked.rounds).measure(asked.vectors, [1, most], alike=False))

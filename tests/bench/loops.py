@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.flood import Flood
 
-from tureen_serve.settings import VllmPart, stay_offline
+from tureen_serve.process_environment import stay_offline
+from tureen_serve.settings import VllmSettings
 
 CONTEXT = 2048
 ANSWER = (25, 95)  # tokens
@@ -101,7 +102,7 @@ def sites(folder: Path, asked: argparse.Namespace, speech: Any) -> Iterator[list
     """All servers."""
     from bench import scorers
 
-    settings = VllmPart(cache_gib=1.0, rows=64, context=CONTEXT)
+    settings = VllmSettings(cache_gib=1.0, rows=64, context=CONTEXT)
     peers = {
         "vllm": lambda: scorers.vllm_server(folder, settings, speech, shipped=True),
         "vllm-tuned": lambda: scorers.vllm_server(folder, settings, speech),

@@ -18,7 +18,7 @@ from bench.flood import Answers, Flood
 from bench.rewarding import NAME, Requests, Sample, Speech
 
 from tureen_serve.runtimes.contract import Limits
-from tureen_serve.settings import VllmPart
+from tureen_serve.settings import VllmSettings
 from tureen_serve.starter.demo import end, free_port
 
 START = 900.0
@@ -50,7 +50,7 @@ class Site:
 
 
 @contextmanager
-def ours(folder: Path, runtime: str, settings: VllmPart, limits: Mapping[str, Any]) -> Iterator[Site]:
+def ours(folder: Path, runtime: str, settings: VllmSettings, limits: Mapping[str, Any]) -> Iterator[Site]:
     """``tureen-serve`` for a checkpoint."""
     port = free_port()
     document = {
@@ -68,7 +68,7 @@ def ours(folder: Path, runtime: str, settings: VllmPart, limits: Mapping[str, An
 
 
 @contextmanager
-def vllm_server(folder: Path, settings: VllmPart, speech: Speech, shipped: bool = False) -> Iterator[Site]:
+def vllm_server(folder: Path, settings: VllmSettings, speech: Speech, shipped: bool = False) -> Iterator[Site]:
     """vLLM's own server (what ``vllm serve`` runs) with the settings of our engine; ``shipped`` with its own, but for
     the model's type, length and room.
     """
@@ -127,7 +127,7 @@ def blocking(folder: Path, speech: Speech) -> Iterator[Site]:
 
 
 @contextmanager
-def vllm_offline(folder: Path, settings: VllmPart) -> Iterator[Callable[[list[str]], tuple[float, list[float]]]]:
+def vllm_offline(folder: Path, settings: VllmSettings) -> Iterator[Callable[[list[str]], tuple[float, list[float]]]]:
     """A function of vLLM's ``LLM.classify``: seconds and rewards of texts."""
     from vllm import LLM, PoolingParams
 
@@ -144,7 +144,7 @@ def vllm_offline(folder: Path, settings: VllmPart) -> Iterator[Callable[[list[st
         llm.llm_engine.engine_core.shutdown()
 
 
-def _engine(folder: Path, settings: VllmPart) -> dict[str, Any]:
+def _engine(folder: Path, settings: VllmSettings) -> dict[str, Any]:
     """The engine arguments that our runtime would take for a checkpoint."""
     from tureen_serve.runtimes.vllm_models import VllmRuntime
 

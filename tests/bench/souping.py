@@ -27,7 +27,7 @@ from tureen_serve.runtimes.contract import Limits, Weights
 from tureen_serve.runtimes.vllm_adapters import Adapters, GatedAdapters, MergedAdapters, Reference
 from tureen_serve.runtimes.vllm_engine import VllmEngine
 from tureen_serve.runtimes.vllm_models import GENERATING, VllmRuntime, _lora
-from tureen_serve.settings import VllmPart
+from tureen_serve.settings import VllmSettings
 
 WARM_UP = 4  # tokens
 BARE: Weights = ()
@@ -90,7 +90,7 @@ class Kitchen:
         rounds: how often a speed is measured; the best is taken.
     """
 
-    def __init__(self, model: Model, work: Work, settings: VllmPart, rounds: int) -> None:
+    def __init__(self, model: Model, work: Work, settings: VllmSettings, rounds: int) -> None:
         self.work = work
         self._model, self._settings, self._rounds = model, settings, rounds
         self._runtime = VllmRuntime("auto", "auto", Limits(), settings)

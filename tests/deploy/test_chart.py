@@ -81,7 +81,7 @@ def test_server_accepts_the_configuration(helm: Helm, name: str, tmp_path: Path)
     keys, config = tmp_path / "keys", tmp_path / "tureen.yaml"
     keys.write_text("0123456789abcdef\n")
     config.write_text(document)
-    loaded = settings.load(config, host="0.0.0.0", keys=keys)
+    loaded = settings.load_settings(config, host="0.0.0.0", keys=keys)
     assert loaded.log_format == "json"
     assert loaded.limits.drain_seconds >= 15
     assert bool(loaded.rewards and loaded.families) is ("--starter" not in server(manifests)["args"])

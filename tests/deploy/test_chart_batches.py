@@ -28,7 +28,7 @@ def read_by_the_server(
     monkeypatch.setenv("TUREEN_BATCHES__FOLDER", FOLDER)
     for variable in server(manifests).get("env", []):
         monkeypatch.setenv(variable["name"], secrets[variable["valueFrom"]["secretKeyRef"]["key"]])
-    return settings.load(tmp_path / "tureen.yaml").batches
+    return settings.load_settings(tmp_path / "tureen.yaml").batches
 
 
 def test_one_replica_keeps_both_in_the_folder_of_its_claim(

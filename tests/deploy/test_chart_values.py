@@ -76,8 +76,8 @@ def test_every_value_is_in_the_schema_and_has_a_default() -> None:
     ("properties", "model", "owned"),
     [
         (LEVELS["server"]["properties"], settings.Settings, OWNED_BY_THE_IMAGE),
-        (SCHEMA["definitions"]["limits"]["properties"], settings.Limits, set()),
-        (SCHEMA["definitions"]["vllm"]["properties"], settings.VllmPart, set()),
+        (SCHEMA["definitions"]["limits"]["properties"], settings.ServerLimits, set()),
+        (SCHEMA["definitions"]["vllm"]["properties"], settings.VllmSettings, set()),
         (SCHEMA["definitions"]["serverBatches"]["properties"], BatchSettings, OWNED_BY_THE_CHART),
         (SCHEMA["definitions"]["reward"]["properties"], settings.RewardEntry, set()),
         (SCHEMA["definitions"]["family"]["properties"], settings.FamilyEntry, set()),

@@ -8,7 +8,7 @@ import yaml
 from deploy.dockerfile import ROOT, environment, last, stages
 
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.settings import Limits, load
+from tureen_serve.settings import ServerLimits, load_settings
 
 PATH = ROOT / "docker" / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(PATH.read_text())
@@ -83,7 +83,7 @@ def test_another_store_of_batches_is_handed_on(name: str, monkeypatch: pytest.Mo
     assert SERVICES[name]["environment"] == list(urls)
     for variable, url in urls.items():
         monkeypatch.setenv(variable, url)
-    batches = load().batches
+    batches = load_settings().batches
     assert [batches.store_url, batches.files_url] == list(urls.values())
 
 
@@ -99,5 +99,5 @@ def test_only_the_gpu_service_waits_to_be_asked_for() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_requests_in_flight_are_waited_for(name: str) -> None:
-    limits = Limits()
+    limits = ServerLimits()
     assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > limits.drain_seconds + limits.grace_seconds

@@ -63,7 +63,7 @@ def test_settings_read_what_the_image_sets(target: str, tmp_path: Path, monkeypa
     keys.write_text("0123456789abcdef\n")
     for name, value in {**variables, "TUREEN_KEYS": str(keys)}.items():
         monkeypatch.setenv(name, value)
-    loaded = settings.load()
+    loaded = settings.load_settings()
     assert (loaded.host, loaded.port, loaded.cache) == ("0.0.0.0", 8900, Path("/var/cache/tureen"))
     assert loaded.batches.folder == Path("/var/spool/tureen")
 
@@ -80,7 +80,7 @@ def test_folders_that_the_server_writes_are_its_own(target: str) -> None:
 def test_image_does_not_start_without_keys(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUREEN_HOST", environment(target)["TUREEN_HOST"])
     with pytest.raises(settings.SettingsError, match="keys"):
-        settings.load()
+        settings.load_settings()
 
 
 def test_health_check_asks_an_open_path_on_the_exposed_port() -> None:

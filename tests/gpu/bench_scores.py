@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.flood import Flood
 
-from tureen_serve.settings import VllmPart, stay_offline
+from tureen_serve.process_environment import stay_offline
+from tureen_serve.settings import VllmSettings
 
 CONTEXT = 4096
 BATCH = 128
@@ -133,7 +134,7 @@ def measured(
     """Everybody's results: first the peer's, then ours."""
     from bench.scorers import ours, vllm_offline, vllm_server
 
-    settings = VllmPart(context=CONTEXT, rows=asked.rows, step_tokens=asked.step_tokens, cache_gib=1.0)
+    settings = VllmSettings(context=CONTEXT, rows=asked.rows, step_tokens=asked.step_tokens, cache_gib=1.0)
     limits = {"batch_tokens": asked.batch_tokens, "batch_rows": asked.batch_rows}
     sites = [vllm_server(folder, settings, speech)] if "server" in asked.peers else []
     sites += [ours(folder, runtime, settings, limits) for runtime in asked.runtimes]

@@ -16,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tureen_serve.settings import VllmPart, stay_offline
+from tureen_serve.process_environment import stay_offline
+from tureen_serve.settings import VllmSettings
 
 GOAL = 0.95
 MEASURED = {
@@ -46,7 +47,7 @@ def main() -> None:
     from tureen_core.soup import concatenate
 
     work, context = Work(asked.requests, asked.prompt, asked.tokens), asked.prompt + asked.tokens
-    settings = VllmPart(cache_gib=0.5, rows=asked.requests, step_tokens=8192, context=context)
+    settings = VllmSettings(cache_gib=0.5, rows=asked.requests, step_tokens=8192, context=context)
     config = SHAPES[asked.shape]()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "base"

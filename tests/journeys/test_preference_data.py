@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from tureen.labelling.preference_data import FORMS, PAIRED, Recipe
 from tureen_serve.labelling.local import label
 from tureen_serve.labelling.shards import shards
-from tureen_serve.settings import load
+from tureen_serve.settings import load_settings
 from tureen_train.records.reading import Reading
 
 COUNT = 9
@@ -26,7 +26,7 @@ PAIRS_EACH = 2  # best-each of three candidates
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Items labelled in every form, as JSON Lines and as Parquet, in a folder each."""
     folder = tmp_path_factory.mktemp("written")
-    settings = load(build(folder))
+    settings = load_settings(build(folder))
     talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes?"}]
     items = [
         {**item(number), "prompt": [*talk, {"role": "user", "content": f"why {number}?"}]} for number in range(COUNT)

@@ -13,7 +13,7 @@ import yaml
 from tureen_core.base import CACHE
 from tureen_serve.app import create_app
 from tureen_serve.batch_settings import FOLDER, BatchSettings
-from tureen_serve.settings import STARTER, Limits, load, starter
+from tureen_serve.settings import STARTER, ServerLimits, build_starter_settings, load_settings
 from tureen_serve.starter import demo
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def test_the_first_command_stands_on_the_first_screen() -> None:
 def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: Path) -> None:
     (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml"]
     (tmp_path / "server.yaml").write_text(block)
-    told = load(tmp_path / "server.yaml")
+    told = load_settings(tmp_path / "server.yaml")
     assert (told.rewards[0].path, told.batches.folder) == (tmp_path / "rewards/helpful", tmp_path / "state")
     rewards = {entry.name or entry.path.name for entry in told.rewards}
     aliased = {part.partition("=")[0] for spelled in told.aliases.values() for part in spelled.split(",")}
@@ -50,13 +50,13 @@ def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: 
     assert {*told.families[0].default, *told.families[0].presets["playful"]} <= experts
     commented = block.replace("# store:", "store:").replace("# files:", "files:")
     (tmp_path / "server.yaml").write_text(commented)
-    assert load(tmp_path / "server.yaml").batches.files_url == "s3://BUCKET/FOLDER"
+    assert load_settings(tmp_path / "server.yaml").batches.files_url == "s3://BUCKET/FOLDER"
 
 
 def test_its_limits_are_the_defaults() -> None:
     (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml"]
     told = yaml.safe_load(block)
-    assert Limits(**told["limits"]) == Limits()
+    assert ServerLimits(**told["limits"]) == ServerLimits()
     assert BatchSettings(**told["batches"] | {"folder": FOLDER}) == BatchSettings()
     assert f"`{FOLDER}`" in SERVICE
     assert f"`~/{CACHE.relative_to(Path.home())}`" in SERVICE
@@ -64,13 +64,13 @@ def test_its_limits_are_the_defaults() -> None:
 
 def test_every_url_for_a_client_is_one_of_the_servers() -> None:
     urls = re.findall(r"^\| .* \| `http://127\.0\.0\.1:8900(/?[a-z_0-9]*)`", SERVICE, re.MULTILINE)
-    prefixes = {f"/{path.split('/')[1]}" for path in create_app(load()).openapi()["paths"]}
+    prefixes = {f"/{path.split('/')[1]}" for path in create_app(load_settings()).openapi()["paths"]}
     assert len(urls) == 10
     assert set(urls) - {""} <= prefixes
 
 
 def test_the_starter_artifacts_are_small_and_complete() -> None:
-    found = starter()
+    found = build_starter_settings()
     assert {entry.path.name for entry in found["rewards"]} == {
         *("academy", "business", "entertainment", "literature"),
         *("helpful", "harmless"),

@@ -16,12 +16,12 @@ from starlette.testclient import TestClient
 
 from tureen_serve.app import create_app
 from tureen_serve.inference.engine import Engine
-from tureen_serve.settings import load
+from tureen_serve.settings import load_settings
 
 
 def application(engine: Engine, **settings: Any) -> FastAPI:
     """The application over an engine."""
-    return create_app(load(**settings), lambda *_: engine)
+    return create_app(load_settings(**settings), lambda *_: engine)
 
 
 def wait_for_models(app: FastAPI, seconds: float = 300) -> None:

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from tureen.errors import Unavailable
 from tureen.wire import TIMEOUT_HEADER
 from tureen_serve.app import load_engine
-from tureen_serve.settings import load
+from tureen_serve.settings import load_settings
 
 LONG = "word " * 400
 KEY = "a-key-of-enough-characters"
@@ -25,7 +25,7 @@ TROUBLES = {"dead": 503, "dying": 503, "full": 503, "late": 504, "broken": 500} 
 @contextmanager
 def real_server(folder: Path) -> Iterator[str]:
     """The address of a server of the rewards ``helpful`` and ``amusing``, written to a folder."""
-    with listening(load_engine(load(build(folder)), lambda _: None)) as address:
+    with listening(load_engine(load_settings(build(folder)), lambda _: None)) as address:
         yield address
 
 

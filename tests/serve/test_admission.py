@@ -11,7 +11,7 @@ from serve.counting import CountingEngine
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge
 from tureen.wire import TIMEOUT_HEADER
 from tureen_serve.admission import Admission, Exchange, allowance, check_length
-from tureen_serve.settings import Limits
+from tureen_serve.settings import ServerLimits
 
 SCORE = {"items": [{"prompt": "hi", "candidates": ["calm"]}]}
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "preferences": {"calm": 1}}
@@ -30,14 +30,14 @@ def held() -> CountingEngine:
 
 @pytest.mark.parametrize(("header", "seconds"), [(None, 5.0), ("1500", 1.5), ("1", 0.001), ("999999", 20.0)])
 def test_a_request_may_take_what_it_says_up_to_a_cap(header: str | None, seconds: float) -> None:
-    limits = Limits(deadline_seconds=5, longest_deadline_seconds=20)
+    limits = ServerLimits(deadline_seconds=5, longest_deadline_seconds=20)
     assert allowance({} if header is None else {TIMEOUT_HEADER: header}, limits) == seconds
 
 
 @pytest.mark.parametrize("header", ["", "0", "-5", "1.5", "1e3", "soon", "٣", "9" * 13])
 def test_a_deadline_that_is_no_number_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        allowance({TIMEOUT_HEADER: header}, Limits())
+        allowance({TIMEOUT_HEADER: header}, ServerLimits())
     assert caught.value.param == TIMEOUT_HEADER
 
 
@@ -195,7 +195,7 @@ def test_a_timeout_of_the_handlers_own_is_not_taken_for_the_deadline() -> None:
             raise TimeoutError("mine")
 
         with pytest.raises(TimeoutError, match="mine"):
-            await Caller(Admission(failing, Limits()), "/x", {}).done()
+            await Caller(Admission(failing, ServerLimits()), "/x", {}).done()
 
     run(work())
 
@@ -211,7 +211,7 @@ def test_what_follows_the_last_byte_is_not_cut_off() -> None:
             await asyncio.sleep(0.01)
             finished.set()
 
-        caller = Caller(Admission(tidy, Limits()), "/x", {})
+        caller = Caller(Admission(tidy, ServerLimits()), "/x", {})
         await caller.done()
         assert finished.is_set()
 
@@ -229,7 +229,7 @@ def test_an_application_that_waits_for_the_hangup_sees_it() -> None:
             finally:
                 seen.append("over")
 
-        caller = Caller(Admission(waiting, Limits()), "/x", b"body")
+        caller = Caller(Admission(waiting, ServerLimits()), "/x", b"body")
         await until(lambda: seen)
         caller.hang_up()
         await caller.done()
@@ -246,7 +246,7 @@ def test_other_scopes_pass() -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             seen.append(scope["type"])
 
-        await Admission(app, Limits())({"type": "lifespan"}, app, app)  # type: ignore[arg-type]
+        await Admission(app, ServerLimits())({"type": "lifespan"}, app, app)  # type: ignore[arg-type]
         assert seen == ["lifespan"]
 
     run(work())
@@ -270,7 +270,7 @@ def uploads(limit: int) -> tuple[Admission, list[int]]:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    return Admission(reading, Limits(body_bytes=10), {"/v1/files": limit}), seen
+    return Admission(reading, ServerLimits(body_bytes=10), {"/v1/files": limit}), seen
 
 
 def sent(path: str, *parts: bytes, method: str = "POST", headers: Any = ()) -> tuple[Any, Any, list[Any], Any]:
@@ -336,7 +336,7 @@ def test_an_upload_has_a_deadline_too() -> None:
             await receive()
             await receive()
 
-        limits = Limits(deadline_seconds=0.01, longest_deadline_seconds=0.05)
+        limits = ServerLimits(deadline_seconds=0.01, longest_deadline_seconds=0.05)
         door = Admission(waiting, limits, {"/v1/files": 30})
         scope, receive, _, send = sent("/v1/files", b"x")
         with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):

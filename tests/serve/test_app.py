@@ -12,7 +12,7 @@ from serve.counting import CountingEngine
 from tureen_serve.app import create_app, load_engine
 from tureen_serve.inference.lane import unobserved
 from tureen_serve.runtimes.load import LoadError
-from tureen_serve.settings import RewardEntry, SettingsError, load
+from tureen_serve.settings import RewardEntry, SettingsError, load_settings
 
 
 async def status(app: Any, path: str) -> tuple[int | None, str]:
@@ -30,7 +30,7 @@ def test_it_answers_while_the_engine_loads() -> None:
             release.wait(5)
             return CountingEngine()
 
-        app = create_app(load(), slow)
+        app = create_app(load_settings(), slow)
         async with app.router.lifespan_context(app):
             await until(lambda: seen)
             assert (await status(app, "/health/live"))[0] == 200
@@ -53,7 +53,7 @@ def test_why_loading_came_to_nothing_is_told(caplog: pytest.LogCaptureFixture) -
         def failing(settings: Any, observe: Any) -> CountingEngine:
             raise LoadError("helpful stands on another base")
 
-        app = create_app(load(), failing)
+        app = create_app(load_settings(), failing)
         async with app.router.lifespan_context(app):
             await until(lambda: app.state.house.failure)
             code, text = await status(app, "/health/ready")
@@ -89,7 +89,7 @@ def test_it_can_end_while_it_loads() -> None:
             release.wait(5)
             return CountingEngine()
 
-        app = create_app(load(), slow)
+        app = create_app(load_settings(), slow)
         async with app.router.lifespan_context(app):
             await until(begun.is_set)
         assert app.state.house.engine is None
@@ -106,7 +106,7 @@ def test_the_loader_gets_the_settings_and_an_observer() -> None:
             got.extend([settings, observe])
             return CountingEngine()
 
-        settings = load(dtype="float32")
+        settings = load_settings(dtype="float32")
         app = create_app(settings, loader)
         async with app.router.lifespan_context(app):
             await until(lambda: app.state.house.engine)
@@ -118,11 +118,11 @@ def test_the_loader_gets_the_settings_and_an_observer() -> None:
 def test_keys_that_cannot_be_used_stop_it_before_it_starts(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("short")
     with pytest.raises(SettingsError, match="line 1"):
-        create_app(load(keys=tmp_path / "keys"), lambda *_: CountingEngine())
+        create_app(load_settings(keys=tmp_path / "keys"), lambda *_: CountingEngine())
 
 
 def test_artifacts_that_are_none_are_named(tmp_path: Path) -> None:
-    settings = load(rewards=[RewardEntry(path=tmp_path)], runtime="transformers")
+    settings = load_settings(rewards=[RewardEntry(path=tmp_path)], runtime="transformers")
     with pytest.raises(LoadError, match=r"has no tureen\.json"):
         load_engine(settings, unobserved)
 

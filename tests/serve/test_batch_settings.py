@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.settings import SettingsError, load
+from tureen_serve.settings import SettingsError, load_settings
 
 
 def test_the_defaults_are_openais_limits_and_a_folder_of_the_users_own() -> None:
@@ -25,14 +25,14 @@ def test_the_folder_holds_both_unless_they_are_named(tmp_path: Path) -> None:
 
 def test_a_settings_file_anchors_the_folder(tmp_path: Path) -> None:
     (tmp_path / "server.yaml").write_text("batches: {folder: data, chunk_lines: 8}")
-    told = load(tmp_path / "server.yaml").batches
+    told = load_settings(tmp_path / "server.yaml").batches
     assert (told.folder, told.chunk_lines) == (tmp_path / "data", 8)
 
 
 def test_the_environment_may_tell_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUREEN_BATCHES__STORE", "postgresql://tureen@db/tureen")
     monkeypatch.setenv("TUREEN_BATCHES__FOLDER", "/var/spool/tureen")
-    told = load().batches
+    told = load_settings().batches
     assert told.store_url == "postgresql://tureen@db/tureen"
     assert told.files_url == "/var/spool/tureen/files"
 
@@ -48,4 +48,4 @@ def test_the_environment_may_tell_all_of_it(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_what_cannot_be_is_refused_by_name(options: object, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        load(batches=options)
+        load_settings(batches=options)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tureen_serve.commands.artifact_flags import group_experts, read_artifacts
-from tureen_serve.settings import FamilyEntry, RewardEntry, SettingsError, starter
+from tureen_serve.settings import FamilyEntry, RewardEntry, SettingsError, build_starter_settings
 
 
 def manifest(folder: Path, family: str | None) -> Path:
@@ -38,5 +38,5 @@ def test_flags_name_artifacts_and_leave_the_rest_to_the_file(tmp_path: Path) -> 
 
 def test_the_starter_artifacts_come_first(tmp_path: Path) -> None:
     found = read_artifacts(True, [tmp_path / "helpful"], [])
-    assert found["rewards"] == [*starter()["rewards"], RewardEntry(path=tmp_path / "helpful")]
-    assert found["families"] == starter()["families"]
+    assert found["rewards"] == [*build_starter_settings()["rewards"], RewardEntry(path=tmp_path / "helpful")]
+    assert found["families"] == build_starter_settings()["families"]

@@ -17,7 +17,7 @@ from tureen_core.base import load_tokenizer
 from tureen_core.calibration import probability
 from tureen_core.template import Reading, Renderer
 from tureen_serve.app import create_app
-from tureen_serve.settings import load
+from tureen_serve.settings import load_settings
 
 CLOSE = 1e-6
 QUESTION, ANSWERS = "why do leaves fall in autumn?", ["the wind is lazy", "the quick brown fox", "  white\n\nspace \n"]
@@ -162,7 +162,7 @@ def test_a_cut_is_of_so_many_tokens_on_the_side_that_is_asked(address: str, side
 
 def test_texts_that_are_asked_twice_are_computed_once(tmp_path: Path) -> None:
     """Within a request and, as a blind retry, after it."""
-    app = create_app(load(build(tmp_path)))
+    app = create_app(load_settings(build(tmp_path)))
     texts = [rendered(*talk(f"{answer} again")) for answer in ANSWERS] * 4
     body = {"model": "helpful", "input": texts, **RAW}
     with TestClient(app) as client:

@@ -19,12 +19,12 @@ from tureen_serve.labelling.in_process import Labeller, only_rewards
 from tureen_serve.labelling.local import label
 from tureen_serve.labelling.shards import shards
 from tureen_serve.runtimes.load import LoadError
-from tureen_serve.settings import Limits, RewardEntry, Settings, load
+from tureen_serve.settings import RewardEntry, ServerLimits, Settings, load_settings
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return load(build(tmp_path_factory.mktemp("artifacts")))
+    return load_settings(build(tmp_path_factory.mktemp("artifacts")))
 
 
 def test_labels_are_the_servers(settings: Settings, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_all_pairs(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_a_run_larger_than_the_servers_queue_waits_for_its_turn(settings: Settings, tmp_path: Path) -> None:
-    small = settings.model_copy(update={"limits": Limits(queue_tokens=1, batch_tokens=64)})
+    small = settings.model_copy(update={"limits": ServerLimits(queue_tokens=1, batch_tokens=64)})
     write(tmp_path / "in" / "a.jsonl", [item(number) for number in range(12)])
     (tally,) = label(small, outputs(tmp_path, "out"), plan(ahead=3), ignore)
     assert tally.labelled == 12

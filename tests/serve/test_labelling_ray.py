@@ -20,8 +20,9 @@ from tureen.errors import Conflict
 from tureen.labelling.journal import Places
 from tureen.labelling.preference_data import Recipe
 from tureen_serve.labelling import local
+from tureen_serve.process_environment import secure_private_ray, stay_offline
 from tureen_serve.runtimes.load import LoadError
-from tureen_serve.settings import RewardEntry, Settings, load, private_ray, stay_offline
+from tureen_serve.settings import RewardEntry, Settings, load_settings
 
 # Ray Data reads its own deprecated options when it is imported and when a context is copied
 pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning:ray")
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarn
 def ray_data() -> Iterator[Any]:
     """The module, and a Ray that all tests share: to start one takes seconds."""
     stay_offline()
-    private_ray()
+    secure_private_ray()
     ray = pytest.importorskip("ray")
     from tureen_serve.labelling import ray_data
 
@@ -47,7 +48,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(config: Path) -> Settings:
-    return load(config)
+    return load_settings(config)
 
 
 def same(mine: Path, theirs: Path) -> None:

@@ -12,7 +12,7 @@ from serve.border import wait_for_models
 from starlette.testclient import TestClient
 
 from tureen_serve.app import create_app
-from tureen_serve.settings import load
+from tureen_serve.settings import load_settings
 
 PROMPT = PROBE[0]["content"]
 HI = [{"role": "user", "content": "hi"}]
@@ -22,7 +22,7 @@ GREEDY = {"messages": HI, "max_tokens": 6, "temperature": 0}
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A server of two reward models and one family of two experts."""
-    app = create_app(load(build(tmp_path_factory.mktemp("artifacts"))))
+    app = create_app(load_settings(build(tmp_path_factory.mktemp("artifacts"))))
     with TestClient(app) as found:
         wait_for_models(app)
         assert found.get("/health/ready").json()["status"] == "ready"
@@ -183,7 +183,7 @@ def test_probes_hold_where_they_were_made(client: TestClient) -> None:
 def test_a_probe_that_differs_means_not_ready(tmp_path: Path) -> None:
     base = tiny.base(tmp_path / "base")
     wrong = prove(tiny.reward(tmp_path / "helpful", base, "helpful", 1), off_by=0.5)
-    app = create_app(load(rewards=[{"path": wrong.folder}], dtype="float32", device="cpu"))
+    app = create_app(load_settings(rewards=[{"path": wrong.folder}], dtype="float32", device="cpu"))
     with TestClient(app) as client:
         wait_for_models(app)
         reply = client.get("/health/ready")

@@ -1,19 +1,11 @@
 """Settings: where they come from, which one wins, and the sentence for each that is bad."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from tureen_serve.settings import (
-    RewardEntry,
-    Settings,
-    SettingsError,
-    load,
-    starter,
-    stay_offline,
-)
+from tureen_serve.settings import RewardEntry, Settings, SettingsError, build_starter_settings, load_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -24,7 +16,7 @@ def write(folder: Path, text: str) -> Path:
 
 def refusal(config: Path | None = None, **flags: object) -> str:
     with pytest.raises(SettingsError) as caught:
-        load(config, **flags)
+        load_settings(config, **flags)
     return str(caught.value)
 
 
@@ -35,7 +27,7 @@ def manifest(folder: Path, family: str | None) -> Path:
 
 
 def test_defaults_bind_to_loopback_and_bound_the_work() -> None:
-    settings = load()
+    settings = load_settings()
     assert (settings.host, settings.port, settings.runtime) == ("127.0.0.1", 8900, "auto")
     assert settings.limits.body_bytes == 8 * 2**20
     assert settings.limits.in_flight == 512
@@ -61,7 +53,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
         cache: cache
         """,
     )
-    settings = load(config)
+    settings = load_settings(config)
     assert settings.rewards == [
         RewardEntry(path=tmp_path / "rewards/helpful"),
         RewardEntry(path=Path("/elsewhere/harmless"), name="safe"),
@@ -76,12 +68,12 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
 
 def test_a_base_that_is_no_folder_beside_the_file_stays_a_name(tmp_path: Path) -> None:
     config = write(tmp_path, "families: [{name: smol, base: smollm2-135m-instruct}]")
-    assert load(config).families[0].base == "smollm2-135m-instruct"
+    assert load_settings(config).families[0].base == "smollm2-135m-instruct"
 
 
 def test_a_preset_called_like_a_path_is_not_taken_for_one(tmp_path: Path) -> None:
     config = write(tmp_path, "families: [{name: a, base: b, presets: {keys: {path: 1.0}}}]")
-    assert load(config).families[0].presets == {"keys": {"path": 1.0}}
+    assert load_settings(config).families[0].presets == {"keys": {"path": 1.0}}
 
 
 def test_flags_win_over_environment_and_environment_over_the_file(
@@ -91,21 +83,21 @@ def test_flags_win_over_environment_and_environment_over_the_file(
     monkeypatch.setenv("TUREEN_PORT", "1002")
     monkeypatch.setenv("TUREEN_DTYPE", "bfloat16")
     monkeypatch.setenv("TUREEN_LIMITS__IN_FLIGHT", "4")
-    settings = load(config, port=1003, dtype=None)
+    settings = load_settings(config, port=1003, dtype=None)
     assert (settings.port, settings.dtype, settings.device) == (1003, "bfloat16", "cpu")
     assert (settings.limits.in_flight, settings.limits.body_bytes) == (4, 10)
 
 
 def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUREEN_REWARDS", '[{"path": "/models/helpful"}]')
-    assert load().rewards == [RewardEntry(path=Path("/models/helpful"))]
+    assert load_settings().rewards == [RewardEntry(path=Path("/models/helpful"))]
     monkeypatch.setenv("TUREEN_REWARDS", "/models/helpful")
     assert "as JSON" in refusal()
 
 
 def test_settings_of_others_in_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUREEN_BASE_URL", "http://localhost:8900")
-    assert load().port == 8900
+    assert load_settings().port == 8900
 
 
 @pytest.mark.parametrize(
@@ -137,19 +129,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_no_settings(tmp_path: Path) -> None:
-    assert load(write(tmp_path, "# nothing\n")).model_dump() == load().model_dump()
+    assert load_settings(write(tmp_path, "# nothing\n")).model_dump() == load_settings().model_dump()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
 def test_binding_beyond_loopback_needs_keys(host: str, tmp_path: Path) -> None:
     assert "set `keys`" in refusal(host=host)
     (tmp_path / "keys").write_text("k" * 32)
-    assert load(host=host, keys=tmp_path / "keys").host == host
+    assert load_settings(host=host, keys=tmp_path / "keys").host == host
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
 def test_loopback_needs_no_keys(host: str) -> None:
-    assert load(host=host).keys is None
+    assert load_settings(host=host).keys is None
 
 
 def test_a_keys_file_must_be_there(tmp_path: Path) -> None:
@@ -158,7 +150,7 @@ def test_a_keys_file_must_be_there(tmp_path: Path) -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load().port = 1  # type: ignore[misc]
+        load_settings().port = 1  # type: ignore[misc]
 
 
 def test_no_key_can_be_given_by_a_field() -> None:
@@ -168,20 +160,12 @@ def test_no_key_can_be_given_by_a_field() -> None:
 def test_the_starter_is_every_artifact_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tureen_serve.settings.STARTER", tmp_path)
     with pytest.raises(SettingsError, match="make starter"):
-        starter()
+        build_starter_settings()
     manifest(tmp_path / "rewards" / "helpful", None)
     for name in ("literature", "academy"):
         manifest(tmp_path / "experts" / name, "smollm2")
-    found = load(**starter())
+    found = load_settings(**build_starter_settings())
     assert [entry.path.name for entry in found.rewards] == ["helpful"]
     assert [path.name for path in found.families[0].experts] == ["academy", "literature"]
     assert found.families[0].name == "smollm2"
     assert found.families[0].presets["playful"] == {"entertainment": 1.0}
-
-
-def test_libraries_are_told_to_stay_offline_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setenv("DO_NOT_TRACK", "0")
-    stay_offline()
-    assert os.environ["HF_HUB_OFFLINE"] == "1"
-    assert os.environ["DO_NOT_TRACK"] == "0"

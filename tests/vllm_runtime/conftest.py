@@ -13,8 +13,8 @@ from vllm_runtime.vllm_setup import runtime
 
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
+from tureen_serve.process_environment import stay_offline
 from tureen_serve.runtimes.catalogue import Standing
-from tureen_serve.settings import stay_offline
 
 if find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]

@@ -85,7 +85,7 @@ async def test_a_scorer_that_is_killed_idle_is_noticed_and_comes_back(scorer: An
 
 SERVER = """
 import sys, time
-from tureen_serve.settings import stay_offline
+from tureen_serve.process_environment import stay_offline
 stay_offline()
 from tureen_serve.runtimes.vllm_engine import VllmEngine
 

@@ -20,7 +20,7 @@ from vllm_runtime.peer_bodies import ENCODED, IDS, LONG, PAIRS, RAW, READ, REFUS
 from tureen_serve.app import create_app
 from tureen_serve.dialects.pairs import shortened
 from tureen_serve.dialects.vllm_encoding import DTYPES, Encoding
-from tureen_serve.settings import load
+from tureen_serve.settings import load_settings
 from tureen_serve.starter.demo import end, free_port
 
 CLOSE = 1e-3
@@ -78,7 +78,7 @@ def _wait(client: httpx2.Client, process: subprocess.Popen[bytes], log: Path) ->
 @pytest.fixture(scope="module")
 def ours(folder: Path) -> Iterator[TestClient]:
     """Our server, in process, on transformers."""
-    app = create_app(load(rewards=[{"path": folder}], runtime="transformers", dtype="float32", device="cpu"))
+    app = create_app(load_settings(rewards=[{"path": folder}], runtime="transformers", dtype="float32", device="cpu"))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_for_models(app)
         assert app.state.house.failure is None

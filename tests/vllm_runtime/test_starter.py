@@ -9,7 +9,7 @@ from vllm_runtime.vllm_setup import SMALL
 from tureen_serve.runtimes.catalogue import Loaded
 from tureen_serve.runtimes.contract import Rewards, Row, Weights
 from tureen_serve.runtimes.load import Options, load
-from tureen_serve.settings import starter
+from tureen_serve.settings import build_starter_settings
 
 pytestmark = pytest.mark.real
 CLOSE = 1e-4
@@ -32,7 +32,7 @@ SOUPS: list[Weights] = [
 
 
 def loaded(runtime: str) -> Loaded:
-    given: Any = starter()
+    given: Any = build_starter_settings()
     settings = SMALL.model_copy(update={"context": 1024, "cache_gib": 0.5})
     options = Options(runtime=runtime, dtype="float32", vllm=settings)
     return load(given["rewards"], given["families"], options, probes=None)

@@ -3,12 +3,12 @@
 from typing import Any
 
 from tureen_serve.runtimes.contract import Limits
-from tureen_serve.settings import VllmPart
+from tureen_serve.settings import VllmSettings
 
-SMALL = VllmPart(cache_gib=0.25, rows=16, step_tokens=512, restarts=2, adapters=2)
+SMALL = VllmSettings(cache_gib=0.25, rows=16, step_tokens=512, restarts=2, adapters=2)
 
 
-def runtime(settings: VllmPart = SMALL) -> Any:
+def runtime(settings: VllmSettings = SMALL) -> Any:
     """In float32, on whatever this vLLM runs on."""
     from tureen_serve.runtimes.vllm_models import VllmRuntime
 

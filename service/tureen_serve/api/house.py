@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from tureen.errors import Unavailable
 from tureen_serve.inference.engine import Engine
-from tureen_serve.settings import Limits
+from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import Metrics
 
 
@@ -26,9 +26,9 @@ class House:
         since: when the engine was there, in seconds of the epoch.
     """
 
-    def __init__(self, aliases: Mapping[str, str] | None = None, limits: Limits | None = None) -> None:
+    def __init__(self, aliases: Mapping[str, str] | None = None, limits: ServerLimits | None = None) -> None:
         self.aliases = dict(aliases or {})
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
         self.engine: Engine | None = None
         self.failure: str | None = None
         self.draining = False

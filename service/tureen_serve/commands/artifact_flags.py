@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tureen_serve.settings import FamilyEntry, RewardEntry, SettingsError, starter
+from tureen_serve.settings import FamilyEntry, RewardEntry, SettingsError, build_starter_settings
 
 
 def read_artifacts(with_starter: bool, rewards: Sequence[Path], experts: Sequence[Path]) -> dict[str, Any]:
@@ -14,7 +14,7 @@ def read_artifacts(with_starter: bool, rewards: Sequence[Path], experts: Sequenc
     Raises:
         SettingsError: there are no starter artifacts, or a folder holds no expert.
     """
-    entries = starter() if with_starter else {"rewards": [], "families": []}
+    entries = build_starter_settings() if with_starter else {"rewards": [], "families": []}
     entries["rewards"] += [RewardEntry(path=path) for path in rewards]
     entries["families"] = group_experts(experts, entries["families"])
     return {name: found for name, found in entries.items() if found}

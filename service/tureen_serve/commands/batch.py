@@ -14,7 +14,7 @@ from tureen.cli_options import INTERRUPTED
 from tureen.errors import TureenError, Unavailable
 from tureen.wire import Batch, Endpoint, RequestCounts
 from tureen_serve.commands.artifact_flags import read_artifacts
-from tureen_serve.settings import Settings, SettingsError, load
+from tureen_serve.settings import Settings, SettingsError, load_settings
 
 ERR = Console(stderr=True)
 app = typer.Typer(help="Run a file of requests, one a line, in this process.", no_args_is_help=True)
@@ -48,7 +48,7 @@ def run(
     failed = error_file(target, errors, source)
     try:
         flags = {"runtime": runtime, "dtype": dtype, "device": device}
-        settings = load(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
+        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
         if not settings.rewards and not settings.families:
             raise SettingsError("there is nothing to run on: give --starter, --config FILE, --reward or --expert")
         files = (source, target, failed)

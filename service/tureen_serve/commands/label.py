@@ -32,7 +32,8 @@ from tureen.labelling.options import (
 from tureen.labelling.run import Plan
 from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.labelling.shards import Shard, shards
-from tureen_serve.settings import SettingsError, load, private_ray
+from tureen_serve.process_environment import secure_private_ray
+from tureen_serve.settings import SettingsError, load_settings
 
 ERR = Console(stderr=True)
 Run = Callable[..., list[Tally]]
@@ -79,7 +80,9 @@ def label(
     asked = said(rewards=objective, preferences=weights(preference), truncate=truncate or None)
     flags = {"runtime": runtime, "dtype": dtype, "device": device}
     try:
-        settings = load(config, **flags, **read_artifacts(with_starter, [each.resolve() for each in reward or []], []))
+        settings = load_settings(
+            config, **flags, **read_artifacts(with_starter, [each.resolve() for each in reward or []], [])
+        )
         if not settings.rewards:
             raise SettingsError("there is nothing to label by: give --starter, --config FILE or --reward")
         found = _found(inputs, out, write)
@@ -125,7 +128,7 @@ def _on_ray(folder: Path, address: str | None, actors: int, gpus: float | None) 
     if find_spec("ray") is None:
         raise SettingsError("Ray is not installed: pip install 'tureen[ray]', or take --engine local")
     if address is None:
-        private_ray()
+        secure_private_ray()
     from tureen_serve.labelling import ray_data  # reads the environment when it is imported
 
     return partial(ray_data.label, folder=folder, cluster=ray_data.Cluster(address, actors, gpus))

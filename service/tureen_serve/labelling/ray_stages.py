@@ -15,7 +15,8 @@ from ray.data.block import BlockMetadata
 
 from tureen.labelling import items, run
 from tureen_serve.labelling.in_process import Labeller
-from tureen_serve.settings import Settings, stay_offline
+from tureen_serve.process_environment import stay_offline
+from tureen_serve.settings import Settings
 
 COLUMNS = ("id", "shard", "line", "item", "label", "error", "models")
 SCHEMA = pyarrow.schema([(name, pyarrow.int64() if name == "line" else pyarrow.string()) for name in COLUMNS])

@@ -20,7 +20,7 @@ from tureen_serve.runtimes.catalogue import Backbone, Loaded, Policy, Runtime, s
 from tureen_serve.runtimes.contract import Limits
 from tureen_serve.runtimes.opening import Bases, FamilyPart, LoadError, RewardPart, open_family, open_reward
 from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
-from tureen_serve.settings import FamilyEntry, RewardEntry, VllmPart
+from tureen_serve.settings import FamilyEntry, RewardEntry, VllmSettings
 
 __all__ = ["LoadError", "Options", "Proof", "check", "load"]
 
@@ -46,7 +46,7 @@ class Options:
     cache: Path | None = None
     limits: Limits = Limits()
     memory: int = 0
-    vllm: VllmPart = VllmPart()
+    vllm: VllmSettings = VllmSettings()
 
 
 def load(

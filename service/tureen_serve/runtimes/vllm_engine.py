@@ -26,9 +26,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
+from tureen_serve.process_environment import claim_engines
 from tureen_serve.runtimes.opening import LoadError
 from tureen_serve.runtimes.vllm_adapters import Reference
-from tureen_serve.settings import own_engines
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class VllmEngine:
         return f"{self.name}-{next(self._numbers)}"
 
     async def _start(self) -> AsyncLLM:
-        own_engines()
+        claim_engines()
         engine = await asyncio.to_thread(AsyncLLM.from_engine_args, AsyncEngineArgs(**self._arguments))
         if self._hook:
             hooked = await engine.collective_rpc("tureen_hook_runner")

@@ -32,7 +32,7 @@ from tureen_serve.runtimes.vllm_internals import CONFIG, EXTENSION, PROVEN
 from tureen_serve.runtimes.vllm_scorer import VllmScorer
 from tureen_serve.runtimes.vllm_selftest import gate_differs
 from tureen_serve.runtimes.vllm_views import causal, count_weights, headless
-from tureen_serve.settings import VllmPart
+from tureen_serve.settings import VllmSettings
 
 LOG = logging.getLogger(__name__)
 LAST_TOKEN = {"eos", "last"}
@@ -63,7 +63,7 @@ class VllmRuntime:
         LoadError: this vLLM does not run on that device.
     """
 
-    def __init__(self, dtype: str, device: str, limits: Limits, settings: VllmPart) -> None:
+    def __init__(self, dtype: str, device: str, limits: Limits, settings: VllmSettings) -> None:
         kind = current_platform.device_type
         if device not in ("auto", kind):
             raise LoadError(f"device: this vLLM runs on {kind}; choose among several with CUDA_VISIBLE_DEVICES")

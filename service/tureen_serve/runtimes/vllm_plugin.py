@@ -8,14 +8,14 @@ import os
 import threading
 import time
 
-from tureen_serve.settings import engine_owner
+from tureen_serve.process_environment import find_engine_owner
 
 SECONDS = 1.0
 
 
 def register() -> None:
     """Watch over the server from its engine core; anywhere else, nothing."""
-    owner = engine_owner()
+    owner = find_engine_owner()
     if owner is not None and os.getppid() == owner:
         threading.Thread(target=_end_with, args=(owner,), name="tureen owner", daemon=True).start()
 

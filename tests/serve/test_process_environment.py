@@ -1,0 +1,15 @@
+"""What the process tells the libraries below it by the environment."""
+
+import os
+
+import pytest
+
+from tureen_serve.process_environment import stay_offline
+
+
+def test_libraries_are_told_to_stay_offline_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    stay_offline()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["DO_NOT_TRACK"] == "0"
