@@ -17,7 +17,7 @@ from tureen_serve.admission import Admission
 from tureen_serve.api import batches, chat, files, models, ops, preferences, score
 from tureen_serve.api.house import House
 from tureen_serve.api.journeys import JOURNEYS
-from tureen_serve.batches.opening import Batches
+from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.dialects.names import check_aliases
 from tureen_serve.faults import HANDLERS, Faults
 from tureen_serve.inference.engine import Engine
@@ -57,7 +57,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
         SettingsError: the keys cannot be read.
     """
     house = House(settings.aliases, settings.limits)
-    jobs = Batches(settings.batches, JOURNEYS, lambda: None if house.unready() else house.engine, house.metrics)
+    jobs = BatchService(settings.batches, JOURNEYS, lambda: None if house.unready() else house.engine, house.metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001

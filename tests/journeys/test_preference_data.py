@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from tureen.labelling.preference_data import FORMS, PAIRED, Recipe
-from tureen_serve.labelling.local import label
-from tureen_serve.labelling.shards import shards
+from tureen_serve.labelling.local_engine import label_locally
+from tureen_serve.labelling.shards import find_shards
 from tureen_serve.settings import load_settings
 from tureen_train.records.reading import Reading
 
@@ -37,7 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         how = plan(recipe=Recipe(form, "best-each" if form in PAIRED else "best-worst"), size=64)
         for ending in ("jsonl", "parquet"):
             (folder / form).mkdir(exist_ok=True)
-            label(settings, shards([folder / "in"], folder / form, f".{ending}"), how, ignore)
+            label_locally(settings, find_shards([folder / "in"], folder / form, f".{ending}"), how, ignore)
     return folder
 
 

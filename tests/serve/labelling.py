@@ -10,7 +10,7 @@ from pyarrow.parquet import write_table
 
 from tureen.labelling.preference_data import Recipe
 from tureen.labelling.run import Plan
-from tureen_serve.labelling.shards import Shard, shards
+from tureen_serve.labelling.shards import Shard, find_shards
 
 BAD = ["{", {"prompt": "x", "candidates": ["one"]}, {"prompt": "x", "candidates": ["why " * 400, "short"]}]
 
@@ -43,7 +43,7 @@ def inputs(folder: Path) -> list[Shard]:
 def outputs(folder: Path, name: str) -> list[Shard]:
     """The same shards, their rows in a folder of that name."""
     (folder / name).mkdir(exist_ok=True)
-    return shards([folder / "in"], folder / name, ".jsonl")
+    return find_shards([folder / "in"], folder / name, ".jsonl")
 
 
 def plan(**changes: Any) -> Plan:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tureen.wire import BatchRequest
 from tureen_serve.batches.database import Database
 from tureen_serve.batches.leases import Leases
-from tureen_serve.batches.records import Piece, Stored, Tally
+from tureen_serve.batches.records import LineRange, StoredFile, Tally
 from tureen_serve.batches.store import Store
 
 
@@ -34,20 +34,20 @@ class Bench:
 
     def file(self, key: str = "uploads/a", size: int = 40) -> str:
         """A file of requests."""
-        return self.store.add_file(Stored(key, size, "0" * 64), "in.jsonl").id
+        return self.store.add_file(StoredFile(key, size, "0" * 64), "in.jsonl").id
 
     def request(self, window: str = "24h", **more: object) -> BatchRequest:
         """A request for a batch over a file of its own."""
         fields = {"input_file_id": self.file(), "endpoint": "/v1/score", "completion_window": window, **more}
         return BatchRequest.model_validate(fields)
 
-    def begun(self, pieces: Sequence[Piece] | None = None, window: str = "24h") -> str:
+    def begun(self, pieces: Sequence[LineRange] | None = None, window: str = "24h") -> str:
         """A batch whose input was found valid: two chunks of two lines by default."""
-        name = self.store.create(self.request(window)).id
+        name = self.store.create_batch(self.request(window)).id
         lease = self.one.take_batch()
         assert lease is not None
         assert lease.batch_id == name
-        self.one.begin(lease, [Piece(1, 2, 0, 20), Piece(3, 2, 20, 20)] if pieces is None else pieces)
+        self.one.begin(lease, [LineRange(1, 2, 0, 20), LineRange(3, 2, 20, 20)] if pieces is None else pieces)
         return name
 
     def run(self, count: int) -> None:

@@ -192,7 +192,7 @@ def test_the_same_request_in_flight_is_told_to_wait(client: TestClient) -> None:
     body, key = request(client), {"idempotency-key": "job-7"}
     store = client.app.state.batches.opened().store  # type: ignore[attr-defined]
     claimed: list[str] = []
-    create = store.create
+    create = store.create_batch
 
     def slow(told: Any, name: str) -> Any:
         inner = client.post("/v1/batches", json=body, headers=key)
@@ -200,7 +200,7 @@ def test_the_same_request_in_flight_is_told_to_wait(client: TestClient) -> None:
         assert (inner.status_code, inner.headers["retry-after"]) == (409, "1")
         return create(told, name)
 
-    store.create = slow
+    store.create_batch = slow
     assert client.post("/v1/batches", json=body, headers=key).status_code == 200
     assert claimed == ["idempotency_in_flight"]
 

@@ -11,7 +11,7 @@ from serve.counting import CountingEngine
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import ENDPOINTS
 from tureen_serve.api.journeys import JOURNEYS
-from tureen_serve.batches.contract import Answer
+from tureen_serve.batches.endpoints import LineAnswer
 from tureen_serve.telemetry import Metrics
 
 
@@ -23,7 +23,7 @@ def chat(**more: Any) -> dict[str, Any]:
     return {"model": "words", "messages": [{"role": "user", "content": "hi"}], "seed": 1, **more}
 
 
-def answers(endpoint: str, *bodies: Any, engine: CountingEngine | None = None, at_once: int = 8) -> list[Answer]:
+def answers(endpoint: str, *bodies: Any, engine: CountingEngine | None = None, at_once: int = 8) -> list[LineAnswer]:
     journey = JOURNEYS[endpoint]
     parsed = [journey.body.model_validate(body) for body in bodies]
     return asyncio.run(journey.run(engine or CountingEngine(), Metrics(), parsed, at_once))

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 
 from tureen.errors import InvalidRequest
 from tureen_serve.api.journeys import JOURNEYS
-from tureen_serve.batches.lines import MOST_ERRORS, Bounds, Checked, Cutter, check, custom_id, read, split
+from tureen_serve.batches.lines import (
+    MAX_ERRORS,
+    ChunkCutter,
+    InputCheck,
+    InputLimits,
+    check_input,
+    read_custom_id,
+    read_request_line,
+    split_lines,
+)
 
-BOUNDS = Bounds(lines=1000, line_bytes=2000, chunk_lines=4, chunk_bytes=10_000)
+BOUNDS = InputLimits(lines=1000, line_bytes=2000, chunk_lines=4, chunk_bytes=10_000)
 SCORE = {"items": [{"prompt": "hi", "candidates": ["a", "b"]}]}
 CHAT = {"model": "words", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -21,8 +30,8 @@ def line(name: str = "a", body: Any = SCORE, url: str = "/v1/score", **more: Any
     return json.dumps({"custom_id": name, "method": "POST", "url": url, "body": body} | more).encode() + b"\n"
 
 
-def checked(*lines: bytes, endpoint: str = "/v1/score", bounds: Bounds = BOUNDS) -> Checked:
-    return check([b"".join(lines)], endpoint, JOURNEYS[endpoint].body, bounds)
+def checked(*lines: bytes, endpoint: str = "/v1/score", bounds: InputLimits = BOUNDS) -> InputCheck:
+    return check_input([b"".join(lines)], endpoint, JOURNEYS[endpoint].body, bounds)
 
 
 def mistake(raw: bytes, endpoint: str = "/v1/score") -> tuple[str | None, str | None, str]:
@@ -109,13 +118,13 @@ def test_every_bad_line_is_told_with_its_number() -> None:
 
 def test_no_more_is_told_than_anybody_reads() -> None:
     found = checked(*[b"{\n"] * 500)
-    assert [error.line for error in found.errors] == list(range(1, MOST_ERRORS + 1))
+    assert [error.line for error in found.errors] == list(range(1, MAX_ERRORS + 1))
 
 
 def test_a_file_may_be_empty_or_too_long() -> None:
     (error,) = checked(b"").errors
     assert (error.code, error.line) == ("empty_file", None)
-    bounds = Bounds(lines=3, line_bytes=2000, chunk_lines=4, chunk_bytes=10_000)
+    bounds = InputLimits(lines=3, line_bytes=2000, chunk_lines=4, chunk_bytes=10_000)
     assert checked(*[line(f"n{number}") for number in range(3)], bounds=bounds).errors == []
     (error,) = checked(*[line(f"n{number}") for number in range(9)], bounds=bounds).errors
     assert (error.code, error.line) == ("too_many_lines", 4)
@@ -134,7 +143,7 @@ def test_a_line_without_end_is_not_held_in_memory() -> None:
             given.append(1)
             yield b"x" * 1000
 
-    (error,) = check(parts(), "/v1/score", JOURNEYS["/v1/score"].body, BOUNDS).errors
+    (error,) = check_input(parts(), "/v1/score", JOURNEYS["/v1/score"].body, BOUNDS).errors
     assert (error.code, error.line) == ("line_too_long", 1)
     assert len(given) == 3
 
@@ -143,12 +152,12 @@ def test_a_line_without_end_is_not_held_in_memory() -> None:
 def test_lines_come_out_of_parts_as_they_went_in(lines: list[bytes], size: int) -> None:
     whole = b"".join(each + b"\n" for each in lines)
     parts = [whole[start : start + size] for start in range(0, len(whole), size)]
-    assert list(split(parts, 100)) == [each + b"\n" for each in lines]
+    assert list(split_lines(parts, 100)) == [each + b"\n" for each in lines]
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60))
 def test_chunks_hold_every_line_once_and_never_more_than_they_may(lengths: list[int]) -> None:
-    cutter = Cutter(Bounds(lines=99, line_bytes=99, chunk_lines=7, chunk_bytes=60))
+    cutter = ChunkCutter(InputLimits(lines=99, line_bytes=99, chunk_lines=7, chunk_bytes=60))
     for length in lengths:
         cutter.add(length)
     pieces = cutter.pieces()
@@ -163,7 +172,7 @@ def test_chunks_hold_every_line_once_and_never_more_than_they_may(lengths: list[
 
 
 def test_a_line_larger_than_a_chunk_is_one_by_itself() -> None:
-    cutter = Cutter(Bounds(lines=9, line_bytes=99, chunk_lines=7, chunk_bytes=10))
+    cutter = ChunkCutter(InputLimits(lines=9, line_bytes=99, chunk_lines=7, chunk_bytes=10))
     for length in (3, 50, 3, 3):
         cutter.add(length)
     assert [piece.lines for piece in cutter.pieces()] == [1, 1, 2]
@@ -171,8 +180,8 @@ def test_a_line_larger_than_a_chunk_is_one_by_itself() -> None:
 
 def test_a_line_is_read_again_as_it_was_checked() -> None:
     body = JOURNEYS["/v1/score"].body
-    found = read(line("seven"), "/v1/score", body, 2000)
-    assert (found.custom_id, custom_id(line("seven"))) == ("seven", "seven")
+    found = read_request_line(line("seven"), "/v1/score", body, 2000)
+    assert (found.custom_id, read_custom_id(line("seven"))) == ("seven", "seven")
     assert isinstance(found.body, body)
     with pytest.raises(InvalidRequest, match="over 10 bytes"):
-        read(line("seven"), "/v1/score", body, 10)
+        read_request_line(line("seven"), "/v1/score", body, 10)

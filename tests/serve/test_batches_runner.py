@@ -15,9 +15,9 @@ from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
 from tureen_serve.api.journeys import JOURNEYS
 from tureen_serve.batch_settings import BatchSettings
+from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.database import Database
 from tureen_serve.batches.leases import Leases
-from tureen_serve.batches.opening import Batches
 from tureen_serve.batches.records import ENDED
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
@@ -29,21 +29,21 @@ class Host:
     def __init__(self, folder: Path, engine: Engine | None, **options: Any) -> None:
         pace = {"poll_seconds": 0.02, "chunk_lines": 3, **options}
         self.engine = engine
-        self.batches = Batches(BatchSettings(folder=folder, **pace), JOURNEYS, lambda: self.engine, Metrics())
+        self.batches = BatchService(BatchSettings(folder=folder, **pace), JOURNEYS, lambda: self.engine, Metrics())
 
     def submit(self, content: bytes, window: str = "24h") -> str:
         """A new batch over a new file."""
         opened = self.batches.opened()
-        stored = opened.files.write(f"uploads/{len(opened.store.files(99).data)}", [content])
+        stored = opened.files.write(f"uploads/{len(opened.store.list_files(99).data)}", [content])
         file = opened.store.add_file(stored, "in.jsonl")
         request = BatchRequest(input_file_id=file.id, endpoint="/v1/score", completion_window=window)
-        made = opened.store.create(request)
+        made = opened.store.create_batch(request)
         opened.wake()
         return made.id
 
     def batch(self, name: str) -> Batch:
         """A batch as it stands."""
-        return self.batches.opened().store.batch(name)
+        return self.batches.opened().store.get_batch(name)
 
     def state(self) -> str:
         """How files and batches are."""
@@ -53,7 +53,7 @@ class Host:
         """The lines of a batch's output."""
         opened = self.batches.opened()
         file = self.batch(name).output_file_id
-        return names(b"".join(opened.files.read(opened.store.file(file)[1].key))) if file else []
+        return names(b"".join(opened.files.read(opened.store.get_file(file)[1].key))) if file else []
 
     async def ended(self, name: str) -> Batch:
         """A batch that has ended."""
@@ -147,7 +147,7 @@ def test_cancelling_ends_the_work_at_once(tmp_path: Path) -> None:
             name = host.submit(scores(8, bad=99))
             await until(lambda: engine.running == 1)
             opened = host.batches.opened()
-            opened.store.cancel(name)
+            opened.store.cancel_batch(name)
             opened.wake()
             await until(lambda: engine.dropped == 1)
             batch = await host.ended(name)
@@ -162,7 +162,7 @@ def test_what_another_replica_cancels_ends_within_a_beat(tmp_path: Path) -> None
         async with hosting(tmp_path, engine, lease_seconds=0.4) as host, hosting(tmp_path, None, worker=False) as other:
             name = host.submit(scores(8, bad=99))
             await until(lambda: engine.running == 1)
-            other.batches.opened().store.cancel(name)
+            other.batches.opened().store.cancel_batch(name)
             await until(lambda: engine.dropped == 1)
             assert (await host.ended(name)).status == "cancelled"
 

@@ -14,11 +14,11 @@ from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
 from tureen_serve.api.journeys import JOURNEYS
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.batches.aside import Aside
 from tureen_serve.batches.database import Database
-from tureen_serve.batches.files import Files
-from tureen_serve.batches.leases import Leases, Lost
-from tureen_serve.batches.meters import Meters
+from tureen_serve.batches.file_store import FileStore
+from tureen_serve.batches.io_threads import IoThreads
+from tureen_serve.batches.leases import LeaseLost, Leases
+from tureen_serve.batches.metrics import BatchMetrics
 from tureen_serve.batches.store import Store
 from tureen_serve.batches.worker import ATTEMPTS, MOST_DEATHS, Worker
 from tureen_serve.inference.engine import Engine
@@ -34,7 +34,7 @@ class Killed(Exception):
     """The process is no more."""
 
 
-class Mortal(Aside):
+class Mortal(IoThreads):
     """Dies at its nth call: before it, or just after."""
 
     def __init__(self, at: int | None = None, after: bool = False) -> None:
@@ -60,41 +60,41 @@ class Shop:
         self.clock = Clock()
         self.database = Database(f"sqlite:///{folder}/batches.sqlite", self.clock)
         self.store = Store(self.database)
-        self.files = Files(str(folder / "files"))
+        self.files = FileStore(str(folder / "files"))
         self.metrics = Metrics()
-        self.meters = Meters(self.metrics.registry, lambda: False)
+        self.meters = BatchMetrics(self.metrics.registry, lambda: False)
         self.leases = Leases(self.database, LEASE)
 
     def submit(self, content: bytes, endpoint: Any = "/v1/score") -> str:
         """A new batch over a new file."""
-        stored = self.files.write(f"uploads/{len(self.store.files(99).data)}", [content])
+        stored = self.files.write(f"uploads/{len(self.store.list_files(99).data)}", [content])
         file = self.store.add_file(stored, "in.jsonl")
         request = BatchRequest(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
-        return self.store.create(request).id
+        return self.store.create_batch(request).id
 
-    async def live(self, engine: Engine, aside: Aside) -> None:
+    async def live(self, engine: Engine, io: IoThreads) -> None:
         """Work until nothing is left; closes ``aside``."""
         leases = Leases(self.database, LEASE)
-        worker = Worker(leases, self.files, JOURNEYS, OPTIONS, aside, self.metrics, self.meters)
+        worker = Worker(leases, self.files, JOURNEYS, OPTIONS, io, self.metrics, self.meters)
         try:
             while True:
-                if lease := await aside(leases.take_batch):
+                if lease := await io(leases.take_batch):
                     work = worker.validate if lease.status == "validating" else worker.finish
                     await work(lease)
-                elif (lease := await aside(leases.take_chunk)) and lease.chunk:
+                elif (lease := await io(leases.take_chunk)) and lease.chunk:
                     await worker.run(engine, lease, lease.chunk)
                 else:
                     return await worker.tidy()
         finally:
-            aside.close()
+            io.close()
 
     def content(self, name: str | None) -> bytes:
         """The bytes of a file."""
-        return b"".join(self.files.read(self.store.file(name)[1].key)) if name else b""
+        return b"".join(self.files.read(self.store.get_file(name)[1].key)) if name else b""
 
     def outcome(self, batch_id: str) -> tuple[Batch, bytes, bytes]:
         """A batch, its output and its errors."""
-        batch = self.store.batch(batch_id)
+        batch = self.store.get_batch(batch_id)
         return batch, self.content(batch.output_file_id), self.content(batch.error_file_id)
 
 
@@ -111,7 +111,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def finished(shop: Shop, content: bytes, engine: Engine | None = None, endpoint: Any = "/v1/score") -> Any:
     name = shop.submit(content, endpoint)
-    run(shop.live(engine or CountingEngine(), Aside()))
+    run(shop.live(engine or CountingEngine(), IoThreads()))
     return shop.outcome(name)
 
 
@@ -143,7 +143,7 @@ def test_a_bad_line_fails_the_batch_before_any_model_is_touched(shop: Shop) -> N
 def test_a_file_that_was_changed_is_not_run(shop: Shop, tmp_path: Path) -> None:
     name = shop.submit(scores(3))
     (tmp_path / "files" / "uploads" / "0").write_bytes(scores(4))
-    run(shop.live(CountingEngine(), Aside()))
+    run(shop.live(CountingEngine(), IoThreads()))
     batch, _, _ = shop.outcome(name)
     assert batch.status == "failed"
     assert batch.errors is not None
@@ -197,11 +197,11 @@ def test_killed_at_every_step_the_output_is_the_same(tmp_path: Path) -> None:
             with pytest.raises(Killed):
                 run(shop.live(CountingEngine(), Mortal(at, after)))
             shop.clock.now += LEASE
-            run(shop.live(CountingEngine(), Aside()))
+            run(shop.live(CountingEngine(), IoThreads()))
             batch, *again = shop.outcome(name)
             assert (at, after, batch.status, batch.request_counts.completed) == (at, after, "completed", 4)
             assert [told(each) for each in again] == [told(output), told(errors)]
-            assert len(shop.store.files(9, purpose="batch_output").data) == 2
+            assert len(shop.store.list_files(9, purpose="batch_output").data) == 2
             assert shop.leases.ended() == []
             left = [path for path in (tmp_path / f"{at}-{after}" / "files" / "batches").rglob("*") if path.is_file()]
             assert len(left) == 2
@@ -211,7 +211,7 @@ def test_killed_at_every_step_the_output_is_the_same(tmp_path: Path) -> None:
 def test_killed_at_every_second_step_it_comes_to_its_end(shop: Shop) -> None:
     name = shop.submit(scores(8))
     lives = 0
-    while shop.store.batch(name).status != "completed":
+    while shop.store.get_batch(name).status != "completed":
         lives += 1
         assert lives < 60
         with pytest.raises(Killed):
@@ -227,8 +227,8 @@ def test_a_slow_worker_leaves_no_trace(shop: Shop) -> None:
     name = shop.submit(scores(3))
 
     async def work() -> None:
-        aside = Aside(1)
-        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, aside, shop.metrics, shop.meters)
+        io = IoThreads(1)
+        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
         lease = shop.leases.take_batch()
         assert lease is not None
         await worker.validate(lease)
@@ -236,10 +236,10 @@ def test_a_slow_worker_leaves_no_trace(shop: Shop) -> None:
         assert slow is not None
         assert slow.chunk is not None
         shop.clock.now += LEASE
-        await shop.live(CountingEngine(), Aside())
-        with pytest.raises(Lost):
+        await shop.live(CountingEngine(), IoThreads())
+        with pytest.raises(LeaseLost):
             await worker.run(CountingEngine(), slow, slow.chunk)
-        aside.close()
+        io.close()
 
     run(work())
     batch, output, _ = shop.outcome(name)
@@ -255,18 +255,18 @@ def test_a_worker_that_could_not_end_a_batch_leaves_no_files(shop: Shop) -> None
     name = shop.submit(scores(3))
 
     async def work() -> None:
-        aside = Aside(1)
-        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, aside, shop.metrics, shop.meters)
+        io = IoThreads(1)
+        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
         with pytest.raises(Killed):
             await shop.live(CountingEngine(), Mortal(10))  # all is run and nothing is put together
         lease = shop.leases.take_batch()
         assert lease is not None
         assert lease.status == "finalizing"
         shop.clock.now += LEASE
-        await shop.live(CountingEngine(), Aside())
-        with pytest.raises(Lost):
+        await shop.live(CountingEngine(), IoThreads())
+        with pytest.raises(LeaseLost):
             await worker.finish(lease)
-        aside.close()
+        io.close()
 
     run(work())
     assert len(_stored(shop, name)) == 1
@@ -280,12 +280,12 @@ def test_an_engine_that_is_down_stops_the_chunk_and_nothing_else(shop: Shop) -> 
     engine = CountingEngine()
     engine.broken = Unavailable("it went away", code="engine_dead")
     with pytest.raises(Unavailable, match="it went away"):
-        run(shop.live(engine, Aside()))
-    assert shop.store.batch(name).request_counts.failed == 0
+        run(shop.live(engine, IoThreads()))
+    assert shop.store.get_batch(name).request_counts.failed == 0
     engine.broken = None
     shop.clock.now += LEASE
-    run(shop.live(engine, Aside()))
-    assert shop.store.batch(name).status == "completed"
+    run(shop.live(engine, IoThreads()))
+    assert shop.store.get_batch(name).status == "completed"
 
 
 def test_a_line_at_which_the_server_fails_gets_three_tries(shop: Shop) -> None:
@@ -322,7 +322,7 @@ def test_a_chunk_at_which_servers_die_is_given_up_in_the_end(shop: Shop) -> None
             run(shop.live(CountingEngine(), Mortal(3 if death else 6)))  # while it reads the first chunk's lines
         shop.clock.now += LEASE
     engine = CountingEngine()
-    run(shop.live(engine, Aside()))
+    run(shop.live(engine, IoThreads()))
     batch, output, errors = shop.outcome(name)
     assert (batch.status, names(output), names(errors)) == ("completed", [], ["n1", "n2", "n3"])
     assert {each["response"]["body"]["error"]["code"] for each in told(errors)} == {"worker_died"}
@@ -334,10 +334,10 @@ def test_what_an_older_server_took_and_this_one_does_not_is_an_error(shop: Shop)
     name = shop.submit(scores(3, bad=99))
 
     async def work() -> None:
-        aside = Aside(1)
+        io = IoThreads(1)
         told = OPTIONS.model_copy(update={"line_bytes": 120})
-        lax = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, aside, shop.metrics, shop.meters)
-        strict = Worker(shop.leases, shop.files, JOURNEYS, told, aside, shop.metrics, shop.meters)
+        lax = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
+        strict = Worker(shop.leases, shop.files, JOURNEYS, told, io, shop.metrics, shop.meters)
         lease = shop.leases.take_batch()
         assert lease is not None
         await lax.validate(lease)
@@ -345,7 +345,7 @@ def test_what_an_older_server_took_and_this_one_does_not_is_an_error(shop: Shop)
         assert lease is not None
         assert lease.chunk is not None
         await strict.run(CountingEngine(), lease, lease.chunk)
-        await shop.live(CountingEngine(), aside)
+        await shop.live(CountingEngine(), io)
 
     run(work())
     batch, _, errors = shop.outcome(name)
@@ -358,13 +358,13 @@ def test_a_worker_that_leaves_breaks_off_its_look_at_the_input(shop: Shop) -> No
     shop.submit(scores(3))
 
     async def work() -> None:
-        aside = Aside(1)
-        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, aside, shop.metrics, shop.meters)
+        io = IoThreads(1)
+        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
         lease = shop.leases.take_batch()
         assert lease is not None
         worker.leave()
         with pytest.raises(Unavailable, match="shutting down"):
             await worker.validate(lease)
-        aside.close()
+        io.close()
 
     run(work())

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query
 from tureen.wire import Batch, BatchList, BatchRequest
 from tureen_serve.api.files import AtBatches
 from tureen_serve.api.parse import StrictRoute
-from tureen_serve.batches.opening import Batches
+from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.faults import documented
 
 router = APIRouter(route_class=StrictRoute, tags=["batches"])
@@ -20,24 +20,24 @@ Key = Annotated[str | None, Header(min_length=1, max_length=255)]
 async def create(body: BatchRequest, batches: AtBatches, idempotency_key: Key = None) -> Batch:
     """Run every line of an uploaded file; the same `Idempotency-Key` makes one batch, however often it is sent."""
     if idempotency_key is None:
-        made = await batches.aside(batches.opened().store.create, body)
+        made = await batches.io(batches.opened().store.create_batch, body)
     else:
         made = await _once(batches, body, hashlib.sha256(idempotency_key.encode()).hexdigest())
     batches.opened().wake()
     return made
 
 
-async def _once(batches: Batches, body: BatchRequest, key: str) -> Batch:
+async def _once(batches: BatchService, body: BatchRequest, key: str) -> Batch:
     store = batches.opened().store
     told: dict[str, Any] = body.model_dump()
     fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    known = await batches.aside(store.claim, key, fingerprint)
+    known = await batches.io(store.claim_key, key, fingerprint)
     if known is not None:
         return known
     try:
-        return await batches.aside(store.create, body, key)
+        return await batches.io(store.create_batch, body, key)
     except Exception:
-        await batches.aside(store.disclaim, key)
+        await batches.io(store.release_key, key)
         raise
 
 
@@ -46,18 +46,18 @@ async def batches(
     batches: AtBatches, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
 ) -> BatchList:
     """Batches, the newest first."""
-    return await batches.aside(batches.opened().store.batches, limit, after)
+    return await batches.io(batches.opened().store.list_batches, limit, after)
 
 
 @router.get("/v1/batches/{batch_id}", responses=documented(404, 422, 503, 504))
 async def batch(batch_id: str, batches: AtBatches) -> Batch:
     """One of them, as it stands."""
-    return await batches.aside(batches.opened().store.batch, batch_id)
+    return await batches.io(batches.opened().store.get_batch, batch_id)
 
 
 @router.post("/v1/batches/{batch_id}/cancel", responses=documented(400, 404, 409, 413, 415, 422, 503, 504))
 async def cancel(batch_id: str, batches: AtBatches) -> Batch:
     """Cancel one: what is finished is kept, and no line is begun from now on."""
-    cancelled = await batches.aside(batches.opened().store.cancel, batch_id)
+    cancelled = await batches.io(batches.opened().store.cancel_batch, batch_id)
     batches.opened().wake()
     return cancelled

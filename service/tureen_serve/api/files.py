@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect
 from tureen.errors import InvalidRequest, Unavailable, Unprocessable, UnsupportedMedia
 from tureen.validation import unprocessable
 from tureen.wire import ExpiresAfter, File, FileDeleted, FileList, Purpose
-from tureen_serve.batches.files import PART
-from tureen_serve.batches.opening import Batches
+from tureen_serve.batches.batch_service import BatchService
+from tureen_serve.batches.file_store import PART
 from tureen_serve.batches.records import new_id
 from tureen_serve.faults import documented
 
@@ -38,13 +38,13 @@ SCHEMA = {"requestBody": {"required": True, "content": {"multipart/form-data": {
 router = APIRouter(tags=["batches"])
 
 
-async def _batches(request: Request) -> Batches:
-    found: Batches = request.app.state.batches
+async def _batches(request: Request) -> BatchService:
+    found: BatchService = request.app.state.batches
     found.opened()
     return found
 
 
-AtBatches = Annotated[Batches, Depends(_batches)]
+AtBatches = Annotated[BatchService, Depends(_batches)]
 
 
 @router.post(UPLOAD, responses=documented(400, 404, 413, 415, 422, 503, 504), openapi_extra=SCHEMA)
@@ -54,13 +54,13 @@ async def upload(request: Request, batches: AtBatches) -> File:
         return await _taken(request, batches)
 
 
-async def _taken(request: Request, batches: Batches) -> File:
+async def _taken(request: Request, batches: BatchService) -> File:
     async with _form(request) as form:
         file, expires = _checked(form)
         name = PurePosixPath(file.filename or "upload.jsonl").name[:LONGEST_NAME]
         opened, options = batches.opened(), batches.options
-        stored = await batches.aside(opened.files.write, f"uploads/{new_id('')}", _parts(file), options.file_bytes)
-        return await batches.aside(opened.store.add_file, stored, name, seconds=expires)
+        stored = await batches.io(opened.files.write, f"uploads/{new_id('')}", _parts(file), options.file_bytes)
+        return await batches.io(opened.store.add_file, stored, name, seconds=expires)
 
 
 @asynccontextmanager
@@ -112,13 +112,13 @@ async def files(
     order: Literal["asc", "desc"] = "desc",
 ) -> FileList:
     """Files that were uploaded, and those that batches have made."""
-    return await batches.aside(batches.opened().store.files, limit, after, purpose, order)
+    return await batches.io(batches.opened().store.list_files, limit, after, purpose, order)
 
 
 @router.get("/v1/files/{file_id}", responses=documented(404, 422, 503, 504))
 async def file(file_id: str, batches: AtBatches) -> File:
     """One of them."""
-    found, _ = await batches.aside(batches.opened().store.file, file_id)
+    found, _ = await batches.io(batches.opened().store.get_file, file_id)
     return found
 
 
@@ -126,9 +126,9 @@ async def file(file_id: str, batches: AtBatches) -> File:
 async def content(file_id: str, batches: AtBatches) -> StreamingResponse:
     """Its bytes, streamed."""
     opened = batches.opened()
-    _, stored = await batches.aside(opened.store.file, file_id)
+    _, stored = await batches.io(opened.store.get_file, file_id)
     parts = opened.files.read(stored.key)
-    first = await batches.aside(next, parts, b"")
+    first = await batches.io(next, parts, b"")
     return StreamingResponse(
         _follow(first, parts), media_type="application/octet-stream", headers={"content-length": str(stored.bytes)}
     )
@@ -143,6 +143,6 @@ def _follow(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 async def delete(file_id: str, batches: AtBatches) -> FileDeleted:
     """Delete one, unless a batch still reads it."""
     opened = batches.opened()
-    key = await batches.aside(opened.store.remove_file, file_id)
-    await batches.aside(opened.files.remove, key)
+    key = await batches.io(opened.store.delete_file, file_id)
+    await batches.io(opened.files.remove, key)
     return FileDeleted(id=file_id)

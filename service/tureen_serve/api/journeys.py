@@ -14,7 +14,7 @@ from tureen_serve.api.chat import Order, order_chat, order_completion
 from tureen_serve.api.items import PreferencesBody, ScoreBody
 from tureen_serve.api.preferences import label_each
 from tureen_serve.api.score import score_each
-from tureen_serve.batches.contract import Answer, Journey, Journeys, Json
+from tureen_serve.batches.endpoints import BatchEndpoint, BatchEndpoints, Json, LineAnswer
 from tureen_serve.faults import detail, translate
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
@@ -24,33 +24,33 @@ Together = Callable[[Engine, Metrics, Any], Awaitable[Sequence[Reply]]]
 Ordering = Callable[[Engine, Metrics, Any], Awaitable[Order]]
 
 
-async def _scores(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBody], _: int) -> list[Answer]:
+async def _scores(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBody], _: int) -> list[LineAnswer]:
     return await _apart(score_each, engine, metrics, [_last(body) for body in bodies])
 
 
-async def _labels(engine: Engine, metrics: Metrics, bodies: Sequence[PreferencesBody], _: int) -> list[Answer]:
+async def _labels(engine: Engine, metrics: Metrics, bodies: Sequence[PreferencesBody], _: int) -> list[LineAnswer]:
     return await _apart(label_each, engine, metrics, [_last(body) for body in bodies])
 
 
-async def _chats(engine: Engine, metrics: Metrics, bodies: Sequence[ChatBody], at_once: int) -> list[Answer]:
+async def _chats(engine: Engine, metrics: Metrics, bodies: Sequence[ChatBody], at_once: int) -> list[LineAnswer]:
     return await _write(engine, metrics, bodies, at_once, order_chat)
 
 
 async def _completions(
     engine: Engine, metrics: Metrics, bodies: Sequence[CompletionBody], at_once: int
-) -> list[Answer]:
+) -> list[LineAnswer]:
     return await _write(engine, metrics, bodies, at_once, order_completion)
 
 
-JOURNEYS: Journeys = {
-    "/v1/score": Journey(ScoreBody, _scores),
-    "/v1/preferences": Journey(PreferencesBody, _labels),
-    "/v1/chat/completions": Journey(ChatBody, _chats),
-    "/v1/completions": Journey(CompletionBody, _completions),
+JOURNEYS: BatchEndpoints = {
+    "/v1/score": BatchEndpoint(ScoreBody, _scores),
+    "/v1/preferences": BatchEndpoint(PreferencesBody, _labels),
+    "/v1/chat/completions": BatchEndpoint(ChatBody, _chats),
+    "/v1/completions": BatchEndpoint(CompletionBody, _completions),
 }
 
 
-async def _apart(each: Together, engine: Engine, metrics: Metrics, bodies: Sequence[Any]) -> list[Answer]:
+async def _apart(each: Together, engine: Engine, metrics: Metrics, bodies: Sequence[Any]) -> list[LineAnswer]:
     """All together; where that fails as a whole, one by one, so that only the body at fault is an error."""
     try:
         return [_answer(reply) for reply in await each(engine, metrics, bodies)]
@@ -62,11 +62,11 @@ async def _apart(each: Together, engine: Engine, metrics: Metrics, bodies: Seque
 
 async def _write(
     engine: Engine, metrics: Metrics, bodies: Sequence[Any], at_once: int, ordering: Ordering
-) -> list[Answer]:
+) -> list[LineAnswer]:
     """So many bodies at once. One that found no room among them gets another chance alone."""
     room = asyncio.Semaphore(at_once)
 
-    async def written(body: BaseModel) -> Answer:
+    async def written(body: BaseModel) -> LineAnswer:
         async with room:
             return await _written(engine, metrics, body, ordering)
 
@@ -79,7 +79,7 @@ async def _write(
     return answers
 
 
-async def _written(engine: Engine, metrics: Metrics, body: BaseModel, ordering: Ordering) -> Answer:
+async def _written(engine: Engine, metrics: Metrics, body: BaseModel, ordering: Ordering) -> LineAnswer:
     try:
         return _answer(await (await ordering(engine, metrics, _last(body))).whole())
     except Exception as error:
@@ -91,7 +91,7 @@ def _last(body: Any) -> Any:
     return body.model_copy(update={"priority": "batch"})
 
 
-def _answer(reply: Reply) -> Answer:
+def _answer(reply: Reply) -> LineAnswer:
     if isinstance(reply, TureenError):
-        return Answer(reply.status, ErrorReply(error=detail(reply)).model_dump())
-    return Answer(HTTPStatus.OK, reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply)
+        return LineAnswer(reply.status, ErrorReply(error=detail(reply)).model_dump())
+    return LineAnswer(HTTPStatus.OK, reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply)

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from tureen_serve.api.house import Home
-from tureen_serve.batches.opening import Batches, State
+from tureen_serve.batches.batch_service import BatchService, State
 from tureen_serve.faults import documented
 
 router = APIRouter(tags=["operations"])
@@ -49,7 +49,7 @@ async def health(house: Home, request: Request) -> dict[str, Any]:
 
 def _batches(request: Request) -> State:
     """How files and batches are: off, opening, working or failing."""
-    found: Batches = request.app.state.batches
+    found: BatchService = request.app.state.batches
     return found.state
 
 

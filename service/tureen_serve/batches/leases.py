@@ -29,12 +29,12 @@ from sqlalchemy import (
 from tureen.wire import BatchErrors
 from tureen_serve.batches import records
 from tureen_serve.batches.database import Database
-from tureen_serve.batches.records import ENDED, RUNNING, Chunk, Lease, Piece, Stored, Tally, new_id
+from tureen_serve.batches.records import ENDED, RUNNING, Chunk, Lease, LineRange, StoredFile, Tally, new_id
 from tureen_serve.batches.schema import batches, chunks, files
-from tureen_serve.batches.writes import OPEN, add_file, void
+from tureen_serve.batches.shared_writes import UNFINISHED, insert_file, void_unfinished
 
 
-class Lost(Exception):
+class LeaseLost(Exception):
     """The lease is another's by now, or its work is void; its result is not taken."""
 
 
@@ -77,7 +77,9 @@ class Leases:
                 return None
             lease = {"state": "leased", "deaths": row.fallen, **self._lease(row, now)}
             connection.execute(update(chunks).where(_is_chunk(row.batch_id, row.number)).values(lease))
-            chunk = records.chunk(connection.execute(select(chunks).where(_is_chunk(row.batch_id, row.number))).one())
+            chunk = records.chunk_from_row(
+                connection.execute(select(chunks).where(_is_chunk(row.batch_id, row.number))).one()
+            )
             return _leased(connection, row.batch_id, row.fence + 1, chunk)
 
     def take_batch(self) -> Lease | None:
@@ -129,7 +131,7 @@ class Leases:
 
     # ----------------------------------------------------------------------- settling
 
-    def begin(self, lease: Lease, pieces: Sequence[Piece]) -> None:
+    def begin(self, lease: Lease, pieces: Sequence[LineRange]) -> None:
         """The input is valid: its lines may be run, a piece at a time.
 
         Raises:
@@ -162,12 +164,12 @@ class Leases:
             counts = {name: batches.c[name] + count for name, count in vars(tally).items()}
             connection.execute(update(batches).where(batches.c.id == lease.batch_id).values(counts))
             _write(connection, lease, state="done", key=key, completed=tally.completed, failed=tally.failed)
-            left = exists().where(chunks.c.batch_id == lease.batch_id, chunks.c.state.in_(OPEN))
+            left = exists().where(chunks.c.batch_id == lease.batch_id, chunks.c.state.in_(UNFINISHED))
             over = update(batches).where(batches.c.id == lease.batch_id, ~left)
             now = self._database.now(connection)
             connection.execute(over.values(status="finalizing", outcome="completed", finalizing_at=now))
 
-    def conclude(self, lease: Lease, output: Stored | None, errors: Stored | None, keep: int) -> float:
+    def conclude(self, lease: Lease, output: StoredFile | None, errors: StoredFile | None, keep: int) -> float:
         """End a batch: its files become true, kept for ``keep`` seconds unless the batch says otherwise.
 
         Returns:
@@ -197,7 +199,7 @@ class Leases:
         """All chunks of a batch, in the order of its lines."""
         with self._database.reading() as connection:
             found = select(chunks).where(chunks.c.batch_id == batch_id).order_by(chunks.c.number)
-            return [records.chunk(row) for row in connection.execute(found)]
+            return [records.chunk_from_row(row) for row in connection.execute(found)]
 
     def expire(self) -> int:
         """Void what is left of batches whose time is over; returns how many there are."""
@@ -206,7 +208,7 @@ class Leases:
             late = select(batches.c.id).where(batches.c.status.in_(RUNNING), batches.c.expires_at <= now)
             names = list(connection.execute(late.with_for_update(skip_locked=True)).scalars())
             for name in names:
-                void(connection, name, status="finalizing", outcome="expired", finalizing_at=now)
+                void_unfinished(connection, name, status="finalizing", outcome="expired", finalizing_at=now)
             return len(names)
 
     def ended(self) -> list[tuple[str, list[str]]]:
@@ -261,7 +263,7 @@ def _holds(lease: Lease) -> ColumnElement[bool]:
 def _write(connection: Connection, lease: Lease, **values: Any) -> None:
     table: Table = batches if lease.chunk is None else chunks
     if connection.execute(update(table).where(_holds(lease)).values(values)).rowcount != 1:
-        raise Lost(f"{lease.batch_id} is no more leased under fence {lease.fence}")
+        raise LeaseLost(f"{lease.batch_id} is no more leased under fence {lease.fence}")
 
 
 def _leased(connection: Connection, batch_id: str, fence: int, chunk: Chunk | None = None) -> Lease:
@@ -269,9 +271,11 @@ def _leased(connection: Connection, batch_id: str, fence: int, chunk: Chunk | No
         files, files.c.id == batches.c.input_file_id
     )
     row = connection.execute(found.where(batches.c.id == batch_id)).one()
-    stored = Stored(row.key, row.bytes, row.digest)
+    stored = StoredFile(row.key, row.bytes, row.digest)
     return Lease(row.id, row.endpoint, row.status, row.outcome, stored, fence, chunk)
 
 
-def _add_output(connection: Connection, batch: Row[Any], kind: str, stored: Stored, now: float, seconds: float) -> str:
-    return add_file(connection, now, stored, f"{batch.id}_{kind}.jsonl", "batch_output", seconds)
+def _add_output(
+    connection: Connection, batch: Row[Any], kind: str, stored: StoredFile, now: float, seconds: float
+) -> str:
+    return insert_file(connection, now, stored, f"{batch.id}_{kind}.jsonl", "batch_output", seconds)

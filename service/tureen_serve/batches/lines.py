@@ -11,16 +11,16 @@ from pydantic import BaseModel, ValidationError
 from tureen.errors import InvalidRequest, TureenError, Unprocessable
 from tureen.validation import unprocessable
 from tureen.wire import BatchError, InputLine
-from tureen_serve.batches.records import Piece
+from tureen_serve.batches.records import LineRange
 from tureen_serve.strict_json import parse
 
 M = TypeVar("M", bound=BaseModel)
 
-MOST_ERRORS = 100
+MAX_ERRORS = 100
 
 
 @dataclass(frozen=True)
-class Bounds:
+class InputLimits:
     """What an input file may hold, and how much of it makes a chunk."""
 
     lines: int
@@ -30,28 +30,28 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Checked:
+class InputCheck:
     """What a look through an input file found: its pieces, or what is wrong with it, and its SHA-256."""
 
-    pieces: Sequence[Piece]
+    pieces: Sequence[LineRange]
     errors: Sequence[BatchError]
     digest: str
 
 
 @dataclass(frozen=True)
-class Line:
+class RequestLine:
     """A line that can be run."""
 
     custom_id: str
     body: BaseModel
 
 
-class Cutter:
+class ChunkCutter:
     """Where chunks begin and end: a function of the lines' lengths, so that it is the same at every try."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: InputLimits) -> None:
         self._bounds = bounds
-        self._pieces: list[Piece] = []
+        self._pieces: list[LineRange] = []
         self._line = self._start = 0
         self._lines = self._length = 0
 
@@ -63,34 +63,34 @@ class Cutter:
         self._lines += 1
         self._length += length
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[LineRange]:
         """All lines so far."""
         if self._lines:
             self._cut()
         return self._pieces
 
     def _cut(self) -> None:
-        self._pieces.append(Piece(self._line + 1, self._lines, self._start, self._length))
+        self._pieces.append(LineRange(self._line + 1, self._lines, self._start, self._length))
         self._line += self._lines
         self._start += self._length
         self._lines = self._length = 0
 
 
-def check(parts: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: Bounds) -> Checked:
+def check_input(parts: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: InputLimits) -> InputCheck:
     """Look through an input file, a line at a time. No more is told than its first hundred errors."""
     digest = hashlib.sha256()
-    cutter = Cutter(bounds)
-    lines = split(_hashed(parts, digest), bounds.line_bytes)
+    cutter = ChunkCutter(bounds)
+    lines = split_lines(_hashed(parts, digest), bounds.line_bytes)
     mistakes = _mistakes(lines, endpoint, body, bounds, cutter)
-    errors = [_told(number, error) for number, error in islice(mistakes, MOST_ERRORS)]
+    errors = [_told(number, error) for number, error in islice(mistakes, MAX_ERRORS)]
     pieces = cutter.pieces()
     if not pieces:
         errors.append(_told(None, InvalidRequest("the file is empty", code="empty_file")))
-    return Checked(pieces, errors, digest.hexdigest())
+    return InputCheck(pieces, errors, digest.hexdigest())
 
 
 def _mistakes(
-    lines: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: Bounds, cutter: Cutter
+    lines: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: InputLimits, cutter: ChunkCutter
 ) -> Iterator[tuple[int, TureenError]]:
     seen: set[str] = set()
     for number, raw in enumerate(lines, 1):
@@ -100,7 +100,7 @@ def _mistakes(
             yield number, InvalidRequest(message, code="too_many_lines")
             return
         try:
-            name = read(raw, endpoint, body, bounds.line_bytes).custom_id
+            name = read_request_line(raw, endpoint, body, bounds.line_bytes).custom_id
         except TureenError as error:
             yield number, error
             continue
@@ -110,7 +110,7 @@ def _mistakes(
         seen.add(name)
 
 
-def read(raw: bytes, endpoint: str, body: type[BaseModel], longest: int) -> Line:
+def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest: int) -> RequestLine:
     """One line.
 
     Raises:
@@ -128,16 +128,16 @@ def read(raw: bytes, endpoint: str, body: type[BaseModel], longest: int) -> Line
         raise error.at("body") from None
     if getattr(found, "stream", False):
         raise Unprocessable("a batch's answers are written whole; leave `stream` out", param="body.stream")
-    return Line(line.custom_id, found)
+    return RequestLine(line.custom_id, found)
 
 
-def custom_id(raw: bytes) -> str:
+def read_custom_id(raw: bytes) -> str:
     """The name of a line that was checked before."""
     found: str = parse(raw.strip())["custom_id"]
     return found
 
 
-def split(parts: Iterable[bytes], longest: int) -> Iterator[bytes]:
+def split_lines(parts: Iterable[bytes], longest: int) -> Iterator[bytes]:
     """Lines with their ends. A line that is too long is the last one, and only its beginning is kept."""
     rest = b""
     for part in parts:

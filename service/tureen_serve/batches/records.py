@@ -19,7 +19,7 @@ def new_id(prefix: str) -> str:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredFile:
     """Bytes in the file store: where, how many, and their SHA-256."""
 
     key: str
@@ -38,7 +38,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Piece:
+class LineRange:
     """Some lines of an input file, to be run together: ``length`` bytes from ``start``."""
 
     first_line: int
@@ -59,7 +59,7 @@ class Chunk:
     """
 
     number: int
-    piece: Piece
+    piece: LineRange
     key: str | None = None
     completed: int = 0
     failed: int = 0
@@ -81,12 +81,12 @@ class Lease:
     endpoint: str
     status: BatchStatus
     outcome: BatchStatus | None
-    input: Stored
+    input: StoredFile
     fence: int
     chunk: Chunk | None = None
 
 
-def file(row: Row[Any]) -> File:
+def file_from_row(row: Row[Any]) -> File:
     """A file's object."""
     return File(
         id=row.id,
@@ -98,7 +98,7 @@ def file(row: Row[Any]) -> File:
     )
 
 
-def batch(row: Row[Any]) -> Batch:
+def batch_from_row(row: Row[Any]) -> Batch:
     """A batch's object."""
     return Batch(
         id=row.id,
@@ -133,7 +133,7 @@ def _times(row: Row[Any]) -> Mapping[str, Any]:
     return {name: None if time is None else int(time) for name, time in times.items()}
 
 
-def chunk(row: Row[Any]) -> Chunk:
+def chunk_from_row(row: Row[Any]) -> Chunk:
     """A chunk."""
-    piece = Piece(row.first_line, row.lines, row.start, row.length)
+    piece = LineRange(row.first_line, row.lines, row.start, row.length)
     return Chunk(row.number, piece, row.key, row.completed, row.failed, row.deaths, row.refusals)

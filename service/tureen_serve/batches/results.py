@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 from tureen.errors import ServerFault
 from tureen.wire import LineError, LineResponse, OutputLine
-from tureen_serve.batches.contract import Answer
-from tureen_serve.batches.files import Files
-from tureen_serve.batches.lines import custom_id, split
-from tureen_serve.batches.records import Chunk, Lease, Stored, Tally, new_id
+from tureen_serve.batches.endpoints import LineAnswer
+from tureen_serve.batches.file_store import FileStore
+from tureen_serve.batches.lines import read_custom_id, split_lines
+from tureen_serve.batches.records import Chunk, Lease, StoredFile, Tally, new_id
 
 GOOD, BAD = ".good", ".bad"
-UNTOLD = Answer.refusal(ServerFault("the answer holds what is not JSON, as a number that is not finite"))
-VOID = {
+NOT_JSON = LineAnswer.refusal(ServerFault("the answer holds what is not JSON, as a number that is not finite"))
+UNRUN_ERRORS = {
     "expired": LineError(code="batch_expired", message="the completion window closed before this line was run"),
     "cancelled": LineError(code="batch_cancelled", message="the batch was cancelled before this line was run"),
 }
 
 
 @dataclass(frozen=True)
-class Result:
+class ChunkResult:
     """What a chunk has come to: the lines of its output, those of its errors, and how many."""
 
     good: bytes
@@ -28,9 +28,9 @@ class Result:
     tally: Tally
 
 
-def result(names: Sequence[str], answers: Sequence[Answer]) -> Result:
+def build_result(names: Sequence[str], answers: Sequence[LineAnswer]) -> ChunkResult:
     """The result of lines called so. Pure but for the ids."""
-    told = [_told(name, answer) for name, answer in zip(names, answers, strict=True)]
+    told = [_encode_answer(name, answer) for name, answer in zip(names, answers, strict=True)]
     good = [line for line, answer in told if answer.good]
     bad = [line for line, answer in told if not answer.good]
     used = [answer.body.get("usage", {}) for _, answer in told if answer.good]
@@ -40,18 +40,18 @@ def result(names: Sequence[str], answers: Sequence[Answer]) -> Result:
         input_tokens=sum(usage.get("prompt_tokens", 0) for usage in used),
         output_tokens=sum(usage.get("completion_tokens", 0) for usage in used),
     )
-    return Result(b"".join(good), b"".join(bad), tally)
+    return ChunkResult(b"".join(good), b"".join(bad), tally)
 
 
-def _told(name: str, answer: Answer) -> tuple[bytes, Answer]:
+def _encode_answer(name: str, answer: LineAnswer) -> tuple[bytes, LineAnswer]:
     """A line, and what it says: an error where the answer has no form in JSON."""
     try:
         return _line(name, answer), answer
     except ValueError:
-        return _line(name, UNTOLD), UNTOLD
+        return _line(name, NOT_JSON), NOT_JSON
 
 
-def _line(name: str, answer: Answer) -> bytes:
+def _line(name: str, answer: LineAnswer) -> bytes:
     request = new_id("req_")
     body = answer.body if answer.good else {**answer.body, "request_id": request}
     return _encode(
@@ -67,29 +67,31 @@ def _encode(line: OutputLine) -> bytes:
     return json.dumps(line.model_dump(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def folder(batch_id: str) -> str:
+def batch_folder(batch_id: str) -> str:
     """Where all that a batch makes lies."""
     return f"batches/{batch_id}"
 
 
-def write(files: Files, lease: Lease, chunk: Chunk, made: Result) -> str:
+def write_result(files: FileStore, lease: Lease, chunk: Chunk, made: ChunkResult) -> str:
     """Store a chunk's result under a key of this lease's own. It counts once the lease is committed."""
-    key = f"{folder(lease.batch_id)}/{chunk.number:05}-{lease.fence}"
+    key = f"{batch_folder(lease.batch_id)}/{chunk.number:05}-{lease.fence}"
     for suffix, part in ((GOOD, made.good), (BAD, made.bad)):
         if part:
             files.write(key + suffix, [part])
     return key
 
 
-def discard(files: Files, key: str) -> None:
+def remove_result(files: FileStore, key: str) -> None:
     """Remove a result that was not taken."""
     for suffix in (GOOD, BAD):
         files.remove(key + suffix)
 
 
-def assemble(files: Files, lease: Lease, chunks: Sequence[Chunk]) -> tuple[Stored | None, Stored | None]:
+def write_batch_files(
+    files: FileStore, lease: Lease, chunks: Sequence[Chunk]
+) -> tuple[StoredFile | None, StoredFile | None]:
     """Output and error file of a batch, streamed into new keys; None for one that would be empty."""
-    why = VOID.get(lease.outcome or "")
+    why = UNRUN_ERRORS.get(lease.outcome or "")
 
     def output() -> Iterator[bytes]:
         for chunk in chunks:
@@ -101,20 +103,20 @@ def assemble(files: Files, lease: Lease, chunks: Sequence[Chunk]) -> tuple[Store
             if chunk.key is not None and chunk.failed:
                 yield from files.read(chunk.key + BAD)
             elif chunk.key is None and why is not None:
-                yield from _void(files, lease, chunk, why)
+                yield from _unrun_lines(files, lease, chunk, why)
 
     return _store(files, lease, "output", output()), _store(files, lease, "error", errors())
 
 
-def _store(files: Files, lease: Lease, kind: str, parts: Iterable[bytes]) -> Stored | None:
-    stored = files.write(f"{folder(lease.batch_id)}/{kind}-{lease.fence}.jsonl", parts)
+def _store(files: FileStore, lease: Lease, kind: str, parts: Iterable[bytes]) -> StoredFile | None:
+    stored = files.write(f"{batch_folder(lease.batch_id)}/{kind}-{lease.fence}.jsonl", parts)
     if stored.bytes:
         return stored
     files.remove(stored.key)
     return None
 
 
-def _void(files: Files, lease: Lease, chunk: Chunk, why: LineError) -> Iterator[bytes]:
+def _unrun_lines(files: FileStore, lease: Lease, chunk: Chunk, why: LineError) -> Iterator[bytes]:
     raw = files.slice(lease.input.key, chunk.piece.start, chunk.piece.length)
-    for line in split([raw], len(raw)):
-        yield _encode(OutputLine(id=new_id("batch_req_"), custom_id=custom_id(line), error=why))
+    for line in split_lines([raw], len(raw)):
+        yield _encode(OutputLine(id=new_id("batch_req_"), custom_id=read_custom_id(line), error=why))

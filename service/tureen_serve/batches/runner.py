@@ -12,8 +12,8 @@ from typing import Any
 
 from tureen.errors import TureenError, Unavailable
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.batches.aside import Aside
-from tureen_serve.batches.leases import Leases, Lost
+from tureen_serve.batches.io_threads import IoThreads
+from tureen_serve.batches.leases import LeaseLost, Leases
 from tureen_serve.batches.records import Lease
 from tureen_serve.batches.worker import Worker
 from tureen_serve.inference.engine import Engine
@@ -31,12 +31,12 @@ class Runner:
     """
 
     def __init__(
-        self, worker: Worker, leases: Leases, options: BatchSettings, aside: Aside, engine: Callable[[], Engine | None]
+        self, worker: Worker, leases: Leases, options: BatchSettings, io: IoThreads, engine: Callable[[], Engine | None]
     ) -> None:
         self._worker = worker
         self._leases = leases
         self._options = options
-        self._aside = aside
+        self._io = io
         self._engine = engine
         self._leaving = False
         self._waking = asyncio.Event()
@@ -81,9 +81,9 @@ class Runner:
 
     async def _tend(self) -> bool:
         """Validate or finish a batch, if there is one to; else tidy up."""
-        if await self._aside(self._leases.expire):
+        if await self._io(self._leases.expire):
             self.wake()
-        lease = await self._aside(self._leases.take_batch)
+        lease = await self._io(self._leases.take_batch)
         if lease is None:
             await self._worker.tidy()
             return False
@@ -94,7 +94,7 @@ class Runner:
     async def _advance(self) -> bool:
         """Run a chunk, if there is one."""
         engine = self._engine()
-        lease = await self._aside(self._leases.take_chunk) if engine else None
+        lease = await self._io(self._leases.take_chunk) if engine else None
         if engine is None or lease is None or lease.chunk is None:
             return False
         await self._hold(lease, self._worker.run(engine, lease, lease.chunk))
@@ -120,20 +120,20 @@ class Runner:
 
     async def _settle(self, lease: Lease, working: asyncio.Task[None]) -> None:
         if working.cancelled():
-            await self._aside(self._leases.release, lease)
-        elif isinstance(error := working.exception(), Lost):
+            await self._io(self._leases.release, lease)
+        elif isinstance(error := working.exception(), LeaseLost):
             LOG.info("%s", error)
         elif error is not None:
             wait = min(2.0 ** min(lease.chunk.refusals if lease.chunk else 2, 10), LONGEST_WAIT)
             LOG.warning("%s waits %g s: %s", lease.batch_id, wait, error, exc_info=_unexpected(error))
-            await self._aside(self._leases.release, lease, wait, refused=True)
+            await self._io(self._leases.release, lease, wait, refused=True)
 
     async def _beat(self, lease: Lease, working: asyncio.Task[None]) -> None:
         while True:
             await _either(self._waking, self._options.lease_seconds / 4)
             try:
-                await self._aside(self._leases.extend, lease)
-            except Lost:
+                await self._io(self._leases.extend, lease)
+            except LeaseLost:
                 working.cancel()
                 return
             except Unavailable:  # the next beat may reach the store; until then the lease holds, or another takes it

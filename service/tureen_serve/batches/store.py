@@ -13,9 +13,9 @@ from tureen.errors import Conflict, NotFound, Unprocessable
 from tureen.wire import Batch, BatchList, BatchRequest, File, FileList, Purpose
 from tureen_serve.batches import records
 from tureen_serve.batches.database import Database
-from tureen_serve.batches.records import ENDED, RUNNING, Stored, new_id
+from tureen_serve.batches.records import ENDED, RUNNING, StoredFile, new_id
 from tureen_serve.batches.schema import batches, claims, files
-from tureen_serve.batches.writes import add_file, void
+from tureen_serve.batches.shared_writes import insert_file, void_unfinished
 
 DAY = 86400
 KEPT_CLAIM = DAY
@@ -35,15 +35,17 @@ class Store:
 
     # ----------------------------------------------------------------------- files
 
-    def add_file(self, stored: Stored, filename: str, purpose: Purpose = "batch", seconds: int | None = None) -> File:
+    def add_file(
+        self, stored: StoredFile, filename: str, purpose: Purpose = "batch", seconds: int | None = None
+    ) -> File:
         """Note a file whose bytes are stored; it is kept for ``seconds``."""
         with self._database.writing() as connection:
-            found = add_file(
+            found = insert_file(
                 connection, self._database.now(connection), stored, filename, purpose, seconds or self._keep
             )
-            return records.file(_file(connection, found))
+            return records.file_from_row(_file(connection, found))
 
-    def file(self, name: str) -> tuple[File, Stored]:
+    def get_file(self, name: str) -> tuple[File, StoredFile]:
         """A file, and where its bytes are.
 
         Raises:
@@ -51,9 +53,9 @@ class Store:
         """
         with self._database.reading() as connection:
             row = _file(connection, name)
-            return records.file(row), Stored(row.key, row.bytes, row.digest)
+            return records.file_from_row(row), StoredFile(row.key, row.bytes, row.digest)
 
-    def files(
+    def list_files(
         self,
         limit: int,
         after: str | None = None,
@@ -64,10 +66,10 @@ class Store:
         with self._database.reading() as connection:
             where = [files.c.purpose == purpose] if purpose else []
             page, more = _page(connection, files, limit, after, order, where)
-        data = [records.file(row) for row in page]
+        data = [records.file_from_row(row) for row in page]
         return FileList(data=data, has_more=more, **_ends(data))
 
-    def remove_file(self, name: str) -> str:
+    def delete_file(self, name: str) -> str:
         """Forget a file; returns the key of its bytes, which may then go.
 
         Raises:
@@ -85,7 +87,7 @@ class Store:
 
     # ----------------------------------------------------------------------- batches
 
-    def claim(self, key: str, fingerprint: str) -> Batch | None:
+    def claim_key(self, key: str, fingerprint: str) -> Batch | None:
         """Begin to answer a request under an idempotency key.
 
         Args:
@@ -113,14 +115,14 @@ class Store:
                 raise Unprocessable(message, param="Idempotency-Key", code="idempotency_key_reused")
             if row.batch_id is None:
                 raise _in_flight()
-            return records.batch(_batch(connection, row.batch_id))
+            return records.batch_from_row(_batch(connection, row.batch_id))
 
-    def disclaim(self, key: str) -> None:
+    def release_key(self, key: str) -> None:
         """The request under this key made nothing; it may be sent again."""
         with self._database.writing() as connection:
             connection.execute(delete(claims).where((claims.c.key == key) & claims.c.batch_id.is_(None)))
 
-    def create(self, request: BatchRequest, key: str | None = None) -> Batch:
+    def create_batch(self, request: BatchRequest, key: str | None = None) -> Batch:
         """A new batch, to be validated; the answer of the idempotency key ``key``.
 
         Raises:
@@ -150,25 +152,25 @@ class Store:
             connection.execute(insert(batches).values(row))
             if key is not None:
                 connection.execute(update(claims).where(claims.c.key == key).values(batch_id=name))
-            return records.batch(_batch(connection, name))
+            return records.batch_from_row(_batch(connection, name))
 
-    def batch(self, name: str) -> Batch:
+    def get_batch(self, name: str) -> Batch:
         """A batch as it stands.
 
         Raises:
             NotFound: there is none.
         """
         with self._database.reading() as connection:
-            return records.batch(_batch(connection, name))
+            return records.batch_from_row(_batch(connection, name))
 
-    def batches(self, limit: int, after: str | None = None) -> BatchList:
+    def list_batches(self, limit: int, after: str | None = None) -> BatchList:
         """A page of batches after the one called ``after``, the newest first."""
         with self._database.reading() as connection:
             page, more = _page(connection, batches, limit, after, "desc", [])
-        data = [records.batch(row) for row in page]
+        data = [records.batch_from_row(row) for row in page]
         return BatchList(data=data, has_more=more, **_ends(data))
 
-    def cancel(self, name: str) -> Batch:
+    def cancel_batch(self, name: str) -> Batch:
         """Begin to cancel a batch: no line of it is begun from now on, and what is not finished is void.
 
         Raises:
@@ -179,11 +181,11 @@ class Store:
             status = _batch(connection, name, lock=True).status
             if status in RUNNING:
                 now = self._database.now(connection)
-                void(connection, name, status="cancelling", outcome="cancelled", cancelling_at=now)
+                void_unfinished(connection, name, status="cancelling", outcome="cancelled", cancelling_at=now)
             elif status not in ("cancelling", "cancelled"):
                 message = f"{name} is {status.replace('_', ' ')} and cannot be cancelled any more"
                 raise Conflict(message, param="batch_id", code="batch_not_cancellable")
-            return records.batch(_batch(connection, name))
+            return records.batch_from_row(_batch(connection, name))
 
 
 def _file(connection: Connection, name: str, param: str = "file_id", lock: bool = False) -> Row[Any]:

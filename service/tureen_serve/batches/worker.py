@@ -10,13 +10,20 @@ from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen.wire import BatchError, BatchErrors
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches import results
-from tureen_serve.batches.aside import Aside
-from tureen_serve.batches.contract import Answer, Journey, Journeys
-from tureen_serve.batches.files import Files
-from tureen_serve.batches.leases import Leases, Lost
-from tureen_serve.batches.lines import Bounds, Line, check, custom_id, read, split
-from tureen_serve.batches.meters import Meters
-from tureen_serve.batches.records import Chunk, Lease, Piece, Stored
+from tureen_serve.batches.endpoints import BatchEndpoint, BatchEndpoints, LineAnswer
+from tureen_serve.batches.file_store import FileStore
+from tureen_serve.batches.io_threads import IoThreads
+from tureen_serve.batches.leases import LeaseLost, Leases
+from tureen_serve.batches.lines import (
+    InputLimits,
+    RequestLine,
+    check_input,
+    read_custom_id,
+    read_request_line,
+    split_lines,
+)
+from tureen_serve.batches.metrics import BatchMetrics
+from tureen_serve.batches.records import Chunk, Lease, LineRange, StoredFile
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
@@ -32,18 +39,18 @@ class Worker:
     def __init__(
         self,
         leases: Leases,
-        files: Files,
-        journeys: Journeys,
+        files: FileStore,
+        endpoints: BatchEndpoints,
         options: BatchSettings,
-        aside: Aside,
+        io: IoThreads,
         metrics: Metrics,
-        meters: Meters,
+        meters: BatchMetrics,
     ) -> None:
         self._leases = leases
         self._files = files
-        self._journeys = journeys
+        self._endpoints = endpoints
         self._options = options
-        self._aside = aside
+        self._io = io
         self._metrics = metrics
         self._meters = meters
         self._leaving = False
@@ -60,17 +67,17 @@ class Worker:
         Raises:
             Lost: the batch is another's, or was cancelled.
         """
-        errors, pieces = await self._aside(self._check, lease)
+        errors, pieces = await self._io(self._check, lease)
         if errors:
-            await self._aside(self._leases.reject, lease, BatchErrors(data=errors))
+            await self._io(self._leases.reject, lease, BatchErrors(data=errors))
         else:
-            await self._aside(self._leases.begin, lease, pieces)
+            await self._io(self._leases.begin, lease, pieces)
 
-    def _check(self, lease: Lease) -> tuple[list[BatchError], Sequence[Piece]]:
+    def _check(self, lease: Lease) -> tuple[list[BatchError], Sequence[LineRange]]:
         told = self._options
-        bounds = Bounds(told.lines, told.line_bytes, told.chunk_lines, told.chunk_bytes)
+        bounds = InputLimits(told.lines, told.line_bytes, told.chunk_lines, told.chunk_bytes)
         parts = self._while_staying(self._files.read(lease.input.key))
-        checked = check(parts, lease.endpoint, self._journeys[lease.endpoint].body, bounds)
+        checked = check_input(parts, lease.endpoint, self._endpoints[lease.endpoint].body, bounds)
         if not checked.errors and checked.digest != lease.input.digest:
             message = "the file is not what was uploaded; upload it again"
             return [BatchError(code="input_changed", message=message)], ()
@@ -91,40 +98,42 @@ class Worker:
             Lost: the chunk is another's, or void; nothing of this run counts.
             Unavailable: it cannot be run at the moment.
         """
-        journey = self._journeys[lease.endpoint]
-        lines = await self._aside(self._read, lease, chunk, journey)
+        endpoint = self._endpoints[lease.endpoint]
+        lines = await self._io(self._read, lease, chunk, endpoint)
         if chunk.deaths < MOST_DEATHS:
-            answers = await self._answers(engine, journey, [line for _, line in lines])
+            answers = await self._answers(engine, endpoint, [line for _, line in lines])
         else:
-            answers = [Answer.refusal(DEADLY)] * len(lines)
-        made = await self._aside(results.result, [name for name, _ in lines], answers)
-        key = await self._aside(results.write, self._files, lease, chunk, made)
+            answers = [LineAnswer.refusal(DEADLY)] * len(lines)
+        made = await self._io(results.build_result, [name for name, _ in lines], answers)
+        key = await self._io(results.write_result, self._files, lease, chunk, made)
         try:
-            await self._aside(self._leases.commit, lease, key, made.tally)
-        except Lost:
-            await self._aside(results.discard, self._files, key)
+            await self._io(self._leases.commit, lease, key, made.tally)
+        except LeaseLost:
+            await self._io(results.remove_result, self._files, key)
             raise
         self._meters.lines_done(made.tally.completed, made.tally.failed)
 
-    def _read(self, lease: Lease, chunk: Chunk, journey: Journey) -> list[tuple[str, Line | TureenError]]:
+    def _read(self, lease: Lease, chunk: Chunk, endpoint: BatchEndpoint) -> list[tuple[str, RequestLine | TureenError]]:
         raw = self._files.slice(lease.input.key, chunk.piece.start, chunk.piece.length)
-        return [self._line(each, lease.endpoint, journey) for each in split([raw], len(raw))]
+        return [self._line(each, lease.endpoint, endpoint) for each in split_lines([raw], len(raw))]
 
-    def _line(self, raw: bytes, endpoint: str, journey: Journey) -> tuple[str, Line | TureenError]:
+    def _line(self, raw: bytes, url: str, endpoint: BatchEndpoint) -> tuple[str, RequestLine | TureenError]:
         """A line and its name. It was read before, perhaps by an older server that took more."""
         try:
-            return custom_id(raw), read(raw, endpoint, journey.body, self._options.line_bytes)
+            return read_custom_id(raw), read_request_line(raw, url, endpoint.body, self._options.line_bytes)
         except TureenError as error:
-            return custom_id(raw), error
+            return read_custom_id(raw), error
 
-    async def _answers(self, engine: Engine, journey: Journey, lines: Sequence[Line | TureenError]) -> list[Answer]:
+    async def _answers(
+        self, engine: Engine, endpoint: BatchEndpoint, lines: Sequence[RequestLine | TureenError]
+    ) -> list[LineAnswer]:
         """An answer to each line. Those at which the server failed are tried again, together, a few times."""
-        answers = {place: Answer.refusal(line) for place, line in enumerate(lines) if isinstance(line, TureenError)}
-        left = {place: line.body for place, line in enumerate(lines) if isinstance(line, Line)}
+        answers = {place: LineAnswer.refusal(line) for place, line in enumerate(lines) if isinstance(line, TureenError)}
+        left = {place: line.body for place, line in enumerate(lines) if isinstance(line, RequestLine)}
         for _ in range(ATTEMPTS):
             if not left:
                 break
-            found = await journey.run(engine, self._metrics, list(left.values()), self._options.texts)
+            found = await endpoint.run(engine, self._metrics, list(left.values()), self._options.texts)
             if busy := next((answer for answer in found if answer.transient), None):
                 raise Unavailable(busy.body["error"]["message"])
             answers |= zip(left, found, strict=True)
@@ -139,28 +148,28 @@ class Worker:
         Raises:
             Lost: another does, or has done so.
         """
-        chunks = await self._aside(self._leases.chunks, lease.batch_id)
-        made = await self._aside(results.assemble, self._files, lease, chunks)
+        chunks = await self._io(self._leases.chunks, lease.batch_id)
+        made = await self._io(results.write_batch_files, self._files, lease, chunks)
         try:
-            seconds = await self._aside(self._leases.conclude, lease, *made, self._options.keep_days * DAY)
-        except Lost:
-            await self._aside(self._remove, made)
+            seconds = await self._io(self._leases.conclude, lease, *made, self._options.keep_days * DAY)
+        except LeaseLost:
+            await self._io(self._remove, made)
             raise
         self._meters.job_done(seconds)
 
-    def _remove(self, made: Iterable[Stored | None]) -> None:
+    def _remove(self, made: Iterable[StoredFile | None]) -> None:
         for stored in made:
             if stored is not None:
                 self._files.remove(stored.key)
 
     async def tidy(self) -> None:
         """Remove what ended batches and files past their time have left behind, and count what there is."""
-        await self._aside(self._sweep)
-        self._meters.jobs_are(*await self._aside(self._leases.census))
+        await self._io(self._sweep)
+        self._meters.jobs_are(*await self._io(self._leases.census))
 
     def _sweep(self) -> None:
         for batch_id, keys in self._leases.ended():
-            self._files.sweep(results.folder(batch_id), keys)
+            self._files.sweep(results.batch_folder(batch_id), keys)
             self._leases.swept(batch_id)
         for key in self._leases.drop_overdue():
             self._files.remove(key)

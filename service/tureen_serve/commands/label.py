@@ -31,7 +31,7 @@ from tureen.labelling.options import (
 )
 from tureen.labelling.run import Plan
 from tureen_serve.commands.artifact_flags import read_artifacts
-from tureen_serve.labelling.shards import Shard, shards
+from tureen_serve.labelling.shards import Shard, find_shards
 from tureen_serve.process_environment import secure_private_ray
 from tureen_serve.settings import SettingsError, load_settings
 
@@ -103,7 +103,7 @@ def label(
 
 def _found(inputs: Sequence[Path], out: Path, write: str) -> list[Shard]:
     """The files to label, of which one at least holds an item, and their places in the output folder, which is made."""
-    found = shards(inputs, out, f".{write}")
+    found = find_shards(inputs, out, f".{write}")
     check(found[0].target)
     if all(next(rows.each(shard.source), None) is None for shard in found):
         raise rows.empty(found[0].source)
@@ -119,9 +119,9 @@ def _watched(work: Run, found: Sequence[Shard], quiet: bool) -> list[Tally]:
 
 
 def _here() -> Run:
-    from tureen_serve.labelling import local  # torch takes seconds, and --help none
+    from tureen_serve.labelling import local_engine  # torch takes seconds, and --help none
 
-    return local.label
+    return local_engine.label_locally
 
 
 def _on_ray(folder: Path, address: str | None, actors: int, gpus: float | None) -> Run:
@@ -129,9 +129,9 @@ def _on_ray(folder: Path, address: str | None, actors: int, gpus: float | None) 
         raise SettingsError("Ray is not installed: pip install 'tureen[ray]', or take --engine local")
     if address is None:
         secure_private_ray()
-    from tureen_serve.labelling import ray_data  # reads the environment when it is imported
+    from tureen_serve.labelling import ray_pipeline  # reads the environment when it is imported
 
-    return partial(ray_data.label, folder=folder, cluster=ray_data.Cluster(address, actors, gpus))
+    return partial(ray_pipeline.label_on_ray, folder=folder, cluster=ray_pipeline.Cluster(address, actors, gpus))
 
 
 def _show(found: Sequence[Shard], tallies: Sequence[Tally], as_json: bool) -> None:

@@ -14,7 +14,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from tureen.labelling import items, run
-from tureen_serve.labelling.in_process import Labeller
+from tureen_serve.labelling.labeller import Labeller
 from tureen_serve.process_environment import stay_offline
 from tureen_serve.settings import Settings
 

@@ -18,7 +18,7 @@ class Shard:
     target: Path
 
 
-def shards(inputs: Sequence[Path], folder: Path, ending: str) -> list[Shard]:
+def find_shards(inputs: Sequence[Path], folder: Path, ending: str) -> list[Shard]:
     """A shard for each input file, and for each file of items in an input folder.
 
     Args:

@@ -59,7 +59,7 @@ class Cluster:
     gpus: float | None = None
 
 
-def label(
+def label_on_ray(
     settings: Settings,
     shards: Sequence[Shard],
     plan: run.Plan,
@@ -75,7 +75,7 @@ def label(
         folder: where the labels stand until all are there, reachable from all machines of the cluster.
 
     Raises:
-        LoadError, TureenError, OSError: as :func:`tureen_serve.labelling.local.label`.
+        LoadError, TureenError, OSError: as :func:`tureen_serve.labelling.local_engine.label_locally`.
         ServerFault: the pipeline failed; the same call goes on where it stopped.
     """
     folder = folder.resolve()
@@ -83,11 +83,11 @@ def label(
         shutil.rmtree(folder / LABELS, ignore_errors=True)
     works = [plan.work(each.source) for each in shards]
     done = [_is_done(*each, restart) for each in zip(shards, works, strict=True)]
-    kept = place(folder, works, plan)
+    kept = labels_folder(folder, works, plan)
     if not all(done):
         left = [shard for shard, is_done in zip(shards, done, strict=True) if not is_done]
         with _ray(cluster):
-            pipeline(settings, left, plan, kept, cluster)
+            run_pipeline(settings, left, plan, kept, cluster)
     tallies = [_finish(*each, plan, kept / "rows", seen) for each in zip(shards, works, strict=True)]
     shutil.rmtree(kept, ignore_errors=True)
     with suppress(OSError):
@@ -100,7 +100,7 @@ def _is_done(shard: Shard, work: Work, restart: bool) -> bool:
         return journal.complete
 
 
-def place(folder: Path, works: Sequence[Work], plan: run.Plan) -> Path:
+def labels_folder(folder: Path, works: Sequence[Work], plan: run.Plan) -> Path:
     """Where the labels of this work stand; rows in another form are made from the same labels."""
     sources = [work["source"] for work in works]
     said = json.dumps([sources, dict(plan.asked or {}), plan.recipe.matrix, plan.recipe.tie_margin], sort_keys=True)
@@ -116,7 +116,7 @@ def _ray(cluster: Cluster) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with ExitStack() as ours:
         if not ray.is_initialized():
-            connect(cluster)
+            start_ray(cluster)
             ours.callback(ray.shutdown)
         try:
             yield
@@ -127,7 +127,7 @@ def _ray(cluster: Cluster) -> Iterator[None]:
             raise ServerFault(f"the Ray pipeline failed, and goes on when started again: {cause or error}") from error
 
 
-def connect(cluster: Cluster) -> None:
+def start_ray(cluster: Cluster) -> None:
     """Join the cluster, or start a private Ray."""
     quiet = {"configure_logging": False, "log_to_driver": False}
     if cluster.address:
@@ -137,14 +137,14 @@ def connect(cluster: Cluster) -> None:
     ray.init(num_cpus=cluster.actors + 3, include_dashboard=False, object_store_memory=OBJECTS, **quiet)
 
 
-def pipeline(settings: Settings, shards: Sequence[Shard], plan: run.Plan, kept: Path, cluster: Cluster) -> None:
+def run_pipeline(settings: Settings, shards: Sequence[Shard], plan: run.Plan, kept: Path, cluster: Cluster) -> None:
     """Label the items of the shards that have no label in ``kept`` yet, and keep them there."""
     kept.mkdir(parents=True, exist_ok=True)
     with _checkpoints(kept / "checkpoint"):
         rows = ray.data.read_datasource(Lines([(each.target.name, each.source.resolve()) for each in shards]))
         labels = rows.map_batches(
             Actor,
-            fn_constructor_args=(settings, plan, models(kept / "rows")),
+            fn_constructor_args=(settings, plan, read_fingerprint(kept / "rows")),
             batch_size=plan.run * BATCH,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=cluster.actors),
@@ -175,7 +175,7 @@ def _gpus(cluster: Cluster, settings: Settings) -> float:
     return 1.0 if settings.device != "cpu" and ray.cluster_resources().get("GPU") else 0.0
 
 
-def models(rows: Path) -> dict[str, str]:
+def read_fingerprint(rows: Path) -> dict[str, str]:
     """The reward models that labelled what is there already, so that no others go on."""
     for path in rows.glob("*.parquet"):
         try:
@@ -197,7 +197,7 @@ def _finish(shard: Shard, work: Work, plan: run.Plan, rows: Path, seen: Callable
     if journal.complete:
         return journal.tally
     with closing(journal):
-        labels = _labels(shard, rows)
+        labels = _read_labels(shard, rows)
         left = islice(items.read(shard.source), journal.tally.read, None)
         for lines in run.runs(left, FINISHED):
             settled = run.settle(lines, _reply(lines, labels), plan, journal.tally)
@@ -207,7 +207,7 @@ def _finish(shard: Shard, work: Work, plan: run.Plan, rows: Path, seen: Callable
     return journal.tally
 
 
-def _labels(shard: Shard, rows: Path) -> dict[int, tuple[str, str]]:
+def _read_labels(shard: Shard, rows: Path) -> dict[int, tuple[str, str]]:
     """Each labelled line's label and models, as JSON."""
     kept = dataset(rows, format="parquet", schema=SCHEMA)
     table = kept.to_table(["line", "label", "models"], filter=field("shard") == shard.target.name)

@@ -15,29 +15,29 @@ from tureen.errors import InvalidRequest, Unprocessable
 from tureen.wire import Batch, RequestCounts
 from tureen_serve.api.journeys import JOURNEYS
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.batches.local import Job, run
+from tureen_serve.batches.local_batch import LocalBatch, run_local_batch
 
 OPTIONS = BatchSettings(chunk_lines=3)
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    found = Job(tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.errors.jsonl", "/v1/score")
+def job(tmp_path: Path) -> LocalBatch:
+    found = LocalBatch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.errors.jsonl", "/v1/score")
     found.source.write_bytes(scores(8))
     return found
 
 
-def work(job: Job, engine: CountingEngine | None = None, seen: list[RequestCounts] | None = None) -> Batch:
+def work(job: LocalBatch, engine: CountingEngine | None = None, seen: list[RequestCounts] | None = None) -> Batch:
     watched: list[RequestCounts] = [] if seen is None else seen
-    return asyncio.run(run(job, JOURNEYS, engine or CountingEngine(), OPTIONS, watched.append))
+    return asyncio.run(run_local_batch(job, JOURNEYS, engine or CountingEngine(), OPTIONS, watched.append))
 
 
-def break_off(job: Job, calls: int) -> None:
+def break_off(job: LocalBatch, calls: int) -> None:
     """End a run once the engine has been called so often."""
 
     async def half() -> None:
         engine = CountingEngine()
-        running = asyncio.create_task(run(job, JOURNEYS, engine, OPTIONS, lambda _: None))
+        running = asyncio.create_task(run_local_batch(job, JOURNEYS, engine, OPTIONS, lambda _: None))
         await until(lambda: len(engine.calls) >= calls or running.done())
         engine.gate.clear()
         running.cancel()
@@ -46,7 +46,7 @@ def break_off(job: Job, calls: int) -> None:
     asyncio.run(half())
 
 
-def test_a_file_in_is_two_files_out(job: Job) -> None:
+def test_a_file_in_is_two_files_out(job: LocalBatch) -> None:
     ended = work(job)
     assert (ended.status, ended.request_counts.completed, ended.request_counts.failed) == ("completed", 7, 1)
     assert names(job.target.read_bytes()) == ["n1", "n2", "n3", "n4", "n6", "n7", "n8"]
@@ -54,26 +54,26 @@ def test_a_file_in_is_two_files_out(job: Job) -> None:
     assert {path.name for path in job.target.parent.iterdir()} == {"in.jsonl", "out.jsonl", "out.errors.jsonl"}
 
 
-def test_without_errors_there_is_no_file_of_them(job: Job) -> None:
+def test_without_errors_there_is_no_file_of_them(job: LocalBatch) -> None:
     job.source.write_bytes(scores(2))
     work(job)
     assert not job.errors.exists()
 
 
-def test_where_all_failed_the_target_is_there_and_empty(job: Job) -> None:
+def test_where_all_failed_the_target_is_there_and_empty(job: LocalBatch) -> None:
     job.source.write_bytes(scores(2, bad=1))
     work(job)
     assert job.target.read_bytes() == b""
     assert names(job.errors.read_bytes()) == ["n1", "n2"]
 
 
-def test_it_tells_how_far_it_is(job: Job) -> None:
+def test_it_tells_how_far_it_is(job: LocalBatch) -> None:
     seen: list[RequestCounts] = []
     work(job, seen=seen)
     assert (seen[-1].total, seen[-1].completed, seen[-1].failed) == (8, 7, 1)
 
 
-def test_a_later_run_goes_on_and_does_nothing_twice(job: Job) -> None:
+def test_a_later_run_goes_on_and_does_nothing_twice(job: LocalBatch) -> None:
     break_off(job, calls=2)
     assert job.state.is_dir()
     assert not job.target.exists()
@@ -83,7 +83,7 @@ def test_a_later_run_goes_on_and_does_nothing_twice(job: Job) -> None:
     assert names(job.target.read_bytes()) == ["n1", "n2", "n3", "n4", "n6", "n7", "n8"]
 
 
-def test_it_goes_on_only_with_the_same_input(job: Job) -> None:
+def test_it_goes_on_only_with_the_same_input(job: LocalBatch) -> None:
     break_off(job, calls=1)
     job.source.write_bytes(scores(9))
     with pytest.raises(InvalidRequest, match="another input"):
@@ -92,7 +92,7 @@ def test_it_goes_on_only_with_the_same_input(job: Job) -> None:
     assert work(job).status == "completed"
 
 
-def test_what_is_there_is_not_overwritten(job: Job) -> None:
+def test_what_is_there_is_not_overwritten(job: LocalBatch) -> None:
     job.target.write_text("precious")
     with pytest.raises(InvalidRequest, match="is there already"):
         work(job)
@@ -100,7 +100,7 @@ def test_what_is_there_is_not_overwritten(job: Job) -> None:
     assert not job.state.exists()
 
 
-def test_an_input_that_is_not_valid_leaves_nothing(job: Job) -> None:
+def test_an_input_that_is_not_valid_leaves_nothing(job: LocalBatch) -> None:
     job.source.write_bytes(scores(2) + line("n3", {}))
     ended = work(job)
     assert ended.status == "failed"
@@ -113,7 +113,7 @@ def test_an_input_that_is_not_valid_leaves_nothing(job: Job) -> None:
     assert list(job.source.parent.iterdir()) == [job.source]
 
 
-def test_rows_become_requests(job: Job) -> None:
+def test_rows_become_requests(job: LocalBatch) -> None:
     rows = [{"prompt": "the wind", "candidates": [f"leaves {number}"], "id": number} for number in range(7)]
     job.source.write_text("\n\n".join(map(json.dumps, rows)))
     break_off(job, calls=2)
@@ -123,7 +123,7 @@ def test_rows_become_requests(job: Job) -> None:
     assert names(job.target.read_bytes()) == [str(number) for number in range(7)]
 
 
-def test_restart_forgets_what_was_begun_and_replaces_what_was_made(job: Job) -> None:
+def test_restart_forgets_what_was_begun_and_replaces_what_was_made(job: LocalBatch) -> None:
     break_off(job, calls=1)
     job.source.write_bytes(scores(2))
     job.target.write_text("of before")
@@ -133,7 +133,7 @@ def test_restart_forgets_what_was_begun_and_replaces_what_was_made(job: Job) -> 
     assert not job.errors.exists()
 
 
-def test_texts_are_written_too(job: Job) -> None:
+def test_texts_are_written_too(job: LocalBatch) -> None:
     body: Any = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
     job.source.write_bytes(b"".join(line(f"n{n}", body, "/v1/chat/completions") for n in range(4)))
     assert work(replace(job, endpoint="/v1/chat/completions")).request_counts.completed == 4

@@ -12,22 +12,22 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from tureen.errors import PayloadTooLarge, Unavailable
 from tureen_serve.batches.database import StoreError
-from tureen_serve.batches.files import PART, Files
+from tureen_serve.batches.file_store import PART, FileStore
 
 
 @pytest.fixture(params=["folder", "memory"])
-def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
-    return Files(str(tmp_path / "files") if request.param == "folder" else f"memory:/{tmp_path}")
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
+    return FileStore(str(tmp_path / "files") if request.param == "folder" else f"memory:/{tmp_path}")
 
 
-def has(files: Files, key: str) -> bool:
+def has(files: FileStore, key: str) -> bool:
     try:
         return next(files.read(key)) is not None
     except Unavailable:
         return False
 
 
-def test_what_is_written_is_read(files: Files) -> None:
+def test_what_is_written_is_read(files: FileStore) -> None:
     stored = files.write("uploads/a", [b"one\n", b"", b"two\n"])
     assert (stored.key, stored.bytes) == ("uploads/a", 8)
     assert stored.digest == hashlib.sha256(b"one\ntwo\n").hexdigest()
@@ -36,12 +36,12 @@ def test_what_is_written_is_read(files: Files) -> None:
     assert not has(files, "uploads/b")
 
 
-def test_large_files_are_read_in_parts(files: Files) -> None:
+def test_large_files_are_read_in_parts(files: FileStore) -> None:
     files.write("a", [b"x" * PART, b"y" * PART, b"z"])
     assert [len(part) for part in files.read("a")] == [PART, PART, 1]
 
 
-def test_a_slice_is_read_by_itself(files: Files) -> None:
+def test_a_slice_is_read_by_itself(files: FileStore) -> None:
     files.write("a", [b"0123456789"])
     assert files.slice("a", 2, 3) == b"234"
     assert files.slice("a", 8, 2) == b"89"
@@ -57,12 +57,12 @@ def test_a_slice_is_asked_for_as_buckets_are(monkeypatch: pytest.MonkeyPatch, tm
             return found
 
     fsspec.register_implementation("bucket", Bucket, clobber=True)
-    bucket = Files(f"bucket:/{tmp_path}")
+    bucket = FileStore(f"bucket:/{tmp_path}")
     bucket.write("a", [b"0123456789"])
     assert bucket.slice("a", 2, 3) == b"234"
 
 
-def test_more_than_the_limit_is_refused_and_leaves_nothing(files: Files) -> None:
+def test_more_than_the_limit_is_refused_and_leaves_nothing(files: FileStore) -> None:
     seen = 0
 
     def parts() -> Iterator[bytes]:
@@ -78,7 +78,7 @@ def test_more_than_the_limit_is_refused_and_leaves_nothing(files: Files) -> None
     assert files.write("uploads/b", [b"x" * 35], 35).bytes == 35
 
 
-def test_a_source_that_breaks_off_leaves_nothing(files: Files) -> None:
+def test_a_source_that_breaks_off_leaves_nothing(files: FileStore) -> None:
     def parts() -> Iterator[bytes]:
         yield b"x"
         raise RuntimeError("the caller hung up")
@@ -88,7 +88,7 @@ def test_a_source_that_breaks_off_leaves_nothing(files: Files) -> None:
     assert not has(files, "uploads/a")
 
 
-def test_what_is_removed_is_gone_and_may_be_removed_again(files: Files) -> None:
+def test_what_is_removed_is_gone_and_may_be_removed_again(files: FileStore) -> None:
     files.write("a", [b"x"])
     files.remove("a")
     files.remove("a")
@@ -99,7 +99,7 @@ def test_what_is_removed_is_gone_and_may_be_removed_again(files: Files) -> None:
         files.slice("a", 0, 1)
 
 
-def test_a_folder_is_swept_but_for_what_stays(files: Files) -> None:
+def test_a_folder_is_swept_but_for_what_stays(files: FileStore) -> None:
     for key in ("batches/x/1", "batches/x/2", "batches/x/output", "batches/xy/1"):
         files.write(key, [b"x"])
     files.sweep("batches/x", ["batches/x/output"])
@@ -112,20 +112,20 @@ def test_a_folder_is_swept_but_for_what_stays(files: Files) -> None:
 
 
 def test_it_is_made_where_it_is_not(tmp_path: Path) -> None:
-    Files(str(tmp_path / "a" / "b")).write("c", [b"x"])
+    FileStore(str(tmp_path / "a" / "b")).write("c", [b"x"])
     assert (tmp_path / "a" / "b" / "c").read_bytes() == b"x"
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Unavailable):
-        Files("/dev/null/files")
+        FileStore("/dev/null/files")
     assert "/dev/null/files" in caplog.text
 
 
 def test_and_one_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
     with pytest.raises(Unavailable):
-        Files(str(tmp_path))
+        FileStore(str(tmp_path))
 
 
 def test_a_local_file_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,19 +137,19 @@ def test_a_local_file_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatc
         real(handle)
 
     monkeypatch.setattr(os, "fsync", spy)
-    Files(str(tmp_path)).write("uploads/a", [b"x"])
+    FileStore(str(tmp_path)).write("uploads/a", [b"x"])
     assert synced == [str(tmp_path / "uploads" / "a"), str(tmp_path / "uploads")]
 
 
 def test_a_store_whose_package_is_missing_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(StoreError, match=r"batches\.files: s3:// needs a package .* pip install 'tureen\[s3\]'"):
-        Files("s3://bucket/tureen")
+        FileStore("s3://bucket/tureen")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(StoreError, match=r"batches\.files: gcs:// needs a package .*gcsfs"):
-        Files("gcs://bucket/tureen")
+        FileStore("gcs://bucket/tureen")
 
 
 def test_a_store_that_nobody_knows_is_refused() -> None:
     with pytest.raises(StoreError, match=r"batches\.files: Protocol not known: cellar"):
-        Files("cellar://bucket/tureen")
+        FileStore("cellar://bucket/tureen")

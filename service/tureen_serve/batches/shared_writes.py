@@ -5,14 +5,14 @@ from typing import Any
 from sqlalchemy import Connection, insert, update
 
 from tureen.wire import Purpose
-from tureen_serve.batches.records import Stored, new_id
+from tureen_serve.batches.records import StoredFile, new_id
 from tureen_serve.batches.schema import batches, chunks, files
 
-OPEN = ("waiting", "leased")
+UNFINISHED = ("waiting", "leased")
 
 
-def add_file(
-    connection: Connection, now: float, stored: Stored, filename: str, purpose: Purpose, seconds: float
+def insert_file(
+    connection: Connection, now: float, stored: StoredFile, filename: str, purpose: Purpose, seconds: float
 ) -> str:
     """Note a file that is kept for so long; returns its id."""
     name = new_id("file-")
@@ -21,9 +21,9 @@ def add_file(
     return name
 
 
-def void(connection: Connection, batch_id: str, **values: Any) -> None:
+def void_unfinished(connection: Connection, batch_id: str, **values: Any) -> None:
     """Let no line of a batch begin any more, take nothing that is not finished, and write ``values`` on the batch."""
     taken = {**values, "fence": batches.c.fence + 1, "leased_until": None}
     connection.execute(update(batches).where(batches.c.id == batch_id).values(taken))
-    unfinished = (chunks.c.batch_id == batch_id) & chunks.c.state.in_(OPEN)
+    unfinished = (chunks.c.batch_id == batch_id) & chunks.c.state.in_(UNFINISHED)
     connection.execute(update(chunks).where(unfinished).values(state="void", fence=chunks.c.fence + 1))

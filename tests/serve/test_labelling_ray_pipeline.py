@@ -19,7 +19,7 @@ from serve.labelling import BAD, ignore, inputs, item, outputs, plan, rows, writ
 from tureen.errors import Conflict
 from tureen.labelling.journal import Places
 from tureen.labelling.preference_data import Recipe
-from tureen_serve.labelling import local
+from tureen_serve.labelling import local_engine
 from tureen_serve.process_environment import secure_private_ray, stay_offline
 from tureen_serve.runtimes.load import LoadError
 from tureen_serve.settings import RewardEntry, Settings, load_settings
@@ -34,10 +34,11 @@ def ray_data() -> Iterator[Any]:
     stay_offline()
     secure_private_ray()
     ray = pytest.importorskip("ray")
-    from tureen_serve.labelling import ray_data
 
-    ray_data.connect(ray_data.Cluster())
-    yield ray_data
+    from tureen_serve.labelling import ray_pipeline
+
+    ray_pipeline.start_ray(ray_pipeline.Cluster())
+    yield ray_pipeline
     ray.shutdown()
 
 
@@ -63,8 +64,8 @@ def test_rows_are_those_of_the_local_engine(ray_data: Any, settings: Settings, t
     found, expected = inputs(tmp_path), outputs(tmp_path, "local")
     how = plan(recipe=Recipe("trl", "best-each"), asked={"preferences": {"helpful": 0.3, "amusing": 0.7}})
     seen: list[int] = []
-    told = ray_data.label(settings, found, how, seen.append, folder=tmp_path / "out")
-    assert told == local.label(settings, expected, how, ignore)
+    told = ray_data.label_on_ray(settings, found, how, seen.append, folder=tmp_path / "out")
+    assert told == local_engine.label_locally(settings, expected, how, ignore)
     assert (told[0].labelled, told[0].failed, sum(seen)) == (10, 3, 26)
     for mine, theirs in zip(found, expected, strict=True):
         same(mine.target, theirs.target)
@@ -74,7 +75,7 @@ def test_rows_are_those_of_the_local_engine(ray_data: Any, settings: Settings, t
         path.name for path in (tmp_path / "local").iterdir()
     )
     seen.clear()
-    assert ray_data.label(settings, found, how, seen.append, folder=tmp_path / "out") == told
+    assert ray_data.label_on_ray(settings, found, how, seen.append, folder=tmp_path / "out") == told
     assert seen == [13, 13]
 
 
@@ -83,8 +84,8 @@ def test_failures_stand_in_a_column_and_other_models_do_not_go_on(
 ) -> None:
     write(tmp_path / "in" / "a.jsonl", [item(1), *BAD])
     (shard,) = outputs(tmp_path, "out")
-    kept = ray_data.place(tmp_path / "out", [plan().work(shard.source)], plan())
-    ray_data.pipeline(settings, [shard], plan(), kept, ray_data.Cluster())
+    kept = ray_data.labels_folder(tmp_path / "out", [plan().work(shard.source)], plan())
+    ray_data.run_pipeline(settings, [shard], plan(), kept, ray_data.Cluster())
     table = read_table(kept / "rows").sort_by("line").to_pylist()
     assert [(row["id"], row["line"], row["label"] is None) for row in table] == [
         ("a.jsonl:1", 1, False),
@@ -101,7 +102,7 @@ def test_failures_stand_in_a_column_and_other_models_do_not_go_on(
     helpful, amusing = (entry.path for entry in settings.rewards)
     swapped = [RewardEntry(path=amusing, name="helpful"), RewardEntry(path=helpful, name="amusing")]
     with pytest.raises(Conflict, match="is loaded with the fingerprint"):
-        ray_data.label(
+        ray_data.label_on_ray(
             settings.model_copy(update={"rewards": swapped}), [shard], plan(), ignore, folder=tmp_path / "out"
         )
     assert rows(Places(shard.target).rows) == []
@@ -111,7 +112,7 @@ def test_what_cannot_be_loaded_is_said_as_ever(ray_data: Any, tmp_path: Path) ->
     write(tmp_path / "in" / "a.jsonl", [item(1)])
     empty = Settings(rewards=[RewardEntry(path=tmp_path)])
     with pytest.raises(LoadError, match=r"no tureen\.json"):
-        ray_data.label(empty, outputs(tmp_path, "out"), plan(), ignore, folder=tmp_path / "out")
+        ray_data.label_on_ray(empty, outputs(tmp_path, "out"), plan(), ignore, folder=tmp_path / "out")
 
 
 def test_after_a_kill_only_what_is_missing_is_labelled(
@@ -135,7 +136,7 @@ def test_after_a_kill_only_what_is_missing_is_labelled(
     assert 0 < len(marked) < 160
     write_table(pyarrow.table({"id": ["a.jsonl:1"]}), kept / "checkpoint" / "torn.pending.parquet")
     (kept / "rows" / "torn-0.parquet").write_bytes(b"PAR1")
-    (tally,) = ray_data.label(settings, [shard], plan(), ignore, folder=tmp_path / "out")
+    (tally,) = ray_data.label_on_ray(settings, [shard], plan(), ignore, folder=tmp_path / "out")
     found = rows(shard.target)
     assert [row["id"] for row in found] == [f"a.jsonl:{number}" for number in range(1, 161)]
     assert {row["id"] for row in found if row["probability"] == 0.123} == marked

@@ -15,9 +15,9 @@ from tureen.errors import Conflict, Unavailable, Unprocessable
 from tureen.labelling.journal import Places
 from tureen.labelling.preference_data import Recipe
 from tureen_serve.app import create_app
-from tureen_serve.labelling.in_process import Labeller, only_rewards
-from tureen_serve.labelling.local import label
-from tureen_serve.labelling.shards import shards
+from tureen_serve.labelling.labeller import Labeller, only_rewards
+from tureen_serve.labelling.local_engine import label_locally
+from tureen_serve.labelling.shards import find_shards
 from tureen_serve.runtimes.load import LoadError
 from tureen_serve.settings import RewardEntry, ServerLimits, Settings, load_settings
 
@@ -31,7 +31,7 @@ def test_labels_are_the_servers(settings: Settings, tmp_path: Path) -> None:
     items = [item(number) for number in range(5)]
     write(tmp_path / "in" / "a.jsonl", items)
     asked = {"preferences": {"helpful": 0.25, "amusing": 0.75}}
-    label(settings, outputs(tmp_path, "out"), plan(recipe=Recipe("full"), asked=asked), ignore)
+    label_locally(settings, outputs(tmp_path, "out"), plan(recipe=Recipe("full"), asked=asked), ignore)
     with TestClient(create_app(settings)) as client:
         assert any(client.get("/health/ready").status_code == 200 for _ in range(10_000))
         reply = client.post("/v1/preferences", json={"items": items, **asked}).json()
@@ -52,7 +52,7 @@ def test_labels_are_the_servers(settings: Settings, tmp_path: Path) -> None:
 def test_every_shard_gets_its_rows_and_its_errors(settings: Settings, tmp_path: Path) -> None:
     found = inputs(tmp_path)
     seen: list[int] = []
-    first, second = label(settings, found, plan(), seen.append)
+    first, second = label_locally(settings, found, plan(), seen.append)
     assert (first.read, first.labelled, first.failed, second.read, second.failed) == (13, 10, 3, 13, 0)
     assert sum(seen) == 26
     assert [row["id"] for row in rows(found[0].target)] == [f"a.jsonl:{n}" for n in (1, 2, 3, 4, 5, 6, 7, 11, 12, 13)]
@@ -65,14 +65,14 @@ def test_every_shard_gets_its_rows_and_its_errors(settings: Settings, tmp_path: 
 
 
 def test_a_long_text_may_be_truncated_instead(settings: Settings, tmp_path: Path) -> None:
-    (first, _) = label(settings, inputs(tmp_path), plan(asked={"truncate": True}), ignore)
+    (first, _) = label_locally(settings, inputs(tmp_path), plan(asked={"truncate": True}), ignore)
     assert (first.labelled, first.failed) == (11, 2)
 
 
 def test_what_was_interrupted_goes_on_and_ends_the_same(settings: Settings, tmp_path: Path) -> None:
     found = inputs(tmp_path)
     undisturbed = outputs(tmp_path, "undisturbed")
-    label(settings, undisturbed, plan(), ignore)
+    label_locally(settings, undisturbed, plan(), ignore)
 
     def die(count: int) -> None:
         seen.append(count)
@@ -81,11 +81,11 @@ def test_what_was_interrupted_goes_on_and_ends_the_same(settings: Settings, tmp_
 
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        label(settings, found, plan(), die)
+        label_locally(settings, found, plan(), die)
     done = sum(seen)
     assert not found[1].target.exists()
     seen.clear()
-    label(settings, found, plan(), seen.append)
+    label_locally(settings, found, plan(), seen.append)
     assert seen[0] == 13
     assert sum(seen) == 26
     assert sum(seen[2:]) == 26 - done
@@ -97,7 +97,7 @@ def test_what_was_interrupted_goes_on_and_ends_the_same(settings: Settings, tmp_
 
 def test_all_pairs(settings: Settings, tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.jsonl", [item(number) for number in range(40)])
-    (tally,) = label(settings, outputs(tmp_path, "out"), plan(recipe=Recipe("trl", "all"), size=4096), ignore)
+    (tally,) = label_locally(settings, outputs(tmp_path, "out"), plan(recipe=Recipe("trl", "all"), size=4096), ignore)
     found = rows(tmp_path / "out" / "a.jsonl")
     assert len(found) == tally.rows == 3 * 40
     assert all(0 < row["probability"] < 1 for row in found)
@@ -106,7 +106,7 @@ def test_all_pairs(settings: Settings, tmp_path: Path) -> None:
 def test_a_run_larger_than_the_servers_queue_waits_for_its_turn(settings: Settings, tmp_path: Path) -> None:
     small = settings.model_copy(update={"limits": ServerLimits(queue_tokens=1, batch_tokens=64)})
     write(tmp_path / "in" / "a.jsonl", [item(number) for number in range(12)])
-    (tally,) = label(small, outputs(tmp_path, "out"), plan(ahead=3), ignore)
+    (tally,) = label_locally(small, outputs(tmp_path, "out"), plan(ahead=3), ignore)
     assert tally.labelled == 12
 
 
@@ -127,7 +127,7 @@ def test_policies_are_not_loaded(settings: Settings) -> None:
 )
 def test_what_cannot_be_asked_is_said(settings: Settings, tmp_path: Path, asked: dict[str, Any], says: str) -> None:
     with pytest.raises(Unprocessable, match=says):
-        label(settings, inputs(tmp_path), plan(asked=asked), ignore)
+        label_locally(settings, inputs(tmp_path), plan(asked=asked), ignore)
 
 
 def test_another_model_does_not_go_on_with_what_one_has_begun(settings: Settings, tmp_path: Path) -> None:
@@ -139,17 +139,17 @@ def test_a_probe_that_differs_labels_nothing(tmp_path: Path) -> None:
     wrong = prove(tiny.reward(tmp_path / "helpful", tiny.base(tmp_path / "base"), "helpful", 1), off_by=0.5)
     settings = Settings(rewards=[RewardEntry(path=wrong.folder)], dtype="float32", device="cpu")
     with pytest.raises(Unavailable, match="helpful"):
-        label(settings, inputs(tmp_path), plan(), ignore)
+        label_locally(settings, inputs(tmp_path), plan(), ignore)
     with pytest.raises(LoadError, match="no tureen.json"):
-        label(Settings(rewards=[RewardEntry(path=tmp_path)]), inputs(tmp_path), plan(), ignore)
+        label_locally(Settings(rewards=[RewardEntry(path=tmp_path)]), inputs(tmp_path), plan(), ignore)
 
 
 def test_nothing_is_loaded_for_shards_that_are_not_there(settings: Settings, tmp_path: Path) -> None:
-    assert label(settings, [], plan(), ignore) == []
-    missing = shards([write(tmp_path / "in" / "a.jsonl", [item(1)])], tmp_path, ".parquet")
+    assert label_locally(settings, [], plan(), ignore) == []
+    missing = find_shards([write(tmp_path / "in" / "a.jsonl", [item(1)])], tmp_path, ".parquet")
     missing[0].source.unlink()
     with pytest.raises(FileNotFoundError):
-        label(settings, missing, plan(), ignore)
+        label_locally(settings, missing, plan(), ignore)
 
 
 def test_closing_gives_up_what_is_being_labelled(settings: Settings) -> None:

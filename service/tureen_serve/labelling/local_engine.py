@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 from tureen.labelling import run
 from tureen.labelling.journal import Tally
-from tureen_serve.labelling.in_process import Labeller
+from tureen_serve.labelling.labeller import Labeller
 from tureen_serve.labelling.shards import Shard
 from tureen_serve.settings import Settings
 
 
-def label(
+def label_locally(
     settings: Settings, shards: Sequence[Shard], plan: run.Plan, seen: Callable[[int], None], *, restart: bool = False
 ) -> list[Tally]:
     """Write every shard's rows; shards that an earlier call finished are passed over, and the others go on.

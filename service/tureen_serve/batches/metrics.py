@@ -9,7 +9,7 @@ from tureen.wire import STATUSES
 DURATIONS = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 57600, 86400)
 
 
-class Meters:
+class BatchMetrics:
     """The metrics of files and batches, on a server's registry.
 
     Args:

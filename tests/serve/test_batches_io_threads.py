@@ -5,49 +5,49 @@ import threading
 
 import pytest
 
-from tureen_serve.batches.aside import Aside
+from tureen_serve.batches.io_threads import IoThreads
 
 
 def test_a_call_is_made_in_a_thread_of_its_own_and_its_result_comes_back() -> None:
     async def work() -> None:
-        aside = Aside()
-        assert (await aside(lambda: threading.current_thread().name)).startswith("batches")
-        assert await aside(pow, 2, exp=5) == 32
+        io = IoThreads()
+        assert (await io(lambda: threading.current_thread().name)).startswith("batches")
+        assert await io(pow, 2, exp=5) == 32
         with pytest.raises(ZeroDivisionError):
-            await aside(lambda: 1 // 0)
-        aside.close()
+            await io(lambda: 1 // 0)
+        io.close()
 
     asyncio.run(work())
 
 
 def test_the_loop_goes_on_meanwhile() -> None:
     async def work() -> None:
-        aside, release = Aside(1), threading.Event()
-        waiting = asyncio.create_task(aside(release.wait, 10))
+        io, release = IoThreads(1), threading.Event()
+        waiting = asyncio.create_task(io(release.wait, 10))
         await asyncio.sleep(0.01)
         release.set()
         assert await waiting
-        aside.close()
+        io.close()
 
     asyncio.run(work())
 
 
 def test_whoever_is_cancelled_does_not_end_the_call_and_closing_waits_for_it() -> None:
     async def work() -> None:
-        aside, begun, release, done = Aside(1), threading.Event(), threading.Event(), threading.Event()
+        io, begun, release, done = IoThreads(1), threading.Event(), threading.Event(), threading.Event()
 
         def call() -> None:
             begun.set()
             release.wait(10)
             done.set()
 
-        waiting = asyncio.create_task(aside(call))
+        waiting = asyncio.create_task(io(call))
         await asyncio.to_thread(begun.wait, 10)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         release.set()
-        await asyncio.to_thread(aside.close)
+        await asyncio.to_thread(io.close)
         assert done.is_set()
 
     asyncio.run(work())

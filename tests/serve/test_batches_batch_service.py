@@ -12,17 +12,17 @@ from serve.counting import CountingEngine
 from tureen.errors import NotFound, Unavailable
 from tureen_serve.api.journeys import JOURNEYS
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.batches import opening
+from tureen_serve.batches import batch_service
+from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.database import StoreError
-from tureen_serve.batches.opening import Batches
 from tureen_serve.telemetry import Metrics
 
 
-def batches(**options: Any) -> Batches:
-    return Batches(BatchSettings(**options), JOURNEYS, CountingEngine, Metrics())
+def batches(**options: Any) -> BatchService:
+    return BatchService(BatchSettings(**options), JOURNEYS, CountingEngine, Metrics())
 
 
-def state(ours: Batches) -> str:
+def state(ours: BatchService) -> str:
     return ours.state
 
 
@@ -34,7 +34,7 @@ def test_it_opens_and_closes(tmp_path: Path) -> None:
         assert state(ours) == "opening"
         await ours.open()
         assert state(ours) == "working"
-        assert ours.opened().store.batches(1).data == []
+        assert ours.opened().store.list_batches(1).data == []
         assert ours.opened().runner is not None
         await ours.close()
 
@@ -75,7 +75,7 @@ def test_one_that_leaves_the_work_to_others_has_no_runner(tmp_path: Path) -> Non
 def test_what_cannot_be_opened_is_logged_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(opening, "AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(batch_service, "AGAIN_SECONDS", 0.02)
     (tmp_path / "data").write_text("a file where the folder should be")
 
     async def work() -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_opened_is_logged_once_and_tried_again(
         await asyncio.sleep(0.1)
         (tmp_path / "data").unlink()
         await trying
-        assert ours.opened().store.batches(1).data == []
+        assert ours.opened().store.list_batches(1).data == []
         await ours.close()
 
     asyncio.run(work())
@@ -125,12 +125,12 @@ def test_so_is_what_fails_as_nobody_foresaw(
     def driver(url: str) -> None:
         raise RuntimeError("unable to locate credentials")
 
-    monkeypatch.setattr(opening, "AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(batch_service, "AGAIN_SECONDS", 0.02)
 
     async def work() -> None:
         ours = batches(folder=tmp_path)
         with monkeypatch.context() as patch:
-            patch.setattr(opening, "Files", driver)
+            patch.setattr(batch_service, "FileStore", driver)
             trying = asyncio.create_task(ours.open())
             await until(lambda: ours.state == "failing")
         await trying
@@ -164,11 +164,11 @@ def test_a_database_that_is_gone_is_told_by_a_server_that_runs_nothing(tmp_path:
         (tmp_path / "batches.sqlite").rename(tmp_path / "away")
         (tmp_path / "batches.sqlite").mkdir()
         with pytest.raises(Unavailable):
-            opened.store.batches(1)
+            opened.store.list_batches(1)
         assert state(ours) == "failing"
         (tmp_path / "batches.sqlite").rmdir()
         (tmp_path / "away").rename(tmp_path / "batches.sqlite")
-        assert opened.store.batches(1).data == []
+        assert opened.store.list_batches(1).data == []
         assert state(ours) == "working"
         await ours.close()
 

@@ -16,14 +16,14 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Answer:
+class LineAnswer:
     """What the route would answer to one body."""
 
     status: int
     body: Json
 
     @classmethod
-    def refusal(cls, error: TureenError) -> "Answer":
+    def refusal(cls, error: TureenError) -> "LineAnswer":
         """The answer that tells of an error."""
         told = ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
         return cls(error.status, ErrorReply(error=told).model_dump())
@@ -45,7 +45,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Journey:
+class BatchEndpoint:
     """One route without its connection.
 
     Attributes:
@@ -55,7 +55,7 @@ class Journey:
     """
 
     body: type[BaseModel]
-    run: Callable[[Engine, Metrics, Sequence[Any], int], Coroutine[Any, Any, list[Answer]]]
+    run: Callable[[Engine, Metrics, Sequence[Any], int], Coroutine[Any, Any, list[LineAnswer]]]
 
 
-Journeys = Mapping[str, Journey]
+BatchEndpoints = Mapping[str, BatchEndpoint]

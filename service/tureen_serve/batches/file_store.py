@@ -18,13 +18,13 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tureen.errors import PayloadTooLarge, Unavailable
 from tureen_serve.batches.database import StoreError
-from tureen_serve.batches.records import Stored
+from tureen_serve.batches.records import StoredFile
 
 LOG = logging.getLogger(__name__)
 PART = 2**20
 
 
-class Files:
+class FileStore:
     """A store of files.
 
     Args:
@@ -45,7 +45,7 @@ class Files:
             if self._local and not os.access(self._root, os.W_OK):
                 raise PermissionError(f"{self._root} cannot be written")
 
-    def write(self, key: str, parts: Iterable[bytes], limit: int | None = None) -> Stored:
+    def write(self, key: str, parts: Iterable[bytes], limit: int | None = None) -> StoredFile:
         """Store bytes under a new key.
 
         Raises:
@@ -63,7 +63,7 @@ class Files:
         except BaseException:
             self.remove(key)
             raise
-        return Stored(key, size, digest.hexdigest())
+        return StoredFile(key, size, digest.hexdigest())
 
     def read(self, key: str) -> Iterator[bytes]:
         """The bytes, in parts.

@@ -12,8 +12,8 @@ from tureen.batches.requests import requests
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch, BatchRequest, Endpoint, RequestCounts
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.batches.contract import Journeys
-from tureen_serve.batches.opening import Batches, Opened
+from tureen_serve.batches.batch_service import BatchService, OpenStores
+from tureen_serve.batches.endpoints import BatchEndpoints
 from tureen_serve.batches.records import ENDED
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
@@ -26,7 +26,7 @@ Watch = Callable[[RequestCounts], None]
 
 
 @dataclass(frozen=True)
-class Job:
+class LocalBatch:
     """What is to be made of what.
 
     Attributes:
@@ -49,7 +49,9 @@ class Job:
         return self.target.with_name(f"{self.target.name}.unfinished")
 
 
-async def run(job: Job, journeys: Journeys, engine: Engine, options: BatchSettings, watch: Watch) -> Batch:
+async def run_local_batch(
+    job: LocalBatch, endpoints: BatchEndpoints, engine: Engine, options: BatchSettings, watch: Watch
+) -> Batch:
     """Run every line of a file, or go on where an earlier run broke off; ``watch`` is told how far it is.
 
     Returns:
@@ -67,39 +69,39 @@ async def run(job: Job, journeys: Journeys, engine: Engine, options: BatchSettin
         raise InvalidRequest(f"{job.target} is there already; name another file, or begin anew with --restart")
     told = {"folder": job.state, "store": None, "files": None, "worker": True, "enabled": True}
     pace = {"lease_seconds": LEASE_SECONDS, "poll_seconds": POLL_SECONDS}
-    batches = Batches(options.model_copy(update=told | pace), journeys, lambda: engine, Metrics())
+    batches = BatchService(options.model_copy(update=told | pace), endpoints, lambda: engine, Metrics())
     try:
         opened = await batches.connect()
-        batch = await batches.aside(_begin, opened, job, digest)
+        batch = await batches.io(_begin, opened, job, digest)
         while batch.status not in ENDED:
             watch(batch.request_counts)
             await asyncio.sleep(POLL_SECONDS)
-            batch = await batches.aside(opened.store.batch, batch.id)
+            batch = await batches.io(opened.store.get_batch, batch.id)
         watch(batch.request_counts)
         if batch.status == "completed":
-            await batches.aside(_write, opened, batch, job)
+            await batches.io(_write, opened, batch, job)
     finally:
         await batches.close()
     shutil.rmtree(job.state)
     return batch
 
 
-def _begin(opened: Opened, job: Job, digest: str) -> Batch:
+def _begin(opened: OpenStores, job: LocalBatch, digest: str) -> Batch:
     """The batch that an earlier run began with this input, else a new one."""
-    begun = opened.store.batches(limit=1).data
+    begun = opened.store.list_batches(limit=1).data
     if not begun:
         stored = opened.files.write("uploads/input", requests(job.source, job.endpoint))
         file = opened.store.add_file(stored, job.source.name)
         request = BatchRequest(input_file_id=file.id, endpoint=job.endpoint, completion_window=WINDOW)
-        return opened.store.create(request)
-    _, stored = opened.store.file(begun[0].input_file_id)
+        return opened.store.create_batch(request)
+    _, stored = opened.store.get_file(begun[0].input_file_id)
     if digest != stored.digest:
         told = f"what is unfinished there was begun with another input than {job.source} as it is now"
         raise InvalidRequest(f"{told}; name another file, or begin anew with --restart")
     return begun[0]
 
 
-def _digest(job: Job) -> str:
+def _digest(job: LocalBatch) -> str:
     """The SHA-256 of the requests that the input makes."""
     digest = hashlib.sha256()
     for part in requests(job.source, job.endpoint):
@@ -107,7 +109,7 @@ def _digest(job: Job) -> str:
     return digest.hexdigest()
 
 
-def _write(opened: Opened, batch: Batch, job: Job) -> None:
+def _write(opened: OpenStores, batch: Batch, job: LocalBatch) -> None:
     """The target comes last: once it is there, all is. An error file of before goes where there are no errors now."""
     if batch.error_file_id is None:
         job.errors.unlink(missing_ok=True)
@@ -116,9 +118,9 @@ def _write(opened: Opened, batch: Batch, job: Job) -> None:
     _copy(opened, batch.output_file_id, job.target)
 
 
-def _copy(opened: Opened, name: str | None, target: Path) -> None:
+def _copy(opened: OpenStores, name: str | None, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
     with part.open("wb") as file:
-        for each in opened.files.read(opened.store.file(name)[1].key) if name else ():
+        for each in opened.files.read(opened.store.get_file(name)[1].key) if name else ():
             file.write(each)
     os.replace(part, target)

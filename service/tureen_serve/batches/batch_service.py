@@ -9,12 +9,12 @@ from typing import Literal
 
 from tureen.errors import NotFound, TureenError, Unavailable
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.batches.aside import Aside
-from tureen_serve.batches.contract import Journeys
 from tureen_serve.batches.database import Database, StoreError
-from tureen_serve.batches.files import Files
+from tureen_serve.batches.endpoints import BatchEndpoints
+from tureen_serve.batches.file_store import FileStore
+from tureen_serve.batches.io_threads import IoThreads
 from tureen_serve.batches.leases import Leases
-from tureen_serve.batches.meters import Meters
+from tureen_serve.batches.metrics import BatchMetrics
 from tureen_serve.batches.runner import Runner
 from tureen_serve.batches.store import Store
 from tureen_serve.batches.worker import Worker
@@ -29,7 +29,7 @@ BROKEN = "the store of files and batches cannot be opened; the server's log says
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenStores:
     """What there is once the store is open.
 
     Attributes:
@@ -37,7 +37,7 @@ class Opened:
     """
 
     store: Store
-    files: Files
+    files: FileStore
     runner: Runner | None
 
     def wake(self) -> None:
@@ -46,7 +46,7 @@ class Opened:
             self.runner.wake()
 
 
-class Batches:
+class BatchService:
     """Files and batches, from before their store is open until after it is closed.
 
     Args:
@@ -54,17 +54,17 @@ class Batches:
     """
 
     def __init__(
-        self, options: BatchSettings, journeys: Journeys, engine: Callable[[], Engine | None], metrics: Metrics
+        self, options: BatchSettings, endpoints: BatchEndpoints, engine: Callable[[], Engine | None], metrics: Metrics
     ) -> None:
         self.options = options
-        self.aside = Aside()
-        self._backstage = Aside(options.chunks + 3)  # no caller's slow upload may keep a lease from being extended
-        self._journeys = journeys
+        self.io = IoThreads()
+        self._worker_io = IoThreads(options.chunks + 3)  # no caller's slow upload may keep a lease from being extended
+        self._endpoints = endpoints
         self._engine = engine
         self._metrics = metrics
-        self._meters = Meters(metrics.registry, lambda: self.state == "failing")
+        self._meters = BatchMetrics(metrics.registry, lambda: self.state == "failing")
         self._database: Database | None = None
-        self._opened: Opened | None = None
+        self._opened: OpenStores | None = None
         self._failed = False
         self._uploads = 0
 
@@ -94,7 +94,7 @@ class Batches:
         finally:
             self._uploads -= 1
 
-    def opened(self) -> Opened:
+    def opened(self) -> OpenStores:
         """Store and files.
 
         Raises:
@@ -122,34 +122,34 @@ class Batches:
                 self._failed = True
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    async def connect(self) -> Opened:
+    async def connect(self) -> OpenStores:
         """Open the store.
 
         Raises:
             StoreError: it cannot be used as it is set.
             Unavailable: it cannot be reached or written.
         """
-        self._opened = self._assemble(*await self.aside(self._connect))
+        self._opened = self._assemble(*await self.io(self._connect))
         return self._opened
 
-    def _connect(self) -> tuple[Database, Files]:
+    def _connect(self) -> tuple[Database, FileStore]:
         if self._database is None:
             self._database = Database(self.options.store_url)
-        return self._database, Files(self.options.files_url)
+        return self._database, FileStore(self.options.files_url)
 
-    def _assemble(self, database: Database, files: Files) -> Opened:
+    def _assemble(self, database: Database, files: FileStore) -> OpenStores:
         store = Store(database, self.options.keep_days)
         leases = Leases(database, self.options.lease_seconds)
-        aside = self._backstage
-        worker = Worker(leases, files, self._journeys, self.options, aside, self._metrics, self._meters)
-        runner = Runner(worker, leases, self.options, aside, self._engine) if self.options.worker else None
-        return Opened(store, files, runner)
+        io = self._worker_io
+        worker = Worker(leases, files, self._endpoints, self.options, io, self._metrics, self._meters)
+        runner = Runner(worker, leases, self.options, io, self._engine) if self.options.worker else None
+        return OpenStores(store, files, runner)
 
     async def close(self) -> None:
         """Give back what is not done, and close the store."""
         if self._opened is not None and self._opened.runner is not None:
             await self._opened.runner.close()
-        for aside in (self._backstage, self.aside):
-            await asyncio.to_thread(aside.close)
+        for io in (self._worker_io, self.io):
+            await asyncio.to_thread(io.close)
         if self._database is not None:
             self._database.close()

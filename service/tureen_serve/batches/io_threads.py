@@ -9,7 +9,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Aside:
+class IoThreads:
     """A few threads for calls that wait for disks and databases."""
 
     def __init__(self, threads: int = 4) -> None:
