@@ -14,7 +14,7 @@ import httpx2
 ADDRESS = re.compile(r"on (http://127\.0\.0\.1:\d+)")
 FORKS = multiprocessing.get_context("forkserver")  # what takes seconds to import is imported once
 FORKS.set_forkserver_preload(
-    ["tureen_serve.app", "tureen_serve.runtimes.transformers_models", "transformers.models.llama.modeling_llama"]
+    ["tureen_serve.app", "tureen_serve.runtimes.on_transformers.models", "transformers.models.llama.modeling_llama"]
 )
 
 

@@ -146,7 +146,7 @@ def vllm_offline(folder: Path, settings: VllmSettings) -> Iterator[Callable[[lis
 
 def _engine(folder: Path, settings: VllmSettings) -> dict[str, Any]:
     """The engine arguments that our runtime would take for a checkpoint."""
-    from tureen_serve.runtimes.vllm_models import VllmRuntime
+    from tureen_serve.runtimes.on_vllm.models import VllmRuntime
 
     return {"runner": "pooling", **VllmRuntime("auto", "auto", Limits(), settings)._common(NAME, folder)}
 

@@ -24,9 +24,9 @@ from vllm.sampling_params import RequestOutputKind
 from tureen_core.preference import normalise
 from tureen_core.soup import Stack
 from tureen_serve.runtimes.contract import Limits, Weights
-from tureen_serve.runtimes.vllm_adapters import Adapters, GatedAdapters, MergedAdapters, Reference
-from tureen_serve.runtimes.vllm_engine import VllmEngine
-from tureen_serve.runtimes.vllm_models import GENERATING, VllmRuntime, _lora
+from tureen_serve.runtimes.on_vllm.adapters import Adapters, GatedAdapters, MergedAdapters, Reference
+from tureen_serve.runtimes.on_vllm.engine import VllmEngine
+from tureen_serve.runtimes.on_vllm.models import GENERATING, VllmRuntime, _lora
 from tureen_serve.settings import VllmSettings
 
 WARM_UP = 4  # tokens

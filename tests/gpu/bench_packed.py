@@ -25,11 +25,11 @@ from transformers import AutoModel
 from tureen_core.heads import LinearHead
 from tureen_serve.inference.batcher import Batcher
 from tureen_serve.runtimes.contract import Limits, Rewards, Row, Scorer
-from tureen_serve.runtimes.packable import unpackable
-from tureen_serve.runtimes.packed_scorer import PackedScorer
+from tureen_serve.runtimes.on_transformers.models import twin
+from tureen_serve.runtimes.on_transformers.packable import unpackable
+from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
+from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut
-from tureen_serve.runtimes.transformers_models import twin
-from tureen_serve.runtimes.transformers_scorer import TransformersScorer
 
 BLEND = (("reward", 1.0),)
 

@@ -7,9 +7,9 @@ from serve.experts import texts
 from torch import nn
 
 from tureen_serve.runtimes.contract import Row
-from tureen_serve.runtimes.last_layer import ends_of, last_mlp
-from tureen_serve.runtimes.packing import pack
-from tureen_serve.runtimes.sharing import shared
+from tureen_serve.runtimes.on_transformers.last_layer import ends_of, last_mlp
+from tureen_serve.runtimes.on_transformers.packing import pack
+from tureen_serve.runtimes.on_transformers.sharing import shared
 
 KIND = (("kind", 1.0),)
 

@@ -10,7 +10,7 @@ from transformers import AutoModel, LlamaConfig, LlamaModel
 
 from tureen.errors import Unavailable
 from tureen_core.base import locate
-from tureen_serve.runtimes.packable import gist, layers_of, sample, unpackable
+from tureen_serve.runtimes.on_transformers.packable import gist, layers_of, sample, unpackable
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
 MARKS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}

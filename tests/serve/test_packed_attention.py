@@ -9,9 +9,16 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from tureen_serve.runtimes.contract import Row
-from tureen_serve.runtimes.packed_attention import EVERYTHING, NAME, attend, forward, packed_attention, spans_of
-from tureen_serve.runtimes.packing import Packing, edges, pack
-from tureen_serve.runtimes.sharing import shared
+from tureen_serve.runtimes.on_transformers.packed_attention import (
+    EVERYTHING,
+    NAME,
+    attend,
+    forward,
+    packed_attention,
+    spans_of,
+)
+from tureen_serve.runtimes.on_transformers.packing import Packing, edges, pack
+from tureen_serve.runtimes.on_transformers.sharing import shared
 
 KIND = (("kind", 1.0),)
 CPU = torch.device("cpu")

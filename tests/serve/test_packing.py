@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tureen_serve.runtimes.contract import Row
-from tureen_serve.runtimes.packing import Packing, edges, pack
-from tureen_serve.runtimes.sharing import shared
+from tureen_serve.runtimes.on_transformers.packing import Packing, edges, pack
+from tureen_serve.runtimes.on_transformers.sharing import shared
 
 KIND, WIT = (("kind", 1.0),), (("wit", 1.0),)
 

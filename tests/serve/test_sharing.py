@@ -1,7 +1,7 @@
 """Which rows share a prompt, and what each was spared."""
 
 from tureen_serve.runtimes.contract import Row
-from tureen_serve.runtimes.sharing import cached, prompt, shared
+from tureen_serve.runtimes.on_transformers.sharing import cached, prompt, shared
 
 KIND, WIT = (("kind", 1.0),), (("wit", 1.0),)
 

@@ -87,7 +87,7 @@ SERVER = """
 import sys, time
 from tureen_serve.process_environment import stay_offline
 stay_offline()
-from tureen_serve.runtimes.vllm_engine import VllmEngine
+from tureen_serve.runtimes.on_vllm.engine import VllmEngine
 
 if __name__ == "__main__":
     arguments = {"model": sys.argv[1], "dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 2**26}

@@ -11,10 +11,10 @@ from vllm_runtime.vllm_setup import SMALL, runtime
 from vllm_runtime.vllm_writing import EIGHT, expected, job, told, write
 
 from tureen_core.base import load_tokenizer
-from tureen_serve.runtimes import vllm_models
-from tureen_serve.runtimes.opening import LoadError
-from tureen_serve.runtimes.vllm_adapters import GatedAdapters
-from tureen_serve.runtimes.vllm_models import shares
+from tureen_serve.runtimes.artifacts import LoadError
+from tureen_serve.runtimes.on_vllm import models as vllm_models
+from tureen_serve.runtimes.on_vllm.adapters import GatedAdapters
+from tureen_serve.runtimes.on_vllm.models import shares
 
 pytestmark = pytest.mark.anyio
 

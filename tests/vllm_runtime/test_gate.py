@@ -16,10 +16,10 @@ from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
 from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
 from tureen_core.soup import Semantics, mix
-from tureen_serve.runtimes import vllm_internals
 from tureen_serve.runtimes.contract import Weights
-from tureen_serve.runtimes.vllm_adapters import gate_name
-from tureen_serve.runtimes.vllm_internals import PROVEN, GateTable, Slots, _hook_v1, _hook_v2
+from tureen_serve.runtimes.on_vllm import internals
+from tureen_serve.runtimes.on_vllm.adapters import gate_name
+from tureen_serve.runtimes.on_vllm.internals import PROVEN, GateTable, Slots, _hook_v1, _hook_v2
 
 EXPERTS = ("a", "b", "c")
 
@@ -204,5 +204,5 @@ def test_the_gpu_wrapper_expands_a_fresh_buffer() -> None:
 def test_the_platform_names_the_gated_wrapper() -> None:
     from vllm.platforms import current_platform
 
-    assert current_platform.get_punica_wrapper() == f"{vllm_internals.__name__}.gated_punica"
-    assert vllm_internals._stock().startswith("vllm.")
+    assert current_platform.get_punica_wrapper() == f"{internals.__name__}.gated_punica"
+    assert internals._stock().startswith("vllm.")

@@ -13,7 +13,7 @@ from vllm_runtime.vllm_writing import EIGHT, expected, job, told, write
 from tureen.errors import Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.runtimes.contract import Weights
-from tureen_serve.runtimes.vllm_adapters import gate_name
+from tureen_serve.runtimes.on_vllm.adapters import gate_name
 
 pytestmark = pytest.mark.anyio
 CLOSE = 1e-4

@@ -13,7 +13,7 @@ from tureen.errors import ServerFault
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_serve.runtimes.contract import Limits, Rewards, Row, Scorer, Weights
-from tureen_serve.runtimes.transformers_models import TransformersRuntime
+from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 
 CLOSE = 1e-4
 BLENDS: list[Weights] = [

@@ -10,6 +10,6 @@ SMALL = VllmSettings(cache_gib=0.25, rows=16, step_tokens=512, restarts=2, adapt
 
 def runtime(settings: VllmSettings = SMALL) -> Any:
     """In float32, on whatever this vLLM runs on."""
-    from tureen_serve.runtimes.vllm_models import VllmRuntime
+    from tureen_serve.runtimes.on_vllm.models import VllmRuntime
 
     return VllmRuntime("float32", "auto", Limits(), settings)

@@ -16,17 +16,17 @@ from tureen.errors import TureenError
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.base import CACHE, BaseError
 from tureen_core.soup import SoupError
+from tureen_serve.runtimes.artifacts import Bases, FamilyPart, LoadError, RewardPart, open_family, open_reward
 from tureen_serve.runtimes.catalogue import Backbone, Loaded, Policy, Runtime, scores_of
 from tureen_serve.runtimes.contract import Limits
-from tureen_serve.runtimes.opening import Bases, FamilyPart, LoadError, RewardPart, open_family, open_reward
 from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
 from tureen_serve.settings import FamilyEntry, RewardEntry, VllmSettings
 
 __all__ = ["LoadError", "Options", "Proof", "check", "load"]
 
 RUNTIMES = {
-    "transformers": ("tureen_serve.runtimes.transformers_models", "TransformersRuntime"),
-    "vllm": ("tureen_serve.runtimes.vllm_models", "VllmRuntime"),
+    "transformers": ("tureen_serve.runtimes.on_transformers.models", "TransformersRuntime"),
+    "vllm": ("tureen_serve.runtimes.on_vllm.models", "VllmRuntime"),
 }
 PROBES_AT_START = 1
 

@@ -1,0 +1,100 @@
+"""The keys and values of running texts as one batch: rows join and leave between steps, padding stays on the left.
+
+Knows tensors only; which text a row belongs to, and its gate, is the stepper's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from tureen_serve.runtimes.on_transformers.padding import pad, positions
+
+
+class CacheRows:
+    """Rows of a causal model's cache.
+
+    Args:
+        model: a Hugging Face causal model whose cache is keys and values. Sliding windows are kept whole; the
+            model's mask hides what lies outside.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache = DynamicCache()
+        self._mask = torch.zeros(0, 0, dtype=torch.long, device=model.device)
+
+    def __len__(self) -> int:
+        return len(self._mask)
+
+    @property
+    def width(self) -> int:
+        """Places of every row, padding included."""
+        return self._mask.shape[1]
+
+    def prefill(self, prompts: Sequence[Sequence[int]], owners: Sequence[int]) -> Tensor:
+        """Compute each prompt once and append a row for each owner, an index of a prompt.
+
+        Returns:
+            ``[len(owners), V]`` float32 logits of the next tokens.
+        """
+        ids, mask = pad(prompts, "left", self._model.device)
+        cache = DynamicCache()
+        logits = self._forward(ids, mask, positions(mask), cache)
+        chosen = torch.tensor(owners, device=ids.device)
+        cache.batch_select_indices(chosen)
+        self._join(cache, mask[chosen])
+        return logits[chosen]
+
+    def advance(self, tokens: Sequence[int]) -> Tensor:
+        """Append one token to every row; ``[B, V]`` float32 logits of the next ones."""
+        ids = torch.tensor(tokens, device=self._mask.device).unsqueeze(1)
+        self._mask = nn.functional.pad(self._mask, (0, 1), value=1)
+        return self._forward(ids, self._mask, self._mask.sum(1, keepdim=True) - 1, self._cache)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all rows but these, and the padding that no row needs then."""
+        if len(rows) == len(self):
+            return
+        if not rows:
+            self._cache, self._mask = DynamicCache(), self._mask[:0, :0]
+            return
+        chosen = torch.tensor(rows, device=self._mask.device)
+        self._cache.batch_select_indices(chosen)
+        self._mask = self._mask[chosen]
+        self._narrow(self.width - int(self._mask.sum(1).max()))
+
+    def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
+        out = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = out.logits[:, -1].float()
+        return logits
+
+    def _join(self, cache: DynamicCache, mask: Tensor) -> None:
+        if not len(self):
+            self._cache, self._mask = cache, mask
+            return
+        width = max(self.width, mask.shape[1])
+        for mine, theirs in zip(self._cache.layers, cache.layers, strict=True):
+            mine.keys = torch.cat([_widen(mine.keys, width), _widen(theirs.keys, width)])
+            mine.values = torch.cat([_widen(mine.values, width), _widen(theirs.values, width)])
+        own, other = (nn.functional.pad(each, (width - each.shape[1], 0)) for each in (self._mask, mask))
+        self._mask = torch.cat([own, other])
+
+    def _narrow(self, spare: int) -> None:
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[:, :, spare:], layer.values[:, :, spare:]
+        self._mask = self._mask[:, spare:]
+
+
+def _widen(states: Tensor, width: int) -> Tensor:
+    """``[B, heads, T, d]`` padded with zeros on the left to ``width`` places."""
+    return nn.functional.pad(states, (0, 0, width - states.shape[2], 0))

@@ -1,0 +1,125 @@
+"""Hugging Face models for the transformers runtime: strict loading, and several gated trees over one set of weights."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoModelForCausalLM
+from transformers.utils import logging
+
+from tureen_core.artifact import Artifact, ArtifactError, check_head, head_tensors, read_weights
+from tureen_core.soup import Stack, concatenate
+from tureen_serve.runtimes.catalogue import Standing
+from tureen_serve.runtimes.contract import Limits, Scorer
+from tureen_serve.runtimes.on_transformers import onednn
+from tureen_serve.runtimes.on_transformers.generator import Room, TransformersStepper
+from tureen_serve.runtimes.on_transformers.packable import unpackable
+from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
+from tureen_serve.runtimes.on_transformers.rank_gate import Gate, attach
+from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
+from tureen_serve.runtimes.readout import ReadOut, read_out
+
+
+class TransformersRuntime:
+    """Loads models in one dtype on one device, with sdpa attention.
+
+    Args:
+        dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on a CPU and bfloat16 elsewhere.
+        device: as torch names it; ``auto`` is the first GPU, else the CPU.
+        limits: of one batch of scores.
+        room: of one family's running texts.
+        packs: whether scores run packed where the model allows it.
+        memory: bytes that each scorer has for prompts of earlier batches.
+    """
+
+    def __init__(
+        self,
+        dtype: str,
+        device: str,
+        limits: Limits,
+        room: Room | None = None,
+        packs: bool = True,
+        memory: int = 0,
+    ) -> None:
+        gpu = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = torch.device(gpu if device == "auto" else device)
+        self.dtype = ("float32" if self._device.type == "cpu" else "bfloat16") if dtype == "auto" else dtype
+        self._limits = limits
+        self._room = room or Room()
+        self._memory = memory
+        self._packs = packs
+        logging.disable_progress_bar()
+
+    def expect(self, engines: Sequence[str]) -> None:
+        """Nothing to prepare: all stand in this process and share its memory."""
+
+    def base(
+        self, folder: Path, tokenizer: Any, rewards: Sequence[Artifact], families: Mapping[str, Stack]
+    ) -> Standing:
+        """Load a base once; over its weights stand a scorer, if there are rewards, and a stepper for each family.
+
+        Each has a module tree and a gate of its own, since they run in different threads.
+
+        Raises:
+            ArtifactError: the folder lacks weights.
+            SoupError: an adapter stands on another architecture.
+        """
+        model = self._load(AutoModelForCausalLM if families else AutoModel, folder)
+        steppers = [self._stepper(twin(model), stack, tokenizer) for stack in families.values()]
+        if not rewards:
+            return Standing([], steppers)
+        scorer = self._scorer(model.base_model if families else model, rewards)
+        return Standing([(scorer, rewards)], steppers)
+
+    def checkpoint(self, artifact: Artifact) -> Scorer:
+        """Load a full reward checkpoint, ``…ForSequenceClassification`` as Hugging Face saves it."""
+        head = check_head(artifact.manifest, head_tensors(artifact.folder))
+        model = self._load(AutoModel, artifact.folder)
+        return self._above(model, {artifact.name: read_out(artifact, head, self._device)}, None)
+
+    def _scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> Scorer:
+        weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
+        gate = attach(backbone, concatenate([adapter for adapter, _ in weights.values()]))
+        readouts = {
+            artifact.name: read_out(artifact, head, self._device)
+            for artifact in artifacts
+            if (head := weights[artifact.name][1]) is not None
+        }
+        return self._above(backbone, readouts, gate)
+
+    def _above(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: Gate | None) -> Scorer:
+        """Packed where that is wanted and possible, else padded; the scorer says which and why."""
+        reason = unpackable(backbone) if self._packs else "packing is off"
+        if reason is not None:
+            return TransformersScorer(backbone, readouts, gate, self._limits, f"padded: {reason}", self._memory)
+        compiled = self._device.type == "cuda"
+        compiler, memory = ("inductor", 0) if compiled else (None, self._memory)
+        return PackedScorer(backbone, readouts, gate, self._limits, compiler, memory)
+
+    def _stepper(self, model: Any, stack: Stack, tokenizer: Any) -> TransformersStepper:
+        return TransformersStepper(model, attach(model, stack), tokenizer, self._room)
+
+    def _load(self, kind: Any, folder: Path) -> Any:
+        """Strictly: a weight that is not in the folder would be a random one. An encoder's pooler is never read."""
+        model, found = kind.from_pretrained(
+            folder,
+            dtype=getattr(torch, self.dtype),
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        missing = [key for key in found["missing_keys"] if not key.startswith("pooler.")]
+        if missing:
+            raise ArtifactError(f"{folder.name}: the weight {min(missing)} is missing")
+        model = model.requires_grad_(False).to(self._device)
+        if onednn.wanted(model):
+            onednn.adopt(model)
+        return model
+
+
+def twin(model: Any) -> Any:
+    """A second module tree over the same parameters and buffers."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})

@@ -1,0 +1,160 @@
+"""Rewards from one packed sequence a batch: no padding, a prompt that rows share computed once, nothing but prefill.
+
+On a GPU segments of any number and length run through one compiled layer: lengths are data of one operator and sizes
+are symbolic, so no batch makes torch.compile work again, and none is padded for it. On a CPU prompts of earlier batches
+are remembered, and the last layer is computed where it is read.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tureen.errors import TureenError
+from tureen_core.heads import Pooling, pool, position
+from tureen_serve.runtimes.contract import Limits, Rewards, Row
+from tureen_serve.runtimes.on_transformers.accelerator import lonely, mortal
+from tureen_serve.runtimes.on_transformers.last_layer import Ends, ends_of, last_mlp
+from tureen_serve.runtimes.on_transformers.packable import gist, layers_of, sample
+from tureen_serve.runtimes.on_transformers.packed_attention import NAME, forward
+from tureen_serve.runtimes.on_transformers.packing import Packing, edges, pack
+from tureen_serve.runtimes.on_transformers.prompt_memory import NOTHING, PromptMemory
+from tureen_serve.runtimes.on_transformers.rank_gate import Gate
+from tureen_serve.runtimes.on_transformers.recall import Recall
+from tureen_serve.runtimes.on_transformers.scorer import can_share
+from tureen_serve.runtimes.on_transformers.sharing import Prompt, cached, prompt, shared
+from tureen_serve.runtimes.readout import ReadOut, read, reads
+
+SPARSE: set[Pooling] = {"last", "eos"}
+
+
+class PackedScorer:
+    """One backbone that ``unpackable`` finds nothing against, and the reward models on it.
+
+    Args:
+        backbone: a headless Hugging Face model; from here on it attends in packed sequences only.
+        readouts: adapter name → its head.
+        gate: the backbone's; None for a full checkpoint, which is its own reward model.
+        limits: what one batch may hold.
+        compiler: torch.compile's backend for the layers; None to run them as they are, which is also what happens where
+            compiling one fails.
+        room: bytes for prompts that were computed in earlier batches; with 0 none is kept.
+    """
+
+    streams = 1
+    failure = None
+
+    def __init__(
+        self,
+        backbone: Any,
+        readouts: Mapping[str, ReadOut],
+        gate: Gate | None,
+        limits: Limits,
+        compiler: str | None = None,
+        room: int = 0,
+    ) -> None:
+        self.limits = replace(limits, padded=False)
+        self.why = "packed: no padding, each shared prompt once"
+        self._shares = can_share(backbone)
+        self._backbone = backbone.eval()
+        self._backbone.config.use_cache = False
+        self._backbone.set_attn_implementation(NAME)
+        self._readouts = readouts
+        self._gate = gate
+        self._memory = PromptMemory(room)
+        self._last = None if compiler else last_mlp(layers_of(backbone), gate)
+        if compiler is not None:
+            self.why += self._compile(compiler)
+
+    def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
+        """Rewards of each row, in order. ``cached`` is the prompt's length where it was computed for another row.
+
+        Raises:
+            Unprocessable: this one text does not fit the device.
+            Unavailable: the accelerator has failed for good.
+        """
+        with mortal(), lonely(rows), torch.inference_mode():
+            return self._run(rows, NOTHING if fresh else self._memory)
+
+    def close(self) -> None:
+        """Free the weights."""
+        del self._backbone, self._readouts, self._gate, self._memory, self._last
+
+    def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:
+        known = {each: found for each in map(prompt, rows) if (found := memory.get(each)) is not None}
+        prompts = self._shared(rows, known) if self._shares else {}
+        packing = pack(_twice_if_lone(rows), prompts, known)
+        behind = [known[each] for each in packing.known]
+        recall = Recall(behind, self._new(rows, packing, known)) if memory.room else None
+        hidden = self._hidden(packing, recall, self._ends(rows, packing))
+        for each, past in recall.pasts(hidden).items() if recall else ():
+            memory.put(each, past)
+        hidden = torch.cat([hidden, *(past.hidden for past in behind)])
+        values = read(rows, self._readouts, lambda picks, like: _pooled(hidden, packing, picks, like))
+        return [Rewards(*each) for each in zip(values, cached(rows, prompts, known), strict=True)]
+
+    def _shared(self, rows: Sequence[Row], known: Container[Prompt]) -> dict[int, Prompt]:
+        """The prompts that rows go on from. A row that is read at its prompt's end runs whole: the last layer leaves
+        that state out where the prompt ran before other answers.
+        """
+        found = shared(rows, known)
+        return {index: each for index, each in found.items() if not self._reads_prompt(rows[index])}
+
+    def _reads_prompt(self, row: Row) -> bool:
+        like = reads(self._readouts, row)
+        return len(row.ids) - row.shared == 1 and like.pooling == "last" and like.eos_appended
+
+    def _new(self, rows: Sequence[Row], packing: Packing, known: Container[Prompt]) -> dict[Prompt, slice]:
+        """Where the prompts stand that this batch computes."""
+        starts = packing.keys[edges(packing.reaches)[packing.segments]].tolist()
+        return {
+            prompt(row): slice(start, start + row.shared)
+            for row, start in zip(rows, starts, strict=False)
+            if row.shared and self._shares and prompt(row) not in known
+        }
+
+    def _ends(self, rows: Sequence[Row], packing: Packing) -> Ends | None:
+        """Where the last layer is read, if that is in few places."""
+        poolings = {reads(self._readouts, row).pooling for row in rows}
+        if self._last is None or not poolings <= SPARSE:
+            return None
+        return ends_of(packing, self._last.layer)
+
+    def _hidden(self, packing: Packing, recall: Recall | None = None, ends: Ends | None = None) -> Tensor:
+        """Hidden states ``[T, H]``."""
+        if self._gate is not None:
+            self._gate.set([(blend, "delta") for blend in packing.blends], packing.lengths)
+        if self._last is not None:
+            self._last.places = None if ends is None else ends.places
+        return forward(self._backbone, packing, recall, ends)
+
+    def _compile(self, backend: str) -> str:
+        """Compile the layers, one for all, and say how that went."""
+        layers = layers_of(self._backbone)
+        try:
+            for layer in layers:
+                layer.compile(backend=backend, dynamic=True, fullgraph=True)
+            with mortal(), torch.inference_mode():
+                self._hidden(sample(((next(iter(self._readouts)), 1.0),), self._shares)[1])
+        except RuntimeError as error:
+            for layer in layers:
+                layer._compiled_call_impl = None
+            return f", not compiled: {gist(error)}"
+        return ", compiled"
+
+
+def _twice_if_lone(rows: Sequence[Row]) -> Sequence[Row]:
+    """A token with no other beside it stands there twice: for a size of one the compiler would compile anew."""
+    return [*rows, *rows] if [len(row.ids) for row in rows] == [1] else rows
+
+
+def _pooled(hidden: Tensor, packing: Packing, picks: Sequence[int], like: ReadOut) -> Tensor:
+    """The hidden state of each of these rows, ``[n, H]``; of a row that is read in one place only that is looked up."""
+    index, mask = packing.texts(picks)
+    pooling = like.pooling
+    if pooling in SPARSE:
+        place = position(mask, pooling, like.eos_appended).unsqueeze(1)
+        index, mask, pooling = index.gather(1, place), mask.gather(1, place), "eos"
+    return pool(hidden[index.to(hidden.device)], mask.to(hidden.device), pooling)

@@ -1,0 +1,140 @@
+"""Text from vLLM: every request brings its own soup, by the gate or as an adapter of its own, and streams."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+
+from tureen.errors import ServerFault, TureenError, Unavailable
+from tureen_core.soup import Semantics
+from tureen_serve.runtimes.contract import Delta, Finish, Job, Sampling, TokenLogprob, Weights
+from tureen_serve.runtimes.jobs import check_job
+from tureen_serve.runtimes.on_vllm.adapters import Adapters, gate_name, lent
+from tureen_serve.runtimes.on_vllm.engine import VllmEngine
+
+LOG = logging.getLogger(__name__)
+Say = Callable[[Delta | TureenError], None]
+
+
+class VllmGenerator:
+    """One policy family.
+
+    Args:
+        engine: of the generating runner.
+        adapters: of the engine; None for a bare base.
+    """
+
+    def __init__(self, engine: VllmEngine, adapters: Adapters | None) -> None:
+        self._engine = engine
+        self._adapters = adapters
+        self._listeners: dict[Say, None] = {}
+        model = engine.config.model_config
+        self.context: int = model.max_model_len
+        self._vocabulary: int = model.get_vocab_size()
+        gated = adapters is not None and adapters.gated
+        self.why = "vLLM, the rank gate" if gated else "vLLM, one LoRA for each weight vector"
+
+    @property
+    def failure(self) -> str | None:
+        """Why it cannot run now: the engine's."""
+        return self._engine.failure
+
+    def check(self, job: Job) -> None:
+        """Refuse a job that cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
+        check_job(job, self.context, self._vocabulary)
+
+    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
+        """Deltas of a job, brought over from the engine's loop; closing the iterator aborts it there.
+
+        Raises:
+            Unavailable: the engine is dead.
+            ServerFault: it failed on this job.
+        """
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Delta | TureenError]()
+
+        def say(said: Delta | TureenError) -> None:
+            loop.call_soon_threadsafe(inbox.put_nowait, said)
+
+        self._listeners[say] = None
+        pump = self._engine.submit(self._pump(job, say))
+        try:
+            while True:
+                said = await inbox.get()
+                if isinstance(said, TureenError):
+                    raise said
+                yield said
+                if said.finish:
+                    return
+        finally:
+            del self._listeners[say]
+            pump.cancel()
+
+    def likelihood(
+        self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics = "delta"
+    ) -> list[float]:
+        """Log-probability in nats of each of ``ids[start:]`` given all that stands before it."""
+        return self._engine.wait(self._likelihood(ids, start, weights, semantics))
+
+    def close(self) -> None:
+        """End the engine; who still listens is told."""
+        for say in list(self._listeners):
+            say(Unavailable("the server is shutting down", code="draining"))
+        self._engine.close()
+
+    async def _pump(self, job: Job, say: Say) -> None:
+        salt = gate_name(job.weights, job.semantics)
+        try:
+            async with lent(self._adapters, job.weights, job.semantics) as adapter:
+                async for output in self._engine.generate(job.ids, _sampling(job.sampling), adapter, salt):
+                    say(_delta(output.outputs[0], job.sampling.logprobs))
+        except TureenError as error:
+            say(error)
+        except Exception as error:  # nobody else would tell the reader
+            LOG.exception("%s failed on a text", self._engine.name)
+            say(ServerFault(f"{self._engine.name} failed ({type(error).__name__})", code="runtime_failed"))
+
+    async def _likelihood(self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics) -> list[float]:
+        async with lent(self._adapters, weights, semantics) as adapter:
+            return await self._engine.likelihood(ids, start, adapter, gate_name(weights, semantics))
+
+
+def _sampling(given: Sampling) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=given.max_tokens,
+        temperature=given.temperature,
+        top_p=given.top_p,
+        seed=given.seed,
+        stop=list(given.stop) or None,
+        logprobs=given.logprobs,
+        presence_penalty=given.presence_penalty,
+        frequency_penalty=given.frequency_penalty,
+        logit_bias=dict(given.logit_bias) or None,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _delta(output: Any, alternatives: int | None) -> Delta:
+    logprobs = _logprobs(output, alternatives) if alternatives is not None else ()
+    return Delta(output.text, len(output.token_ids), logprobs, _finish(output.finish_reason))
+
+
+def _finish(reason: str | None) -> Finish | None:
+    if reason is None:
+        return None
+    if reason in ("stop", "length"):
+        return "stop" if reason == "stop" else "length"
+    raise ServerFault(f"vLLM ended the text with {reason!r}", code="runtime_failed")
+
+
+def _logprobs(output: Any, alternatives: int) -> tuple[TokenLogprob, ...]:
+    """Of the raw distribution, the chosen token first and the likeliest ``alternatives`` beside it."""
+    told = []
+    for token, row in zip(output.token_ids, output.logprobs or (), strict=False):
+        best = sorted(row.items(), key=lambda item: item[1].rank)[:alternatives]
+        top = tuple((each.decoded_token or "", other, float(each.logprob)) for other, each in best)
+        chosen = row[token]
+        told.append(TokenLogprob(chosen.decoded_token or "", token, float(chosen.logprob), top))
+    return tuple(told)
