@@ -59,6 +59,20 @@ def test_the_soups_differ_by_more_than_the_tolerance(base: Path) -> None:
         assert (distance > 1e-2) == any(weight for _, weight in weights)
 
 
+@pytest.mark.parametrize("semantics", SEMANTICS)
+def test_a_gate_weighs_all_tokens_again_after_a_layer_failed(semantics: Semantics) -> None:
+    """An out-of-memory error between must not leave the gate weighing fewer tokens than the next layer has."""
+    gate = Gate(stack(), torch.float32, torch.device("cpu"))
+    rows: list[Mixture] = [((("academy", 1.0),), semantics), ((("academy", 0.6), ("poetry", 0.4)), semantics)]
+    gate.set(rows, torch.tensor([2, 3]))
+    ranks = next(iter(stack().modules.values())).ranks
+    h = torch.randn(1, 5, sum(ranks))
+    before = gate.mix(h, ranks)
+    with pytest.raises(RuntimeError, match="out of memory"), gate.at(torch.tensor([4])):
+        raise RuntimeError("out of memory")
+    assert torch.equal(gate.mix(h, ranks), before)
+
+
 def test_a_closed_gate_is_the_bare_base_to_the_bit(base: Path) -> None:
     (text,) = texts([20])
     model = causal(base)

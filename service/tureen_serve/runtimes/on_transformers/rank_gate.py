@@ -56,12 +56,14 @@ class Gate:
 
     @contextmanager
     def at(self, places: Tensor) -> Iterator[None]:
-        """While this is open, the batch is these tokens ``[N]`` of the one sequence."""
+        """Weigh only the tokens ``places`` ``[N]`` of the one sequence while this is open; then all of them again."""
         delta, factor = self._delta, self._factor
         self._delta = {ranks: each[:, places] for ranks, each in delta.items()}
         self._factor = None if factor is None else factor[:, places]
-        yield
-        self._delta, self._factor = delta, factor
+        try:
+            yield
+        finally:
+            self._delta, self._factor = delta, factor
 
     def mix(self, h: Tensor, ranks: tuple[int, ...]) -> Tensor:
         """Rank activations ``[B, T, R]`` of one module, weighed row by row."""
