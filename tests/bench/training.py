@@ -46,7 +46,7 @@ from tureen_train.records.run_data import load_data
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.method import method_of
 from tureen_train.rewards.trainer import RewardTrainer
-from tureen_train.runs.export import find_base
+from tureen_train.runs.folder import find_base
 
 TITLES = {
     "trl": "TRL's RewardTrainer",

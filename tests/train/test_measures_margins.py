@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tureen_train.config.ranking import LengthCap
-from tureen_train.measures.margins import Margins, cap_figures, caps_of_pairs, scatter
+from tureen_train.measures.margins import Margins, cap_figures, caps_of_pairs
 from tureen_train.measures.metrics import gaps_of
-from tureen_train.rewards.constraints import caps_of
 
 NAN = math.nan
 
@@ -68,10 +66,3 @@ def test_every_pair_is_a_line(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows[1] == {"source": "a", "gap": "4", "cosine": "0.6", "cap": "3"}
     assert len(rows) == 4
-
-
-def test_the_picture_keeps_its_scale_where_a_cap_soars(tmp_path: Path) -> None:
-    places = np.linspace(0.01, 1, 50)
-    settings = LengthCap(prior="length_ratio", beta1=2)
-    path = scatter(margins(), "cosine", tmp_path / "cosine.png", (places, caps_of(settings, places)))
-    assert path.read_bytes().startswith(b"\x89PNG")

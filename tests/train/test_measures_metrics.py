@@ -18,7 +18,7 @@ from tureen_train.measures.metrics import (
     length_correlation,
     ranking_metrics,
 )
-from tureen_train.runs.history import plain
+from tureen_train.measures.non_finite import replace_non_finite
 
 NAN = math.nan
 
@@ -183,6 +183,6 @@ def test_a_file_of_ties_has_undefined_figures_that_become_null() -> None:
     found = ranking_metrics([[1.0, 2.0]], [[1.0, 1.0]], [[3.0, 3.0]]).plain()
     assert found["pairs"] == 0
     assert all(math.isnan(found[name]) for name in ("accuracy", "best", "margin", "length_correlation"))
-    told = json.loads(json.dumps(plain(found), allow_nan=False))
+    told = json.loads(json.dumps(replace_non_finite(found), allow_nan=False))
     assert told["accuracy"] is None
     assert told["reward_mean"] == 1.5

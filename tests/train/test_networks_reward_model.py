@@ -12,8 +12,8 @@ from transformers.utils import logging as library
 from tureen_core.heads import LinearHead, pool
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
+from tureen_train.networks.likelihood import token_nll
 from tureen_train.networks.reward_model import adapt, load, lora_config, reward_class, reward_config
-from tureen_train.rewards.losses import token_nll
 
 FULL = Model(lora=None, precision="fp32")
 LORA = Model(lora=Lora(rank=4, alpha=8, targets=["q_proj", "down_proj"]), precision="fp32")

@@ -11,8 +11,9 @@ from train.tiny_runs import LORA, history, reward_run
 
 from tureen_core.artifact import head_tensors
 from tureen_train.config import RecipeError
-from tureen_train.rewards.frozen import Journal, flat, head_of, opened
+from tureen_train.rewards.frozen import flat, head_of, opened
 from tureen_train.rewards.run import train_reward
+from tureen_train.runs.history import Journal
 
 
 def test_a_journal_is_a_line_an_entry_and_begins_anew(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from tureen_core.manifest import Probe
 from tureen_train.config import RecipeError, RewardRun, read_recipe
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer
+from tureen_train.kinds import export_run
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.run_data import load_data
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.verbosity import penalties, transform
-from tureen_train.runs.export import export
 
 GATE: dict[str, Any] = {"method": "gate", "width": 16, "depth": 2, "temperature": 1.0, "verbosity": "verbosity"}
 Stages = tuple[RewardRun, Artifact, Artifact]
@@ -139,7 +139,7 @@ def test_what_was_trained_is_what_is_read_again(stages: Stages) -> None:
 
 def test_exporting_again_gives_the_same_artifact(stages: Stages) -> None:
     run, _, second = stages
-    assert export(Path(run.output)).manifest.version == second.manifest.version
+    assert export_run(Path(run.output)).manifest.version == second.manifest.version
 
 
 def test_evaluation_reads_the_overall_reward(stages: Stages, base: Path) -> None:

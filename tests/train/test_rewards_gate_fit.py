@@ -11,9 +11,10 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_train.config import Optimisation, Watch
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features
-from tureen_train.rewards.frozen import Ground, Journal
+from tureen_train.rewards.frozen import Ground
 from tureen_train.rewards.gate_fit import drawn, overall_gaps, pairs_of, train_gate
 from tureen_train.rewards.verbosity import transform
+from tureen_train.runs.history import Journal
 
 PAIRS = torch.tensor([[0, 1, 0], [2, 3, 1], [4, 3, 1]])
 

@@ -125,7 +125,7 @@ def test_a_changed_artifact_is_refused(base: Path, tmp_path: Path, general: Arti
 def classifier(base: Path, folder: Path) -> Artifact:
     """A full reward artifact over a base's weights."""
     from tureen_core.artifact import Manifest, Objective, seal
-    from tureen_train.runs.export import write_classifier
+    from tureen_train.runs.reward_artifact import write_classifier
 
     model = start(later(base, folder, None, lora=None), base)
     model.save_pretrained(folder / "saved")

@@ -15,10 +15,11 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model
 from tureen_train.measures.metrics import ranking_metrics
+from tureen_train.networks.likelihood import token_nll
 from tureen_train.networks.reward_model import load
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.losses import imitation_loss, normalised_scores, ranking_loss, token_nll
+from tureen_train.rewards.losses import imitation_loss, normalised_scores, ranking_loss
 from tureen_train.rewards.ranking import Ranking
 from tureen_train.rewards.trainer import RewardTrainer
 

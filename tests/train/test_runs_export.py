@@ -16,10 +16,12 @@ from tureen_core.artifact import Artifact, open_artifact
 from tureen_core.base import weights_digest
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
+from tureen_train.kinds import export_run
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.policies.dpo import train_expert
 from tureen_train.rewards.run import train_reward
-from tureen_train.runs.export import export, libraries, write_classifier
+from tureen_train.runs.folder import list_library_versions
+from tureen_train.runs.reward_artifact import write_classifier
 
 
 def finished(base: Path, folder: Path, **changes: Any) -> Path:
@@ -160,7 +162,7 @@ def test_the_card_has_the_figures_and_the_licences(lora: Path) -> None:
 def test_a_second_export_is_the_first(lora: Path) -> None:
     before = open_artifact(lora / "artifact")
     (lora / "artifact" / "left over").write_text("x")
-    after = export(lora)
+    after = export_run(lora)
     assert after.manifest == before.manifest
     assert not (lora / "artifact" / "left over").exists()
 
@@ -172,12 +174,12 @@ def test_an_unfinished_run_is_not_exported(lora: Path, tmp_path: Path, gone: str
     path = folder / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(RecipeError, match=f"holds no finished run: {gone}"):
-        export(folder)
+        export_run(folder)
 
 
 def test_versions_of_what_is_installed_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tureen_train.runs.export.LIBRARIES", ("torch", "no-such-library"))
-    assert libraries() == {"torch": libraries()["torch"]}
+    monkeypatch.setattr("tureen_train.runs.folder.LIBRARIES", ("torch", "no-such-library"))
+    assert list_library_versions() == {"torch": list_library_versions()["torch"]}
 
 
 # --------------------------------------------------------------------------- classifiers

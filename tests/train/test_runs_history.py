@@ -1,14 +1,13 @@
 """``history.jsonl``: on disk as the run goes on, whole after a resume, and JSON throughout."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from tureen_train.runs.history import History, plain
+from tureen_train.runs.history import History
 
 
 @pytest.fixture
@@ -58,9 +57,3 @@ def test_one_rank_writes(tmp_path: Path, arguments: TrainingArguments) -> None:
     callback.on_train_begin(arguments, state, TrainerControl())
     logged(state, callback, arguments, loss=1.0)
     assert not path.exists()
-
-
-def test_undefined_figures_become_null() -> None:
-    found = plain({"accuracy": math.nan, "deep": {"mce": math.inf, "pairs": 3}, "loss": 0.5, "name": "x", "none": None})
-    assert found == {"accuracy": None, "deep": {"mce": None, "pairs": 3}, "loss": 0.5, "name": "x", "none": None}
-    json.dumps(found, allow_nan=False)

@@ -13,7 +13,9 @@ from train.tiny_runs import expert_run, reward_run
 from tureen_core.artifact import open_artifact
 from tureen_train.policies.dpo import train_expert
 from tureen_train.rewards.run import train_reward
-from tureen_train.runs.proof import ProofError, compare, finish, prove
+from tureen_train.runs.expert_artifact import ExpertArtifact
+from tureen_train.runs.proof import ProofError, compare, finish_run, prove_save
+from tureen_train.runs.reward_artifact import RewardArtifact
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -54,7 +56,7 @@ def saved(request: pytest.FixtureRequest) -> Any:
 
 
 def test_an_honest_save_is_proven_and_the_numbers_are_kept(reward: Path) -> None:
-    prove(reward)
+    prove_save(reward, RewardArtifact())
     found = json.loads((reward / "proof.json").read_text())
     assert len(found["live"]) == len(json.loads((reward / "probes.json").read_text())) == 4
     assert found["reread"] == pytest.approx(found["live"], abs=1e-5)
@@ -64,23 +66,23 @@ def test_a_random_head_is_caught(reward: Path, saved: Any) -> None:
     torch.manual_seed(0)
     saved(reward, "score", torch.randn_like)
     with pytest.raises(ProofError, match=r"probe 0: trained .*, read again"):
-        prove(reward)
+        prove_save(reward, RewardArtifact())
 
 
 def test_an_adapter_that_was_not_saved_is_caught(reward: Path, saved: Any) -> None:
     saved(reward, "lora_B", torch.zeros_like)
     with pytest.raises(ProofError, match="read again"):
-        prove(reward)
+        prove_save(reward, RewardArtifact())
 
 
 def test_an_expert_that_reads_as_its_base_is_caught_whatever_the_tolerance(
     expert: Path, saved: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prove(expert)
+    prove_save(expert, ExpertArtifact())
     saved(expert, "lora_B", torch.zeros_like)
     monkeypatch.setattr("tureen_train.runs.proof.LOOSE", {"fp32": 100.0})
     with pytest.raises(ProofError, match="reads as the bare base"):
-        prove(expert)
+        prove_save(expert, ExpertArtifact())
 
 
 def test_an_expert_that_never_moved_may_read_as_its_base(expert: Path, saved: Any) -> None:
@@ -88,13 +90,13 @@ def test_an_expert_that_never_moved_may_read_as_its_base(expert: Path, saved: An
     assert found["live"] != found["bare"]
     saved(expert, "lora_B", torch.zeros_like)
     (expert / "proof.json").write_text(json.dumps({"live": found["bare"], "bare": found["bare"]}))
-    prove(expert)
+    prove_save(expert, ExpertArtifact())
     (expert / "proof.json").write_text(json.dumps(found))
 
 
 def test_after_a_sharded_run_a_fresh_process_proves_and_exports(reward: Path) -> None:
     live = json.loads((reward / "proof.json").read_text())["live"]
-    artifact = finish(reward, live, sharded=True)
+    artifact = finish_run(reward, RewardArtifact(), live, sharded=True)
     assert artifact.manifest == open_artifact(reward / "artifact").manifest
     assert len(json.loads((reward / "proof.json").read_text())["reread"]) == len(live)
 
@@ -103,7 +105,7 @@ def test_what_the_fresh_process_finds_is_told_here(expert: Path) -> None:
     found = json.loads((expert / "proof.json").read_text())
     live = [found["live"][0], 50.0, *found["live"][2:]]
     with pytest.raises(ProofError, match="probe 1: trained 50"):
-        finish(expert, live, found["bare"], sharded=True)
+        finish_run(expert, ExpertArtifact(), live, found["bare"], sharded=True)
 
 
 # --------------------------------------------------------------------------- tolerance

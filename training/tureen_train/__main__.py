@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from tureen_train.config import ExpertRun, RewardRun, dump, packaged, read_recipe
-from tureen_train.evaluation.cli import compare, evaluate, sweep
+from tureen_train.config import Recipe, dump, packaged, read_recipe
+from tureen_train.evaluation.cli import compare, evaluate, margins, sweep
 from tureen_train.faults import told
+from tureen_train.kinds import export_run, train_run
 from tureen_train.records.cli import convert
-from tureen_train.rewards.cli import margins, similarity
 from tureen_train.settings import offline, processes, rank
 from tureen_train.transforms.cli import transform
+from tureen_train.transforms.similarity import similarity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(convert)
@@ -30,13 +31,13 @@ app.command()(similarity)
 app.command()(margins)
 console = Console()
 
-Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged one")]
+RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged one")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="change one key, as optimisation.epochs=2")]
 
 
 @app.command()
 def run(
-    recipe: Recipe,
+    recipe: RecipeName,
     change: Set = None,
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
 ) -> None:
@@ -62,18 +63,11 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-def _train(recipe: RewardRun | ExpertRun, resume: bool) -> None:
+def _train(recipe: Recipe, resume: bool) -> None:
     if rank() == 0:
         Path(recipe.output).mkdir(parents=True, exist_ok=True)
         (Path(recipe.output) / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
-    if isinstance(recipe, RewardRun):
-        from tureen_train.rewards.run import train_reward  # seconds to import: not for `show`
-
-        artifact = train_reward(recipe, resume)
-    else:
-        from tureen_train.policies.dpo import train_expert
-
-        artifact = train_expert(recipe, resume)
+    artifact = train_run(recipe, resume)
     if artifact is not None:
         console.print(_figures(recipe.name, artifact.manifest.training.metrics))
         typer.echo(f"exported {artifact.folder}: verify it with tureen-serve check {artifact.folder}")
@@ -93,14 +87,12 @@ def _figures(name: str, metrics: Mapping[str, Mapping[str, float | None]]) -> Ta
 def export(folder: Annotated[Path, typer.Argument(help="a finished run's folder")]) -> None:
     """Write a finished run's artifact again, as after an upgrade."""
     offline()
-    from tureen_train.runs.export import export as write  # seconds to import: not for `show`
-
     with told():
-        typer.echo(f"exported {write(folder).folder}")
+        typer.echo(f"exported {export_run(folder).folder}")
 
 
 @app.command()
-def show(recipe: Recipe, change: Set = None) -> None:
+def show(recipe: RecipeName, change: Set = None) -> None:
     """Print a recipe with every default filled in."""
     with told():
         typer.echo(dump(read_recipe(recipe, change or [])), nl=False)

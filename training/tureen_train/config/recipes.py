@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
@@ -13,10 +13,11 @@ from tureen_train.config.rewards import RewardRun
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 Recipe = Annotated[RewardRun | ExpertRun, Field(discriminator="kind")]
-_RECIPE: TypeAdapter[RewardRun | ExpertRun] = TypeAdapter(Recipe)
+KINDS = [get_args(each.model_fields["kind"].annotation)[0] for each in (RewardRun, ExpertRun)]
+_RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 
-def read_recipe(source: str, changes: Sequence[str] = ()) -> RewardRun | ExpertRun:
+def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or a packaged one by name, with ``a.b=c`` changes applied.
 
     Raises:
@@ -35,7 +36,7 @@ def read_recipe(source: str, changes: Sequence[str] = ()) -> RewardRun | ExpertR
     return resolve(raw, str(path))
 
 
-def resolve(raw: dict[str, Any], where: str = "recipe") -> RewardRun | ExpertRun:
+def resolve(raw: dict[str, Any], where: str = "recipe") -> Recipe:
     """Validate a mapping as a recipe, all defaults filled in."""
     try:
         return _RECIPE.validate_python(raw)
@@ -52,7 +53,7 @@ def _told(fault: Any) -> str:
         del place[2:3]
     if place[2:3] == ["constraint"]:
         del place[3:4]
-    key = ".".join(place[1:] if place[:1] in (["reward"], ["expert"]) else place)
+    key = ".".join(place[1:] if place and place[0] in KINDS else place)
     message = fault["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
 
@@ -62,7 +63,7 @@ def packaged() -> list[str]:
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
-def dump(recipe: RewardRun | ExpertRun) -> str:
+def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML."""
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100)
 

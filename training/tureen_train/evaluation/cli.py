@@ -1,6 +1,7 @@
-"""``tureen-train evaluate``, ``compare`` and ``sweep``: what reward models and soups are worth, as tables and plots."""
+"""``tureen-train evaluate``, ``compare``, ``margins`` and ``sweep``: the quality of reward models and soups."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from rich.progress import Progress
 
 from tureen import Client
 from tureen_train.faults import told
+from tureen_train.records.reading import Reading
 from tureen_train.settings import offline
 
 PROMPTS = Path(__file__).with_name("heldout_prompts.json")
@@ -119,6 +121,41 @@ def sweep(
         soups.write(result, asked, out)
     console.print(soups.table(result))
     typer.echo(f"the plot: {out / 'sweep.png'}")
+
+
+def margins(
+    models: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="of reward runs, or of artifacts")],
+    data: Annotated[list[Path] | None, typer.Option(help="judge by these files; a run's own held-out part")] = None,
+    out: Annotated[Path, typer.Option(help="the folder for the report")] = Path("runs/margins"),
+    rating: Annotated[
+        str | None, typer.Option(help="correlate with this rating of the answers, as gpt_score; or `scores`")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="also by cosine: `minilm`, or an encoder's folder")] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean or cls; what the encoder's folder says by default")] = None,
+    form: Annotated[str, typer.Option(help="the form of the data; `auto` looks at the fields")] = "auto",
+    domain: Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred")] = None,
+    objective: Annotated[str | None, typer.Option(help="which reward to read, where there are several")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="texts run together")] = 8,
+) -> None:
+    """Show how far reward models hold answers apart, by how alike these are, and against δ of PCRM's constraint."""
+    offline()
+    logging.basicConfig(level="WARNING")
+    from tureen_core.base import CACHE  # seconds to import, as what follows
+    from tureen_train.evaluation.margin_report import held_out, judge, report
+    from tureen_train.networks.sentence_encoder import open_encoder, pooling_of
+
+    with told():
+        chosen = open_encoder(encoder, pooling_of(pooling)) if encoder else None
+        given = [record for path in data or () for record in Reading(path, form=form, domain=domain)]
+        found = []
+        for model in models:
+            records = given if data else held_out(model)
+            with Progress(console=Console(stderr=True)) as progress:
+                task = progress.add_task(f"scoring by {model}", total=sum(len(record.answers) for record in records))
+                done = partial(progress.advance, task)
+                found.append(judge(model, records, objective, chosen, CACHE, batch, done))
+        written = report(found, out, rating)
+    typer.echo(f"the report: {written}")
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -11,25 +11,27 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from tureen_core.artifact import open_artifact
-from tureen_train.config import RecipeError, RewardRun
+from tureen_train.config import RecipeError
 from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
 from tureen_train.evaluation.comparison_report import labels
 from tureen_train.evaluation.scorers import ArtifactScorer
+from tureen_train.kinds import find_artifact_kind
 from tureen_train.measures.correlation import correlations, differences, ratings_of
 from tureen_train.measures.intervals import Figure, told
-from tureen_train.measures.margins import Curve, Margins, scatter
+from tureen_train.measures.margins import Margins
 from tureen_train.measures.metrics import Array
+from tureen_train.measures.non_finite import replace_non_finite
 from tureen_train.networks.reward_reader import Done, untold
 from tureen_train.networks.sentence_encoder import Encoder, cosines_of, open_encoder, with_similarity
 from tureen_train.records.run_data import load_data
 from tureen_train.records.schema import BadFile, Record
 from tureen_train.reports import plots
 from tureen_train.reports.document import Page, escaped
+from tureen_train.reports.scatter import Curve, scatter
 from tureen_train.rewards.capped import lengths_of
 from tureen_train.rewards.collate import render
 from tureen_train.rewards.constraints import angular, caps_of
-from tureen_train.runs.export import finished
-from tureen_train.runs.history import plain
+from tureen_train.runs.folder import read_finished_run
 
 _CONSTRAINT: TypeAdapter[Constraint] = TypeAdapter(Constraint)
 GLOSSARY = (
@@ -96,8 +98,8 @@ def held_out(folder: Path) -> list[Record]:
     Raises:
         RecipeError: the run has not finished, trained no reward model, or held nothing out.
     """
-    run, _ = finished(folder)
-    if not isinstance(run, RewardRun):
+    run, _ = read_finished_run(folder)
+    if find_artifact_kind(run).kind != "reward":
         raise RecipeError(f"{folder} is an expert's run and has no rewards")
     records = [record for each in load_data(run.data).eval.values() for record in each]
     if not records:
@@ -177,7 +179,7 @@ def report(found: Sequence[Judged], out: Path, rating: str | None = None) -> Pat
         _pictures(page, name, each, out, f"{number}-" if len(found) > 1 else "")
     document = {"models": {name: told(each) for name, each in figures.items()}, "rating": rating}
     document["differences"] = {name: told(each) for name, each in against.items()}
-    (out / "margins.json").write_text(json.dumps(plain(document), indent=1) + "\n", encoding="utf-8")
+    (out / "margins.json").write_text(json.dumps(replace_non_finite(document), indent=1) + "\n", encoding="utf-8")
     return page.write(out)
 
 

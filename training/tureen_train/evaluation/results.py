@@ -10,8 +10,8 @@ from tureen_train.evaluation.items import Item, Loaded
 from tureen_train.evaluation.judging import Row
 from tureen_train.evaluation.objectives import Scored
 from tureen_train.measures.intervals import Figure, heard, told
+from tureen_train.measures.non_finite import replace_non_finite
 from tureen_train.records.schema import BadFile
-from tureen_train.runs.history import plain
 
 RESULTS, SCORES = "results.json", "scores.jsonl"
 
@@ -110,7 +110,9 @@ def write(evaluation: Evaluation) -> None:
         "notes": list(evaluation.notes),
     }
     evaluation.folder.mkdir(parents=True, exist_ok=True)
-    (evaluation.folder / RESULTS).write_text(json.dumps(plain(document), indent=1) + "\n", encoding="utf-8")
+    (evaluation.folder / RESULTS).write_text(
+        json.dumps(replace_non_finite(document), indent=1) + "\n", encoding="utf-8"
+    )
     with (evaluation.folder / SCORES).open("w", encoding="utf-8") as file:
         for row in evaluation.answered:
             file.write(json.dumps(row.__dict__) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tureen_train.runs.history import plain
+from tureen_train.measures.non_finite import replace_non_finite
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 RESAMPLES = 1000
@@ -31,7 +31,9 @@ class Figure:
 
     def plain(self) -> dict[str, Any]:
         """As JSON says it: what is not a number is null."""
-        told: dict[str, Any] = plain({"value": self.value, "low": self.low, "high": self.high, "n": self.n})
+        told: dict[str, Any] = replace_non_finite(
+            {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+        )
         return told
 
 

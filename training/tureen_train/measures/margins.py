@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from tureen_train.measures.correlation import spearman
 from tureen_train.measures.intervals import Figure, Places, bootstrap
 from tureen_train.measures.metrics import Array, accuracy
-from tureen_train.reports.plots import ACCENTS, save, sheet
-
-Curve = tuple[Array, Array]
 
 
 def caps_of_pairs(caps: ArrayLike, scores: ArrayLike) -> Array:
@@ -93,26 +90,6 @@ class Margins:
             writer.writerow(["source", *columns])
             for place, source in enumerate(self.sources):
                 writer.writerow([source, *(f"{column[place]:.6g}" for column in columns.values())])
-
-
-def scatter(margins: Margins, measure: str, path: Path, curve: Curve | None = None) -> Path:
-    """Gaps against a similarity; with ``curve``, s and δ(s) in rising order of s, also δ and δ/2."""
-    figure, axes = sheet()
-    s = margins.similarity[measure]
-    right = margins.gaps > 0
-    axes.scatter(s[right], margins.gaps[right], s=10, color=ACCENTS[1], alpha=0.6, label="right")
-    axes.scatter(s[~right], margins.gaps[~right], s=10, color=ACCENTS[0], alpha=0.6, label="wrong, or equal")
-    axes.axhline(0, color="grey", linewidth=0.8)
-    if curve is not None:
-        places, caps = curve
-        low, high = axes.get_ylim()
-        axes.plot(places, caps, color=ACCENTS[2], label="δ")
-        axes.plot(places, caps / 2, color=ACCENTS[2], linestyle="--", label="δ/2, where the loss is least")
-        axes.set_ylim(low, max(high, 1.1 * float(caps.min())))
-    axes.set_xlabel(f"similarity of the two answers ({measure.replace('_', ' ')})")
-    axes.set_ylabel("reward of the better minus the worse")
-    axes.legend(frameon=False, fontsize=9)
-    return save(figure, path)
 
 
 def _mean(values: Array) -> float:

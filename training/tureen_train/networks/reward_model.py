@@ -18,9 +18,9 @@ from tureen_core.artifact import HEAD
 from tureen_core.heads import LinearHead, pool
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
+from tureen_train.networks.likelihood import token_nll
 from tureen_train.networks.quantised import quantisation
 from tureen_train.rewards.attention import spans_of
-from tureen_train.rewards.losses import token_nll
 from tureen_train.rewards.sharing import Packing
 
 

@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from tureen_core.base import BaseError, weights_digest
 from tureen_train.config import RecipeError
-from tureen_train.measures.metrics import Array
 from tureen_train.records.schema import BadOption, Conversation, Record
 
 Pooling = Literal["mean", "cls"]
@@ -134,13 +135,13 @@ def with_similarity(records: Iterable[Record], encoder: Encoder, cache: Path | N
     return listed
 
 
-def cosines_of(record: Record) -> Array:
+def cosines_of(record: Record) -> NDArray[np.float64]:
     """The cosines ``[N, N]`` that a record carries.
 
     Raises:
         RecipeError: they are not of its answers.
     """
-    cosines: Array = torch.tensor(record.meta[META]["cosine"], dtype=torch.float64).numpy()
+    cosines: NDArray[np.float64] = torch.tensor(record.meta[META]["cosine"], dtype=torch.float64).numpy()
     if cosines.shape != (len(record.answers),) * 2:
         shape = "×".join(map(str, cosines.shape))
         raise RecipeError(

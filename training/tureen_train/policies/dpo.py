@@ -21,10 +21,12 @@ from tureen_train.networks.reward_model import lora_config
 from tureen_train.records.run_data import Loaded, load_data
 from tureen_train.records.schema import Record
 from tureen_train.reports.plots import curves
-from tureen_train.runs.export import find_base, reading_of, write_probes, write_report
+from tureen_train.runs.expert_artifact import ExpertArtifact
+from tureen_train.runs.folder import find_base, write_probes, write_results
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import arguments, last_checkpoint
-from tureen_train.runs.proof import finish
+from tureen_train.runs.proof import finish_run
+from tureen_train.runs.rereading import expert_reading
 from tureen_train.settings import processes
 
 Rows = list[dict[str, Any]]
@@ -49,7 +51,7 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
     if not train:
         raise RecipeError("data.train: no comparable pair is left to train on")
     held = {name: rows for name, records in data.eval.items() if (rows := pair_rows(records))}
-    renderer = Renderer(load_tokenizer(base), reading_of(run, base))
+    renderer = Renderer(load_tokenizer(base), expert_reading(run, base))
     conversations = probe_conversations(data, renderer, run.probes)
     trainer = _trainer(run, base, train, held)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -59,9 +61,9 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
     artifact = None
     if trainer.is_world_process_zero():
         curves(trainer.state.log_history, folder)
-        write_report(folder, run, data.provenance, metrics)
+        write_results(folder, run, data.provenance, metrics)
         write_probes(folder, [Probe(messages=each) for each in conversations])
-        artifact = finish(folder, live, bare, sharded=run.scale.zero > 0)
+        artifact = finish_run(folder, ExpertArtifact(), live, bare, sharded=run.scale.zero > 0)
     trainer.accelerator.end_training()
     return artifact
 

@@ -1,9 +1,8 @@
 """Runs in which the backbone stays as it is: hidden states are read once, and what stands on them is fitted."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,27 +25,13 @@ from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features, States
 from tureen_train.rewards.start import adapter_state
-from tureen_train.runs.export import cache_of
-from tureen_train.runs.history import plain
+from tureen_train.runs.folder import find_cache
+from tureen_train.runs.history import Journal
 from tureen_train.settings import processes
 
 Table = tuple[Array, list[Array]]
 
 log = logging.getLogger("tureen.train")
-
-
-@dataclass
-class Journal:
-    """``history.jsonl`` of a run without the library's trainer."""
-
-    path: Path
-    entries: list[dict[str, Any]] = field(default_factory=list)
-
-    def log(self, entry: dict[str, Any]) -> None:
-        """Write one entry, a line."""
-        with self.path.open("a" if self.entries else "w") as file:
-            file.write(json.dumps(plain(entry)) + "\n")
-        self.entries.append(entry)
 
 
 @dataclass(frozen=True)
@@ -131,7 +116,7 @@ def fit_frozen(
     model = opened(run, base, begun)
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
     identity = f"{weights_digest(base)}:{begun.manifest.version if begun else ''}:{run.model.quantise}"
-    features = Features(bare, identity, cache_of(run), run.optimisation.eval_batch)
+    features = Features(bare, identity, find_cache(run), run.optimisation.eval_batch)
     files = Files(method, head_of(bare), {name: (each, features(each.items)) for name, each in sets.items()})
     folder.mkdir(parents=True, exist_ok=True)
     ground = Ground(files.head, features, Journal(folder / "history.jsonl"), files.judge)

@@ -57,23 +57,6 @@ def imitation_sum(nll: Tensor, keep: Tensor) -> Tensor:
     return (nll * keep.to(nll.dtype)).sum()
 
 
-def token_nll(logits: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
-    """Mean negative log-likelihood of each text's counted tokens.
-
-    Args:
-        logits: ``[M, T, V]``; position t predicts token t + 1.
-        ids: ``[M, T]``.
-        counted: ``[M, T]``, true on the tokens whose likelihood counts; the first token never does.
-
-    Returns:
-        ``[M]`` nats a token; 0 for a text with none counted.
-    """
-    wanted = counted[:, 1:]
-    losses = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    losses = losses.view(wanted.shape) * wanted
-    return losses.sum(1) / wanted.sum(1).clamp(min=1)
-
-
 def normalised_scores(scores: Sequence[float]) -> list[float]:
     """DSP's s / (max s + 1e-5), what the imitation threshold is compared with.
 

@@ -21,7 +21,7 @@ from tureen_train.rewards.collate import Encoded, EncodedRecords, collate, table
 from tureen_train.rewards.constraints import better_sum, capped_sum, drawn, token_gaps
 from tureen_train.rewards.losses import comparable, imitation_sum, normalised_scores
 from tureen_train.rewards.method import Outcome
-from tureen_train.runs.export import cache_of
+from tureen_train.runs.folder import find_cache
 
 
 class Ranking:
@@ -35,7 +35,7 @@ class Ranking:
         self._loss = run.loss
         self._objective = run.objective
         self._renderer = renderer
-        self._cache = cache_of(run)
+        self._cache = find_cache(run)
         self.labels: Sequence[str] = ("scores", "lengths", *(["caps"] if run.loss.constraint else []))
 
     def encode(self, records: Iterable[Record]) -> EncodedRecords:

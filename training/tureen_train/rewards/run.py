@@ -23,10 +23,11 @@ from tureen_train.rewards.gate import attributes_of
 from tureen_train.rewards.method import Encodings, Method, method_of
 from tureen_train.rewards.start import earlier, start
 from tureen_train.rewards.trainer import RewardTrainer
-from tureen_train.runs.export import find_base, write_objectives, write_probes, write_report
+from tureen_train.runs.folder import find_base, write_objectives, write_probes, write_results
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import arguments, last_checkpoint, packing_of
-from tureen_train.runs.proof import finish
+from tureen_train.runs.proof import finish_run
+from tureen_train.runs.reward_artifact import RewardArtifact
 
 log = logging.getLogger("tureen.train")
 
@@ -75,7 +76,7 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
     if trainer.is_world_process_zero():
         write_probes(folder, probes)
         _report(run, method, data, judged, trainer.state.log_history)
-        artifact = finish(folder, [value for row in live for value in row], sharded=run.scale.zero > 0)
+        artifact = finish_run(folder, RewardArtifact(), _flat(live), sharded=run.scale.zero > 0)
     trainer.accelerator.end_training()
     return artifact
 
@@ -118,7 +119,7 @@ def _frozen(
     judged = {name: Judged(*fitted.tables[name], figures) for name, figures in fitted.figures.items()}
     write_probes(Path(run.output), probes)
     _report(run, method, data, judged, fitted.history)
-    return finish(Path(run.output), [value for row in fitted.live for value in row])
+    return finish_run(Path(run.output), RewardArtifact(), _flat(fitted.live))
 
 
 def _trainer(
@@ -159,5 +160,10 @@ def _report(
     first = next(iter(judged.values()), None)
     objectives = method.settle(first.predictions, first.labels, folder) if first else method.objectives()
     curves(history, folder)
-    write_report(folder, run, data.provenance, {name: dict(each.figures) for name, each in judged.items()})
+    write_results(folder, run, data.provenance, {name: dict(each.figures) for name, each in judged.items()})
     write_objectives(folder, objectives)
+
+
+def _flat(rewards: Sequence[Sequence[float]]) -> list[float]:
+    """The probes' rewards, row after row, as a proof compares them."""
+    return [value for row in rewards for value in row]

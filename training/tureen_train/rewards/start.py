@@ -19,7 +19,7 @@ from tureen_train.networks.reward_model import adapt, load
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.probe import probe
 from tureen_train.rewards.tokens import start_from_tokens
-from tureen_train.runs.export import cache_of
+from tureen_train.runs.folder import find_cache
 
 LM_HEAD = "lm_head.weight"
 
@@ -69,7 +69,7 @@ def start(run: RewardRun, base: Path, begun: Artifact | None = None, train: Enco
     set_seed(run.optimisation.seed)
     model = load(folder, run.model, run.reading, zero, run.loss.rows)
     if begun is None and train is not None and run.model.head == "probe":
-        probe(model, train, run.model.probe_decay, weights_digest(folder), cache_of(run))
+        probe(model, train, run.model.probe_decay, weights_digest(folder), find_cache(run))
     if begun is None and run.model.head == "tokens":
         start_from_tokens(model, load_tokenizer(base), run)
     log.info("the score head is %s", "new" if begun is None else f"that of {begun.name}")

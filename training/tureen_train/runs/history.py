@@ -1,21 +1,23 @@
-"""``history.jsonl``: every figure a trainer logs, a line each, on disk while the run goes on."""
+"""``history.jsonl``: every entry of a run's log, one line each, on disk while the run goes on."""
 
 import json
-import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 
+from tureen_train.measures.non_finite import replace_non_finite
+
 
 class History(TrainerCallback):
-    """Keeps a file equal to the trainer's log, also where a run is resumed."""
+    """Keeps the file equal to the trainer's log, also when a run is resumed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Begin with what a checkpoint remembers; nothing, where none is resumed."""
+        """Start the file with the log of the checkpoint that is resumed; empty where none is."""
         if state.is_world_process_zero:
             self.path.write_text("".join(map(_line, state.log_history)))
 
@@ -26,14 +28,19 @@ class History(TrainerCallback):
                 file.write(_line(state.log_history[-1]))
 
 
+@dataclass
+class Journal:
+    """The same file for a run without the library's trainer."""
+
+    path: Path
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Write one entry; the first one replaces the file of an earlier run."""
+        with self.path.open("a" if self.entries else "w") as file:
+            file.write(_line(entry))
+        self.entries.append(entry)
+
+
 def _line(entry: dict[str, Any]) -> str:
-    return json.dumps(plain(entry)) + "\n"
-
-
-def plain(value: Any) -> Any:
-    """The same as JSON can say it: a number that is not finite becomes null."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+    return json.dumps(replace_non_finite(entry)) + "\n"

@@ -1,4 +1,4 @@
-"""The end of a run: what was saved is read again, compared with what was trained, and only then exported.
+"""The end of a run: the saved model is read again, compared with the trained one, and only then exported.
 
 After a sharded run (ZeRO) all that happens in a fresh process: in the old one ``from_pretrained`` would enter
 DeepSpeed's partitioning again and wait for ranks that do not come.
@@ -13,35 +13,38 @@ from pathlib import Path
 from typing import Any
 
 from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, Manifest
-from tureen_train.config import RewardRun
 from tureen_train.reports.run_report import run_report
-from tureen_train.runs.export import expert_reader, export, finished, read_probes, reward_reader
-from tureen_train.settings import offline
+from tureen_train.runs.artifact_kind import ArtifactKind
+from tureen_train.runs.export import export_artifact
+from tureen_train.runs.folder import read_finished_run
 
 LOOSE = {"bf16": 0.2, "fp32": 1e-3}
+FRESH_PROCESS = "tureen_train.prove"
 
 
 class ProofError(ArtifactError):
     """The saved model is not the trained one."""
 
 
-def finish(folder: Path, live: Sequence[float], bare: Sequence[float] = (), sharded: bool = False) -> Artifact:
+def finish_run(
+    folder: Path, kind: ArtifactKind, live: Sequence[float], bare: Sequence[float] = (), sharded: bool = False
+) -> Artifact:
     """Prove a finished run's folder and export it.
 
     Args:
-        folder: the run's, all but ``artifact/`` in it.
-        live: what the trained model gave for the probes: their rewards, row after row, or an expert's mean
-            log-probability.
+        folder: the run's, with everything but ``artifact/`` in it.
+        live: the probes' numbers from the trained model: their rewards, row after row, or an expert's mean
+            log-probabilities.
         bare: the same of an expert's base.
-        sharded: whether DeepSpeed has had this process.
+        sharded: whether DeepSpeed has run in this process.
 
     Raises:
         ProofError: the saved model, read again, gives other numbers, or cannot be read.
     """
     (folder / "proof.json").write_text(json.dumps({"live": list(live), "bare": list(bare)}) + "\n")
     if not sharded:
-        return settle(folder)
-    outcome = subprocess.run([sys.executable, "-m", __name__, str(folder)], stderr=subprocess.PIPE, text=True)
+        return prove_and_export(folder, kind)
+    outcome = subprocess.run([sys.executable, "-m", FRESH_PROCESS, str(folder)], stderr=subprocess.PIPE, text=True)
     if outcome.returncode:
         said = outcome.stderr.strip().splitlines() or [f"exit status {outcome.returncode}"]
         raise ProofError(f"{folder}: {said[-1]}")
@@ -49,16 +52,16 @@ def finish(folder: Path, live: Sequence[float], bare: Sequence[float] = (), shar
     return Artifact(folder / "artifact", manifest)
 
 
-def settle(folder: Path) -> Artifact:
-    """Prove, then export, in this process, and write the report."""
-    prove(folder)
-    artifact = export(folder)
+def prove_and_export(folder: Path, kind: ArtifactKind) -> Artifact:
+    """Prove and export in this process, and write the run's report."""
+    prove_save(folder, kind)
+    artifact = export_artifact(folder, kind)
     run_report(folder)
     return artifact
 
 
-def prove(folder: Path) -> None:
-    """Compare the saved model's numbers for the probes with those in ``proof.json``, and write them beside.
+def prove_save(folder: Path, kind: ArtifactKind) -> None:
+    """Compare the saved model's numbers for the probes with those in ``proof.json``, and add them to that file.
 
     Tolerated: 1e-3 of the larger of 1 and the numbers' spread in float32, 0.2 of it in bf16, where a reward is read
     under autocast, as it was trained. An expert that training moved must not read as its base.
@@ -68,15 +71,10 @@ def prove(folder: Path) -> None:
     """
     path = folder / "proof.json"
     found: dict[str, Any] = json.loads(path.read_text())
-    run, base = finished(folder)
-    if isinstance(run, RewardRun):
-        rows = reward_reader(run, folder / "model", base, as_trained=True).values(read_probes(folder), run.loss.input)
-        again = [value for row in rows for value in row]
-    else:
-        conversations = [probe.messages for probe in read_probes(folder)]
-        again = expert_reader(run, folder / "model", base).mean_logprobs(conversations)
-        if found["live"] != found["bare"] and again == expert_reader(run, None, base).mean_logprobs(conversations):
-            raise ProofError(f"{folder / 'model'} reads as the bare base: its adapter was not saved")
+    run, base = read_finished_run(folder)
+    again = kind.reread_probes(run, folder, base)
+    if found["live"] != found["bare"] and again == kind.reread_base(run, folder, base):
+        raise ProofError(f"{folder / 'model'} reads as the bare base: its adapter was not saved")
     path.write_text(json.dumps({**found, "reread": again, "process": os.getpid()}) + "\n")
     compare(found["live"], again, run.model.precision)
 
@@ -91,8 +89,3 @@ def compare(live: Sequence[float], again: Sequence[float], precision: str) -> No
     for number, (trained, read) in enumerate(zip(live, again, strict=True)):
         if not abs(trained - read) <= allowed:  # so that NaN is refused, too
             raise ProofError(f"probe {number}: trained {trained:.5f}, read again {read:.5f}, allowed ±{allowed:.5f}")
-
-
-if __name__ == "__main__":
-    offline()
-    settle(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""``tureen-train similarity``: what it writes, and what it refuses. ``margins`` is in test_evaluation_scales."""
+"""``tureen-train similarity``: what it writes, and what it refuses."""
 
 import json
 from pathlib import Path

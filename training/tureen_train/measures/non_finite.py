@@ -1,0 +1,13 @@
+"""JSON has no NaN and no infinity: numbers that are not finite become null. Pure."""
+
+import math
+from typing import Any
+
+
+def replace_non_finite(value: Any) -> Any:
+    """Return ``value`` with None in place of each float that is not finite, in nested dictionaries too."""
+    if isinstance(value, dict):
+        return {key: replace_non_finite(each) for key, each in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,21 @@
+"""Likelihood of texts from a language model's logits. Pure."""
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def token_nll(logits: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
+    """Mean negative log-likelihood of each text's counted tokens.
+
+    Args:
+        logits: ``[M, T, V]``; position t predicts token t + 1.
+        ids: ``[M, T]``.
+        counted: ``[M, T]``, true on the tokens whose likelihood counts; the first token never does.
+
+    Returns:
+        ``[M]`` nats a token; 0 for a text with none counted.
+    """
+    wanted = counted[:, 1:]
+    losses = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    losses = losses.view(wanted.shape) * wanted
+    return losses.sum(1) / wanted.sum(1).clamp(min=1)

@@ -1,0 +1,80 @@
+"""The files of a run's folder: where they stand, how they are written, and how a finished run is read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tureen_core.artifact import Objective, Probe
+from tureen_core.base import CACHE, locate
+from tureen_train.config import Recipe, RecipeError, Run, dump, read_recipe
+from tureen_train.measures.non_finite import replace_non_finite
+
+LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")
+_OBJECTIVES = TypeAdapter(list[Objective])
+_PROBES = TypeAdapter(list[Probe])
+
+
+def find_cache(run: Run) -> Path:
+    """The folder for what other runs can use again: converted bases, hidden states of frozen models."""
+    return Path(run.cache) if run.cache else CACHE
+
+
+def find_base(run: Run) -> Path:
+    """The folder of a run's base; the base is fetched and converted where it must be."""
+    return locate(run.model.base, find_cache(run))
+
+
+def read_finished_run(folder: Path) -> tuple[Recipe, Path]:
+    """Read a finished run's recipe and find its base.
+
+    Raises:
+        RecipeError: a file that the run should have written is not there.
+    """
+    missing = [name for name in ("recipe.yaml", "model", "metrics.json", "probes.json") if not (folder / name).exists()]
+    if missing:
+        raise RecipeError(f"{folder} holds no finished run: {missing[0]} is not there")
+    run = read_recipe(str(folder / "recipe.yaml"))
+    return run, find_base(run)
+
+
+def write_results(folder: Path, run: Recipe, provenance: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """Write ``metrics.json``, ``data.json``, ``versions.json`` and the resolved ``recipe.yaml``."""
+    (folder / "metrics.json").write_text(json.dumps(replace_non_finite(metrics), indent=1) + "\n")
+    (folder / "data.json").write_text(json.dumps(provenance, indent=1) + "\n")
+    (folder / "versions.json").write_text(json.dumps(list_library_versions(), indent=1) + "\n")
+    (folder / "recipe.yaml").write_text(dump(run))
+
+
+def list_library_versions() -> dict[str, str]:
+    """Versions of the installed libraries that decide what a run gives."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+def write_probes(folder: Path, probes: Sequence[Probe]) -> None:
+    """Write ``probes.json``, without scores: the texts that are scored after saving, after export and when served."""
+    (folder / "probes.json").write_bytes(_PROBES.dump_json(list(probes), exclude_defaults=True) + b"\n")
+
+
+def read_probes(folder: Path) -> list[Probe]:
+    """Read a run's probes."""
+    return _PROBES.validate_json((folder / "probes.json").read_bytes())
+
+
+def write_objectives(folder: Path, objectives: Sequence[Objective]) -> None:
+    """Write ``objectives.json``: names, columns and calibrations."""
+    (folder / "objectives.json").write_bytes(_OBJECTIVES.dump_json(list(objectives), indent=1) + b"\n")
+
+
+def read_objectives(folder: Path) -> list[Objective]:
+    """Read a reward run's objectives."""
+    return _OBJECTIVES.validate_json((folder / "objectives.json").read_bytes())

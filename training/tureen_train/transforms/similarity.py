@@ -1,0 +1,38 @@
+"""``tureen-train similarity``: preference data with the similarity of each prompt's answers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tureen_train.faults import told
+from tureen_train.records.reading import Reading
+from tureen_train.records.writing import write_pairs, write_text_score
+from tureen_train.settings import offline
+
+Domain = Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred")]
+Form = Annotated[str, typer.Option(help="the form of the data; `auto` looks at the fields")]
+Pooled = Annotated[str | None, typer.Option(help="mean or cls; what the encoder's folder says by default")]
+
+
+def similarity(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="preference data in any form")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="`.json` makes a JSON list, else JSON Lines")],
+    encoder: Annotated[str, typer.Option(help="`minilm`, or an encoder's folder")] = "minilm",
+    pooling: Pooled = None,
+    to_pairs: Annotated[bool, typer.Option("--to-pairs", help="prompt/chosen/rejected, as TRL reads them")] = False,
+    form: Form = "auto",
+    domain: Domain = None,
+) -> None:
+    """Write preference data with the cosines of each prompt's answers in ``meta.similarity`` (PCRM's prior)."""
+    offline()
+    from tureen_train.networks.sentence_encoder import open_encoder, pooling_of, with_similarity  # seconds to import
+
+    with told():
+        chosen = open_encoder(encoder, pooling_of(pooling))
+        reading = Reading(source, form=form, domain=domain)
+        records = with_similarity(reading, chosen)
+        written = write_pairs(records, target) if to_pairs else write_text_score(records, target)
+    for line in reading.report.lines():
+        typer.echo(line, err=True)
+    typer.echo(f"wrote {written} {'pairs' if to_pairs else 'records'} to {target}")
