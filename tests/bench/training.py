@@ -44,7 +44,7 @@ from tureen_train.config import Packed, RewardRun, resolve
 from tureen_train.networks.reward_model import adapt, load, lora_config
 from tureen_train.records.run_data import load_data
 from tureen_train.rewards.collate import Encoded, EncodedRecords
-from tureen_train.rewards.method import method_of
+from tureen_train.rewards.methods import find_method
 from tureen_train.rewards.trainer import RewardTrainer
 from tureen_train.runs.folder import find_base
 
@@ -178,7 +178,7 @@ def trainer(run: RewardRun, folder: Path, asked: argparse.Namespace, items: Sequ
         args=TrainingArguments(**common, per_device_train_batch_size=asked.prompts, label_names=["scores"]),
         train_dataset=items,
         processing_class=tokenizer,
-        method=method_of(run, Renderer(tokenizer, run.reading)),
+        method=find_method(run, Renderer(tokenizer, run.reading)),
         width=len(items[0].ids),
         packing=PACKINGS[name],
     )

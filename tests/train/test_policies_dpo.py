@@ -15,7 +15,7 @@ from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.policies import dpo as policies
 from tureen_train.policies.dpo import pair_rows, probe_conversations, train_expert
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 
 
@@ -148,11 +148,11 @@ def test_what_trl_trains_on_are_the_services_ids(base: Path, tmp_path: Path) -> 
 # --------------------------------------------------------------------------- probes
 
 
-def loaded(train: list[Record], held: list[Record]) -> Loaded:
-    return Loaded(train, {"heldout": held} if held else {}, {})
+def loaded(train: list[Record], held: list[Record]) -> RunData:
+    return RunData(train, {"heldout": held} if held else {}, {})
 
 
-def probes(base: Path, data: Loaded, count: int, length: int = 64) -> list[str]:
+def probes(base: Path, data: RunData, count: int, length: int = 64) -> list[str]:
     renderer = Renderer(load_tokenizer(base), tiny.reading(base, max_length=length))
     return [talk[-1]["content"] for talk in probe_conversations(data, renderer, count)]
 

@@ -19,7 +19,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.schema import Record
-from tureen_train.rewards.attributes import Attributes, Rated, laid_out
+from tureen_train.rewards.attributes import AttributesMethod, Rated, laid_out
 from tureen_train.rewards.run import train_reward
 
 NAN = math.nan
@@ -41,12 +41,12 @@ TRAIN = [
 
 
 @pytest.fixture
-def method(base: Path, tmp_path: Path) -> Callable[..., Attributes]:
+def method(base: Path, tmp_path: Path) -> Callable[..., AttributesMethod]:
     renderer = Renderer(load_tokenizer(base), tiny.reading(base))
 
-    def make(**loss: Any) -> Attributes:
+    def make(**loss: Any) -> AttributesMethod:
         full = {"method": "attributes", "attributes": NAMES, **loss}
-        one = Attributes(attributes_run(base, tmp_path, loss=full), renderer)
+        one = AttributesMethod(attributes_run(base, tmp_path, loss=full), renderer)
         one.encode(TRAIN)
         return one
 
@@ -56,13 +56,13 @@ def method(base: Path, tmp_path: Path) -> Callable[..., Attributes]:
 # --------------------------------------------------------------------------- batches
 
 
-def test_a_records_ratings_stand_in_the_recipes_order(method: Callable[..., Attributes]) -> None:
+def test_a_records_ratings_stand_in_the_recipes_order(method: Callable[..., AttributesMethod]) -> None:
     ratings = method().encode(TRAIN).ratings
     expected = [[1.0, 0.5, NAN], [3.0, 0.5, NAN], [NAN, NAN, 7.0]]
     assert np.array_equal(ratings, np.array(expected), equal_nan=True)
 
 
-def test_labels_are_standardised_by_what_is_trained_on(method: Callable[..., Attributes]) -> None:
+def test_labels_are_standardised_by_what_is_trained_on(method: Callable[..., AttributesMethod]) -> None:
     """foxes: mean 2, deviation 1; the others never vary, and only their mean is taken out."""
     one = method(standardise=True)
     one.encode([Record(PROMPT, said("d"), (NAN,), attributes={"foxes": (90.0,)})])  # what is judged changes nothing
@@ -74,12 +74,12 @@ def test_labels_are_standardised_by_what_is_trained_on(method: Callable[..., Att
     assert one.counts(batch).tolist() == [4.0]
 
 
-def test_without_standardising_a_label_is_predicted_as_it_is(method: Callable[..., Attributes]) -> None:
+def test_without_standardising_a_label_is_predicted_as_it_is(method: Callable[..., AttributesMethod]) -> None:
     batch = method(standardise=False).collate(ITEMS, 2)
     assert batch["ratings"][0].nan_to_num(99).tolist() == [[2.0, 99.0, 0.0], [4.0, 1.0, 99.0]]
 
 
-def test_the_loss_is_the_mean_over_labelled_cells(method: Callable[..., Attributes]) -> None:
+def test_the_loss_is_the_mean_over_labelled_cells(method: Callable[..., AttributesMethod]) -> None:
     one = method(standardise=False)
     batch = one.collate(ITEMS, 3)
     rewards = torch.tensor([[1.0, 5.0, 0.5], [4.0, 3.0, 5.0], [7.0, 8.0, 9.0]], requires_grad=True)
@@ -94,7 +94,7 @@ def test_the_loss_is_the_mean_over_labelled_cells(method: Callable[..., Attribut
     assert outcome.predictions[0, 2].isnan().all()
 
 
-def test_a_batch_without_a_label_has_a_loss_of_0(method: Callable[..., Attributes]) -> None:
+def test_a_batch_without_a_label_has_a_loss_of_0(method: Callable[..., AttributesMethod]) -> None:
     one = method()
     batch = one.collate(ITEMS[1:], 1)
     rewards = torch.ones(1, 3, requires_grad=True)
@@ -103,7 +103,7 @@ def test_a_batch_without_a_label_has_a_loss_of_0(method: Callable[..., Attribute
     assert (loss.item(), rewards.grad is not None and rewards.grad.abs().sum().item()) == (0.0, 0.0)
 
 
-def test_figures_are_in_the_labels_own_unit(method: Callable[..., Attributes]) -> None:
+def test_figures_are_in_the_labels_own_unit(method: Callable[..., AttributesMethod]) -> None:
     """A prediction off by 1 deviation of 1, and pairs of one prompt ranked by their ratings."""
     one = method(standardise=True)
     labels = one.collate(ITEMS, 2)["ratings"].numpy()

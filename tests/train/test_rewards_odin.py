@@ -20,7 +20,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.records.schema import Record
 from tureen_train.rewards import odin
-from tureen_train.rewards.odin import Measured, Odin, correlation, everybody, length_terms
+from tureen_train.rewards.odin import Measured, OdinMethod, correlation, everybody, length_terms
 
 NAN = math.nan
 ITEMS = [
@@ -45,11 +45,11 @@ class Two(nn.Module):
 
 
 @pytest.fixture
-def method(base: Path, tmp_path: Path) -> Callable[..., Odin]:
+def method(base: Path, tmp_path: Path) -> Callable[..., OdinMethod]:
     renderer = Renderer(load_tokenizer(base), tiny.reading(base))
 
-    def make(**loss: Any) -> Odin:
-        return Odin(reward_run(base, tmp_path, loss={"method": "odin", **loss}), renderer)
+    def make(**loss: Any) -> OdinMethod:
+        return OdinMethod(reward_run(base, tmp_path, loss={"method": "odin", **loss}), renderer)
 
     return make
 
@@ -68,7 +68,7 @@ def expected(model: Two, length: float, quality: float, orthogonality: float) ->
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 0.0), (0.5, 2.0, 0.3), (0.0, 0.0, 0.0)], ids=str)
-def test_the_loss_is_its_definition(weights: tuple[float, float, float], method: Callable[..., Odin]) -> None:
+def test_the_loss_is_its_definition(weights: tuple[float, float, float], method: Callable[..., OdinMethod]) -> None:
     length, quality, orthogonality = weights
     one, model = method(length=length, quality=quality, orthogonality=orthogonality), Two(7)
     batch = one.collate(ITEMS, 3)
@@ -77,7 +77,7 @@ def test_the_loss_is_its_definition(weights: tuple[float, float, float], method:
     assert float(sum(outcome.terms.values())) == pytest.approx(float(outcome.loss.detach()), rel=1e-6)
 
 
-def test_one_sigma_a_pair_unlike_the_published_code(method: Callable[..., Odin]) -> None:
+def test_one_sigma_a_pair_unlike_the_published_code(method: Callable[..., OdinMethod]) -> None:
     """A batch of two pairs is the mean of both alone; one σ over their sum would not be."""
     one, model = method(length=0.0, quality=0.0), Two(4)
     both = [ITEMS[0], ITEMS[2]]
@@ -116,7 +116,7 @@ def test_what_never_varies_has_no_correlation_and_no_gradient(size: float) -> No
 
 
 def test_ranks_together_have_the_gradient_of_one_batch(
-    method: Callable[..., Odin], monkeypatch: pytest.MonkeyPatch
+    method: Callable[..., OdinMethod], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two ranks with 5 and 2 answers: their losses by the whole step's counts add up to that of all, gradients too."""
     one, whole = method(), Two(7)
@@ -152,7 +152,7 @@ def test_one_process_gathers_nothing() -> None:
 # --------------------------------------------------------------------------- batches and runs
 
 
-def test_lengths_are_those_of_the_answers_however_long_the_prompt(method: Callable[..., Odin]) -> None:
+def test_lengths_are_those_of_the_answers_however_long_the_prompt(method: Callable[..., OdinMethod]) -> None:
     prompt = ({"role": "user", "content": "why " * 200},)
     answers = tuple(({"role": "assistant", "content": text},) for text in (GOOD, f"{BAD} {GOOD}"))
     one = method()
@@ -200,4 +200,4 @@ def test_a_run_serves_the_quality_head_and_keeps_the_other(base: Path, tmp_path:
 def test_orthogonality_needs_the_whole_head(base: Path, tmp_path: Path) -> None:
     run = reward_run(base, tmp_path, loss={"method": "odin", "orthogonality": 0.1}, scale={"zero": 3})
     with pytest.raises(RecipeError, match=r"loss\.orthogonality reads the head whole"):
-        Odin(run, Renderer(load_tokenizer(base), tiny.reading(base)))
+        OdinMethod(run, Renderer(load_tokenizer(base), tiny.reading(base)))

@@ -22,7 +22,7 @@ from tureen_train.config import RecipeError
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.dialogue import assistant, user
 from tureen_train.records.schema import BadRecord, Record
-from tureen_train.rewards.pairs import Pairs, judged, pair_figures, unleaning
+from tureen_train.rewards.pairs import PairMethod, judged, pair_figures, unleaning
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.start import start
 
@@ -50,10 +50,10 @@ class Judge:
             model={"head": "tokens", **(model or {})},
         )
 
-    def __call__(self, **loss: Any) -> Pairs:
-        return Pairs(self.run(**loss), self.renderer)
+    def __call__(self, **loss: Any) -> PairMethod:
+        return PairMethod(self.run(**loss), self.renderer)
 
-    def batch(self, method: Pairs, *records: Record) -> dict[str, torch.Tensor]:
+    def batch(self, method: PairMethod, *records: Record) -> dict[str, torch.Tensor]:
         encoded = method.encode(records)
         return method.collate([encoded[index] for index in range(len(encoded))], encoded.width)
 

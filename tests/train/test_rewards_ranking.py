@@ -12,7 +12,7 @@ from train.tiny_runs import reward_run
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.rewards.collate import Encoded
-from tureen_train.rewards.ranking import Ranking
+from tureen_train.rewards.ranking import RankingMethod
 
 NAN = math.nan
 
@@ -36,8 +36,8 @@ class Rank:
         self.base, self.folder = base, folder
         self.renderer = Renderer(load_tokenizer(base), tiny.reading(base))
 
-    def __call__(self, **loss: Any) -> Ranking:
-        return Ranking(reward_run(self.base, self.folder, loss=loss), self.renderer)
+    def __call__(self, **loss: Any) -> RankingMethod:
+        return RankingMethod(reward_run(self.base, self.folder, loss=loss), self.renderer)
 
     def collated(self, **loss: Any) -> dict[str, torch.Tensor]:
         return self(**loss).collate(ITEMS, 4)

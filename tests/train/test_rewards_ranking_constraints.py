@@ -20,7 +20,7 @@ from tureen_train.config import Model, RecipeError
 from tureen_train.networks.reward_model import load
 from tureen_train.networks.sentence_encoder import open_encoder
 from tureen_train.records.schema import Record
-from tureen_train.rewards.ranking import Ranking
+from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.run import train_reward
 
 NAN = math.nan
@@ -67,7 +67,7 @@ class Bench:
     def __init__(self, base: Path, folder: Path, **loss: Any) -> None:
         encoder = (loss.get("constraint") or {}).get("encoder")
         self.renderer = Renderer(load_tokenizer(base), tiny.reading(base))
-        self.method = Ranking(reward_run(base, folder, loss=loss), self.renderer)
+        self.method = RankingMethod(reward_run(base, folder, loss=loss), self.renderer)
         torch.manual_seed(0)
         self.model = load(base, Model(lora=None, precision="fp32"), self.renderer.reading).eval()
         self.encoded = self.method.encode(records(*SCORES, encoder=open_encoder(encoder).name if encoder else ""))

@@ -15,7 +15,7 @@ from tureen_train.config import Lora, Model
 from tureen_train.networks.reward_model import adapt, load
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords, collate
-from tureen_train.rewards.ranking import Ranking
+from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.sharing import pack
 from tureen_train.rewards.trainer import RewardTrainer
 
@@ -116,7 +116,7 @@ def gradients(
         args=TrainingArguments(output_dir=str(folder), use_cpu=True, dataloader_pin_memory=False),
         train_dataset=encoded,
         processing_class=renderer.tokenizer,
-        method=Ranking(reward_run(base, folder, loss=case.get("loss", {})), renderer),
+        method=RankingMethod(reward_run(base, folder, loss=case.get("loss", {})), renderer),
         width=encoded.width,
         packing=packing,
     )

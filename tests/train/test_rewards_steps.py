@@ -19,11 +19,11 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, StepsLoss
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.dialogue import assistant, user
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.start import start
-from tureen_train.rewards.steps import Steps, best_of_n, labels_of, step_figures
+from tureen_train.rewards.steps import StepsMethod, best_of_n, labels_of, step_figures
 
 NAN = math.nan
 PROMPT = (user("why do leaves fall?"),)
@@ -44,10 +44,10 @@ class Walk:
         loss = {"method": "steps", **loss}
         return reward_run(self.base, self.folder, reading={"max_length": 128}, loss=loss, model={"head": "tokens"})
 
-    def __call__(self, **loss: Any) -> Steps:
-        return Steps(self.run(**loss), self.renderer)
+    def __call__(self, **loss: Any) -> StepsMethod:
+        return StepsMethod(self.run(**loss), self.renderer)
 
-    def batch(self, method: Steps, *records: Record) -> dict[str, torch.Tensor]:
+    def batch(self, method: StepsMethod, *records: Record) -> dict[str, torch.Tensor]:
         encoded = method.encode(records)
         return method.collate([encoded[index] for index in range(len(encoded))], encoded.width)
 
@@ -105,7 +105,7 @@ def test_an_answer_with_a_blank_step_is_left_out_and_told(walk: Walk) -> None:
 
 def test_what_cannot_be_read_is_no_probe(walk: Walk) -> None:
     blank = Record(PROMPT, ((assistant("one\n\n \n\ntwo"),),), (1.0,))
-    found = walk(targets="outcome").probes(Loaded([RECORD], {"held": [blank, RECORD]}, {}), 8)
+    found = walk(targets="outcome").probes(RunData([RECORD], {"held": [blank, RECORD]}, {}), 8)
     assert [probe.messages[-1]["content"] for probe in found] == list(TEXTS)
 
 

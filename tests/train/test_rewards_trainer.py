@@ -20,7 +20,7 @@ from tureen_train.networks.reward_model import load
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.losses import imitation_loss, normalised_scores, ranking_loss
-from tureen_train.rewards.ranking import Ranking
+from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.trainer import RewardTrainer
 
 NAN = math.nan
@@ -72,7 +72,7 @@ def trainer(
         train_dataset=train,
         eval_dataset=sets,
         processing_class=renderer.tokenizer,
-        method=Ranking(reward_run(base, folder, loss=loss or {}), renderer),
+        method=RankingMethod(reward_run(base, folder, loss=loss or {}), renderer),
         width=width,
         packing=packing,
     )

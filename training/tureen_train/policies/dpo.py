@@ -18,7 +18,7 @@ from tureen_core.template import Messages, Renderer
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.networks.policy_reader import mean_logprobs
 from tureen_train.networks.reward_model import lora_config
-from tureen_train.records.run_data import Loaded, load_data
+from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
 from tureen_train.reports.plots import curves
 from tureen_train.runs.expert_artifact import ExpertArtifact
@@ -82,7 +82,7 @@ def pair_rows(records: Sequence[Record]) -> Rows:
     ]
 
 
-def probe_conversations(data: Loaded, renderer: Renderer, count: int) -> list[Messages]:
+def probe_conversations(data: RunData, renderer: Renderer, count: int) -> list[Messages]:
     """Prompts with their best answers, held-out ones first, none of them truncated.
 
     Raises:

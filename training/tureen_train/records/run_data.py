@@ -16,7 +16,7 @@ log = logging.getLogger("tureen.train")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class RunData:
     """What a run trains on, what it is judged on by name, and where both came from."""
 
     train: list[Record]
@@ -24,7 +24,7 @@ class Loaded:
     provenance: Mapping[str, Any]
 
 
-def load_data(data: Data) -> Loaded:
+def load_data(data: Data) -> RunData:
     """Read a recipe's data; no prompt that is trained on is evaluated on, whichever file it stands in.
 
     Raises:
@@ -44,7 +44,7 @@ def load_data(data: Data) -> Loaded:
         if not unseen:
             raise RecipeError(f"data.eval.{name}: nothing is left to judge by: raise data.holdout, or set eval_whole")
         judged[name] = fewer(unseen, data.eval_limit, data.seed)
-    return Loaded(train, judged, provenance)
+    return RunData(train, judged, provenance)
 
 
 def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]:

@@ -17,7 +17,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import AttributesLoss, RecipeError, RewardRun
 from tureen_train.measures.attributes import attribute_metrics
 from tureen_train.measures.metrics import Array, accuracy, gaps_of
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import UNLABELLED, Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords, collate
 from tureen_train.rewards.features import States
@@ -55,7 +55,7 @@ class RatedRecords(EncodedRecords):
         return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
-class Attributes:
+class AttributesMethod:
     """Trains the mean squared error over the labelled cells.
 
     What is encoded first is what is trained on: its labels set the scales.
@@ -133,7 +133,7 @@ class Attributes:
         """The attributes with the training labels' scale."""
         return self._objectives([1.0] * len(self._names))
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """The first answers of the held-out prompts, else of the training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         pairs = [(record, answer) for record in source for answer in record.answers[:2]]

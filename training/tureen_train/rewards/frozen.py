@@ -20,7 +20,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
 from tureen_train.networks.reward_model import adapt, load
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features, States
@@ -76,7 +76,7 @@ class FrozenMethod(Protocol):
     def objectives(self) -> list[Objective]:
         """The objectives without one evaluation file."""
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """Probes without scores."""
 
     def save(self, folder: Path) -> None:
@@ -98,7 +98,7 @@ def fit_frozen(
     base: Path,
     begun: Artifact | None,
     renderer: Renderer,
-    data: Loaded,
+    data: RunData,
     method: FrozenMethod,
     probes: Sequence[Probe],
 ) -> Fitted:

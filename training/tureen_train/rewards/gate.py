@@ -15,7 +15,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, accuracy, gaps_of, ranking_metrics
-from tureen_train.records.run_data import Loaded, load_data
+from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
 from tureen_train.rewards.attributes import laid_out
 from tureen_train.rewards.calibrated import calibrated
@@ -42,7 +42,7 @@ class PromptedRecords(EncodedRecords):
         self.unread = len(given) - len(self.items)
 
 
-class Gate:
+class GateMethod:
     """Trains the gate by Bradley-Terry's loss on its overall rewards; backbone, adapter and rows stay as they are.
 
     The published code reads the prompt where the assistant's header begins; here it is the header's last token, which
@@ -134,7 +134,7 @@ class Gate:
         """The attributes, and the overall one in the column after them."""
         return [*self._attributes, Objective(name=self._run.objective, column=len(self._attributes))]
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """The first answers, whose prompt's end is known, of the held-out prompts, else of the training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         found = (Probe(messages=list(conversation)) for record in source for conversation in record.conversations[:2])

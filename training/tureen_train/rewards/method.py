@@ -1,6 +1,5 @@
-"""What one way to train a reward model brings to the run that all share, and the table of the ways."""
+"""What one way to train a reward model brings to the run that all share. :mod:`.methods` is the table of the ways."""
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +8,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from tureen_core.manifest import Objective, Probe
-from tureen_core.template import Renderer
-from tureen_train.config import RewardRun
 from tureen_train.measures.metrics import Array
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
-
-METHODS = {
-    "attributes": ("tureen_train.rewards.attributes", "Attributes"),
-    "gate": ("tureen_train.rewards.gate", "Gate"),
-    "odin": ("tureen_train.rewards.odin", "Odin"),
-    "pair": ("tureen_train.rewards.pairs", "Pairs"),
-    "steps": ("tureen_train.rewards.steps", "Steps"),
-    "ranking": ("tureen_train.rewards.ranking", "Ranking"),
-}
 
 
 @dataclass(frozen=True)
@@ -86,12 +74,5 @@ class Method(Protocol):
     def objectives(self) -> list[Objective]:
         """The objectives without a scale, where nothing was held out."""
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """Probes without scores, of held-out records where there are some."""
-
-
-def method_of(run: RewardRun, renderer: Renderer) -> Method:
-    """The method that a recipe's loss names."""
-    module, name = METHODS[run.loss.method]
-    method: Method = getattr(importlib.import_module(module), name)(run, renderer)
-    return method

@@ -15,7 +15,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import OdinLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, accuracy, gaps_of, length_correlation, ranking_metrics
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.collate import Encoded, EncodedRecords, collate, table
@@ -78,7 +78,7 @@ def _place(found: Tensor, present: Tensor, rows: int) -> int:
     return int(present[: distributed.get_rank() * width].sum()) if rows else 0
 
 
-class Odin:
+class OdinMethod:
     """Trains ``L_rank + length · (1 − corr) + quality · |corr| + orthogonality · |cos|``.
 
     L_rank is a mean over pairs of −ln σ of the two heads' gap together (the published code puts the whole batch's sum
@@ -153,7 +153,7 @@ class Odin:
         """The quality head."""
         return [Objective(name=self._objective, column=QUALITY)]
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """The first answers of the held-out prompts, else of the training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         pairs = [(record, answer) for record in source for answer in record.answers[:2]]

@@ -21,7 +21,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, accuracy, calibration_error
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.collate import collate
@@ -85,7 +85,7 @@ def judged(record: Record, soft: bool, ties: bool) -> list[tuple[tuple[int, int]
     return found
 
 
-class Pairs:
+class PairMethod:
     """Trains −p ln σ(l) − (1 − p) ln(1 − σ(l)), a mean over pairs; judges by both orders of each."""
 
     labels = ("targets",)
@@ -122,7 +122,7 @@ class Pairs:
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Pairs."""
+        """How many pairs."""
         return torch.tensor([float(len(batch["targets"]))], device=batch["targets"].device)
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
@@ -162,7 +162,7 @@ class Pairs:
         """The one."""
         return [Objective(name=self._objective)]
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """Held-out pairs, else training ones, each in both orders."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         talks = [

@@ -13,7 +13,7 @@ from tureen_train.config import RankingLoss, RewardRun
 from tureen_train.config.ranking import RandomCap
 from tureen_train.measures.margins import cap_figures, caps_of_pairs
 from tureen_train.measures.metrics import Array, gaps_of, ranking_metrics
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.capped import capped, caps_table
@@ -24,7 +24,7 @@ from tureen_train.rewards.method import Outcome
 from tureen_train.runs.folder import find_cache
 
 
-class Ranking:
+class RankingMethod:
     """Trains ``L_rank + L_cap + center · L_centre + lm_coefficient · L_LM``.
 
     Each is a mean: the first three over comparable pairs, the last over imitated texts. ``L_cap`` is PCRM's.
@@ -121,7 +121,7 @@ class Ranking:
         """The one."""
         return [Objective(name=self._objective)]
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """The first answers of the held-out prompts, else of the training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         pairs = [(record, answer) for record in source for answer in record.answers[:2]]

@@ -15,12 +15,13 @@ from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 from tureen_train.config import GateLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
-from tureen_train.records.run_data import Loaded, load_data
+from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import curves
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.frozen import fit_frozen
 from tureen_train.rewards.gate import attributes_of
-from tureen_train.rewards.method import Encodings, Method, method_of
+from tureen_train.rewards.method import Encodings, Method
+from tureen_train.rewards.methods import find_method
 from tureen_train.rewards.start import earlier, start
 from tureen_train.rewards.trainer import RewardTrainer
 from tureen_train.runs.folder import find_base, write_objectives, write_probes, write_results
@@ -33,7 +34,7 @@ log = logging.getLogger("tureen.train")
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedFile:
     """One evaluation file after training: what was predicted, against which labels, and its figures."""
 
     predictions: Array
@@ -56,7 +57,7 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
         raise RecipeError("--resume: a frozen backbone's states are kept in the cache; run it again")
     checkpoint = last_checkpoint(run) if resume else None
     renderer, run = prepare(run, base)
-    method = method_of(run, renderer)
+    method = find_method(run, renderer)
     begun = earlier(run, base)
     data = load_data(run.data)
     if not data.train:
@@ -110,20 +111,20 @@ def _frozen(
     base: Path,
     begun: Artifact | None,
     renderer: Renderer,
-    data: Loaded,
+    data: RunData,
     method: Any,
     probes: Sequence[Probe],
 ) -> Artifact:
     """The same, where the backbone stays as it is."""
     fitted = fit_frozen(run, base, begun, renderer, data, method, probes)
-    judged = {name: Judged(*fitted.tables[name], figures) for name, figures in fitted.figures.items()}
+    judged = {name: EvaluatedFile(*fitted.tables[name], figures) for name, figures in fitted.figures.items()}
     write_probes(Path(run.output), probes)
     _report(run, method, data, judged, fitted.history)
     return finish_run(Path(run.output), RewardArtifact(), _flat(fitted.live))
 
 
 def _trainer(
-    run: RewardRun, base: Path, begun: Artifact | None, renderer: Renderer, data: Loaded, method: Method
+    run: RewardRun, base: Path, begun: Artifact | None, renderer: Renderer, data: RunData, method: Method
 ) -> tuple[RewardTrainer, dict[str, Encodings]]:
     train = method.encode(data.train)
     sets = {name: method.encode(records) for name, records in data.eval.items()}
@@ -144,16 +145,16 @@ def _trainer(
     return trainer, sets
 
 
-def _judge(trainer: RewardTrainer, records: Encodings, name: str) -> Judged:
+def _judge(trainer: RewardTrainer, records: Encodings, name: str) -> EvaluatedFile:
     """The figures at the end, which also close the history."""
     prediction = trainer.predict(records, metric_key_prefix=f"final_{name}")
     figures = trainer.method.figures(prediction.predictions, prediction.label_ids)
     trainer.log({f"eval_{name}_{key}": value for key, value in figures.items()})
-    return Judged(prediction.predictions, prediction.label_ids, figures)
+    return EvaluatedFile(prediction.predictions, prediction.label_ids, figures)
 
 
 def _report(
-    run: RewardRun, method: Method, data: Loaded, judged: Mapping[str, Judged], history: list[dict[str, Any]]
+    run: RewardRun, method: Method, data: RunData, judged: Mapping[str, EvaluatedFile], history: list[dict[str, Any]]
 ) -> None:
     """Calibrate on the first evaluation file; write plots and figures."""
     folder = Path(run.output)

@@ -24,7 +24,7 @@ from tureen_core.steps import AGGREGATES, Aggregate, aggregate
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
 from tureen_train.measures.metrics import Array, accuracy, best_rate, calibration_error
-from tureen_train.records.run_data import Loaded
+from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record, steps_of
 from tureen_train.rewards.calibrated import calibrated
 from tureen_train.rewards.collate import collate, table
@@ -107,7 +107,7 @@ def labels_of(record: Record, index: int, loss: StepsLoss) -> list[float]:
     return [*[math.nan] * (count - 1), score]
 
 
-class Steps:
+class StepsMethod:
     """Trains −y ln σ(l) − (1 − y) ln(1 − σ(l)), a mean over labelled steps; one batch item is one answer."""
 
     labels = ("targets", "answers")
@@ -169,7 +169,7 @@ class Steps:
         """The one."""
         return [Objective(name=self._objective)]
 
-    def probes(self, data: Loaded, count: int) -> list[Probe]:
+    def probes(self, data: RunData, count: int) -> list[Probe]:
         """Held-out answers, else training ones, by turns one of each prompt."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         most = max((len(record.answers) for record in source), default=0)
