@@ -1,7 +1,6 @@
 """The application: layers, routes, and an engine that loads beside them so that health is answered meanwhile."""
 
 import asyncio
-import gc
 import logging
 import threading
 import time
@@ -21,6 +20,7 @@ from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.dialects.names import check_aliases
 from tureen_serve.faults import HANDLERS, Faults
 from tureen_serve.inference.engine import Engine
+from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.lane import Observer
 from tureen_serve.runtimes import contract
 from tureen_serve.runtimes.load import LoadError, Options
@@ -103,9 +103,7 @@ async def _fill(house: House, settings: Settings, load: Loader) -> None:
         house.failure = f"the models could not be loaded: {error}"
         LOG.error("%s", house.failure, exc_info=None if isinstance(error, LoadError) else error)
         return
-    # what is loaded stays: without this every full collection walks through millions of objects of torch and models
-    gc.collect()
-    gc.freeze()
+    freeze_heap()
     house.fill(engine, time.perf_counter() - began)
     LOG.info("runtime: %s", engine.runtime)
     for name, way in engine.ways.items():

@@ -86,14 +86,6 @@ class Metrics:
         build = Gauge("tureen_build_info", "The version that runs", ["version"], registry=registry)
         build.labels(version("tureen")).set(1)
 
-    def loaded(self, engine: Engine, seconds: float) -> None:
-        """Note what an engine brought and how long it took."""
-        self.load_seconds.set(seconds)
-        for name, reward in engine.rewards.items():
-            self.model.labels(name, "reward", reward.fingerprint).set(1)
-        for name, family in engine.families.items():
-            self.model.labels(name, "policy", family.fingerprint).set(1)
-
     def observe(self, ran: Ran) -> None:
         """Note what a lane ran; called on the lane's thread."""
         self.batch_seconds.labels(ran.lane).observe(ran.seconds)
@@ -103,17 +95,27 @@ class Metrics:
         self.failed.labels(ran.lane).inc(ran.failed)
 
     def text(self, engine: Engine | None, ready: bool) -> bytes:
-        """Prometheus' text format, the queues as they are now."""
+        """Prometheus' text format, the models and queues as they are now."""
         self.ready.set(ready)
-        for lane in engine.scorers if engine else ():
-            self.waiting.labels(lane.name).set(lane.queued_rows)
-            self.waiting_tokens.labels(lane.name).set(lane.queued_tokens)
-            self.running.labels(lane.name).set(lane.running)
-            self.remembered.labels(lane.name).set(lane.cache_hits)
-        for name, generator in engine.generators.items() if engine else ():
-            self.waiting.labels(name).set(generator.waiting)
-            self.running.labels(name).set(generator.running)
+        for gauge in (self.model, self.waiting, self.waiting_tokens, self.running, self.remembered):
+            gauge.clear()
+        if engine is not None:
+            self._note_models(engine)
         return generate_latest(self.registry)
+
+    def _note_models(self, engine: Engine) -> None:
+        for name, reward in engine.rewards.items():
+            self.model.labels(name, "reward", reward.fingerprint).set(1)
+        for name, family in engine.families.items():
+            self.model.labels(name, "policy", family.fingerprint).set(1)
+        for lane in engine.scorers:  # two have one name while the second takes the place of the first
+            self.waiting.labels(lane.name).inc(lane.queued_rows)
+            self.waiting_tokens.labels(lane.name).inc(lane.queued_tokens)
+            self.running.labels(lane.name).inc(lane.running)
+            self.remembered.labels(lane.name).inc(lane.cache_hits)
+        for generator in engine.generators:
+            self.waiting.labels(generator.name).inc(generator.waiting)
+            self.running.labels(generator.name).inc(generator.running)
 
 
 class Telemetry:

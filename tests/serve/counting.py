@@ -7,7 +7,8 @@ word, broken, or asked what it saw.
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import tiny
@@ -103,6 +104,9 @@ class CountingEngine(Engine):
         dropped: calls that were cancelled or closed early.
     """
 
+    rewards: Mapping[str, Reward] = {}  # in the place of the registry's
+    families: Mapping[str, Family] = {}
+
     def __init__(self, *rewards: str) -> None:
         super().__init__()
         self.runtime = RUNTIME
@@ -118,6 +122,10 @@ class CountingEngine(Engine):
         self.dropped = 0
         self.samplings: list[Sampling] = []
         self.calls: list[tuple[list[Asked], list[str]]] = []
+
+    @contextmanager
+    def hold(self) -> Iterator[Engine]:
+        yield self
 
     @property
     def failure(self) -> str | None:
@@ -157,7 +165,7 @@ class CountingEngine(Engine):
         sampling: Sampling,
         weights: Mapping[str, float],
         semantics: Semantics = "delta",
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta]:
         self.samplings.append(sampling)
         if self.broken:
             raise self.broken

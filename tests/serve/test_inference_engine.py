@@ -71,7 +71,7 @@ async def running(loaded: Loaded, **options: Any) -> AsyncIterator[Engine]:
     try:
         yield engine
     finally:
-        for lane in (*engine.scorers, *engine.generators.values()):
+        for lane in (*engine.scorers, *engine.generators):
             assert isinstance(lane, WorkerLane)
             await lane._stop()
 
@@ -195,7 +195,7 @@ async def test_rewards_that_are_not_read_alike_cannot_be_souped(loaded: Loaded, 
 
 async def test_a_full_queue_anywhere_leaves_nothing_behind(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(loaded) as engine:
-        near, far = engine._lanes["helpful"], engine._lanes["far"]
+        near, far = engine.models.scorers["helpful"], engine.models.scorers["far"]
         monkeypatch.setattr(near._batcher, "next_batch", lambda limits: [])
         monkeypatch.setattr(far, "submit", refuse)
         with pytest.raises(Unavailable, match="full"):
@@ -213,7 +213,7 @@ def refuse(*_: Any) -> Any:
 
 async def test_a_cancelled_call_leaves_the_queue(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(loaded) as engine:
-        lane = engine._lanes["helpful"]
+        lane = engine.models.scorers["helpful"]
         monkeypatch.setattr(lane._batcher, "next_batch", lambda limits: [])
         call = asyncio.create_task(engine.score([Group(answers("a", "b"), ASK)], ["helpful"]))
         while lane.queued_rows < 2:

@@ -1,7 +1,7 @@
 """What the routes share: the engine once it is loaded, the meters, and whether this server is on its way out."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -39,7 +39,7 @@ class House:
         """The engine is there; loading took so long."""
         self.engine = engine
         self.since = int(time.time())
-        self.metrics.loaded(engine, seconds)
+        self.metrics.load_seconds.set(seconds)
 
     def obstacle(self) -> Unavailable | None:
         """Why requests cannot be answered, None if they can. A draining server still answers."""
@@ -74,8 +74,9 @@ async def _house(request: Request) -> House:
     return found
 
 
-async def _engine(house: Annotated[House, Depends(_house)]) -> Engine:
-    return house.ready()
+async def _engine(house: Annotated[House, Depends(_house)]) -> AsyncIterator[Engine]:
+    with house.ready().hold() as engine:  # until the reply is sent
+        yield engine
 
 
 async def _metrics(house: Annotated[House, Depends(_house)]) -> Metrics:

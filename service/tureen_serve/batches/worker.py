@@ -101,7 +101,8 @@ class Worker:
         endpoint = self._endpoints[lease.endpoint]
         lines = await self._io(self._read, lease, chunk, endpoint)
         if chunk.deaths < MOST_DEATHS:
-            answers = await self._answers(engine, endpoint, [line for _, line in lines])
+            with engine.hold() as held:
+                answers = await self._answers(held, endpoint, [line for _, line in lines])
         else:
             answers = [LineAnswer.refusal(DEADLY)] * len(lines)
         made = await self._io(results.build_result, [name for name, _ in lines], answers)

@@ -8,7 +8,7 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict
 
 from tureen.errors import TureenError
-from tureen_serve.api.house import Home, House
+from tureen_serve.api.house import Home, House, Ready
 from tureen_serve.api.scoring import run
 from tureen_serve.dialects.names import Wanted, wanted
 from tureen_serve.inference.engine import Engine, Finished, Group, Outcome, Priority, Reward
@@ -110,8 +110,8 @@ def located(error: TureenError, param: str) -> TureenError:
     return type(error)(error.message, param=param, code=error.code, retry_after=error.retry_after)
 
 
-async def _desk(house: Home, model: str | None = None) -> Desk:
-    return Desk(house, house.ready(), model)
+async def _desk(house: Home, engine: Ready, model: str | None = None) -> Desk:
+    return Desk(house, engine, model)
 
 
 AtDesk = Annotated[Desk, Depends(_desk)]

@@ -3,10 +3,10 @@
 import asyncio
 import math
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from tureen.errors import ServerFault
 from tureen.wire import CandidateOptions
@@ -168,10 +168,7 @@ async def _write(engine: Engine, planned: Plan, text: Text) -> Written:
 
 def _deltas(engine: Engine, planned: Plan, text: Text) -> AsyncGenerator[Delta]:
     family = planned.family.name
-    deltas: AsyncIterator[Delta] = engine.generate(
-        family, text.ids, text.sampling, text.variation.weights, planned.semantics
-    )
-    return cast(AsyncGenerator[Delta], deltas)
+    return engine.generate(family, text.ids, text.sampling, text.variation.weights, planned.semantics)
 
 
 async def _together(jobs: Sequence[Coroutine[None, None, T]]) -> list[T]:

@@ -1,20 +1,29 @@
-"""The engine: from names to lanes. Everything that is loaded, and the two things one can ask of it."""
+"""The engine: everything that is loaded, and the two things that one can ask of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from copy import copy
 
 from tureen.errors import NotFound, TureenError, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference.batcher import Priority
-from tureen_serve.inference.lane import Lane, Observer, unobserved
+from tureen_serve.inference.lane import Observer, unobserved
 from tureen_serve.inference.open_lane import OpenLane
-from tureen_serve.inference.readers import Outcome, Reader, read_all
+from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_all
+from tureen_serve.inference.registry import (
+    GeneratorLane,
+    Models,
+    Registry,
+    Served,
+    ServedBackbone,
+    ServedFamily,
+)
 from tureen_serve.inference.rendering import Asked, Duel, Finished, Group, Steps
 from tureen_serve.inference.scorer_lane import Future, ScorerLane
 from tureen_serve.inference.stepper_lane import StepperLane
 from tureen_serve.runtimes.catalogue import Family, Loaded, Policy, Reward
-from tureen_serve.runtimes.contract import Delta, Generator, Job, Rewards, Row, Sampling, Weights
+from tureen_serve.runtimes.contract import Delta, Generator, Job, Rewards, Row, Sampling
 
 __all__ = [
     "SOUP",
@@ -30,12 +39,11 @@ __all__ = [
     "Steps",
 ]
 
-SOUP = "soup"
 NOTHING = Loaded("none", (), ())
 
 
 class Engine:
-    """Loaded rewards and families, by name.
+    """Scores and texts of the models in a registry.
 
     Args:
         loaded: what :func:`tureen_serve.runtimes.load.load` made.
@@ -45,16 +53,11 @@ class Engine:
         observe: told what every lane runs, on the lane's thread.
 
     Attributes:
-        rewards: objective name → :class:`Reward`.
-        families: family name → :class:`Family`; the first one answers a request that names none.
+        registry: the models; they may change while requests run.
         runtime: ``transformers`` or ``vllm``, and why it was chosen.
-        ways: how each backbone and family computes, by name.
-        scorers: the lanes of the backbones, with their plain numbers.
-        generators: family name → its lane.
     """
 
-    rewards: Mapping[str, Reward]
-    families: Mapping[str, Family]
+    registry: Registry
     runtime: str
 
     def __init__(
@@ -67,24 +70,24 @@ class Engine:
         observe: Observer = unobserved,
     ) -> None:
         self.runtime = loaded.runtime
-        self.ways = {each.name: each.scorer.why for each in loaded.backbones}
-        self.ways |= {policy.family.name: policy.runtime.why for policy in loaded.policies}
-        self.rewards = {reward.name: reward for backbone in loaded.backbones for reward in backbone.rewards}
-        self.families = {policy.family.name: policy.family for policy in loaded.policies}
-        self.scorers = [ScorerLane(each.name, each.scorer, queue_tokens, observe, kept) for each in loaded.backbones]
-        self.generators = {
-            policy.family.name: _generator_lane(policy, queue_jobs, observe) for policy in loaded.policies
-        }
-        self._lanes = {
-            reward.name: lane
-            for backbone, lane in zip(loaded.backbones, self.scorers, strict=True)
-            for reward in backbone.rewards
-        }
+        self.registry = Registry(open_lanes(loaded, queue_tokens, queue_jobs, kept, observe))
+        self._held: Models | None = None
         self._unproven = loaded.failure
 
-    async def close(self) -> None:
-        """Finish queued scores, end running texts, free the weights."""
-        await asyncio.gather(*(lane.close() for lane in self._all()))
+    @property
+    def models(self) -> Models:
+        """What a call gets that starts now."""
+        return self._held or self.registry.current
+
+    @property
+    def rewards(self) -> Mapping[str, Reward]:
+        """Objective name → :class:`Reward`."""
+        return self.models.rewards
+
+    @property
+    def families(self) -> Mapping[str, Family]:
+        """Family name → :class:`Family`; the first one answers a request that names none."""
+        return self.models.families
 
     @property
     def scoring(self) -> dict[str, Reward]:
@@ -92,12 +95,36 @@ class Engine:
         return {name: reward for name, reward in self.rewards.items() if reward.input == "conversation"}
 
     @property
+    def ways(self) -> dict[str, str]:
+        """How each backbone and family computes, by its lane's name."""
+        return {each.lane.name: each.why for each in self.models.served}
+
+    @property
+    def scorers(self) -> list[ScorerLane]:
+        """The lanes that score, those too that only finish their last requests."""
+        return [lane for lane in self.registry.lanes if isinstance(lane, ScorerLane)]
+
+    @property
+    def generators(self) -> list[GeneratorLane]:
+        """The lanes that generate, those too that only finish their last requests."""
+        return [lane for lane in self.registry.lanes if not isinstance(lane, ScorerLane)]
+
+    @property
     def failure(self) -> str | None:
         """None when ready, else the sentence that says why not: a probe that differs, a dead runtime."""
-        return self._unproven or next((lane.failure for lane in self._all() if lane.failure), None)
+        return self._unproven or next((lane.failure for lane in self.models.lanes if lane.failure), None)
 
-    def _all(self) -> list[Lane]:
-        return [*self.scorers, *self.generators.values()]
+    @contextmanager
+    def hold(self) -> Iterator["Engine"]:
+        """This engine for one request, which sees the models that are served now until it ends."""
+        with self.registry.hold(self._held) as models:
+            held = copy(self)
+            held._held = models
+            yield held
+
+    async def close(self) -> None:
+        """Finish queued scores, end running texts, free the weights."""
+        await self.registry.close()
 
     async def score(
         self,
@@ -118,9 +145,10 @@ class Engine:
             Unprocessable: an unknown objective, or objectives that cannot be souped.
             Unavailable: the queue is full, nothing of the call was queued; or the runtime is dead.
         """
-        readers = self._readers(objectives) if soup is None else [self._souped(soup)]
-        texts, asked = await asyncio.to_thread(read_all, readers, groups, truncate)
-        results = iter(await self._run(asked, priority))
+        with self.registry.hold(self._held) as models:
+            readers = make_readers(models, objectives) if soup is None else [make_soup_reader(models, soup)]
+            texts, asked = await asyncio.to_thread(read_all, readers, groups, truncate)
+            results = iter(await _run(asked, priority))
         outcomes = iter(
             [text.outcome(readers, [[next(results) for _ in rows] for rows in text.rows]) for text in texts]
         )
@@ -133,7 +161,7 @@ class Engine:
         sampling: Sampling,
         weights: Mapping[str, float],
         semantics: Semantics = "delta",
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta]:
         """Stream one text. ``weights`` are canonical expert weights, empty for the bare base.
 
         Raises:
@@ -141,74 +169,68 @@ class Engine:
             Unprocessable: an unknown expert, or semantics that are not defined for these experts. The iterator raises
                 it for a prompt or sampling that the model cannot take, and ``Unavailable`` where there is no room.
         """
-        if family not in self.families:
-            raise NotFound(f"no policy family is called {family!r}; there is {_listed(self.families)}", param="model")
-        known = self.families[family]
+        models = self.models
+        if family not in models.families:
+            message = f"no policy family is called {family!r}; there is {list_names(models.families)}"
+            raise NotFound(message, param="model")
+        known = models.families[family]
         unknown = set(weights) - set(known.experts)
         if unknown:
             name = min(unknown)
-            message = f"no expert of {family} is called {name!r}; there is {_listed(known.experts)}"
+            message = f"no expert of {family} is called {name!r}; there is {list_names(known.experts)}"
             raise Unprocessable(message, param=f"preferences.{name}", code="unknown_objective")
         if semantics == "factor" and known.factorable:
             raise Unprocessable(known.factorable, param="soup.semantics")
-        return self.generators[family].stream(Job(tuple(ids), sampling, tuple(sorted(weights.items())), semantics))
+        job = Job(tuple(ids), sampling, tuple(sorted(weights.items())), semantics)
+        return self._stream(models, models.generators[family], job)
 
-    def _readers(self, objectives: Sequence[str]) -> list[Reader]:
-        """One for each artifact: all its objectives leave the same forward pass."""
-        rewards = [self._reward(objective, "rewards") for objective in objectives]
-        artifacts = {reward.artifact.name: reward for reward in rewards}
-        return [
-            self._reader(like, ((artifact, 1.0),), [each for each in rewards if each.artifact.name == artifact])
-            for artifact, like in artifacts.items()
-        ]
+    async def _stream(self, models: Models, lane: GeneratorLane, job: Job) -> AsyncGenerator[Delta]:
+        with self.registry.hold(models):
+            async with aclosing(lane.stream(job)) as deltas:
+                async for delta in deltas:
+                    yield delta
 
-    def _souped(self, soup: Mapping[str, float]) -> Reader:
-        """One for a blend of adapters and heads."""
-        rewards = [self._reward(objective, f"preferences.{objective}") for objective in sorted(soup)]
-        alike = {(id(self._lanes[each.name]), id(each.renderer), each.column) for each in rewards}
-        manifests = [each.artifact.manifest for each in rewards]
-        plain = all(
-            each.weights == "lora" and len(each.objectives) == 1 and each.input == "conversation" and not each.gated
-            for each in manifests
-        )
-        if len(alike) != 1 or not plain:
-            wanted = "LoRA reward models of one base with one objective each, read alike"
-            raise Unprocessable(f"only {wanted}, can be souped; send soup: false", param="preferences")
-        blend = tuple((each.artifact.name, soup[each.name]) for each in rewards)
-        return replace(self._reader(rewards[0], blend, rewards), columns=((SOUP, rewards[0].column),))
 
-    def _reader(self, like: Reward, blend: Weights, rewards: Sequence[Reward]) -> Reader:
-        columns = tuple((reward.name, reward.column) for reward in rewards)
-        return Reader(self._lanes[like.name], like.renderer, blend, columns, any(each.gated for each in rewards))
+async def _run(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Rewards | TureenError]:
+    """Results in order; those of a call that is cancelled leave the queues."""
+    futures = _submit(asked, priority)
+    results: list[Rewards | TureenError] = []
+    for result in await asyncio.gather(*futures, return_exceptions=True):
+        if isinstance(result, Unavailable) or not isinstance(result, Rewards | TureenError):
+            raise result
+        results.append(result)
+    return results
 
-    def _reward(self, name: str, param: str) -> Reward:
-        if name not in self.rewards:
-            message = f"no reward is called {name!r}; there is {_listed(self.rewards)}"
-            raise Unprocessable(message, param=param, code="unknown_objective")
-        return self.rewards[name]
 
-    async def _run(self, asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Rewards | TureenError]:
-        """Results in order; those of a call that is cancelled leave the queues."""
-        futures = self._submit(asked, priority)
-        results: list[Rewards | TureenError] = []
-        for result in await asyncio.gather(*futures, return_exceptions=True):
-            if isinstance(result, Unavailable) or not isinstance(result, Rewards | TureenError):
-                raise result
-            results.append(result)
-        return results
+def _submit(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Future]:
+    """All into their lanes, or none."""
+    futures: dict[int, Future] = {}
+    try:
+        for lane in dict.fromkeys(lane for lane, _ in asked):
+            picks = [index for index, (its, _) in enumerate(asked) if its is lane]
+            futures |= zip(picks, lane.submit([asked[index][1] for index in picks], priority), strict=True)
+    except Unavailable:
+        for future in futures.values():
+            future.cancel()
+        raise
+    return [futures[index] for index in range(len(asked))]
 
-    def _submit(self, asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Future]:
-        """All into their lanes, or none."""
-        futures: dict[int, Future] = {}
-        try:
-            for lane in dict.fromkeys(lane for lane, _ in asked):
-                picks = [index for index, (its, _) in enumerate(asked) if its is lane]
-                futures |= zip(picks, lane.submit([asked[index][1] for index in picks], priority), strict=True)
-        except Unavailable:
-            for future in futures.values():
-                future.cancel()
-            raise
-        return [futures[index] for index in range(len(asked))]
+
+def open_lanes(
+    loaded: Loaded,
+    queue_tokens: int = 2**20,
+    queue_jobs: int = 256,
+    kept: int = 0,
+    observe: Observer = unobserved,
+) -> list[Served]:
+    """Start a lane for each backbone and family, for a registry. The arguments are those of :class:`Engine`."""
+    served: list[Served] = []
+    for backbone in loaded.backbones:
+        lane = ScorerLane(backbone.name, backbone.scorer, queue_tokens, observe, kept)
+        served.append(ServedBackbone(lane, backbone.rewards, backbone.scorer.why))
+    for policy in loaded.policies:
+        served.append(ServedFamily(_generator_lane(policy, queue_jobs, observe), policy.family, policy.runtime.why))
+    return served
 
 
 def _generator_lane(policy: Policy, queue_jobs: int, observe: Observer) -> StepperLane | OpenLane:
@@ -216,7 +238,3 @@ def _generator_lane(policy: Policy, queue_jobs: int, observe: Observer) -> Stepp
     if isinstance(runtime, Generator):
         return OpenLane(name, runtime, queue_jobs, observe)
     return StepperLane(name, runtime, queue_jobs, observe)
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

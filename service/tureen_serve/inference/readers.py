@@ -1,15 +1,19 @@
 """From groups of answers to the rows that lanes run, and back to outcomes: what each reward reads of each text."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from tureen.errors import TureenError
+from tureen.errors import TureenError, Unprocessable
 from tureen_core.gate import prompt_of
 from tureen_core.template import Rendered, Renderer
+from tureen_serve.inference.registry import Models
 from tureen_serve.inference.rendering import Asked, at, render
 from tureen_serve.inference.scorer_lane import ScorerLane
+from tureen_serve.runtimes.catalogue import Reward
 from tureen_serve.runtimes.contract import Rewards, Row, Weights
 from tureen_serve.runtimes.readout import weighed
+
+SOUP = "soup"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,57 @@ class Reader:
         text, *prompt = [each.values for each in found]
         values = [*text, *(weighed(text, coefficients) for coefficients in prompt)]
         return {name: values[column] for name, column in self.columns}
+
+
+def make_readers(models: Models, objectives: Sequence[str]) -> list[Reader]:
+    """One for each artifact: all its objectives leave the same forward pass.
+
+    Raises:
+        Unprocessable: an unknown objective.
+    """
+    rewards = [_reward(models, objective, "rewards") for objective in objectives]
+    artifacts = {reward.artifact.name: reward for reward in rewards}
+    return [
+        _reader(models, like, ((artifact, 1.0),), [each for each in rewards if each.artifact.name == artifact])
+        for artifact, like in artifacts.items()
+    ]
+
+
+def make_soup_reader(models: Models, soup: Mapping[str, float]) -> Reader:
+    """One for a blend of adapters and heads; its only reward is called ``soup``.
+
+    Raises:
+        Unprocessable: an unknown objective, or objectives that cannot be souped.
+    """
+    rewards = [_reward(models, objective, f"preferences.{objective}") for objective in sorted(soup)]
+    kinds = {(id(models.scorers[each.name]), id(each.renderer), each.column) for each in rewards}
+    manifests = [each.artifact.manifest for each in rewards]
+    plain = all(
+        each.weights == "lora" and len(each.objectives) == 1 and each.input == "conversation" and not each.gated
+        for each in manifests
+    )
+    if len(kinds) != 1 or not plain:
+        wanted = "LoRA reward models of one base with one objective each, read alike"
+        raise Unprocessable(f"only {wanted}, can be souped; send soup: false", param="preferences")
+    blend = tuple((each.artifact.name, soup[each.name]) for each in rewards)
+    return replace(_reader(models, rewards[0], blend, rewards), columns=((SOUP, rewards[0].column),))
+
+
+def _reader(models: Models, like: Reward, blend: Weights, rewards: Sequence[Reward]) -> Reader:
+    columns = tuple((reward.name, reward.column) for reward in rewards)
+    return Reader(models.scorers[like.name], like.renderer, blend, columns, any(each.gated for each in rewards))
+
+
+def _reward(models: Models, name: str, param: str) -> Reward:
+    if name not in models.rewards:
+        message = f"no reward is called {name!r}; there is {list_names(models.rewards)}"
+        raise Unprocessable(message, param=param, code="unknown_objective")
+    return models.rewards[name]
+
+
+def list_names(names: Collection[str]) -> str:
+    """Names as an error tells them."""
+    return ", ".join(sorted(names)) or "none"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -49,7 +49,7 @@ class StepperLane(WorkerLane):
         """Texts in the batch."""
         return self._stepper.running
 
-    async def stream(self, job: Job) -> AsyncIterator[Delta]:
+    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
         """Deltas of one text; closing the iterator frees its place.
 
         Raises:
