@@ -72,8 +72,8 @@ def _run(settings: Settings) -> None:
         timeout_keep_alive=75,  # longer than clients and balancers keep an idle connection
         timeout_graceful_shutdown=settings.limits.grace_seconds,
     )
-    Server(config, application.state.house, settings.limits.drain_seconds).run(sockets=[listener])
-    if application.state.house.failure:
+    Server(config, application.state.server, settings.limits.drain_seconds).run(sockets=[listener])
+    if application.state.server.failure:
         raise typer.Exit(1)
 
 
@@ -94,15 +94,15 @@ class Server(uvicorn.Server):
     It also ends when there is nothing that it could ever serve.
     """
 
-    def __init__(self, config: uvicorn.Config, house: Any, drain: float) -> None:
+    def __init__(self, config: uvicorn.Config, server: Any, drain: float) -> None:
         super().__init__(config)
-        self._house = house
+        self._server = server
         self._drain = drain
         self._leaving = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Begin to leave; a second SIGINT leaves at once."""
-        self._house.draining = True
+        self._server.draining = True
         self.force_exit = self._leaving and sig == signal.SIGINT
         if self._leaving or not self._drain:
             self.should_exit = True
@@ -112,7 +112,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end."""
-        return await super().on_tick(counter) or self._house.failure is not None
+        return await super().on_tick(counter) or self._server.failure is not None
 
 
 @app.command()

@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from tureen_serve import dialects
 from tureen_serve.admission import Admission
 from tureen_serve.api import batches, chat, files, models, ops, preferences, score
-from tureen_serve.api.house import House
-from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
+from tureen_serve.api.server_state import ServerState
 from tureen_serve.batches.batch_service import BatchService
-from tureen_serve.dialects.names import check_aliases
+from tureen_serve.dialects.model_names import check_aliases
 from tureen_serve.faults import HANDLERS, Faults
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.heap import freeze_heap
@@ -56,19 +56,21 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     Raises:
         SettingsError: the keys cannot be read.
     """
-    house = House(settings.aliases, settings.limits)
-    jobs = BatchService(settings.batches, JOURNEYS, lambda: None if house.unready() else house.engine, house.metrics)
+    server = ServerState(settings.aliases, settings.limits)
+    jobs = BatchService(
+        settings.batches, BATCH_ENDPOINTS, lambda: None if server.unready() else server.engine, server.metrics
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
-        loading = asyncio.create_task(_fill(house, settings, load))
+        loading = asyncio.create_task(_fill(server, settings, load))
         opening = asyncio.create_task(jobs.open())
         yield
         loading.cancel()
         opening.cancel()
         await jobs.close()
-        if house.engine is not None:
-            await house.engine.close()
+        if server.engine is not None:
+            await server.engine.close()
 
     app = FastAPI(
         title="Tureen",
@@ -79,7 +81,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.house = house
+    app.state.server = server
     app.state.batches = jobs
     for module in (score, preferences, chat, files, batches, models, ops):
         app.include_router(module.router)
@@ -91,20 +93,20 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     )
     app.add_middleware(Keys, digests=read_keys(settings.keys) if settings.keys else ())
     app.add_middleware(Faults, dialects=dialects.FAULTS)
-    app.add_middleware(Telemetry, metrics=house.metrics)
+    app.add_middleware(Telemetry, metrics=server.metrics)
     return app
 
 
-async def _fill(house: House, settings: Settings, load: Loader) -> None:
+async def _fill(server: ServerState, settings: Settings, load: Loader) -> None:
     began = time.perf_counter()
     try:
-        engine = await _aside(lambda: load(settings, house.metrics.observe))
+        engine = await _aside(lambda: load(settings, server.metrics.observe))
     except Exception as error:
-        house.failure = f"the models could not be loaded: {error}"
-        LOG.error("%s", house.failure, exc_info=None if isinstance(error, LoadError) else error)
+        server.failure = f"the models could not be loaded: {error}"
+        LOG.error("%s", server.failure, exc_info=None if isinstance(error, LoadError) else error)
         return
     freeze_heap()
-    house.fill(engine, time.perf_counter() - began)
+    server.fill(engine, time.perf_counter() - began)
     LOG.info("runtime: %s", engine.runtime)
     for name, way in engine.ways.items():
         LOG.info("%s: %s", name, way)

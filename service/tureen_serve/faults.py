@@ -38,7 +38,7 @@ class Faults:
     """ASGI: answers for every error that was not answered below.
 
     Args:
-        dialects: path → what makes an error's reply there, where it is not :func:`answer`.
+        dialects: path → what makes an error's reply there, where it is not :func:`build_error_reply`.
     """
 
     def __init__(self, app: App, dialects: Mapping[str, Callable[[TureenError], Response]] | None = None) -> None:
@@ -58,9 +58,9 @@ class Faults:
         except Exception as error:
             if started or scope["type"] != "http":
                 raise
-            fault = translate(error)
+            fault = translate_error(error)
             scope["tureen.fault"] = fault.code
-            reply = self._dialects.get(scope["path"], answer)(fault)
+            reply = self._dialects.get(scope["path"], build_error_reply)(fault)
             await reply(scope, receive, send)
 
 
@@ -72,12 +72,12 @@ async def pass_on(request: Request, error: Exception) -> JSONResponse:  # noqa: 
 HANDLERS: dict[int | type[Exception], Any] = {HTTPException: pass_on, RequestValidationError: pass_on}
 
 
-def answer(error: TureenError) -> JSONResponse:
+def build_error_reply(error: TureenError) -> JSONResponse:
     """The reply that tells of an error."""
-    return JSONResponse(body(error), status_code=error.status, headers=headers(error))
+    return JSONResponse(build_error_body(error), status_code=error.status, headers=build_error_headers(error))
 
 
-def headers(error: TureenError) -> dict[str, str]:
+def build_error_headers(error: TureenError) -> dict[str, str]:
     """When to try again, and how to identify oneself."""
     found = {}
     if error.retry_after is not None or error.status == 503:
@@ -87,18 +87,18 @@ def headers(error: TureenError) -> dict[str, str]:
     return found
 
 
-def body(error: TureenError) -> dict[str, Any]:
+def build_error_body(error: TureenError) -> dict[str, Any]:
     """OpenAI's error object with the request's id; also what a stream sends when it fails midway."""
-    return ErrorReply(error=detail(error), request_id=REQUEST_ID.get()).model_dump()
+    return ErrorReply(error=describe_error(error), request_id=REQUEST_ID.get()).model_dump()
 
 
-def detail(error: TureenError) -> ErrorDetail:
+def describe_error(error: TureenError) -> ErrorDetail:
     """OpenAI's error object. A field's name may come from the caller and hold what is not Unicode."""
     message, param = (text and text.encode(errors="backslashreplace").decode() for text in (error.message, error.param))
     return ErrorDetail(message=message or "", type=error.type, param=param, code=error.code)
 
 
-def translate(error: BaseException) -> TureenError:
+def translate_error(error: BaseException) -> TureenError:
     """The error of ours that says the same; an unexpected one is logged and becomes a plain 500."""
     if isinstance(error, TureenError):
         return error
@@ -128,7 +128,7 @@ def _http(error: HTTPException) -> TureenError:
     return from_status(error.status_code)(str(error.detail))
 
 
-def documented(
+def document_errors(
     *statuses: int, model: type[BaseModel] = ErrorReply, moved: Mapping[int, int] | None = None
 ) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's account of a route's errors.

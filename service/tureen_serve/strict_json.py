@@ -9,7 +9,7 @@ from tureen.errors import InvalidRequest
 DEEPEST = 32
 
 
-def parse(body: bytes, what: str = "the body") -> Any:
+def parse_json(body: bytes, what: str = "the body") -> Any:
     """A JSON document.
 
     Args:

@@ -27,7 +27,7 @@ def application(engine: Engine, **settings: Any) -> FastAPI:
 def wait_for_models(app: FastAPI, seconds: float = 300) -> None:
     """Until what is configured is loaded, or cannot be."""
     until = time.monotonic() + seconds
-    while app.state.house.engine is None and not app.state.house.failure and time.monotonic() < until:
+    while app.state.server.engine is None and not app.state.server.failure and time.monotonic() < until:
         time.sleep(0.02)
 
 
@@ -37,7 +37,7 @@ def served(engine: Engine | None = None, **settings: Any) -> Iterator[TestClient
     app = application(engine or CountingEngine(), **settings)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_for_models(app)
-        assert app.state.house.engine is not None
+        assert app.state.server.engine is not None
         yield client
 
 
@@ -46,7 +46,7 @@ async def running(engine: Engine, **settings: Any) -> AsyncIterator[FastAPI]:
     """The application on this loop, its engine loaded."""
     app = application(engine, **settings)
     async with app.router.lifespan_context(app):
-        await until(lambda: app.state.house.engine is not None)
+        await until(lambda: app.state.server.engine is not None)
         yield app
 
 
@@ -127,7 +127,7 @@ def listening(engine: Engine, **settings: Any) -> Iterator[str]:
     thread.start()
     try:
         wait_for_models(app)
-        assert app.state.house.engine is not None
+        assert app.state.server.engine is not None
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True

@@ -30,7 +30,7 @@ def test_an_engine_that_fails_is_not_ready_but_alive() -> None:
 
 def test_a_server_that_leaves_is_not_ready_and_still_answers() -> None:
     with served() as client:
-        client.app.state.house.draining = True  # type: ignore[attr-defined]
+        client.app.state.server.draining = True  # type: ignore[attr-defined]
         reply = client.get("/health/ready")
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "draining")
         assert client.get("/health").status_code == 503

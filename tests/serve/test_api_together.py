@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from serve.counting import CountingEngine
 
 from tureen.errors import TureenError, Unavailable
-from tureen_serve.api.items import PreferencesBody, ScoreBody
 from tureen_serve.api.preferences import label_each
+from tureen_serve.api.reward_items import PreferencesBody, ScoreBody
 from tureen_serve.api.score import score_each
 from tureen_serve.api.together import only
 from tureen_serve.telemetry import Metrics

@@ -41,7 +41,7 @@ def test_it_answers_while_the_engine_loads() -> None:
             ).status == 503
             assert "tureen_ready 0.0" in (await status(app, "/metrics"))[1]
             release.set()
-            await until(lambda: app.state.house.engine is not None)
+            await until(lambda: app.state.server.engine is not None)
             assert (await status(app, "/health/ready"))[0] == 200
         assert seen == ["loading"]
 
@@ -55,7 +55,7 @@ def test_why_loading_came_to_nothing_is_told(caplog: pytest.LogCaptureFixture) -
 
         app = create_app(load_settings(), failing)
         async with app.router.lifespan_context(app):
-            await until(lambda: app.state.house.failure)
+            await until(lambda: app.state.server.failure)
             code, text = await status(app, "/health/ready")
             assert (code, "helpful stands on another base" in text) == (503, True)
             assert (await status(app, "/health/live"))[0] == 200
@@ -92,7 +92,7 @@ def test_it_can_end_while_it_loads() -> None:
         app = create_app(load_settings(), slow)
         async with app.router.lifespan_context(app):
             await until(begun.is_set)
-        assert app.state.house.engine is None
+        assert app.state.server.engine is None
         release.set()
 
     asyncio.run(work())
@@ -109,8 +109,8 @@ def test_the_loader_gets_the_settings_and_an_observer() -> None:
         settings = load_settings(dtype="float32")
         app = create_app(settings, loader)
         async with app.router.lifespan_context(app):
-            await until(lambda: app.state.house.engine)
-        assert got == [settings, app.state.house.metrics.observe]
+            await until(lambda: app.state.server.engine)
+        assert got == [settings, app.state.server.metrics.observe]
 
     asyncio.run(work())
 

@@ -10,7 +10,7 @@ from serve.border import served, until
 from serve.counting import CountingEngine
 
 from tureen.errors import NotFound, Unavailable
-from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches import batch_service
 from tureen_serve.batches.batch_service import BatchService
@@ -19,7 +19,7 @@ from tureen_serve.telemetry import Metrics
 
 
 def batches(**options: Any) -> BatchService:
-    return BatchService(BatchSettings(**options), JOURNEYS, CountingEngine, Metrics())
+    return BatchService(BatchSettings(**options), BATCH_ENDPOINTS, CountingEngine, Metrics())
 
 
 def state(ours: BatchService) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen.errors import InvalidRequest
-from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batches.lines import (
     MAX_ERRORS,
     ChunkCutter,
@@ -31,7 +31,7 @@ def line(name: str = "a", body: Any = SCORE, url: str = "/v1/score", **more: Any
 
 
 def checked(*lines: bytes, endpoint: str = "/v1/score", bounds: InputLimits = BOUNDS) -> InputCheck:
-    return check_input([b"".join(lines)], endpoint, JOURNEYS[endpoint].body, bounds)
+    return check_input([b"".join(lines)], endpoint, BATCH_ENDPOINTS[endpoint].body, bounds)
 
 
 def mistake(raw: bytes, endpoint: str = "/v1/score") -> tuple[str | None, str | None, str]:
@@ -143,7 +143,7 @@ def test_a_line_without_end_is_not_held_in_memory() -> None:
             given.append(1)
             yield b"x" * 1000
 
-    (error,) = check_input(parts(), "/v1/score", JOURNEYS["/v1/score"].body, BOUNDS).errors
+    (error,) = check_input(parts(), "/v1/score", BATCH_ENDPOINTS["/v1/score"].body, BOUNDS).errors
     assert (error.code, error.line) == ("line_too_long", 1)
     assert len(given) == 3
 
@@ -179,7 +179,7 @@ def test_a_line_larger_than_a_chunk_is_one_by_itself() -> None:
 
 
 def test_a_line_is_read_again_as_it_was_checked() -> None:
-    body = JOURNEYS["/v1/score"].body
+    body = BATCH_ENDPOINTS["/v1/score"].body
     found = read_request_line(line("seven"), "/v1/score", body, 2000)
     assert (found.custom_id, read_custom_id(line("seven"))) == ("seven", "seven")
     assert isinstance(found.body, body)

@@ -13,7 +13,7 @@ from serve.requests import line, names, scores
 
 from tureen.errors import InvalidRequest, Unprocessable
 from tureen.wire import Batch, RequestCounts
-from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.local_batch import LocalBatch, run_local_batch
 
@@ -29,7 +29,7 @@ def job(tmp_path: Path) -> LocalBatch:
 
 def work(job: LocalBatch, engine: CountingEngine | None = None, seen: list[RequestCounts] | None = None) -> Batch:
     watched: list[RequestCounts] = [] if seen is None else seen
-    return asyncio.run(run_local_batch(job, JOURNEYS, engine or CountingEngine(), OPTIONS, watched.append))
+    return asyncio.run(run_local_batch(job, BATCH_ENDPOINTS, engine or CountingEngine(), OPTIONS, watched.append))
 
 
 def break_off(job: LocalBatch, calls: int) -> None:
@@ -37,7 +37,7 @@ def break_off(job: LocalBatch, calls: int) -> None:
 
     async def half() -> None:
         engine = CountingEngine()
-        running = asyncio.create_task(run_local_batch(job, JOURNEYS, engine, OPTIONS, lambda _: None))
+        running = asyncio.create_task(run_local_batch(job, BATCH_ENDPOINTS, engine, OPTIONS, lambda _: None))
         await until(lambda: len(engine.calls) >= calls or running.done())
         engine.gate.clear()
         running.cancel()

@@ -13,7 +13,7 @@ from serve.requests import names, scores
 
 from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
-from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.database import Database
@@ -29,7 +29,9 @@ class Host:
     def __init__(self, folder: Path, engine: Engine | None, **options: Any) -> None:
         pace = {"poll_seconds": 0.02, "chunk_lines": 3, **options}
         self.engine = engine
-        self.batches = BatchService(BatchSettings(folder=folder, **pace), JOURNEYS, lambda: self.engine, Metrics())
+        self.batches = BatchService(
+            BatchSettings(folder=folder, **pace), BATCH_ENDPOINTS, lambda: self.engine, Metrics()
+        )
 
     def submit(self, content: bytes, window: str = "24h") -> str:
         """A new batch over a new file."""

@@ -12,7 +12,7 @@ from serve.stores import Clock
 
 from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
-from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.database import Database
 from tureen_serve.batches.file_store import FileStore
@@ -75,7 +75,7 @@ class Shop:
     async def live(self, engine: Engine, io: IoThreads) -> None:
         """Work until nothing is left; closes ``aside``."""
         leases = Leases(self.database, LEASE)
-        worker = Worker(leases, self.files, JOURNEYS, OPTIONS, io, self.metrics, self.meters)
+        worker = Worker(leases, self.files, BATCH_ENDPOINTS, OPTIONS, io, self.metrics, self.meters)
         try:
             while True:
                 if lease := await io(leases.take_batch):
@@ -228,7 +228,7 @@ def test_a_slow_worker_leaves_no_trace(shop: Shop) -> None:
 
     async def work() -> None:
         io = IoThreads(1)
-        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
+        worker = Worker(shop.leases, shop.files, BATCH_ENDPOINTS, OPTIONS, io, shop.metrics, shop.meters)
         lease = shop.leases.take_batch()
         assert lease is not None
         await worker.validate(lease)
@@ -256,7 +256,7 @@ def test_a_worker_that_could_not_end_a_batch_leaves_no_files(shop: Shop) -> None
 
     async def work() -> None:
         io = IoThreads(1)
-        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
+        worker = Worker(shop.leases, shop.files, BATCH_ENDPOINTS, OPTIONS, io, shop.metrics, shop.meters)
         with pytest.raises(Killed):
             await shop.live(CountingEngine(), Mortal(10))  # all is run and nothing is put together
         lease = shop.leases.take_batch()
@@ -336,8 +336,8 @@ def test_what_an_older_server_took_and_this_one_does_not_is_an_error(shop: Shop)
     async def work() -> None:
         io = IoThreads(1)
         told = OPTIONS.model_copy(update={"line_bytes": 120})
-        lax = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
-        strict = Worker(shop.leases, shop.files, JOURNEYS, told, io, shop.metrics, shop.meters)
+        lax = Worker(shop.leases, shop.files, BATCH_ENDPOINTS, OPTIONS, io, shop.metrics, shop.meters)
+        strict = Worker(shop.leases, shop.files, BATCH_ENDPOINTS, told, io, shop.metrics, shop.meters)
         lease = shop.leases.take_batch()
         assert lease is not None
         await lax.validate(lease)
@@ -359,7 +359,7 @@ def test_a_worker_that_leaves_breaks_off_its_look_at_the_input(shop: Shop) -> No
 
     async def work() -> None:
         io = IoThreads(1)
-        worker = Worker(shop.leases, shop.files, JOURNEYS, OPTIONS, io, shop.metrics, shop.meters)
+        worker = Worker(shop.leases, shop.files, BATCH_ENDPOINTS, OPTIONS, io, shop.metrics, shop.meters)
         lease = shop.leases.take_batch()
         assert lease is not None
         worker.leave()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tureen.errors import Unprocessable
 from tureen_core.template import Cut
-from tureen_serve.dialects.pairs import paired, shortened
+from tureen_serve.dialects.query_documents import pair_texts, shorten_text
 from tureen_serve.dialects.vllm_encoding import DTYPES, Encoding
 
 TOKENS = tiny.tokenizer()
@@ -72,7 +72,7 @@ def test_a_number_beyond_the_type_is_refused_and_no_infinity(dtype: str, number:
 
 @given(st.text(max_size=60), st.integers(1, 12))
 def test_a_shortened_text_is_a_beginning_of_so_many_tokens(text: str, most: int) -> None:
-    kept = shortened(text, TOKENS, most)
+    kept = shorten_text(text, TOKENS, most)
     assert text.startswith(kept)
     assert count(kept) <= most
     assert kept == text or count(text) > most
@@ -80,20 +80,20 @@ def test_a_shortened_text_is_a_beginning_of_so_many_tokens(text: str, most: int)
 
 def test_what_fits_is_not_touched() -> None:
     text = "  the quick brown fox \n"
-    assert shortened(text, TOKENS, count(text)) == text
-    assert count(shortened(text, TOKENS, count(text) - 1)) == count(text) - 1
-    assert shortened("", TOKENS, 1) == ""
+    assert shorten_text(text, TOKENS, count(text)) == text
+    assert count(shorten_text(text, TOKENS, count(text) - 1)) == count(text) - 1
+    assert shorten_text("", TOKENS, 1) == ""
 
 
 def test_one_query_is_every_documents() -> None:
-    (group,) = paired(["q"], ["a", "b"], Cut(3))
+    (group,) = pair_texts(["q"], ["a", "b"], Cut(3))
     assert group.prompt == [{"role": "user", "content": "q"}]
     assert [answer[0] for answer in group.answers] == [{"role": "assistant", "content": text} for text in ("a", "b")]
     assert group.cut == Cut(3)
 
 
 def test_neighbours_of_one_query_are_one_group_and_order_is_kept() -> None:
-    groups = paired(["q", "q", "r", "q"], ["a", "b", "c", "d"])
+    groups = pair_texts(["q", "q", "r", "q"], ["a", "b", "c", "d"])
     assert [(group.prompt[0]["content"], len(group)) for group in groups] == [("q", 2), ("r", 1), ("q", 1)]
     assert [answer[0]["content"] for group in groups for answer in group.answers] == ["a", "b", "c", "d"]
 
@@ -101,4 +101,4 @@ def test_neighbours_of_one_query_are_one_group_and_order_is_kept() -> None:
 @pytest.mark.parametrize(("queries", "documents"), [([], ["a"]), (["q"], []), ([], []), (["q", "r"], ["a", "b", "c"])])
 def test_what_cannot_be_paired(queries: list[str], documents: list[str]) -> None:
     with pytest.raises(Unprocessable):
-        paired(queries, documents)
+        pair_texts(queries, documents)

@@ -61,7 +61,7 @@ def told(path: str, reply: Any) -> dict[str, Any]:
 def asked(client: TestClient, path: str, **body: Any) -> list[Group | Finished]:
     """What the engine was asked."""
     post(client, path, **body)
-    groups: list[Group | Finished] = client.app.state.house.engine.calls[-1][0]  # type: ignore[attr-defined]
+    groups: list[Group | Finished] = client.app.state.server.engine.calls[-1][0]  # type: ignore[attr-defined]
     return groups
 
 
@@ -142,7 +142,7 @@ def test_a_list_of_one_is_still_a_list(client: TestClient) -> None:
 
 @pytest.mark.parametrize(("priority", "band"), [(None, "default"), (0, "default"), (3, "interactive"), (-1, "batch")])
 def test_a_higher_priority_goes_first(client: TestClient, priority: int, band: str, monkeypatch: Any) -> None:
-    engine = client.app.state.house.engine  # type: ignore[attr-defined]
+    engine = client.app.state.server.engine  # type: ignore[attr-defined]
     seen = []
     score = engine.score
 

@@ -66,7 +66,7 @@ def told(reply: Any) -> dict[str, Any]:
 def asked(client: TestClient, path: str, **body: Any) -> list[Group | Finished]:
     """What the engine was asked."""
     post(client, path, **body)
-    groups: list[Group | Finished] = client.app.state.house.engine.calls[-1][0]  # type: ignore[attr-defined]
+    groups: list[Group | Finished] = client.app.state.server.engine.calls[-1][0]  # type: ignore[attr-defined]
     return groups
 
 

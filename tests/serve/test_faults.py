@@ -29,7 +29,7 @@ from tureen.errors import (
 from tureen.validation import dotted, unprocessable
 from tureen.wire import ChatRequest, ScoreRequest
 from tureen_serve.dialects import FAULTS
-from tureen_serve.faults import HANDLERS, Faults, answer, body, documented, translate
+from tureen_serve.faults import HANDLERS, Faults, build_error_body, build_error_reply, document_errors, translate_error
 from tureen_serve.telemetry import REQUEST_ID
 
 SECRET = "sk-a-secret-in-a-message"
@@ -112,7 +112,7 @@ def test_the_framework_puts_body_before_a_location() -> None:
     with pytest.raises(ValidationError) as caught:
         ScoreRequest.model_validate(document)
     located = [{**error, "loc": ("body", *error["loc"])} for error in caught.value.errors()]
-    error = translate(RequestValidationError(located, body=document))
+    error = translate_error(RequestValidationError(located, body=document))
     assert error.param == "items[0].candidates[0]"
 
 
@@ -123,7 +123,7 @@ def test_paths_are_written_as_one_would_in_code() -> None:
 
 @pytest.mark.parametrize("kind", BY_STATUS.values())
 def test_every_error_of_ours_keeps_its_status_words_and_field(kind: type[TureenError]) -> None:
-    reply = answer(translate(kind("what is wrong", param="a.b")))
+    reply = build_error_reply(translate_error(kind("what is wrong", param="a.b")))
     assert reply.status_code == kind.status
     told = json.loads(bytes(reply.body))
     assert told["error"] == {"message": "what is wrong", "type": kind.type, "param": "a.b", "code": kind.code}
@@ -131,36 +131,36 @@ def test_every_error_of_ours_keeps_its_status_words_and_field(kind: type[TureenE
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (2.1, "3"), (500, "60"), (None, "1")])
 def test_saturation_says_when_to_come_back_in_whole_seconds(seconds: float | None, header: str) -> None:
-    assert answer(Unavailable("full", retry_after=seconds)).headers["retry-after"] == header
+    assert build_error_reply(Unavailable("full", retry_after=seconds)).headers["retry-after"] == header
 
 
 def test_others_do_not_say_so() -> None:
-    assert "retry-after" not in answer(Conflict("other")).headers
-    assert "retry-after" not in answer(DeadlineExceeded("late")).headers
-    assert answer(Unauthorized("who")).headers["www-authenticate"] == "Bearer"
+    assert "retry-after" not in build_error_reply(Conflict("other")).headers
+    assert "retry-after" not in build_error_reply(DeadlineExceeded("late")).headers
+    assert build_error_reply(Unauthorized("who")).headers["www-authenticate"] == "Bearer"
 
 
 def test_the_request_id_stands_in_the_body() -> None:
     token = REQUEST_ID.set("req_7")
-    assert body(NotFound("gone"))["request_id"] == "req_7"
+    assert build_error_body(NotFound("gone"))["request_id"] == "req_7"
     REQUEST_ID.reset(token)
 
 
 def test_a_field_that_is_no_unicode_can_be_named() -> None:
-    reply = answer(Unprocessable("the field \ud800", param="\ud800"))
+    reply = build_error_reply(Unprocessable("the field \ud800", param="\ud800"))
     assert json.loads(bytes(reply.body))["error"]["param"] == "\\ud800"
 
 
 def test_the_frameworks_own_errors_become_ours() -> None:
-    assert translate(HTTPException(404)).code == "unknown_route"
-    other = translate(HTTPException(405, headers={"Allow": "POST"}))
+    assert translate_error(HTTPException(404)).code == "unknown_route"
+    other = translate_error(HTTPException(405, headers={"Allow": "POST"}))
     assert (other.status, other.message) == (405, "this route takes POST")
-    assert type(translate(HTTPException(403, "no"))) is Forbidden
+    assert type(translate_error(HTTPException(403, "no"))) is Forbidden
 
 
 def test_an_unexpected_error_is_logged_and_does_not_leak(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        error = translate(ZeroDivisionError(SECRET))
+        error = translate_error(ZeroDivisionError(SECRET))
     assert type(error) is ServerFault
     assert SECRET not in error.message
     assert "ZeroDivisionError" in caplog.text
@@ -214,7 +214,7 @@ def test_the_handlers_leave_every_error_to_the_layer() -> None:
 
 
 def test_documentation_names_the_statuses_that_every_route_has() -> None:
-    told = documented(422)
+    told = document_errors(422)
     assert set(told) == {401, 403, 422, 500}
     assert told[422]["description"] == "a field's value cannot be used."
 
@@ -224,7 +224,7 @@ class Other(BaseModel):
 
 
 def test_documentation_tells_a_dialects_own_statuses_and_bodies() -> None:
-    told = documented(400, 415, 422, model=Other, moved={415: 400, 422: 400, 500: 424})
+    told = document_errors(400, 415, 422, model=Other, moved={415: 400, 422: 400, 500: 424})
     assert set(told) == {400, 401, 403, 424, "4XX"}
     assert all(each["model"] is Other for each in told.values())
 

@@ -41,7 +41,7 @@ def text(reply: Any, index: int = 0) -> str:
 
 
 def test_a_probe_scores_over_http_what_its_manifest_says(client: TestClient) -> None:
-    engine = client.app.state.house.engine  # type: ignore[attr-defined]
+    engine = client.app.state.server.engine  # type: ignore[attr-defined]
     expected = engine.rewards["helpful"].artifact.manifest.probes[0].scores["helpful"]
     by_messages = post(client, "/v1/score", items=[{"messages": PROBE}], rewards=["helpful"])
     by_prompt = post(client, "/v1/score", items=[{"prompt": PROMPT, "candidates": [PROBE[1]["content"]]}])
@@ -175,7 +175,7 @@ def test_batches_are_counted(client: TestClient) -> None:
 
 
 def test_probes_hold_where_they_were_made(client: TestClient) -> None:
-    engine = client.app.state.house.engine  # type: ignore[attr-defined]
+    engine = client.app.state.server.engine  # type: ignore[attr-defined]
     assert engine.failure is None
     assert all(reward.artifact.manifest.probes for reward in engine.rewards.values())
 

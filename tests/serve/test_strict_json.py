@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen.errors import InvalidRequest
-from tureen_serve.strict_json import DEEPEST, parse
+from tureen_serve.strict_json import DEEPEST, parse_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -23,7 +23,7 @@ def nested(levels: int) -> bytes:
 
 def refusal(body: bytes) -> str:
     with pytest.raises(InvalidRequest) as caught:
-        parse(body)
+        parse_json(body)
     assert caught.value.code == "invalid_json"
     assert caught.value.status == 400
     return caught.value.message
@@ -31,8 +31,8 @@ def refusal(body: bytes) -> str:
 
 @given(JSON)
 def test_whatever_is_json_is_read_as_the_standard_library_reads_it(document: Any) -> None:
-    assert parse(json.dumps(document).encode()) == document
-    assert parse(json.dumps(document, ensure_ascii=False, indent=1).encode()) == document
+    assert parse_json(json.dumps(document).encode()) == document
+    assert parse_json(json.dumps(document, ensure_ascii=False, indent=1).encode()) == document
 
 
 @pytest.mark.parametrize(
@@ -69,20 +69,20 @@ def test_what_is_not_plain_json_is_refused(body: bytes, says: str) -> None:
 
 def test_what_is_refused_names_the_field_that_stands_twice() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        parse(b'{"model": 1, "model": 2}')
+        parse_json(b'{"model": 1, "model": 2}')
     assert caught.value.param == "model"
 
 
 def test_as_many_levels_as_are_allowed_are_read() -> None:
-    assert parse(nested(DEEPEST)) is not None
-    assert parse(b"[" + b"[1]," * 1000 + b"1]")[-1] == 1
+    assert parse_json(nested(DEEPEST)) is not None
+    assert parse_json(b"[" + b"[1]," * 1000 + b"1]")[-1] == 1
 
 
 def test_large_but_finite_numbers_and_odd_texts_are_read() -> None:
-    assert parse(b'{"a": 1e308, "b": "\\u0000", "c": "\\ud800"}') == {"a": 1e308, "b": "\x00", "c": "\ud800"}
+    assert parse_json(b'{"a": 1e308, "b": "\\u0000", "c": "\\ud800"}') == {"a": 1e308, "b": "\x00", "c": "\ud800"}
 
 
 def test_an_error_calls_the_text_what_it_is() -> None:
     for body in (b"", b"{", b"\xff", nested(40)):
         with pytest.raises(InvalidRequest, match="line 7 is"):
-            parse(body, "line 7")
+            parse_json(body, "line 7")

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from vllm_runtime.peer_bodies import ENCODED, IDS, LONG, PAIRS, RAW, READ, REFUSED, REFUSED_HERE, TEXT, Sent
 
 from tureen_serve.app import create_app
-from tureen_serve.dialects.pairs import shortened
+from tureen_serve.dialects.query_documents import shorten_text
 from tureen_serve.dialects.vllm_encoding import DTYPES, Encoding
 from tureen_serve.settings import load_settings
 from tureen_serve.starter.demo import end, free_port
@@ -81,7 +81,7 @@ def ours(folder: Path) -> Iterator[TestClient]:
     app = create_app(load_settings(rewards=[{"path": folder}], runtime="transformers", dtype="float32", device="cpu"))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_for_models(app)
-        assert app.state.house.failure is None
+        assert app.state.server.failure is None
         yield client
 
 
@@ -227,7 +227,7 @@ def test_a_text_is_bounded_where_vllm_bounds_it(most: int) -> None:
 
     tokens = tiny.tokenizer()
     for text in (TEXT, LONG, "  white\n\n space \n", "naïve 猫も。 gold…", ""):
-        assert shortened(text, tokens, most) == truncate_text_to_tokens(text, tokens, most)
+        assert shorten_text(text, tokens, most) == truncate_text_to_tokens(text, tokens, most)
 
 
 def test_one_bad_text_fails_the_request_in_both(ours: TestClient, theirs: httpx2.Client) -> None:

@@ -7,17 +7,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 
 from tureen.wire import Batch, BatchList, BatchRequest
-from tureen_serve.api.files import AtBatches
-from tureen_serve.api.parse import StrictRoute
+from tureen_serve.api.files import BatchesDep
+from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.batches.batch_service import BatchService
-from tureen_serve.faults import documented
+from tureen_serve.faults import document_errors
 
 router = APIRouter(route_class=StrictRoute, tags=["batches"])
 Key = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
-@router.post("/v1/batches", responses=documented(400, 404, 409, 413, 415, 422, 503, 504))
-async def create(body: BatchRequest, batches: AtBatches, idempotency_key: Key = None) -> Batch:
+@router.post("/v1/batches", responses=document_errors(400, 404, 409, 413, 415, 422, 503, 504))
+async def create(body: BatchRequest, batches: BatchesDep, idempotency_key: Key = None) -> Batch:
     """Run every line of an uploaded file; the same `Idempotency-Key` makes one batch, however often it is sent."""
     if idempotency_key is None:
         made = await batches.io(batches.opened().store.create_batch, body)
@@ -41,22 +41,22 @@ async def _once(batches: BatchService, body: BatchRequest, key: str) -> Batch:
         raise
 
 
-@router.get("/v1/batches", responses=documented(404, 422, 503, 504))
+@router.get("/v1/batches", responses=document_errors(404, 422, 503, 504))
 async def batches(
-    batches: AtBatches, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
+    batches: BatchesDep, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
 ) -> BatchList:
     """Batches, the newest first."""
     return await batches.io(batches.opened().store.list_batches, limit, after)
 
 
-@router.get("/v1/batches/{batch_id}", responses=documented(404, 422, 503, 504))
-async def batch(batch_id: str, batches: AtBatches) -> Batch:
+@router.get("/v1/batches/{batch_id}", responses=document_errors(404, 422, 503, 504))
+async def batch(batch_id: str, batches: BatchesDep) -> Batch:
     """One of them, as it stands."""
     return await batches.io(batches.opened().store.get_batch, batch_id)
 
 
-@router.post("/v1/batches/{batch_id}/cancel", responses=documented(400, 404, 409, 413, 415, 422, 503, 504))
-async def cancel(batch_id: str, batches: AtBatches) -> Batch:
+@router.post("/v1/batches/{batch_id}/cancel", responses=document_errors(400, 404, 409, 413, 415, 422, 503, 504))
+async def cancel(batch_id: str, batches: BatchesDep) -> Batch:
     """Cancel one: what is finished is kept, and no line is begun from now on."""
     cancelled = await batches.io(batches.opened().store.cancel_batch, batch_id)
     batches.opened().wake()

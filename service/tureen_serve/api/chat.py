@@ -10,44 +10,44 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tureen.openai_wire import ChatReply, CompletionReply
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_core.template import Messages
-from tureen_serve.api.bodies import ChatBody, CompletionBody
-from tureen_serve.api.house import Meters, Ready
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.api.shapes import ChatShape, CompletionShape, Json, Reply, Shape, usage
-from tureen_serve.api.sse import events, follow
-from tureen_serve.faults import documented
+from tureen_serve.api.server_state import EngineDep, MetricsDep
+from tureen_serve.api.sse import prepend_event, stream_events
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.text_bodies import ChatBody, CompletionBody
+from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, Json, ReplyShape, TextReply, build_usage
+from tureen_serve.faults import document_errors
 from tureen_serve.generation.plan import Plan, Text, plan, texts
 from tureen_serve.generation.select import run, stream
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
-ERRORS = documented(400, 404, 413, 415, 422, 503, 504)
+ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504)
 Account = Callable[[int, bool], Json]
 SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @router.post("/v1/chat/completions", response_model=ChatReply, responses=ERRORS)
-async def chat(body: ChatBody, engine: Ready, metrics: Meters) -> Response:
+async def chat(body: ChatBody, engine: EngineDep, metrics: MetricsDep) -> Response:
     """Answer a conversation; OpenAI's fields, and `preferences`, `preset`, `soup`, `candidates`."""
-    return await (await order_chat(engine, metrics, body)).answer()
+    return await (await plan_chat(engine, metrics, body)).answer()
 
 
 @router.post("/v1/completions", response_model=CompletionReply, responses=ERRORS)
-async def complete(body: CompletionBody, engine: Ready, metrics: Meters) -> Response:
+async def complete(body: CompletionBody, engine: EngineDep, metrics: MetricsDep) -> Response:
     """Continue a text or several. Candidates are scored as answers to a user who said the prompt."""
-    return await (await order_completion(engine, metrics, body)).answer()
+    return await (await plan_completion(engine, metrics, body)).answer()
 
 
 @dataclass(frozen=True)
-class Order:
+class PlannedText:
     """One request for text, planned and tokenised."""
 
     engine: Engine
     metrics: Metrics
     body: ChatRequest | CompletionRequest
     planned: Plan
-    shape: Shape
+    shape: ReplyShape
     prompts: Sequence[Messages]
     ids: Sequence[Sequence[int]]
 
@@ -57,8 +57,8 @@ class Order:
             return JSONResponse(await self.whole())
         wanted, reply, account = self._begun()
         with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
-        lines = events(reply, wanted, stream(self.engine, self.planned, wanted), account, with_usage)
-        begun = follow(await anext(lines), lines)
+        lines = stream_events(reply, wanted, stream(self.engine, self.planned, wanted), account, with_usage)
+        begun = prepend_event(await anext(lines), lines)
         return StreamingResponse(begun, media_type="text/event-stream", headers=SSE_HEADERS)
 
     async def whole(self) -> Json:
@@ -67,9 +67,9 @@ class Order:
         choices, spent = await run(self.engine, self.planned, wanted, self.prompts, self.body.priority)
         return reply.whole(choices, self.engine.rewards, account(spent, True))
 
-    def _begun(self) -> tuple[list[Text], Reply, Account]:
+    def _begun(self) -> tuple[list[Text], TextReply, Account]:
         wanted = texts(self.body, self.planned, self.ids)
-        reply = Reply(self.shape, self.planned, wanted[0].sampling.logprobs is not None)
+        reply = TextReply(self.shape, self.planned, wanted[0].sampling.logprobs is not None)
         read = sum({text.prompt: len(text.ids) for text in wanted}.values())
         return wanted, reply, self._account(wanted, read)
 
@@ -81,12 +81,12 @@ class Order:
             self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(wanted))
             self.metrics.tokens.labels(family, "in").inc(read)
             self.metrics.tokens.labels(family, "out").inc(spent)
-            return usage(read, spent)
+            return build_usage(read, spent)
 
         return account
 
 
-async def order_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Order:
+async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> PlannedText:
     """What a conversation asks for.
 
     Raises:
@@ -95,10 +95,10 @@ async def order_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Ord
     planned = plan(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
     ids = await asyncio.to_thread(planned.family.renderer.prompt, messages)
-    return Order(engine, metrics, body, planned, ChatShape(), [messages], [ids])
+    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [ids])
 
 
-async def order_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> Order:
+async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:
     """What a text or several to be continued ask for.
 
     Raises:
@@ -108,7 +108,7 @@ async def order_completion(engine: Engine, metrics: Metrics, body: CompletionReq
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     ids = await asyncio.to_thread(_encode, planned.family.renderer.plain_prompt, prompts)
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    return Order(engine, metrics, body, planned, CompletionShape(), messages, ids)
+    return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, ids)
 
 
 def _encode(renderer: Callable[[str], list[int]], prompts: Sequence[str]) -> list[list[int]]:

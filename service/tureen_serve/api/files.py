@@ -18,7 +18,7 @@ from tureen.wire import ExpiresAfter, File, FileDeleted, FileList, Purpose
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.file_store import PART
 from tureen_serve.batches.records import new_id
-from tureen_serve.faults import documented
+from tureen_serve.faults import document_errors
 
 UPLOAD = "/v1/files"
 LONGEST_NAME = 255
@@ -44,11 +44,11 @@ async def _batches(request: Request) -> BatchService:
     return found
 
 
-AtBatches = Annotated[BatchService, Depends(_batches)]
+BatchesDep = Annotated[BatchService, Depends(_batches)]
 
 
-@router.post(UPLOAD, responses=documented(400, 404, 413, 415, 422, 503, 504), openapi_extra=SCHEMA)
-async def upload(request: Request, batches: AtBatches) -> File:
+@router.post(UPLOAD, responses=document_errors(400, 404, 413, 415, 422, 503, 504), openapi_extra=SCHEMA)
+async def upload(request: Request, batches: BatchesDep) -> File:
     """Upload a file of requests, for the purpose `batch`."""
     with batches.uploading():
         return await _taken(request, batches)
@@ -103,9 +103,9 @@ def _parts(file: UploadFile) -> Iterator[bytes]:
         yield part
 
 
-@router.get("/v1/files", responses=documented(404, 422, 503, 504))
+@router.get("/v1/files", responses=document_errors(404, 422, 503, 504))
 async def files(
-    batches: AtBatches,
+    batches: BatchesDep,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     after: str | None = None,
     purpose: Purpose | None = None,
@@ -115,15 +115,17 @@ async def files(
     return await batches.io(batches.opened().store.list_files, limit, after, purpose, order)
 
 
-@router.get("/v1/files/{file_id}", responses=documented(404, 422, 503, 504))
-async def file(file_id: str, batches: AtBatches) -> File:
+@router.get("/v1/files/{file_id}", responses=document_errors(404, 422, 503, 504))
+async def file(file_id: str, batches: BatchesDep) -> File:
     """One of them."""
     found, _ = await batches.io(batches.opened().store.get_file, file_id)
     return found
 
 
-@router.get("/v1/files/{file_id}/content", response_class=StreamingResponse, responses=documented(404, 422, 503, 504))
-async def content(file_id: str, batches: AtBatches) -> StreamingResponse:
+@router.get(
+    "/v1/files/{file_id}/content", response_class=StreamingResponse, responses=document_errors(404, 422, 503, 504)
+)
+async def content(file_id: str, batches: BatchesDep) -> StreamingResponse:
     """Its bytes, streamed."""
     opened = batches.opened()
     _, stored = await batches.io(opened.store.get_file, file_id)
@@ -139,8 +141,8 @@ def _follow(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-@router.delete("/v1/files/{file_id}", responses=documented(404, 409, 422, 503, 504))
-async def delete(file_id: str, batches: AtBatches) -> FileDeleted:
+@router.delete("/v1/files/{file_id}", responses=document_errors(404, 409, 422, 503, 504))
+async def delete(file_id: str, batches: BatchesDep) -> FileDeleted:
     """Delete one, unless a batch still reads it."""
     opened = batches.opened()
     key = await batches.io(opened.store.delete_file, file_id)

@@ -8,23 +8,23 @@ from fastapi import APIRouter
 from tureen.errors import NotFound
 from tureen.wire import ModelCard, ModelList
 from tureen_core.artifact import Manifest
-from tureen_serve.api.house import Home, House
-from tureen_serve.faults import documented
+from tureen_serve.api.server_state import ServerState, ServerStateDep
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Family, Reward
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models", responses=documented(503, 504))
-async def models(house: Home) -> ModelList:
+@router.get("/v1/models", responses=document_errors(503, 504))
+async def models(server: ServerStateDep) -> ModelList:
     """Every reward, policy family and preset."""
-    return ModelList(data=list(_cards(house)))
+    return ModelList(data=list(_cards(server)))
 
 
-@router.get("/v1/models/{name}", responses=documented(404, 422, 503, 504))
-async def model(name: str, house: Home) -> ModelCard:
+@router.get("/v1/models/{name}", responses=document_errors(404, 422, 503, 504))
+async def model(name: str, server: ServerStateDep) -> ModelCard:
     """One of them."""
-    cards = {card.id: card for card in _cards(house)}
+    cards = {card.id: card for card in _cards(server)}
     if name not in cards:
         raise NotFound(
             f"no model is called {name!r}; loaded: {', '.join(cards)}", param="model", code="model_not_found"
@@ -32,9 +32,9 @@ async def model(name: str, house: Home) -> ModelCard:
     return cards[name]
 
 
-def _cards(house: House) -> Iterator[ModelCard]:
-    engine = house.ready()
-    shared = {"created": house.since, "runtime": engine.runtime}
+def _cards(server: ServerState) -> Iterator[ModelCard]:
+    engine = server.ready()
+    shared = {"created": server.since, "runtime": engine.runtime}
     for reward in engine.rewards.values():
         yield _reward(reward).model_copy(update=shared)
     for family in engine.families.values():

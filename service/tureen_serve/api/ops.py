@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from tureen_serve.api.house import Home
+from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.batches.batch_service import BatchService, State
-from tureen_serve.faults import documented
+from tureen_serve.faults import document_errors
 
 router = APIRouter(tags=["operations"])
 
@@ -20,23 +20,23 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@router.get("/health/ready", responses=documented(503))
-async def ready(house: Home, request: Request) -> dict[str, str]:
+@router.get("/health/ready", responses=document_errors(503))
+async def ready(server: ServerStateDep, request: Request) -> dict[str, str]:
     """Everything configured is loaded and proven, and the server is not on its way out.
 
     Scores need no store, so a server whose `batches` are `failing` is ready; `tureen_batches_failing` tells of it.
     """
-    if obstacle := house.unready():
+    if obstacle := server.unready():
         raise obstacle
     return {"status": "ready", "batches": _batches(request)}
 
 
-@router.get("/health", responses=documented(503))
-async def health(house: Home, request: Request) -> dict[str, Any]:
+@router.get("/health", responses=document_errors(503))
+async def health(server: ServerStateDep, request: Request) -> dict[str, Any]:
     """Ready, and what is loaded."""
-    if obstacle := house.unready():
+    if obstacle := server.unready():
         raise obstacle
-    engine = house.ready()
+    engine = server.ready()
     return {
         "status": "ready",
         "version": version("tureen"),
@@ -53,14 +53,14 @@ def _batches(request: Request) -> State:
     return found.state
 
 
-@router.get("/metrics", response_class=Response, responses=documented(401))
-async def metrics(house: Home) -> Response:
+@router.get("/metrics", response_class=Response, responses=document_errors(401))
+async def metrics(server: ServerStateDep) -> Response:
     """Prometheus' text format."""
-    told = house.metrics.text(house.engine, house.unready() is None)
+    told = server.metrics.text(server.engine, server.unready() is None)
     return Response(told, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/", responses=documented(401))
+@router.get("/", responses=document_errors(401))
 async def routes(request: Request) -> dict[str, Any]:
     """The routes, each with the first line of its description."""
     found = [route for route in request.app.routes if isinstance(route, APIRoute)]

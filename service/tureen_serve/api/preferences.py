@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import CandidateScore, ErrorDetail, Label, PreferencesReply, RankingLabel, TrlLabel
 from tureen_core.template import Messages
-from tureen_serve.api.duels import Compared, Contest, compare, compares
-from tureen_serve.api.house import Meters, Ready
-from tureen_serve.api.items import PreferencesBody
-from tureen_serve.api.parse import StrictRoute
+from tureen_serve.api.pairwise import Compared, Contest, asks_pair_rewards, compare_items
+from tureen_serve.api.reward_items import PreferencesBody
 from tureen_serve.api.scoring import Ask, Scored, ask, candidates, usage
+from tureen_serve.api.server_state import EngineDep, MetricsDep
+from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.together import answer, only
-from tureen_serve.faults import detail, documented
+from tureen_serve.faults import describe_error, document_errors
 from tureen_serve.generation.duels import Judged, Orders, shown
 from tureen_serve.generation.weigh import judge, matrix, weigh
 from tureen_serve.inference.engine import Engine, Group
@@ -26,8 +26,8 @@ LARGEST_MATRICES = 2**20
 router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 
 
-@router.post("/v1/preferences", responses=documented(400, 409, 413, 415, 422, 503, 504))
-async def label_items(body: PreferencesBody, engine: Ready, metrics: Meters) -> PreferencesReply:
+@router.post("/v1/preferences", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
+async def label_items(body: PreferencesBody, engine: EngineDep, metrics: MetricsDep) -> PreferencesReply:
     """Label prompts with two or more candidates each; without preferences the asked rewards weigh the same."""
     return only(await label_each(engine, metrics, [body]))
 
@@ -36,7 +36,7 @@ async def label_each(
     engine: Engine, metrics: Metrics, bodies: Sequence[PreferencesBody]
 ) -> list[PreferencesReply | TureenError]:
     """The reply to each body, or the error that stands for it."""
-    compared = [compares(body, engine.rewards) for body in bodies]
+    compared = [asks_pair_rewards(body, engine.rewards) for body in bodies]
     scored = iter(
         await _score_each(
             engine, metrics, [body for body, is_pair in zip(bodies, compared, strict=True) if not is_pair]
@@ -65,7 +65,7 @@ async def _compared(engine: Engine, metrics: Metrics, body: PreferencesBody) -> 
     """By rewards that compare two candidates."""
     try:
         _bound(body)
-        found = await compare(engine, metrics, body)
+        found = await compare_items(engine, metrics, body)
     except TureenError as error:
         return error
     return await asyncio.to_thread(_compared_reply, body, found)
@@ -172,7 +172,9 @@ def _trl(index: int, case: Case) -> TrlLabel:
 
 
 def _told(case: Case) -> ErrorDetail:
-    return detail(case.judged if isinstance(case.judged, TureenError) else Unprocessable("there is nothing to label"))
+    return describe_error(
+        case.judged if isinstance(case.judged, TureenError) else Unprocessable("there is nothing to label")
+    )
 
 
 def _plain(messages: Messages) -> list[dict[str, str]]:

@@ -6,12 +6,12 @@ from fastapi import APIRouter
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import ScoreReply
-from tureen_serve.api.house import Meters, Ready
-from tureen_serve.api.items import ScoreBody, read_as
-from tureen_serve.api.parse import StrictRoute
+from tureen_serve.api.reward_items import ScoreBody, find_input_kind
 from tureen_serve.api.scoring import Ask, Scored, ask, items, usage
+from tureen_serve.api.server_state import EngineDep, MetricsDep
+from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.together import answer, only
-from tureen_serve.faults import documented
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
@@ -20,8 +20,8 @@ MOST_STEPS = 4096
 router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 
 
-@router.post("/v1/score", responses=documented(400, 409, 413, 415, 422, 503, 504))
-async def score_items(body: ScoreBody, engine: Ready, metrics: Meters) -> ScoreReply:
+@router.post("/v1/score", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
+async def score_items(body: ScoreBody, engine: EngineDep, metrics: MetricsDep) -> ScoreReply:
     """Score finished conversations, a prompt's candidates, or an answer's steps by the loaded reward models."""
     return only(await score_each(engine, metrics, [body]))
 
@@ -31,7 +31,7 @@ async def score_each(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBod
 
     def asks(body: ScoreBody) -> Ask:
         _bound(body)
-        return ask(body, engine.rewards, read_as(body.items))
+        return ask(body, engine.rewards, find_input_kind(body.items))
 
     return await answer(engine, metrics, bodies, asks, _reply)
 

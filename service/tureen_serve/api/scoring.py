@@ -10,7 +10,7 @@ from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_core.preference import normalise
 from tureen_core.steps import AGGREGATES, aggregate
-from tureen_serve.faults import detail
+from tureen_serve.faults import describe_error
 from tureen_serve.generation.weigh import SUBTRACT, blend
 from tureen_serve.inference.engine import SOUP, Asked, Engine, Group, Outcome, Priority, Reward, Steps
 from tureen_serve.telemetry import Metrics
@@ -195,7 +195,7 @@ def items(scored: Sequence[Scored], wanted: Ask) -> list[ItemScore]:
             index=index,
             candidates=candidates(each, wanted),
             summary=_summary(each, wanted),
-            error=detail(each.error) if each.error else None,
+            error=describe_error(each.error) if each.error else None,
         )
         for index, each in enumerate(scored)
     ]
@@ -231,7 +231,7 @@ def _candidate(index: int, outcome: Outcome, wanted: Ask, stepped: bool) -> Cand
         tokens=outcome.tokens,
         cached_tokens=outcome.cached,
         truncated=outcome.truncated,
-        error=detail(outcome.error) if outcome.error else None,
+        error=describe_error(outcome.error) if outcome.error else None,
     )
 
 

@@ -5,16 +5,16 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from tureen_serve.api.shapes import Reply
-from tureen_serve.faults import body, translate
+from tureen_serve.api.text_replies import TextReply
+from tureen_serve.faults import build_error_body, translate_error
 from tureen_serve.generation.plan import Text
 from tureen_serve.runtimes.contract import Delta
 
 DONE = b"data: [DONE]\n\n"
 
 
-async def events(
-    reply: Reply,
+async def stream_events(
+    reply: TextReply,
     texts: Sequence[Text],
     deltas: AsyncGenerator[tuple[int, Delta]],
     account: Callable[[int, bool], dict[str, Any]],
@@ -49,7 +49,7 @@ async def events(
     except Exception as error:
         if not offsets:
             raise
-        yield _data(body(translate(error)))
+        yield _data(build_error_body(translate_error(error)))
         return
     finally:
         used = account(spent, ended)
@@ -58,7 +58,7 @@ async def events(
     yield DONE
 
 
-def _pieces(reply: Reply, number: int, delta: Delta, offset: int) -> list[dict[str, Any]]:
+def _pieces(reply: TextReply, number: int, delta: Delta, offset: int) -> list[dict[str, Any]]:
     """The delta's content, and apart from it why the text ended, as OpenAI does."""
     pieces = []
     if delta.text or delta.logprobs:
@@ -68,7 +68,7 @@ def _pieces(reply: Reply, number: int, delta: Delta, offset: int) -> list[dict[s
     return pieces
 
 
-async def follow(head: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def prepend_event(head: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """``head``, then the rest."""
     async with aclosing(rest):
         yield head

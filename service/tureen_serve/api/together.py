@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tureen.errors import TureenError
-from tureen_serve.api.items import group
+from tureen_serve.api.reward_items import build_group
 from tureen_serve.api.scoring import Ask, Body, Scored, run
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority, Steps
 from tureen_serve.telemetry import Metrics
@@ -119,7 +119,7 @@ async def _score(
 
 def _attempt(body: Body, index: int, least: int, wanted: Ask) -> Group | Steps | TureenError:
     try:
-        return group(body.items[index], least, wanted.reads)
+        return build_group(body.items[index], least, wanted.reads)
     except TureenError as error:
         located = error.at(f"items[{index}]")
         if body.on_error == "fail":

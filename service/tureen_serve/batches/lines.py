@@ -12,7 +12,7 @@ from tureen.errors import InvalidRequest, TureenError, Unprocessable
 from tureen.validation import unprocessable
 from tureen.wire import BatchError, InputLine
 from tureen_serve.batches.records import LineRange
-from tureen_serve.strict_json import parse
+from tureen_serve.strict_json import parse_json
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -118,7 +118,7 @@ def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest:
     """
     if len(raw) > longest:
         raise InvalidRequest(f"the line is over {longest} bytes", code="line_too_long")
-    line = _valid(InputLine, parse(raw.strip(), "the line"))
+    line = _valid(InputLine, parse_json(raw.strip(), "the line"))
     if line.url != endpoint:
         message = f"this batch goes to {endpoint}, and the line to {line.url}; send it in a batch of its own"
         raise Unprocessable(message, param="url", code="mismatched_endpoint")
@@ -133,7 +133,7 @@ def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest:
 
 def read_custom_id(raw: bytes) -> str:
     """The name of a line that was checked before."""
-    found: str = parse(raw.strip())["custom_id"]
+    found: str = parse_json(raw.strip())["custom_id"]
     return found
 
 

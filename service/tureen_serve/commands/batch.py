@@ -66,7 +66,7 @@ def run(
 
 
 def _run(settings: Settings, files: tuple[Path, Path, Path], to: Endpoint, restart: bool, quiet: bool) -> Batch:
-    from tureen_serve.api.journeys import JOURNEYS  # torch and fastapi take seconds, and --help none
+    from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS  # torch and fastapi take seconds, and --help none
     from tureen_serve.app import load_engine
     from tureen_serve.batches import local_batch
     from tureen_serve.inference.lane import unobserved
@@ -85,7 +85,7 @@ def _run(settings: Settings, files: tuple[Path, Path, Path], to: Endpoint, resta
                     progress.update(task, total=counts.total or None, completed=counts.completed + counts.failed)
 
                 what = local_batch.LocalBatch(*files, to, restart)
-                return await local_batch.run_local_batch(what, JOURNEYS, engine, settings.batches, watch)
+                return await local_batch.run_local_batch(what, BATCH_ENDPOINTS, engine, settings.batches, watch)
         finally:
             await engine.close()
 

@@ -18,62 +18,62 @@ from pydantic import BaseModel, ConfigDict, Field
 from tureen.errors import Unprocessable
 from tureen.wire import Text
 from tureen_core.template import Messages
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects import detail
-from tureen_serve.dialects.desk import AtDesk, Foreign
-from tureen_serve.faults import documented
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects import error_bodies
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Group
 
 router = APIRouter(prefix="/gym", route_class=StrictRoute, tags=["dialects"])
-fault = detail.answer
-ERRORS = documented(400, 404, 413, 415, 422, 503, 504, model=detail.Detail)
+fault = error_bodies.build_detail_reply
+ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
 INPUT, OUTPUT = "responses_create_params.input", "response.output"
 TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
 ROLES = {"developer": "system"}
 
 
-class Kept(BaseModel):
+class GymObject(BaseModel):
     """A part of the body that goes back as it came."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
-class Part(Kept):
+class GymContentPart(GymObject):
     """A part of a message: text, or a refusal's."""
 
     text: Text | None = None
     refusal: Text | None = None
 
 
-class Item(Kept):
+class GymItem(GymObject):
     """An item of OpenAI's Responses API; what has no type is a message."""
 
     type: str = "message"
     role: str = ""
-    content: Text | list[Part] | None = None
+    content: Text | list[GymContentPart] | None = None
 
 
-class CreateParams(Kept):
+class GymCreateParams(GymObject):
     """What the policy was asked."""
 
-    input: Text | list[Item]
+    input: Text | list[GymItem]
     instructions: Text | None = None
 
 
-class PolicyResponse(Kept):
+class GymPolicyResponse(GymObject):
     """What it answered."""
 
-    output: list[Item] = Field(min_length=1)
+    output: list[GymItem] = Field(min_length=1)
 
 
-class Verify(Kept):
+class GymVerifyBody(GymObject):
     """A rollout, with whatever else its task carries."""
 
-    responses_create_params: CreateParams
-    response: PolicyResponse
+    responses_create_params: GymCreateParams
+    response: GymPolicyResponse
 
 
-class Verified(Foreign):
+class GymVerifiedRollout(DialectBody):
     """A verified rollout, as far as metrics are made of it."""
 
     model_config = ConfigDict(extra="allow")
@@ -90,18 +90,18 @@ class Verified(Foreign):
         }
 
 
-class Aggregate(Foreign):
+class GymAggregateBody(DialectBody):
     """Verified rollouts."""
 
-    verify_responses: list[Verified]
+    verify_responses: list[GymVerifiedRollout]
 
 
 @router.post("/verify", responses=ERRORS)
-async def verify(body: Verify, desk: AtDesk, truncate: bool = False) -> JSONResponse:
+async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The rollout as it came, with its reward and what that comes from."""
-    wanted = desk.wanted()
+    wanted = context.wanted()
     group = Group([_answer(body.response.output)], _prompt(body.responses_create_params))
-    outcome = await desk.one(wanted, group, truncate, prompt=INPUT, answer=OUTPUT)
+    outcome = await context.one(wanted, group, truncate, prompt=INPUT, answer=OUTPUT)
     told = {"reward": wanted.value(outcome), "reward_components": dict(outcome.raw)}
     return JSONResponse(body.model_dump(exclude_unset=True) | told)
 
@@ -113,16 +113,16 @@ async def session(body: dict[str, Any]) -> JSONResponse:
     return JSONResponse({name: body[name] for name in ("resources_session_id",) if name in body})
 
 
-@router.get("/reverify_mode", responses=documented(model=detail.Detail))
+@router.get("/reverify_mode", responses=document_errors(model=error_bodies.DetailBody))
 async def reverify_mode() -> str:
     """A rollout can be verified again at any time: a reward depends on nothing else."""
     return "stateless"
 
 
 @router.post("/aggregate_metrics", responses=ERRORS)
-async def aggregate_metrics(body: Aggregate) -> JSONResponse:
+async def aggregate_metrics(body: GymAggregateBody) -> JSONResponse:
     """Mean, max, min, median and standard deviation of every number, for each task and over all."""
-    tasks: dict[int, list[Verified]] = {}
+    tasks: dict[int, list[GymVerifiedRollout]] = {}
     for each in body.verify_responses:
         tasks.setdefault(each.task, []).append(each)
     overall = dict(_profile(body.verify_responses))
@@ -135,15 +135,15 @@ async def aggregate_metrics(body: Aggregate) -> JSONResponse:
     )
 
 
-def _prompt(params: CreateParams) -> Messages:
-    items = [Item(role="user", content=params.input)] if isinstance(params.input, str) else params.input
+def _prompt(params: GymCreateParams) -> Messages:
+    items = [GymItem(role="user", content=params.input)] if isinstance(params.input, str) else params.input
     turns = [turn for place, item in enumerate(items) for turn in _turns(item, f"{INPUT}[{place}]")]
     if not turns:
         raise Unprocessable("there is no message in it", param=INPUT)
     return [{"role": "system", "content": params.instructions}, *turns] if params.instructions else turns
 
 
-def _answer(output: Sequence[Item]) -> Messages:
+def _answer(output: Sequence[GymItem]) -> Messages:
     """The messages, those of one role that follow each other as one."""
     turns: list[dict[str, str]] = []
     for place, item in enumerate(output):
@@ -155,7 +155,7 @@ def _answer(output: Sequence[Item]) -> Messages:
     return turns or [{"role": "assistant", "content": ""}]
 
 
-def _turns(item: Item, param: str) -> Iterator[dict[str, str]]:
+def _turns(item: GymItem, param: str) -> Iterator[dict[str, str]]:
     """The item as a message; none of reasoning.
 
     Raises:
@@ -168,7 +168,7 @@ def _turns(item: Item, param: str) -> Iterator[dict[str, str]]:
     yield {"role": ROLES.get(item.role, item.role), "content": _text(item, param)}
 
 
-def _text(item: Item, param: str) -> str:
+def _text(item: GymItem, param: str) -> str:
     if isinstance(item.content, str):
         return item.content
     texts = [part.refusal if part.text is None else part.text for part in item.content or ()]
@@ -177,7 +177,7 @@ def _text(item: Item, param: str) -> str:
     return "".join(text or "" for text in texts)
 
 
-def _profile(rows: Sequence[Verified]) -> Iterator[tuple[str, float]]:
+def _profile(rows: Sequence[GymVerifiedRollout]) -> Iterator[tuple[str, float]]:
     columns: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.numbers().items():

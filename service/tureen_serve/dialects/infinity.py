@@ -18,29 +18,29 @@ from pydantic import Field, PositiveInt
 from tureen.errors import NotFound, TureenError, Unauthorized, Unavailable, Unprocessable
 from tureen.wire import Text
 from tureen_core.calibration import probability
-from tureen_serve.api.house import Home
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects import detail
-from tureen_serve.dialects.activation import labelled
-from tureen_serve.dialects.desk import AtDesk, Foreign
-from tureen_serve.dialects.names import Wanted
-from tureen_serve.dialects.pairs import paired
-from tureen_serve.faults import detail as described
-from tureen_serve.faults import documented
+from tureen_serve.api.server_state import ServerStateDep
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects import error_bodies
+from tureen_serve.dialects.activation import label_scores
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.model_names import RewardSelection
+from tureen_serve.dialects.query_documents import pair_texts
+from tureen_serve.faults import describe_error as described
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Finished, Outcome
 
 router = APIRouter(prefix="/infinity", route_class=StrictRoute, tags=["dialects"])
 ERRORS = {
-    **documented(400, 401, 413, 415, 422, 429, 503, 504, model=detail.CodedFault),
-    401: {"model": detail.Detail, "description": "a key is needed."},
-    422: {"model": detail.Detail, "description": "a field's value cannot be used."},
-    429: {"model": detail.CodedFault, "description": "the queue is full."},
+    **document_errors(400, 401, 413, 415, 422, 429, 503, 504, model=error_bodies.CodedErrorBody),
+    401: {"model": error_bodies.DetailBody, "description": "a key is needed."},
+    422: {"model": error_bodies.DetailBody, "description": "a field's value cannot be used."},
+    429: {"model": error_bodies.CodedErrorBody, "description": "the queue is full."},
 }
 UNNAMED = "default/not-specified"
-Texts = Annotated[list[Text], Field(min_length=1)]
+InfinityTexts = Annotated[list[Text], Field(min_length=1)]
 
 
-class Asking(Foreign):
+class InfinityBody(DialectBody):
     """What both routes take."""
 
     model: Text = UNNAMED
@@ -52,52 +52,52 @@ class Asking(Foreign):
         return None if self.model == UNNAMED else self.model
 
 
-class Rerank(Asking):
+class InfinityRerankBody(InfinityBody):
     """One query and the documents to order; without ``top_n``, all come back."""
 
     query: Text
-    documents: Texts
+    documents: InfinityTexts
     return_documents: bool = False
     top_n: PositiveInt | None = None
 
 
-class Classify(Asking):
+class InfinityClassifyBody(InfinityBody):
     """Finished texts."""
 
-    input: Texts
+    input: InfinityTexts
 
 
 @router.post("/rerank", responses=ERRORS)
-async def rerank(body: Rerank, desk: AtDesk) -> JSONResponse:
+async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
     """Documents by their scores as answers to the query, which is computed once."""
-    wanted = desk.wanted(body.named)
-    pairs = paired([body.query], body.documents)
-    outcomes = await desk.sound(wanted, pairs, truncate=True, at="documents[{}]".format)
+    wanted = context.wanted(body.named)
+    pairs = pair_texts([body.query], body.documents)
+    outcomes = await context.sound(wanted, pairs, truncate=True, at="documents[{}]".format)
     results = _results(body, [wanted.value(each) for each in outcomes])
     return JSONResponse({"object": "rerank", "results": results, **_frame(wanted, outcomes)})
 
 
 @router.post("/classify", responses=ERRORS)
-async def classify(body: Classify, desk: AtDesk) -> JSONResponse:
+async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
     """A score for each text and reward; ``model: helpful,harmless`` asks for several."""
-    wanted = desk.wanted(body.named)
-    outcomes = await desk.sound(wanted, [Finished(text) for text in body.input], truncate=True)
-    data = [labelled(wanted.columns, wanted.values(each), body.raw_scores) for each in outcomes]
+    wanted = context.wanted(body.named)
+    outcomes = await context.sound(wanted, [Finished(text) for text in body.input], truncate=True)
+    data = [label_scores(wanted.columns, wanted.values(each), body.raw_scores) for each in outcomes]
     return JSONResponse({"object": "classify", "data": data, **_frame(wanted, outcomes)})
 
 
 @router.get("/models", responses=ERRORS)
-async def models(desk: AtDesk) -> JSONResponse:
+async def models(context: ContextDep) -> JSONResponse:
     """Every reward and alias."""
-    waiting = sum(lane.queued_rows for lane in desk.engine.scorers)
-    names = dict.fromkeys([*desk.engine.scoring, *desk.house.aliases])
-    return JSONResponse({"data": [_card(name, desk.house.since, waiting) for name in names], "object": "list"})
+    waiting = sum(lane.queued_rows for lane in context.engine.scorers)
+    names = dict.fromkeys([*context.engine.scoring, *context.server.aliases])
+    return JSONResponse({"data": [_card(name, context.server.since, waiting) for name in names], "object": "list"})
 
 
 @router.get("/health", responses=ERRORS)
-async def health(house: Home) -> JSONResponse:
+async def health(server: ServerStateDep) -> JSONResponse:
     """The time, if this server takes requests."""
-    if obstacle := house.unready():
+    if obstacle := server.unready():
         raise obstacle
     return JSONResponse({"unix": time.time()})
 
@@ -105,11 +105,11 @@ async def health(house: Home) -> JSONResponse:
 def fault(error: TureenError) -> Response:
     """OpenAI's error object with the status in ``code``; FastAPI's own for a body that does not fit and for keys."""
     if isinstance(error, Unprocessable | Unauthorized):
-        return detail.answer(error)
+        return error_bodies.build_detail_reply(error)
     status = _status(error)
     found = described(error)
-    told = detail.Coded(message=found.message, type=found.type, param=found.param, code=status)
-    return detail.reply(error, detail.CodedFault(error=told), status)
+    told = error_bodies.CodedError(message=found.message, type=found.type, param=found.param, code=status)
+    return error_bodies.build_reply(error, error_bodies.CodedErrorBody(error=told), status)
 
 
 def _status(error: TureenError) -> int:
@@ -119,7 +119,7 @@ def _status(error: TureenError) -> int:
     return 429 if isinstance(error, Unavailable) and error.code == "queue_full" else error.status
 
 
-def _results(body: Rerank, values: Sequence[float]) -> list[dict[str, Any]]:
+def _results(body: InfinityRerankBody, values: Sequence[float]) -> list[dict[str, Any]]:
     order = sorted(range(len(values)), key=lambda index: values[index], reverse=True)[: body.top_n]
     return [
         {
@@ -131,7 +131,7 @@ def _results(body: Rerank, values: Sequence[float]) -> list[dict[str, Any]]:
     ]
 
 
-def _frame(wanted: Wanted, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _frame(wanted: RewardSelection, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     read = sum(each.tokens for each in outcomes)
     return {
         "model": wanted.name,

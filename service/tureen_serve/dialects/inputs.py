@@ -32,11 +32,11 @@ Texts = Annotated[
 ]
 
 
-def single(given: Any) -> bool:
+def is_single(given: Any) -> bool:
     """Whether it is one text, or the ids of one."""
     return isinstance(given, str) or (bool(given) and isinstance(given[0], int))
 
 
-def listed(given: Any) -> list[Any]:
+def list_inputs(given: Any) -> list[Any]:
     """A list of texts or ids, from one or several."""
-    return [given] if single(given) else list(given)
+    return [given] if is_single(given) else list(given)

@@ -13,18 +13,18 @@ from pydantic import NonNegativeInt
 from tureen.errors import InvalidRequest
 from tureen.wire import Text
 from tureen_core.template import Cut
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects import detail
-from tureen_serve.dialects.desk import AtDesk, Foreign
-from tureen_serve.faults import documented
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects import error_bodies
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Finished
 
 router = APIRouter(prefix="/llamafactory", route_class=StrictRoute, tags=["dialects"])
-fault = detail.answer
-ERRORS = documented(400, 404, 413, 415, 422, 503, 504, model=detail.Detail)
+fault = error_bodies.build_detail_reply
+ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
 
 
-class ScoreEvaluation(Foreign):
+class LlamaFactoryScoreBody(DialectBody):
     """``max_length`` counts tokens; 0 is the model's own."""
 
     model: Text
@@ -33,13 +33,15 @@ class ScoreEvaluation(Foreign):
 
 
 @router.post("/v1/score/evaluation", responses=ERRORS)
-async def score_evaluation(body: ScoreEvaluation, desk: AtDesk) -> JSONResponse:
+async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> JSONResponse:
     """One reward for each text."""
     if not body.messages:
         raise InvalidRequest("send at least one text", param="messages")
-    wanted = desk.wanted(body.model)
+    wanted = context.wanted(body.model)
     cut = Cut(length=body.max_length or None)
-    outcomes = await desk.sound(wanted, [Finished(text, cut=cut) for text in body.messages], at="messages[{}]".format)
+    outcomes = await context.sound(
+        wanted, [Finished(text, cut=cut) for text in body.messages], at="messages[{}]".format
+    )
     return JSONResponse(
         {
             "id": f"scoreval-{uuid.uuid4().hex}",

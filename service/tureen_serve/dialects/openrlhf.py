@@ -12,16 +12,16 @@ from fastapi.responses import JSONResponse
 
 from tureen.wire import Text
 from tureen_core.calibration import probability
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects.desk import AtDesk, Foreign
-from tureen_serve.dialects.names import Wanted
-from tureen_serve.faults import documented
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.model_names import RewardSelection
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Finished, Outcome
 
 router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
 
-class GetReward(Foreign):
+class OpenRlhfRewardBody(DialectBody):
     """``prompts`` and ``labels`` are sent along by newer versions and not read; ``model`` is ours."""
 
     query: list[Text] | Text
@@ -30,14 +30,14 @@ class GetReward(Foreign):
     labels: list[Any] | None = None
 
 
-@router.post("/get_reward", responses=documented(400, 404, 413, 415, 422, 503, 504))
-async def get_reward(body: GetReward, desk: AtDesk) -> JSONResponse:
+@router.post("/get_reward", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
+async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONResponse:
     """Rewards of finished texts; ``?model=helpful=0.7%2Charmless=0.3`` weighs several (it splits URLs at commas)."""
     queries = [body.query] if isinstance(body.query, str) else body.query
-    wanted = desk.wanted(body.model)
-    pad = {reward.renderer.tokenizer.pad_token for reward in desk.engine.scoring.values()}
+    wanted = context.wanted(body.model)
+    pad = {reward.renderer.tokenizer.pad_token for reward in context.engine.scoring.values()}
     texts = [Finished(_unpadded(query, pad)) for query in queries]
-    outcomes = await desk.sound(wanted, texts, at="query[{}]".format)
+    outcomes = await context.sound(wanted, texts, at="query[{}]".format)
     return JSONResponse(
         {
             "rewards": [wanted.value(each) for each in outcomes],
@@ -57,6 +57,6 @@ def _unpadded(query: str, pads: set[str]) -> str:
     return query
 
 
-def _logs(wanted: Wanted, outcomes: list[Outcome]) -> dict[str, list[float]]:
+def _logs(wanted: RewardSelection, outcomes: list[Outcome]) -> dict[str, list[float]]:
     raw = {name: [each.raw[name] for each in outcomes] for name in wanted.ask.objectives}
     return raw | {"reward_tokens": [float(each.tokens) for each in outcomes]}

@@ -20,14 +20,14 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from tureen.errors import TureenError
 from tureen.wire import Text
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects.activation import softmax
-from tureen_serve.dialects.desk import AtDesk
-from tureen_serve.dialects.detail import reply
-from tureen_serve.dialects.inputs import Ids, Input, listed, single
-from tureen_serve.dialects.pairs import paired
-from tureen_serve.dialects.sglang_native import BAD_REQUESTS, Asked, errors, metas
-from tureen_serve.faults import detail
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects.activation import apply_softmax
+from tureen_serve.dialects.dialect_context import ContextDep
+from tureen_serve.dialects.error_bodies import build_reply
+from tureen_serve.dialects.inputs import Ids, Input, is_single, list_inputs
+from tureen_serve.dialects.query_documents import pair_texts
+from tureen_serve.dialects.sglang_native import BAD_REQUESTS, SglangBody, build_meta_info, document_sglang_errors
+from tureen_serve.faults import describe_error
 from tureen_serve.generation.weigh import rank
 from tureen_serve.inference.engine import Finished, Outcome
 
@@ -37,7 +37,7 @@ TYPES = {400: "BadRequestError", 500: "InternalServerError"}
 router = APIRouter(route_class=StrictRoute, prefix="/sglang", tags=["dialects"])
 
 
-class SglangFault(BaseModel):
+class SglangErrorBody(BaseModel):
     """The error of SGLang's routes that are like OpenAI's."""
 
     object: Literal["error"] = "error"
@@ -47,10 +47,10 @@ class SglangFault(BaseModel):
     code: int
 
 
-ERRORS = errors(SglangFault)
+ERRORS = document_sglang_errors(SglangErrorBody)
 
 
-class Named(Asked):
+class SglangNamedBody(SglangBody):
     """``model`` may be SGLang's ``base:adapter``; then the adapter is the reward."""
 
     model: str = DEFAULT_MODEL
@@ -61,7 +61,7 @@ class Named(Asked):
         return self.model.rpartition(":")[2] or self.model
 
 
-class EmbeddingsBody(Named):
+class SglangEmbeddingsBody(SglangNamedBody):
     """Finished texts or ids, one or several."""
 
     input: Input
@@ -77,7 +77,7 @@ class EmbeddingsBody(Named):
         return value
 
 
-class ScoreBody(Named):
+class SglangScoreBody(SglangNamedBody):
     """One query that every item continues, texts or ids; ``label_token_ids`` are a language model's and not read."""
 
     query: Text | Ids | None = None
@@ -97,17 +97,17 @@ class ScoreBody(Named):
         return value
 
     @model_validator(mode="after")
-    def _alike(self) -> "ScoreBody":
+    def _alike(self) -> "SglangScoreBody":
         if self.temperature != 1 and not self.apply_softmax:
             raise ValueError("`temperature` needs `apply_softmax`")
-        given = [*listed(self.items), self.query]
+        given = [*list_inputs(self.items), self.query]
         if len({isinstance(each, str) for each in given if each is not None}) > 1:
             raise ValueError("send `query` and `items` both as texts or both as token ids")
         return self
 
     def texts(self) -> list[Finished]:
         """What the engine reads."""
-        return [Finished(self._joined(item)) for item in listed(self.items)]
+        return [Finished(self._joined(item)) for item in list_inputs(self.items)]
 
     def _joined(self, item: Any) -> Any:
         if self.query is None:
@@ -115,7 +115,7 @@ class ScoreBody(Named):
         return item + self.query if self.item_first else self.query + item
 
 
-class RerankBody(Asked):
+class SglangRerankBody(SglangBody):
     """A query and documents; the reward is named by ``lora_path`` or ``?model=``."""
 
     query: Text
@@ -142,17 +142,19 @@ class RerankBody(Asked):
 def fault(error: TureenError) -> Response:
     """SGLang's flat error object; whatever is wrong with a body is a 400."""
     status = 400 if error.status in BAD_REQUESTS else error.status
-    told = detail(error)
+    told = describe_error(error)
     kind = TYPES.get(status, str(status))
-    return reply(error, SglangFault(message=told.message, type=kind, param=told.param, code=status), status)
+    return build_reply(error, SglangErrorBody(message=told.message, type=kind, param=told.param, code=status), status)
 
 
 @router.post("/v1/embeddings", responses=ERRORS)
-async def embeddings(body: EmbeddingsBody, desk: AtDesk) -> JSONResponse:
+async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONResponse:
     """SGLang: each text's raw rewards as its embedding."""
-    wanted = desk.wanted(body.adapter or body.reward)
-    at = "input".format if single(body.input) else "input[{}]".format
-    outcomes = await desk.sound(wanted, [Finished(each) for each in listed(body.input)], at=at, priority=body.urgency)
+    wanted = context.wanted(body.adapter or body.reward)
+    at = "input".format if is_single(body.input) else "input[{}]".format
+    outcomes = await context.sound(
+        wanted, [Finished(each) for each in list_inputs(body.input)], at=at, priority=body.urgency
+    )
     write = _base64 if body.encoding_format == "base64" else list
     data = [
         {"embedding": write(wanted.values(outcome)), "index": index, "object": "embedding"}
@@ -162,10 +164,10 @@ async def embeddings(body: EmbeddingsBody, desk: AtDesk) -> JSONResponse:
 
 
 @router.post("/v1/score", responses=ERRORS)
-async def score(body: ScoreBody, desk: AtDesk) -> JSONResponse:
+async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
     """SGLang: the rewards of a query with each of its items."""
-    wanted = desk.wanted(body.adapter or body.reward)
-    outcomes = await desk.sound(wanted, body.texts(), at="items[{}]".format, priority=body.urgency)
+    wanted = context.wanted(body.adapter or body.reward)
+    outcomes = await context.sound(wanted, body.texts(), at="items[{}]".format, priority=body.urgency)
     rows = [wanted.values(outcome) for outcome in outcomes]
     told = {"pooled_hidden_states": None, "token_logprobs": None, "model": body.model, "usage": _usage(outcomes)}
     scores = [_probabilities(row, body.temperature) for row in rows] if body.apply_softmax else rows
@@ -174,13 +176,13 @@ async def score(body: ScoreBody, desk: AtDesk) -> JSONResponse:
 
 @router.post("/v1/rerank", responses=ERRORS)
 @router.put("/v1/rerank", responses=ERRORS)
-async def rerank(body: RerankBody, desk: AtDesk) -> JSONResponse:
+async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
     """SGLang: documents as answers to one query, best first."""
     began = time.perf_counter()
-    wanted = desk.wanted(body.adapter)
-    groups = paired([body.query], body.documents)
-    outcomes = await desk.sound(wanted, groups, at="documents[{}]".format, priority=body.urgency)
-    told = metas(wanted, outcomes, body, time.perf_counter() - began)
+    wanted = context.wanted(body.adapter)
+    groups = pair_texts([body.query], body.documents)
+    outcomes = await context.sound(wanted, groups, at="documents[{}]".format, priority=body.urgency)
+    told = build_meta_info(wanted, outcomes, body, time.perf_counter() - began)
     scores = [wanted.value(outcome) for outcome in outcomes]
     results = [
         {"score": scores[each], "document": body.documents[each], "index": each, "meta_info": told[each]}
@@ -193,7 +195,7 @@ async def rerank(body: RerankBody, desk: AtDesk) -> JSONResponse:
 def _probabilities(row: Sequence[float], temperature: float) -> list[float]:
     """Centred before it is divided, so that no temperature is too small."""
     most = max(row)
-    return softmax([(each - most) / temperature for each in row])
+    return apply_softmax([(each - most) / temperature for each in row])
 
 
 def _base64(row: Sequence[float]) -> str:

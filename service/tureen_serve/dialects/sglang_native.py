@@ -14,12 +14,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, field_validator, model_validator
 
 from tureen.errors import TureenError
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects.desk import AtDesk, Foreign
-from tureen_serve.dialects.detail import reply, told
-from tureen_serve.dialects.inputs import Ids, Texts, listed, single
-from tureen_serve.dialects.names import Wanted
-from tureen_serve.faults import documented
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.error_bodies import build_reply, write_sentence
+from tureen_serve.dialects.inputs import Ids, Texts, is_single, list_inputs
+from tureen_serve.dialects.model_names import RewardSelection
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Finished, Outcome, Priority
 
 BAD_REQUESTS = (415, 422)
@@ -28,27 +28,27 @@ NOT_HERE = "must be left out: only texts and token ids are read"
 router = APIRouter(route_class=StrictRoute, prefix="/sglang", tags=["dialects"])
 
 
-class NativeError(BaseModel):
+class SglangNativeError(BaseModel):
     """What went wrong."""
 
     message: str
 
 
-class NativeFault(BaseModel):
+class SglangNativeErrorBody(BaseModel):
     """The error of SGLang's native routes."""
 
-    error: NativeError
+    error: SglangNativeError
 
 
-def errors(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+def document_sglang_errors(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's account of a route's errors: whatever is wrong with a body is a 400."""
-    return documented(400, 404, 413, 415, 422, 503, 504, model=model, moved=dict.fromkeys(BAD_REQUESTS, 400))
+    return document_errors(400, 404, 413, 415, 422, 503, 504, model=model, moved=dict.fromkeys(BAD_REQUESTS, 400))
 
 
-ERRORS = errors(NativeFault)
+ERRORS = document_sglang_errors(SglangNativeErrorBody)
 
 
-class Asked(Foreign):
+class SglangBody(DialectBody):
     """What SGLang's bodies share. Whoever has a higher ``priority`` goes first."""
 
     rid: str | list[str] | None = None
@@ -89,7 +89,7 @@ class Asked(Foreign):
         return [uuid.uuid4().hex for _ in range(count)]
 
 
-class ClassifyBody(Asked):
+class SglangClassifyBody(SglangBody):
     """``text`` or ``input_ids``, one or several."""
 
     model: str | None = None
@@ -108,7 +108,7 @@ class ClassifyBody(Asked):
         return value
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "ClassifyBody":
+    def _one_of_both(self) -> "SglangClassifyBody":
         if (self.text is None) == (self.input_ids is None):
             raise ValueError("send either `text` or `input_ids`")
         if self.given == []:
@@ -123,32 +123,34 @@ class ClassifyBody(Asked):
     def at(self, index: int) -> str:
         """The field of a text."""
         name = "text" if self.text is not None else "input_ids"
-        return name if single(self.given) else f"{name}[{index}]"
+        return name if is_single(self.given) else f"{name}[{index}]"
 
 
 def fault(error: TureenError) -> Response:
     """What SGLang's native routes answer where they fail: a sentence, and no more."""
     status = 400 if error.status in BAD_REQUESTS else error.status
-    return reply(error, NativeFault(error=NativeError(message=told(error))), status)
+    return build_reply(error, SglangNativeErrorBody(error=SglangNativeError(message=write_sentence(error))), status)
 
 
 @router.post("/classify", responses=ERRORS)
 @router.put("/classify", responses=ERRORS)
-async def classify(body: ClassifyBody, desk: AtDesk) -> JSONResponse:
+async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of each text."""
     began = time.perf_counter()
-    wanted = desk.wanted(body.adapter or body.model)
-    outcomes = await desk.sound(
-        wanted, [Finished(each) for each in listed(body.given)], at=body.at, priority=body.urgency
+    wanted = context.wanted(body.adapter or body.model)
+    outcomes = await context.sound(
+        wanted, [Finished(each) for each in list_inputs(body.given)], at=body.at, priority=body.urgency
     )
-    known = metas(wanted, outcomes, body, time.perf_counter() - began)
+    known = build_meta_info(wanted, outcomes, body, time.perf_counter() - began)
     found = [
         {"embedding": wanted.values(outcome), "meta_info": meta} for outcome, meta in zip(outcomes, known, strict=True)
     ]
-    return JSONResponse(found[0] if single(body.given) else found)
+    return JSONResponse(found[0] if is_single(body.given) else found)
 
 
-def metas(wanted: Wanted, outcomes: Sequence[Outcome], body: Asked, seconds: float) -> list[dict[str, Any]]:
+def build_meta_info(
+    wanted: RewardSelection, outcomes: Sequence[Outcome], body: SglangBody, seconds: float
+) -> list[dict[str, Any]]:
     """What is told of each text. ``weight_version`` is the fingerprint of what scored it."""
     version = ",".join(wanted.ask.fingerprints.values())
     shared = {"weight_version": version, "num_retractions": 0, "e2e_latency": seconds}

@@ -19,16 +19,16 @@ from pydantic import Field
 from tureen.errors import Unprocessable
 from tureen.wire import Message, Text
 from tureen_core.template import Renderer
-from tureen_serve.api.items import answer, prompt
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects.desk import AtDesk, Foreign
-from tureen_serve.faults import documented
+from tureen_serve.api.reward_items import read_answer, read_prompt
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Finished, Group
 
 router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
 
-class Sample(Foreign):
+class SlimeSample(DialectBody):
     """``label`` is for rewards by rule and not read; ``model`` is ours."""
 
     prompt: Text | Annotated[list[Message], Field(min_length=1)]
@@ -37,20 +37,20 @@ class Sample(Foreign):
     model: Text | None = None
 
 
-@router.post("/slime", responses=documented(400, 404, 413, 415, 422, 503, 504))
-async def slime(body: Sample, desk: AtDesk, truncate: bool = False) -> JSONResponse:
+@router.post("/slime", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
+async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The reward of one sample: a number, or an object of several with ``?model=helpful,harmless``."""
-    wanted = desk.wanted(body.model)
-    renderers = [reward.renderer for reward in desk.rewards(wanted)]
-    outcome = await desk.one(wanted, _text(body, renderers), truncate, prompt="prompt", answer="response")
+    wanted = context.wanted(body.model)
+    renderers = [reward.renderer for reward in context.rewards(wanted)]
+    outcome = await context.one(wanted, _text(body, renderers), truncate, prompt="prompt", answer="response")
     values = wanted.values(outcome)
     return JSONResponse(values[0] if len(values) == 1 else dict(zip(wanted.columns, values, strict=True)))
 
 
-def _text(body: Sample, renderers: Sequence[Renderer]) -> Group | Finished:
+def _text(body: SlimeSample, renderers: Sequence[Renderer]) -> Group | Finished:
     if isinstance(body.prompt, str) and _templated(body.prompt, renderers):
         return Finished(body.prompt + body.response)
-    return Group([answer(_unended(body.response, renderers))], prompt(body.prompt))
+    return Group([read_answer(_unended(body.response, renderers))], read_prompt(body.prompt))
 
 
 def _templated(text: str, renderers: Sequence[Renderer]) -> bool:

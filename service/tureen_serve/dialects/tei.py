@@ -18,13 +18,13 @@ from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenE
 from tureen.wire import Text
 from tureen_core.calibration import probability
 from tureen_core.template import Cut
-from tureen_serve.api.house import Home
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects.activation import labelled
-from tureen_serve.dialects.desk import AtDesk, Foreign
-from tureen_serve.dialects.detail import reply, told
-from tureen_serve.dialects.pairs import paired
-from tureen_serve.faults import documented, headers
+from tureen_serve.api.server_state import ServerStateDep
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects.activation import label_scores
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.error_bodies import build_reply, write_sentence
+from tureen_serve.dialects.query_documents import pair_texts
+from tureen_serve.faults import build_error_headers, document_errors
 from tureen_serve.inference.engine import Finished, Group, Outcome
 
 router = APIRouter(prefix="/tei", route_class=StrictRoute, tags=["dialects"])
@@ -32,7 +32,7 @@ EMPTY = "empty"
 CUT_IT = "or leave out `truncate: false`"
 
 
-class TeiFault(BaseModel):
+class TeiErrorBody(BaseModel):
     """TEI's error."""
 
     error: str
@@ -40,9 +40,9 @@ class TeiFault(BaseModel):
 
 
 ERRORS = {
-    **documented(400, 404, 413, 415, 422, 503, 504, model=TeiFault, moved={500: 424}),
+    **document_errors(400, 404, 413, 415, 422, 503, 504, model=TeiErrorBody, moved={500: 424}),
     401: {"description": "a key is needed."},
-    429: {"model": TeiFault, "description": "the queue is full."},
+    429: {"model": TeiErrorBody, "description": "the queue is full."},
 }
 
 
@@ -54,7 +54,7 @@ Some = Annotated[list[Text], Field(min_length=1, max_length=2)]
 Side = Annotated[Literal["left", "right"], BeforeValidator(_lower)]
 
 
-class Options(Foreign):
+class TeiBody(DialectBody):
     """What both routes take; ``model`` is ours."""
 
     truncate: bool | None = None
@@ -68,7 +68,7 @@ class Options(Foreign):
         return None if self.truncate is False else Cut(side=self.truncation_direction)
 
 
-class Predict(Options):
+class TeiPredictBody(TeiBody):
     """One text, one pair of texts, or a list of either."""
 
     inputs: Text | Some | Annotated[list[Some], Field(min_length=1)]
@@ -87,7 +87,7 @@ class Predict(Options):
         return several or [[each for each in self.inputs if isinstance(each, str)]]
 
 
-class Rerank(Options):
+class TeiRerankBody(TeiBody):
     """One query and the texts to order."""
 
     query: Text
@@ -97,45 +97,45 @@ class Rerank(Options):
 
 @router.post("", responses=ERRORS)
 @router.post("/predict", responses=ERRORS)
-async def predict(body: Predict, desk: AtDesk) -> JSONResponse:
+async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
     """Scores of finished texts and of pairs; ``?model=helpful,harmless`` gives a score for each reward."""
     began = time.perf_counter()
-    wanted, batch = desk.wanted(body.model), body.batch
+    wanted, batch = context.wanted(body.model), body.batch
     place = "inputs" if body.single else "inputs[{}]"
     for index, texts in enumerate(batch):
         _check_filled(texts, place.format(index))
-    outcomes = await desk.sound(wanted, [_read(texts, body.cut) for texts in batch], at=place.format, remedy=CUT_IT)
-    found = [labelled(wanted.columns, wanted.values(each), body.raw_scores) for each in outcomes]
+    outcomes = await context.sound(wanted, [_read(texts, body.cut) for texts in batch], at=place.format, remedy=CUT_IT)
+    found = [label_scores(wanted.columns, wanted.values(each), body.raw_scores) for each in outcomes]
     spent = _spent(began, sum(len(text) for texts in batch for text in texts), outcomes)
     return JSONResponse(found[0] if body.single else found, headers=spent)
 
 
 @router.post("/rerank", responses=ERRORS)
-async def rerank(body: Rerank, desk: AtDesk) -> JSONResponse:
+async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
     """Texts by their scores as answers to the query, which is computed once."""
     began = time.perf_counter()
-    wanted = desk.wanted(body.model)
+    wanted = context.wanted(body.model)
     if not body.texts:
         raise InvalidRequest("`texts` cannot be empty", param="texts", code=EMPTY)
     for index, text in enumerate(body.texts):
         _check_filled((body.query, text), f"texts[{index}]")
-    outcomes = await desk.sound(
-        wanted, paired([body.query], body.texts, body.cut), at="texts[{}]".format, remedy=CUT_IT
+    outcomes = await context.sound(
+        wanted, pair_texts([body.query], body.texts, body.cut), at="texts[{}]".format, remedy=CUT_IT
     )
     spent = _spent(began, sum(len(body.query) + len(text) for text in body.texts), outcomes)
     return JSONResponse(_ranks(body, [wanted.value(each) for each in outcomes]), headers=spent)
 
 
 @router.get("/info", responses=ERRORS)
-async def info(desk: AtDesk) -> JSONResponse:
+async def info(context: ContextDep) -> JSONResponse:
     """What is served, and its limits; ``?model=`` as for scores."""
-    wanted, limits = desk.wanted(), desk.house.limits
-    longest = desk.longest(wanted)
+    wanted, limits = context.wanted(), context.server.limits
+    longest = context.longest(wanted)
     return JSONResponse(
         {
             "model_id": wanted.name,
             "model_sha": ",".join(wanted.ask.fingerprints.values()),
-            "model_dtype": desk.rewards(wanted)[0].renderer.reading.dtype,
+            "model_dtype": context.rewards(wanted)[0].renderer.reading.dtype,
             "model_type": _model_type(wanted.columns),
             "max_concurrent_requests": limits.in_flight,
             "max_input_length": longest,
@@ -152,9 +152,9 @@ async def info(desk: AtDesk) -> JSONResponse:
 
 
 @router.get("/health", responses=ERRORS)
-async def health(house: Home) -> Response:
+async def health(server: ServerStateDep) -> Response:
     """Nothing, with 200 if this server takes requests."""
-    if obstacle := house.unready():
+    if obstacle := server.unready():
         raise obstacle
     return Response()
 
@@ -162,9 +162,9 @@ async def health(house: Home) -> Response:
 def fault(error: TureenError) -> Response:
     """TEI's ``{error, error_type}``; a refused key has no body. Where TEI has no status for a case, ours stays."""
     if isinstance(error, Unauthorized):
-        return Response(status_code=error.status, headers=headers(error))
+        return Response(status_code=error.status, headers=build_error_headers(error))
     kind, status = _kind(error)
-    return reply(error, TeiFault(error=told(error), error_type=kind), status)
+    return build_reply(error, TeiErrorBody(error=write_sentence(error), error_type=kind), status)
 
 
 def _kind(error: TureenError) -> tuple[str, int]:
@@ -190,10 +190,10 @@ def _check_filled(texts: Sequence[str], param: str) -> None:
 def _read(texts: Sequence[str], cut: Cut | None) -> Group | Finished:
     if len(texts) == 1:
         return Finished(texts[0], cut=cut)
-    return paired(texts[:1], texts[1:], cut)[0]
+    return pair_texts(texts[:1], texts[1:], cut)[0]
 
 
-def _ranks(body: Rerank, values: Sequence[float]) -> list[dict[str, Any]]:
+def _ranks(body: TeiRerankBody, values: Sequence[float]) -> list[dict[str, Any]]:
     """Best first; of equals, TEI puts the later one first."""
     ranks = []
     for index in sorted(range(len(values)), key=lambda index: (values[index], index), reverse=True):

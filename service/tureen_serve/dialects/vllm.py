@@ -20,19 +20,33 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from tureen_serve.api.house import Home
-from tureen_serve.api.parse import StrictRoute
+from tureen_serve.api.server_state import ServerStateDep
+from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import vllm_tokens
-from tureen_serve.dialects.desk import AtDesk, Desk
-from tureen_serve.dialects.names import Wanted
-from tureen_serve.dialects.pairs import paired, shortened
-from tureen_serve.dialects.vllm_answers import ERRORS, classified, fault, pooled, ranked, scored
-from tureen_serve.dialects.vllm_bodies import CUT_IT, PairsBody, PoolingBody, RerankBody, ScoreBody, TextsBody
+from tureen_serve.dialects.dialect_context import ContextDep, DialectContext
+from tureen_serve.dialects.model_names import RewardSelection
+from tureen_serve.dialects.query_documents import pair_texts, shorten_text
+from tureen_serve.dialects.vllm_answers import (
+    ERRORS,
+    build_classify_answer,
+    build_pooling_answer,
+    build_rerank_answer,
+    build_score_answer,
+    fault,
+)
+from tureen_serve.dialects.vllm_bodies import (
+    CUT_IT,
+    VllmPairsBody,
+    VllmPoolingBody,
+    VllmRerankBody,
+    VllmScoreBody,
+    VllmTextsBody,
+)
 from tureen_serve.inference.engine import Outcome
 
 __all__ = ["fault", "router"]
 
-Pairs = ScoreBody | RerankBody
+Pairs = VllmScoreBody | VllmRerankBody
 
 plain = APIRouter(route_class=StrictRoute, tags=["dialects"])
 versioned = APIRouter(route_class=StrictRoute, tags=["dialects"])
@@ -40,52 +54,60 @@ named = APIRouter(tags=["dialects"])
 
 
 @plain.post("/classify", responses=ERRORS)
-async def classify(body: TextsBody, desk: AtDesk) -> JSONResponse:
+async def classify(body: VllmTextsBody, context: ContextDep) -> JSONResponse:
     """vLLM: a reward, or its probability, of each text or of one conversation."""
-    wanted = desk.wanted(body.model)
-    return JSONResponse(classified(wanted, await _texts(body, desk, wanted), body))
+    wanted = context.wanted(body.model)
+    return JSONResponse(build_classify_answer(wanted, await _texts(body, context, wanted), body))
 
 
 @plain.post("/pooling", responses=ERRORS)
-async def pooling(body: PoolingBody, desk: AtDesk) -> Response:
+async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
     """vLLM: the same as numbers, base64 or bytes."""
-    wanted = desk.wanted(body.model)
-    return pooled(wanted, await _texts(body, desk, wanted), body)
+    wanted = context.wanted(body.model)
+    return build_pooling_answer(wanted, await _texts(body, context, wanted), body)
 
 
 @plain.post("/score", responses=ERRORS)
 @versioned.post("/v1/score", responses=ERRORS)
-async def score(body: ScoreBody, desk: AtDesk) -> JSONResponse:
+async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
     """vLLM: a score of each document as the answer to its query."""
-    wanted = desk.wanted(body.model)
-    outcomes, _ = await _documents(body, desk, wanted)
-    return JSONResponse(scored(wanted, outcomes, body))
+    wanted = context.wanted(body.model)
+    outcomes, _ = await _documents(body, context, wanted)
+    return JSONResponse(build_score_answer(wanted, outcomes, body))
 
 
 @plain.post("/rerank", responses=ERRORS)
 @versioned.post("/v1/rerank", responses=ERRORS)
 @versioned.post("/v2/rerank", responses=ERRORS)
-async def rerank(body: RerankBody, desk: AtDesk) -> JSONResponse:
+async def rerank(body: VllmRerankBody, context: ContextDep) -> JSONResponse:
     """vLLM: documents as answers to one query, best first."""
-    wanted = desk.wanted(body.model)
-    outcomes, documents = await _documents(body, desk, wanted)
-    return JSONResponse(ranked(wanted, outcomes, body, documents, body.top_n))
+    wanted = context.wanted(body.model)
+    outcomes, documents = await _documents(body, context, wanted)
+    return JSONResponse(build_rerank_answer(wanted, outcomes, body, documents, body.top_n))
 
 
 @named.get("/health", response_class=Response, responses=ERRORS)
-async def health(house: Home) -> Response:
+async def health(server: ServerStateDep) -> Response:
     """vLLM: nothing, with 200 while requests are answered."""
-    if obstacle := house.unready():
+    if obstacle := server.unready():
         raise obstacle
     return Response()
 
 
 @named.get("/v1/models", responses=ERRORS)
-async def models(desk: AtDesk) -> dict[str, Any]:
+async def models(context: ContextDep) -> dict[str, Any]:
     """vLLM: what ``model`` may be: rewards, and aliases."""
-    shared = {"object": "model", "created": desk.house.since, "owned_by": "tureen", "parent": None, "permission": []}
-    names = dict.fromkeys([*desk.engine.scoring, *desk.house.aliases])
-    cards = [{"id": name, "root": name, "max_model_len": desk.longest(desk.wanted(name)), **shared} for name in names]
+    shared = {
+        "object": "model",
+        "created": context.server.since,
+        "owned_by": "tureen",
+        "parent": None,
+        "permission": [],
+    }
+    names = dict.fromkeys([*context.engine.scoring, *context.server.aliases])
+    cards = [
+        {"id": name, "root": name, "max_model_len": context.longest(context.wanted(name)), **shared} for name in names
+    ]
     return {"object": "list", "data": cards}
 
 
@@ -95,29 +117,31 @@ for prefix, routers in (("", (plain, vllm_tokens.router)), ("/vllm", (plain, vll
         router.include_router(each, prefix=prefix)
 
 
-async def _texts(body: TextsBody, desk: Desk, wanted: Wanted) -> list[Outcome]:
-    return await desk.sound(wanted, body.groups(desk.longest(wanted)), at=body.at, priority=body.urgency, remedy=CUT_IT)
+async def _texts(body: VllmTextsBody, context: DialectContext, wanted: RewardSelection) -> list[Outcome]:
+    return await context.sound(
+        wanted, body.groups(context.longest(wanted)), at=body.at, priority=body.urgency, remedy=CUT_IT
+    )
 
 
-async def _documents(body: Pairs, desk: Desk, wanted: Wanted) -> tuple[list[Outcome], list[str]]:
+async def _documents(body: Pairs, context: DialectContext, wanted: RewardSelection) -> tuple[list[Outcome], list[str]]:
     """Outcomes, and the documents as they were sent."""
-    longest = desk.longest(wanted)
+    longest = context.longest(wanted)
     body.check_bounds(longest)
     queries, documents = body.sides()
-    groups = paired(*await _within(body, desk, wanted, queries, documents), body.cut(longest))
-    return await desk.sound(wanted, groups, at=body.at, priority=body.urgency, remedy=CUT_IT), documents
+    groups = pair_texts(*await _within(body, context, wanted, queries, documents), body.cut(longest))
+    return await context.sound(wanted, groups, at=body.at, priority=body.urgency, remedy=CUT_IT), documents
 
 
 async def _within(
-    body: PairsBody, desk: Desk, wanted: Wanted, queries: list[str], documents: list[str]
+    body: VllmPairsBody, context: DialectContext, wanted: RewardSelection, queries: list[str], documents: list[str]
 ) -> tuple[list[str], list[str]]:
     """Texts within the body's bounds; tokens are those of the first reward's tokenizer."""
     bounds = body.max_tokens_per_query, body.max_tokens_per_doc
     if not any(bounds):
         return queries, documents
-    tokenizer = desk.rewards(wanted)[0].renderer.tokenizer
+    tokenizer = context.rewards(wanted)[0].renderer.tokenizer
 
     def shorten(texts: list[str], most: int) -> list[str]:
-        return [shortened(text, tokenizer, most) for text in texts] if most else texts
+        return [shorten_text(text, tokenizer, most) for text in texts] if most else texts
 
     return await asyncio.to_thread(lambda: (shorten(queries, bounds[0]), shorten(documents, bounds[1])))

@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse
 from tureen.errors import TureenError
 from tureen_core.calibration import probability
 from tureen_serve.dialects import activation
-from tureen_serve.dialects.detail import Coded, CodedFault, reply
-from tureen_serve.dialects.names import Wanted
-from tureen_serve.dialects.vllm_bodies import Asked, PoolingBody
+from tureen_serve.dialects.error_bodies import CodedError, CodedErrorBody, build_reply
+from tureen_serve.dialects.model_names import RewardSelection
+from tureen_serve.dialects.vllm_bodies import VllmBody, VllmPoolingBody
 from tureen_serve.dialects.vllm_encoding import Encoding
-from tureen_serve.faults import detail, documented
+from tureen_serve.faults import describe_error, document_errors
 from tureen_serve.generation.weigh import rank
 from tureen_serve.inference.engine import Outcome
 
@@ -28,29 +28,31 @@ TYPES = {
     503: "ServiceUnavailableError",
 }
 BAD_REQUESTS = (415, 422)
-ERRORS = documented(400, 404, 413, 415, 422, 503, 504, model=CodedFault, moved=dict.fromkeys(BAD_REQUESTS, 400))
+ERRORS = document_errors(
+    400, 404, 413, 415, 422, 503, 504, model=CodedErrorBody, moved=dict.fromkeys(BAD_REQUESTS, 400)
+)
 
 
 def fault(error: TureenError) -> Response:
     """vLLM's error object: ``code`` is the status, and whatever is wrong with a body is a 400."""
     status = 400 if error.status in BAD_REQUESTS else error.status
-    told = detail(error)
+    told = describe_error(error)
     kind = TYPES.get(status, HTTPStatus(status).phrase)
-    said = Coded(message=told.message, type=kind, param=told.param, code=status)
-    return reply(error, CodedFault(error=said), status)
+    said = CodedError(message=told.message, type=kind, param=told.param, code=status)
+    return build_reply(error, CodedErrorBody(error=said), status)
 
 
-def row(wanted: Wanted, outcome: Outcome, activated: bool) -> list[float]:
+def read_row(wanted: RewardSelection, outcome: Outcome, activated: bool) -> list[float]:
     """Each column's reward; activated, σ of the only one, or the softmax of several.
 
     Raises:
         TureenError: the text has none.
     """
     values = wanted.values(outcome)
-    return activation.activated(values) if activated else values
+    return activation.activate_scores(values) if activated else values
 
 
-def number(wanted: Wanted, outcome: Outcome, activated: bool) -> float:
+def read_number(wanted: RewardSelection, outcome: Outcome, activated: bool) -> float:
     """The only column's.
 
     Raises:
@@ -60,19 +62,19 @@ def number(wanted: Wanted, outcome: Outcome, activated: bool) -> float:
     return probability(value) if activated else value
 
 
-def classified(wanted: Wanted, outcomes: Sequence[Outcome], body: Asked) -> dict[str, Any]:
+def build_classify_answer(wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
     """``/classify``'s answer; the label is the objective with the highest reward."""
     data = []
     for index, outcome in enumerate(outcomes):
-        probs = row(wanted, outcome, body.activated)
+        probs = read_row(wanted, outcome, body.activated)
         label = wanted.columns[probs.index(max(probs))]
         data.append({"index": index, "label": label, "probs": probs, "num_classes": len(probs)})
     return _listed("classify", wanted, outcomes, body, data)
 
 
-def pooled(wanted: Wanted, outcomes: Sequence[Outcome], body: PoolingBody) -> Response:
+def build_pooling_answer(wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmPoolingBody) -> Response:
     """``/pooling``'s answer, as the body wants it written."""
-    rows = [row(wanted, outcome, body.activated) for outcome in outcomes]
+    rows = [read_row(wanted, outcome, body.activated) for outcome in outcomes]
     encoding = Encoding(body.embed_dtype, body.endianness)
     if body.encoding_format in ("float", "base64"):
         write = encoding.text if body.encoding_format == "base64" else list
@@ -85,20 +87,20 @@ def pooled(wanted: Wanted, outcomes: Sequence[Outcome], body: PoolingBody) -> Re
     return Response(content, media_type="application/octet-stream", headers=named)
 
 
-def scored(wanted: Wanted, outcomes: Sequence[Outcome], body: Asked) -> dict[str, Any]:
+def build_score_answer(wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
     """``/score``'s answer."""
     data = [
-        {"index": index, "object": "score", "score": number(wanted, outcome, body.activated)}
+        {"index": index, "object": "score", "score": read_number(wanted, outcome, body.activated)}
         for index, outcome in enumerate(outcomes)
     ]
     return _listed("score", wanted, outcomes, body, data)
 
 
-def ranked(
-    wanted: Wanted, outcomes: Sequence[Outcome], body: Asked, documents: Sequence[str], top: int
+def build_rerank_answer(
+    wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody, documents: Sequence[str], top: int
 ) -> dict[str, Any]:
     """``/rerank``'s answer: best first, the ``top`` best, all if it is 0."""
-    scores = [number(wanted, outcome, body.activated) for outcome in outcomes]
+    scores = [read_number(wanted, outcome, body.activated) for outcome in outcomes]
     best = rank(scores)[: top or None]
     results = [
         {"index": each, "document": {"text": documents[each], "multi_modal": None}, "relevance_score": scores[each]}
@@ -109,7 +111,7 @@ def ranked(
 
 
 def _listed(
-    kind: str, wanted: Wanted, outcomes: Sequence[Outcome], body: Asked, data: list[dict[str, Any]]
+    kind: str, wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody, data: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
         "id": _id(kind, body),
@@ -126,7 +128,7 @@ def _listed(
     }
 
 
-def _id(kind: str, body: Asked) -> str:
+def _id(kind: str, body: VllmBody) -> str:
     return f"{kind}-{body.request_id or uuid.uuid4().hex}"
 
 

@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from tureen.errors import Unprocessable
 from tureen.wire import Message, Text
 from tureen_core.template import Cut
-from tureen_serve.dialects.desk import Foreign
-from tureen_serve.dialects.inputs import Input, Texts, listed, single
+from tureen_serve.dialects.dialect_context import DialectBody
+from tureen_serve.dialects.inputs import Input, Texts, is_single, list_inputs
 from tureen_serve.inference.engine import Finished, Group, Priority
 
 CUT_IT = "or send `truncate_prompt_tokens: -1` to have it cut"
@@ -19,13 +19,13 @@ REMOVED = {"score": "use `classify`", "encode": "use `token_embed` or `token_cla
 PAIRS = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2"))
 
 
-class Turn(Message):
+class VllmMessage(Message):
     """A message; what else stands in it is not read."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class Templated(Foreign):
+class VllmTemplateBody(DialectBody):
     """What other callers may change of a template. A reward is read through the one that it was trained with."""
 
     chat_template: Any = None
@@ -40,7 +40,7 @@ class Templated(Foreign):
         return value
 
 
-class Asked(Templated):
+class VllmBody(VllmTemplateBody):
     """What all scoring routes share.
 
     ``use_activation`` is on unless it is false; older clients call it ``activation``. A ``priority`` below zero goes
@@ -91,7 +91,7 @@ class Asked(Templated):
         return Cut(None if length < 0 else length, self.truncation_side)
 
 
-class TextsBody(Asked):
+class VllmTextsBody(VllmBody):
     """``/classify``: finished texts or their ids in ``input``, or one conversation in ``messages``.
 
     With ``add_special_tokens`` (on) a finished text begins with BOS and ends with EOS as the reward's reading says,
@@ -99,7 +99,7 @@ class TextsBody(Asked):
     """
 
     input: Input | None = None
-    messages: list[Turn] | None = None
+    messages: list[VllmMessage] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = False
     task: str | None = None
@@ -123,7 +123,7 @@ class TextsBody(Asked):
         return value
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "TextsBody":
+    def _one_of_both(self) -> "VllmTextsBody":
         if (self.input is None) == (self.messages is None):
             raise ValueError("send either `input` or `messages`")
         if self.input == []:
@@ -135,16 +135,16 @@ class TextsBody(Asked):
         cut = self.cut(longest)
         if self.messages is not None:
             return [Group([[turn.plain() for turn in self.messages]], cut=cut)]
-        return [Finished(each, self.add_special_tokens is not False, cut) for each in listed(self.input or "")]
+        return [Finished(each, self.add_special_tokens is not False, cut) for each in list_inputs(self.input or "")]
 
     def at(self, index: int) -> str:
         """The field of a text."""
         if self.messages is not None:
             return "messages"
-        return "input" if single(self.input) else f"input[{index}]"
+        return "input" if is_single(self.input) else f"input[{index}]"
 
 
-class PoolingBody(TextsBody):
+class VllmPoolingBody(VllmTextsBody):
     """``/pooling``: the same, and how the numbers are written."""
 
     encoding_format: Literal["float", "base64", "bytes", "bytes_only"] = "float"
@@ -153,7 +153,7 @@ class PoolingBody(TextsBody):
     dimensions: None = None
 
 
-class PairsBody(Asked):
+class VllmPairsBody(VllmBody):
     """What ``/score`` and ``/rerank`` share: bounds of each text, in tokens, 0 for none."""
 
     max_tokens_per_query: Annotated[int, Field(ge=0)] = 0
@@ -178,7 +178,7 @@ class PairsBody(Asked):
                 raise Unprocessable(f"{name} must be less than {longest}, which is what the model reads", param=name)
 
 
-class ScoreBody(PairsBody):
+class VllmScoreBody(VllmPairsBody):
     """``/score``: a query and a document, by any of the four pairs of names; 1 to 1, 1 to N or N to N."""
 
     queries: Texts | None = None
@@ -190,7 +190,7 @@ class ScoreBody(PairsBody):
     text_2: Texts | None = None
 
     @model_validator(mode="after")
-    def _a_pair(self) -> "ScoreBody":
+    def _a_pair(self) -> "VllmScoreBody":
         if self.names is None:
             raise ValueError("send " + " or ".join(f"`{first}` with `{second}`" for first, second in PAIRS))
         return self
@@ -203,7 +203,7 @@ class ScoreBody(PairsBody):
     def sides(self) -> tuple[list[str], list[str]]:
         """Queries and documents."""
         first, second = self.names or PAIRS[0]
-        return listed(getattr(self, first)), listed(getattr(self, second))
+        return list_inputs(getattr(self, first)), list_inputs(getattr(self, second))
 
     def at(self, index: int) -> str:
         """The field of a document."""
@@ -211,7 +211,7 @@ class ScoreBody(PairsBody):
         return name if isinstance(getattr(self, name), str) else f"{name}[{index}]"
 
 
-class RerankBody(PairsBody):
+class VllmRerankBody(VllmPairsBody):
     """``/rerank``: the ``top_n`` best documents, 0 for all."""
 
     query: Text
@@ -220,7 +220,7 @@ class RerankBody(PairsBody):
 
     def sides(self) -> tuple[list[str], list[str]]:
         """Queries and documents."""
-        return [self.query], listed(self.documents)
+        return [self.query], list_inputs(self.documents)
 
     def at(self, index: int) -> str:
         """The field of a document."""

@@ -14,26 +14,26 @@ from pydantic import model_validator
 from tureen.errors import Unprocessable
 from tureen.wire import Text
 from tureen_core.template import Renderer
-from tureen_serve.api.parse import StrictRoute
-from tureen_serve.dialects.desk import AtDesk, Desk, Foreign
+from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody, DialectContext
 from tureen_serve.dialects.vllm_answers import ERRORS
-from tureen_serve.dialects.vllm_bodies import Templated, Turn
+from tureen_serve.dialects.vllm_bodies import VllmMessage, VllmTemplateBody
 
 router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
 
-class TokenizeBody(Templated):
+class VllmTokenizeBody(VllmTemplateBody):
     """A finished text, or a conversation; it is opened for an answer unless that is turned off."""
 
     model: str | None = None
     prompt: Text | None = None
-    messages: list[Turn] | None = None
+    messages: list[VllmMessage] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = True
     return_token_strs: bool | None = False
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "TokenizeBody":
+    def _one_of_both(self) -> "VllmTokenizeBody":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("send either `prompt` or `messages`")
         return self
@@ -46,7 +46,7 @@ class TokenizeBody(Templated):
         return renderer.prompt(turns) if self.add_generation_prompt else renderer.finished(turns)
 
 
-class DetokenizeBody(Foreign):
+class VllmDetokenizeBody(DialectBody):
     """Token ids."""
 
     model: str | None = None
@@ -54,9 +54,9 @@ class DetokenizeBody(Foreign):
 
 
 @router.post("/tokenize", responses=ERRORS)
-async def tokenize(body: TokenizeBody, desk: AtDesk) -> JSONResponse:
+async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JSONResponse:
     """vLLM: the token ids of a text or a conversation."""
-    renderer = _renderer(desk, body.model)
+    renderer = _renderer(context, body.model)
     ids = await asyncio.to_thread(body.ids, renderer)
     told: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
     strings = renderer.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
@@ -64,9 +64,9 @@ async def tokenize(body: TokenizeBody, desk: AtDesk) -> JSONResponse:
 
 
 @router.post("/detokenize", responses=ERRORS)
-async def detokenize(body: DetokenizeBody, desk: AtDesk) -> JSONResponse:
+async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JSONResponse:
     """vLLM: the text of token ids, special tokens kept."""
-    tokenizer = _renderer(desk, body.model).tokenizer
+    tokenizer = _renderer(context, body.model).tokenizer
     known = len(tokenizer)
     for index, each in enumerate(body.tokens):
         if not 0 <= each < known:
@@ -74,5 +74,5 @@ async def detokenize(body: DetokenizeBody, desk: AtDesk) -> JSONResponse:
     return JSONResponse({"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)})
 
 
-def _renderer(desk: Desk, model: str | None) -> Renderer:
-    return desk.rewards(desk.wanted(model))[0].renderer
+def _renderer(context: DialectContext, model: str | None) -> Renderer:
+    return context.rewards(context.wanted(model))[0].renderer

@@ -8,8 +8,8 @@ from tureen.errors import Unavailable
 from tureen.labelling.preference_data import Recipe
 from tureen.labelling.run import Fingerprint
 from tureen.wire import PreferencesReply
-from tureen_serve.api.items import PreferencesBody
 from tureen_serve.api.preferences import label_items
+from tureen_serve.api.reward_items import PreferencesBody
 from tureen_serve.app import load_engine
 from tureen_serve.settings import Settings
 from tureen_serve.telemetry import Metrics

@@ -23,7 +23,7 @@ NOTHING = ScoreRequest.model_construct(items=[])
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RewardSelection:
     """The rewards that a request is answered by.
 
     Attributes:
@@ -66,7 +66,7 @@ class Wanted:
         return value if self.ask.weights is not None else self.ask.scales[self.columns[0]].standardise(value)
 
 
-def wanted(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> Wanted:
+def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> RewardSelection:
     """What ``model`` asks for.
 
     Raises:
@@ -76,10 +76,10 @@ def wanted(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[st
     spelled = _spelled(model, rewards, aliases)
     parts = [part.strip() for part in spelled.split(",")]
     if "=" not in spelled:
-        return Wanted(spelled, tuple(parts), ask(_body(rewards=parts), rewards))
+        return RewardSelection(spelled, tuple(parts), ask(_body(rewards=parts), rewards))
     weights = _weights(parts)
     try:
-        return Wanted(spelled, (spelled,), ask(_body(preferences=weights), rewards))
+        return RewardSelection(spelled, (spelled,), ask(_body(preferences=weights), rewards))
     except TureenError as error:
         raise at(error, FIELD) from None
 
@@ -92,7 +92,7 @@ def check_aliases(aliases: Mapping[str, str], rewards: Mapping[str, Reward]) -> 
         try:
             if _unknown(spelled, rewards):
                 return f"aliases.{alias}: {_absent(spelled, rewards, {}).message}"
-            wanted(spelled, rewards, {})
+            select_rewards(spelled, rewards, {})
         except TureenError as error:
             return f"aliases.{alias}: {error.message}"
     return None

@@ -4,7 +4,7 @@ import pytest
 from serve.border import served
 
 from tureen.errors import UnsupportedMedia
-from tureen_serve.api.parse import LARGE, check_type
+from tureen_serve.api.strict_route import LARGE, check_type
 
 ITEM = b'{"items": [{"prompt": "hi", "candidates": ["calm"]}]'
 

@@ -13,7 +13,7 @@ from tureen.errors import TureenError, Unprocessable
 from tureen_serve import faults
 
 
-class Mistake(BaseModel):
+class FieldMistake(BaseModel):
     """A field that cannot be used."""
 
     loc: list[str]
@@ -21,13 +21,13 @@ class Mistake(BaseModel):
     type: str
 
 
-class Detail(BaseModel):
+class DetailBody(BaseModel):
     """FastAPI's error: a sentence, or what is wrong with the body."""
 
-    detail: str | list[Mistake]
+    detail: str | list[FieldMistake]
 
 
-class Coded(BaseModel):
+class CodedError(BaseModel):
     """OpenAI's error object with a number for its code."""
 
     message: str
@@ -36,30 +36,30 @@ class Coded(BaseModel):
     code: int
 
 
-class CodedFault(BaseModel):
+class CodedErrorBody(BaseModel):
     """The reply that holds it."""
 
-    error: Coded
+    error: CodedError
 
 
-def answer(error: TureenError) -> JSONResponse:
+def build_detail_reply(error: TureenError) -> JSONResponse:
     """A sentence, or where a field cannot be used a list that names it."""
     if not isinstance(error, Unprocessable):
-        return reply(error, Detail(detail=told(error)))
-    told_of = faults.detail(error)
+        return build_reply(error, DetailBody(detail=write_sentence(error)))
+    told_of = faults.describe_error(error)
     place = ["body", told_of.param] if told_of.param else ["body"]
-    return reply(error, Detail(detail=[Mistake(loc=place, msg=told_of.message, type=error.code)]))
+    return build_reply(error, DetailBody(detail=[FieldMistake(loc=place, msg=told_of.message, type=error.code)]))
 
 
-def reply(error: TureenError, content: BaseModel, status: int | None = None) -> JSONResponse:
+def build_reply(error: TureenError, content: BaseModel, status: int | None = None) -> JSONResponse:
     """An error's reply with a dialect's body, and its status where that is not ours."""
     told: dict[str, Any] = content.model_dump()
-    return JSONResponse(told, status_code=status or error.status, headers=faults.headers(error))
+    return JSONResponse(told, status_code=status or error.status, headers=faults.build_error_headers(error))
 
 
-def told(error: TureenError) -> str:
+def write_sentence(error: TureenError) -> str:
     """One sentence that names the field, for bodies that have no place for it."""
-    known = faults.detail(error)
+    known = faults.describe_error(error)
     if not known.param or known.message.startswith(known.param):
         return known.message
     return f"{known.param}: {known.message}"

@@ -12,7 +12,7 @@ from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import Metrics
 
 
-class House:
+class ServerState:
     """One server's engine, from before it is there until after it is gone.
 
     Args:
@@ -69,20 +69,20 @@ class House:
         return self.engine
 
 
-async def _house(request: Request) -> House:
-    found: House = request.app.state.house
+async def _server(request: Request) -> ServerState:
+    found: ServerState = request.app.state.server
     return found
 
 
-async def _engine(house: Annotated[House, Depends(_house)]) -> AsyncIterator[Engine]:
-    with house.ready().hold() as engine:  # until the reply is sent
+async def _engine(server: Annotated[ServerState, Depends(_server)]) -> AsyncIterator[Engine]:
+    with server.ready().hold() as engine:  # until the reply is sent
         yield engine
 
 
-async def _metrics(house: Annotated[House, Depends(_house)]) -> Metrics:
-    return house.metrics
+async def _metrics(server: Annotated[ServerState, Depends(_server)]) -> Metrics:
+    return server.metrics
 
 
-Home = Annotated[House, Depends(_house)]
-Ready = Annotated[Engine, Depends(_engine)]
-Meters = Annotated[Metrics, Depends(_metrics)]
+ServerStateDep = Annotated[ServerState, Depends(_server)]
+EngineDep = Annotated[Engine, Depends(_engine)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]

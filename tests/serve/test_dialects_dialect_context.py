@@ -1,4 +1,4 @@
-"""The desk of every dialect: outcomes in order, errors at their fields, meters read, and which reward is meant."""
+"""The context of every dialect: outcomes in order, errors at their fields, meters read, and which reward is meant."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,9 +9,9 @@ from serve.border import served
 from serve.counting import CONTEXT, CountingEngine
 
 from tureen.errors import NotFound, ServerFault, TureenError, Unavailable, Unprocessable
-from tureen_serve.api.house import House
+from tureen_serve.api.server_state import ServerState
 from tureen_serve.dialects import FAULTS, MODULES, ROUTERS
-from tureen_serve.dialects.desk import Desk, located
+from tureen_serve.dialects.dialect_context import DialectContext, relocate_error
 from tureen_serve.inference.engine import Finished, Group
 
 T = TypeVar("T")
@@ -22,84 +22,89 @@ def answer(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def at_desk(use: Callable[[Desk], Awaitable[T]], model: str | None = "calm", **aliases: str) -> T:
-    """What comes of a desk of the counting engine."""
+def in_context(use: Callable[[DialectContext], Awaitable[T]], model: str | None = "calm", **aliases: str) -> T:
+    """What comes of a context of the counting engine."""
 
     async def run() -> T:
-        house = House(aliases)
-        house.fill(CountingEngine(), 0.0)
-        return await use(Desk(house, house.ready(), model))
+        server = ServerState(aliases)
+        server.fill(CountingEngine(), 0.0)
+        return await use(DialectContext(server, server.ready(), model))
 
     return asyncio.run(run())
 
 
-def fault(use: Callable[[Desk], Awaitable[Any]]) -> TureenError:
+def fault(use: Callable[[DialectContext], Awaitable[Any]]) -> TureenError:
     with pytest.raises(TureenError) as caught:
-        at_desk(use)
+        in_context(use)
     return caught.value
 
 
 def test_the_body_names_the_reward_before_the_address_does() -> None:
-    async def names(desk: Desk) -> list[str]:
-        return [desk.wanted().name, desk.wanted(None).name, desk.wanted("funny").name, desk.wanted("mine").name]
+    async def names(context: DialectContext) -> list[str]:
+        return [
+            context.wanted().name,
+            context.wanted(None).name,
+            context.wanted("funny").name,
+            context.wanted("mine").name,
+        ]
 
-    assert at_desk(names, "calm", mine="calm,funny") == ["calm", "calm", "funny", "calm,funny"]
+    assert in_context(names, "calm", mine="calm,funny") == ["calm", "calm", "funny", "calm,funny"]
 
 
 def test_nothing_named_among_several_is_not_found() -> None:
-    async def name(desk: Desk) -> str:
-        return desk.wanted().name
+    async def name(context: DialectContext) -> str:
+        return context.wanted().name
 
     with pytest.raises(NotFound):
-        at_desk(name, None)
-    assert at_desk(name, None, default="funny") == "funny"
+        in_context(name, None)
+    assert in_context(name, None, default="funny") == "funny"
 
 
 def test_rewards_and_the_length_that_all_of_them_read() -> None:
-    async def known(desk: Desk) -> tuple[list[str], int]:
-        wanted = desk.wanted("calm=1,funny=1")
-        return [reward.name for reward in desk.rewards(wanted)], desk.longest(wanted)
+    async def known(context: DialectContext) -> tuple[list[str], int]:
+        wanted = context.wanted("calm=1,funny=1")
+        return [reward.name for reward in context.rewards(wanted)], context.longest(wanted)
 
-    assert at_desk(known) == (["calm", "funny"], CONTEXT)
+    assert in_context(known) == (["calm", "funny"], CONTEXT)
 
 
 def test_outcomes_are_flat_and_in_order() -> None:
-    async def outcomes(desk: Desk) -> list[float]:
+    async def outcomes(context: DialectContext) -> list[float]:
         groups: list[Group | Finished] = [
             Group([answer("calm"), answer("calm calm")], ASK),
             Finished("calm calm calm"),
             Finished("none"),
         ]
-        wanted = desk.wanted()
-        return [wanted.value(outcome) for outcome in await desk.outcomes(wanted, groups)]
+        wanted = context.wanted()
+        return [wanted.value(outcome) for outcome in await context.outcomes(wanted, groups)]
 
-    assert at_desk(outcomes) == [1.0, 2.0, 3.0, 0.0]
+    assert in_context(outcomes) == [1.0, 2.0, 3.0, 0.0]
 
 
 def test_no_texts_are_no_outcomes() -> None:
-    async def outcomes(desk: Desk) -> int:
-        return len(await desk.sound(desk.wanted(), []))
+    async def outcomes(context: DialectContext) -> int:
+        return len(await context.sound(context.wanted(), []))
 
-    assert at_desk(outcomes) == 0
+    assert in_context(outcomes) == 0
 
 
 def test_an_error_stays_in_its_place() -> None:
-    async def outcomes(desk: Desk) -> list[str | None]:
+    async def outcomes(context: DialectContext) -> list[str | None]:
         texts = [Finished("calm"), Finished("boundless"), Finished("word " * CONTEXT)]
-        found = await desk.outcomes(desk.wanted(), texts)
+        found = await context.outcomes(context.wanted(), texts)
         assert [outcome.raw for outcome in found[1:]] == [{}, {}]
         return [outcome.error.code if outcome.error else None for outcome in found]
 
-    assert at_desk(outcomes) == [None, "non_finite_score", "context_length_exceeded"]
+    assert in_context(outcomes) == [None, "non_finite_score", "context_length_exceeded"]
 
 
 def test_sound_raises_the_first_error_at_its_field() -> None:
-    async def texts(desk: Desk) -> Any:
-        return await desk.sound(desk.wanted(), [Finished("calm"), Finished("boundless"), Finished("x" * 9999)])
+    async def texts(context: DialectContext) -> Any:
+        return await context.sound(context.wanted(), [Finished("calm"), Finished("boundless"), Finished("x" * 9999)])
 
-    async def group(desk: Desk) -> Any:
+    async def group(context: DialectContext) -> Any:
         answers = [answer("calm"), answer("word " * CONTEXT)]
-        return await desk.sound(desk.wanted(), [Group(answers, ASK)], at="documents[{}]".format)
+        return await context.sound(context.wanted(), [Group(answers, ASK)], at="documents[{}]".format)
 
     found = fault(texts)
     assert isinstance(found, ServerFault)
@@ -110,42 +115,42 @@ def test_sound_raises_the_first_error_at_its_field() -> None:
 
 
 def test_what_is_too_long_is_cut_where_that_is_asked() -> None:
-    async def outcomes(desk: Desk) -> list[bool]:
+    async def outcomes(context: DialectContext) -> list[bool]:
         texts = [Finished("word " * CONTEXT), Finished("calm")]
-        return [outcome.truncated for outcome in await desk.sound(desk.wanted(), texts, truncate=True)]
+        return [outcome.truncated for outcome in await context.sound(context.wanted(), texts, truncate=True)]
 
-    assert at_desk(outcomes) == [True, False]
+    assert in_context(outcomes) == [True, False]
 
 
 def test_one_text_lays_its_error_to_the_prompt_or_to_the_answer() -> None:
-    async def by_answer(desk: Desk) -> Any:
+    async def by_answer(context: DialectContext) -> Any:
         group = Group([answer("word " * CONTEXT)], ASK)
-        return await desk.one(desk.wanted(), group, prompt="prompt", answer="response")
+        return await context.one(context.wanted(), group, prompt="prompt", answer="response")
 
     assert fault(by_answer).param == "response"
 
-    async def sound(desk: Desk) -> float:
-        wanted = desk.wanted()
-        return wanted.value(await desk.one(wanted, Finished("calm"), prompt="prompt", answer="response"))
+    async def sound(context: DialectContext) -> float:
+        wanted = context.wanted()
+        return wanted.value(await context.one(wanted, Finished("calm"), prompt="prompt", answer="response"))
 
-    assert at_desk(sound) == 1.0
+    assert in_context(sound) == 1.0
 
 
 def test_texts_and_scores_are_metered_as_the_native_route_meters_them() -> None:
-    async def count(desk: Desk) -> list[float]:
+    async def count(context: DialectContext) -> list[float]:
         texts = [Finished("calm"), Finished("boundless"), Finished("word " * CONTEXT)]
-        await desk.outcomes(desk.wanted(), texts)
-        metrics = desk.house.metrics
+        await context.outcomes(context.wanted(), texts)
+        metrics = context.server.metrics
         samples = [metrics.texts.labels("calm", each) for each in ("scored", "failed")]
         return [sample._value.get() for sample in (*samples, metrics.nonfinite.labels("calm"))]
 
-    assert at_desk(count) == [1.0, 2.0, 1.0]
+    assert in_context(count) == [1.0, 2.0, 1.0]
 
 
 def test_an_error_of_the_whole_call_is_raised() -> None:
-    async def broken(desk: Desk) -> Any:
-        desk.engine.broken = Unavailable("full", retry_after=7)  # type: ignore[attr-defined]
-        return await desk.outcomes(desk.wanted(), [Finished("calm")])
+    async def broken(context: DialectContext) -> Any:
+        context.engine.broken = Unavailable("full", retry_after=7)  # type: ignore[attr-defined]
+        return await context.outcomes(context.wanted(), [Finished("calm")])
 
     found = fault(broken)
     assert isinstance(found, Unavailable)
@@ -154,7 +159,7 @@ def test_an_error_of_the_whole_call_is_raised() -> None:
 
 def test_a_located_error_is_the_same_but_for_its_field() -> None:
     error = Unavailable("full", param="candidates[0]", code="queue_full", retry_after=3)
-    found = located(error, "texts[1]")
+    found = relocate_error(error, "texts[1]")
     assert type(found) is Unavailable
     assert (found.message, found.param, found.code, found.retry_after) == ("full", "texts[1]", "queue_full", 3)
 

@@ -8,9 +8,9 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict
 
 from tureen.errors import TureenError
-from tureen_serve.api.house import Home, House, Ready
 from tureen_serve.api.scoring import run
-from tureen_serve.dialects.names import Wanted, wanted
+from tureen_serve.api.server_state import EngineDep, ServerState, ServerStateDep
+from tureen_serve.dialects.model_names import RewardSelection, select_rewards
 from tureen_serve.inference.engine import Engine, Finished, Group, Outcome, Priority, Reward
 
 Located = Callable[[int], str]
@@ -18,39 +18,39 @@ NOTHING_CUTS = "since this route has no field that cuts"
 CUT_BY_QUERY = "or ask with ?truncate=true to have it cut"
 
 
-class Foreign(BaseModel):
+class DialectBody(BaseModel):
     """Base of foreign bodies: what is not known is not read, as with the original."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 @dataclass(frozen=True)
-class Desk:
+class DialectContext:
     """One server, as a dialect sees it."""
 
-    house: House
+    server: ServerState
     engine: Engine
     model: str | None
 
-    def wanted(self, model: str | None = None) -> Wanted:
+    def wanted(self, model: str | None = None) -> RewardSelection:
         """What the body's ``model`` asks for, or the query's ``?model=`` where the protocol has no such field.
 
         Raises:
             NotFound: nothing that is loaded.
         """
-        return wanted(model or self.model, self.engine.scoring, self.house.aliases)
+        return select_rewards(model or self.model, self.engine.scoring, self.server.aliases)
 
-    def rewards(self, wanted: Wanted) -> list[Reward]:
+    def rewards(self, wanted: RewardSelection) -> list[Reward]:
         """The loaded rewards that take part."""
         return [self.engine.rewards[name] for name in wanted.ask.objectives]
 
-    def longest(self, wanted: Wanted) -> int:
+    def longest(self, wanted: RewardSelection) -> int:
         """How many tokens of a text all of them read."""
         return min(reward.renderer.reading.max_length for reward in self.rewards(wanted))
 
     async def outcomes(
         self,
-        wanted: Wanted,
+        wanted: RewardSelection,
         groups: Sequence[Group | Finished],
         truncate: bool = False,
         priority: Priority = "default",
@@ -64,13 +64,13 @@ class Desk:
         Raises:
             TureenError: it concerns the whole call.
         """
-        metrics = self.house.metrics
+        metrics = self.server.metrics
         found = await run(self.engine, groups, wanted.ask, metrics, truncate=truncate, priority=priority, remedy=remedy)
         return [outcome for outcomes in found for outcome in outcomes]
 
     async def sound(
         self,
-        wanted: Wanted,
+        wanted: RewardSelection,
         groups: Sequence[Group | Finished],
         truncate: bool = False,
         at: Located = "input[{}]".format,
@@ -88,11 +88,11 @@ class Desk:
         outcomes = await self.outcomes(wanted, groups, truncate, priority, remedy)
         for index, outcome in enumerate(outcomes):
             if outcome.error is not None:
-                raise located(outcome.error, at(index))
+                raise relocate_error(outcome.error, at(index))
         return outcomes
 
     async def one(
-        self, wanted: Wanted, text: Group | Finished, truncate: bool = False, *, prompt: str, answer: str
+        self, wanted: RewardSelection, text: Group | Finished, truncate: bool = False, *, prompt: str, answer: str
     ) -> Outcome:
         """What became of one text, where an error is laid to its prompt's field in the body or to its answer's.
 
@@ -101,17 +101,17 @@ class Desk:
         """
         (outcome,) = await self.outcomes(wanted, [text], truncate, remedy=CUT_BY_QUERY)
         if outcome.error is not None:
-            raise located(outcome.error, prompt if outcome.error.param == "prompt" else answer)
+            raise relocate_error(outcome.error, prompt if outcome.error.param == "prompt" else answer)
         return outcome
 
 
-def located(error: TureenError, param: str) -> TureenError:
+def relocate_error(error: TureenError, param: str) -> TureenError:
     """The error, laid to a field of the foreign body."""
     return type(error)(error.message, param=param, code=error.code, retry_after=error.retry_after)
 
 
-async def _desk(house: Home, engine: Ready, model: str | None = None) -> Desk:
-    return Desk(house, engine, model)
+async def _context(server: ServerStateDep, engine: EngineDep, model: str | None = None) -> DialectContext:
+    return DialectContext(server, engine, model)
 
 
-AtDesk = Annotated[Desk, Depends(_desk)]
+ContextDep = Annotated[DialectContext, Depends(_context)]

@@ -10,7 +10,7 @@ from serve.counting import CountingEngine
 
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import ENDPOINTS
-from tureen_serve.api.journeys import JOURNEYS
+from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batches.endpoints import LineAnswer
 from tureen_serve.telemetry import Metrics
 
@@ -24,7 +24,7 @@ def chat(**more: Any) -> dict[str, Any]:
 
 
 def answers(endpoint: str, *bodies: Any, engine: CountingEngine | None = None, at_once: int = 8) -> list[LineAnswer]:
-    journey = JOURNEYS[endpoint]
+    journey = BATCH_ENDPOINTS[endpoint]
     parsed = [journey.body.model_validate(body) for body in bodies]
     return asyncio.run(journey.run(engine or CountingEngine(), Metrics(), parsed, at_once))
 
@@ -35,7 +35,7 @@ def told(body: Any) -> Any:
 
 
 def test_every_endpoint_of_the_wire_has_its_journey() -> None:
-    assert tuple(JOURNEYS) == ENDPOINTS
+    assert tuple(BATCH_ENDPOINTS) == ENDPOINTS
 
 
 BODIES: Sequence[tuple[str, Any]] = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import Usage
-from tureen_serve.api.items import PreferencesBody, group
+from tureen_serve.api.reward_items import PreferencesBody, build_group
 from tureen_serve.api.scoring import Ask, ask, run
 from tureen_serve.generation.duels import Judged, Orders, Pair, Rounds, all_pairs, both, knockout, orders
 from tureen_serve.inference.engine import Duel, Engine, Group, Outcome, Reward
@@ -15,7 +15,7 @@ from tureen_serve.telemetry import Metrics
 MOST = 8192
 
 
-def compares(body: PreferencesBody, rewards: Mapping[str, Reward]) -> bool:
+def asks_pair_rewards(body: PreferencesBody, rewards: Mapping[str, Reward]) -> bool:
     """Whether a body asks rewards that compare answers: it names one, or nothing else is loaded."""
     named = [*(body.rewards or ()), *(body.preferences or ())]
     if named:
@@ -85,7 +85,7 @@ class Compared:
         return Usage(prompt_tokens=read, total_tokens=read)
 
 
-async def compare(engine: Engine, metrics: Metrics, body: PreferencesBody) -> Compared:
+async def compare_items(engine: Engine, metrics: Metrics, body: PreferencesBody) -> Compared:
     """A verdict on each item, or what is wrong with it; a round of all items is one call of the engine.
 
     Raises:
@@ -124,7 +124,7 @@ def _bound(body: PreferencesBody) -> None:
 
 def _open(body: PreferencesBody, index: int) -> Contest:
     try:
-        found = group(body.items[index], least=2)
+        found = build_group(body.items[index], least=2)
         if not isinstance(found, Group):
             raise Unprocessable("a preference is between candidates; send `candidates`", param="steps")
     except TureenError as error:

@@ -76,13 +76,13 @@ def _item(raw: Any) -> ScoreItem:
         return spared
 
 
-def read_as(items: Sequence[ScoreItem]) -> Input:
+def find_input_kind(items: Sequence[ScoreItem]) -> Input:
     """What a body's items are: steps or whole answers, as the first well-formed one says."""
     first = next((item for item in items if not isinstance(item, SparedItem)), None)
     return "steps" if first is not None and first.steps is not None else "conversation"
 
 
-def group(item: ScoreItem, least: int = 1, reads: Input = "conversation") -> Group | Steps:
+def build_group(item: ScoreItem, least: int = 1, reads: Input = "conversation") -> Group | Steps:
     """An item as a group of ``least`` or more answers, or as the steps of one.
 
     Raises:
@@ -99,7 +99,7 @@ def group(item: ScoreItem, least: int = 1, reads: Input = "conversation") -> Gro
             message, param="candidates" if item.candidates else "messages" if item.messages else "steps"
         )
     if item.steps is not None:
-        return Steps(prompt("" if item.prompt is None else item.prompt), item.steps)
+        return Steps(read_prompt("" if item.prompt is None else item.prompt), item.steps)
     found = _group(item)
     if len(found.answers) < least:
         message = f"a preference needs {least} or more candidates, and this item has {len(found.answers)}"
@@ -110,17 +110,19 @@ def group(item: ScoreItem, least: int = 1, reads: Input = "conversation") -> Gro
 def _group(item: ScoreItem) -> Group:
     if item.messages is not None:
         return Group([[message.plain() for message in item.messages]])
-    return Group([answer(each) for each in item.candidates or ()], prompt("" if item.prompt is None else item.prompt))
+    return Group(
+        [read_answer(each) for each in item.candidates or ()], read_prompt("" if item.prompt is None else item.prompt)
+    )
 
 
-def prompt(given: Prompt) -> Messages:
+def read_prompt(given: Prompt) -> Messages:
     """A bare text is the user's turn."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     return [message.plain() for message in given]
 
 
-def answer(given: Candidate) -> Messages:
+def read_answer(given: Candidate) -> Messages:
     """A bare text is the assistant's turn."""
     if isinstance(given, str):
         return [{"role": "assistant", "content": given}]

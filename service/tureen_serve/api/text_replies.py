@@ -16,7 +16,7 @@ LOWEST_LOGPROB = -9999.0
 Json = dict[str, Any]
 
 
-class Shape(Protocol):
+class ReplyShape(Protocol):
     """What differs between the two routes."""
 
     prefix: str
@@ -33,7 +33,7 @@ class Shape(Protocol):
         """The next piece of a text, which starts at character ``offset``."""
 
 
-class ChatShape:
+class ChatReplyShape:
     """``chat.completion`` and its chunks."""
 
     prefix = "chatcmpl-"
@@ -64,7 +64,7 @@ class ChatShape:
         return {"content": content, "refusal": None}
 
 
-class CompletionShape:
+class CompletionReplyShape:
     """``text_completion``, whole and in pieces."""
 
     prefix = "cmpl-"
@@ -106,10 +106,10 @@ def _finite(logprob: float) -> float:
     return logprob if math.isfinite(logprob) else LOWEST_LOGPROB
 
 
-class Reply:
+class TextReply:
     """One reply: what its whole and each of its chunks have in common."""
 
-    def __init__(self, shape: Shape, planned: Plan, with_logprobs: bool) -> None:
+    def __init__(self, shape: ReplyShape, planned: Plan, with_logprobs: bool) -> None:
         self._shape = shape
         self._planned = planned
         self._with_logprobs = with_logprobs
@@ -160,7 +160,7 @@ class Reply:
         return {"index": index, **self._shape.delta(delta.text, logprobs, delta.finish, offset)}
 
 
-def usage(prompt_tokens: int, completion_tokens: int) -> Json:
+def build_usage(prompt_tokens: int, completion_tokens: int) -> Json:
     """OpenAI's account of tokens; a prompt counts once, however many texts follow it."""
     return {
         "prompt_tokens": prompt_tokens,

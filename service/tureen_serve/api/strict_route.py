@@ -11,13 +11,13 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from tureen.errors import UnsupportedMedia
-from tureen_serve.strict_json import parse
+from tureen_serve.strict_json import parse_json
 
 LARGE = 2**16
 
 
 class StrictRequest(Request):
-    """A request whose JSON was parsed by :func:`parse`."""
+    """A request whose JSON was parsed by :func:`parse_json`."""
 
     document: Any = None
 
@@ -30,7 +30,7 @@ class StrictRequest(Request):
         """
         check_type(self.headers.get("content-type", ""), self.headers.get("content-encoding", "identity"))
         body = await self.body()
-        self.document = await asyncio.to_thread(parse, body) if len(body) > LARGE else parse(body)
+        self.document = await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
 
     async def json(self) -> Any:
         """What was parsed."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from tureen.errors import Unprocessable
 from tureen_core.template import Cut
-from tureen_serve.api.items import answer, prompt
+from tureen_serve.api.reward_items import read_answer, read_prompt
 from tureen_serve.inference.engine import Group
 
 
-def paired(queries: Sequence[str], documents: Sequence[str], cut: Cut | None = None) -> list[Group]:
+def pair_texts(queries: Sequence[str], documents: Sequence[str], cut: Cut | None = None) -> list[Group]:
     """One query with one document or all of them, or each with its own; those of one query that stand together are
     one group, so that its prompt is read once.
 
@@ -28,10 +28,10 @@ def paired(queries: Sequence[str], documents: Sequence[str], cut: Cut | None = N
         raise Unprocessable(f"{len(queries)} queries and {len(documents)} documents: send 1 to 1, 1 to N or N to N")
     asked = [queries[0]] * len(documents) if len(queries) == 1 else queries
     runs = groupby(zip(asked, documents, strict=True), key=itemgetter(0))
-    return [Group([answer(document) for _, document in run], prompt(query), cut) for query, run in runs]
+    return [Group([read_answer(document) for _, document in run], read_prompt(query), cut) for query, run in runs]
 
 
-def shortened(text: str, tokenizer: Any, most: int) -> str:
+def shorten_text(text: str, tokenizer: Any, most: int) -> str:
     """The longest beginning of a text that is ``most`` tokens by itself, as vLLM cuts it: between characters."""
     while text:
         offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

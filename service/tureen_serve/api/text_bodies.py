@@ -51,7 +51,7 @@ class ChatBody(ChatRequest):
     def _openai(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        body = settle(body, CHAT)
+        body = drop_neutral_fields(body, CHAT)
         if isinstance(body.get("messages"), list):
             body["messages"] = [_message(each, index) for index, each in enumerate(body["messages"])]
         return body
@@ -68,10 +68,10 @@ class CompletionBody(CompletionRequest):
         prompt = body.get("prompt")
         if isinstance(prompt, list) and prompt and not any(isinstance(each, str) for each in prompt):
             raise Unprocessable("token ids are not read, since they fit one tokenizer only; send text", param="prompt")
-        return settle(body, COMPLETION)
+        return drop_neutral_fields(body, COMPLETION)
 
 
-def settle(
+def drop_neutral_fields(
     body: Mapping[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]], prefix: str = ""
 ) -> dict[str, Any]:
     """The body without its nulls and without what asks for nothing.
@@ -92,7 +92,7 @@ def settle(
 def _message(message: Any, index: int) -> Any:
     if not isinstance(message, dict):
         return message
-    kept = settle(message, MESSAGE, f"messages[{index}].")
+    kept = drop_neutral_fields(message, MESSAGE, f"messages[{index}].")
     if kept.get("role") == "developer":
         kept["role"] = "system"
     return kept

@@ -8,7 +8,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 from pydantic import ValidationError
 
 from tureen.errors import Unprocessable
-from tureen_serve.api.bodies import CHAT, COMPLETION, ChatBody, CompletionBody
+from tureen_serve.api.text_bodies import CHAT, COMPLETION, ChatBody, CompletionBody
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 

@@ -5,7 +5,7 @@ from serve.border import served
 from serve.counting import SCALES, reward
 
 from tureen.errors import NotFound, ServerFault, TureenError, Unprocessable
-from tureen_serve.dialects.names import Wanted, check_aliases, wanted
+from tureen_serve.dialects.model_names import RewardSelection, check_aliases, select_rewards
 from tureen_serve.inference.engine import Outcome
 
 TWO = {name: reward(name) for name in SCALES}
@@ -14,13 +14,13 @@ ALIASES = {"rm": "calm", "gpt-judge": "calm=1,funny=3", "pair": "funny,calm", "/
 OUTCOME = Outcome({"calm": 3.0, "funny": 2.0}, tokens=9)
 
 
-def spelled(model: str | None, **aliases: str) -> Wanted:
-    return wanted(model, TWO, {**ALIASES, **aliases})
+def spelled(model: str | None, **aliases: str) -> RewardSelection:
+    return select_rewards(model, TWO, {**ALIASES, **aliases})
 
 
 def refused(model: str | None, rewards: object = TWO, **aliases: str) -> TureenError:
     with pytest.raises(TureenError) as caught:
-        wanted(model, rewards, {**ALIASES, **aliases})  # type: ignore[arg-type]
+        select_rewards(model, rewards, {**ALIASES, **aliases})  # type: ignore[arg-type]
     assert caught.value.param == "model"
     return caught.value
 
@@ -129,7 +129,7 @@ def test_the_alias_default_answers_who_names_none(model: str | None) -> None:
     "model", [None, "", "calm", "nobody", "/ckpt/step_900", "/ckpt/lr=1e-5,bs=4/step_900", "a,b", "reward-model:v2"]
 )
 def test_the_only_reward_answers_to_every_name(model: str | None) -> None:
-    found = wanted(model, ONE, {})
+    found = select_rewards(model, ONE, {})
     assert (found.name, found.columns, found.ask.objectives) == ("calm", ("calm",), ("calm",))
 
 
@@ -140,7 +140,7 @@ def test_a_mix_with_what_is_not_loaded_is_not_taken_for_the_only_reward(model: s
 
 
 def test_the_alias_default_is_heard_before_the_only_reward() -> None:
-    found = wanted(None, ONE, {"default": "calm=1"})
+    found = select_rewards(None, ONE, {"default": "calm=1"})
     assert found.value(Outcome({"calm": 3.0})) == 1.0
 
 

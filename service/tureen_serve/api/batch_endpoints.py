@@ -9,19 +9,19 @@ from pydantic import BaseModel
 
 from tureen.errors import TureenError
 from tureen.wire import ErrorReply
-from tureen_serve.api.bodies import ChatBody, CompletionBody
-from tureen_serve.api.chat import Order, order_chat, order_completion
-from tureen_serve.api.items import PreferencesBody, ScoreBody
+from tureen_serve.api.chat import PlannedText, plan_chat, plan_completion
 from tureen_serve.api.preferences import label_each
+from tureen_serve.api.reward_items import PreferencesBody, ScoreBody
 from tureen_serve.api.score import score_each
+from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.batches.endpoints import BatchEndpoint, BatchEndpoints, Json, LineAnswer
-from tureen_serve.faults import detail, translate
+from tureen_serve.faults import describe_error, translate_error
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
 Reply = BaseModel | Json | TureenError
 Together = Callable[[Engine, Metrics, Any], Awaitable[Sequence[Reply]]]
-Ordering = Callable[[Engine, Metrics, Any], Awaitable[Order]]
+Ordering = Callable[[Engine, Metrics, Any], Awaitable[PlannedText]]
 
 
 async def _scores(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBody], _: int) -> list[LineAnswer]:
@@ -33,16 +33,16 @@ async def _labels(engine: Engine, metrics: Metrics, bodies: Sequence[Preferences
 
 
 async def _chats(engine: Engine, metrics: Metrics, bodies: Sequence[ChatBody], at_once: int) -> list[LineAnswer]:
-    return await _write(engine, metrics, bodies, at_once, order_chat)
+    return await _write(engine, metrics, bodies, at_once, plan_chat)
 
 
 async def _completions(
     engine: Engine, metrics: Metrics, bodies: Sequence[CompletionBody], at_once: int
 ) -> list[LineAnswer]:
-    return await _write(engine, metrics, bodies, at_once, order_completion)
+    return await _write(engine, metrics, bodies, at_once, plan_completion)
 
 
-JOURNEYS: BatchEndpoints = {
+BATCH_ENDPOINTS: BatchEndpoints = {
     "/v1/score": BatchEndpoint(ScoreBody, _scores),
     "/v1/preferences": BatchEndpoint(PreferencesBody, _labels),
     "/v1/chat/completions": BatchEndpoint(ChatBody, _chats),
@@ -56,7 +56,7 @@ async def _apart(each: Together, engine: Engine, metrics: Metrics, bodies: Seque
         return [_answer(reply) for reply in await each(engine, metrics, bodies)]
     except Exception as error:
         if len(bodies) == 1:
-            return [_answer(translate(error))]
+            return [_answer(translate_error(error))]
     return [answer for body in bodies for answer in await _apart(each, engine, metrics, [body])]
 
 
@@ -83,7 +83,7 @@ async def _written(engine: Engine, metrics: Metrics, body: BaseModel, ordering: 
     try:
         return _answer(await (await ordering(engine, metrics, _last(body))).whole())
     except Exception as error:
-        return _answer(translate(error))
+        return _answer(translate_error(error))
 
 
 def _last(body: Any) -> Any:
@@ -93,5 +93,5 @@ def _last(body: Any) -> Any:
 
 def _answer(reply: Reply) -> LineAnswer:
     if isinstance(reply, TureenError):
-        return LineAnswer(reply.status, ErrorReply(error=detail(reply)).model_dump())
+        return LineAnswer(reply.status, ErrorReply(error=describe_error(reply)).model_dump())
     return LineAnswer(HTTPStatus.OK, reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply)
