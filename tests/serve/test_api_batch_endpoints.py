@@ -139,8 +139,10 @@ def test_an_engine_that_breaks_on_one_line_is_asked_for_the_others_alone() -> No
 def test_no_more_texts_are_written_at_once_than_allowed() -> None:
     class Watched(CountingEngine):
         most = 0
+        trio = asyncio.Barrier(3)
 
         async def generate(self, *arguments: Any, **more: Any) -> Any:
+            await self.trio.wait()  # three must be let in at once, and 12 texts make four times three
             async for delta in super().generate(*arguments, **more):
                 self.most = max(self.most, self.running)
                 yield delta
