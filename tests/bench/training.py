@@ -40,8 +40,8 @@ from trl import RewardTrainer as PeersTrainer
 
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.config import Packed, RewardRun, resolve
-from tureen_train.networks.reward_model import adapt, load, lora_config
+from tureen_train.config import Packed, RewardRun, resolve_recipe
+from tureen_train.networks.reward_model import add_lora, load_reward_model, make_lora_config
 from tureen_train.records.run_data import load_data
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.methods import find_method
@@ -113,7 +113,7 @@ def device() -> str:
 def recipe(asked: argparse.Namespace) -> RewardRun:
     """DSP's domain stage: the academic answer above the four others."""
     source = {"path": "dsp/domain_specific_preference.test.json", "domain": "academy"}
-    run = resolve(
+    run = resolve_recipe(
         {
             "kind": "reward",
             "name": "bench",
@@ -166,7 +166,7 @@ def trainer(run: RewardRun, folder: Path, asked: argparse.Namespace, items: Sequ
         "disable_tqdm": True,
     }
     torch.manual_seed(7)
-    ours = load(base, run.model, run.reading)
+    ours = load_reward_model(base, run.model, run.reading)
     head = ours.score.weight.detach().clone()
     torch.manual_seed(7)
     if name == "trl":
@@ -174,7 +174,7 @@ def trainer(run: RewardRun, folder: Path, asked: argparse.Namespace, items: Sequ
         settings = RewardConfig(**common, per_device_train_batch_size=4 * asked.prompts, max_length=asked.max_length)
         return PeersTrainer(model, settings, train_dataset=rows(items), processing_class=tokenizer)
     return RewardTrainer(
-        model=adapt(ours, run.model),
+        model=add_lora(ours, run.model),
         args=TrainingArguments(**common, per_device_train_batch_size=asked.prompts, label_names=["scores"]),
         train_dataset=items,
         processing_class=tokenizer,
@@ -192,7 +192,7 @@ def peers_model(run: RewardRun, base: Path, head: torch.Tensor) -> Any:
     with torch.no_grad():
         model.score.weight.copy_(head)
     assert run.model.lora is not None
-    return get_peft_model(model, lora_config(run.model.lora, model, ["score"]))
+    return get_peft_model(model, make_lora_config(run.model.lora, model, ["score"]))
 
 
 def rows(items: Sequence[Encoded]) -> Dataset:

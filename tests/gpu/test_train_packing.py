@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from tureen_train.config import Model
-from tureen_train.networks.reward_model import load
+from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.rewards.attention import NAME
 from tureen_train.rewards.sharing import pack
 
@@ -31,7 +31,7 @@ def gradients(model: Any, packing: Any) -> tuple[torch.Tensor, dict[str, torch.T
 
 def test_rewards_and_gradients_are_those_of_the_padded_batch(tmp_path: Path) -> None:
     base = tiny.base(tmp_path, hidden=64)
-    model = load(base, Model(lora=None), tiny.reading(base), zero=2).cuda()  # bfloat16
+    model = load_reward_model(base, Model(lora=None), tiny.reading(base), zero=2).cuda()  # bfloat16
     model.base_model.set_attn_implementation(NAME)
     rewards, expected = gradients(model, None)
     packing: Any = pack(TEXTS, torch.ones_like(TEXTS), GROUPS)

@@ -24,7 +24,7 @@ from tureen_serve.__main__ import app as serve
 from tureen_serve.app import create_app
 from tureen_serve.settings import FamilyEntry, RewardEntry, Settings
 from tureen_train.__main__ import app as train
-from tureen_train.config import dump, resolve
+from tureen_train.config import format_recipe, resolve_recipe
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.reading import Reading
 
@@ -53,7 +53,7 @@ def run(recipe: dict[str, Any], folder: Path) -> Artifact:
     """Train by the command line, in this process."""
     folder.mkdir()
     file = folder / "recipe.yaml"
-    file.write_text(dump(resolve({**recipe, "output": str(folder / "run")})))
+    file.write_text(format_recipe(resolve_recipe({**recipe, "output": str(folder / "run")})))
     outcome = RUNNER.invoke(train, ["run", str(file)])
     assert outcome.exit_code == 0, outcome.output
     return open_artifact(folder / "run" / "artifact")

@@ -7,7 +7,7 @@ from typing import Any
 from train.tiny_runs import BAD, GOOD, LORA, merged
 
 from tureen_core.artifact import Artifact
-from tureen_train.config import RewardRun, resolve
+from tureen_train.config import RewardRun, resolve_recipe
 from tureen_train.rewards.run import train_reward
 
 NAMES = ["foxes", "verbosity", "rare"]
@@ -42,7 +42,7 @@ def attributes_run(base: Path, folder: Path, **changes: Any) -> RewardRun:
         "output": str(folder / "attributes"),
         "cache": str(folder / "cache"),
     }
-    run = resolve(merged(raw, changes))
+    run = resolve_recipe(merged(raw, changes))
     assert isinstance(run, RewardRun)
     return run
 

@@ -14,10 +14,10 @@ from tureen_train.config import (
     RecipeError,
     RewardRun,
     Source,
-    dump,
-    packaged,
+    format_recipe,
+    list_recipes,
     read_recipe,
-    resolve,
+    resolve_recipe,
 )
 
 REWARD: dict[str, Any] = {"kind": "reward", "name": "helpful", "data": {"train": [{"path": "pairs.json"}]}}
@@ -31,7 +31,7 @@ def written(folder: Path, raw: dict[str, Any] | str) -> str:
 
 
 def test_the_least_recipe_gets_every_default() -> None:
-    run = resolve(REWARD)
+    run = resolve_recipe(REWARD)
     assert isinstance(run, RewardRun)
     assert run.objective == "helpful"
     assert run.output == "runs/helpful"
@@ -44,7 +44,7 @@ def test_the_least_recipe_gets_every_default() -> None:
 
 
 def test_kind_chooses_between_a_reward_model_and_an_expert() -> None:
-    run = resolve(EXPERT)
+    run = resolve_recipe(EXPERT)
     assert isinstance(run, ExpertRun)
     assert run.family == "policy"
     assert run.preference.beta == 0.1
@@ -52,8 +52,8 @@ def test_kind_chooses_between_a_reward_model_and_an_expert() -> None:
 
 @pytest.mark.parametrize("raw", [REWARD, EXPERT])
 def test_a_dumped_recipe_reads_back_as_itself(raw: dict[str, Any], tmp_path: Path) -> None:
-    run = resolve({**raw, "optimisation": {"learning_rate": 1e-6}, "licences": ["CC BY-NC 4.0: Ä"]})
-    assert read_recipe(written(tmp_path, dump(run))) == run
+    run = resolve_recipe({**raw, "optimisation": {"learning_rate": 1e-6}, "licences": ["CC BY-NC 4.0: Ä"]})
+    assert read_recipe(written(tmp_path, format_recipe(run))) == run
 
 
 def test_yaml_that_reads_an_exponent_as_text_still_gives_a_number(tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ def test_yaml_that_reads_an_exponent_as_text_still_gives_a_number(tmp_path: Path
 )
 def test_a_bad_value_is_named_by_its_key(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        resolve({**REWARD, **changes}, "here.yaml")
+        resolve_recipe({**REWARD, **changes}, "here.yaml")
     assert str(caught.value).startswith("here.yaml: ")
     assert says in str(caught.value)
 
 
 def test_all_faults_of_a_recipe_are_told_at_once() -> None:
     with pytest.raises(RecipeError, match=r"name.*; .*scale\.zero"):
-        resolve({**REWARD, "name": 3, "scale": {"zero": 9}})
+        resolve_recipe({**REWARD, "name": 3, "scale": {"zero": 9}})
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_all_faults_of_a_recipe_are_told_at_once() -> None:
 )
 def test_an_expert_is_an_adapter_on_its_base(model: dict[str, Any], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
-        resolve({**EXPERT, "model": model})
-    assert isinstance(resolve({**REWARD, "model": model}), RewardRun)
+        resolve_recipe({**EXPERT, "model": model})
+    assert isinstance(resolve_recipe({**REWARD, "model": model}), RewardRun)
 
 
 # --------------------------------------------------------------------------- files and changes
@@ -164,7 +164,7 @@ def test_an_unknown_name_lists_the_packaged_ones() -> None:
 
 
 def test_every_packaged_recipe_is_valid_and_says_what_it_is_for() -> None:
-    names = packaged()
+    names = list_recipes()
     assert {"starter/dialogue-reward", "starter/domain-expert", "starter/domain-reward"} <= set(names)
     assert {"dsp/grft", "dsp/crft"} <= set(names)
     for name in names:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tureen_train.config import RecipeError, RewardRun, read_recipe, resolve
+from tureen_train.config import RecipeError, RewardRun, read_recipe, resolve_recipe
 
 
 def run(**loss: Any) -> RewardRun:
-    made = resolve({"kind": "reward", "name": "rated", "data": {"train": [{"path": "rows.json"}]}, "loss": loss})
+    made = resolve_recipe({"kind": "reward", "name": "rated", "data": {"train": [{"path": "rows.json"}]}, "loss": loss})
     assert isinstance(made, RewardRun)
     return made
 

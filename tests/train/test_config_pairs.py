@@ -7,7 +7,7 @@ import pytest
 import yaml
 from train.tiny_runs import reward_run
 
-from tureen_train.config import PairLoss, RecipeError, RewardRun, dump, read_recipe, resolve
+from tureen_train.config import PairLoss, RecipeError, RewardRun, format_recipe, read_recipe, resolve_recipe
 
 
 @pytest.mark.parametrize("method", ["pair", "steps"])
@@ -30,7 +30,7 @@ def test_pairs_and_steps_are_read_at_their_last_token(
 def test_no_eos_is_appended_to_them_and_the_resolved_recipe_says_so(method: str, tmp_path: Path) -> None:
     run = reward_run(tmp_path, tmp_path, loss={"method": method})
     assert (run.reading.eos, run.loss.input, run.loss.rows) == ("none", method, 1)
-    assert resolve(yaml.safe_load(dump(run))) == run
+    assert resolve_recipe(yaml.safe_load(format_recipe(run))) == run
     assert reward_run(tmp_path, tmp_path).reading.eos == "append"
 
 

@@ -19,7 +19,7 @@ from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import Scored
 from tureen_train.evaluation.pairwise_models import compared, flips, notes, position_bias, sides_of
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
-from tureen_train.networks.reward_reader import RewardReader, untold
+from tureen_train.networks.reward_reader import RewardReader, ignore_progress
 from tureen_train.records.dialogue import assistant, user
 
 TEMPERATURE = 1.7
@@ -165,4 +165,6 @@ def test_steps_are_refused_and_pairs_where_answers_are_read_alone(base: Path, tm
 def test_a_weight_of_the_only_objective_changes_nothing(base: Path, tmp_path: Path) -> None:
     artifact = comparer(tmp_path, base)
     with open_scorer(str(artifact.folder)) as plain, open_scorer(str(artifact.folder), None, {"duel": 3}) as weighed:
-        assert plain.score(ITEMS[:1], untold)[0].rewards == weighed.score(ITEMS[:1], untold)[0].rewards
+        assert (
+            plain.score(ITEMS[:1], ignore_progress)[0].rewards == weighed.score(ITEMS[:1], ignore_progress)[0].rewards
+        )

@@ -10,7 +10,7 @@ from tureen_core.artifact import ArtifactError
 from tureen_core.base import BaseError
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
-from tureen_train.networks.reward_reader import RewardReader, untold
+from tureen_train.networks.reward_reader import RewardReader, ignore_progress
 from tureen_train.records.dialogue import assistant, user
 from tureen_train.records.schema import BadOption
 
@@ -48,10 +48,10 @@ def test_an_objective_of_several_is_its_column(base: Path, tmp_path: Path) -> No
     rows = reader.rewards(ITEMS[0].conversations)
     second = scorer(artifact.folder, "b")
     assert second.name == "two:b"
-    assert second.score(ITEMS, untold)[0].rewards == pytest.approx([row[1] for row in rows], abs=1e-5)
+    assert second.score(ITEMS, ignore_progress)[0].rewards == pytest.approx([row[1] for row in rows], abs=1e-5)
     mixed = scorer(artifact.folder, None, {"a": 1, "b": 3})
     wanted = [0.25 * row[0] + 0.75 * row[1] for row in rows]  # calibrated by mean 0 and deviation 1
-    assert mixed.score(ITEMS, untold)[0].rewards == pytest.approx(wanted, abs=1e-5)
+    assert mixed.score(ITEMS, ignore_progress)[0].rewards == pytest.approx(wanted, abs=1e-5)
     with pytest.raises(BadOption, match="has a, b: name one with --objective"):
         scorer(artifact.folder)
 
@@ -59,7 +59,7 @@ def test_an_objective_of_several_is_its_column(base: Path, tmp_path: Path) -> No
 def test_a_full_checkpoint_is_read_without_a_base(base: Path, tmp_path: Path) -> None:
     artifact = tiny.full_reward(tmp_path / "full", base, "full", 2)
     reader = RewardReader(artifact.folder, None, artifact.manifest.reading)
-    (first, *_) = scorer(artifact.folder).score(ITEMS, untold)
+    (first, *_) = scorer(artifact.folder).score(ITEMS, ignore_progress)
     assert first.rewards == pytest.approx([row[0] for row in reader.rewards(ITEMS[0].conversations)], abs=1e-5)
 
 

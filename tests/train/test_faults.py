@@ -7,7 +7,7 @@ from tureen.errors import ConnectionFailed
 from tureen_core.artifact import ArtifactError
 from tureen_core.base import BaseError
 from tureen_train.config import RecipeError
-from tureen_train.faults import told
+from tureen_train.faults import exit_on_user_error
 from tureen_train.records.schema import BadFile
 from tureen_train.runs.proof import ProofError
 
@@ -28,7 +28,7 @@ from tureen_train.runs.proof import ProofError
     ids=lambda fault: type(fault).__name__,
 )
 def test_what_a_user_can_mend_is_one_sentence(fault: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as ended, told():
+    with pytest.raises(typer.Exit) as ended, exit_on_user_error():
         raise fault
     assert ended.value.exit_code == 1
     printed = capsys.readouterr()
@@ -37,17 +37,17 @@ def test_what_a_user_can_mend_is_one_sentence(fault: Exception, capsys: pytest.C
 
 
 def test_the_sentence_stands_on_a_line_of_its_own_after_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit), told(before="\n"):
+    with pytest.raises(typer.Exit), exit_on_user_error(before="\n"):
         raise RecipeError("no")
     assert capsys.readouterr().err == "\ntureen-train: no\n"
 
 
 def test_our_own_faults_keep_their_traceback() -> None:
-    with pytest.raises(KeyError), told():
+    with pytest.raises(KeyError), exit_on_user_error():
         raise KeyError("eval_loss")
 
 
 def test_nothing_is_said_of_what_goes_well(capsys: pytest.CaptureFixture[str]) -> None:
-    with told():
+    with exit_on_user_error():
         pass
     assert capsys.readouterr().err == ""

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from tureen_core.artifact import open_artifact
 from tureen_train.__main__ import app
-from tureen_train.config import packaged, read_recipe
+from tureen_train.config import list_recipes, read_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_a_finished_run_is_needed_to_export(tmp_path: Path) -> None:
 
 def test_recipes_lists_the_packaged_ones_and_show_fills_them_in() -> None:
     listed = call("recipes").stdout.split()
-    assert listed == packaged()
+    assert listed == list_recipes()
     for name in listed:
         shown = yaml.safe_load(call("show", name).stdout)
         assert shown["optimisation"]["warmup"] >= 0

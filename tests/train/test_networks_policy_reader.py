@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.networks.policy_reader import ExpertReader, mean_logprobs
+from tureen_train.networks.policy_reader import ExpertReader, compute_mean_logprobs
 
 TALKS = [
     [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "the fox"}],
@@ -39,7 +39,7 @@ def reference(base: Path) -> list[float]:
 def test_a_bare_base_gives_the_causal_models_likelihood(base: Path) -> None:
     reader = ExpertReader(None, base, tiny.reading(base))
     assert reader.mean_logprobs(TALKS) == pytest.approx(reference(base), abs=1e-5)
-    assert mean_logprobs(reader.model, reader.renderer, []) == []
+    assert compute_mean_logprobs(reader.model, reader.renderer, []) == []
 
 
 def test_an_adapter_changes_it(base: Path, tmp_path: Path) -> None:

@@ -12,8 +12,14 @@ from transformers.utils import logging as library
 from tureen_core.heads import LinearHead, pool
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
-from tureen_train.networks.likelihood import token_nll
-from tureen_train.networks.reward_model import adapt, load, lora_config, reward_class, reward_config
+from tureen_train.networks.likelihood import compute_token_nll
+from tureen_train.networks.reward_model import (
+    add_lora,
+    load_reward_model,
+    make_lora_config,
+    make_reward_class,
+    make_reward_config,
+)
 
 FULL = Model(lora=None, precision="fp32")
 LORA = Model(lora=Lora(rank=4, alpha=8, targets=["q_proj", "down_proj"]), precision="fp32")
@@ -32,7 +38,7 @@ def causal(base: Path) -> Any:
 
 @pytest.mark.parametrize("pooling", ["eos", "last", "mean", "max"])
 def test_rewards_are_the_cores_head_on_the_cores_pooling(base: Path, pooling: Any) -> None:
-    model = load(base, FULL, tiny.reading(base, pooling=pooling)).eval()
+    model = load_reward_model(base, FULL, tiny.reading(base, pooling=pooling)).eval()
     with torch.no_grad():
         rewards = model(input_ids=IDS, attention_mask=MASK).rewards
         hidden = causal(base).model(input_ids=IDS, attention_mask=MASK).last_hidden_state
@@ -42,18 +48,18 @@ def test_rewards_are_the_cores_head_on_the_cores_pooling(base: Path, pooling: An
 
 
 def test_likelihood_is_the_causal_models_own(base: Path, reading: Reading) -> None:
-    model = load(base, FULL, reading).eval()
+    model = load_reward_model(base, FULL, reading).eval()
     wanted = torch.tensor([[False, False, True, True, True], [False] * 5])
     with torch.no_grad():
         output = model(input_ids=IDS, attention_mask=MASK, imitated=wanted)
         logits = causal(base)(input_ids=IDS, attention_mask=MASK).logits
-    assert output.nll.tolist() == pytest.approx(token_nll(logits, IDS, wanted).tolist(), rel=1e-4)
+    assert output.nll.tolist() == pytest.approx(compute_token_nll(logits, IDS, wanted).tolist(), rel=1e-4)
     assert output.nll[1] == 0
 
 
 def test_the_lm_head_runs_even_where_nothing_is_imitated(base: Path, reading: Reading) -> None:
     """Under ZeRO-3 a rank that skipped it would wait for the others for ever."""
-    model, calls = load(base, FULL, reading), []
+    model, calls = load_reward_model(base, FULL, reading), []
     model.lm_head.register_forward_hook(lambda *_: calls.append(1))
     output = model(input_ids=IDS, attention_mask=MASK, imitated=torch.zeros_like(MASK, dtype=torch.bool))
     assert output.nll.tolist() == [0, 0]
@@ -63,8 +69,8 @@ def test_the_lm_head_runs_even_where_nothing_is_imitated(base: Path, reading: Re
 
 
 def test_the_class_carries_the_backbones_name(base: Path, reading: Reading) -> None:
-    config = reward_config(base, reading, objectives=3)
-    opener = reward_class(config)
+    config = make_reward_config(base, reading, objectives=3)
+    opener = make_reward_class(config)
     assert opener.__name__ == "RewardLlamaForCausalLM"
     model = opener(config)
     assert isinstance(model.score, LinearHead)
@@ -74,13 +80,13 @@ def test_the_class_carries_the_backbones_name(base: Path, reading: Reading) -> N
 
 def test_a_backbone_that_predicts_no_next_token_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"model\.base: vit is no causal language model"):
-        reward_class(ViTConfig())
+        make_reward_class(ViTConfig())
 
 
 def test_a_new_head_raises_no_alarm(base: Path, reading: Reading, capfd: pytest.CaptureFixture[str]) -> None:
     library.enable_propagation()
     try:
-        model = load(base, FULL, reading)
+        model = load_reward_model(base, FULL, reading)
     finally:
         library.disable_propagation()
     assert "MISSING" not in "".join(capfd.readouterr())
@@ -103,7 +109,7 @@ def test_a_new_head_raises_no_alarm(base: Path, reading: Reading, capfd: pytest.
 def test_what_stands_in_which_dtype(
     base: Path, reading: Reading, settings: Model, zero: int, body: torch.dtype, head: torch.dtype
 ) -> None:
-    model = load(base, settings, reading, zero)
+    model = load_reward_model(base, settings, reading, zero)
     assert model.model.layers[0].mlp.up_proj.weight.dtype == body
     assert model.score.weight.dtype == head
     assert model(input_ids=IDS, attention_mask=MASK).rewards.dtype == torch.float32
@@ -113,7 +119,7 @@ def test_what_stands_in_which_dtype(
 def test_adapters_are_whole_unless_zero_3_wants_one_dtype(
     base: Path, reading: Reading, zero: int, dtype: torch.dtype
 ) -> None:
-    model = adapt(load(base, Model(), reading, zero), Model(), zero)
+    model = add_lora(load_reward_model(base, Model(), reading, zero), Model(), zero)
     assert {weight.dtype for name, weight in model.named_parameters() if "lora_" in name} == {dtype}
 
 
@@ -121,7 +127,7 @@ def test_adapters_are_whole_unless_zero_3_wants_one_dtype(
 
 
 def test_only_the_adapter_and_the_head_are_trained(base: Path, reading: Reading) -> None:
-    model = adapt(load(base, LORA, reading), LORA)
+    model = add_lora(load_reward_model(base, LORA, reading), LORA)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained
     assert all("lora_" in name or "score.modules_to_save" in name for name in trained)
@@ -130,10 +136,10 @@ def test_only_the_adapter_and_the_head_are_trained(base: Path, reading: Reading)
 
 
 def test_a_new_adapter_changes_nothing_yet(base: Path, reading: Reading) -> None:
-    plain = load(base, LORA, reading).eval()
+    plain = load_reward_model(base, LORA, reading).eval()
     with torch.no_grad():
         before = plain(input_ids=IDS, attention_mask=MASK).rewards
-        after = adapt(plain, LORA).eval()(input_ids=IDS, attention_mask=MASK).rewards
+        after = add_lora(plain, LORA).eval()(input_ids=IDS, attention_mask=MASK).rewards
     assert torch.equal(before, after)
 
 
@@ -141,7 +147,7 @@ def test_a_new_adapter_changes_nothing_yet(base: Path, reading: Reading) -> None
 def test_layers_are_counted_from_the_top(
     base: Path, reading: Reading, top: int | None, layers: list[int] | None
 ) -> None:
-    config = lora_config(Lora(top_layers=top), load(base, FULL, reading))
+    config = make_lora_config(Lora(top_layers=top), load_reward_model(base, FULL, reading))
     assert config.layers_to_transform == layers
 
 
@@ -149,14 +155,14 @@ def test_layers_are_counted_from_the_top(
 def test_a_target_that_the_model_has_not_is_refused(base: Path, reading: Reading, targets: list[str]) -> None:
     """PEFT would train the others and say nothing."""
     with pytest.raises(RecipeError, match=r"model\.lora\.targets: 'q_porj' is no module of RewardLlamaForCausalLM"):
-        lora_config(Lora(targets=targets), load(base, FULL, reading))
+        make_lora_config(Lora(targets=targets), load_reward_model(base, FULL, reading))
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointing_keeps_the_gradient_of_an_adapter(base: Path, reading: Reading, reentrant: bool) -> None:
     """Re-entrant checkpoints of a frozen base pass no gradient unless their input asks for one."""
     settings = LORA.model_copy(update={"gradient_checkpointing": True})
-    model = adapt(load(base, settings, reading), settings)
+    model = add_lora(load_reward_model(base, settings, reading), settings)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     model.train()(input_ids=IDS, attention_mask=MASK).rewards.sum().backward()
     grown = [weight.grad for name, weight in model.named_parameters() if "lora_B" in name]

@@ -11,7 +11,7 @@ from transformers import BertModel
 
 from tureen_core.base import BaseError
 from tureen_train.config import RecipeError
-from tureen_train.networks.sentence_encoder import Encoder, cosines_of, open_encoder, pooling_of, with_similarity
+from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open_encoder, parse_pooling, read_cosines
 from tureen_train.records.schema import BadOption, Record
 from tureen_train.records.splitting import to_pairs
 
@@ -47,14 +47,14 @@ def test_cosines_are_those_of_the_pooled_token_vectors(encoder: Encoder, bert: P
         with torch.no_grad():
             vectors.append(model(given).last_hidden_state[0].mean(0))
     expected = float(torch.nn.functional.cosine_similarity(vectors[0], vectors[1], dim=0))
-    cosines = cosines_of(with_similarity(RECORDS, encoder)[0])
+    cosines = read_cosines(add_similarity(RECORDS, encoder)[0])
     assert cosines.tolist() == [[pytest.approx(1, abs=1e-5), pytest.approx(expected, abs=2e-5)]] + [
         [pytest.approx(expected, abs=2e-5), pytest.approx(1, abs=1e-5)]
     ]
 
 
 def test_every_two_answers_have_a_cosine(encoder: Encoder) -> None:
-    cosines = cosines_of(with_similarity(RECORDS, encoder)[1])
+    cosines = read_cosines(add_similarity(RECORDS, encoder)[1])
     assert cosines.shape == (3, 3)
     assert cosines[0, 1] == pytest.approx(1, abs=1e-5)
     assert cosines[0, 2] < 0.99
@@ -89,10 +89,10 @@ def test_an_encoder_that_is_not_there_is_named() -> None:
 
 
 def test_a_pooling_that_does_not_exist_is_refused() -> None:
-    assert pooling_of(None) is None
-    assert pooling_of("cls") == "cls"
+    assert parse_pooling(None) is None
+    assert parse_pooling("cls") == "cls"
     with pytest.raises(BadOption, match="--pooling: 'max' is none of mean, cls"):
-        pooling_of("max")
+        parse_pooling("max")
 
 
 # --------------------------------------------------------------------------- what is kept
@@ -101,16 +101,16 @@ def test_a_pooling_that_does_not_exist_is_refused() -> None:
 def test_what_a_record_carries_is_not_computed_again(encoder: Encoder) -> None:
     meta = {"similarity": {"cosine": [[1, 0.25], [0.25, 1]], "encoder": encoder.name}}
     carried = Record(RECORDS[0].prompt, RECORDS[0].answers, RECORDS[0].scores, meta=meta)
-    assert with_similarity([carried], encoder) == [carried]
-    assert cosines_of(carried)[0, 1] == 0.25
+    assert add_similarity([carried], encoder) == [carried]
+    assert read_cosines(carried)[0, 1] == 0.25
 
 
 def test_what_another_encoder_said_is_computed_again(encoder: Encoder) -> None:
     meta = {"similarity": {"cosine": [[1, 0.25], [0.25, 1]], "encoder": "another"}, "id": 7}
     carried = Record(RECORDS[0].prompt, RECORDS[0].answers, RECORDS[0].scores, meta=meta)
-    (found,) = with_similarity([carried], encoder)
+    (found,) = add_similarity([carried], encoder)
     assert found.meta["similarity"]["encoder"] == encoder.name
-    assert cosines_of(found)[0, 1] != 0.25
+    assert read_cosines(found)[0, 1] != 0.25
     assert found.meta["id"] == 7
 
 
@@ -118,24 +118,24 @@ def test_cosines_of_other_answers_are_refused(encoder: Encoder) -> None:
     meta = {"similarity": {"cosine": [[1, 0.25], [0.25, 1]], "encoder": encoder.name}}
     torn = Record(RECORDS[1].prompt, RECORDS[1].answers, RECORDS[1].scores, "pairs.json:3", meta)
     with pytest.raises(RecipeError, match=r"pairs.json:3: meta.similarity.cosine is 2×2 and there are 3 answers"):
-        cosines_of(torn)
+        read_cosines(torn)
 
 
 def test_vectors_of_the_same_texts_are_kept(encoder: Encoder, tmp_path: Path) -> None:
-    found = with_similarity(RECORDS, encoder, tmp_path)
+    found = add_similarity(RECORDS, encoder, tmp_path)
     (kept,) = (tmp_path / "similarity").iterdir()
     gone = Encoder(Path("gone"), encoder.pooling, encoder.name)  # only what is kept can answer
-    assert with_similarity(RECORDS, gone, tmp_path) == found
-    with_similarity(RECORDS[:1], encoder, tmp_path)
+    assert add_similarity(RECORDS, gone, tmp_path) == found
+    add_similarity(RECORDS[:1], encoder, tmp_path)
     assert len(list(kept.parent.iterdir())) == 2
 
 
 def test_pairs_of_a_prompt_keep_their_own_cosines(encoder: Encoder) -> None:
-    (wide,) = with_similarity(RECORDS[1:2], encoder)
-    table = cosines_of(wide)
+    (wide,) = add_similarity(RECORDS[1:2], encoder)
+    table = read_cosines(wide)
     pairs = list(to_pairs([wide]))
-    assert [cosines_of(pair)[0, 1] for pair in pairs] == [table[i, j] for i, j in wide.pairs]
-    assert all(cosines_of(pair).shape == (2, 2) for pair in pairs)
+    assert [read_cosines(pair)[0, 1] for pair in pairs] == [table[i, j] for i, j in wide.pairs]
+    assert all(read_cosines(pair).shape == (2, 2) for pair in pairs)
 
 
 # --------------------------------------------------------------------------- the real one
@@ -146,7 +146,7 @@ def test_minilm_tells_near_sentences_from_far_ones() -> None:
     near = record(
         "The cat sits on the mat.", "A cat is sitting on a rug.", "Shares fell sharply on Monday.", prompt="?"
     )
-    cosines = cosines_of(with_similarity([near], open_encoder())[0])
+    cosines = read_cosines(add_similarity([near], open_encoder())[0])
     assert cosines[0, 1] > 0.5
     assert abs(cosines[0, 2]) < 0.3
     assert math.isclose(cosines[0, 0], 1, abs_tol=1e-5)

@@ -14,7 +14,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.policies import dpo as policies
-from tureen_train.policies.dpo import pair_rows, probe_conversations, train_expert
+from tureen_train.policies.dpo import choose_probes, make_pair_rows, train_expert
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 
@@ -117,7 +117,7 @@ def test_without_held_out_pairs_there_are_no_figures(base: Path, tmp_path: Path)
 
 def test_pairs_become_trls_rows() -> None:
     lists = record("a", "b", "c", scores=(1.0, 0.0, 0.0))
-    (first, second) = pair_rows([lists, record("d", "e", scores=(1.0, 1.0))])
+    (first, second) = make_pair_rows([lists, record("d", "e", scores=(1.0, 1.0))])
     assert first == {
         "prompt": [{"role": "user", "content": "why?"}],
         "chosen": [{"role": "assistant", "content": "a"}],
@@ -128,13 +128,13 @@ def test_pairs_become_trls_rows() -> None:
 
 def test_whole_dialogues_without_a_shared_prompt_make_no_rows() -> None:
     answers = tuple(({"role": "user", "content": q}, {"role": "assistant", "content": "x"}) for q in "ab")
-    assert pair_rows([Record((), answers, (1.0, 0.0))]) == []
+    assert make_pair_rows([Record((), answers, (1.0, 0.0))]) == []
 
 
 def test_what_trl_trains_on_are_the_services_ids(base: Path, tmp_path: Path) -> None:
     """But for the white space that the template writes after the end mark, which serving never sees."""
     run = expert_run(base, tmp_path)
-    rows = pair_rows([record(GOOD, BAD, scores=(1.0, 0.0))])
+    rows = make_pair_rows([record(GOOD, BAD, scores=(1.0, 0.0))])
     trainer = policies._trainer(run, base, rows, {})
     (seen,) = trainer.train_dataset
     renderer = Renderer(load_tokenizer(base), tiny.reading(base))
@@ -154,7 +154,7 @@ def loaded(train: list[Record], held: list[Record]) -> RunData:
 
 def probes(base: Path, data: RunData, count: int, length: int = 64) -> list[str]:
     renderer = Renderer(load_tokenizer(base), tiny.reading(base, max_length=length))
-    return [talk[-1]["content"] for talk in probe_conversations(data, renderer, count)]
+    return [talk[-1]["content"] for talk in choose_probes(data, renderer, count)]
 
 
 def test_probes_are_the_best_answers_held_out_ones_first(base: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.records.schema import Record
-from tureen_train.rewards.collate import EncodedRecords, collate, render, table
+from tureen_train.rewards.collate import EncodedRecords, pad_table, pad_texts, render_answers
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,17 @@ def record(*answers: str, scores: tuple[float, ...] = (1.0, 0.0), prompt: str | 
 
 def test_ids_are_those_of_whole_conversations(renderer: Renderer) -> None:
     one = record("the fox", "leaves fall in autumn")
-    for rendered, conversation in zip(render(one, renderer), one.conversations, strict=True):
+    for rendered, conversation in zip(render_answers(one, renderer), one.conversations, strict=True):
         assert rendered.ids == renderer.conversation(conversation).ids
         assert rendered.ids[: rendered.shared] == renderer.prompt(one.prompt)
 
 
 def test_a_record_without_a_prompt_is_read_whole(renderer: Renderer) -> None:
     one = record("the fox", "leaves", prompt=None)
-    assert [each.ids for each in render(one, renderer)] == [renderer.conversation(c).ids for c in one.conversations]
-    for each, conversation in zip(render(one, renderer), one.conversations, strict=True):
+    assert [each.ids for each in render_answers(one, renderer)] == [
+        renderer.conversation(c).ids for c in one.conversations
+    ]
+    for each, conversation in zip(render_answers(one, renderer), one.conversations, strict=True):
         assert each.ids[: each.shared] == renderer.prompt(conversation[:-1])
 
 
@@ -52,15 +54,15 @@ def test_truncated_answers_are_counted(renderer: Renderer) -> None:
 
 
 def test_texts_become_rows_padded_on_the_right() -> None:
-    batch = collate([[5, 6, 7, 8], [5]], 99)
+    batch = pad_texts([[5, 6, 7, 8], [5]], 99)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [5, 99, 99, 99]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
 
 
 def test_the_mask_not_the_id_says_what_is_padding() -> None:
-    assert collate([[5, 4, 4], [5]], 4)["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert pad_texts([[5, 4, 4], [5]], 4)["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_ragged_rows_fill_with_nan() -> None:
-    assert table([[1], [2, 3]], 2).nan_to_num(-9).tolist() == [[1, -9], [2, 3]]
-    assert table([[1]], 1).dtype == torch.float32
+    assert pad_table([[1], [2, 3]], 2).nan_to_num(-9).tolist() == [[1, -9], [2, 3]]
+    assert pad_table([[1]], 1).dtype == torch.float32

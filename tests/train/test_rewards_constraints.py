@@ -14,14 +14,14 @@ from torch.nn.functional import softplus
 
 from tureen_train.config.ranking import Constraint, RandomCap
 from tureen_train.rewards.constraints import (
-    angular,
+    angular_similarity,
     better_sum,
     capped_sum,
-    caps_of,
-    divergence,
-    drawn,
-    length_ratio,
-    token_gaps,
+    compute_caps,
+    compute_length_ratio,
+    compute_token_gaps,
+    draw_caps,
+    find_divergence,
 )
 
 SIMILAR = [1.0, 0.9, 0.8, 0.7, 0.5]
@@ -57,27 +57,29 @@ def one(gap: float, cap: float, dtype: torch.dtype = torch.float64) -> float:
     ],
 )
 def test_published_settings_give_the_published_caps(betas: tuple[float, float, float], caps: list[float]) -> None:
-    assert caps_of(by_length(*betas), SIMILAR) == pytest.approx(caps, abs=1e-6)
+    assert compute_caps(by_length(*betas), SIMILAR) == pytest.approx(caps, abs=1e-6)
 
 
 def test_a_cap_that_would_explode_ends_at_the_ceiling() -> None:
     """β₁/β₂ would be 20,000 for two answers of which nothing is alike."""
-    assert caps_of(by_length(20, 0.001, -15), [0.0, 0.01, 0.3, 0.4]) == pytest.approx([50, 50, 50, 34.875312], abs=1e-6)
-    assert caps_of(by_length(20, 0.0, -15, ceiling=9), [0.0, 1.0]) == pytest.approx([9, 5])
+    assert compute_caps(by_length(20, 0.001, -15), [0.0, 0.01, 0.3, 0.4]) == pytest.approx(
+        [50, 50, 50, 34.875312], abs=1e-6
+    )
+    assert compute_caps(by_length(20, 0.0, -15, ceiling=9), [0.0, 1.0]) == pytest.approx([9, 5])
 
 
 def test_fixed_and_drawn_caps_do_not_ask_for_similarity() -> None:
-    assert caps_of(settings(prior="fixed", value=4.5), [[1, 0], [0, 1]]).tolist() == [[4.5, 4.5]] * 2
-    assert caps_of(settings(prior="random", low=1, high=2), SIMILAR).tolist() == [1.5] * 5
+    assert compute_caps(settings(prior="fixed", value=4.5), [[1, 0], [0, 1]]).tolist() == [[4.5, 4.5]] * 2
+    assert compute_caps(settings(prior="random", low=1, high=2), SIMILAR).tolist() == [1.5] * 5
 
 
 def test_drawn_caps_fill_their_range_and_follow_the_seed() -> None:
     prior = RandomCap(prior="random", low=4, high=5)
     torch.manual_seed(3)
-    first = drawn(prior, 2000)
+    first = draw_caps(prior, 2000)
     torch.manual_seed(3)
-    assert torch.equal(first, drawn(prior, 2000))
-    assert not torch.equal(first, drawn(prior, 2000))
+    assert torch.equal(first, draw_caps(prior, 2000))
+    assert not torch.equal(first, draw_caps(prior, 2000))
     assert 4 <= float(first.min()) < 4.01
     assert 4.99 < float(first.max()) <= 5
     assert float(first.mean()) == pytest.approx(4.5, abs=0.03)
@@ -88,8 +90,8 @@ def test_drawn_caps_fill_their_range_and_follow_the_seed() -> None:
 
 def test_cosines_become_angles() -> None:
     expected = [1, 0.898917, 0.856434, 0.795167, 0.666667, 0.5, 0.5]
-    assert angular([1, 0.95, 0.9, 0.8, 0.5, 0, -0.7]) == pytest.approx(expected, abs=1e-6)
-    assert angular(1 + 1e-7) == 1.0  # rounding of unit vectors
+    assert angular_similarity([1, 0.95, 0.9, 0.8, 0.5, 0, -0.7]) == pytest.approx(expected, abs=1e-6)
+    assert angular_similarity(1 + 1e-7) == 1.0  # rounding of unit vectors
 
 
 @pytest.mark.parametrize(
@@ -104,19 +106,19 @@ def test_cosines_become_angles() -> None:
     ],
 )
 def test_length_ratio_counts_from_where_two_texts_part(first: list[int], second: list[int], expected: float) -> None:
-    assert length_ratio(first, second) == pytest.approx(expected)
-    assert length_ratio(second, first) == pytest.approx(expected)
+    assert compute_length_ratio(first, second) == pytest.approx(expected)
+    assert compute_length_ratio(second, first) == pytest.approx(expected)
 
 
 def test_texts_that_were_cut_to_one_length_are_equally_long() -> None:
     """Cut from the left or the right, two texts of ``max_length`` have as much left after they part."""
     whole = [list(range(100)), [0, *range(200, 310)]]
     for cut in (slice(None, 32), slice(-32, None)):
-        assert length_ratio(whole[0][cut], whole[1][cut]) == 1.0
+        assert compute_length_ratio(whole[0][cut], whole[1][cut]) == 1.0
 
 
 def test_divergence_is_the_shared_beginning() -> None:
-    assert [divergence([1, 2, 3], other) for other in ([1, 2, 4], [9], [1, 2], [1, 2, 3])] == [2, 0, 2, 3]
+    assert [find_divergence([1, 2, 3], other) for other in ([1, 2, 4], [9], [1, 2], [1, 2, 3])] == [2, 0, 2, 3]
 
 
 # --------------------------------------------------------------------------- the loss
@@ -175,7 +177,7 @@ def rewards(dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def span(better: int, worse: int, hold: bool = True, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    return token_gaps(rewards(dtype), *rows(TEXTS), torch.tensor([better]), torch.tensor([worse]), hold)
+    return compute_token_gaps(rewards(dtype), *rows(TEXTS), torch.tensor([better]), torch.tensor([worse]), hold)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -221,7 +223,7 @@ def test_the_span_loss_is_the_mean_over_its_tokens(dtype: torch.dtype) -> None:
 def test_no_pairs_give_no_loss_and_a_gradient_of_zero() -> None:
     r = rewards().requires_grad_()
     none = torch.zeros(0, dtype=torch.long)
-    gaps, weights = token_gaps(r, *rows(TEXTS), none, none)
+    gaps, weights = compute_token_gaps(r, *rows(TEXTS), none, none)
     total = better_sum(gaps, weights) + capped_sum(gaps, weights, torch.zeros(0))
     total.backward()
     assert float(total.detach()) == 0
@@ -236,7 +238,7 @@ def test_gradients_are_those_of_finite_differences(hold: bool) -> None:
     caps = torch.tensor([0.5, 2.0, 5.0], dtype=torch.float64)
 
     def loss(r: Tensor) -> Tensor:
-        gaps, weights = token_gaps(r, ids, mask, better, worse, hold)
+        gaps, weights = compute_token_gaps(r, ids, mask, better, worse, hold)
         return better_sum(gaps, weights) + capped_sum(gaps, weights, caps)
 
     assert torch.autograd.gradcheck(loss, (rewards().requires_grad_(),))

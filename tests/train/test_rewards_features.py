@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tureen_train.config import Model
-from tureen_train.networks.reward_model import load
+from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.rewards.collate import Encoded
-from tureen_train.rewards.features import Features, kept
+from tureen_train.rewards.features import Features, load_or_compute
 
 ITEMS = [
     Encoded([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0]),
@@ -22,7 +22,7 @@ ITEMS = [
 
 @pytest.fixture
 def model(base: Path) -> Any:
-    return load(base, Model(lora=None, precision="fp32"), tiny.reading(base, pooling="last")).eval()
+    return load_reward_model(base, Model(lora=None, precision="fp32"), tiny.reading(base, pooling="last")).eval()
 
 
 def hidden(model: Any, ids: list[int]) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_what_is_kept_is_written_once_and_whole(tmp_path: Path) -> None:
         made.append(1)
         return {"states": torch.arange(3.0)}
 
-    assert kept(path, make)["states"].tolist() == kept(path, make)["states"].tolist() == [0, 1, 2]
+    assert load_or_compute(path, make)["states"].tolist() == load_or_compute(path, make)["states"].tolist() == [0, 1, 2]
     assert made == [1]
     assert [each.name for each in path.parent.iterdir()] == ["states.safetensors"]
     assert load_file(path).keys() == {"states"}

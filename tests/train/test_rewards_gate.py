@@ -21,7 +21,7 @@ from tureen_train.kinds import export_run
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.run_data import load_data
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.verbosity import penalties, transform
+from tureen_train.rewards.verbosity import choose_penalties, make_verbosity_transform
 
 GATE: dict[str, Any] = {"method": "gate", "width": 16, "depth": 2, "temperature": 1.0, "verbosity": "verbosity"}
 Stages = tuple[RewardRun, Artifact, Artifact]
@@ -111,7 +111,7 @@ def test_the_saved_transform_is_made_on_the_answers_trained_on(stages: Stages, b
     assert gate is not None
     reader = RewardReader(second.folder, base, second.manifest.reading, 3)
     told = [row for record in load_data(run.data).train for row in reader.rewards(record.conversations)]
-    torch.testing.assert_close(gate.transform, transform(penalties(np.array(told), 1, 0.03), 1))
+    torch.testing.assert_close(gate.transform, make_verbosity_transform(choose_penalties(np.array(told), 1, 0.03), 1))
     assert gate.transform[1, 1] == 0
 
 

@@ -12,8 +12,8 @@ from tureen_train.config import Optimisation, Watch
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features
 from tureen_train.rewards.frozen import Ground
-from tureen_train.rewards.gate_fit import drawn, overall_gaps, pairs_of, train_gate
-from tureen_train.rewards.verbosity import transform
+from tureen_train.rewards.gate_fit import compute_overall_gaps, draw_pairs, find_pairs, train_gate
+from tureen_train.rewards.verbosity import make_verbosity_transform
 from tureen_train.runs.history import Journal
 
 PAIRS = torch.tensor([[0, 1, 0], [2, 3, 1], [4, 3, 1]])
@@ -23,7 +23,7 @@ def world() -> tuple[GatedHead, torch.Tensor, torch.Tensor]:
     """Five answers of three attributes to two prompts, and a gate."""
     torch.manual_seed(0)
     gate = GatedHead(6, 3, width=8, depth=1, temperature=0.7, scale=2.0)
-    gate.transform.copy_(transform([0.3, 1.0, 0.05], 1))
+    gate.transform.copy_(make_verbosity_transform([0.3, 1.0, 0.05], 1))
     return gate.double(), torch.randn(5, 3), torch.randn(2, 6)
 
 
@@ -31,7 +31,7 @@ def test_gaps_are_those_of_the_overall_rewards_with_verbosity_taken_out() -> Non
     gate, rewards, prompts = world()
     with torch.no_grad():
         gates = gate.float()(prompts).double().numpy()
-        found = overall_gaps(gate, rewards, prompts, PAIRS).numpy()
+        found = compute_overall_gaps(gate, rewards, prompts, PAIRS).numpy()
     told = rewards.double().numpy()
     rid = told - np.outer(told[:, 1], [0.3, 1.0, 0.05])
     overall = [rid[row] @ gates[prompt] for row, prompt in enumerate([0, 0, 1, 1, 1])]
@@ -43,7 +43,7 @@ def test_gaps_are_those_of_the_overall_rewards_with_verbosity_taken_out() -> Non
 def test_the_gradient_is_that_of_finite_differences() -> None:
     """Of the coefficients' part, in float64: the gate itself stays in float32."""
     rng = torch.Generator().manual_seed(1)
-    gaps, matrix = torch.randn(4, 3, generator=rng).double(), transform([0.1, 1.0, 0.5], 1).double()
+    gaps, matrix = torch.randn(4, 3, generator=rng).double(), make_verbosity_transform([0.1, 1.0, 0.5], 1).double()
     logits = torch.randn(4, 3, generator=rng, dtype=torch.float64, requires_grad=True)
 
     def loss(each: torch.Tensor) -> torch.Tensor:
@@ -75,7 +75,7 @@ def test_a_gate_learns_which_attribute_each_kind_of_prompt_goes_by(tmp_path: Pat
     settings = Optimisation(learning_rate=1e-2, max_steps=150, batch=32, warmup=0.0)
     train_gate(gate, rewards, prompts, pairs, settings, Watch(log_every=50, eval_every=75), ground(tmp_path))
     with torch.no_grad():
-        right = (overall_gaps(gate, rewards, prompts, pairs) > 0).float().mean()
+        right = (compute_overall_gaps(gate, rewards, prompts, pairs) > 0).float().mean()
         mean = torch.stack([gate(prompts[kinds == kind]).mean(0) for kind in (0, 1)])
     assert right > 0.9
     assert mean.argmax(1).tolist() == [0, 1]
@@ -103,11 +103,11 @@ def test_every_ordered_pair_of_a_prompt_is_one() -> None:
                 Encoded([[6], [7], [8]], [1, 1, 1], [3.0, 2.0, 1.0]),
             ]
 
-    assert pairs_of(Known()).tolist() == [[1, 0, 0], [5, 6, 2], [5, 7, 2], [6, 7, 2]]
+    assert find_pairs(Known()).tolist() == [[1, 0, 0], [5, 6, 2], [5, 7, 2], [6, 7, 2]]
 
 
 def test_batches_are_drawn_by_the_seed_with_replacement() -> None:
-    one, again, other = (list(drawn(PAIRS, 16, 3, seed)) for seed in (1, 1, 2))
+    one, again, other = (list(draw_pairs(PAIRS, 16, 3, seed)) for seed in (1, 1, 2))
     assert [len(batch) for batch in one] == [16, 16, 16]
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tureen_train.rewards.losses import (
-    comparable,
-    finite,
+    find_comparable,
     imitation_loss,
-    normalised_scores,
+    normalise_scores,
     ranking_loss,
+    require_finite,
 )
 
 NAN = math.nan
@@ -134,7 +134,7 @@ def test_shapes_that_would_broadcast_are_refused(
 
 
 def test_answers_of_different_prompts_never_compare() -> None:
-    pairs = comparable(torch.tensor([3.0, 2.0, 1.0, NAN]), torch.tensor([0, 1, 0, 0]))
+    pairs = find_comparable(torch.tensor([3.0, 2.0, 1.0, NAN]), torch.tensor([0, 1, 0, 0]))
     assert pairs.nonzero().tolist() == [[0, 2]]
 
 
@@ -152,28 +152,28 @@ def test_imitation_is_the_mean_over_the_kept_texts() -> None:
     [((1.5, 0.5), (0.9999933, 0.3333311)), ((2, 0), (0.999995, 0)), ((1, 1), (0.99999, 0.99999))],
 )
 def test_published_normalised_scores(scores: tuple[float, ...], normalised: tuple[float, ...]) -> None:
-    assert normalised_scores(scores) == pytest.approx(normalised, abs=1e-6)
+    assert normalise_scores(scores) == pytest.approx(normalised, abs=1e-6)
 
 
 @pytest.mark.parametrize("scores", [(0, 0), (-1, -3), (0.0,), ()])
 def test_scores_without_a_positive_one_imitate_nothing(scores: tuple[float, ...]) -> None:
-    assert normalised_scores(scores) == pytest.approx([0] * len(scores))
+    assert normalise_scores(scores) == pytest.approx([0] * len(scores))
 
 
 def test_unlabelled_scores_stay_so() -> None:
-    first, second = normalised_scores((NAN, 2.0))
+    first, second = normalise_scores((NAN, 2.0))
     assert math.isnan(first)
     assert second == pytest.approx(1, abs=1e-5)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=6))
 def test_normalising_keeps_the_order_and_stays_below_one(scores: list[float]) -> None:
-    found = normalised_scores(sorted(scores))
+    found = normalise_scores(sorted(scores))
     assert all(low <= high < 1 for low, high in pairwise([*found, max(found)]))
 
 
 def test_a_loss_that_is_no_number_ends_the_run() -> None:
-    assert finite(torch.tensor(1.5)).item() == 1.5
+    assert require_finite(torch.tensor(1.5)).item() == 1.5
     for bad in (NAN, math.inf):
         with pytest.raises(FloatingPointError, match="lower the learning rate"):
-            finite(torch.tensor(bad))
+            require_finite(torch.tensor(bad))

@@ -20,7 +20,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.records.schema import Record
 from tureen_train.rewards import odin
-from tureen_train.rewards.odin import Measured, OdinMethod, correlation, everybody, length_terms
+from tureen_train.rewards.odin import Measured, OdinMethod, compute_correlation, compute_length_terms, gather_ranks
 
 NAN = math.nan
 ITEMS = [
@@ -95,8 +95,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
     rng = torch.Generator().manual_seed(1)
     rewards = torch.randn(6, 2, generator=rng, dtype=torch.float64, requires_grad=True)
     lengths = torch.randint(1, 50, (6,), generator=rng).double()
-    assert torch.autograd.gradcheck(lambda each: torch.stack(length_terms(each, lengths)), rewards)
-    found = length_terms(rewards.detach(), lengths)
+    assert torch.autograd.gradcheck(lambda each: torch.stack(compute_length_terms(each, lengths)), rewards)
+    found = compute_length_terms(rewards.detach(), lengths)
     pearson = [np.corrcoef(rewards.detach().numpy()[:, column], lengths.numpy())[0, 1] for column in (0, 1)]
     assert [float(each) for each in found] == pytest.approx([1 - pearson[0], abs(pearson[1])])
 
@@ -105,7 +105,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def test_what_never_varies_has_no_correlation_and_no_gradient(size: float) -> None:
     """Equal rewards would divide by nothing: a first step could throw the head away."""
     same = torch.full((5,), 0.1 * size, requires_grad=True)
-    found = correlation(same, torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]))
+    found = compute_correlation(same, torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]))
     found.backward()
     assert found.detach().item() == 0
     assert same.grad is not None
@@ -144,7 +144,7 @@ def test_ranks_together_have_the_gradient_of_one_batch(
 
 def test_one_process_gathers_nothing() -> None:
     rewards, lengths = torch.randn(3, 2, requires_grad=True), torch.ones(3)
-    found = everybody(rewards, lengths)
+    found = gather_ranks(rewards, lengths)
     assert found[0] is rewards
     assert found[1] is lengths
 

@@ -22,9 +22,9 @@ from tureen_train.config import RecipeError
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.dialogue import assistant, user
 from tureen_train.records.schema import BadRecord, Record
-from tureen_train.rewards.pairs import PairMethod, judged, pair_figures, unleaning
+from tureen_train.rewards.pairs import PairMethod, compute_pair_metrics, label_pairs, remove_position_bias
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.start import start
+from tureen_train.rewards.start import make_model
 
 PROMPT = (user("why do leaves fall?"),)
 ANSWERS = tuple((assistant(text),) for text in ("the quick brown fox", "the lazy dog", "the days grow short"))
@@ -71,22 +71,22 @@ def judge(base: Path, tmp_path: Path) -> Judge:
 
 
 def test_every_comparable_pair_is_judged_with_its_probability() -> None:
-    assert judged(record(2, 1, 0), soft=True, ties=False) == [((0, 1), 1.0), ((0, 2), 1.0), ((1, 2), 1.0)]
-    assert judged(record(0, 1, chosen_prob=0.8), soft=True, ties=False) == [((1, 0), 0.8)]
-    assert judged(record(0, 1, chosen_prob=0.8), soft=False, ties=False) == [((1, 0), 1.0)]
-    assert judged(record(0, 1, 1, chosen_prob=0.8), soft=True, ties=False) == [((1, 0), 1.0), ((2, 0), 1.0)]
+    assert label_pairs(record(2, 1, 0), soft=True, ties=False) == [((0, 1), 1.0), ((0, 2), 1.0), ((1, 2), 1.0)]
+    assert label_pairs(record(0, 1, chosen_prob=0.8), soft=True, ties=False) == [((1, 0), 0.8)]
+    assert label_pairs(record(0, 1, chosen_prob=0.8), soft=False, ties=False) == [((1, 0), 1.0)]
+    assert label_pairs(record(0, 1, 1, chosen_prob=0.8), soft=True, ties=False) == [((1, 0), 1.0), ((2, 0), 1.0)]
 
 
 def test_ties_are_left_out_or_as_likely_as_not() -> None:
-    assert judged(record(1, 1, 0), soft=True, ties=False) == [((0, 2), 1.0), ((1, 2), 1.0)]
-    assert ((0, 1), 0.5) in judged(record(1, 1, 0), soft=True, ties=True)
-    assert judged(record(math.nan, math.nan), soft=True, ties=True) == []
+    assert label_pairs(record(1, 1, 0), soft=True, ties=False) == [((0, 2), 1.0), ((1, 2), 1.0)]
+    assert ((0, 1), 0.5) in label_pairs(record(1, 1, 0), soft=True, ties=True)
+    assert label_pairs(record(math.nan, math.nan), soft=True, ties=True) == []
 
 
 @pytest.mark.parametrize("known", [1.5, -0.1, "0.8", True, math.nan])
 def test_what_is_no_probability_is_named(known: object) -> None:
     with pytest.raises(BadRecord, match="file:1: bad score: `chosen_prob` must be 0 to 1"):
-        judged(record(1, 0, chosen_prob=known), soft=True, ties=False)
+        label_pairs(record(1, 0, chosen_prob=known), soft=True, ties=False)
 
 
 def test_a_batch_has_every_pair_in_both_orders(judge: Judge) -> None:
@@ -122,7 +122,7 @@ def two_token_log_odds(base: Path, ids: Iterable[list[int]]) -> list[float]:
 @pytest.mark.parametrize("lora", [None, {"rank": 4, "targets": ["q_proj"]}], ids=["full", "lora"])
 def test_before_training_it_is_the_bases_softmax_over_two_tokens(judge: Judge, lora: Any) -> None:
     method = judge()
-    model = start(judge.run(model={"lora": lora}), judge.base).eval()
+    model = make_model(judge.run(model={"lora": lora}), judge.base).eval()
     batch = judge.batch(method, record(1, 0), record(2, 1, 0))
     outcome = method.loss(model, batch, method.counts(batch))
     texts = texts_of(batch)
@@ -136,7 +136,7 @@ def test_before_training_it_is_the_bases_softmax_over_two_tokens(judge: Judge, l
 def test_both_orders_are_a_mean_and_one_is_drawn_by_the_seed(judge: Judge) -> None:
     records = [record(1, 0, chosen_prob=0.9), record(0, 1), record(2, 1, 0)]
     method, both = judge(), judge(sides="both")
-    model = start(judge.run(), judge.base)
+    model = make_model(judge.run(), judge.base)
     batch = judge.batch(method, *records)
     logits = method.loss(model.eval(), batch, method.counts(batch)).predictions.double()
     p = batch["targets"].double()
@@ -161,7 +161,7 @@ def test_both_orders_are_a_mean_and_one_is_drawn_by_the_seed(judge: Judge) -> No
 def test_a_whole_steps_count_divides_each_of_its_batches(judge: Judge) -> None:
     records = [record(1, 0), record(0, 1), record(2, 1, 0)]
     method = judge(sides="both")
-    model = start(judge.run(), judge.base).train()
+    model = make_model(judge.run(), judge.base).train()
     together = judge.batch(method, *records)
     count = method.counts(together)
     parts = [method.loss(model, judge.batch(method, each), count).loss.item() for each in records]
@@ -174,8 +174,8 @@ def test_a_whole_steps_count_divides_each_of_its_batches(judge: Judge) -> None:
 def test_verdicts_are_the_mean_of_both_orders_and_a_half_is_half_right() -> None:
     logits = np.array([[2.0, -1.0], [1.0, 3.0], [0.5, 0.5], [-1.0, -3.0], [4.0, 0.0]])
     targets = np.array([1.0, 1.0, 1.0, 0.9, 0.5])
-    assert unleaning(logits, targets).tolist() == [1.5, -1.0, 0.0, 1.0]
-    figures = pair_figures(logits, targets)
+    assert remove_position_bias(logits, targets).tolist() == [1.5, -1.0, 0.0, 1.0]
+    figures = compute_pair_metrics(logits, targets)
     assert figures["pairs"] == 4
     assert figures["accuracy"] == (1 + 0 + 0.5 + 1) / 4
     assert figures["flips"] == 3 / 5
@@ -184,11 +184,11 @@ def test_verdicts_are_the_mean_of_both_orders_and_a_half_is_half_right() -> None
 
 
 def test_a_probability_below_a_half_names_the_other_answer() -> None:
-    assert unleaning(np.array([[2.0, -1.0]]), np.array([0.2])).tolist() == [-1.5]
+    assert remove_position_bias(np.array([[2.0, -1.0]]), np.array([0.2])).tolist() == [-1.5]
 
 
 def test_ties_alone_have_no_accuracy() -> None:
-    figures = pair_figures(np.array([[1.0, 1.0]]), np.array([0.5]))
+    figures = compute_pair_metrics(np.array([[1.0, 1.0]]), np.array([0.5]))
     assert figures["pairs"] == 0
     assert math.isnan(figures["accuracy"])
     assert figures["flips"] == 1

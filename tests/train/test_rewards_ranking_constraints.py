@@ -17,7 +17,7 @@ from train.tiny_runs import history, reward_run
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model, RecipeError
-from tureen_train.networks.reward_model import load
+from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.networks.sentence_encoder import open_encoder
 from tureen_train.records.schema import Record
 from tureen_train.rewards.ranking import RankingMethod
@@ -69,7 +69,7 @@ class Bench:
         self.renderer = Renderer(load_tokenizer(base), tiny.reading(base))
         self.method = RankingMethod(reward_run(base, folder, loss=loss), self.renderer)
         torch.manual_seed(0)
-        self.model = load(base, Model(lora=None, precision="fp32"), self.renderer.reading).eval()
+        self.model = load_reward_model(base, Model(lora=None, precision="fp32"), self.renderer.reading).eval()
         self.encoded = self.method.encode(records(*SCORES, encoder=open_encoder(encoder).name if encoder else ""))
         self.batch = self.method.collate(self.encoded.items, 5)
 

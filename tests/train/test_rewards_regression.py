@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tureen_train.rewards.regression import Scales, TooFewLabelsError, ridge, squared_sum
+from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, squared_sum
 
 NAN = math.nan
 ALPHAS = [1e-4, 1e-2, 1.0, 1e2, 1e4]
@@ -62,7 +62,7 @@ def augmented(features: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndar
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_the_weights_are_the_minimum_for_one_penalty(alpha: float) -> None:
     features, labels, groups = data()
-    found = ridge(features, labels, groups, [alpha], 0.2, seed=0)
+    found = fit_ridge(features, labels, groups, [alpha], 0.2, seed=0)
     for column in range(2):
         known = ~np.isnan(labels[:, column])
         expected = augmented(features[known], labels[known, column], alpha)
@@ -72,13 +72,13 @@ def test_the_weights_are_the_minimum_for_one_penalty(alpha: float) -> None:
 def test_fewer_rows_than_features_are_fitted_as_well() -> None:
     features, labels, groups = data(rows=20, width=50)
     labels = labels[:, :1]
-    found = ridge(features, labels, groups, [1e-2], 0.2, seed=0)
+    found = fit_ridge(features, labels, groups, [1e-2], 0.2, seed=0)
     assert found.weights[0] == pytest.approx(augmented(features, labels[:, 0], 1e-2), rel=1e-6, abs=1e-9)
 
 
 def test_each_attribute_chooses_the_penalty_of_the_least_error_on_held_out_groups() -> None:
     features, labels, groups = data()
-    found = ridge(features, labels, groups, ALPHAS, 0.2, seed=3)
+    found = fit_ridge(features, labels, groups, ALPHAS, 0.2, seed=3)
     held = np.isin(groups, np.random.default_rng(3).permutation(np.unique(groups))[:6])
     for column in range(2):
         known = ~np.isnan(labels[:, column])
@@ -96,5 +96,5 @@ def test_an_attribute_that_one_side_does_not_know_is_named_by_its_column() -> No
     features, labels, groups = data()
     labels[1:, 1] = NAN
     with pytest.raises(TooFewLabelsError, match="too few labels") as caught:
-        ridge(features, labels, groups, ALPHAS, 0.2, seed=0)
+        fit_ridge(features, labels, groups, ALPHAS, 0.2, seed=0)
     assert caught.value.column == 1

@@ -12,9 +12,9 @@ from transformers import TrainingArguments
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Lora, Model
-from tureen_train.networks.reward_model import adapt, load
+from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.records.schema import Record
-from tureen_train.rewards.collate import EncodedRecords, collate
+from tureen_train.rewards.collate import EncodedRecords, pad_texts
 from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.sharing import pack
 from tureen_train.rewards.trainer import RewardTrainer
@@ -23,7 +23,7 @@ FIRST, SECOND, OTHER = [5, 6, 7, 8], [5, 6, 9], [4, 4]
 
 
 def padded(*rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = collate(rows, 0)
+    batch = pad_texts(rows, 0)
     return batch["input_ids"], batch["attention_mask"]
 
 
@@ -109,8 +109,8 @@ def gradients(
     encoded = EncodedRecords(records(LONG), renderer)
     settings = Model(lora=case.get("lora"), precision="fp32")
     torch.manual_seed(0)
-    model = load(base, settings, renderer.reading)
-    model = adapt(model, settings) if settings.lora else model
+    model = load_reward_model(base, settings, renderer.reading)
+    model = add_lora(model, settings) if settings.lora else model
     one = RewardTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(folder), use_cpu=True, dataloader_pin_memory=False),
@@ -158,7 +158,7 @@ def test_sharing_computes_a_prompt_once(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_packing_of_other_texts_is_refused(base: Path) -> None:
-    model = load(base, Model(lora=None, precision="fp32"), tiny.reading(base))
+    model = load_reward_model(base, Model(lora=None, precision="fp32"), tiny.reading(base))
     ids, mask = padded(FIRST, SECOND)
     with pytest.raises(ValueError, match=r"the packing is of other texts: \[1, 4\], not \[2, 4\]"):
         model(input_ids=ids, attention_mask=mask, packing=pack(*padded(FIRST)))
@@ -166,7 +166,7 @@ def test_a_packing_of_other_texts_is_refused(base: Path) -> None:
 
 def test_attention_that_knows_no_packing_fails(base: Path, tmp_path: Path) -> None:
     """A plain one would take the row for one text."""
-    model = load(base, Model(lora=None, precision="fp32"), tiny.reading(base))
+    model = load_reward_model(base, Model(lora=None, precision="fp32"), tiny.reading(base))
     ids, mask = padded(FIRST, SECOND)
     with pytest.raises(RuntimeError):
         model(input_ids=ids, attention_mask=mask, packing=pack(ids, mask))

@@ -16,8 +16,8 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.rewards.start import earlier
-from tureen_train.rewards.start import start as start_from
+from tureen_train.rewards.start import make_model as start_from
+from tureen_train.rewards.start import open_start
 
 TALK = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "the quick fox"}]
 TARGETS = ["q_proj", "v_proj", "down_proj"]
@@ -38,7 +38,7 @@ def later(base: Path, folder: Path, begun: Path | None, lora: Any = SAME, **chan
 
 
 def start(run: RewardRun, base: Path) -> Any:
-    return start_from(run, base, earlier(run, base))
+    return start_from(run, base, open_start(run, base))
 
 
 def reward_of(model: Any, base: Path) -> float:

@@ -22,8 +22,8 @@ from tureen_train.records.dialogue import assistant, user
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.run import train_reward
-from tureen_train.rewards.start import start
-from tureen_train.rewards.steps import StepsMethod, best_of_n, labels_of, step_figures
+from tureen_train.rewards.start import make_model
+from tureen_train.rewards.steps import StepsMethod, compute_best_of_n, compute_step_metrics, find_step_labels
 
 NAN = math.nan
 PROMPT = (user("why do leaves fall?"),)
@@ -62,14 +62,16 @@ def walk(base: Path, tmp_path: Path) -> Walk:
 
 def test_every_step_has_its_label_and_an_outcome_the_answers_score_at_its_end() -> None:
     process, outcome = StepsLoss(method="steps"), StepsLoss(method="steps", targets="outcome")
-    assert labels_of(RECORD, 0, process) == [1.0, 0.25, NAN] or math.isnan(labels_of(RECORD, 0, process)[2])
-    assert [str(label) for label in labels_of(RECORD, 0, outcome)] == ["nan", "nan", "1.0"]
-    assert labels_of(RECORD, 1, outcome) == [0.0]
-    assert math.isnan(labels_of(RECORD, 2, outcome)[-1])
+    assert find_step_labels(RECORD, 0, process) == [1.0, 0.25, NAN] or math.isnan(
+        find_step_labels(RECORD, 0, process)[2]
+    )
+    assert [str(label) for label in find_step_labels(RECORD, 0, outcome)] == ["nan", "nan", "1.0"]
+    assert find_step_labels(RECORD, 1, outcome) == [0.0]
+    assert math.isnan(find_step_labels(RECORD, 2, outcome)[-1])
     plain = Record(PROMPT, ANSWERS[:1], (3.0,), "file:2")
-    assert all(map(math.isnan, labels_of(plain, 0, process)))
+    assert all(map(math.isnan, find_step_labels(plain, 0, process)))
     with pytest.raises(BadRecord, match="file:2: bad score: an outcome's score must be 0"):
-        labels_of(plain, 0, outcome)
+        find_step_labels(plain, 0, outcome)
 
 
 def test_a_batch_says_where_each_step_is_read(walk: Walk) -> None:
@@ -114,7 +116,7 @@ def test_what_cannot_be_read_is_no_probe(walk: Walk) -> None:
 
 def test_one_pass_reads_what_each_prefix_alone_gives(walk: Walk) -> None:
     method = walk()
-    model = start(walk.run(), walk.base).eval()
+    model = make_model(walk.run(), walk.base).eval()
     batch = walk.batch(method, RECORD)
     with torch.no_grad():
         found = method.loss(model, batch, method.counts(batch)).predictions
@@ -127,7 +129,7 @@ def test_one_pass_reads_what_each_prefix_alone_gives(walk: Walk) -> None:
 
 
 def test_before_training_it_is_the_bases_log_odds_of_plus_and_minus(walk: Walk) -> None:
-    model = start(walk.run(), walk.base).eval()
+    model = make_model(walk.run(), walk.base).eval()
     read = steps(walk.renderer, PROMPT, ["the days", "grow short"])
     plus, minus = (walk.renderer.tokenizer(sign)["input_ids"][0] for sign in "+-")
     ids = torch.tensor([read.ids])
@@ -143,7 +145,7 @@ def test_before_training_it_is_the_bases_log_odds_of_plus_and_minus(walk: Walk) 
 
 def test_the_loss_is_a_mean_over_labelled_steps(walk: Walk) -> None:
     method = walk()
-    model = start(walk.run(), walk.base)
+    model = make_model(walk.run(), walk.base)
     batch = walk.batch(method, RECORD)
     outcome = method.loss(model, batch, method.counts(batch))
     known = ~batch["targets"].isnan()
@@ -162,7 +164,7 @@ def test_the_loss_is_a_mean_over_labelled_steps(walk: Walk) -> None:
 def test_steps_are_judged_by_the_side_of_a_half() -> None:
     logits = np.array([[2.0, -1.0, NAN], [0.0, 3.0, -2.0]])
     targets = np.array([[1.0, 0.75, NAN], [0.0, NAN, 0.0]])
-    figures = step_figures(logits, targets)
+    figures = compute_step_metrics(logits, targets)
     assert figures["steps"] == 4
     assert figures["accuracy"] == (1 + 0 + 0.5 + 1) / 4
     assert figures["auc"] == pytest.approx(3 / 4)
@@ -171,16 +173,16 @@ def test_steps_are_judged_by_the_side_of_a_half() -> None:
 def test_best_of_n_takes_each_aggregate_at_its_word() -> None:
     logits = np.array([[4.0, -1.0, NAN], [1.0, 1.0, 1.0], [9.0, 9.0, NAN], [0.0, NAN, NAN], [2.0, NAN, NAN]])
     answers = np.array([[0, 1.0], [0, 0.0], [1, 1.0], [1, NAN], [2, 1.0]])
-    figures = best_of_n(logits, answers)
+    figures = compute_best_of_n(logits, answers)
     assert figures["mixed"] == 1
     assert figures["chance"] == 0.5
     # means .625 and .731, products .264 and .391, minima .269 and .731: the wrong answer wins each
     assert [figures[f"best_{how}"] for how in ("mean", "product", "min", "last")] == [0, 0, 0, 0]
-    turned = best_of_n(logits, np.array([[0, 0.0], [0, 1.0], [1, 1.0], [1, NAN], [2, 1.0]]))
+    turned = compute_best_of_n(logits, np.array([[0, 0.0], [0, 1.0], [1, 1.0], [1, NAN], [2, 1.0]]))
     assert [turned[f"best_{how}"] for how in ("mean", "product", "min", "last")] == [1, 1, 1, 1]
-    equal = best_of_n(np.array([[1.0], [1.0]]), np.array([[0, 1.0], [0, 0.0]]))
+    equal = compute_best_of_n(np.array([[1.0], [1.0]]), np.array([[0, 1.0], [0, 0.0]]))
     assert equal["best_last"] == 0.5
-    assert best_of_n(logits[2:], answers[2:]) == {"mixed": 0.0}
+    assert compute_best_of_n(logits[2:], answers[2:]) == {"mixed": 0.0}
 
 
 # --------------------------------------------------------------------------- a whole run

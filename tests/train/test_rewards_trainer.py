@@ -15,11 +15,11 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model
 from tureen_train.measures.metrics import ranking_metrics
-from tureen_train.networks.likelihood import token_nll
-from tureen_train.networks.reward_model import load
+from tureen_train.networks.likelihood import compute_token_nll
+from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.losses import imitation_loss, normalised_scores, ranking_loss
+from tureen_train.rewards.losses import imitation_loss, normalise_scores, ranking_loss
 from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.trainer import RewardTrainer
 
@@ -59,7 +59,7 @@ def trainer(
     torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
     return RewardTrainer(
-        model=load(base, Model(lora=None, precision="fp32", attention=attention), renderer.reading),
+        model=load_reward_model(base, Model(lora=None, precision="fp32", attention=attention), renderer.reading),
         args=TrainingArguments(
             output_dir=str(folder),
             label_names=["scores", "lengths"],
@@ -161,13 +161,13 @@ def test_the_loss_is_ranking_plus_weighted_imitation(
     group = torch.tensor([number for number, row in enumerate(SCORES) for _ in row])
     likely = []
     for item in encoded.items:
-        for ids, start, score in zip(item.ids, item.starts, normalised_scores(item.scores), strict=True):
+        for ids, start, score in zip(item.ids, item.starts, normalise_scores(item.scores), strict=True):
             whole = torch.tensor([ids])
             with torch.no_grad():
                 logits = one.model.lm_head(one.model.model(input_ids=whole).last_hidden_state)
             counted = torch.arange(len(ids))[None] >= (0 if prompt else start)
             if score > 0.4:
-                likely.append(float(token_nll(logits, whole, counted)))
+                likely.append(float(compute_token_nll(logits, whole, counted)))
     lm = imitation_loss(torch.tensor(likely), torch.ones(len(likely)))
     expected = ranking_loss(flat, scores, group) + 0.3 * lm
     assert float(found.detach()) == pytest.approx(float(expected), rel=1e-4)

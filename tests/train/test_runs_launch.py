@@ -8,12 +8,12 @@ from train.tiny_runs import reward_run
 from transformers import TrainingArguments
 
 from tureen_train.config import RecipeError, RewardRun, Scale
-from tureen_train.runs.launch import arguments, deepspeed_config, last_checkpoint, packing_of
+from tureen_train.runs.launch import choose_packing, find_last_checkpoint, make_deepspeed_config, make_trainer_arguments
 
 
 @pytest.fixture(autouse=True)
 def launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tureen_train.runs.launch.processes", lambda: 1)
+    monkeypatch.setattr("tureen_train.runs.launch.count_processes", lambda: 1)
 
 
 def run(base: Path, folder: Path, **changes: Any) -> RewardRun:
@@ -34,7 +34,7 @@ def test_every_key_of_optimisation_arrives(base: Path, tmp_path: Path) -> None:
         "max_grad_norm": 0.5,
         "seed": 13,
     }
-    found = TrainingArguments(**arguments(run(base, tmp_path, optimisation=optimisation), evaluate=True))
+    found = TrainingArguments(**make_trainer_arguments(run(base, tmp_path, optimisation=optimisation), evaluate=True))
     assert (found.learning_rate, found.num_train_epochs, found.max_steps) == (3e-5, 2.5, 11)
     assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (3, 5)
     assert found.per_device_eval_batch_size == 7
@@ -58,7 +58,7 @@ def test_every_key_of_optimisation_arrives(base: Path, tmp_path: Path) -> None:
 def test_when_to_evaluate_and_save(
     base: Path, tmp_path: Path, watch: dict[str, Any], evaluate: bool, expected: tuple[str, bool, str]
 ) -> None:
-    found = TrainingArguments(**arguments(run(base, tmp_path, watch=watch), evaluate))
+    found = TrainingArguments(**make_trainer_arguments(run(base, tmp_path, watch=watch), evaluate))
     assert (found.eval_strategy.value, found.eval_on_start, found.save_strategy.value) == expected
     if expected[0] == "steps":
         assert found.eval_steps == 4
@@ -68,14 +68,18 @@ def test_when_to_evaluate_and_save(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_precision_is_the_recipes_not_the_librarys(base: Path, tmp_path: Path, precision: str) -> None:
-    found = TrainingArguments(**arguments(run(base, tmp_path, model={"precision": precision}), evaluate=False))
+    found = TrainingArguments(
+        **make_trainer_arguments(run(base, tmp_path, model={"precision": precision}), evaluate=False)
+    )
     assert found.bf16 == (precision == "bf16")
     assert found.gradient_checkpointing is False
 
 
 @pytest.mark.parametrize(("zero", "reentrant"), [(0, False), (2, False), (3, True)])
 def test_zero_3_checkpoints_re_entrantly(base: Path, tmp_path: Path, zero: int, reentrant: bool) -> None:
-    raw = arguments(run(base, tmp_path, scale={"zero": zero}, model={"gradient_checkpointing": True}), evaluate=False)
+    raw = make_trainer_arguments(
+        run(base, tmp_path, scale={"zero": zero}, model={"gradient_checkpointing": True}), evaluate=False
+    )
     assert raw["gradient_checkpointing"] is True
     assert raw["gradient_checkpointing_kwargs"] == {"use_reentrant": reentrant}
 
@@ -84,22 +88,22 @@ def test_zero_3_checkpoints_re_entrantly(base: Path, tmp_path: Path, zero: int, 
 
 
 def test_without_zero_there_is_no_deepspeed(base: Path, tmp_path: Path) -> None:
-    assert arguments(run(base, tmp_path), evaluate=False)["deepspeed"] is None
+    assert make_trainer_arguments(run(base, tmp_path), evaluate=False)["deepspeed"] is None
 
 
 def test_zero_without_a_launcher_says_how_to_launch_it(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tureen_train.runs.launch.processes", lambda: 0)
-    arguments(run(base, tmp_path), evaluate=False)
+    monkeypatch.setattr("tureen_train.runs.launch.count_processes", lambda: 0)
+    make_trainer_arguments(run(base, tmp_path), evaluate=False)
     with pytest.raises(RecipeError, match="scale.zero: start it as torchrun"):
-        arguments(run(base, tmp_path, scale={"zero": 1}), evaluate=False)
+        make_trainer_arguments(run(base, tmp_path, scale={"zero": 1}), evaluate=False)
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_the_batch_size_is_left_to_the_launcher(base: Path, tmp_path: Path, zero: int) -> None:
     """With ``train_batch_size: auto`` a plain torchrun dies under ZeRO-3 (transformers#28803)."""
-    found = arguments(run(base, tmp_path, scale={"zero": zero}), evaluate=False)["deepspeed"]
+    found = make_trainer_arguments(run(base, tmp_path, scale={"zero": zero}), evaluate=False)["deepspeed"]
     assert found["zero_optimization"]["stage"] == zero
     assert "train_batch_size" not in found
     assert found["train_micro_batch_size_per_gpu"] == found["gradient_accumulation_steps"] == "auto"
@@ -107,22 +111,22 @@ def test_the_batch_size_is_left_to_the_launcher(base: Path, tmp_path: Path, zero
 
 @pytest.mark.parametrize(("zero", "gathers"), [(1, False), (2, False), (3, True)])
 def test_zero_3_gathers_its_weights_to_save_them(base: Path, tmp_path: Path, zero: Any, gathers: bool) -> None:
-    stage = deepspeed_config(Scale(zero=zero), run(base, tmp_path))["zero_optimization"]
+    stage = make_deepspeed_config(Scale(zero=zero), run(base, tmp_path))["zero_optimization"]
     assert stage.get("stage3_gather_16bit_weights_on_model_save", False) is gathers
 
 
 @pytest.mark.parametrize(("zero", "parts"), [(2, {"offload_optimizer"}), (3, {"offload_optimizer", "offload_param"})])
 def test_what_is_offloaded(base: Path, tmp_path: Path, zero: Any, parts: set[str]) -> None:
-    stage = deepspeed_config(Scale(zero=zero, offload=True), run(base, tmp_path))["zero_optimization"]
+    stage = make_deepspeed_config(Scale(zero=zero, offload=True), run(base, tmp_path))["zero_optimization"]
     assert {key for key in stage if key.startswith("offload")} == parts
     assert all(stage[part]["device"] == "cpu" for part in parts)
-    still = deepspeed_config(Scale(zero=zero), run(base, tmp_path))["zero_optimization"]
+    still = make_deepspeed_config(Scale(zero=zero), run(base, tmp_path))["zero_optimization"]
     assert not [key for key in still if key.startswith("offload")]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_deepspeeds_dtype_is_the_recipes(base: Path, tmp_path: Path, precision: str) -> None:
-    found = deepspeed_config(Scale(zero=2), run(base, tmp_path, model={"precision": precision}))
+    found = make_deepspeed_config(Scale(zero=2), run(base, tmp_path, model={"precision": precision}))
     assert found["bf16"] == {"enabled": precision == "bf16"}
 
 
@@ -131,7 +135,7 @@ def test_deepspeeds_dtype_is_the_recipes(base: Path, tmp_path: Path, precision: 
 
 @pytest.mark.parametrize("packing", ["prompts", "texts", "off"])
 def test_packing_is_the_recipes(base: Path, tmp_path: Path, packing: Any) -> None:
-    assert packing_of(run(base, tmp_path, scale={"packing": packing})) == packing
+    assert choose_packing(run(base, tmp_path, scale={"packing": packing})) == packing
 
 
 def test_a_loss_that_reads_padding_is_padded_and_it_is_said(
@@ -139,9 +143,9 @@ def test_a_loss_that_reads_padding_is_padded_and_it_is_said(
 ) -> None:
     published = {"constraint": {"prior": "length_ratio"}, "read": "span", "span_padding": "published"}
     with caplog.at_level("INFO", logger="tureen.train"):
-        assert packing_of(run(base, tmp_path, loss={**published, "span_padding": "hold"})) == "prompts"
+        assert choose_packing(run(base, tmp_path, loss={**published, "span_padding": "hold"})) == "prompts"
         assert not caplog.text
-        assert packing_of(run(base, tmp_path, loss=published)) == "off"
+        assert choose_packing(run(base, tmp_path, loss=published)) == "off"
     assert "loss.span_padding: published reads padding" in caplog.text
 
 
@@ -151,7 +155,7 @@ def test_a_loss_that_reads_padding_is_padded_and_it_is_said(
 def test_the_last_checkpoint_is_the_one_with_the_highest_step(base: Path, tmp_path: Path) -> None:
     one = run(base, tmp_path)
     with pytest.raises(RecipeError, match="nothing to resume"):
-        last_checkpoint(one)
+        find_last_checkpoint(one)
     for step in (5, 100, 20):
         (Path(one.output) / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
-    assert last_checkpoint(one).endswith("checkpoint-100")
+    assert find_last_checkpoint(one).endswith("checkpoint-100")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tureen_train
-from tureen_train.settings import offline, processes, rank
+from tureen_train.settings import count_processes, read_rank, set_offline
 
 NAMES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE")
 
@@ -18,7 +18,7 @@ def test_nothing_is_asked_of_a_hub_unless_somebody_said_so(monkeypatch: pytest.M
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
         monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    offline()
+    set_offline()
     assert [os.environ[name] for name in NAMES] == ["0", "1", "1", "1"]
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
 
@@ -28,14 +28,14 @@ def test_rank_is_the_launchers_number(value: str | None, number: int, monkeypatc
     monkeypatch.delenv("RANK", raising=False)
     if value is not None:
         monkeypatch.setenv("RANK", value)
-    assert rank() == number
+    assert read_rank() == number
 
 
 def test_without_a_launcher_there_are_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert processes() == 0
+    assert count_processes() == 0
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert processes() == 4
+    assert count_processes() == 4
 
 
 def test_no_other_file_of_training_touches_the_environment() -> None:

@@ -8,12 +8,12 @@ import tiny
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_train import starter
 from tureen_train.config import ExpertRun, RewardRun, read_recipe
-from tureen_train.starter import DIALOGUES, DOMAINS, command, install, jobs
+from tureen_train.starter import DIALOGUES, DOMAINS, install_artifact, list_jobs, make_command
 
 
 def resolved(folder: str) -> RewardRun | ExpertRun:
     """The recipe that a job's command line runs."""
-    words = command(folder, Path("data"), Path("runs"))
+    words = make_command(folder, Path("data"), Path("runs"))
     assert words[1:4] == ["-m", "tureen_train", "run"]
     assert words[5::2] == ["--set"] * len(words[5::2])
     return read_recipe(words[4], words[6::2])
@@ -21,11 +21,11 @@ def resolved(folder: str) -> RewardRun | ExpertRun:
 
 def test_there_are_six_reward_models_and_four_experts() -> None:
     names = {f"rewards/{name}" for name in (*DOMAINS, *DIALOGUES)} | {f"experts/{name}" for name in DOMAINS}
-    assert set(jobs()) == names
+    assert set(list_jobs()) == names
     assert len(names) == 10
 
 
-@pytest.mark.parametrize("folder", jobs())
+@pytest.mark.parametrize("folder", list_jobs())
 def test_every_command_is_a_recipe_of_that_name(folder: str) -> None:
     kind, name = folder.split("/")
     run = resolved(folder)
@@ -64,7 +64,7 @@ def test_a_verified_artifact_takes_the_place_of_an_older_one(base: Path, tmp_pat
     target = tmp_path / "package" / "rewards" / "academy"
     target.mkdir(parents=True)
     (target / "stale").write_text("x")
-    install(artifact.folder, target)
+    install_artifact(artifact.folder, target)
     assert open_artifact(target).manifest == artifact.manifest
     assert not (target / "stale").exists()
 
@@ -73,7 +73,7 @@ def test_a_changed_artifact_is_not_installed(base: Path, tmp_path: Path) -> None
     artifact = tiny.reward(tmp_path / "new", base, "academy", seed=1)
     (artifact.folder / "adapter_config.json").write_text("{}")
     with pytest.raises(ArtifactError, match="adapter_config.json has changed"):
-        install(artifact.folder, tmp_path / "target")
+        install_artifact(artifact.folder, tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
 
@@ -81,7 +81,7 @@ def test_a_large_artifact_is_not_installed(base: Path, tmp_path: Path, monkeypat
     artifact = tiny.reward(tmp_path / "new", base, "academy", seed=1)
     monkeypatch.setattr(starter, "LARGEST", 1000)
     with pytest.raises(ValueError, match="at most 1000"):
-        install(artifact.folder, tmp_path / "target")
+        install_artifact(artifact.folder, tmp_path / "target")
 
 
 def test_only_what_is_asked_for_is_trained(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,5 +90,5 @@ def test_only_what_is_asked_for_is_trained(base: Path, tmp_path: Path, monkeypat
     trained: list[list[str]] = []
     monkeypatch.setattr("subprocess.run", lambda words, check: trained.append(words))
     starter.main(Path("data"), tmp_path / "out", tmp_path / "runs", only=["rewards/helpful"])
-    assert trained == [command("rewards/helpful", Path("data"), tmp_path / "runs")]
+    assert trained == [make_command("rewards/helpful", Path("data"), tmp_path / "runs")]
     assert [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").glob("*/*")] == [Path("rewards/helpful")]

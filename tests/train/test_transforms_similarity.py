@@ -8,7 +8,7 @@ from train import tiny_encoder
 from typer.testing import CliRunner
 
 from tureen_train.__main__ import app
-from tureen_train.networks.sentence_encoder import Encoder, cosines_of, open_encoder, with_similarity
+from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open_encoder, read_cosines
 from tureen_train.records.reading import Reading
 
 
@@ -30,8 +30,8 @@ def test_the_command_writes_records_that_carry_their_cosines(bert: Path, encoder
     assert outcome.exit_code == 0, outcome.output
     (read,) = Reading(target)
     assert read.meta["similarity"]["encoder"] == encoder.name
-    expected = cosines_of(with_similarity(list(Reading(source)), encoder)[0])
-    assert cosines_of(read).tolist() == expected.tolist()
+    expected = read_cosines(add_similarity(list(Reading(source)), encoder)[0])
+    assert read_cosines(read).tolist() == expected.tolist()
     CliRunner().invoke(
         app, ["similarity", str(target), str(tmp_path / "pairs.jsonl"), "--to-pairs", "--encoder", str(bert)]
     )

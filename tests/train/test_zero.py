@@ -19,7 +19,7 @@ import yaml
 from train.tiny_runs import history, records, reward_recipe, reward_run
 
 from tureen_core.artifact import open_artifact
-from tureen_train.config import resolve
+from tureen_train.config import resolve_recipe
 from tureen_train.rewards.run import train_reward
 
 pytestmark = [
@@ -176,7 +176,7 @@ def plain(base: Path, folder: Path, begun: dict[str, str]) -> dict[bool, Path]:
     found = {}
     for full in (False, True):
         changes: dict[str, Any] = {"model": {"lora": None}} if full else {}
-        run = resolve({**recipe(base, folder, begun, **changes), "output": str(folder / f"plain-{full}")})
+        run = resolve_recipe({**recipe(base, folder, begun, **changes), "output": str(folder / f"plain-{full}")})
         assert run.kind == "reward"
         assert train_reward(run) is not None
         found[full] = Path(run.output)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tureen_train.config import ExpertRun, RewardRun, resolve
+from tureen_train.config import ExpertRun, RewardRun, resolve_recipe
 
 GOOD = "the quick brown fox jumps"
 BAD = "why do leaves fall"
@@ -58,13 +58,13 @@ def expert_recipe(base: Path, folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def reward_run(base: Path, folder: Path, **changes: Any) -> RewardRun:
-    run = resolve(reward_recipe(base, folder, **changes))
+    run = resolve_recipe(reward_recipe(base, folder, **changes))
     assert isinstance(run, RewardRun)
     return run
 
 
 def expert_run(base: Path, folder: Path, **changes: Any) -> ExpertRun:
-    run = resolve(expert_recipe(base, folder, **changes))
+    run = resolve_recipe(expert_recipe(base, folder, **changes))
     assert isinstance(run, ExpertRun)
     return run
 

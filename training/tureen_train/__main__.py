@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from tureen_train.config import Recipe, dump, packaged, read_recipe
+from tureen_train.config import Recipe, format_recipe, list_recipes, read_recipe
 from tureen_train.evaluation.cli import compare, evaluate, margins, sweep
-from tureen_train.faults import told
+from tureen_train.faults import exit_on_user_error
 from tureen_train.kinds import export_run, train_run
 from tureen_train.records.cli import convert
-from tureen_train.settings import offline, processes, rank
+from tureen_train.settings import count_processes, read_rank, set_offline
 from tureen_train.transforms.cli import transform
 from tureen_train.transforms.similarity import similarity
 
@@ -42,16 +42,16 @@ def run(
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
 ) -> None:
     """Train what a recipe describes and export it as an artifact."""
-    offline()
-    level = "INFO" if rank() == 0 else "WARNING"
+    set_offline()
+    level = "INFO" if read_rank() == 0 else "WARNING"
     logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     for noisy in ("httpx", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel("WARNING")
-    with told():
+    with exit_on_user_error():
         resolved = read_recipe(recipe, change or [])
-    with told(before="\n"):
+    with exit_on_user_error(before="\n"):
         _train(resolved, resume)
-    if processes() and resolved.scale.zero:
+    if count_processes() and resolved.scale.zero:
         _leave()
 
 
@@ -64,9 +64,9 @@ def _leave() -> NoReturn:
 
 
 def _train(recipe: Recipe, resume: bool) -> None:
-    if rank() == 0:
+    if read_rank() == 0:
         Path(recipe.output).mkdir(parents=True, exist_ok=True)
-        (Path(recipe.output) / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
+        (Path(recipe.output) / "recipe.yaml").write_text(format_recipe(recipe), encoding="utf-8")
     artifact = train_run(recipe, resume)
     if artifact is not None:
         console.print(_figures(recipe.name, artifact.manifest.training.metrics))
@@ -86,22 +86,22 @@ def _figures(name: str, metrics: Mapping[str, Mapping[str, float | None]]) -> Ta
 @app.command()
 def export(folder: Annotated[Path, typer.Argument(help="a finished run's folder")]) -> None:
     """Write a finished run's artifact again, as after an upgrade."""
-    offline()
-    with told():
+    set_offline()
+    with exit_on_user_error():
         typer.echo(f"exported {export_run(folder).folder}")
 
 
 @app.command()
 def show(recipe: RecipeName, change: Set = None) -> None:
     """Print a recipe with every default filled in."""
-    with told():
-        typer.echo(dump(read_recipe(recipe, change or [])), nl=False)
+    with exit_on_user_error():
+        typer.echo(format_recipe(read_recipe(recipe, change or [])), nl=False)
 
 
 @app.command()
 def recipes() -> None:
     """List the packaged recipes."""
-    for name in packaged():
+    for name in list_recipes():
         typer.echo(name)
 
 

@@ -13,7 +13,7 @@ FAULTS = (ValueError, OSError, FloatingPointError, BaseError, TureenError)
 
 
 @contextmanager
-def told(before: str = "") -> Iterator[None]:
+def exit_on_user_error(before: str = "") -> Iterator[None]:
     """Turn what a user can mend into a sentence; anything else is a fault of ours and keeps its traceback.
 
     Args:

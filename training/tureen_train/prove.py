@@ -6,7 +6,7 @@ from pathlib import Path
 from tureen_train.kinds import find_artifact_kind
 from tureen_train.runs.folder import read_finished_run
 from tureen_train.runs.proof import prove_and_export
-from tureen_train.settings import offline
+from tureen_train.settings import set_offline
 
 
 def main(folder: Path) -> None:
@@ -16,5 +16,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    offline()
+    set_offline()
     main(Path(sys.argv[1]))

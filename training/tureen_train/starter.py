@@ -16,7 +16,7 @@ DIALOGUES = {"helpful": (), "harmless": ("model.head=random", "data.limit=320", 
 LARGEST = 2_000_000
 
 
-def jobs() -> dict[str, list[str]]:
+def list_jobs() -> dict[str, list[str]]:
     """Folder of each starter artifact → the command line after ``tureen-train run``."""
     found: dict[str, list[str]] = {}
     for name in DOMAINS:
@@ -30,15 +30,15 @@ def jobs() -> dict[str, list[str]]:
     return found
 
 
-def command(folder: str, data: Path, runs: Path) -> list[str]:
+def make_command(folder: str, data: Path, runs: Path) -> list[str]:
     """The command line that trains one starter artifact."""
-    recipe, *changes = jobs()[folder]
+    recipe, *changes = list_jobs()[folder]
     changes = [*changes, f"data.root={data}", f"output={runs / folder}"]
     sets = [word for change in changes for word in ("--set", change)]
     return [sys.executable, "-m", "tureen_train", "run", recipe, *sets]
 
 
-def install(artifact: Path, target: Path) -> None:
+def install_artifact(artifact: Path, target: Path) -> None:
     """Copy a verified artifact into the package.
 
     Raises:
@@ -61,10 +61,10 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="some of them, as rewards/academy")] = None,
 ) -> None:
     """Train the starter artifacts with fixed seeds and install them."""
-    for folder in only or jobs():
+    for folder in only or list_jobs():
         typer.echo(f"training {folder}")
-        subprocess.run(command(folder, data, runs), check=True)
-        install(runs / folder / "artifact", out / folder)
+        subprocess.run(make_command(folder, data, runs), check=True)
+        install_artifact(runs / folder / "artifact", out / folder)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from tureen_train.config.parts import (
     Model,
     Optimisation,
     Packed,
-    Part,
     RecipeError,
     Run,
     Scale,
@@ -19,7 +18,7 @@ from tureen_train.config.parts import (
     Watch,
 )
 from tureen_train.config.ranking import RankingLoss
-from tureen_train.config.recipes import RECIPES, Recipe, dump, packaged, read_recipe, resolve
+from tureen_train.config.recipes import RECIPES, Recipe, format_recipe, list_recipes, read_recipe, resolve_recipe
 from tureen_train.config.rewards import RewardLoss, RewardRun
 from tureen_train.config.steps import StepsLoss
 
@@ -35,7 +34,6 @@ __all__ = [
     "Optimisation",
     "Packed",
     "PairLoss",
-    "Part",
     "Preference",
     "RankingLoss",
     "Recipe",
@@ -47,8 +45,8 @@ __all__ = [
     "Source",
     "StepsLoss",
     "Watch",
-    "dump",
-    "packaged",
+    "format_recipe",
+    "list_recipes",
     "read_recipe",
-    "resolve",
+    "resolve_recipe",
 ]

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tureen_train.config.parts import Part, Run
+from tureen_train.config.parts import RecipePart, Run
 
 
-class Preference(Part):
+class Preference(RecipePart):
     """DPO's settings, given to TRL: β, and the weight of a likelihood term on the chosen answer."""
 
     beta: float = Field(default=0.1, gt=0)

@@ -15,13 +15,13 @@ class RecipeError(ValueError):
     """A recipe cannot be run; the message names the key."""
 
 
-class Part(BaseModel):
+class RecipePart(BaseModel):
     """Base of a recipe's parts: an unknown key is an error, not a silent default."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class Source(Part):
+class Source(RecipePart):
     """One file or folder of preference records, and how to read it (see :mod:`tureen_train.records`)."""
 
     path: str
@@ -34,7 +34,7 @@ class Source(Part):
     strict: bool = False
 
 
-class Data(Part):
+class Data(RecipePart):
     """What is trained on and what is held out.
 
     ``holdout`` of the prompts are kept for evaluation and never trained on: of ``train`` under the name ``heldout``,
@@ -54,7 +54,7 @@ class Data(Part):
     eval_limit: int | None = Field(default=None, ge=1)
 
 
-class Lora(Part):
+class Lora(RecipePart):
     """Low-rank adaptation; ``layers`` are counted from the top, all by default."""
 
     rank: int = Field(default=8, ge=1)
@@ -64,7 +64,7 @@ class Lora(Part):
     top_layers: int | None = Field(default=None, ge=1)
 
 
-class Model(Part):
+class Model(RecipePart):
     """The start and what of it is trained.
 
     ``start`` is an artifact of an earlier stage to go on from (DSP's base → GRFT → CRFT); its base must be ``base``.
@@ -90,7 +90,7 @@ class Model(Part):
         return self
 
 
-class Optimisation(Part):
+class Optimisation(RecipePart):
     """How many steps of what size. ``batch`` counts prompts on one device; ``warmup`` is a share of all steps."""
 
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -106,7 +106,7 @@ class Optimisation(Part):
     seed: int = 0
 
 
-class Watch(Part):
+class Watch(RecipePart):
     """When to log, evaluate and save. Steps are optimiser steps; 0 means never."""
 
     log_every: int = Field(default=5, ge=1)
@@ -117,7 +117,7 @@ class Watch(Part):
     trackers: list[str] = []
 
 
-class Scale(Part):
+class Scale(RecipePart):
     """DeepSpeed's ZeRO stage, with the launcher's processes (torchrun, accelerate launch or deepspeed); and packing.
 
     ``packing`` runs the texts of a reward model's batch as one row without padding: ``prompts`` also computes what the
@@ -136,7 +136,7 @@ class Scale(Part):
         return self
 
 
-class Run(Part):
+class Run(RecipePart):
     """What both kinds of recipe share."""
 
     name: str
@@ -160,7 +160,7 @@ class Run(Part):
         return self
 
 
-class Loss(Part):
+class Loss(RecipePart):
     """Base of the methods' settings: what most of them have in common."""
 
     @property

@@ -4,17 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tureen_train.config.parts import Loss, Part
+from tureen_train.config.parts import Loss, RecipePart
 
 
-class FixedCap(Part):
+class FixedCap(RecipePart):
     """One cap for every pair."""
 
     prior: Literal["fixed"]
     value: float = Field(default=4.5, gt=0)
 
 
-class RandomCap(Part):
+class RandomCap(RecipePart):
     """A cap for each pair and step, uniform between ``low`` and ``high``."""
 
     prior: Literal["random"]
@@ -28,7 +28,7 @@ class RandomCap(Part):
         return self
 
 
-class SimilarityCap(Part):
+class SimilarityCap(RecipePart):
     """δ = β₁ / (s + β₂) + β₃ of two answers' similarity s in [0, 1]: the less similar, the larger.
 
     δ is smallest where s = 1. It grows without bound as s falls to 0, so it is cut at ``ceiling``, far above the gaps

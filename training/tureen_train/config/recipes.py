@@ -27,16 +27,16 @@ def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         path = RECIPES / f"{source}.yaml"
     if not path.is_file():
-        raise RecipeError(f"{source!r} is no file and none of the packaged recipes: {', '.join(packaged())}")
+        raise RecipeError(f"{source!r} is no file and none of the packaged recipes: {', '.join(list_recipes())}")
     raw = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with `kind`, `name` and `data`")
     for change in changes:
         _apply(raw, change)
-    return resolve(raw, str(path))
+    return resolve_recipe(raw, str(path))
 
 
-def resolve(raw: dict[str, Any], where: str = "recipe") -> Recipe:
+def resolve_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:
     """Validate a mapping as a recipe, all defaults filled in."""
     try:
         return _RECIPE.validate_python(raw)
@@ -58,12 +58,12 @@ def _told(fault: Any) -> str:
     return f"{key}: {message}" if key else message
 
 
-def packaged() -> list[str]:
+def list_recipes() -> list[str]:
     """Names of the recipes that travel in this package."""
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
-def dump(recipe: Recipe) -> str:
+def format_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML."""
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100)
 

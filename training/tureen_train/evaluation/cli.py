@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tureen import Client
-from tureen_train.faults import told
+from tureen_train.faults import exit_on_user_error
 from tureen_train.records.reading import Reading
-from tureen_train.settings import offline
+from tureen_train.settings import set_offline
 
 PROMPTS = Path(__file__).with_name("heldout_prompts.json")
 console = Console()
@@ -38,7 +38,7 @@ def evaluate(
 
     A server's address may end with #name, the reward to read. Several models are compared.
     """
-    offline()
+    set_offline()
     if objective and preferences:
         raise typer.BadParameter("--objective and --preferences exclude each other")
     from tureen_train.evaluation import evaluate as run  # seconds to import: not for --help
@@ -47,7 +47,7 @@ def evaluate(
     from tureen_train.evaluation.objectives import parse_weights
     from tureen_train.evaluation.scorers import open_scorer
 
-    with told():
+    with exit_on_user_error():
         weights = parse_weights(preferences) if preferences else None
         loaded = run.load(bench, data, form, domain).limited(limit)
         for note in loaded.notes:
@@ -91,7 +91,7 @@ def compare(
     """Put evaluations, or training runs, side by side."""
     from tureen_train.evaluation.comparison_report import compare as side_by_side  # seconds to import: not for --help
 
-    with told():
+    with exit_on_user_error():
         side_by_side(folders, out)
     typer.echo(f"the report: {out / 'report.html'}")
 
@@ -114,7 +114,7 @@ def sweep(
     from tureen_train.evaluation import server  # a second or two to import: not for --help
     from tureen_train.evaluation import sweep as soups
 
-    with told():
+    with exit_on_user_error():
         asked = read_prompts(prompts)[:limit]
         with server.serving() if start_server else nullcontext(url) as address, Client(address) as client:
             result = soups.sweep(client, asked, first, second, steps, tokens, model)
@@ -138,14 +138,14 @@ def margins(
     batch: Annotated[int, typer.Option(min=1, help="texts run together")] = 8,
 ) -> None:
     """Show how far reward models hold answers apart, by how alike these are, and against δ of PCRM's constraint."""
-    offline()
+    set_offline()
     logging.basicConfig(level="WARNING")
     from tureen_core.base import CACHE  # seconds to import, as what follows
     from tureen_train.evaluation.margin_report import held_out, judge, report
-    from tureen_train.networks.sentence_encoder import open_encoder, pooling_of
+    from tureen_train.networks.sentence_encoder import open_encoder, parse_pooling
 
-    with told():
-        chosen = open_encoder(encoder, pooling_of(pooling)) if encoder else None
+    with exit_on_user_error():
+        chosen = open_encoder(encoder, parse_pooling(pooling)) if encoder else None
         given = [record for path in data or () for record in Reading(path, form=form, domain=domain)]
         found = []
         for model in models:

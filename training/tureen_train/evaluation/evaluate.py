@@ -11,7 +11,7 @@ from tureen_train.evaluation.judging import Findings, general
 from tureen_train.evaluation.objectives import Scored
 from tureen_train.evaluation.results import Evaluation, answered, data_of, write
 from tureen_train.evaluation.scorers import Scorer
-from tureen_train.networks.reward_reader import Done, untold
+from tureen_train.networks.reward_reader import Done, ignore_progress
 from tureen_train.records.schema import BadOption
 
 Judge = Callable[[Sequence[Item], Sequence[Sequence[float]], Sequence[Sequence[float]]], Findings]
@@ -48,7 +48,7 @@ def load(bench: str, paths: Sequence[Path], form: str = "auto", domain: str | No
     return BENCHES[bench].read(paths)
 
 
-def evaluate(scorer: Scorer, loaded: Loaded, bench: str, folder: Path, done: Done = untold) -> Evaluation:
+def evaluate(scorer: Scorer, loaded: Loaded, bench: str, folder: Path, done: Done = ignore_progress) -> Evaluation:
     """Score and judge all items, and write ``results.json``, ``scores.jsonl``, the report and its pictures.
 
     Args:

@@ -21,16 +21,16 @@ from tureen_train.measures.intervals import Figure, told
 from tureen_train.measures.margins import Margins
 from tureen_train.measures.metrics import Array
 from tureen_train.measures.non_finite import replace_non_finite
-from tureen_train.networks.reward_reader import Done, untold
-from tureen_train.networks.sentence_encoder import Encoder, cosines_of, open_encoder, with_similarity
+from tureen_train.networks.reward_reader import Done, ignore_progress
+from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open_encoder, read_cosines
 from tureen_train.records.run_data import load_data
 from tureen_train.records.schema import BadFile, Record
 from tureen_train.reports import plots
 from tureen_train.reports.document import Page, escaped
 from tureen_train.reports.scatter import Curve, scatter
-from tureen_train.rewards.capped import lengths_of
-from tureen_train.rewards.collate import render
-from tureen_train.rewards.constraints import angular, caps_of
+from tureen_train.rewards.capped_records import compare_lengths
+from tureen_train.rewards.collate import render_answers
+from tureen_train.rewards.constraints import angular_similarity, compute_caps
 from tureen_train.runs.folder import read_finished_run
 
 _CONSTRAINT: TypeAdapter[Constraint] = TypeAdapter(Constraint)
@@ -68,7 +68,7 @@ class Judged:
         }
         caps = None
         if self.constraint is not None:
-            caps = caps_of(self.constraint, similarity[self.measure] if self.measure else np.ones(len(places)))
+            caps = compute_caps(self.constraint, similarity[self.measure] if self.measure else np.ones(len(places)))
         return Margins(
             [self.records[n].source for n, _, _ in places],
             np.array([n for n, _, _ in places], dtype=np.intp),
@@ -84,7 +84,7 @@ class Judged:
             return None
         s = self.margins.similarity[self.measure]
         places = np.linspace(float(s.min()), 1.0, 200)
-        return places, caps_of(self.constraint, places)
+        return places, compute_caps(self.constraint, places)
 
 
 def measure_of(constraint: Constraint | None) -> str | None:
@@ -114,7 +114,7 @@ def judge(
     encoder: Encoder | None = None,
     cache: Path | None = None,
     batch: int = 8,
-    done: Done = untold,
+    done: Done = ignore_progress,
 ) -> Judged:
     """Score records by the artifact in a folder, or in a run's ``artifact``.
 
@@ -133,16 +133,16 @@ def judge(
     artifact = inside if inside.is_dir() else folder
     scorer = ArtifactScorer(artifact, objective, None, batch)
     constraint = _constraint(open_artifact(artifact).manifest.training.recipe)
-    texts = [[each.ids for each in render(record, scorer.reader.renderer)] for record in records]
+    texts = [[each.ids for each in render_answers(record, scorer.reader.renderer)] for record in records]
     column = scorer.columns[scorer.wanted.name]
     rows = iter(scorer.reader.read([ids for each in texts for ids in each], batch, done))
     rewards = [[next(rows)[column] for _ in each] for each in texts]
-    similarity = {"length_ratio": [lengths_of(each) for each in texts]}
+    similarity = {"length_ratio": [compare_lengths(each) for each in texts]}
     if isinstance(constraint, CosineCap):
         encoder = open_encoder(constraint.encoder, constraint.pooling)
     if encoder is not None:
-        records = with_similarity(records, encoder, cache)
-        similarity["cosine"] = [angular(cosines_of(record)) for record in records]
+        records = add_similarity(records, encoder, cache)
+        similarity["cosine"] = [angular_similarity(read_cosines(record)) for record in records]
     return Judged(scorer.name, folder, records, rewards, similarity, constraint)
 
 

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def token_nll(logits: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
+def compute_token_nll(logits: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
     """Mean negative log-likelihood of each text's counted tokens.
 
     Args:

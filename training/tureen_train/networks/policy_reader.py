@@ -28,12 +28,12 @@ class ExpertReader:
         self.renderer = Renderer(load_tokenizer(base), reading)
 
     def mean_logprobs(self, conversations: Sequence[Messages]) -> list[float]:
-        """As :func:`mean_logprobs`."""
-        return mean_logprobs(self.model, self.renderer, conversations)
+        """As :func:`compute_mean_logprobs`."""
+        return compute_mean_logprobs(self.model, self.renderer, conversations)
 
 
 @torch.no_grad()
-def mean_logprobs(model: Any, renderer: Renderer, conversations: Sequence[Messages]) -> list[float]:
+def compute_mean_logprobs(model: Any, renderer: Renderer, conversations: Sequence[Messages]) -> list[float]:
     """Mean log-probability, in nats a token, of each conversation's last message and its end mark."""
     return [_mean_logprob(model, renderer, messages) for messages in conversations]
 

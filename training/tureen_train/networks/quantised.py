@@ -12,7 +12,7 @@ from tureen_train.config import Model, RecipeError
 WHOLE = [HEAD, "lm_head"]  # what is trained or tied stays as it is
 
 
-def quantisation(settings: Model) -> Any:
+def make_quantisation(settings: Model) -> Any:
     """How the library shall load a recipe's base: ``nf4`` with its constants quantised too, ``int8``, or as it is.
 
     Raises:

@@ -18,8 +18,8 @@ from tureen_core.artifact import HEAD
 from tureen_core.heads import LinearHead, pool
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
-from tureen_train.networks.likelihood import token_nll
-from tureen_train.networks.quantised import quantisation
+from tureen_train.networks.likelihood import compute_token_nll
+from tureen_train.networks.quantised import make_quantisation
 from tureen_train.rewards.attention import spans_of
 from tureen_train.rewards.sharing import Packing
 
@@ -33,7 +33,7 @@ class RewardOutput(ModelOutput):
     token_rewards: Tensor | None = None
 
 
-def reward_config(folder: Path, reading: Reading, objectives: int = 1) -> Any:
+def make_reward_config(folder: Path, reading: Reading, objectives: int = 1) -> Any:
     """The configuration of the model in ``folder``, with what a reward model adds to it."""
     config = AutoConfig.from_pretrained(folder)
     config.num_labels = objectives
@@ -41,7 +41,7 @@ def reward_config(folder: Path, reading: Reading, objectives: int = 1) -> Any:
     return config
 
 
-def reward_class(config: Any) -> Any:
+def make_reward_class(config: Any) -> Any:
     """The backbone's causal class with a float32 score head of ``config.num_labels`` rows.
 
     Raises:
@@ -113,11 +113,11 @@ def _nll(model: Any, hidden: Tensor, ids: Tensor, imitated: Tensor) -> Tensor:
     """Likelihood of the texts that have tokens to imitate; one text at least, so that every rank runs the LM head."""
     rows = imitated.any(1).nonzero().flatten()
     rows = rows if len(rows) else rows.new_zeros(1)
-    nll = token_nll(model.lm_head(hidden[rows]), ids[rows], imitated[rows])
+    nll = compute_token_nll(model.lm_head(hidden[rows]), ids[rows], imitated[rows])
     return torch.zeros(len(ids), device=nll.device, dtype=nll.dtype).index_copy(0, rows, nll)
 
 
-def load(folder: Path, settings: Model, reading: Reading, zero: int = 0, rows: int = 1) -> Any:
+def load_reward_model(folder: Path, settings: Model, reading: Reading, zero: int = 0, rows: int = 1) -> Any:
     """Load a backbone with a score head, all of its weights to be trained.
 
     Args:
@@ -125,32 +125,32 @@ def load(folder: Path, settings: Model, reading: Reading, zero: int = 0, rows: i
         zero: the DeepSpeed stage; under 3 all parameters stay in one dtype and the head with them.
         rows: of the head.
     """
-    config = reward_config(folder, reading, rows)
+    config = make_reward_config(folder, reading, rows)
     half = settings.precision == "bf16" and (settings.lora is not None or zero > 0)
     dtype = torch.bfloat16 if half else torch.float32
-    opener = reward_class(config)
+    opener = make_reward_class(config)
     model = opener.from_pretrained(
         folder,
         config=config,
         dtype=dtype,
         attn_implementation=settings.attention,
-        quantization_config=quantisation(settings),
+        quantization_config=make_quantisation(settings),
     )
     if zero < 3:
         model.score.float()
     return model
 
 
-def adapt(model: Any, settings: Model, zero: int = 0) -> Any:
+def add_lora(model: Any, settings: Model, zero: int = 0) -> Any:
     """Freeze the backbone and put the recipe's LoRA on it; the head is trained whole."""
     assert settings.lora is not None
     if settings.quantise:
         checkpoints = {"use_reentrant": False}
         model = prepare_model_for_kbit_training(model, settings.gradient_checkpointing, checkpoints)
-    return get_peft_model(model, lora_config(settings.lora, model, [HEAD]), autocast_adapter_dtype=zero < 3)
+    return get_peft_model(model, make_lora_config(settings.lora, model, [HEAD]), autocast_adapter_dtype=zero < 3)
 
 
-def lora_config(lora: Lora, model: Any, heads: list[str] | None = None, task: str | None = None) -> LoraConfig:
+def make_lora_config(lora: Lora, model: Any, heads: list[str] | None = None, task: str | None = None) -> LoraConfig:
     """PEFT's configuration of a recipe's LoRA on a model.
 
     Raises:

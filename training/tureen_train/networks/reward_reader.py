@@ -15,12 +15,12 @@ from tureen_core.gate import GATE, load_gate, prompt_of
 from tureen_core.inputs import rendered
 from tureen_core.manifest import Input, Probe
 from tureen_core.template import Messages, Reading, Rendered, Renderer
-from tureen_train.networks.reward_model import reward_class, reward_config
+from tureen_train.networks.reward_model import make_reward_class, make_reward_config
 
 Done = Callable[[int], object]
 
 
-def untold(_: int) -> None:
+def ignore_progress(_: int) -> None:
     """Nobody asks how far it is."""
 
 
@@ -48,8 +48,8 @@ class RewardReader:
         quantised: Any = None,
     ) -> None:
         root = base or folder
-        config = reward_config(root, reading, objectives)
-        opener = reward_class(config)
+        config = make_reward_config(root, reading, objectives)
+        opener = make_reward_class(config)
         model = opener.from_pretrained(root, config=config, dtype=torch.float32, quantization_config=quantised)
         if base is not None:
             model = PeftModel.from_pretrained(model, folder).get_base_model()
@@ -69,7 +69,7 @@ class RewardReader:
         """What a model that reads ``given`` gives for probes, a column for each objective; each runs alone."""
         return self.valued([rendered(self.renderer, given, probe) for probe in probes])
 
-    def valued(self, texts: Sequence[Rendered], batch: int = 1, done: Done = untold) -> list[list[float]]:
+    def valued(self, texts: Sequence[Rendered], batch: int = 1, done: Done = ignore_progress) -> list[list[float]]:
         """What texts are worth: the head's K rewards, and after them a gate's overall one where there is a gate.
 
         Raises:
@@ -90,7 +90,7 @@ class RewardReader:
             self._prompt, self._coefficients = (prompt, self.half), self.gate.coefficients(hidden[:, -1].cpu())
         return float(self.gate.score(torch.tensor([rewards]), self._coefficients))
 
-    def read(self, texts: Sequence[Sequence[int]], batch: int = 1, done: Done = untold) -> list[list[float]]:
+    def read(self, texts: Sequence[Sequence[int]], batch: int = 1, done: Done = ignore_progress) -> list[list[float]]:
         """Raw rewards of texts as ids, one row of K each.
 
         Args:

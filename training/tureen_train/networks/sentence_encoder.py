@@ -87,7 +87,7 @@ def open_encoder(encoder: str = MINILM, pooling: Pooling | None = None) -> Encod
     return Encoder(folder, chosen, f"{weights[:16]}:{chosen}")
 
 
-def pooling_of(name: str | None) -> Pooling | None:
+def parse_pooling(name: str | None) -> Pooling | None:
     """The pooling that an option names, None for the encoder's own.
 
     Raises:
@@ -116,7 +116,7 @@ def _own_pooling(folder: Path) -> Pooling:
     return "cls" if settings.get("pooling_mode_cls_token") else "mean"
 
 
-def with_similarity(records: Iterable[Record], encoder: Encoder, cache: Path | None = None) -> list[Record]:
+def add_similarity(records: Iterable[Record], encoder: Encoder, cache: Path | None = None) -> list[Record]:
     """Records whose ``meta["similarity"]`` has the cosines ``[N, N]`` of their answers, and whose they are.
 
     Those that have them by this encoder stay as they are.
@@ -135,7 +135,7 @@ def with_similarity(records: Iterable[Record], encoder: Encoder, cache: Path | N
     return listed
 
 
-def cosines_of(record: Record) -> NDArray[np.float64]:
+def read_cosines(record: Record) -> NDArray[np.float64]:
     """The cosines ``[N, N]`` that a record carries.
 
     Raises:

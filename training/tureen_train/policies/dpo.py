@@ -16,18 +16,18 @@ from tureen_core.base import load_tokenizer
 from tureen_core.manifest import Probe
 from tureen_core.template import Messages, Renderer
 from tureen_train.config import ExpertRun, RecipeError
-from tureen_train.networks.policy_reader import mean_logprobs
-from tureen_train.networks.reward_model import lora_config
+from tureen_train.networks.policy_reader import compute_mean_logprobs
+from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
 from tureen_train.reports.plots import curves
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.folder import find_base, write_probes, write_results
 from tureen_train.runs.history import History
-from tureen_train.runs.launch import arguments, last_checkpoint
+from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.proof import finish_run
-from tureen_train.runs.rereading import expert_reading
-from tureen_train.settings import processes
+from tureen_train.runs.rereading import make_expert_reading
+from tureen_train.settings import count_processes
 
 Rows = list[dict[str, Any]]
 
@@ -45,14 +45,14 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
         ProofError: the saved adapter, read again, gives other likelihoods than the trained one.
     """
     folder, base = Path(run.output), find_base(run)
-    checkpoint = last_checkpoint(run) if resume else None
+    checkpoint = find_last_checkpoint(run) if resume else None
     data = load_data(run.data)
-    train = pair_rows(data.train)
+    train = make_pair_rows(data.train)
     if not train:
         raise RecipeError("data.train: no comparable pair is left to train on")
-    held = {name: rows for name, records in data.eval.items() if (rows := pair_rows(records))}
-    renderer = Renderer(load_tokenizer(base), expert_reading(run, base))
-    conversations = probe_conversations(data, renderer, run.probes)
+    held = {name: rows for name, records in data.eval.items() if (rows := make_pair_rows(records))}
+    renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
+    conversations = choose_probes(data, renderer, run.probes)
     trainer = _trainer(run, base, train, held)
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = _evaluate(trainer, held) if held else {}
@@ -68,7 +68,7 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
     return artifact
 
 
-def pair_rows(records: Sequence[Record]) -> Rows:
+def make_pair_rows(records: Sequence[Record]) -> Rows:
     """TRL's conversational rows, one a comparable pair; a record whose answers share no prompt gives none."""
     return [
         {
@@ -82,7 +82,7 @@ def pair_rows(records: Sequence[Record]) -> Rows:
     ]
 
 
-def probe_conversations(data: RunData, renderer: Renderer, count: int) -> list[Messages]:
+def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Messages]:
     """Prompts with their best answers, held-out ones first, none of them truncated.
 
     Raises:
@@ -109,13 +109,13 @@ def _trainer(run: ExpertRun, base: Path, train: Rows, held: Mapping[str, Rows]) 
     preference = run.preference
     set_seed(run.optimisation.seed)
     settings = DPOConfig(
-        **arguments(run, evaluate=bool(held)),
+        **make_trainer_arguments(run, evaluate=bool(held)),
         beta=preference.beta,
         loss_type=["sigmoid", "sft"] if preference.sft else ["sigmoid"],
         loss_weights=[1.0, preference.sft] if preference.sft else None,
         max_length=preference.max_length,
         # between processes TRL hands them over in a file that only its writer finds
-        precompute_ref_log_probs=processes() < 2,
+        precompute_ref_log_probs=count_processes() < 2,
     )
     assert run.model.lora is not None  # the recipe's own check
     dtype = torch.bfloat16 if run.model.precision == "bf16" else torch.float32
@@ -126,7 +126,7 @@ def _trainer(run: ExpertRun, base: Path, train: Rows, held: Mapping[str, Rows]) 
         train_dataset=Dataset.from_list(train),
         eval_dataset={name: Dataset.from_list(rows) for name, rows in held.items()} or None,
         processing_class=load_tokenizer(base),
-        peft_config=lora_config(run.model.lora, model, task="CAUSAL_LM"),
+        peft_config=make_lora_config(run.model.lora, model, task="CAUSAL_LM"),
         callbacks=[History(Path(run.output) / "history.jsonl")],
     )
 
@@ -149,9 +149,9 @@ def _live_logprobs(
     """What the trained model gives for the probes, with its adapter and without; every rank takes part."""
     model = trainer.model_wrapped
     model.eval()
-    live = mean_logprobs(model, renderer, conversations)
+    live = compute_mean_logprobs(model, renderer, conversations)
     with trainer.accelerator.unwrap_model(trainer.model).disable_adapter():
-        bare = mean_logprobs(model, renderer, conversations)
+        bare = compute_mean_logprobs(model, renderer, conversations)
     count = len(live)
     log.info("mean log-probability of the probes: %.3f before, %.3f after", sum(bare) / count, sum(live) / count)
     return live, bare

@@ -19,11 +19,11 @@ from tureen_train.measures.attributes import attribute_metrics
 from tureen_train.measures.metrics import Array, accuracy, gaps_of
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import UNLABELLED, Record
-from tureen_train.rewards.collate import Encoded, EncodedRecords, collate
+from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_texts
 from tureen_train.rewards.features import States
-from tureen_train.rewards.frozen import Ground, rewards_of
+from tureen_train.rewards.frozen import Ground, compute_rewards
 from tureen_train.rewards.method import Outcome
-from tureen_train.rewards.regression import Scales, TooFewLabelsError, ridge, squared_sum
+from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, squared_sum
 
 log = logging.getLogger("tureen.train")
 
@@ -87,7 +87,7 @@ class AttributesMethod:
 
     def collate(self, items: Sequence[Rated], width: int) -> dict[str, Tensor]:
         """Flat rows of answers; ``ratings`` ``[B, width, K]`` to be predicted, and ``answers`` ``[B]``, how many."""
-        batch = collate([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
+        batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
         laid = np.full((len(items), width, len(self._names)), np.nan)
         for number, item in enumerate(items):
             laid[number, : len(item.ratings)] = self._wanted(np.asarray(item.ratings, dtype=np.float64))
@@ -152,7 +152,7 @@ class AttributesMethod:
         answers, wanted = states.answers.double().numpy(), self._wanted(records.ratings)
         loss = self._loss
         try:
-            found = ridge(answers, wanted, states.group.numpy(), loss.alphas, loss.validation, self._seed)
+            found = fit_ridge(answers, wanted, states.group.numpy(), loss.alphas, loss.validation, self._seed)
         except TooFewLabelsError as error:
             raise RecipeError(f"loss.attributes: {self._names[error.column]!r}: {error}") from error
         ground.head.weight.data.copy_(torch.from_numpy(found.weights))
@@ -163,12 +163,12 @@ class AttributesMethod:
 
     def values(self, head: LinearHead, states: States) -> Tensor:
         """The head's rewards."""
-        return rewards_of(head, states).cpu()
+        return compute_rewards(head, states).cpu()
 
     def tables(self, records: RatedRecords, values: Tensor, states: States) -> tuple[Array, list[Array]]:  # noqa: ARG002
         """Predictions and ratings ``[B, N, K]``."""
         sizes = [len(item.ids) for item in records.items]
-        return laid_out(values.double().numpy(), sizes), [laid_out(self._wanted(records.ratings), sizes)]
+        return pad_rows(values.double().numpy(), sizes), [pad_rows(self._wanted(records.ratings), sizes)]
 
     def save(self, folder: Path) -> None:
         """The head is all there is."""
@@ -204,7 +204,7 @@ class AttributesMethod:
                 raise RecipeError(f"loss.attributes: no training record rates {name!r}; they rate: {found}")
 
 
-def laid_out(rows: Array, sizes: Sequence[int]) -> Array:
+def pad_rows(rows: Array, sizes: Sequence[int]) -> Array:
     """``[M, ...]`` flat over answers as ``[B, N, ...]``, NaN where a prompt has fewer."""
     table = np.full((len(sizes), max(sizes, default=0), *rows.shape[1:]), np.nan)
     start = 0

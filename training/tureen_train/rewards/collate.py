@@ -34,7 +34,7 @@ class EncodedRecords(Dataset[Encoded]):
         self.items = [self._encode(record, renderer) for record in records]
 
     def _encode(self, record: Record, renderer: Renderer) -> Encoded:
-        rendered = render(record, renderer)
+        rendered = render_answers(record, renderer)
         self.truncated += sum(each.truncated for each in rendered)
         return Encoded([each.ids for each in rendered], [each.shared for each in rendered], list(record.scores))
 
@@ -50,14 +50,14 @@ class EncodedRecords(Dataset[Encoded]):
         return max((len(item.ids) for item in self.items), default=0)
 
 
-def render(record: Record, renderer: Renderer) -> list[Rendered]:
+def render_answers(record: Record, renderer: Renderer) -> list[Rendered]:
     """Ids of each answer, cut from the left where too long. A record without prompt holds whole conversations."""
     if record.prompt:
         return renderer.candidates(record.prompt, record.answers)
     return [renderer.conversation(answer) for answer in record.answers]
 
 
-def collate(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
+def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
     """``input_ids`` and ``attention_mask`` ``[M, T]``, padded on the right.
 
     The mask, not the id, says what is padding.
@@ -69,6 +69,6 @@ def collate(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
     }
 
 
-def table(values: Sequence[Sequence[float]], width: int) -> Tensor:
+def pad_table(values: Sequence[Sequence[float]], width: int) -> Tensor:
     """Ragged rows as ``[B, width]`` float32, NaN where there is nothing."""
     return torch.tensor([[*row, *[math.nan] * (width - len(row))] for row in values], dtype=torch.float32)

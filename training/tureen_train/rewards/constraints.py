@@ -17,29 +17,29 @@ from tureen_train.config.ranking import Constraint, FixedCap, RandomCap, Similar
 from tureen_train.measures.metrics import Array
 
 
-def angular(cosine: ArrayLike) -> Array:
+def angular_similarity(cosine: ArrayLike) -> Array:
     """s = (π − arccos q) / π in [½, 1], q the cosine, cut to [0, 1]."""
     q = np.clip(np.asarray(cosine, dtype=np.float64), 0.0, 1.0)
     return np.asarray((math.pi - np.arccos(q)) / math.pi)
 
 
-def divergence(first: Sequence[int], second: Sequence[int]) -> int:
+def find_divergence(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens two texts share before they part."""
     shared = (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
     return next(shared, min(len(first), len(second)))
 
 
-def length_ratio(first: Sequence[int], second: Sequence[int]) -> float:
+def compute_length_ratio(first: Sequence[int], second: Sequence[int]) -> float:
     """Shorter over longer in tokens, counted from where the two diverge; 1 where nothing is left of either.
 
     Two texts that were cut to one length count as equally long, as PCRM has it.
     """
-    start = divergence(first, second)
+    start = find_divergence(first, second)
     shorter, longer = sorted((len(first) - start, len(second) - start))
     return shorter / longer if longer else 1.0
 
 
-def caps_of(settings: Constraint, similarity: ArrayLike) -> Array:
+def compute_caps(settings: Constraint, similarity: ArrayLike) -> Array:
     """δ of each similarity s; where it is drawn, the mean of what is drawn.
 
     Args:
@@ -57,12 +57,12 @@ def caps_of(settings: Constraint, similarity: ArrayLike) -> Array:
     return np.full(s.shape, settings.value if isinstance(settings, FixedCap) else (settings.low + settings.high) / 2)
 
 
-def drawn(settings: RandomCap, count: int) -> Tensor:
+def draw_caps(settings: RandomCap, count: int) -> Tensor:
     """``[P]`` caps by torch's own generator, which a run seeds and its checkpoints keep: resuming draws the same."""
     return settings.low + (settings.high - settings.low) * torch.rand(count)
 
 
-def token_gaps(
+def compute_token_gaps(
     rewards: Tensor, ids: Tensor, mask: Tensor, better: Tensor, worse: Tensor, hold: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Gaps at every token of pairs, and how much each token weighs: a mean over the pair's span.

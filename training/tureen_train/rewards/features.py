@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tureen_core.heads import pool
-from tureen_train.rewards.collate import Encoded, collate
+from tureen_train.rewards.collate import Encoded, pad_texts
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Features:
     def __call__(self, items: Sequence[Encoded]) -> States:
         """Their states, read from disk where they are known."""
         owners = torch.tensor([number for number, item in enumerate(items) for _ in item.ids], dtype=torch.long)
-        found = kept(self.folder / f"states-{self._name(items)}.safetensors", lambda: self.read(items))
+        found = load_or_compute(self.folder / f"states-{self._name(items)}.safetensors", lambda: self.read(items))
         return States(found["answers"], found["prompts"], owners)
 
     def read(self, items: Sequence[Encoded]) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ class Features:
 
     @torch.inference_mode()
     def _states(self, texts: Sequence[tuple[list[int], int]]) -> tuple[Tensor, Tensor]:
-        batch = collate([ids for ids, _ in texts], self.model.config.pad_token_id or 0)
+        batch = pad_texts([ids for ids, _ in texts], self.model.config.pad_token_id or 0)
         ids, mask = (batch[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
         hidden = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)[0]
         reading = self.model.reading
@@ -83,7 +83,7 @@ class Features:
         return digest.hexdigest()[:24]
 
 
-def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def load_or_compute(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors in a file, or those that ``make`` gives, written there; nobody reads a half of it."""
     if path.is_file():
         return load_file(path)

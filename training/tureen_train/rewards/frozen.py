@@ -19,15 +19,15 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
-from tureen_train.networks.reward_model import adapt, load
+from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features, States
-from tureen_train.rewards.start import adapter_state
+from tureen_train.rewards.start import make_adapter_state
 from tureen_train.runs.folder import find_cache
 from tureen_train.runs.history import Journal
-from tureen_train.settings import processes
+from tureen_train.settings import count_processes
 
 Table = tuple[Array, list[Array]]
 
@@ -46,7 +46,7 @@ class Ground:
     def judged(self, step: int) -> Mapping[str, Mapping[str, float]]:
         """Judge, and log it."""
         found = self.judge()
-        self.journal.log({"step": step, **flat(found)})
+        self.journal.log({"step": step, **flatten_metrics(found)})
         return found
 
 
@@ -107,17 +107,17 @@ def fit_frozen(
     Raises:
         RecipeError: under a launcher of several processes, or as the method says.
     """
-    if processes() > 1 or run.scale.zero:
+    if count_processes() > 1 or run.scale.zero:
         raise RecipeError("scale: a frozen backbone is read by one process; start it without a launcher, scale.zero: 0")
     folder, train = Path(run.output), method.encode(data.train)
     sets = {name: method.encode(records) for name, records in data.eval.items()}
     log.info("%d prompts to train on, %d answers truncated", len(train), train.truncated)
     set_seed(run.optimisation.seed)
-    model = opened(run, base, begun)
+    model = open_frozen_model(run, base, begun)
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
     identity = f"{weights_digest(base)}:{begun.manifest.version if begun else ''}:{run.model.quantise}"
     features = Features(bare, identity, find_cache(run), run.optimisation.eval_batch)
-    files = Files(method, head_of(bare), {name: (each, features(each.items)) for name, each in sets.items()})
+    files = Files(method, find_head(bare), {name: (each, features(each.items)) for name, each in sets.items()})
     folder.mkdir(parents=True, exist_ok=True)
     ground = Ground(files.head, features, Journal(folder / "history.jsonl"), files.judge)
     method.learn(ground, train, features(train.items))
@@ -149,12 +149,12 @@ class Files:
         return {name: self.method.figures(predicted, labels) for name, (predicted, labels) in self.tables().items()}
 
 
-def flat(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def flatten_metrics(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Figures by evaluation file as one entry of a log."""
     return {f"eval_{file}_{key}": value for file, each in figures.items() for key, value in each.items()}
 
 
-def rewards_of(head: LinearHead, states: States) -> Tensor:
+def compute_rewards(head: LinearHead, states: States) -> Tensor:
     """The head's rewards ``[M, K]``, where the head is."""
     with torch.no_grad():
         rewards: Tensor = head(states.answers.to(head.weight.device))
@@ -166,12 +166,12 @@ def _texts(renderer: Renderer, run: RewardRun, probes: Sequence[Probe]) -> list[
     return [Encoded([text.ids], [text.shared], [0.0]) for text in texts]
 
 
-def opened(run: RewardRun, base: Path, begun: Artifact | None) -> Any:
+def open_frozen_model(run: RewardRun, base: Path, begun: Artifact | None) -> Any:
     """The model to read, nothing of it to be trained; a head of another shape than the recipe's is begun anew."""
     full = begun is not None and begun.manifest.weights == "full"
     folder = begun.folder if begun is not None and full else base
     head = head_tensors(folder).get(f"{HEAD}.weight")
-    model = load(folder, run.model, run.reading, rows=run.loss.rows if head is None else len(head))
+    model = load_reward_model(folder, run.model, run.reading, rows=run.loss.rows if head is None else len(head))
     adapter = None
     if begun is not None and not full:
         adapter, head = read_weights(begun)
@@ -180,15 +180,15 @@ def opened(run: RewardRun, base: Path, begun: Artifact | None) -> Any:
     if head is not None and head.shape == model.score.weight.shape:
         model.score.weight.data.copy_(head)
     if run.model.lora is not None:
-        model = adapt(model, run.model)
+        model = add_lora(model, run.model)
         if adapter is not None:
-            state = {f"base_model.model.{HEAD}.weight": head_of(model.get_base_model()).weight}
-            set_peft_model_state_dict(model, adapter_state(adapter, model) | state)
+            state = {f"base_model.model.{HEAD}.weight": find_head(model.get_base_model()).weight}
+            set_peft_model_state_dict(model, make_adapter_state(adapter, model) | state)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.requires_grad_(False).eval().to(device)
 
 
-def head_of(model: Any) -> LinearHead:
+def find_head(model: Any) -> LinearHead:
     """The score head that a model saves: PEFT keeps the one to save beside the one it wrapped."""
     head: LinearHead = getattr(model.score, "modules_to_save", {"default": model.score})["default"]
     return head

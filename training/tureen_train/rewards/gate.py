@@ -17,13 +17,13 @@ from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, accuracy, gaps_of, ranking_metrics
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
-from tureen_train.rewards.attributes import laid_out
-from tureen_train.rewards.calibrated import calibrated
+from tureen_train.rewards.attributes import pad_rows
+from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.features import States
-from tureen_train.rewards.frozen import Ground, rewards_of
-from tureen_train.rewards.gate_fit import pairs_of, train_gate
-from tureen_train.rewards.verbosity import penalties, transform
+from tureen_train.rewards.frozen import Ground, compute_rewards
+from tureen_train.rewards.gate_fit import find_pairs, train_gate
+from tureen_train.rewards.verbosity import choose_penalties, make_verbosity_transform
 
 log = logging.getLogger("tureen.train")
 
@@ -52,7 +52,7 @@ class GateMethod:
     def __init__(self, run: RewardRun, renderer: Renderer) -> None:
         assert isinstance(run.loss, GateLoss)
         self._run, self._loss, self._renderer = run, run.loss, renderer
-        self._attributes = attributes_of(run)
+        self._attributes = read_attributes(run)
         self._gate: GatedHead | None = None
         if run.reading.pooling not in ("eos", "last"):
             raise RecipeError(f"reading.pooling: a gate reads single tokens, so eos or last, not {run.reading.pooling}")
@@ -81,14 +81,16 @@ class GateMethod:
         Raises:
             RecipeError: no pair to train on.
         """
-        head, rewards = ground.head, rewards_of(ground.head, states)
+        head, rewards = ground.head, compute_rewards(ground.head, states)
         loss, device = self._loss, rewards.device
         sizes = (loss.width, loss.depth, loss.temperature, loss.scale, loss.dropout)
         self._gate = GatedHead(head.in_features, len(self._attributes), *sizes).to(device)
         if loss.verbosity is not None:
-            told = rewards if loss.reference is None else rewards_of(head, ground.features(self._reference().items))
+            told = (
+                rewards if loss.reference is None else compute_rewards(head, ground.features(self._reference().items))
+            )
             self._gate.transform.copy_(self._transform(told, loss.attributes.index(loss.verbosity)))
-        pairs = pairs_of(records).to(device)
+        pairs = find_pairs(records).to(device)
         if not len(pairs):
             raise RecipeError("data.train: no record has two answers of which one is better")
         run = self._run
@@ -98,7 +100,7 @@ class GateMethod:
 
     def values(self, head: LinearHead, states: States) -> Tensor:
         """The attributes' rewards and the overall one, ``[M, K + 1]``."""
-        rewards = rewards_of(head, states)
+        rewards = compute_rewards(head, states)
         with torch.no_grad():
             coefficients = self._opened.eval().coefficients(states.prompts.to(rewards.device))[states.group]
         return torch.cat([rewards, GatedHead.score(rewards, coefficients)[:, None]], dim=1).cpu()
@@ -110,8 +112,8 @@ class GateMethod:
         lengths = np.asarray([float(len(ids)) for item in records.items for ids in item.ids])
         with torch.no_grad():
             coefficients = self._opened.coefficients(states.prompts.to(self._opened.transform.device))
-        labels = [laid_out(scores, sizes), laid_out(lengths, sizes), coefficients.double().cpu().numpy()]
-        return laid_out(values.double().numpy(), sizes), labels
+        labels = [pad_rows(scores, sizes), pad_rows(lengths, sizes), coefficients.double().cpu().numpy()]
+        return pad_rows(values.double().numpy(), sizes), labels
 
     def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
         """Ranking by the overall reward; what each attribute alone ranks right, and its mean coefficient."""
@@ -126,7 +128,7 @@ class GateMethod:
         """The attributes as they were, and the overall objective with its scale; ``reliability.png``."""
         overall = predictions[..., -1]
         gaps = gaps_of(overall, labels[0])
-        scale = calibrated(overall, gaps, folder)
+        scale = calibrate_rewards(overall, gaps, folder)
         *attributes, last = self.objectives()
         return [*attributes, last.model_copy(update={"calibration": scale})]
 
@@ -156,13 +158,13 @@ class GateMethod:
         return EncodedRecords(load_data(data).train, self._renderer)
 
     def _transform(self, rewards: Tensor, verbosity: int) -> Tensor:
-        found = penalties(rewards.double().cpu().numpy(), verbosity, self._loss.threshold)
+        found = choose_penalties(rewards.double().cpu().numpy(), verbosity, self._loss.threshold)
         for name, penalty in zip(self._loss.attributes, found, strict=True):
             log.info("%s: %g of %s is taken out", name, penalty, self._loss.verbosity)
-        return transform(found, verbosity)
+        return make_verbosity_transform(found, verbosity)
 
 
-def attributes_of(run: RewardRun) -> list[Objective]:
+def read_attributes(run: RewardRun) -> list[Objective]:
     """The objectives of the multi-attribute model that a gate stands on, in the order of the head's rows.
 
     Raises:

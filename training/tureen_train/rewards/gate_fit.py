@@ -13,10 +13,10 @@ from tureen_core.heads import GatedHead
 from tureen_train.config import Optimisation, Watch
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.frozen import Ground
-from tureen_train.rewards.losses import finite
+from tureen_train.rewards.losses import require_finite
 
 
-def overall_gaps(gate: GatedHead, rewards: Tensor, prompts: Tensor, pairs: Tensor) -> Tensor:
+def compute_overall_gaps(gate: GatedHead, rewards: Tensor, prompts: Tensor, pairs: Tensor) -> Tensor:
     """S(better) − S(worse) ``[P]``.
 
     Args:
@@ -37,15 +37,15 @@ def train_gate(
     watch: Watch,
     ground: Ground,
 ) -> None:
-    """AdamW on pairs drawn with replacement; the tensors are those of :func:`overall_gaps`."""
+    """AdamW on pairs drawn with replacement; the tensors are those of :func:`compute_overall_gaps`."""
     passes = math.ceil(settings.epochs * len(pairs) / settings.batch)
     steps = settings.max_steps if settings.max_steps > 0 else passes
     optimiser = torch.optim.AdamW(gate.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = get_scheduler(settings.schedule, optimiser, round(settings.warmup * steps), steps)
     losses: list[float] = []
-    for step, some in enumerate(track(drawn(pairs, settings.batch, steps, settings.seed), "training", steps), 1):
+    for step, some in enumerate(track(draw_pairs(pairs, settings.batch, steps, settings.seed), "training", steps), 1):
         gate.train()
-        loss = finite(functional.softplus(-overall_gaps(gate, rewards, prompts, some)).mean())
+        loss = require_finite(functional.softplus(-compute_overall_gaps(gate, rewards, prompts, some)).mean())
         optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(gate.parameters(), settings.max_grad_norm)
@@ -62,7 +62,7 @@ def train_gate(
             ground.judged(step)
 
 
-def pairs_of(records: EncodedRecords) -> Tensor:
+def find_pairs(records: EncodedRecords) -> Tensor:
     """``[P, 3]``: rows of the better and the worse answer, flat over the records, and the prompt."""
     rows, start = [], 0
     for number, item in enumerate(records.items):
@@ -72,7 +72,7 @@ def pairs_of(records: EncodedRecords) -> Tensor:
     return torch.tensor(rows, dtype=torch.long).reshape(-1, 3)
 
 
-def drawn(pairs: Tensor, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+def draw_pairs(pairs: Tensor, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
     """``batch`` of the pairs with replacement for each step."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def comparable(scores: Tensor, group: Tensor) -> Tensor:
+def find_comparable(scores: Tensor, group: Tensor) -> Tensor:
     """Which ordered pairs compare: ``[M, M]``, true where i and j answer one prompt and i is scored above j.
 
     Args:
@@ -35,7 +35,7 @@ def ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
     Returns:
         A scalar; 0, with a gradient of 0, where nothing compares.
     """
-    return ranking_sum(rewards, scores, group) / comparable(scores, group).sum().clamp(min=1)
+    return ranking_sum(rewards, scores, group) / find_comparable(scores, group).sum().clamp(min=1)
 
 
 def ranking_sum(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def ranking_sum(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
         shapes = [list(each.shape) for each in (rewards, scores, group)]
         raise ValueError(f"rewards, scores and group must be three vectors of one length, not {shapes}")
     gaps = rewards[:, None] - rewards[None, :]
-    return (functional.softplus(-gaps) * comparable(scores, group)).sum()
+    return (functional.softplus(-gaps) * find_comparable(scores, group)).sum()
 
 
 def imitation_loss(nll: Tensor, keep: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def imitation_sum(nll: Tensor, keep: Tensor) -> Tensor:
     return (nll * keep.to(nll.dtype)).sum()
 
 
-def normalised_scores(scores: Sequence[float]) -> list[float]:
+def normalise_scores(scores: Sequence[float]) -> list[float]:
     """DSP's s / (max s + 1e-5), what the imitation threshold is compared with.
 
     All 0 where the largest is not positive: DSP's division explodes there. NaN stays NaN.
@@ -69,7 +69,7 @@ def normalised_scores(scores: Sequence[float]) -> list[float]:
     return [score / (top + 1e-5) for score in scores]
 
 
-def finite(loss: Tensor) -> Tensor:
+def require_finite(loss: Tensor) -> Tensor:
     """The loss, or an error that says training has diverged: a NaN must not reach the weights.
 
     Raises:

@@ -17,9 +17,9 @@ from tureen_train.config import OdinLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, accuracy, gaps_of, length_correlation, ranking_metrics
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
-from tureen_train.rewards.calibrated import calibrated
-from tureen_train.rewards.collate import Encoded, EncodedRecords, collate, table
-from tureen_train.rewards.losses import comparable, ranking_sum
+from tureen_train.rewards.calibration import calibrate_rewards
+from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts
+from tureen_train.rewards.losses import find_comparable, ranking_sum
 from tureen_train.rewards.method import Outcome
 
 LENGTH, QUALITY = 0, 1
@@ -41,7 +41,7 @@ class MeasuredRecords(EncodedRecords):
         return Measured(encoded.ids, encoded.starts, encoded.scores, lengths)
 
 
-def correlation(x: Tensor, y: Tensor) -> Tensor:
+def compute_correlation(x: Tensor, y: Tensor) -> Tensor:
     """Pearson's correlation of two vectors ``[M]``; 0, with a gradient of 0, where one does not vary."""
     dx, dy = x - x.mean(), y - y.mean()
     spreads = [dx.square().sum(), dy.square().sum()]
@@ -50,12 +50,12 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(varies, (dx * dy).sum() / norm, torch.zeros_like(norm))
 
 
-def length_terms(rewards: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def compute_length_terms(rewards: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """1 − corr(length, head 0) and |corr(length, head 1)| of ``rewards [M, 2]`` and ``lengths [M]``."""
-    return 1 - correlation(rewards[:, LENGTH], lengths), correlation(rewards[:, QUALITY], lengths).abs()
+    return 1 - compute_correlation(rewards[:, LENGTH], lengths), compute_correlation(rewards[:, QUALITY], lengths).abs()
 
 
-def everybody(rewards: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def gather_ranks(rewards: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Rewards and lengths of all ranks, of which only this rank's rewards are differentiated.
 
     Two correlations of a rank's few answers are not the correlation of all, so the statistics are gathered.
@@ -101,16 +101,16 @@ class OdinMethod:
 
     def collate(self, items: Sequence[Measured], width: int) -> dict[str, Tensor]:
         """Flat rows of answers, and the tables ``scores`` and ``lengths`` ``[B, width]``."""
-        batch = collate([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
+        batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
         batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
-        batch["scores"] = table([item.scores for item in items], width)
-        batch["lengths"] = table([item.lengths for item in items], width)
+        batch["scores"] = pad_table([item.scores for item in items], width)
+        batch["lengths"] = pad_table([item.lengths for item in items], width)
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Comparable pairs, and answers."""
         present = ~torch.isnan(batch["lengths"])
-        return torch.stack([comparable(batch["scores"][present], batch["group"]).sum(), present.sum()]).float()
+        return torch.stack([find_comparable(batch["scores"][present], batch["group"]).sum(), present.sum()]).float()
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
         """Loss of one batch, and both heads' rewards ``[B, width, 2]``."""
@@ -119,8 +119,8 @@ class OdinMethod:
         lengths, scores = batch["lengths"][present], batch["scores"][present]
         pairs, answers = counts.clamp(min=1)
         terms = {"ranking": ranking_sum(rewards.sum(1), scores, batch["group"]) / pairs}
-        gathered = everybody(rewards, lengths)
-        long, short = length_terms(*gathered)
+        gathered = gather_ranks(rewards, lengths)
+        long, short = compute_length_terms(*gathered)
         share = len(rewards) / answers
         terms["length"] = self._loss.length * share * _magnified(long, len(gathered[0]) / len(rewards))
         terms["quality"] = self._loss.quality * share * _magnified(short, len(gathered[0]) / len(rewards))
@@ -146,7 +146,7 @@ class OdinMethod:
         """The quality head with its scale; ``reliability.png``."""
         quality = predictions[..., QUALITY]
         gaps = gaps_of(quality, labels[0])
-        scale = calibrated(quality, gaps, folder)
+        scale = calibrate_rewards(quality, gaps, folder)
         return [Objective(name=self._objective, column=QUALITY, calibration=scale)]
 
     def objectives(self) -> list[Objective]:

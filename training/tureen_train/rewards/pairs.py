@@ -23,10 +23,10 @@ from tureen_train.config import PairLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, accuracy, calibration_error
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record
-from tureen_train.rewards.calibrated import calibrated
-from tureen_train.rewards.collate import collate
+from tureen_train.rewards.calibration import calibrate_rewards
+from tureen_train.rewards.collate import pad_texts
 from tureen_train.rewards.method import Outcome
-from tureen_train.rewards.verdicts import verdict_sum
+from tureen_train.rewards.verdicts import sum_verdict_losses
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class EncodedPairs(Dataset[EncodedPair]):
         self.items = [
             self._encode(record, renderer, *two, target)
             for record in records
-            for two, target in judged(record, loss.soft_labels, loss.ties == "half")
+            for two, target in label_pairs(record, loss.soft_labels, loss.ties == "half")
         ]
 
     def _encode(self, record: Record, renderer: Renderer, first: int, second: int, target: float) -> EncodedPair:
@@ -64,7 +64,7 @@ class EncodedPairs(Dataset[EncodedPair]):
         return self.items[index]
 
 
-def judged(record: Record, soft: bool, ties: bool) -> list[tuple[tuple[int, int], float]]:
+def label_pairs(record: Record, soft: bool, ties: bool) -> list[tuple[tuple[int, int], float]]:
     """The pairs of a record as ((better, worse), probability that the better one is).
 
     Args:
@@ -113,7 +113,7 @@ class PairMethod:
         Where one order of each will run, the rows go by other names, so that the trainer does not pack all of them.
         """
         texts = [item.forward for item in items] + [item.backward for item in items]
-        batch = collate(texts, self._renderer.tokenizer.pad_token_id)
+        batch = pad_texts(texts, self._renderer.tokenizer.pad_token_id)
         if self._loss.sides == "random":
             batch = {"ids": batch["input_ids"], "mask": batch["attention_mask"]}
         else:
@@ -131,7 +131,7 @@ class PairMethod:
         logits = output["rewards"][:, 0]
         targets = torch.cat([batch["targets"], 1 - batch["targets"]])
         orders = len(rows) / len(batch["targets"])
-        loss = verdict_sum(logits, targets[rows]) / (orders * counts[0].clamp(min=1))
+        loss = sum_verdict_losses(logits, targets[rows]) / (orders * counts[0].clamp(min=1))
         laid = torch.full_like(targets, math.nan)
         laid[rows] = logits.detach().float()
         return Outcome(loss, laid.view(2, -1).T.contiguous(), {})
@@ -149,13 +149,13 @@ class PairMethod:
         return rows, model(input_ids=batch["ids"][rows], attention_mask=batch["mask"][rows])
 
     def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Accuracy, margins, position bias and calibration; see :func:`pair_figures`."""
-        return pair_figures(predictions, labels[0])
+        """Accuracy, margins, position bias and calibration; see :func:`compute_pair_metrics`."""
+        return compute_pair_metrics(predictions, labels[0])
 
     def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
         """Mean, deviation and temperature, that of the log-odds without the lean to a side; ``reliability.png``."""
-        gaps = unleaning(predictions, labels[0])
-        scale = calibrated(predictions, gaps, folder)
+        gaps = remove_position_bias(predictions, labels[0])
+        scale = calibrate_rewards(predictions, gaps, folder)
         return [Objective(name=self._objective, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
@@ -174,14 +174,14 @@ class PairMethod:
         return [Probe(messages=messages, rival=rival) for messages, rival in talks[:count]]
 
 
-def unleaning(logits: Array, targets: Array) -> Array:
+def remove_position_bias(logits: Array, targets: Array) -> Array:
     """``[P]`` log-odds of the better answer without the lean to a side, from ``[B, 2]`` logits; ties are left out."""
     read, target = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     clear = target != 0.5
     return np.asarray(np.where(target[clear] > 0.5, 0.5, -0.5) * (read[clear, 0] - read[clear, 1]))
 
 
-def pair_figures(logits: Array, targets: Array) -> dict[str, float]:
+def compute_pair_metrics(logits: Array, targets: Array) -> dict[str, float]:
     """Figures of one file of pairs.
 
     ``accuracy``: share judged right by the mean of both orders, exactly ½ counting one half, as RLHFlow does.
@@ -192,7 +192,7 @@ def pair_figures(logits: Array, targets: Array) -> dict[str, float]:
         logits: ``[B, 2]``: with the better answer first, and with it second.
         targets: ``[B]``: how likely it is the better; pairs of ½ count in ``flips`` and ``first_logit`` only.
     """
-    gaps, read = unleaning(logits, targets), np.asarray(logits, dtype=np.float64)
+    gaps, read = remove_position_bias(logits, targets), np.asarray(logits, dtype=np.float64)
     errors = calibration_error(gaps)
     return {
         "pairs": float(gaps.size),

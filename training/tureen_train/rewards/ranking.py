@@ -15,11 +15,11 @@ from tureen_train.measures.margins import cap_figures, caps_of_pairs
 from tureen_train.measures.metrics import Array, gaps_of, ranking_metrics
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
-from tureen_train.rewards.calibrated import calibrated
-from tureen_train.rewards.capped import capped, caps_table
-from tureen_train.rewards.collate import Encoded, EncodedRecords, collate, table
-from tureen_train.rewards.constraints import better_sum, capped_sum, drawn, token_gaps
-from tureen_train.rewards.losses import comparable, imitation_sum, normalised_scores
+from tureen_train.rewards.calibration import calibrate_rewards
+from tureen_train.rewards.capped_records import encode_capped, pad_caps
+from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts
+from tureen_train.rewards.constraints import better_sum, capped_sum, compute_token_gaps, draw_caps
+from tureen_train.rewards.losses import find_comparable, imitation_sum, normalise_scores
 from tureen_train.rewards.method import Outcome
 from tureen_train.runs.folder import find_cache
 
@@ -42,23 +42,23 @@ class RankingMethod:
         """Each prompt's answers as ids, with the cap of each pair under a constraint."""
         if self._loss.constraint is None:
             return EncodedRecords(records, self._renderer)
-        return capped(records, self._renderer, self._loss.constraint, self._cache)
+        return encode_capped(records, self._renderer, self._loss.constraint, self._cache)
 
     def collate(self, items: Sequence[Encoded], width: int) -> dict[str, Tensor]:
         """Flat rows of answers, and the tables ``scores`` and ``lengths`` ``[B, width]``."""
-        batch = collate([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
+        batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
         batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
-        batch["scores"] = table([item.scores for item in items], width)
-        batch["lengths"] = table([[float(len(ids)) for ids in item.ids] for item in items], width)
+        batch["scores"] = pad_table([item.scores for item in items], width)
+        batch["lengths"] = pad_table([[float(len(ids)) for ids in item.ids] for item in items], width)
         if self._loss.constraint:
-            batch["caps"] = caps_table(items, width)
+            batch["caps"] = pad_caps(items, width)
         if self._loss.lm_coefficient:
             batch["imitated"] = self._imitated(items, batch["attention_mask"])
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Comparable pairs, and imitated texts."""
-        pairs = comparable(_flat(batch), batch["group"]).sum()
+        pairs = find_comparable(_flat(batch), batch["group"]).sum()
         texts = batch["imitated"].any(1).sum() if "imitated" in batch else torch.zeros_like(pairs)
         return torch.stack([pairs, texts]).float()
 
@@ -84,10 +84,10 @@ class RankingMethod:
     def _compared(self, output: Mapping[str, Tensor], batch: Mapping[str, Tensor], training: bool) -> dict[str, Tensor]:
         """The terms that are means over pairs, before their division."""
         rewards = output["rewards"][:, 0]
-        better, worse = comparable(_flat(batch), batch["group"]).nonzero(as_tuple=True)
+        better, worse = find_comparable(_flat(batch), batch["group"]).nonzero(as_tuple=True)
         if self._loss.read == "span":
             hold, ids, mask = self._loss.span_padding == "hold", batch["input_ids"], batch["attention_mask"]
-            gaps, weights = token_gaps(output["token_rewards"], ids, mask, better, worse, hold)
+            gaps, weights = compute_token_gaps(output["token_rewards"], ids, mask, better, worse, hold)
         else:
             gaps = (rewards[better] - rewards[worse])[:, None]
             weights = torch.ones_like(gaps)
@@ -101,7 +101,7 @@ class RankingMethod:
     def _caps(self, batch: Mapping[str, Tensor], better: Tensor, worse: Tensor, training: bool) -> Tensor:
         """``[P]``: each pair's cap. Random ones are drawn in training only, so that judging always says the same."""
         if training and isinstance(self._loss.constraint, RandomCap):
-            return drawn(self._loss.constraint, len(better)).to(better.device)
+            return draw_caps(self._loss.constraint, len(better)).to(better.device)
         row, column = _present(batch).nonzero(as_tuple=True)
         return batch["caps"][row[better], column[better], column[worse]]
 
@@ -114,7 +114,7 @@ class RankingMethod:
     def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
         """Mean, deviation and temperature; ``reliability.png``."""
         gaps = gaps_of(predictions, labels[0])
-        scale = calibrated(predictions, gaps, folder)
+        scale = calibrate_rewards(predictions, gaps, folder)
         return [Objective(name=self._objective, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
@@ -130,7 +130,7 @@ class RankingMethod:
     def _imitated(self, items: Sequence[Encoded], mask: Tensor) -> Tensor:
         """``[M, T]``: the answer's tokens (the prompt's too if asked) of texts scored above the threshold."""
         kept = [
-            score > self._loss.lm_threshold for item in items for score in normalised_scores(item.scores)
+            score > self._loss.lm_threshold for item in items for score in normalise_scores(item.scores)
         ]  # NaN is above nothing
         starts = [0 if self._loss.lm_prompt else start for item in items for start in item.starts]
         after = torch.arange(mask.shape[1])[None, :] >= torch.tensor(starts)[:, None]

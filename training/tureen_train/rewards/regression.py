@@ -53,7 +53,7 @@ class RidgeFit:
     errors: list[float]
 
 
-def ridge(
+def fit_ridge(
     features: Array, labels: Array, groups: NDArray[np.int_], alphas: Sequence[float], validation: float, seed: int
 ) -> RidgeFit:
     """Ridge regression of each attribute without intercept, its penalty chosen on held-out groups.

@@ -19,14 +19,14 @@ from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import curves
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.frozen import fit_frozen
-from tureen_train.rewards.gate import attributes_of
+from tureen_train.rewards.gate import read_attributes
 from tureen_train.rewards.method import Encodings, Method
 from tureen_train.rewards.methods import find_method
-from tureen_train.rewards.start import earlier, start
+from tureen_train.rewards.start import make_model, open_start
 from tureen_train.rewards.trainer import RewardTrainer
 from tureen_train.runs.folder import find_base, write_objectives, write_probes, write_results
 from tureen_train.runs.history import History
-from tureen_train.runs.launch import arguments, last_checkpoint, packing_of
+from tureen_train.runs.launch import choose_packing, find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.proof import finish_run
 from tureen_train.runs.reward_artifact import RewardArtifact
 
@@ -55,10 +55,10 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
     folder, base = Path(run.output), find_base(run)
     if resume and run.loss.frozen:
         raise RecipeError("--resume: a frozen backbone's states are kept in the cache; run it again")
-    checkpoint = last_checkpoint(run) if resume else None
-    renderer, run = prepare(run, base)
+    checkpoint = find_last_checkpoint(run) if resume else None
+    renderer, run = resolve_reading(run, base)
     method = find_method(run, renderer)
-    begun = earlier(run, base)
+    begun = open_start(run, base)
     data = load_data(run.data)
     if not data.train:
         raise RecipeError("data.train: no record is left to train on")
@@ -82,17 +82,17 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
     return artifact
 
 
-def prepare(run: RewardRun, base: Path) -> tuple[Renderer, RewardRun]:
+def resolve_reading(run: RewardRun, base: Path) -> tuple[Renderer, RewardRun]:
     """The renderer, and the recipe with the template's digest in its reading."""
     tokenizer = load_tokenizer(base)
     digest = Renderer(tokenizer, run.reading).digest()
     if run.reading.template not in ("", digest):
         raise RecipeError(f"reading.template is {run.reading.template} and the base's template is {digest}")
     reading = run.reading.model_copy(update={"template": digest})
-    return Renderer(tokenizer, reading), named(run.model_copy(update={"reading": reading}))
+    return Renderer(tokenizer, reading), fill_in_attributes(run.model_copy(update={"reading": reading}))
 
 
-def named(run: RewardRun) -> RewardRun:
+def fill_in_attributes(run: RewardRun) -> RewardRun:
     """A gate's recipe with the attributes of the model it stands on.
 
     Raises:
@@ -100,7 +100,7 @@ def named(run: RewardRun) -> RewardRun:
     """
     if not isinstance(run.loss, GateLoss):
         return run
-    names = [each.name for each in attributes_of(run)]
+    names = [each.name for each in read_attributes(run)]
     if run.loss.attributes not in ([], names):
         raise RecipeError(f"loss.attributes: model.start has {', '.join(names)}, in this order; leave the key out")
     return run.model_copy(update={"loss": run.loss.model_copy(update={"attributes": names})})
@@ -130,9 +130,9 @@ def _trainer(
     sets = {name: method.encode(records) for name, records in data.eval.items()}
     log.info("%d prompts to train on, %d answers truncated", len(train), train.truncated)
     # before the model: ZeRO-3 takes a model apart as it is loaded, and these settings tell it to
-    settings = TrainingArguments(**arguments(run, evaluate=bool(sets)), label_names=list(method.labels))
+    settings = TrainingArguments(**make_trainer_arguments(run, evaluate=bool(sets)), label_names=list(method.labels))
     trainer = RewardTrainer(
-        model=start(run, base, begun, train if isinstance(train, EncodedRecords) else None),
+        model=make_model(run, base, begun, train if isinstance(train, EncodedRecords) else None),
         args=settings,
         train_dataset=train,
         eval_dataset=sets or None,
@@ -140,7 +140,7 @@ def _trainer(
         callbacks=[History(Path(run.output) / "history.jsonl")],
         method=method,
         width=max(each.width for each in [train, *sets.values()]),
-        packing=packing_of(run),
+        packing=choose_packing(run),
     )
     return trainer, sets
 

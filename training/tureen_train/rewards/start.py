@@ -14,11 +14,11 @@ from tureen_core.artifact import HEAD, Artifact, open_artifact, read_weights
 from tureen_core.base import load_tokenizer, weights_digest
 from tureen_core.soup import Adapter
 from tureen_train.config import RecipeError, RewardRun
-from tureen_train.networks.gathering import whole
-from tureen_train.networks.reward_model import adapt, load
+from tureen_train.networks.reward_model import add_lora, load_reward_model
+from tureen_train.networks.sharded import gather_weights
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.probe import probe
-from tureen_train.rewards.tokens import start_from_tokens
+from tureen_train.rewards.probe_head import start_from_probe
+from tureen_train.rewards.token_head import start_from_tokens
 from tureen_train.runs.folder import find_cache
 
 LM_HEAD = "lm_head.weight"
@@ -26,7 +26,7 @@ LM_HEAD = "lm_head.weight"
 log = logging.getLogger("tureen.train")
 
 
-def earlier(run: RewardRun, base: Path) -> Artifact | None:
+def open_start(run: RewardRun, base: Path) -> Artifact | None:
     """The earlier stage that a recipe goes on from, verified; None where it starts from its base.
 
     Before the trainer's settings are made: under ZeRO-3 nothing can be opened on the side after them.
@@ -55,8 +55,8 @@ def earlier(run: RewardRun, base: Path) -> Artifact | None:
     return begun
 
 
-def start(run: RewardRun, base: Path, begun: Artifact | None = None, train: EncodedRecords | None = None) -> Any:
-    """The model that a run trains, with the weights it starts from: its base's, or those of :func:`earlier`.
+def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train: EncodedRecords | None = None) -> Any:
+    """The model that a run trains, with the weights it starts from: its base's, or those of :func:`open_start`.
 
     Args:
         train: what a new head is probed on, where the recipe asks for that.
@@ -67,29 +67,29 @@ def start(run: RewardRun, base: Path, begun: Artifact | None = None, train: Enco
     folder = begun.folder if begun is not None and begun.manifest.weights == "full" else base
     zero = run.scale.zero
     set_seed(run.optimisation.seed)
-    model = load(folder, run.model, run.reading, zero, run.loss.rows)
+    model = load_reward_model(folder, run.model, run.reading, zero, run.loss.rows)
     if begun is None and train is not None and run.model.head == "probe":
-        probe(model, train, run.model.probe_decay, weights_digest(folder), find_cache(run))
+        start_from_probe(model, train, run.model.probe_decay, weights_digest(folder), find_cache(run))
     if begun is None and run.model.head == "tokens":
         start_from_tokens(model, load_tokenizer(base), run)
     log.info("the score head is %s", "new" if begun is None else f"that of {begun.name}")
     if run.model.lora is not None:
-        model = adapt(model, run.model, zero)
+        model = add_lora(model, run.model, zero)
         if begun is not None:
-            go_on(model, begun)
+            load_adapter(model, begun)
     elif not model.config.tie_word_embeddings:
         _settle_lm_head(model, folder, base, imitates=run.loss.imitates, sharded=zero == 3)
     return model
 
 
-def go_on(model: PeftModel, artifact: Artifact) -> None:
+def load_adapter(model: PeftModel, artifact: Artifact) -> None:
     """Load an earlier stage's adapter and head into a LoRA model of the same shape.
 
     Raises:
         RecipeError: its modules or ranks are not the recipe's.
     """
     adapter, head = read_weights(artifact)
-    state = adapter_state(adapter, model)
+    state = make_adapter_state(adapter, model)
     if head is not None:
         state[f"base_model.model.{HEAD}.weight"] = head
     outcome = set_peft_model_state_dict(model, state)
@@ -97,7 +97,7 @@ def go_on(model: PeftModel, artifact: Artifact) -> None:
         raise RecipeError(f"{artifact.name} has {outcome.unexpected_keys[0]}, which this recipe's LoRA has not")
 
 
-def adapter_state(adapter: Adapter, model: PeftModel) -> dict[str, Tensor]:
+def make_adapter_state(adapter: Adapter, model: PeftModel) -> dict[str, Tensor]:
     """An adapter as PEFT's state dict; its scale is moved from B into the model's own alpha / r.
 
     Raises:
@@ -124,7 +124,7 @@ def _settle_lm_head(model: Any, folder: Path, base: Path, imitates: bool, sharde
     weight.requires_grad_(imitates)
     if imitates and _shard_of(folder, LM_HEAD) is None:
         log.info("the LM head is the base's: a classifier keeps none")
-        with whole([weight], sharded), torch.no_grad():
+        with gather_weights([weight], sharded), torch.no_grad():
             weight.copy_(_lm_head(base))
 
 

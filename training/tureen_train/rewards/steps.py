@@ -26,10 +26,10 @@ from tureen_train.config import RecipeError, RewardRun, StepsLoss
 from tureen_train.measures.metrics import Array, accuracy, best_rate, calibration_error
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record, steps_of
-from tureen_train.rewards.calibrated import calibrated
-from tureen_train.rewards.collate import collate, table
+from tureen_train.rewards.calibration import calibrate_rewards
+from tureen_train.rewards.collate import pad_table, pad_texts
 from tureen_train.rewards.method import Outcome
-from tureen_train.rewards.verdicts import area_under_curve, signed, verdict_sum
+from tureen_train.rewards.verdicts import compute_auc, sign_logits, sum_verdict_losses
 
 log = logging.getLogger("tureen.train")
 
@@ -66,7 +66,7 @@ class EncodedAnswers(Dataset[EncodedSteps]):
         ]
 
     def _encode(self, record: Record, index: int, renderer: Renderer, loss: StepsLoss) -> list[EncodedSteps]:
-        labels = labels_of(record, index, loss)
+        labels = find_step_labels(record, index, loss)
         if all(map(math.isnan, labels)):
             return []
         answer = record.answers[index]
@@ -92,7 +92,7 @@ class EncodedAnswers(Dataset[EncodedSteps]):
         return max((len(item.ends) for item in self.items), default=0)
 
 
-def labels_of(record: Record, index: int, loss: StepsLoss) -> list[float]:
+def find_step_labels(record: Record, index: int, loss: StepsLoss) -> list[float]:
     """The labels of an answer's steps; of an outcome, the answer's score at its last step, NaN before.
 
     Raises:
@@ -135,12 +135,12 @@ class StepsMethod:
         """``[B, T]`` ids; where steps are read, ``reads [B, width]``, −1 for none; ``targets [B, width]``, NaN for no
         label; ``answers [B, 2]``, each one's prompt number and whether it is right.
         """
-        batch = collate([item.ids for item in items], self._renderer.tokenizer.pad_token_id)
+        batch = pad_texts([item.ids for item in items], self._renderer.tokenizer.pad_token_id)
         batch["reads"] = torch.tensor(
             [[*(e - 1 for e in item.ends), *[-1] * (width - len(item.ends))] for item in items]
         )
-        batch["targets"] = table([item.labels for item in items], width)
-        batch["answers"] = table([[float(item.prompt), item.right] for item in items], 2)
+        batch["targets"] = pad_table([item.labels for item in items], width)
+        batch["answers"] = pad_table([[float(item.prompt), item.right] for item in items], 2)
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -152,17 +152,17 @@ class StepsMethod:
         reads = batch["reads"]
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], reads=reads)
         logits = output["rewards"][..., 0]
-        loss = verdict_sum(logits, batch["targets"]) / counts[0].clamp(min=1)
+        loss = sum_verdict_losses(logits, batch["targets"]) / counts[0].clamp(min=1)
         return Outcome(loss, logits.detach().float().masked_fill(reads < 0, math.nan), {})
 
     def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
         """Accuracy, area under the curve and calibration of steps, best-of-N of answers."""
-        return {**step_figures(predictions, labels[0]), **best_of_n(predictions, labels[1])}
+        return {**compute_step_metrics(predictions, labels[0]), **compute_best_of_n(predictions, labels[1])}
 
     def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
         """Mean and deviation of the logits; temperature; ``reliability.png``."""
-        right = signed(predictions, labels[0])
-        scale = calibrated(predictions, right, folder)
+        right = sign_logits(predictions, labels[0])
+        scale = calibrate_rewards(predictions, right, folder)
         return [Objective(name=self._objective, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
@@ -186,21 +186,21 @@ class StepsMethod:
         return True
 
 
-def step_figures(logits: Array, targets: Array) -> dict[str, float]:
+def compute_step_metrics(logits: Array, targets: Array) -> dict[str, float]:
     """Figures of ``[B, S]`` steps: a verdict is right where σ and its label are on one side of ½."""
-    right = signed(logits, targets)
+    right = sign_logits(logits, targets)
     errors = calibration_error(right)
     return {
         "steps": float(right.size),
         "accuracy": accuracy(right),
-        "auc": area_under_curve(logits, targets),
+        "auc": compute_auc(logits, targets),
         "ece": errors.ece,
         "ace": errors.ace,
         "mce": errors.mce,
     }
 
 
-def best_of_n(logits: Array, answers: Array) -> dict[str, float]:
+def compute_best_of_n(logits: Array, answers: Array) -> dict[str, float]:
     """How often the best answer of a prompt is a right one, by each aggregate of its steps' probabilities.
 
     Over prompts with several answers of which some are right and some wrong, ``mixed`` in number; ``chance`` is the

@@ -12,7 +12,7 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from tureen_train.config import Packed
 from tureen_train.rewards.attention import NAME, unpackable
-from tureen_train.rewards.losses import finite
+from tureen_train.rewards.losses import require_finite
 from tureen_train.rewards.method import Method
 from tureen_train.rewards.sharing import PackedModel, packed
 
@@ -91,13 +91,13 @@ class RewardTrainer(Trainer):
         runs = PackedModel(model, inputs["packing"]) if "packing" in inputs else model
         if not isinstance(num_items_in_batch, Tensor):
             outcome = self.method.loss(runs, batch, self.method.counts(batch))
-            loss = finite(outcome.loss)
+            loss = require_finite(outcome.loss)
         else:
             outcome = self.method.loss(runs, batch, num_items_in_batch)
             for name, term in outcome.terms.items():
                 self._terms[name] = self._terms.get(name, torch.zeros_like(term)) + term
             # ranks average their gradients, and what is logged, where a sum is wanted
-            loss = finite(outcome.loss) * self.accelerator.num_processes
+            loss = require_finite(outcome.loss) * self.accelerator.num_processes
         return (loss, {"predictions": outcome.predictions}) if return_outputs else loss
 
     def prediction_step(

@@ -9,7 +9,7 @@ from tureen_train.measures.metrics import Array
 PENALTIES = (0.0, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, *(step / 20 for step in range(4, 20)))
 
 
-def penalties(rewards: Array, verbosity: int, threshold: float) -> list[float]:
+def choose_penalties(rewards: Array, verbosity: int, threshold: float) -> list[float]:
     """λ_k of each reward: the smallest of :data:`PENALTIES` with Spearman(R_k − λR_v, R_v) ≤ ``threshold``.
 
     1 where none reaches it, and for verbosity itself.
@@ -32,7 +32,7 @@ def _smallest(reward: Array, wordy: Array, threshold: float) -> float:
     return next(fits, 1.0)
 
 
-def transform(penalties: list[float], verbosity: int) -> Tensor:
+def make_verbosity_transform(penalties: list[float], verbosity: int) -> Tensor:
     """M ``[K, K]`` with (R M)_k = R_k − λ_k R_v: the identity, its row v less the penalties."""
     matrix = torch.eye(len(penalties))
     matrix[verbosity] -= torch.tensor(penalties)

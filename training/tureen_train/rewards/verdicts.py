@@ -12,7 +12,7 @@ from torch.nn import functional
 from tureen_train.measures.metrics import Array
 
 
-def verdict_sum(logits: Tensor, labels: Tensor) -> Tensor:
+def sum_verdict_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Sum over labelled cells of −y ln σ(l) − (1 − y) ln(1 − σ(l)), from the logits, so that no probability rounds.
 
     Args:
@@ -30,7 +30,7 @@ def verdict_sum(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum()
 
 
-def signed(logits: ArrayLike, labels: ArrayLike) -> Array:
+def sign_logits(logits: ArrayLike, labels: ArrayLike) -> Array:
     """The labelled logits, turned so that a right verdict is positive; a label of ½ is no verdict.
 
     Returns:
@@ -41,7 +41,7 @@ def signed(logits: ArrayLike, labels: ArrayLike) -> Array:
     return np.asarray(np.where(known[clear] > 0.5, 1.0, -1.0) * found[clear])
 
 
-def area_under_curve(logits: ArrayLike, labels: ArrayLike) -> float:
+def compute_auc(logits: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a random yes has a higher logit than a random no, ties one half.
 
     NaN where either is missing. By midranks (Mann and Whitney, 1947).

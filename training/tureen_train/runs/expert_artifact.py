@@ -11,7 +11,7 @@ from tureen_core.soup import read_adapter, write_adapter
 from tureen_train.config import ExpertRun
 from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_probes
-from tureen_train.runs.rereading import expert_reading, open_expert_reader, trained_dtype
+from tureen_train.runs.rereading import choose_dtype, make_expert_reading, open_expert_reader
 
 
 class ExpertArtifact:
@@ -37,14 +37,14 @@ class ExpertArtifact:
     def write(self, run: ExpertRun, folder: Path, base: Path, out: Path) -> Manifest:
         """Write an expert's files; its probes carry the mean log-probability of their last message, in float32."""
         adapter, _ = read_adapter(folder / "model", run.name)
-        write_adapter(adapter, out, run.model.base, getattr(torch, trained_dtype(run)))
+        write_adapter(adapter, out, run.model.base, getattr(torch, choose_dtype(run)))
         logprobs = self._mean_logprobs(run, folder, out, base)
         return Manifest(
             kind="expert",
             name=run.name,
             base=Base(model=run.model.base, digest=weights_digest(base)),
             objectives=[Objective(name=run.objective)],
-            reading=expert_reading(run, base),
+            reading=make_expert_reading(run, base),
             steering=Steering(family=run.family),
             tolerance={"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05},
             probes=[

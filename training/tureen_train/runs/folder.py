@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from tureen_core.artifact import Objective, Probe
 from tureen_core.base import CACHE, locate
-from tureen_train.config import Recipe, RecipeError, Run, dump, read_recipe
+from tureen_train.config import Recipe, RecipeError, Run, format_recipe, read_recipe
 from tureen_train.measures.non_finite import replace_non_finite
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")
@@ -46,7 +46,7 @@ def write_results(folder: Path, run: Recipe, provenance: Mapping[str, Any], metr
     (folder / "metrics.json").write_text(json.dumps(replace_non_finite(metrics), indent=1) + "\n")
     (folder / "data.json").write_text(json.dumps(provenance, indent=1) + "\n")
     (folder / "versions.json").write_text(json.dumps(list_library_versions(), indent=1) + "\n")
-    (folder / "recipe.yaml").write_text(dump(run))
+    (folder / "recipe.yaml").write_text(format_recipe(run))
 
 
 def list_library_versions() -> dict[str, str]:

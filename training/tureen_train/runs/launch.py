@@ -8,19 +8,19 @@ import torch
 from transformers.trainer_utils import get_last_checkpoint
 
 from tureen_train.config import Packed, RecipeError, RewardRun, Run, Scale
-from tureen_train.settings import processes
+from tureen_train.settings import count_processes
 
 log = logging.getLogger("tureen.train")
 
 
-def arguments(run: Run, evaluate: bool) -> dict[str, Any]:
+def make_trainer_arguments(run: Run, evaluate: bool) -> dict[str, Any]:
     """Keyword arguments for ``TrainingArguments`` and its descendants (TRL's ``DPOConfig``).
 
     Raises:
         RecipeError: ZeRO without a launcher's processes.
     """
     optimisation, watch, scale = run.optimisation, run.watch, run.scale
-    if scale.zero and not processes():
+    if scale.zero and not count_processes():
         raise RecipeError("scale.zero: start it as torchrun --nproc_per_node 1 -m tureen_train run ...")
     steps = evaluate and watch.eval_every > 0
     return {
@@ -54,11 +54,11 @@ def arguments(run: Run, evaluate: bool) -> dict[str, Any]:
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
         "ddp_find_unused_parameters": False,
-        "deepspeed": deepspeed_config(scale, run) if scale.zero else None,
+        "deepspeed": make_deepspeed_config(scale, run) if scale.zero else None,
     }
 
 
-def packing_of(run: RewardRun) -> Packed:
+def choose_packing(run: RewardRun) -> Packed:
     """How a run's batches are packed: not where its loss reads the hidden states of padding, as PCRM's code does."""
     if getattr(run.loss, "span_padding", "hold") == "published" and run.scale.packing != "off":
         log.info("batches are padded, and no prompt is shared: loss.span_padding: published reads padding")
@@ -66,7 +66,7 @@ def packing_of(run: RewardRun) -> Packed:
     return run.scale.packing
 
 
-def deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
+def make_deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
     """ZeRO by one key. ``train_batch_size`` stays out: with ``auto`` a plain torchrun dies (transformers#28803)."""
     stage: dict[str, Any] = {"stage": scale.zero, "overlap_comm": False, "contiguous_gradients": True}
     if scale.zero == 3:
@@ -88,7 +88,7 @@ def deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
     }
 
 
-def last_checkpoint(run: Run) -> str:
+def find_last_checkpoint(run: Run) -> str:
     """Where to resume.
 
     Raises:

@@ -7,7 +7,7 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Reading, Renderer
 from tureen_train.config import ExpertRun, RewardRun, Run
 from tureen_train.networks.policy_reader import ExpertReader
-from tureen_train.networks.quantised import quantisation
+from tureen_train.networks.quantised import make_quantisation
 from tureen_train.networks.reward_reader import RewardReader
 
 
@@ -18,7 +18,7 @@ def open_reward_reader(run: RewardRun, folder: Path, base: Path, as_trained: boo
         as_trained: read under the run's autocast, on a base quantised as it was in training; else in float32 on the
             whole base.
     """
-    quantised = quantisation(run.model) if as_trained else None
+    quantised = make_quantisation(run.model) if as_trained else None
     reader = RewardReader(folder, base if run.model.lora else None, run.reading, run.loss.rows, quantised=quantised)
     reader.half = as_trained and run.model.precision == "bf16"
     return reader
@@ -26,15 +26,15 @@ def open_reward_reader(run: RewardRun, folder: Path, base: Path, as_trained: boo
 
 def open_expert_reader(run: ExpertRun, folder: Path | None, base: Path) -> ExpertReader:
     """Open an expert run's adapter in ``folder``, saved or exported, or its bare base (``folder=None``)."""
-    return ExpertReader(folder, base, expert_reading(run, base))
+    return ExpertReader(folder, base, make_expert_reading(run, base))
 
 
-def expert_reading(run: ExpertRun, base: Path) -> Reading:
+def make_expert_reading(run: ExpertRun, base: Path) -> Reading:
     """How an expert's text becomes ids: by the base's own template."""
-    plain = Reading(max_length=run.preference.max_length, dtype=trained_dtype(run))
+    plain = Reading(max_length=run.preference.max_length, dtype=choose_dtype(run))
     return plain.model_copy(update={"template": Renderer(load_tokenizer(base), plain).digest()})
 
 
-def trained_dtype(run: Run) -> Literal["bfloat16", "float32"]:
+def choose_dtype(run: Run) -> Literal["bfloat16", "float32"]:
     """The dtype that a run trains in and that its artifact is written in."""
     return "bfloat16" if run.model.precision == "bf16" else "float32"

@@ -16,7 +16,7 @@ from tureen_core.soup import read_adapter, write_adapter
 from tureen_train.config import RewardRun
 from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_objectives, read_probes
-from tureen_train.runs.rereading import open_reward_reader, trained_dtype
+from tureen_train.runs.rereading import choose_dtype, open_reward_reader
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 log = logging.getLogger("tureen.train")
@@ -59,7 +59,7 @@ class RewardArtifact:
             weights="lora" if lora else "full",
             base=Base(model=run.model.base, digest=weights_digest(base)) if lora else None,
             objectives=objectives,
-            reading=run.reading.model_copy(update={"dtype": trained_dtype(run)}),
+            reading=run.reading.model_copy(update={"dtype": choose_dtype(run)}),
             tolerance={
                 "float32": 1e-3,
                 "bfloat16": max(0.1, 0.1 * spread, 2 * rounding),
@@ -82,7 +82,7 @@ def _write_weights(run: RewardRun, saved: Path, base: Path, out: Path) -> bool:
     """Write the adapter or the classifier, and the gate where there is one. Returns whether there is."""
     if run.model.lora is not None:
         adapter, heads = read_adapter(saved, run.name, (HEAD,))
-        write_adapter(adapter, out, run.model.base, getattr(torch, trained_dtype(run)), heads, task="SEQ_CLS")
+        write_adapter(adapter, out, run.model.base, getattr(torch, choose_dtype(run)), heads, task="SEQ_CLS")
     else:
         write_classifier(saved, out, base)
     gated = (saved / GATE).is_file()

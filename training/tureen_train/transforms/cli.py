@@ -8,12 +8,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from tureen_train.faults import told
+from tureen_train.faults import exit_on_user_error
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import BadOption, Record
 from tureen_train.records.splitting import to_pairs
 from tureen_train.records.writing import write_twos
-from tureen_train.settings import offline
+from tureen_train.settings import set_offline
 from tureen_train.transforms.augmentation import counterfactual, pseudo_labelled, turned
 from tureen_train.transforms.filters import Kept, alternating, mean_pairs, score_ratio
 
@@ -28,7 +28,7 @@ Seed = Annotated[int, typer.Option(help="what is drawn depends on it")]
 @transform.command("rlhflow-filter")
 def rlhflow_filter(source: Source, target: Target, form: FormOf = "auto") -> None:
     """Keep what RLHFlow trains on: turns that alternate, none empty, contexts that are equal."""
-    with told():
+    with exit_on_user_error():
         reading = Reading(source, form=form)
         kept = alternating(reading)
         _write(Kept(list(to_pairs(kept.records)), kept.left_out), reading, target)
@@ -44,7 +44,7 @@ def ratio_of_scores(
     form: FormOf = "auto",
 ) -> None:
     """Keep pairs whose scores are far apart, a few of each prompt, as RLHFlow takes SHP."""
-    with told():
+    with exit_on_user_error():
         reading = Reading(source, form=form)
         _write(score_ratio(reading, ratio, most, seed), reading, target)
 
@@ -57,7 +57,7 @@ def pairs_by_mean(
     form: FormOf = "auto",
 ) -> None:
     """Make pairs of rated answers by the mean of their ratings, as RLHFlow takes UltraFeedback and HelpSteer."""
-    with told():
+    with exit_on_user_error():
         reading = Reading(source, form=form)
         _write(mean_pairs(reading, attribute or ()), reading, target)
 
@@ -71,7 +71,7 @@ def augmented(
     form: FormOf = "auto",
 ) -> None:
     """Add RRM's 14 counterfactual rows to each pair; train them with `loss.ties: half`."""
-    with told():
+    with exit_on_user_error():
         reading = Reading(source, form=form)
         pairs = list(to_pairs(reading))
         extra = counterfactual(pairs, seed)
@@ -91,10 +91,10 @@ def pseudo_label(
     form: FormOf = "auto",
 ) -> None:
     """Label pairs by a model where it is sure, the likelier answer first, with its probability (SSRM)."""
-    offline()
+    set_offline()
     from tureen_train.transforms.judges import open_judge  # seconds to import: not for --help
 
-    with told():
+    with exit_on_user_error():
         reading = Reading(source, form=form)
         part = _part(list(reading), shard)
         twos = [record for record in part if len(record.answers) == 2 and record.prompt]

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from tureen_train.faults import told
+from tureen_train.faults import exit_on_user_error
 from tureen_train.records.reading import Reading
 from tureen_train.records.writing import write_pairs, write_text_score
-from tureen_train.settings import offline
+from tureen_train.settings import set_offline
 
 Domain = Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred")]
 Form = Annotated[str, typer.Option(help="the form of the data; `auto` looks at the fields")]
@@ -25,13 +25,13 @@ def similarity(
     domain: Domain = None,
 ) -> None:
     """Write preference data with the cosines of each prompt's answers in ``meta.similarity`` (PCRM's prior)."""
-    offline()
-    from tureen_train.networks.sentence_encoder import open_encoder, pooling_of, with_similarity  # seconds to import
+    set_offline()
+    from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, parse_pooling  # seconds to import
 
-    with told():
-        chosen = open_encoder(encoder, pooling_of(pooling))
+    with exit_on_user_error():
+        chosen = open_encoder(encoder, parse_pooling(pooling))
         reading = Reading(source, form=form, domain=domain)
-        records = with_similarity(reading, chosen)
+        records = add_similarity(reading, chosen)
         written = write_pairs(records, target) if to_pairs else write_text_score(records, target)
     for line in reading.report.lines():
         typer.echo(line, err=True)

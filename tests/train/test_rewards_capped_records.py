@@ -16,7 +16,7 @@ from tureen_train.config import RecipeError
 from tureen_train.config.ranking import Constraint
 from tureen_train.networks.sentence_encoder import open_encoder
 from tureen_train.records.schema import Record
-from tureen_train.rewards.capped import capped, caps_table, lengths_of
+from tureen_train.rewards.capped_records import compare_lengths, encode_capped, pad_caps
 
 _SETTINGS: TypeAdapter[Constraint] = TypeAdapter(Constraint)
 
@@ -37,12 +37,12 @@ def record(*answers: str, **meta: Any) -> Record:
 
 
 def caps(renderer: Renderer, cache: Path, given: Record, **settings: Any) -> np.ndarray[Any, Any]:
-    (item,) = capped([given], renderer, _SETTINGS.validate_python(settings), cache).items
+    (item,) = encode_capped([given], renderer, _SETTINGS.validate_python(settings), cache).items
     return np.asarray(item.caps)  # type: ignore[attr-defined]
 
 
 def test_lengths_are_compared_both_ways() -> None:
-    table = lengths_of([[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 4]])
+    table = compare_lengths([[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 4]])
     assert table.tolist() == [[1, 0.5, 1], [0.5, 1, 0.5], [1, 0.5, 1]]
 
 
@@ -74,8 +74,8 @@ def test_cosines_that_do_not_fit_the_answers_are_refused(renderer: Renderer, ber
 
 def test_a_batchs_table_is_as_wide_as_it_is_told(renderer: Renderer, tmp_path: Path) -> None:
     settings = _SETTINGS.validate_python({"prior": "fixed", "value": 2})
-    items = capped([record("fox", "dog"), record("fox", "dog", "do")], renderer, settings, tmp_path).items
-    table = caps_table(items, 4)
+    items = encode_capped([record("fox", "dog"), record("fox", "dog", "do")], renderer, settings, tmp_path).items
+    table = pad_caps(items, 4)
     assert table.dtype == torch.float32
     assert table.shape == (2, 4, 4)
     assert (table == 2).flatten(1).sum(1).tolist() == [4, 9]

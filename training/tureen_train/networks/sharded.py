@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor
 
 
-def whole(weights: Sequence[Tensor], sharded: bool) -> AbstractContextManager[object]:
+def gather_weights(weights: Sequence[Tensor], sharded: bool) -> AbstractContextManager[object]:
     """The weights in one piece while the block runs; what the first rank writes to them is then everybody's."""
     if not sharded:
         return nullcontext()

@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from tureen_core.base import load_tokenizer
 from tureen_train.config import RecipeError
-from tureen_train.rewards.start import start
+from tureen_train.rewards.start import make_model
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_the_head_is_the_difference_of_two_rows(
     run = reward_run(folder, tmp_path, loss={"method": "steps"}, model={"head": "tokens", "lora": lora})
     plus, minus = (load_tokenizer(folder)(sign)["input_ids"][0] for sign in "+-")
     rows = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).lm_head.weight
-    state = start(run, folder).state_dict()
+    state = make_model(run, folder).state_dict()
     (head,) = (each for name, each in state.items() if "score" in name and "original" not in name)
     assert torch.equal(head[0], (rows[plus] - rows[minus]).detach())
 
@@ -44,7 +44,7 @@ def test_the_head_is_the_difference_of_two_rows(
 def test_a_text_of_several_tokens_starts_nothing(base: Path, tmp_path: Path) -> None:
     loss = {"method": "pair", "tokens": ["first answer", "B"]}
     with pytest.raises(RecipeError, match="loss.tokens: 'first answer' is .* tokens of this base"):
-        start(reward_run(base, tmp_path, loss=loss, model={"head": "tokens"}), base)
+        make_model(reward_run(base, tmp_path, loss=loss, model={"head": "tokens"}), base)
 
 
 def test_the_start_is_refused_where_there_are_no_tokens(base: Path, tmp_path: Path) -> None:

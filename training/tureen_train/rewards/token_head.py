@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tureen_train.config import PairLoss, RecipeError, RewardRun, StepsLoss
-from tureen_train.networks.gathering import whole
+from tureen_train.networks.sharded import gather_weights
 
 
 def start_from_tokens(model: Any, tokenizer: Any, run: RewardRun) -> None:
@@ -23,7 +23,7 @@ def start_from_tokens(model: Any, tokenizer: Any, run: RewardRun) -> None:
     assert isinstance(run.loss, PairLoss | StepsLoss)
     first, second = (_token(tokenizer, text) for text in run.loss.tokens)
     weight: Tensor = model.get_output_embeddings().weight
-    with whole([weight, model.score.weight], run.scale.zero == 3), torch.no_grad():
+    with gather_weights([weight, model.score.weight], run.scale.zero == 3), torch.no_grad():
         model.score.weight[0] = weight[first].to(model.score.weight) - weight[second].to(model.score.weight)
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.features import kept
-from tureen_train.rewards.losses import comparable
+from tureen_train.rewards.features import load_or_compute
+from tureen_train.rewards.losses import find_comparable
 
 
-def probe(model: Any, records: EncodedRecords, decay: float, base: str, cache: Path) -> None:
+def start_from_probe(model: Any, records: EncodedRecords, decay: float, base: str, cache: Path) -> None:
     """Set ``model.score`` to the ridge-penalised ranking head of the frozen model's pooled hidden states.
 
     Args:
@@ -34,7 +34,7 @@ def probe(model: Any, records: EncodedRecords, decay: float, base: str, cache: P
     gaps = _gaps(features / spread, records)
     if not len(gaps):
         return  # nothing compares, so nothing is learnt
-    weight = fit(gaps, decay) / spread
+    weight = fit_ranking_head(gaps, decay) / spread
     with torch.no_grad():
         model.score.weight[0] = weight
 
@@ -45,13 +45,13 @@ def _gaps(features: Tensor, records: EncodedRecords) -> Tensor:
     gaps, start = [], 0
     for item in records.items:
         own = slice(start, start + len(item.ids))
-        better, worse = comparable(scores[own], torch.zeros(len(item.ids))).nonzero(as_tuple=True)
+        better, worse = find_comparable(scores[own], torch.zeros(len(item.ids))).nonzero(as_tuple=True)
         gaps.append(features[own][better] - features[own][worse])
         start = own.stop
     return torch.cat(gaps)
 
 
-def fit(gaps: Tensor, decay: float) -> Tensor:
+def fit_ranking_head(gaps: Tensor, decay: float) -> Tensor:
     """argmin over w of mean −ln σ(gaps·w) + λ/2·‖w‖², by L-BFGS; ``gaps [P, H]``, returns ``[H]``."""
     weight = torch.zeros(gaps.shape[1], requires_grad=True)
     solver = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
@@ -68,7 +68,7 @@ def fit(gaps: Tensor, decay: float) -> Tensor:
 
 def _features(model: Any, records: EncodedRecords, path: Path) -> Tensor:
     """``[answers, H]`` float32, in the records' order."""
-    return kept(path, lambda: {"features": _read(model, records)})["features"]
+    return load_or_compute(path, lambda: {"features": _read(model, records)})["features"]
 
 
 def _read(model: Any, records: EncodedRecords) -> Tensor:

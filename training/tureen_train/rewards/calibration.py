@@ -9,7 +9,7 @@ from tureen_train.measures.metrics import Array
 from tureen_train.reports.plots import reliability
 
 
-def calibrated(rewards: Array, gaps: Array, folder: Path) -> Calibration:
+def calibrate_rewards(rewards: Array, gaps: Array, folder: Path) -> Calibration:
     """Mean and deviation of the rewards, NaN left out, and the temperature of the gaps; ``reliability.png``.
 
     Args:

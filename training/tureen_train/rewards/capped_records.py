@@ -11,10 +11,10 @@ from torch import Tensor
 from tureen_core.template import Renderer
 from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
 from tureen_train.measures.metrics import Array
-from tureen_train.networks.sentence_encoder import cosines_of, open_encoder, with_similarity
+from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, read_cosines
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords
-from tureen_train.rewards.constraints import angular, caps_of, length_ratio
+from tureen_train.rewards.constraints import angular_similarity, compute_caps, compute_length_ratio
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class CappedRecords(EncodedRecords):
 
     def _encode(self, record: Record, renderer: Renderer) -> Capped:
         plain = super()._encode(record, renderer)
-        return Capped(**vars(plain), caps=caps_of(self._settings, self._similarity(record, plain.ids)))
+        return Capped(**vars(plain), caps=compute_caps(self._settings, self._similarity(record, plain.ids)))
 
     def _similarity(self, record: Record, ids: Sequence[Sequence[int]]) -> Array:
         if isinstance(self._settings, CosineCap):
-            return angular(cosines_of(record))
+            return angular_similarity(read_cosines(record))
         if isinstance(self._settings, LengthCap):
-            return lengths_of(ids)
+            return compare_lengths(ids)
         return np.ones((len(ids), len(ids)))
 
 
-def lengths_of(ids: Sequence[Sequence[int]]) -> Array:
+def compare_lengths(ids: Sequence[Sequence[int]]) -> Array:
     """``[N, N]``: the length ratio of every two texts."""
-    return np.array([[length_ratio(first, second) for second in ids] for first in ids])
+    return np.array([[compute_length_ratio(first, second) for second in ids] for first in ids])
 
 
-def capped(records: Iterable[Record], renderer: Renderer, settings: Constraint, cache: Path) -> CappedRecords:
+def encode_capped(records: Iterable[Record], renderer: Renderer, settings: Constraint, cache: Path) -> CappedRecords:
     """Records as ids with the caps of a constraint; cosines that they do not carry are computed.
 
     Raises:
@@ -56,11 +56,11 @@ def capped(records: Iterable[Record], renderer: Renderer, settings: Constraint, 
         RecipeError: a record carries cosines of other answers.
     """
     if isinstance(settings, CosineCap):
-        records = with_similarity(records, open_encoder(settings.encoder, settings.pooling), cache)
+        records = add_similarity(records, open_encoder(settings.encoder, settings.pooling), cache)
     return CappedRecords(records, renderer, settings)
 
 
-def caps_table(items: Sequence[Encoded], width: int) -> Tensor:
+def pad_caps(items: Sequence[Encoded], width: int) -> Tensor:
     """``[B, width, width]`` float32, NaN where there is no pair."""
     table = torch.full((len(items), width, width), float("nan"))
     for place, item in enumerate(items):

@@ -13,12 +13,12 @@ from train.tiny_runs import history, reward_run
 
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.config import Model, RecipeError, resolve
+from tureen_train.config import Model, RecipeError, resolve_recipe
 from tureen_train.measures.metrics import accuracy, gaps_of
-from tureen_train.networks.reward_model import load
+from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.probe import fit, probe
+from tureen_train.rewards.probe_head import fit_ranking_head, start_from_probe
 from tureen_train.rewards.run import train_reward
 
 
@@ -36,7 +36,7 @@ def records(base: Path) -> EncodedRecords:
 
 def model(base: Path) -> Any:
     torch.manual_seed(0)
-    return load(base, Model(lora=None, precision="fp32"), tiny.reading(base))
+    return load_reward_model(base, Model(lora=None, precision="fp32"), tiny.reading(base))
 
 
 def rewards(one: Any, records: EncodedRecords) -> list[list[float]]:
@@ -63,7 +63,7 @@ def share_right(one: Any, records: EncodedRecords) -> float:
 def test_the_fit_is_the_minimum(decay: float) -> None:
     torch.manual_seed(1)
     gaps = torch.randn(40, 6) + 0.5
-    found = fit(gaps, decay)
+    found = fit_ranking_head(gaps, decay)
     rows = gaps.double().numpy()
 
     def loss(weight: Any) -> float:
@@ -77,7 +77,7 @@ def test_the_fit_is_the_minimum(decay: float) -> None:
 
 def test_more_decay_is_a_smaller_head() -> None:
     gaps = torch.randn(30, 4, generator=torch.Generator().manual_seed(2)) + 1
-    norms = [float(fit(gaps, decay).norm()) for decay in (0.01, 0.1, 1.0, 10.0)]
+    norms = [float(fit_ranking_head(gaps, decay).norm()) for decay in (0.01, 0.1, 1.0, 10.0)]
     assert norms == sorted(norms, reverse=True)
 
 
@@ -90,7 +90,7 @@ def test_a_probed_head_ranks_what_a_random_one_does_not(base: Path, tmp_path: Pa
         one.score.weight.copy_(-one.score.weight if share_right(one, records) > 0.5 else one.score.weight)
     before = {name: weight.clone() for name, weight in one.named_parameters() if "score" not in name}
     assert share_right(one, records) <= 0.5
-    probe(one, records, 0.1, "base", tmp_path)
+    start_from_probe(one, records, 0.1, "base", tmp_path)
     assert share_right(one, records) > 0.95
     assert all(torch.equal(weight, before[name]) for name, weight in one.named_parameters() if name in before)
 
@@ -99,19 +99,19 @@ def test_features_are_kept_for_the_next_objective_on_the_same_texts(
     base: Path, tmp_path: Path, records: EncodedRecords
 ) -> None:
     first, second = model(base), model(base)
-    probe(first, records, 0.1, "base", tmp_path)
+    start_from_probe(first, records, 0.1, "base", tmp_path)
     (kept,) = (tmp_path / "features").iterdir()
     assert load_file(kept)["features"].shape == (sum(len(item.ids) for item in records.items), 32)
     calls: list[int] = []
     second.model.register_forward_hook(lambda *_: calls.append(1))
-    probe(second, records, 0.1, "base", tmp_path)
+    start_from_probe(second, records, 0.1, "base", tmp_path)
     assert calls == []
     assert torch.equal(first.score.weight, second.score.weight)
 
 
 def test_other_weights_have_other_features(base: Path, tmp_path: Path, records: EncodedRecords) -> None:
-    probe(model(base), records, 0.1, "base", tmp_path)
-    probe(model(base), records, 0.1, "another base", tmp_path)
+    start_from_probe(model(base), records, 0.1, "base", tmp_path)
+    start_from_probe(model(base), records, 0.1, "another base", tmp_path)
     assert len(list((tmp_path / "features").iterdir())) == 2
 
 
@@ -120,7 +120,7 @@ def test_where_nothing_compares_the_head_stays(base: Path, tmp_path: Path, recor
     ties.items = [records.items[0]]
     one = model(base)
     before = one.score.weight.clone()
-    probe(one, ties, 0.1, "base", tmp_path)
+    start_from_probe(one, ties, 0.1, "base", tmp_path)
     assert torch.equal(one.score.weight, before)
 
 
@@ -156,6 +156,6 @@ def test_a_later_stage_keeps_the_head_it_has(base: Path, tmp_path: Path) -> None
 
 def test_sharded_weights_cannot_be_probed() -> None:
     raw = {"kind": "reward", "name": "a", "data": {"train": [{"path": "x"}]}, "model": {"head": "probe"}}
-    resolve({**raw, "scale": {"zero": 2}})
+    resolve_recipe({**raw, "scale": {"zero": 2}})
     with pytest.raises(RecipeError, match=r"model\.head: probe reads the weights whole"):
-        resolve({**raw, "scale": {"zero": 3}})
+        resolve_recipe({**raw, "scale": {"zero": 3}})
