@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from serve.counting import CountingEngine
 from starlette.testclient import TestClient
+from waiting import PATIENCE, block_until, wait_until
 
 from tureen_serve.app import create_app
 from tureen_serve.inference.engine import Engine
@@ -26,9 +26,7 @@ def application(engine: Engine, **settings: Any) -> FastAPI:
 
 def wait_for_models(app: FastAPI, seconds: float = 300) -> None:
     """Until what is configured is loaded, or cannot be."""
-    until = time.monotonic() + seconds
-    while app.state.server.engine is None and not app.state.server.failure and time.monotonic() < until:
-        time.sleep(0.02)
+    block_until(lambda: app.state.server.engine is not None or app.state.server.failure, seconds)
 
 
 @contextmanager
@@ -46,15 +44,8 @@ async def running(engine: Engine, **settings: Any) -> AsyncIterator[FastAPI]:
     """The application on this loop, its engine loaded."""
     app = application(engine, **settings)
     async with app.router.lifespan_context(app):
-        await until(lambda: app.state.server.engine is not None)
+        await wait_until(lambda: app.state.server.engine is not None)
         yield app
-
-
-async def until(condition: Any) -> None:
-    """Wait for something that other tasks bring about, five seconds at most."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Caller:
@@ -90,8 +81,8 @@ class Caller:
         self.inbox.put_nowait({"type": "http.disconnect"})
 
     async def done(self) -> "Caller":
-        """The end of the request, five seconds away at most."""
-        async with asyncio.timeout(5):
+        """Wait for the end of the request."""
+        async with asyncio.timeout(PATIENCE):
             await self.task
         return self
 

@@ -5,8 +5,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from serve.border import Caller, running, served, until
+from serve.border import Caller, running, served
 from serve.counting import CountingEngine
+from waiting import wait_until
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge
 from tureen.wire import TIMEOUT_HEADER
@@ -78,7 +79,7 @@ def test_requests_over_the_limit_are_refused_with_a_time_to_return() -> None:
         engine = held()
         async with running(engine, limits={"in_flight": 2}) as app:
             first, second = Caller(app, "/v1/score", SCORE), Caller(app, "/v1/score", SCORE)
-            await until(lambda: engine.running == 2)
+            await wait_until(lambda: engine.running == 2)
             third = await Caller(app, "/v1/score", SCORE).done()
             assert third.status == 503
             assert third.error["code"] == "queue_full"
@@ -95,7 +96,7 @@ def test_health_and_metrics_pass_a_full_server() -> None:
         engine = held()
         async with running(engine, limits={"in_flight": 1}) as app:
             first = Caller(app, "/v1/score", SCORE)
-            await until(lambda: engine.running == 1)
+            await wait_until(lambda: engine.running == 1)
             for path in ("/health/live", "/health/ready", "/health", "/metrics"):
                 assert (await Caller(app, path).done()).status == 200, path
             assert (await Caller(app, "/v1/models").done()).status == 503
@@ -111,7 +112,7 @@ def test_work_ends_when_its_caller_hangs_up(path: str, body: Any) -> None:
         engine = held()
         async with running(engine, limits={"in_flight": 1}) as app:
             caller = Caller(app, path, body)
-            await until(lambda: engine.running == 1)
+            await wait_until(lambda: engine.running == 1)
             caller.hang_up()
             await caller.done()
             assert (engine.running, engine.dropped) == (0, 1)
@@ -128,7 +129,7 @@ def test_a_stream_ends_when_its_caller_hangs_up() -> None:
         engine.pause_after = 2
         async with running(engine) as app:
             caller = Caller(app, "/v1/chat/completions", {**CHAT, "stream": True, "n": 3})
-            await until(lambda: caller.text.count("calm") >= 6)
+            await wait_until(lambda: caller.text.count("calm") >= 6)
             caller.hang_up()
             await caller.done()
             assert (engine.running, engine.dropped) == (0, 3)
@@ -179,7 +180,7 @@ def test_a_stream_that_has_begun_has_no_deadline() -> None:
         engine.pause_after = 1
         async with running(engine) as app:
             caller = Caller(app, "/v1/chat/completions", {**CHAT, "stream": True}, {TIMEOUT_HEADER: "100"})
-            await until(lambda: "calm" in caller.text)
+            await wait_until(lambda: "calm" in caller.text)
             await asyncio.sleep(0.15)
             engine.gate.set()
             await caller.done()
@@ -230,7 +231,7 @@ def test_an_application_that_waits_for_the_hangup_sees_it() -> None:
                 seen.append("over")
 
         caller = Caller(Admission(waiting, ServerLimits()), "/x", b"body")
-        await until(lambda: seen)
+        await wait_until(lambda: seen)
         caller.hang_up()
         await caller.done()
         assert seen[0] == "body"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve.border import Caller, running, served, until
+from serve.border import Caller, running, served
 from serve.counting import CountingEngine
 from starlette.testclient import TestClient
+from waiting import wait_until
 
 BATCH = {"purpose": "batch"}
 
@@ -102,7 +103,7 @@ def test_only_so_many_are_taken_at_once(folder: Path) -> None:
 
     async def work() -> None:
         async with running(CountingEngine(), batches={"enabled": True, "folder": folder, "uploads": 2}) as app:
-            await until(lambda: app.state.batches.state == "working")
+            await wait_until(lambda: app.state.batches.state == "working")
 
             def begin(first: bytes) -> Caller:
                 caller = Caller(app, "/v1/files", first, headers)
@@ -111,7 +112,7 @@ def test_only_so_many_are_taken_at_once(folder: Path) -> None:
                 return caller
 
             slow = [begin(whole[:40]) for _ in range(2)]
-            await until(lambda: all(caller.inbox.empty() for caller in slow))
+            await wait_until(lambda: all(caller.inbox.empty() for caller in slow))
             third = await Caller(app, "/v1/files", whole, headers).done()
             assert (third.status, third.error["code"], third.headers["retry-after"]) == (503, "queue_full", "5")
             assert "`batches.uploads`" in third.error["message"]

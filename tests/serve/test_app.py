@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve.border import Caller, running, until
+from serve.border import Caller, running
 from serve.counting import CountingEngine
+from waiting import wait_until
 
 from tureen_serve.app import create_app, load_engine
 from tureen_serve.inference.lane import unobserved
@@ -32,7 +33,7 @@ def test_it_answers_while_the_engine_loads() -> None:
 
         app = create_app(load_settings(), slow)
         async with app.router.lifespan_context(app):
-            await until(lambda: seen)
+            await wait_until(lambda: seen)
             assert (await status(app, "/health/live"))[0] == 200
             code, text = await status(app, "/health/ready")
             assert (code, "model_loading" in text) == (503, True)
@@ -41,7 +42,7 @@ def test_it_answers_while_the_engine_loads() -> None:
             ).status == 503
             assert "tureen_ready 0.0" in (await status(app, "/metrics"))[1]
             release.set()
-            await until(lambda: app.state.server.engine is not None)
+            await wait_until(lambda: app.state.server.engine is not None)
             assert (await status(app, "/health/ready"))[0] == 200
         assert seen == ["loading"]
 
@@ -55,7 +56,7 @@ def test_why_loading_came_to_nothing_is_told(caplog: pytest.LogCaptureFixture) -
 
         app = create_app(load_settings(), failing)
         async with app.router.lifespan_context(app):
-            await until(lambda: app.state.server.failure)
+            await wait_until(lambda: app.state.server.failure)
             code, text = await status(app, "/health/ready")
             assert (code, "helpful stands on another base" in text) == (503, True)
             assert (await status(app, "/health/live"))[0] == 200
@@ -91,7 +92,7 @@ def test_it_can_end_while_it_loads() -> None:
 
         app = create_app(load_settings(), slow)
         async with app.router.lifespan_context(app):
-            await until(begun.is_set)
+            await wait_until(begun.is_set)
         assert app.state.server.engine is None
         release.set()
 
@@ -109,7 +110,7 @@ def test_the_loader_gets_the_settings_and_an_observer() -> None:
         settings = load_settings(dtype="float32")
         app = create_app(settings, loader)
         async with app.router.lifespan_context(app):
-            await until(lambda: app.state.server.engine)
+            await wait_until(lambda: app.state.server.engine)
         assert got == [settings, app.state.server.metrics.observe]
 
     asyncio.run(work())

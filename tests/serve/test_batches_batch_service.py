@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve.border import served, until
+from serve.border import served
 from serve.counting import CountingEngine
+from waiting import block_until, wait_until
 
 from tureen.errors import NotFound, Unavailable
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
@@ -81,7 +82,7 @@ def test_what_cannot_be_opened_is_logged_once_and_tried_again(
     async def work() -> None:
         ours = batches(folder=tmp_path / "data")
         trying = asyncio.create_task(ours.open())
-        await until(lambda: "no files and batches for now" in caplog.text)
+        await wait_until(lambda: "no files and batches for now" in caplog.text)
         with pytest.raises(Unavailable, match="the server's log says why") as caught:
             ours.opened()
         assert str(tmp_path) not in caught.value.message
@@ -132,7 +133,7 @@ def test_so_is_what_fails_as_nobody_foresaw(
         with monkeypatch.context() as patch:
             patch.setattr(batch_service, "FileStore", driver)
             trying = asyncio.create_task(ours.open())
-            await until(lambda: ours.state == "failing")
+            await wait_until(lambda: ours.state == "failing")
         await trying
         assert state(ours) == "working"
         await ours.close()
@@ -144,8 +145,7 @@ def test_so_is_what_fails_as_nobody_foresaw(
 def test_a_server_without_its_store_is_ready_and_says_that_batches_fail(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
     with served(CountingEngine(), batches={"enabled": True, "folder": tmp_path / "data"}) as client:
-        while client.app.state.batches.state == "opening":  # type: ignore[attr-defined]
-            pass
+        block_until(lambda: client.get("/health/ready").json()["batches"] != "opening")
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready", "batches": "failing"})
         assert client.get("/health").json()["batches"] == "failing"
@@ -155,24 +155,20 @@ def test_a_server_without_its_store_is_ready_and_says_that_batches_fail(tmp_path
 
 
 def test_a_database_that_is_gone_is_told_by_a_server_that_runs_nothing(tmp_path: Path) -> None:
-    async def work() -> None:
-        ours = batches(folder=tmp_path, worker=False)
-        opened = await ours.connect()
-        assert state(ours) == "working"
-        assert ours._database is not None
-        ours._database.close()
-        (tmp_path / "batches.sqlite").rename(tmp_path / "away")
-        (tmp_path / "batches.sqlite").mkdir()
-        with pytest.raises(Unavailable):
-            opened.store.list_batches(1)
-        assert state(ours) == "failing"
-        (tmp_path / "batches.sqlite").rmdir()
-        (tmp_path / "away").rename(tmp_path / "batches.sqlite")
-        assert opened.store.list_batches(1).data == []
-        assert state(ours) == "working"
-        await ours.close()
-
-    asyncio.run(work())
+    options = {"enabled": True, "folder": tmp_path, "worker": False}
+    with served(CountingEngine(), batches=options) as client:
+        database = tmp_path / "batches.sqlite"
+        block_until(lambda: client.get("/health/ready").json()["batches"] == "working")
+        assert client.get("/v1/batches").json()["data"] == []
+        away = database.rename(tmp_path / "away")
+        reply = client.get("/v1/batches")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_unavailable")
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "batches": "failing"})
+        assert not database.exists()
+        away.rename(database)
+        assert client.get("/v1/batches").json()["data"] == []
+        assert client.get("/health/ready").json()["batches"] == "working"
 
 
 def test_uploads_have_so_many_places() -> None:

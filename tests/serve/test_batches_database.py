@@ -142,7 +142,8 @@ def test_sqlite_keeps_what_it_has_said_through_a_power_cut(tmp_path: Path) -> No
     [
         ("mysql://x/y", "mysql is not known; use sqlite or postgresql"),
         ("nonsense", "cannot be used"),
-        ("sqlite://", "must be a file"),
+        ("sqlite://", "must be the path of a file"),
+        ("sqlite:///file:b.sqlite?uri=true", "must be the path of a file"),
         ("sqlite:////dev/null/x/b.sqlite", "set `batches.folder` to another"),
     ],
 )

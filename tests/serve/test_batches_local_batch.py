@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve.border import until
 from serve.counting import CountingEngine
 from serve.requests import line, names, scores
+from waiting import wait_until
 
 from tureen.errors import InvalidRequest, Unprocessable
 from tureen.wire import Batch, RequestCounts
@@ -38,7 +38,7 @@ def break_off(job: LocalBatch, calls: int) -> None:
     async def half() -> None:
         engine = CountingEngine()
         running = asyncio.create_task(run_local_batch(job, BATCH_ENDPOINTS, engine, OPTIONS, lambda _: None))
-        await until(lambda: len(engine.calls) >= calls or running.done())
+        await wait_until(lambda: len(engine.calls) >= calls or running.done())
         engine.gate.clear()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve.border import until
 from serve.counting import CountingEngine
 from serve.requests import names, scores
+from waiting import wait_until
 
 from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
@@ -103,7 +103,7 @@ def test_it_is_validated_while_the_models_load_and_run_once_they_are_there(tmp_p
     async def work() -> None:
         async with hosting(tmp_path, None) as host:
             name = host.submit(scores(8))
-            await until(lambda: host.batch(name).status == "in_progress")
+            await wait_until(lambda: host.batch(name).status == "in_progress")
             await asyncio.sleep(0.1)
             assert host.batch(name).request_counts.completed == 0
             host.engine = CountingEngine()
@@ -117,7 +117,7 @@ def test_one_chunk_runs_at_a_time_unless_told_otherwise(tmp_path: Path) -> None:
         engine = gated()
         async with hosting(tmp_path / str(expected), engine, chunks=chunks_at_once) as host:
             name = host.submit(scores(12, bad=99))
-            await until(lambda: engine.running == expected)
+            await wait_until(lambda: engine.running == expected)
             await asyncio.sleep(0.1)
             assert engine.running == expected
             engine.gate.set()
@@ -132,7 +132,7 @@ def test_a_lease_is_held_while_its_work_goes_on(tmp_path: Path) -> None:
         engine = gated()
         async with hosting(tmp_path, engine, lease_seconds=0.4) as host, hosting(tmp_path, engine) as other:
             name = host.submit(scores(3, bad=99))
-            await until(lambda: engine.running == 1)
+            await wait_until(lambda: engine.running == 1)
             await asyncio.sleep(1)
             assert engine.running == 1
             engine.gate.set()
@@ -147,11 +147,11 @@ def test_cancelling_ends_the_work_at_once(tmp_path: Path) -> None:
         engine = gated()
         async with hosting(tmp_path, engine) as host:
             name = host.submit(scores(8, bad=99))
-            await until(lambda: engine.running == 1)
+            await wait_until(lambda: engine.running == 1)
             opened = host.batches.opened()
             opened.store.cancel_batch(name)
             opened.wake()
-            await until(lambda: engine.dropped == 1)
+            await wait_until(lambda: engine.dropped == 1)
             batch = await host.ended(name)
             assert (batch.status, batch.request_counts.failed, host.output(name)) == ("cancelled", 8, [])
 
@@ -163,9 +163,9 @@ def test_what_another_replica_cancels_ends_within_a_beat(tmp_path: Path) -> None
         engine = gated()
         async with hosting(tmp_path, engine, lease_seconds=0.4) as host, hosting(tmp_path, None, worker=False) as other:
             name = host.submit(scores(8, bad=99))
-            await until(lambda: engine.running == 1)
+            await wait_until(lambda: engine.running == 1)
             other.batches.opened().store.cancel_batch(name)
-            await until(lambda: engine.dropped == 1)
+            await wait_until(lambda: engine.dropped == 1)
             assert (await host.ended(name)).status == "cancelled"
 
     asyncio.run(work())
@@ -185,9 +185,9 @@ def test_a_batch_whose_window_closes_keeps_what_is_finished(tmp_path: Path) -> N
             assert host.batches._database is not None
             host.batches._database._clock = clock
             name = host.submit(scores(8, bad=99), "1m")
-            await until(lambda: len(engine.calls) == 1)
+            await wait_until(lambda: len(engine.calls) == 1)
             engine.gate.clear()
-            await until(lambda: engine.running == 1)
+            await wait_until(lambda: engine.running == 1)
             done = host.batch(name).request_counts.completed
             clock.now = 61
             batch = await host.ended(name)
@@ -204,7 +204,7 @@ def test_a_server_that_leaves_gives_its_chunk_back(tmp_path: Path) -> None:
         engine = gated()
         async with hosting(tmp_path, engine) as host:
             name = host.submit(scores(6, bad=99))
-            await until(lambda: engine.running == 1)
+            await wait_until(lambda: engine.running == 1)
         assert engine.dropped == 1
         assert chunks(tmp_path, name) == [(None, 0), (None, 0)]
         async with hosting(tmp_path, CountingEngine()) as host:
@@ -217,7 +217,7 @@ def test_a_server_that_dies_is_followed_when_its_lease_is_over(tmp_path: Path) -
     async def work() -> None:
         async with hosting(tmp_path, None) as host:
             name = host.submit(scores(6, bad=99))
-            await until(lambda: host.batch(name).status == "in_progress")
+            await wait_until(lambda: host.batch(name).status == "in_progress")
             database = Database(f"sqlite:///{tmp_path}/batches.sqlite")
             assert Leases(database, 0.5).take_chunk() is not None  # by one that is never heard of again
             database.close()
@@ -234,8 +234,8 @@ def test_an_engine_that_cannot_is_asked_again_later(tmp_path: Path, caplog: pyte
         engine.broken = Unavailable("the queue is full")
         async with hosting(tmp_path, engine) as host:
             name = host.submit(scores(3, bad=99))
-            await until(lambda: engine.calls)
-            await until(lambda: "the queue is full" in caplog.text)
+            await wait_until(lambda: engine.calls)
+            await wait_until(lambda: "the queue is full" in caplog.text)
             engine.broken = None
             assert (await host.ended(name)).request_counts.completed == 3
 
@@ -247,20 +247,18 @@ def test_a_store_that_fails_is_asked_again(tmp_path: Path, caplog: pytest.LogCap
     async def work() -> None:
         async with hosting(tmp_path, CountingEngine()) as host:
             database = tmp_path / "batches.sqlite"
-            away = database.rename(tmp_path / "away")
-            assert host.batches._database is not None
-            host.batches._database.close()
-            database.mkdir()
             assert host.state() == "working"
-            await until(lambda: "batches wait" in caplog.text)
+            away = database.rename(tmp_path / "away")
+            await wait_until(lambda: caplog.text.count("batches wait") == 2)  # both loops have seen it
             assert host.state() == "failing"
-            database.rmdir()
+            assert not database.exists()
             away.rename(database)
             name = host.submit(scores(3))
             assert (await host.ended(name)).status == "completed"
-            assert host.state() == "working"
+            await wait_until(lambda: host.state() == "working")
 
     asyncio.run(work())
+    assert "batches.sqlite is missing; put it back" in caplog.text
 
 
 def test_a_runner_that_cannot_look_for_work_is_failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,9 +269,9 @@ def test_a_runner_that_cannot_look_for_work_is_failing(tmp_path: Path, monkeypat
         async with hosting(tmp_path, CountingEngine()) as host:
             with monkeypatch.context() as patch:
                 patch.setattr(Leases, "take_batch", broken)
-                await until(lambda: host.state() == "failing")
+                await wait_until(lambda: host.state() == "failing")
             host.batches.opened().wake()
-            await until(lambda: host.state() == "working")
+            await wait_until(lambda: host.state() == "working")
 
     asyncio.run(work())
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serve.border import until
 from serve.counting import CountingEngine
+from waiting import wait_until
 
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import CandidateOptions, ChatRequest
@@ -100,7 +100,7 @@ def test_texts_are_written_at_the_same_time() -> None:
         engine = CountingEngine()
         engine.gate.clear()
         task = asyncio.create_task(ran(engine, n=5))
-        await until(lambda: engine.running == 5)
+        await wait_until(lambda: engine.running == 5)
         engine.gate.set()
         assert len((await task)[0]) == 5
 
@@ -163,7 +163,7 @@ def test_being_cancelled_ends_all_texts() -> None:
         engine = CountingEngine()
         engine.gate.clear()
         task = asyncio.create_task(ran(engine, n=4))
-        await until(lambda: engine.running == 4)
+        await wait_until(lambda: engine.running == 4)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -1,22 +1,21 @@
-"""The database behind files and batches: transactions, and the time as all replicas see it.
+"""The database of files and batches: its transactions, and the time that all replicas agree on.
 
-SQLite takes one writer at a time and others wait; PostgreSQL takes many. Calls block: they are for threads.
+SQLite admits one writer at a time and lets others wait; PostgreSQL admits many. Calls block, so call them in threads.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tureen.errors import Unavailable
 from tureen_serve.batches import schema
+from tureen_serve.batches.sqlite_file import SqliteFile
 
 LOG = logging.getLogger(__name__)
-BUSY_MILLISECONDS = 20_000
 CONNECT_SECONDS = 10
 SCHEMA_LOCK = 0x74757265656E  # two replicas may start at once
 CLOCKS = {
@@ -26,31 +25,33 @@ CLOCKS = {
 
 
 class StoreError(ValueError):
-    """The store cannot be used as it is set; the message says why."""
+    """The settings of the store cannot be used; the message says why."""
 
 
 class Database:
-    """Files and batches in one database.
+    """The tables of files and batches in one database.
 
     Args:
-        url: SQLAlchemy's; a SQLite file's folder is made.
-        clock: what time it is, in seconds of the epoch; the database's own clock by default.
+        url: SQLAlchemy's URL; the folder of a SQLite file is created.
+        clock: returns the time in seconds of the epoch; the database's own clock by default.
 
     Attributes:
-        failing: whether the last transaction could not be made.
+        failing: whether the last transaction failed because the database could not be used.
 
     Raises:
-        StoreError: the URL names no database that can hold batches, or its tables are another version's.
-        Unavailable: it cannot be reached or written.
+        StoreError: the URL names no database that can hold batches, or the tables have another version.
+        Unavailable: the database cannot be reached or written.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
-        self._engine = _engine(url)
+        parsed = _parse_url(url)
+        self._file = _sqlite_file(parsed) if parsed.get_backend_name() == "sqlite" else None
+        self._engine = self._file.engine if self._file else _postgresql_engine(parsed)
         self._clock = clock
         self.failing = False
         self.name = self._engine.url.render_as_string(hide_password=True)
         try:
-            self._create()
+            self._create_tables()
         except Exception:
             self.close()
             raise
@@ -61,32 +62,32 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads.
+        """Open a transaction that only reads.
 
         Raises:
             Unavailable: the database cannot be reached.
         """
-        with self._reached(), self._engine.connect().execution_options(reading=True) as connection:
+        with self._reporting_failure(), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds when the block ends, or never was.
+        """Open a transaction that is committed at the end of the block, and rolled back if the block raises.
 
         Raises:
             Unavailable: the database cannot be reached or written.
         """
-        with self._reached(), self._engine.begin() as connection:
+        with self._reporting_failure(), self._engine.begin() as connection:
             yield connection
 
     def now(self, connection: Connection) -> float:
-        """Seconds of the epoch, the same for all who share the database."""
+        """Return the time in seconds of the epoch, the same for all replicas that share the database."""
         if self._clock is not None:
             return self._clock()
         return float(connection.execute(text(CLOCKS[self._engine.dialect.name])).scalar_one())
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _reporting_failure(self) -> Iterator[None]:
         try:
             yield
             self.failing = False
@@ -96,7 +97,7 @@ class Database:
             message = "the store of batches cannot be used; the server's log says why"
             raise Unavailable(message, code="store_unavailable", retry_after=5) from error
 
-    def _create(self) -> None:
+    def _create_tables(self) -> None:
         with self.writing() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(select(text(f"pg_advisory_xact_lock({SCHEMA_LOCK})")))
@@ -104,45 +105,41 @@ class Database:
             found = connection.execute(select(schema.schema.c.version)).scalar()
             if found is None:
                 connection.execute(insert(schema.schema).values(version=schema.VERSION))
+            if self._file:
+                self._file.bind()
         if found not in (None, schema.VERSION):
             message = f"{self.name} holds tables of version {found}, and this server reads version {schema.VERSION}"
             raise StoreError(f"{message}; name another database in `batches.store`")
 
 
-def _engine(url: str) -> Engine:
+def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() not in CLOCKS:
             raise StoreError(f"batches.store: {parsed.get_backend_name()} is not known; use sqlite or postgresql")
-        if parsed.get_backend_name() == "postgresql":
-            patience = {"connect_timeout": CONNECT_SECONDS}
-            return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=patience)
-        return _sqlite(parsed)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StoreError(f"batches.store cannot be used: {error}") from error
+    return parsed
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    driver = url.set(drivername="postgresql+psycopg")
+    try:
+        return create_engine(driver, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS})
+    except (ArgumentError, ModuleNotFoundError) as error:
         raise StoreError(f"batches.store cannot be used: {error}") from error
 
 
-def _sqlite(url: Any) -> Engine:
-    if not url.database or url.database == ":memory:":
-        raise StoreError("batches.store: a SQLite database must be a file, since several threads read it")
+def _sqlite_file(url: URL) -> SqliteFile:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise StoreError("batches.store: a SQLite database must be the path of a file, since several threads read it")
+    folder = Path(url.database).parent
     try:
-        Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        message = f"{Path(url.database).parent} cannot be made ({error.strerror}); set `batches.folder` to another"
+        message = f"{folder} cannot be created ({error.strerror}); set `batches.folder` to another"
         raise StoreError(message) from error
-    engine = create_engine(url)
-    event.listen(engine, "connect", _open_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _open_sqlite(connection: Any, record: Any) -> None:  # noqa: ARG001
-    connection.isolation_level = None  # the driver is not to begin transactions by itself
-    for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A writer says so from the start: one that reads first could not become one where another has written."""
-    reading = connection.get_execution_options().get("reading")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    try:
+        return SqliteFile(url)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreError(f"batches.store cannot be used: {error}") from error
