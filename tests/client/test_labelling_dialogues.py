@@ -40,7 +40,7 @@ def test_training_reads_the_same_messages_from_what_is_written(style: Style, mes
         written = text(messages, style)
     except Unprocessable:
         reject()
-    assert list(dialogue.read(written, "text")) == [message.plain() for message in messages]
+    assert list(dialogue.read_dialogue(written, "text")) == [message.plain() for message in messages]
 
 
 @pytest.mark.parametrize("style", [DSP, HH])

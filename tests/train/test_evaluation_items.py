@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tureen_train.evaluation.items import Item, Loaded, named_apart, published, read_pairs, turns
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadFile, BadRecord
 
 DATA = Path(__file__).parent / "data"
 
 
 def item(name: str, *answers: str, scores: tuple[float, ...] = (1.0, 0.0)) -> Item:
-    return Item(name, (user("q"),), tuple((assistant(answer),) for answer in answers), scores)
+    return Item(name, (user_turn("q"),), tuple((assistant_turn(answer),) for answer in answers), scores)
 
 
 def jsonl(path: Path, *rows: Any) -> Path:
@@ -123,8 +123,8 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
 
 def test_prompts_and_answers_are_strings_or_messages() -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    assert turns({"prompt": "\n\nHuman: q"}, "prompt", "x") == (user("\n\nHuman: q"),)
+    assert turns({"prompt": "\n\nHuman: q"}, "prompt", "x") == (user_turn("\n\nHuman: q"),)
     assert turns({"prompt": talk}, "prompt", "x") == tuple(talk)
-    assert turns({"chosen": ""}, "chosen", "x") == (assistant(""),)
+    assert turns({"chosen": ""}, "chosen", "x") == (assistant_turn(""),)
     with pytest.raises(BadRecord, match=r"rows:4: bad message: `prompt\[0\]"):
         turns({"prompt": [{"role": "user"}]}, "prompt", "rows:4")

@@ -12,14 +12,21 @@ from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import EVEN, LONGER, SHORTER, credits, general, pairs_of
 from tureen_train.measures.intervals import share
 from tureen_train.measures.metrics import calibration_error
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 
 NAN = math.nan
 
 
 def item(scores: Sequence[float], texts: Sequence[str] = (), subset: str = "", file: str = "f") -> Item:
     answers = texts or ["x"] * len(scores)
-    return Item("i", (user("q"),), tuple((assistant(text),) for text in answers), tuple(scores), subset, file)
+    return Item(
+        "i",
+        (user_turn("q"),),
+        tuple((assistant_turn(text),) for text in answers),
+        tuple(scores),
+        subset,
+        file,
+    )
 
 
 ITEMS = [

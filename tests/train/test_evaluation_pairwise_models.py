@@ -20,18 +20,23 @@ from tureen_train.evaluation.objectives import Scored
 from tureen_train.evaluation.pairwise_models import compared, flips, notes, position_bias, sides_of
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 
 TEMPERATURE = 1.7
-PROMPT = (user("why?"),)
-ANSWERS = tuple((assistant(text),) for text in ("a fox", "a dog", "leaves"))
+PROMPT = (user_turn("why?"),)
+ANSWERS = tuple((assistant_turn(text),) for text in ("a fox", "a dog", "leaves"))
 ITEMS = [
     Item("two", PROMPT, ANSWERS[:2], (1, 0)),
     Item("one", PROMPT, ANSWERS[:1], (1,)),
     Item("three", PROMPT, ANSWERS, (0, 1, 0)),
     Item("equal", PROMPT, (ANSWERS[0], ANSWERS[0]), (1, 0)),
-    Item("whole", (), ((user("x"), assistant("y")), (user("p"), assistant("q"))), (1, 0)),
-    Item("long", PROMPT, ((assistant("leaves " * 200),), (assistant("fall"),)), (0, 1)),
+    Item(
+        "whole",
+        (),
+        ((user_turn("x"), assistant_turn("y")), (user_turn("p"), assistant_turn("q"))),
+        (1, 0),
+    ),
+    Item("long", PROMPT, ((assistant_turn("leaves " * 200),), (assistant_turn("fall"),)), (0, 1)),
 ]
 
 

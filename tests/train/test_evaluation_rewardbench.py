@@ -20,7 +20,7 @@ from tureen_train.evaluation.rewardbench import (
     section_scores,
 )
 from tureen_train.measures.intervals import Figure, share
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadRecord
 
 ROW: dict[str, Any] = {
@@ -39,7 +39,14 @@ def every(accuracy: float = 0.5) -> dict[str, Figure]:
 
 
 def item(subset: str, number: int = 0) -> Item:
-    return Item(f"{subset}/{number}", (user("q"),), ((assistant("a"),), (assistant("b"),)), (1.0, 0.0), subset, "f")
+    return Item(
+        f"{subset}/{number}",
+        (user_turn("q"),),
+        ((assistant_turn("a"),), (assistant_turn("b"),)),
+        (1.0, 0.0),
+        subset,
+        "f",
+    )
 
 
 def test_weights_sum_to_the_published_sections() -> None:
@@ -133,7 +140,7 @@ def test_files_of_every_container_are_read(container: str, tmp_path: Path) -> No
     loaded = read([path])
     first, second = loaded.items
     assert (first.id, first.subset, first.scores) == ("llmbar-natural/41", "llmbar-natural", (1.0, 0.0))
-    assert first.conversations[1] == (user("Name a prime."), assistant("9"))
+    assert first.conversations[1] == (user_turn("Name a prime."), assistant_turn("9"))
     assert len(second.prompt) == (1 if container == "parquet" else 3)
     assert loaded.files[path.name]["kept"] == 2
 

@@ -10,7 +10,7 @@ import pytest
 
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.rewardbench2 import SUBSETS, credit, judge, read, tabulate, ties, ties_score
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadRecord
 
 ROW: dict[str, Any] = {
@@ -29,8 +29,8 @@ ROW: dict[str, Any] = {
 
 def item(name: str, right: int, wrong: int) -> Item:
     subset = name.partition("/")[0]
-    answers = tuple((assistant(str(number)),) for number in range(right + wrong))
-    return Item(name, (user("q"),), answers, (1.0,) * right + (0.0,) * wrong, subset, "f")
+    answers = tuple((assistant_turn(str(number)),) for number in range(right + wrong))
+    return Item(name, (user_turn("q"),), answers, (1.0,) * right + (0.0,) * wrong, subset, "f")
 
 
 @pytest.mark.parametrize(

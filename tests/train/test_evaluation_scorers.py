@@ -11,13 +11,18 @@ from tureen_core.base import BaseError
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadOption
 
 ITEMS = [
-    Item("1", (user("why?"),), ((assistant("a fox"),), (assistant("a dog"),)), (1, 0)),
-    Item("2", (), ((user("x"), assistant("y")),), (1,)),
-    Item("3", (user("what?"),), ((assistant("leaves " * 200),), (assistant("fall"),), (assistant("b"),)), (0, 1, 1)),
+    Item("1", (user_turn("why?"),), ((assistant_turn("a fox"),), (assistant_turn("a dog"),)), (1, 0)),
+    Item("2", (), ((user_turn("x"), assistant_turn("y")),), (1,)),
+    Item(
+        "3",
+        (user_turn("what?"),),
+        ((assistant_turn("leaves " * 200),), (assistant_turn("fall"),), (assistant_turn("b"),)),
+        (0, 1, 1),
+    ),
 ]
 
 

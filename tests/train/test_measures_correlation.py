@@ -9,7 +9,7 @@ import pytest
 from tureen_train.measures.correlation import correlations, differences, kendall, ratings_of, spearman
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import to_pairs
+from tureen_train.records.splitting import split_into_pairs
 
 NAN = math.nan
 SCORED = Path(__file__).parent / "data" / "deepspeed_chat_scored.parquet"
@@ -106,4 +106,4 @@ def test_the_scored_example_files_ratings_are_read_as_an_attribute() -> None:
     rated = ratings_of(records, "gpt_score")
     assert all(len(row) == 2 for row in rated)
     assert rated == [[each.meta["chosen_gpt_score"], each.meta["rejected_gpt_score"]] for each in records]
-    assert [each.attributes for each in to_pairs(records)] == [each.attributes for each in records]
+    assert [each.attributes for each in split_into_pairs(records)] == [each.attributes for each in records]

@@ -13,7 +13,7 @@ from tureen_core.base import BaseError
 from tureen_train.config import RecipeError
 from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open_encoder, parse_pooling, read_cosines
 from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import to_pairs
+from tureen_train.records.splitting import split_into_pairs
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_vectors_of_the_same_texts_are_kept(encoder: Encoder, tmp_path: Path) ->
 def test_pairs_of_a_prompt_keep_their_own_cosines(encoder: Encoder) -> None:
     (wide,) = add_similarity(RECORDS[1:2], encoder)
     table = read_cosines(wide)
-    pairs = list(to_pairs([wide]))
+    pairs = list(split_into_pairs([wide]))
     assert [read_cosines(pair)[0, 1] for pair in pairs] == [table[i, j] for i, j in wide.pairs]
     assert all(read_cosines(pair).shape == (2, 2) for pair in pairs)
 

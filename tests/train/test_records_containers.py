@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict
 
-from tureen_train.records.containers import digest, rows, sniff
+from tureen_train.records.containers import compute_digest, detect_container, read_rows
 from tureen_train.records.schema import BadFile, BadOption, BadRecord
 
 ITEMS: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 2, "b": "ü\u2028\n"}, {"a": 3, "b": ""}]
@@ -26,7 +26,7 @@ def saved(tmp_path: Path, content: bytes, name: str = "file") -> Path:
 
 
 def found(path: Path, split: str | None = None) -> list[object]:
-    return [item for _, item in rows(path, split)]
+    return [item for _, item in read_rows(path, split)]
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -46,14 +46,14 @@ def found(path: Path, split: str | None = None) -> list[object]:
 )
 def test_json_is_read_whatever_the_name(tmp_path: Path, content: bytes, container: str, pack: Any) -> None:
     path = saved(tmp_path, pack(content), "data.parquet")
-    assert sniff(path) == container
+    assert detect_container(path) == container
     assert found(path) == ITEMS
 
 
 def test_a_list_counts_items_and_lines_count_lines(tmp_path: Path) -> None:
-    assert [source for source, _ in rows(saved(tmp_path, LIST))] == [f"{tmp_path}/file[{i}]" for i in range(3)]
+    assert [source for source, _ in read_rows(saved(tmp_path, LIST))] == [f"{tmp_path}/file[{i}]" for i in range(3)]
     gapped = b"\n" + LINES.replace(b"\n", b"\n\n")
-    assert [source for source, _ in rows(saved(tmp_path, gapped))] == [f"{tmp_path}/file:{i}" for i in (2, 4, 6)]
+    assert [source for source, _ in read_rows(saved(tmp_path, gapped))] == [f"{tmp_path}/file:{i}" for i in (2, 4, 6)]
 
 
 def test_an_empty_list_has_no_records(tmp_path: Path) -> None:
@@ -62,20 +62,20 @@ def test_an_empty_list_has_no_records(tmp_path: Path) -> None:
 
 def test_one_object_over_several_lines_is_one_record(tmp_path: Path) -> None:
     path = saved(tmp_path, json.dumps(ITEMS[0], indent=2).encode())
-    assert [*rows(path)] == [(f"{path}[0]", ITEMS[0])]
+    assert [*read_rows(path)] == [(f"{path}[0]", ITEMS[0])]
 
 
 def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
     many = [{"a": index, "b": str(index)} for index in range(2500)]
     path = tmp_path / "file.json"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(many), path, row_group_size=700)
-    assert sniff(path) == "parquet"
-    assert [*rows(path)] == [(f"{path}[{index}]", item) for index, item in enumerate(many)]
+    assert detect_container(path) == "parquet"
+    assert [*read_rows(path)] == [(f"{path}[{index}]", item) for index, item in enumerate(many)]
 
 
 def test_a_saved_dataset_is_read(tmp_path: Path) -> None:
     Dataset.from_list(ITEMS).save_to_disk(tmp_path / "set")
-    assert [*rows(tmp_path / "set")] == [(f"{tmp_path}/set[{i}]", item) for i, item in enumerate(ITEMS)]
+    assert [*read_rows(tmp_path / "set")] == [(f"{tmp_path}/set[{i}]", item) for i, item in enumerate(ITEMS)]
     with pytest.raises(BadOption, match="without splits; leave split='train' out"):
         found(tmp_path / "set", "train")
 
@@ -84,7 +84,7 @@ def test_a_saved_dataset_dict_needs_a_split_where_it_has_several(tmp_path: Path)
     both = {"train": Dataset.from_list(ITEMS), "test": Dataset.from_list(ITEMS[:1])}
     DatasetDict(both).save_to_disk(tmp_path / "two")
     DatasetDict(train=both["train"]).save_to_disk(tmp_path / "one")
-    assert [*rows(tmp_path / "two", "test")] == [(f"{tmp_path}/two/test[0]", ITEMS[0])]
+    assert [*read_rows(tmp_path / "two", "test")] == [(f"{tmp_path}/two/test[0]", ITEMS[0])]
     assert found(tmp_path / "one") == ITEMS
     for wrong in (None, "dev"):
         with pytest.raises(BadOption, match=f"has the splits train, test; name one of them, not {wrong!r}"):
@@ -141,7 +141,7 @@ def test_a_repeated_key_spoils_only_its_item_of_a_list(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_list_is_fatal_after_what_is_whole(tmp_path: Path, content: bytes, kept: int, words: str) -> None:
-    stream = rows(saved(tmp_path, content))
+    stream = read_rows(saved(tmp_path, content))
     for _ in range(kept):
         next(stream)
     with pytest.raises(BadFile, match=words):
@@ -191,8 +191,8 @@ def test_a_path_that_is_not_there_or_holds_no_dataset_is_refused(tmp_path: Path)
 
 def test_the_digest_follows_the_content_of_a_file(tmp_path: Path) -> None:
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert digest(saved(tmp_path, b"")) == empty
-    assert digest(saved(tmp_path, b"x", "other")) != empty
+    assert compute_digest(saved(tmp_path, b"")) == empty
+    assert compute_digest(saved(tmp_path, b"x", "other")) != empty
 
 
 def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None:
@@ -200,7 +200,10 @@ def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> No
         (tmp_path / name / "inner").mkdir(parents=True)
         for file, text in files.items():
             (tmp_path / name / "inner" / file).write_text(text)
-        return digest(tmp_path / name)
+        return compute_digest(tmp_path / name)
 
     assert folder("one", a="1", b="2") == folder("two", b="2", a="1")
-    assert len({folder("three", a="1"), folder("four", b="1"), folder("five", a="2"), digest(tmp_path / "one")}) == 4
+    assert (
+        len({folder("three", a="1"), folder("four", b="1"), folder("five", a="2"), compute_digest(tmp_path / "one")})
+        == 4
+    )

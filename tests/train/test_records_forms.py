@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.draft import Draft
-from tureen_train.records.forms import FORMS, check_form, detect, parse
+from tureen_train.records.forms import FORMS, check_form, detect_form, parse_record
 from tureen_train.records.schema import BadOption, BadRecord, Record
 
 HH = {"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: go away"}
@@ -51,7 +51,7 @@ ITEMS: dict[str, dict[str, Any]] = {
 
 
 def finished(item: object, form: str = "auto") -> Record:
-    return parse(item, form).finish("here")[0]
+    return parse_record(item, form).finish("here")[0]
 
 
 def test_every_form_has_an_item_here() -> None:
@@ -60,44 +60,44 @@ def test_every_form_has_an_item_here() -> None:
 
 @pytest.mark.parametrize("form", ITEMS)
 def test_a_form_is_known_by_its_fields(form: str) -> None:
-    assert detect(ITEMS[form]) == form
+    assert detect_form(ITEMS[form]) == form
     assert finished(ITEMS[form]) == finished(ITEMS[form], form)
 
 
 @pytest.mark.parametrize("form", ITEMS)
 def test_every_missing_field_is_named(form: str) -> None:
-    for name in FORMS[form].needs:
+    for name in FORMS[form].required:
         item = {field: value for field, value in ITEMS[form].items() if field != name}
         for absent in (item, {**item, name: None}, {**item, name: math.nan}):
             with pytest.raises(BadRecord, match=f"`{name}` is not there") as caught:
-                parse(absent, form)
+                parse_record(absent, form)
             assert caught.value.reason == "missing field"
 
 
 @pytest.mark.parametrize("form", ITEMS)
 def test_every_field_of_another_type_is_named(form: str) -> None:
-    for name in FORMS[form].needs:
+    for name in FORMS[form].required:
         with pytest.raises(BadRecord, match=f"`{name}` must be a.*, is a number") as caught:
-            parse({**ITEMS[form], name: 7}, form)
+            parse_record({**ITEMS[form], name: 7}, form)
         assert caught.value.reason == "wrong type"
 
 
 @pytest.mark.parametrize("item", [None, 3, "text", [], [HH]])
 def test_what_is_no_object_is_no_record(item: object) -> None:
     with pytest.raises(BadRecord, match="a record is an object"):
-        parse(item)
+        parse_record(item)
 
 
 @pytest.mark.parametrize("item", [{}, {"prompt": "x"}, {"chosen": "x"}, {"prompt_inputs": "a", "prompt_noinputs": "b"}])
 def test_fields_of_no_form_are_named_beside_the_known_forms(item: dict[str, Any]) -> None:
     with pytest.raises(BadRecord, match="text-score: text, score") as caught:
-        parse(item)
+        parse_record(item)
     assert caught.value.reason == "unknown form"
 
 
 def test_a_field_of_the_wrong_type_is_named_when_the_form_is_found_by_itself() -> None:
     with pytest.raises(BadRecord, match="`responses` must be an object, is a list"):
-        parse({"query": "x", "responses": []})
+        parse_record({"query": "x", "responses": []})
 
 
 def test_a_form_that_does_not_exist_is_refused_with_the_known() -> None:
@@ -117,20 +117,20 @@ def test_fields_that_a_form_does_not_read_are_kept() -> None:
 
 def test_dsp_gives_every_domain_an_answer_and_no_label() -> None:
     record = finished(DSP)
-    assert record.prompt == (user("Why do leaves fall?"),)
-    assert record.answers[0] == (assistant("Abscission."),)
+    assert record.prompt == (user_turn("Why do leaves fall?"),)
+    assert record.answers[0] == (assistant_turn("Abscission."),)
     assert record.meta == {"names": ["academy", "business", "normal"]}
     assert record.pairs == []
 
 
 def test_the_domain_that_is_favoured_beats_all_others() -> None:
-    record = parse(DSP).favouring("business").finish("here")[0]
+    record = parse_record(DSP).prefer_name("business").finish("here")[0]
     assert record.scores == (0.0, 1.0, 0.0)
     assert record.pairs == [(1, 0), (1, 2)]
 
 
 def test_an_excluded_domain_is_gone() -> None:
-    record = parse(DSP).without(["normal"]).favouring("academy").finish("here")[0]
+    record = parse_record(DSP).drop_names(["normal"]).prefer_name("academy").finish("here")[0]
     assert record.meta["names"] == ["academy", "business"]
     assert record.scores == (1.0, 0.0)
 
@@ -138,7 +138,7 @@ def test_an_excluded_domain_is_gone() -> None:
 @pytest.mark.parametrize("blank", ["", "  \n", None])
 def test_a_blank_answer_is_left_out_and_counted(blank: str | None) -> None:
     item = {"query": "q", "responses": {**DSP["responses"], "normal": blank}}
-    record, left_out = parse(item).without(["business"]).favouring("academy").finish("here")
+    record, left_out = parse_record(item).drop_names(["business"]).prefer_name("academy").finish("here")
     assert (record.meta["names"], record.scores) == (["academy"], (1.0,))
     assert left_out == {"blank": 1, "padding": 0}
 
@@ -146,12 +146,12 @@ def test_a_blank_answer_is_left_out_and_counted(blank: str | None) -> None:
 def test_a_blank_answer_of_the_favoured_domain_leaves_nothing_to_prefer() -> None:
     item = {"query": "q", "responses": {"academy": " ", "normal": "x"}}
     with pytest.raises(BadRecord, match="'academy' is blank"):
-        parse(item).favouring("academy")
+        parse_record(item).prefer_name("academy")
 
 
 def test_a_blank_domain_is_still_known_by_name() -> None:
-    draft = parse({"query": "q", "responses": {"academy": "x", "normal": ""}})
-    assert draft.without(["normal"]).names == ("academy",)
+    draft = parse_record({"query": "q", "responses": {"academy": "x", "normal": ""}})
+    assert draft.drop_names(["normal"]).names == ("academy",)
 
 
 @pytest.mark.parametrize("responses", [{}, {"academy": ""}])
@@ -162,19 +162,19 @@ def test_no_response_at_all_is_a_bad_record(responses: dict[str, str]) -> None:
 
 def test_an_unknown_domain_is_refused_with_the_known() -> None:
     with pytest.raises(BadOption, match="'humor'; known: academy, business, normal"):
-        parse(DSP).favouring("humor")
+        parse_record(DSP).prefer_name("humor")
     with pytest.raises(BadOption, match="'humor'; known: academy, business, normal"):
-        parse(DSP).without(["humor"])
+        parse_record(DSP).drop_names(["humor"])
 
 
 def test_a_form_without_domains_cannot_favour_one() -> None:
     with pytest.raises(BadOption, match="only records of the form 'dsp' have domains"):
-        parse(HH).favouring("academy")
+        parse_record(HH).prefer_name("academy")
 
 
 def test_a_response_that_is_no_string_is_named() -> None:
     with pytest.raises(BadRecord, match="`responses.academy` must be a string, is a list"):
-        parse({"query": "q", "responses": {"academy": ["x"]}})
+        parse_record({"query": "q", "responses": {"academy": ["x"]}})
 
 
 # --------------------------------------------------------------------------- text and score
@@ -182,8 +182,8 @@ def test_a_response_that_is_no_string_is_named() -> None:
 
 def test_whole_dialogues_share_their_prompt() -> None:
     record = finished(TEXT)
-    assert record.prompt == (user("hi"),)
-    assert record.answers == ((assistant("hello"),), (assistant("go away"),))
+    assert record.prompt == (user_turn("hi"),)
+    assert record.answers == ((assistant_turn("hello"),), (assistant_turn("go away"),))
     assert record.scores == (1.0, 0.0)
 
 
@@ -195,7 +195,7 @@ def test_dialogues_that_differ_before_the_answer_stay_whole() -> None:
 
 
 def test_padding_is_left_out_unread_and_ties_are_kept() -> None:
-    record, left_out = parse({"text": [*TEXT["text"], " ", " "], "score": [1, 1, -1, -0.5]}).finish("here")
+    record, left_out = parse_record({"text": [*TEXT["text"], " ", " "], "score": [1, 1, -1, -0.5]}).finish("here")
     assert (record.scores, record.pairs) == ((1.0, 1.0), [])
     assert left_out == {"blank": 0, "padding": 2}
 
@@ -232,8 +232,8 @@ def test_lists_that_cannot_be_used_are_refused(text: list[object], score: list[o
 
 def test_completion_a_is_preferred() -> None:
     record = finished(ITEMS["completions"])
-    assert record.prompt == (user("Explain tides."),)
-    assert record.answers == ((assistant("The Moon pulls."),), (assistant("Tides are."),))
+    assert record.prompt == (user_turn("Explain tides."),)
+    assert record.answers == ((assistant_turn("The Moon pulls."),), (assistant_turn("Tides are."),))
     assert record.scores == (1.0, 0.0)
 
 
@@ -261,7 +261,7 @@ def test_alpacas_judgement_that_was_not_understood_is_unlabelled(item: dict[str,
 @pytest.mark.parametrize("preference", [-1, 0.5, 2.5, 4, "1", True])
 def test_alpacas_preference_outside_its_range_is_refused(preference: object) -> None:
     with pytest.raises(BadRecord, match="`preference` must be") as caught:
-        parse({**ALPACA, "preference": preference})
+        parse_record({**ALPACA, "preference": preference})
     assert caught.value.reason == "bad score"
 
 
@@ -275,12 +275,12 @@ def test_alpacas_preference_outside_its_range_is_refused(preference: object) -> 
     ],
 )
 def test_alpacas_input_follows_its_instruction(given: str | None, prompt: str) -> None:
-    assert finished({**ALPACA, "input": given}).prompt == (user(prompt),)
+    assert finished({**ALPACA, "input": given}).prompt == (user_turn(prompt),)
 
 
 def test_alpacas_samples_are_unlabelled_answers() -> None:
     record = finished(ITEMS["alpaca-samples"])
-    assert record.answers == ((assistant("Apple, pear."),), (assistant("Fig, plum."),))
+    assert record.answers == ((assistant_turn("Apple, pear."),), (assistant_turn("Fig, plum."),))
     assert record.pairs == []
     assert len(finished({"instruction": "q", "output": "one"}).answers) == 1
 
@@ -288,13 +288,13 @@ def test_alpacas_samples_are_unlabelled_answers() -> None:
 @pytest.mark.parametrize(("output", "words"), [(7, "`output` must be"), (["x", 7], r"`output\[1\]` must be")])
 def test_a_sample_that_is_no_string_is_named(output: object, words: str) -> None:
     with pytest.raises(BadRecord, match=words):
-        parse({"instruction": "q", "output": output})
+        parse_record({"instruction": "q", "output": output})
 
 
 def test_hh_pairs_prefer_the_chosen() -> None:
     record = finished(HH)
-    assert (record.prompt, record.scores) == ((user("hi"),), (1.0, 0.0))
-    assert record.answers == ((assistant("hello"),), (assistant("go away"),))
+    assert (record.prompt, record.scores) == ((user_turn("hi"),), (1.0, 0.0))
+    assert record.answers == ((assistant_turn("hello"),), (assistant_turn("go away"),))
 
 
 @pytest.mark.parametrize("form", ["hh", "chat", "prompt-pair"])
@@ -304,7 +304,7 @@ def test_scores_of_a_pair_are_used_where_both_are_given(form: str) -> None:
     assert finished({**item, "chosen_score": 2, "rejected_score": 2}).pairs == []
     assert finished({**item, "chosen_score": 2, "rejected_score": None}).scores == (1.0, 0.0)
     with pytest.raises(BadRecord, match="`chosen_score` 1 is below `rejected_score` 2"):
-        parse({**item, "chosen_score": 1, "rejected_score": 2})
+        parse_record({**item, "chosen_score": 1, "rejected_score": 2})
 
 
 # --------------------------------------------------------------------------- chat
@@ -312,40 +312,46 @@ def test_scores_of_a_pair_are_used_where_both_are_given(form: str) -> None:
 
 def test_chat_lists_share_their_prompt() -> None:
     record = finished(CHAT)
-    assert record.prompt == (user("Name a prime."),)
-    assert record.answers == ((assistant("7"),), (assistant("9"),))
+    assert record.prompt == (user_turn("Name a prime."),)
+    assert record.answers == ((assistant_turn("7"),), (assistant_turn("9"),))
 
 
-@pytest.mark.parametrize("prompt", ["Name a prime.", [user("Name a prime.")], "\n\nHuman: Name a prime.\n\nAssistant:"])
+@pytest.mark.parametrize(
+    "prompt", ["Name a prime.", [user_turn("Name a prime.")], "\n\nHuman: Name a prime.\n\nAssistant:"]
+)
 def test_a_prompt_may_stand_apart_or_be_repeated(prompt: object) -> None:
-    apart = {"prompt": prompt, "chosen": [assistant("7")], "rejected": [assistant("9")]}
+    apart = {"prompt": prompt, "chosen": [assistant_turn("7")], "rejected": [assistant_turn("9")]}
     assert finished(apart) == finished({**CHAT, "prompt": prompt}) == finished(CHAT)
 
 
 def test_answers_of_several_turns_keep_the_prompt_that_was_given() -> None:
-    longer = [assistant("7"), user("Another?"), assistant("11")]
-    record = finished({"prompt": "Name a prime.", "chosen": longer, "rejected": [assistant("9")]})
-    assert record.prompt == (user("Name a prime."),)
-    assert record.answers == (tuple(longer), (assistant("9"),))
+    longer = [assistant_turn("7"), user_turn("Another?"), assistant_turn("11")]
+    record = finished({"prompt": "Name a prime.", "chosen": longer, "rejected": [assistant_turn("9")]})
+    assert record.prompt == (user_turn("Name a prime."),)
+    assert record.answers == (tuple(longer), (assistant_turn("9"),))
 
 
 def test_what_the_answers_share_belongs_to_the_prompt() -> None:
-    shared = [assistant("7"), user("Another?")]
-    item = {"prompt": "Name a prime.", "chosen": [*shared, assistant("11")], "rejected": [*shared, assistant("12")]}
-    assert finished(item).prompt == (user("Name a prime."), *shared)
+    shared = [assistant_turn("7"), user_turn("Another?")]
+    item = {
+        "prompt": "Name a prime.",
+        "chosen": [*shared, assistant_turn("11")],
+        "rejected": [*shared, assistant_turn("12")],
+    }
+    assert finished(item).prompt == (user_turn("Name a prime."), *shared)
 
 
 def test_null_keys_and_text_parts_of_a_message_are_understood() -> None:
     parts = [{"type": "text", "text": "Name "}, {"type": "text", "text": "a prime."}]
     odd = {"role": "user", "content": parts, "name": None, "tool_calls": None}
-    assert finished({"chosen": [odd, assistant("7")], "rejected": [odd, assistant("9")]}) == finished(CHAT)
+    assert finished({"chosen": [odd, assistant_turn("7")], "rejected": [odd, assistant_turn("9")]}) == finished(CHAT)
 
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
         ([], "at least one message"),
-        ([user("q")], "must end with an assistant"),
+        ([user_turn("q")], "must end with an assistant"),
         (["text"], r"`chosen\[0\]` must be an object"),
         ([{"role": "user"}], r"`chosen\[0\].content`: Field required"),
         ([{"role": "human", "content": "q"}], r"`chosen\[0\].role`: Input should be"),
@@ -361,7 +367,13 @@ def test_messages_that_cannot_be_used_are_named(chosen: list[Any], words: str) -
 
 def test_an_answer_that_only_repeats_the_prompt_is_none() -> None:
     with pytest.raises(BadRecord, match="after the prompt"):
-        parse({"prompt": "q", "chosen": [user("q")], "rejected": [user("q"), assistant("a")]})
+        parse_record(
+            {
+                "prompt": "q",
+                "chosen": [user_turn("q")],
+                "rejected": [user_turn("q"), assistant_turn("a")],
+            }
+        )
 
 
 # --------------------------------------------------------------------------- prompt, chosen, rejected
@@ -369,9 +381,12 @@ def test_an_answer_that_only_repeats_the_prompt_is_none() -> None:
 
 def test_strings_follow_their_prompt_without_the_joining_space() -> None:
     record = finished({"prompt": "\n\nHuman: hi\n\nAssistant:", "chosen": " hello", "rejected": "bye "})
-    assert (record.prompt, record.answers) == ((user("hi"),), ((assistant("hello"),), (assistant("bye "),)))
+    assert (record.prompt, record.answers) == (
+        (user_turn("hi"),),
+        ((assistant_turn("hello"),), (assistant_turn("bye "),)),
+    )
     code = finished({"prompt": "Indent it.", "chosen": "  return 1", "rejected": "\treturn 1"})
-    assert code.answers == ((assistant("  return 1"),), (assistant("\treturn 1"),))
+    assert code.answers == ((assistant_turn("  return 1"),), (assistant_turn("\treturn 1"),))
 
 
 def test_other_scores_stay_in_meta() -> None:
@@ -383,15 +398,15 @@ def test_other_scores_stay_in_meta() -> None:
 
 def test_escaped_line_breaks_are_made_real_only_where_the_turns_are_escaped() -> None:
     escaped = {"prompt": r"User: a\nb\nAssistant: ", "chosen": r"x\ny", "rejected": "z"}
-    assert finished(escaped).prompt == (user("a\nb"),)
-    assert finished(escaped).answers[0] == (assistant("x\ny"),)
+    assert finished(escaped).prompt == (user_turn("a\nb"),)
+    assert finished(escaped).answers[0] == (assistant_turn("x\ny"),)
     code = {"prompt": r"What does \n mean?", "chosen": r"A line break: \n", "rejected": "z"}
-    assert finished(code).prompt == (user(r"What does \n mean?"),)
-    assert finished(code).answers[0] == (assistant(r"A line break: \n"),)
+    assert finished(code).prompt == (user_turn(r"What does \n mean?"),)
+    assert finished(code).answers[0] == (assistant_turn(r"A line break: \n"),)
 
 
 def test_a_draft_without_names_has_no_names_in_its_meta() -> None:
-    draft = Draft((user("q"),), ((assistant("a"),),), (1.0,), meta={"id": 1})
+    draft = Draft((user_turn("q"),), ((assistant_turn("a"),),), (1.0,), meta={"id": 1})
     assert draft.finish("here")[0].meta == {"id": 1}
 
 
@@ -401,7 +416,7 @@ def test_a_draft_without_names_has_no_names_in_its_meta() -> None:
 @pytest.mark.parametrize("form", ["rated", "rated-response"])
 def test_columns_of_numbers_rate_an_answer(form: str) -> None:
     record = finished({**ITEMS[form], "helpfulness": None, "safe": True, "source": "helpsteer"})
-    assert (record.prompt, record.answers) == ((user("Name a prime."),), ((assistant("7"),),))
+    assert (record.prompt, record.answers) == ((user_turn("Name a prime."),), ((assistant_turn("7"),),))
     assert dict(record.attributes) == {"correctness": (4.0,), "verbosity": (1.5,), "safe": (1.0,)}
     assert (record.pairs, record.meta) == ([], {"source": "helpsteer"})
 
@@ -434,7 +449,7 @@ def test_what_cannot_be_a_rated_answer_is_named(change: dict[str, Any], message:
 
 def test_a_prompt_of_messages_is_continued_by_the_response() -> None:
     record = finished({"prompt": [{"role": "user", "content": "hi"}], "response": "hello", "score": 2})
-    assert record.prompt == (user("hi"),)
+    assert record.prompt == (user_turn("hi"),)
     assert dict(record.attributes) == {"score": (2.0,)}
 
 

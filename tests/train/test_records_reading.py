@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict
 
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import BadFile, BadOption, BadRecord
 
@@ -47,8 +47,8 @@ def test_every_real_file_is_read_whole(name: str, kept: int, answers: int, compa
 def test_real_dialogues_of_hh() -> None:
     reading = Reading(DATA / "hh.jsonl")
     cook, _, puppy, serial = reading
-    assert cook.prompt == (user("My wife loves to cook."),)
-    assert cook.answers[0] == (assistant("Great, what can I help you with today?"),)
+    assert cook.prompt == (user_turn("My wife loves to cook."),)
+    assert cook.answers[0] == (assistant_turn("Great, what can I help you with today?"),)
     assert cook.source.endswith("hh.jsonl:1")
     assert len(puppy.answers) == 1
     assert reading.report.dropped_answers == {"blank": 1}
@@ -58,7 +58,7 @@ def test_real_dialogues_of_hh() -> None:
 
 def test_real_prompts_of_deepspeed_chat_with_escaped_turns() -> None:
     number, medicine, shed = Reading(DATA / "deepspeed_chat_scored.parquet")
-    assert number.prompt == (user("Spell out a given number.\n37"),)
+    assert number.prompt == (user_turn("Spell out a given number.\n37"),)
     assert number.meta == {"response": "thirty-seven", "chosen_gpt_score": 0.7, "rejected_gpt_score": 0.1}
     assert medicine.answers[0][0]["content"].splitlines()[1].startswith("2. Breast Cancer")
     assert [turn["role"] for turn in shed.prompt] == ["user", "assistant", "user", "assistant", "user"]

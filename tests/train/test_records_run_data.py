@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tureen_train.config import Data, RecipeError
-from tureen_train.records.run_data import fewer, load_data, take_pairs
+from tureen_train.records.run_data import draw_pairs, draw_records, load_data
 from tureen_train.records.schema import BadFile, BadRecord, Record
 
 DSP = Path(__file__).parent / "data" / "dsp_domains.cc-by-nc.json"
@@ -149,23 +149,23 @@ def record(number: int, scores: tuple[float, ...]) -> Record:
 
 def test_pairs_are_drawn_without_repeats_and_by_seed() -> None:
     records = [record(number, (3, 2, 1, 0)) for number in range(20)]
-    drawn = take_pairs(records, 3, seed=5)
+    drawn = draw_pairs(records, 3, seed=5)
     assert len(drawn) == 60
     for number in range(20):
         ones = [pair for pair in drawn if pair.prompt == records[number].prompt]
         assert len({str(pair.answers) for pair in ones}) == 3
         assert all(pair.scores[0] > pair.scores[1] for pair in ones)
-    assert drawn == take_pairs(records, 3, seed=5)
-    assert drawn != take_pairs(records, 3, seed=6)
+    assert drawn == draw_pairs(records, 3, seed=5)
+    assert drawn != draw_pairs(records, 3, seed=6)
 
 
 def test_ties_give_no_pairs_and_none_leaves_records_alone() -> None:
     records = [record(0, (1, 1)), record(1, (1, 0))]
-    assert [pair.prompt for pair in take_pairs(records, 5, seed=0)] == [records[1].prompt]
-    assert take_pairs(records, None, seed=0) == records
+    assert [pair.prompt for pair in draw_pairs(records, 5, seed=0)] == [records[1].prompt]
+    assert draw_pairs(records, None, seed=0) == records
 
 
 def test_fewer_of_few_are_all() -> None:
     records = [record(number, (1, 0)) for number in range(4)]
-    assert fewer(records, None, 0) == fewer(records, 9, 0) == records
-    assert len(fewer(records, 2, 0)) == 2
+    assert draw_records(records, None, 0) == draw_records(records, 9, 0) == records
+    assert len(draw_records(records, 2, 0)) == 2

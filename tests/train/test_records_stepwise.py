@@ -5,31 +5,37 @@ from typing import Any
 
 import pytest
 
-from tureen_train.records.dialogue import assistant, user
-from tureen_train.records.forms import parse
-from tureen_train.records.schema import BadRecord, Record, steps_of
-from tureen_train.records.stepwise import parted
+from tureen_train.records.dialogue import assistant_turn, user_turn
+from tureen_train.records.forms import parse_record
+from tureen_train.records.schema import BadRecord, Record, read_steps
+from tureen_train.records.stepwise import split_marked_steps
 
 QUESTION = "What is 2 + 2 + 2?"
 STEPS = ["Step 1: 2 + 2 = 4.", "Step 2: 4 + 2 = 7. The answer is: 7"]
 
 
 def finished(item: object) -> Record:
-    return parse(item).finish("here")[0]
+    return parse_record(item).finish("here")[0]
 
 
 def talk(*turns: str) -> list[dict[str, str]]:
-    return [(user, assistant)[number % 2](turn) for number, turn in enumerate(turns)]
+    return [(user_turn, assistant_turn)[number % 2](turn) for number, turn in enumerate(turns)]
 
 
-WALKED = Record((user(QUESTION),), ((assistant("\n\n".join(STEPS)),),), (0.0,), source="here", steps=((1.0, 0.0),))
+WALKED = Record(
+    (user_turn(QUESTION),),
+    ((assistant_turn("\n\n".join(STEPS)),),),
+    (0.0,),
+    source="here",
+    steps=((1.0, 0.0),),
+)
 
 
 @pytest.mark.parametrize(
     "item",
     [
         {"prompt": QUESTION, "completions": STEPS, "labels": [True, False]},
-        {"prompt": [user(QUESTION)], "completions": STEPS, "labels": [1, 0.0]},
+        {"prompt": [user_turn(QUESTION)], "completions": STEPS, "labels": [1, 0.0]},
         {"conversations": talk(f"{QUESTION} {STEPS[0]}", "+", STEPS[1], "-")},
         {"conversations": talk(f"{QUESTION} {STEPS[0]}", "+", STEPS[1], "-"), "prompt": QUESTION},
         {
@@ -57,12 +63,12 @@ def test_an_unjudged_step_has_no_label_and_a_soft_one_keeps_its_own() -> None:
 
 def test_a_blank_line_within_a_step_does_not_part_it() -> None:
     record = finished({"prompt": "q", "completions": [" a\n\n b ", "c\n"], "labels": [1, 1]})
-    assert steps_of(record.answers[0]) == ["a\n b", "c"]
+    assert read_steps(record.answers[0]) == ["a\n b", "c"]
 
 
 def test_one_turn_is_an_outcome_unless_it_is_one_step() -> None:
     whole = finished({"conversations": talk(f"{QUESTION} {STEPS[0]}\n\n{STEPS[1]}", "-")})
-    assert (whole.scores, whole.steps, len(steps_of(whole.answers[0]))) == ((0.0,), (), 2)
+    assert (whole.scores, whole.steps, len(read_steps(whole.answers[0]))) == ((0.0,), (), 2)
     lone = finished({"conversations": talk(f"{QUESTION} {STEPS[0]}", "+")})
     assert (lone.scores, lone.steps) == ((1.0,), ((1.0,),))
 
@@ -70,7 +76,7 @@ def test_one_turn_is_an_outcome_unless_it_is_one_step() -> None:
 def test_test_rows_have_many_answers_right_or_wrong_as_a_whole() -> None:
     marked = " ки\n".join([*STEPS, ""])
     record = finished({"prompt": QUESTION, "answers": [marked, "\n\n".join(STEPS), "6"], "label": [0, 0, 1]})
-    assert record.prompt == (user(QUESTION),)
+    assert record.prompt == (user_turn(QUESTION),)
     assert record.answers[0] == record.answers[1]
     assert (record.scores, record.steps) == ((0.0, 0.0, 1.0), ())
 
@@ -86,7 +92,7 @@ def test_test_rows_have_many_answers_right_or_wrong_as_a_whole() -> None:
     ],
 )
 def test_steps_are_parted_by_their_mark_or_by_blank_lines(text: str, steps: list[str]) -> None:
-    assert parted(text) == steps
+    assert split_marked_steps(text) == steps
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,14 @@ from tureen_core.inputs import pair
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.pairs import PairMethod, compute_pair_metrics, label_pairs, remove_position_bias
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.start import make_model
 
-PROMPT = (user("why do leaves fall?"),)
-ANSWERS = tuple((assistant(text),) for text in ("the quick brown fox", "the lazy dog", "the days grow short"))
+PROMPT = (user_turn("why do leaves fall?"),)
+ANSWERS = tuple((assistant_turn(text),) for text in ("the quick brown fox", "the lazy dog", "the days grow short"))
 
 
 def record(*scores: float, **meta: Any) -> Record:

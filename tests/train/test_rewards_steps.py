@@ -18,7 +18,7 @@ from tureen_core.inputs import steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, StepsLoss
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.run import train_reward
@@ -26,9 +26,9 @@ from tureen_train.rewards.start import make_model
 from tureen_train.rewards.steps import StepsMethod, compute_best_of_n, compute_step_metrics, find_step_labels
 
 NAN = math.nan
-PROMPT = (user("why do leaves fall?"),)
+PROMPT = (user_turn("why do leaves fall?"),)
 TEXTS = ("the days\n\ngrow short\n\nin autumn", "the quick brown fox", "jumps\n\nover the lazy dog")
-ANSWERS = tuple((assistant(text),) for text in TEXTS)
+ANSWERS = tuple((assistant_turn(text),) for text in TEXTS)
 LABELS = ((1.0, 0.25, NAN), (0.0,), (1.0, 1.0))
 RECORD = Record(PROMPT, ANSWERS, (1.0, 0.0, NAN), "file:1", steps=LABELS)
 
@@ -99,14 +99,14 @@ def test_answers_without_a_label_are_left_out_and_so_are_steps_that_do_not_fit(b
 
 
 def test_an_answer_with_a_blank_step_is_left_out_and_told(walk: Walk) -> None:
-    blank = Record(PROMPT, ((assistant("one\n\n \n\ntwo"),),), (1.0,), "file:3")
+    blank = Record(PROMPT, ((assistant_turn("one\n\n \n\ntwo"),),), (1.0,), "file:3")
     encoded = walk(targets="outcome").encode([blank, RECORD])
     assert (encoded.left_out, len(encoded)) == (1, 2)
     assert encoded.example == "file:3: a step needs text"
 
 
 def test_what_cannot_be_read_is_no_probe(walk: Walk) -> None:
-    blank = Record(PROMPT, ((assistant("one\n\n \n\ntwo"),),), (1.0,))
+    blank = Record(PROMPT, ((assistant_turn("one\n\n \n\ntwo"),),), (1.0,))
     found = walk(targets="outcome").probes(RunData([RECORD], {"held": [blank, RECORD]}, {}), 8)
     assert [probe.messages[-1]["content"] for probe in found] == list(TEXTS)
 

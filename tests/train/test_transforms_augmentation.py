@@ -4,14 +4,16 @@ import math
 
 import pytest
 
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import UNLABELLED, BadOption, Record
 from tureen_train.transforms.augmentation import counterfactual, pseudo_labelled, turned
 
 
 def two(prompt: str, first: float = 1, second: float = 0) -> Record:
-    answers = ((assistant(f"{prompt}w"),), (assistant(f"{prompt}l"),))
-    return Record((user(prompt),), answers, (first, second), prompt, {"names": ["x", "y"]} if prompt == "n" else {})
+    answers = ((assistant_turn(f"{prompt}w"),), (assistant_turn(f"{prompt}l"),))
+    return Record(
+        (user_turn(prompt),), answers, (first, second), prompt, {"names": ["x", "y"]} if prompt == "n" else {}
+    )
 
 
 def said(record: Record) -> str:
@@ -26,7 +28,7 @@ def test_each_pair_gives_fourteen_rows_in_the_published_order() -> None:
     assert len(kept.records) == 3 * 14
     assert kept.left_out == {}
     own = kept.records[:14]
-    assert all(record.prompt == (user("i"),) for record in own)
+    assert all(record.prompt == (user_turn("i"),) for record in own)
     wins, ties = own[:8], own[8:]
     assert all(record.scores == (1, 0) for record in wins)
     assert all(record.scores == (0.5, 0.5) for record in ties)
@@ -63,13 +65,13 @@ def test_answers_to_the_same_prompt_are_no_counterexample() -> None:
     assert kept.left_out["a partner of the same prompt"] > 0
     for record in kept.records:
         i, k = record.meta["augmented"].split()
-        assert not (record.prompt == (user("i"),) and i[0] != "i" and "i" in said(record))
+        assert not (record.prompt == (user_turn("i"),) and i[0] != "i" and "i" in said(record))
         assert (i[0], k[0]) != ("i", "i")
     assert len(kept.records) + kept.left_out["a partner of the same prompt"] == 3 * 14
 
 
 def test_three_pairs_with_a_prompt_are_needed() -> None:
-    whole = Record((), ((user("a"), assistant("x")), (user("b"), assistant("y"))), (1, 0))
+    whole = Record((), ((user_turn("a"), assistant_turn("x")), (user_turn("b"), assistant_turn("y"))), (1, 0))
     with pytest.raises(BadOption, match="there are 2"):
         counterfactual([two("i"), two("j"), whole, two("t", 1, 1)])
     assert counterfactual([two("i"), two("j"), two("k"), whole]).left_out == {"no prompt that both answers share": 1}

@@ -5,32 +5,34 @@ from typing import Any
 
 import pytest
 
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import UNLABELLED, BadOption, Record
 from tureen_train.transforms.filters import alternating, mean_pairs, score_ratio, together
 
-ASKED = (user("q"),)
+ASKED = (user_turn("q"),)
 
 
 def texts(*names: str) -> Any:
-    return tuple((assistant(name),) for name in names)
+    return tuple((assistant_turn(name),) for name in names)
 
 
 def scored(prompt: str, *scores: float) -> Record:
-    return Record((user(prompt),), texts(*(f"{prompt}{score:g}" for score in scores)), scores, prompt)
+    return Record((user_turn(prompt),), texts(*(f"{prompt}{score:g}" for score in scores)), scores, prompt)
 
 
 def rated(prompt: str, **ratings: list[float]) -> Record:
     count = len(next(iter(ratings.values())))
     columns = {name: tuple(values) for name, values in ratings.items()}
-    return Record((user(prompt),), texts(*map(str, range(count))), (UNLABELLED,) * count, prompt, attributes=columns)
+    return Record(
+        (user_turn(prompt),), texts(*map(str, range(count))), (UNLABELLED,) * count, prompt, attributes=columns
+    )
 
 
 # --------------------------------------------------------------------------- turns
 
 
 def test_turns_that_alternate_and_differ_in_the_last_are_kept() -> None:
-    longer = Record((user("a"), assistant("b"), user("c")), texts("x", "y", "z"), (2, 1, 0))
+    longer = Record((user_turn("a"), assistant_turn("b"), user_turn("c")), texts("x", "y", "z"), (2, 1, 0))
     records = [scored("q", 1, 0), longer]
     kept = alternating(iter(records))
     assert (kept.records, dict(kept.left_out)) == (records, {})
@@ -39,17 +41,31 @@ def test_turns_that_alternate_and_differ_in_the_last_are_kept() -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (Record((user("a"), user("b")), texts("x", "y"), (1, 0)), "an odd number of messages"),
+        (Record((user_turn("a"), user_turn("b")), texts("x", "y"), (1, 0)), "an odd number of messages"),
         (
-            Record((), ((user("a"), assistant("x")), (user("a"), assistant("b"), user("c"), assistant("y"))), (1, 0)),
+            Record(
+                (),
+                (
+                    (user_turn("a"), assistant_turn("x")),
+                    (user_turn("a"), assistant_turn("b"), user_turn("c"), assistant_turn("y")),
+                ),
+                (1, 0),
+            ),
             "numbers of messages differ",
         ),
         (
             Record(({"role": "system", "content": "s"},), texts("x", "y"), (1, 0)),
             "turns do not alternate",
         ),
-        (Record((user(""),), texts("x", "y"), (1, 0)), "an empty message"),
-        (Record((), ((user("a"), assistant("x")), (user("b"), assistant("y"))), (1, 0)), "contexts differ"),
+        (Record((user_turn(""),), texts("x", "y"), (1, 0)), "an empty message"),
+        (
+            Record(
+                (),
+                ((user_turn("a"), assistant_turn("x")), (user_turn("b"), assistant_turn("y"))),
+                (1, 0),
+            ),
+            "contexts differ",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -121,5 +137,5 @@ def test_rows_of_one_answer_are_put_together_by_their_prompt() -> None:
 
 
 def test_whole_conversations_stay_apart() -> None:
-    whole = Record((), ((user("a"), assistant("x")),), (1,))
+    whole = Record((), ((user_turn("a"), assistant_turn("x")),), (1,))
     assert together([whole, whole]) == [whole, whole]

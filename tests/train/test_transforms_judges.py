@@ -19,14 +19,17 @@ from tureen_core.soup import write_adapter
 from tureen_core.template import Renderer
 from tureen_core.tournament import preference
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.dialogue import assistant, user
+from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Record
 from tureen_train.transforms.judges import ServerJudge, open_judge
 
 TEXTS = ("the quick brown fox", "the lazy dog", "leaves fall in autumn")
 RECORDS = [
     Record(
-        (user(f"prompt {number}"),), ((assistant(one),), (assistant(other),)), (UNLABELLED, UNLABELLED), f"f:{number}"
+        (user_turn(f"prompt {number}"),),
+        ((assistant_turn(one),), (assistant_turn(other),)),
+        (UNLABELLED, UNLABELLED),
+        f"f:{number}",
     )
     for number, (one, other) in enumerate([(TEXTS[0], TEXTS[1]), (TEXTS[2], TEXTS[0]), (TEXTS[1], TEXTS[1])])
 ]
@@ -83,7 +86,7 @@ def test_a_model_of_conversations_judges_by_the_gap_of_one_objective(base: Path,
 
 def test_what_is_too_long_is_not_judged(base: Path, tmp_path: Path) -> None:
     artifact(tmp_path, base, max_length=110)
-    long = Record((user("x" * 200),), RECORDS[0].answers, (1, 0))
+    long = Record((user_turn("x" * 200),), RECORDS[0].answers, (1, 0))
     told: list[float] = []
     found = open_judge(str(tmp_path)).probabilities([RECORDS[0], long], told.append)
     assert found[0] is not None

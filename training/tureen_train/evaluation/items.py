@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tureen_train.records import dialogue
-from tureen_train.records.containers import digest, rows
-from tureen_train.records.fields import Fields, kind, messages, typed
+from tureen_train.records.containers import compute_digest, read_rows
+from tureen_train.records.fields import Fields, check_type, describe_type, read_messages
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import BadFile, BadRecord, Conversation, Record
 
@@ -155,24 +155,26 @@ def published(path: Path, needs: Mapping[str, type | tuple[type, ...]]) -> list[
     """The rows of a benchmark's file, each with where it stands; every one must have the published columns.
 
     Raises:
-        BadFile: as :func:`tureen_train.records.containers.rows`.
+        BadFile: as :func:`tureen_train.records.containers.read_rows`.
         BadRecord: a row cannot be decoded, or a column is missing or of another type; row, file and column are named.
     """
-    return [(source, _row(source, item, needs)) for source, item in rows(path)]
+    return [(source, _row(source, item, needs)) for source, item in read_rows(path)]
 
 
 def _row(source: str, item: object, needs: Mapping[str, type | tuple[type, ...]]) -> Fields:
     if isinstance(item, BadRecord):
         raise item.at(source)
     if not isinstance(item, dict):
-        raise BadRecord("not an object", f"a row is an object with named columns, this is {kind(item)}", source)
+        raise BadRecord(
+            "not an object", f"a row is an object with named columns, this is {describe_type(item)}", source
+        )
     for name, wanted in needs.items():
         if item.get(name) is None:
             there = ", ".join(str(key) for key, value in item.items() if value is not None) or "nothing"
             raise BadRecord("missing column", f"`{name}` is not there or null; there is {there}", source)
         if not isinstance(item[name], wanted):
             types = wanted if isinstance(wanted, tuple) else (wanted,)
-            raise BadRecord("wrong type", f"`{name}` must be {_listed(types)}, is {kind(item[name])}", source)
+            raise BadRecord("wrong type", f"`{name}` must be {_listed(types)}, is {describe_type(item[name])}", source)
     return item
 
 
@@ -189,9 +191,9 @@ def turns(fields: Fields, name: str, source: str) -> Conversation:
     """
     value = fields[name]
     if isinstance(value, str):
-        return ((dialogue.user if name == "prompt" else dialogue.assistant)(value),)
+        return ((dialogue.user_turn if name == "prompt" else dialogue.assistant_turn)(value),)
     try:
-        return messages(value, name)
+        return read_messages(value, name)
     except BadRecord as error:
         raise error.at(source) from error
 
@@ -203,12 +205,12 @@ def texts(fields: Fields, name: str, source: str) -> tuple[Conversation, ...]:
         BadRecord: one is not.
     """
     try:
-        given = [typed(text, str, f"{name}[{place}]") for place, text in enumerate(fields[name])]
+        given = [check_type(text, str, f"{name}[{place}]") for place, text in enumerate(fields[name])]
     except BadRecord as error:
         raise error.at(source) from error
-    return tuple((dialogue.assistant(text),) for text in given)
+    return tuple((dialogue.assistant_turn(text),) for text in given)
 
 
 def provenance(path: Path, count: int) -> dict[str, Any]:
     """What results tell of a benchmark's file."""
-    return {"sha256": digest(path), "kept": count, "dropped": {}}
+    return {"sha256": compute_digest(path), "kept": count, "dropped": {}}

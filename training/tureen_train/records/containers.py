@@ -29,7 +29,7 @@ SNIFFED = 4096
 BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def rows(path: Path, split: str | None = None) -> Iterator[Row]:
+def read_rows(path: Path, split: str | None = None) -> Iterator[Row]:
     """The records of a file or folder, in order.
 
     Args:
@@ -48,10 +48,10 @@ def rows(path: Path, split: str | None = None) -> Iterator[Row]:
         return
     if split is not None:
         raise BadOption(f"{path} is a file and has no splits; leave split={split!r} out")
-    yield from CONTAINERS[sniff(path)](path)
+    yield from CONTAINERS[detect_container(path)](path)
 
 
-def sniff(path: Path) -> str:
+def detect_container(path: Path) -> str:
     """The container of a file: a key of :data:`CONTAINERS`.
 
     Raises:
@@ -73,7 +73,7 @@ def sniff(path: Path) -> str:
     return "object" if text.splitlines()[0].strip() == b"{" else "lines"
 
 
-def digest(path: Path) -> str:
+def compute_digest(path: Path) -> str:
     """The SHA-256 of a file, or of the names and digests of a folder's files.
 
     Raises:
@@ -81,7 +81,7 @@ def digest(path: Path) -> str:
     """
     if path.is_dir():
         files = sorted(each for each in path.rglob("*") if each.is_file())
-        listing = "\n".join(f"{digest(each)}  {each.relative_to(path).as_posix()}" for each in files)
+        listing = "\n".join(f"{compute_digest(each)}  {each.relative_to(path).as_posix()}" for each in files)
         return hashlib.sha256(listing.encode()).hexdigest()
     try:
         with path.open("rb") as stream:

@@ -1,7 +1,7 @@
 """Dialogues that public files write as one string, and the messages in them.
 
 Each style is the way that one family of files begins a turn. Reading keeps a turn's text as it stands; a turn that
-itself holds a turn's beginning cannot be told from two turns, and :func:`write` refuses it.
+itself holds a turn's beginning cannot be told from two turns, and :func:`write_dialogue` refuses it.
 """
 
 import re
@@ -14,7 +14,7 @@ SPEAKERS = {"Human": "user", "User": "user", "Assistant": "assistant"}
 
 
 @dataclass(frozen=True)
-class Style:
+class DialogueStyle:
     """How a turn begins: ``head`` finds one, ``user`` and ``assistant`` write one, ``between`` joins turns."""
 
     head: re.Pattern[str]
@@ -25,14 +25,14 @@ class Style:
 
 STYLES = {
     # hh-rlhf, and DSP's helpful and harmless files
-    "hh": Style(
+    "hh": DialogueStyle(
         head=re.compile(r"(?:\A\s*|\r?\n\r?\n)(Human|Assistant):[ ]?"),
         user="\n\nHuman: ",
         assistant="\n\nAssistant: ",
         between="",
     ),
     # what DSP's converter writes, and its webgpt and gpt4llm files
-    "dsp": Style(
+    "dsp": DialogueStyle(
         head=re.compile(r"(?:\A\s*|\r?\n\r?\n)## (Human|Assistant):(?:\r?\n)?"),
         user="## Human:\n",
         assistant="## Assistant:\n",
@@ -43,7 +43,7 @@ STYLES = {
 USER_STYLE = re.compile(r"(?:\A\s*|(?:\r?\n){1,2})(User|Assistant):[ ]?")
 
 
-def read(text: str, field: str) -> Conversation:
+def read_dialogue(text: str, field: str) -> Conversation:
     """The turns of a dialogue in one of :data:`STYLES`.
 
     Raises:
@@ -64,11 +64,11 @@ def read_prompt(text: str) -> Conversation:
         turns = _turns(text, USER_STYLE)
         if _ends_with_cue(turns):
             return turns[:-1]
-    return (user(text),)
+    return (user_turn(text),)
 
 
-def write(messages: Sequence[Message], style: str = "dsp") -> str:
-    """The dialogue as one string, such that :func:`read` gives the same messages.
+def write_dialogue(messages: Sequence[Message], style: str = "dsp") -> str:
+    """The dialogue as one string, such that :func:`read_dialogue` gives the same messages.
 
     Raises:
         BadOption: no such style.
@@ -88,12 +88,12 @@ def write(messages: Sequence[Message], style: str = "dsp") -> str:
     return text
 
 
-def user(text: str) -> Message:
+def user_turn(text: str) -> Message:
     """A user turn."""
     return {"role": "user", "content": text}
 
 
-def assistant(text: str) -> Message:
+def assistant_turn(text: str) -> Message:
     """An assistant turn."""
     return {"role": "assistant", "content": text}
 

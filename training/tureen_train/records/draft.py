@@ -24,7 +24,7 @@ class Draft:
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     steps: tuple[tuple[float, ...], ...] = ()
 
-    def without(self, names: Collection[str]) -> "Draft":
+    def drop_names(self, names: Collection[str]) -> "Draft":
         """The answers of all other names.
 
         Raises:
@@ -34,7 +34,7 @@ class Draft:
             self._check(name)
         return self._only(index for index, name in enumerate(self.names) if name not in names)
 
-    def favouring(self, name: str) -> "Draft":
+    def prefer_name(self, name: str) -> "Draft":
         """Score 1 for the answer of ``name``, 0 for the others (DSP, arXiv 2309.03126).
 
         Raises:
@@ -77,7 +77,7 @@ class Draft:
             raise BadOption(f"unknown domain {name!r}; known: {', '.join(self.names)}")
 
 
-def unlabelled(count: int) -> tuple[float, ...]:
+def make_unlabelled_scores(count: int) -> tuple[float, ...]:
     """Scores of answers that nobody has judged."""
     return (UNLABELLED,) * count
 

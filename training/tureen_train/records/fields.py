@@ -14,23 +14,23 @@ Wanted = TypeVar("Wanted")
 KINDS = {str: "a string", list: "a list", dict: "an object", bool: "a boolean", int: "a number", float: "a number"}
 
 
-def kind(value: object) -> str:
+def describe_type(value: object) -> str:
     """What a value is, in JSON's words."""
     return "null" if value is None else KINDS.get(type(value), type(value).__name__)
 
 
-def typed(value: object, wanted: type[Wanted], field: str) -> Wanted:
+def check_type(value: object, wanted: type[Wanted], field: str) -> Wanted:
     """The value, if it has the type.
 
     Raises:
         BadRecord: it has another.
     """
     if not isinstance(value, wanted):
-        raise BadRecord("wrong type", f"`{field}` must be {KINDS[wanted]}, is {kind(value)}")
+        raise BadRecord("wrong type", f"`{field}` must be {KINDS[wanted]}, is {describe_type(value)}")
     return value
 
 
-def score(value: object, field: str) -> float:
+def read_score(value: object, field: str) -> float:
     """A number as a float, NaN for null.
 
     Raises:
@@ -39,24 +39,24 @@ def score(value: object, field: str) -> float:
     if value is None:
         return UNLABELLED
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRecord("bad score", f"`{field}` must be a number or null, is {kind(value)}")
+        raise BadRecord("bad score", f"`{field}` must be a number or null, is {describe_type(value)}")
     try:
         return float(value)
     except OverflowError:
         raise BadRecord("bad score", f"`{field}` is larger than a float holds") from None
 
 
-def messages(value: object, field: str) -> Conversation:
+def read_messages(value: object, field: str) -> Conversation:
     """A list of ``{role, content}`` objects, checked as the wire checks them; keys that are null are left out.
 
     Raises:
         BadRecord: it is no list, or a message is not as :class:`tureen.wire.Message`.
     """
-    return tuple(_message(each, f"{field}[{index}]") for index, each in enumerate(typed(value, list, field)))
+    return tuple(_message(each, f"{field}[{index}]") for index, each in enumerate(check_type(value, list, field)))
 
 
 def _message(value: object, where: str) -> Message:
-    present = {name: part for name, part in typed(value, dict, where).items() if part is not None}
+    present = {name: part for name, part in check_type(value, dict, where).items() if part is not None}
     try:
         return WireMessage.model_validate(present).plain()
     except ValidationError as error:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tureen_train.records import dialogue, sidebyside, stepwise
-from tureen_train.records.draft import Draft, unlabelled
-from tureen_train.records.fields import Fields, kind, messages, score, typed
-from tureen_train.records.ratings import NESTED, listed, pair_ratings, ratings
+from tureen_train.records import dialogue, pair_verdict, stepwise
+from tureen_train.records.draft import Draft, make_unlabelled_scores
+from tureen_train.records.fields import Fields, check_type, describe_type, read_messages, read_score
+from tureen_train.records.ratings import RATING_FIELDS, read_listed_ratings, read_pair_ratings, read_ratings
 from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, split_prompt
 
 TIES = (0.0, 3.0)
@@ -28,13 +28,13 @@ class Form:
     it from a form of the same fields, where types do not.
     """
 
-    needs: dict[str, type]
-    may: tuple[str, ...]
-    parse: Callable[[Fields], Draft]
-    fits: Callable[[Fields], bool] = lambda _: True
+    required: dict[str, type]
+    optional: tuple[str, ...]
+    read: Callable[[Fields], Draft]
+    matches: Callable[[Fields], bool] = lambda _: True
 
 
-def parse(item: object, form: str = "auto") -> Draft:
+def parse_record(item: object, form: str = "auto") -> Draft:
     """What one decoded object says.
 
     Args:
@@ -45,35 +45,35 @@ def parse(item: object, form: str = "auto") -> Draft:
         BadRecord: it is no object, its form is unknown, or a field is missing or has a value that cannot be used.
     """
     if not isinstance(item, dict):
-        raise BadRecord("not an object", f"a record is an object with named fields, this is {kind(item)}")
+        raise BadRecord("not an object", f"a record is an object with named fields, this is {describe_type(item)}")
     fields = {name: value for name, value in item.items() if not _absent(value)}
-    chosen = FORMS[detect(fields) if form == "auto" else form]
-    for name, wanted in chosen.needs.items():
+    chosen = FORMS[detect_form(fields) if form == "auto" else form]
+    for name, wanted in chosen.required.items():
         if name not in fields:
             raise BadRecord(
                 "missing field", f"`{name}` is not there or null; there is {', '.join(fields) or 'nothing'}"
             )
-        typed(fields[name], wanted, name)
-    draft = chosen.parse(fields)
+        check_type(fields[name], wanted, name)
+    draft = chosen.read(fields)
     read = {"attributes", *draft.attributes} if draft.attributes else set()
     return replace(draft, meta={name: value for name, value in _unread(fields, chosen).items() if name not in read})
 
 
-def detect(fields: Fields) -> str:
+def detect_form(fields: Fields) -> str:
     """The name of the form that has these fields; of several, the one whose types fit.
 
     Raises:
         BadRecord: none has.
     """
-    named = [name for name, form in FORMS.items() if form.needs.keys() <= fields.keys()]
+    named = [name for name, form in FORMS.items() if form.required.keys() <= fields.keys()]
     if not named:
-        known = "; ".join(f"{name}: {', '.join(form.needs)}" for name, form in FORMS.items())
+        known = "; ".join(f"{name}: {', '.join(form.required)}" for name, form in FORMS.items())
         raise BadRecord("unknown form", f"fields {', '.join(fields) or '(none)'} are none of the known forms ({known})")
     return next((name for name in named if _fits(FORMS[name], fields)), named[0])
 
 
 def _fits(form: Form, fields: Fields) -> bool:
-    return all(isinstance(fields[name], wanted) for name, wanted in form.needs.items()) and form.fits(fields)
+    return all(isinstance(fields[name], wanted) for name, wanted in form.required.items()) and form.matches(fields)
 
 
 def check_form(form: str) -> None:
@@ -89,31 +89,36 @@ def check_form(form: str) -> None:
 def _dsp(fields: Fields) -> Draft:
     """Every domain answers; which of them is preferred is the reader's choice, so nothing is labelled here."""
     responses = {
-        name: "" if text is None else typed(text, str, f"responses.{name}")
+        name: "" if text is None else check_type(text, str, f"responses.{name}")
         for name, text in fields["responses"].items()
     }
     return Draft(
-        (dialogue.user(fields["query"]),), _answers(*responses.values()), unlabelled(len(responses)), tuple(responses)
+        (dialogue.user_turn(fields["query"]),),
+        _answers(*responses.values()),
+        make_unlabelled_scores(len(responses)),
+        tuple(responses),
     )
 
 
 def _text_score(fields: Fields) -> Draft:
     """Whole dialogues with a score each; a negative score marks padding, whose text is not even read."""
-    texts, scores = fields["text"], [score(value, f"score[{i}]") for i, value in enumerate(fields["score"])]
+    texts, scores = fields["text"], [read_score(value, f"score[{i}]") for i, value in enumerate(fields["score"])]
     if len(texts) != len(scores):
         raise BadRecord("lengths differ", f"`text` has {len(texts)} items and `score` {len(scores)}")
     kept = [index for index, value in enumerate(scores) if not value < 0]
     if not kept:
         raise BadRecord("no answer", "`text` is empty or all padding")
     prompt, answers = split_prompt([_dialogue(texts[index], f"text[{index}]") for index in kept])
-    rated = {name: tuple(values[index] for index in kept) for name, values in listed(fields, len(texts)).items()}
+    rated = {
+        name: tuple(values[index] for index in kept) for name, values in read_listed_ratings(fields, len(texts)).items()
+    }
     return Draft(prompt, answers, tuple(scores[index] for index in kept), (), len(texts) - len(kept), attributes=rated)
 
 
 def _completions(fields: Fields) -> Draft:
     """RLPHF: ``completion_a`` is the preferred one."""
     answers = _answers(fields["completion_a"], fields["completion_b"])
-    return Draft((dialogue.user(fields["user_input"]),), answers, (1.0, 0.0))
+    return Draft((dialogue.user_turn(fields["user_input"]),), answers, (1.0, 0.0))
 
 
 def _alpaca_pair(fields: Fields) -> Draft:
@@ -121,7 +126,7 @@ def _alpaca_pair(fields: Fields) -> Draft:
 
     0 is AlpacaFarm's mark of equal outputs and 3 a judge's TIE: both are ties.
     """
-    preference = score(fields.get("preference"), "preference")
+    preference = read_score(fields.get("preference"), "preference")
     if math.isnan(preference):
         scores = (UNLABELLED, UNLABELLED)
     elif preference in TIES:
@@ -137,16 +142,16 @@ def _alpaca_samples(fields: Fields) -> Draft:
     """One output, or a list of samples, that nobody has judged."""
     output = fields["output"]
     if not isinstance(output, list):
-        return Draft(_alpaca_prompt(fields), _answers(typed(output, str, "output")), unlabelled(1))
-    samples = [typed(sample, str, f"output[{index}]") for index, sample in enumerate(output)]
-    return Draft(_alpaca_prompt(fields), _answers(*samples), unlabelled(len(samples)))
+        return Draft(_alpaca_prompt(fields), _answers(check_type(output, str, "output")), make_unlabelled_scores(1))
+    samples = [check_type(sample, str, f"output[{index}]") for index, sample in enumerate(output)]
+    return Draft(_alpaca_prompt(fields), _answers(*samples), make_unlabelled_scores(len(samples)))
 
 
 def _chat(fields: Fields) -> Draft:
     """Message lists: whole conversations, or what follows ``prompt`` where they do not begin with it."""
     given = fields.get("prompt", [])
-    prompt = dialogue.read_prompt(given) if isinstance(given, str) else messages(given, "prompt")
-    sides = [messages(fields[side], side) for side in ("chosen", "rejected")]
+    prompt = dialogue.read_prompt(given) if isinstance(given, str) else read_messages(given, "prompt")
+    sides = [read_messages(fields[side], side) for side in ("chosen", "rejected")]
     whole = all(side[: len(prompt)] == prompt for side in sides)
     conversations = sides if whole else [(*prompt, *side) for side in sides]
     if not all(len(conversation) > len(prompt) for conversation in conversations):
@@ -154,7 +159,7 @@ def _chat(fields: Fields) -> Draft:
     shared, answers = split_prompt(conversations)
     if not shared:
         shared, answers = prompt, tuple(conversation[len(prompt) :] for conversation in conversations)
-    return Draft(shared, answers, _pair_scores(fields), attributes=pair_ratings(fields))
+    return Draft(shared, answers, _pair_scores(fields), attributes=read_pair_ratings(fields))
 
 
 def _prompt_pair(fields: Fields) -> Draft:
@@ -163,23 +168,23 @@ def _prompt_pair(fields: Fields) -> Draft:
     if _is_escaped(prompt):
         prompt, chosen, rejected = (text.replace(ESCAPED_BREAK, "\n") for text in (prompt, chosen, rejected))
     answers = _answers(JOINING_SPACE.sub("", chosen), JOINING_SPACE.sub("", rejected))
-    return Draft(dialogue.read_prompt(prompt), answers, _pair_scores(fields), attributes=pair_ratings(fields))
+    return Draft(dialogue.read_prompt(prompt), answers, _pair_scores(fields), attributes=read_pair_ratings(fields))
 
 
 def _hh(fields: Fields) -> Draft:
     prompt, answers = split_prompt([_dialogue(fields[side], side) for side in ("chosen", "rejected")])
-    return Draft(prompt, answers, _pair_scores(fields), attributes=pair_ratings(fields))
+    return Draft(prompt, answers, _pair_scores(fields), attributes=read_pair_ratings(fields))
 
 
 def _rated(fields: Fields) -> Draft:
     """One answer and what it is rated by: numbers in ``attributes`` or ``labels``, else every column of a number."""
     if "messages" in fields:
-        *prompt, answer = messages(fields["messages"], "messages") or (dialogue.assistant(""),)
+        *prompt, answer = read_messages(fields["messages"], "messages") or (dialogue.assistant_turn(""),)
     else:
         given = fields["prompt"]
-        prompt = list(dialogue.read_prompt(given) if isinstance(given, str) else messages(given, "prompt"))
-        answer = dialogue.assistant(fields["response"])
-    return Draft(tuple(prompt), ((answer,),), unlabelled(1), attributes=ratings(fields))
+        prompt = list(dialogue.read_prompt(given) if isinstance(given, str) else read_messages(given, "prompt"))
+        answer = dialogue.assistant_turn(fields["response"])
+    return Draft(tuple(prompt), ((answer,),), make_unlabelled_scores(1), attributes=read_ratings(fields))
 
 
 FORMS: dict[str, Form] = {
@@ -191,13 +196,13 @@ FORMS: dict[str, Form] = {
     "chat": Form({"chosen": list, "rejected": list}, ("prompt", *PAIR_SCORES), _chat),
     "prompt-pair": Form({"prompt": str, "chosen": str, "rejected": str}, PAIR_SCORES, _prompt_pair),
     "hh": Form({"chosen": str, "rejected": str}, PAIR_SCORES, _hh),
-    "pair-verdict": Form({"messages": list}, (), sidebyside.verdict, sidebyside.is_pair),
-    "stepwise": Form({"prompt": object, "completions": list, "labels": list}, ("score",), stepwise.completions),
-    "math-answers": Form({"prompt": str, "answers": list, "label": list}, (), stepwise.answers),
-    "math-steps": Form({"conversations": list}, ("prompt",), stepwise.conversations),
-    "math-shepherd": Form({"input": str, "label": str}, (), stepwise.shepherd),
-    "rated": Form({"messages": list}, NESTED, _rated),
-    "rated-response": Form({"prompt": object, "response": str}, NESTED, _rated),
+    "pair-verdict": Form({"messages": list}, (), pair_verdict.read_verdict, pair_verdict.is_pair_text),
+    "stepwise": Form({"prompt": object, "completions": list, "labels": list}, ("score",), stepwise.read_completions),
+    "math-answers": Form({"prompt": str, "answers": list, "label": list}, (), stepwise.read_answers),
+    "math-steps": Form({"conversations": list}, ("prompt",), stepwise.read_conversations),
+    "math-shepherd": Form({"input": str, "label": str}, (), stepwise.read_math_shepherd),
+    "rated": Form({"messages": list}, RATING_FIELDS, _rated),
+    "rated-response": Form({"prompt": object, "response": str}, RATING_FIELDS, _rated),
 }
 
 
@@ -207,7 +212,7 @@ def _absent(value: object) -> bool:
 
 def _unread(fields: Fields, form: Form) -> dict[str, Any]:
     """What the form does not read; an inner ``meta``, as the writers of this package leave it, is laid open."""
-    unread = {name: value for name, value in fields.items() if name not in form.needs and name not in form.may}
+    unread = {name: value for name, value in fields.items() if name not in form.required and name not in form.optional}
     inner = unread.get("meta")
     if isinstance(inner, dict):
         del unread["meta"]
@@ -216,26 +221,26 @@ def _unread(fields: Fields, form: Form) -> dict[str, Any]:
 
 
 def _alpaca_prompt(fields: Fields) -> Conversation:
-    instruction, given = fields["instruction"], typed(fields.get("input", ""), str, "input")
-    return (dialogue.user(f"{instruction}\n\n{given}" if given.strip() else instruction),)
+    instruction, given = fields["instruction"], check_type(fields.get("input", ""), str, "input")
+    return (dialogue.user_turn(f"{instruction}\n\n{given}" if given.strip() else instruction),)
 
 
 def _pair_scores(fields: Fields) -> tuple[float, float]:
     """The scores given, where both are; else 1 and 0. Equal scores are a tie."""
     if not all(name in fields for name in PAIR_SCORES):
         return 1.0, 0.0
-    chosen, rejected = (score(fields[name], name) for name in PAIR_SCORES)
+    chosen, rejected = (read_score(fields[name], name) for name in PAIR_SCORES)
     if chosen < rejected:
         raise BadRecord("bad score", f"`chosen_score` {chosen:g} is below `rejected_score` {rejected:g}")
     return chosen, rejected
 
 
 def _dialogue(value: object, field: str) -> Conversation:
-    return dialogue.read(typed(value, str, field), field)
+    return dialogue.read_dialogue(check_type(value, str, field), field)
 
 
 def _answers(*texts: str) -> tuple[Conversation, ...]:
-    return tuple((dialogue.assistant(text),) for text in texts)
+    return tuple((dialogue.assistant_turn(text),) for text in texts)
 
 
 def _is_escaped(prompt: str) -> bool:

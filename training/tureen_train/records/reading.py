@@ -4,16 +4,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from tureen_train.records.containers import digest, rows
-from tureen_train.records.forms import check_form, parse
+from tureen_train.records.containers import compute_digest, read_rows
+from tureen_train.records.forms import check_form, parse_record
 from tureen_train.records.schema import BadOption, BadRecord, Record
-from tureen_train.records.splitting import to_pairs
+from tureen_train.records.splitting import split_into_pairs
 
 EXAMPLES = 3
 
 
 @dataclass
-class Report:
+class ReadingReport:
     """What a reading saw.
 
     ``dropped`` counts records and ``dropped_answers`` answers of kept records, both by reason; ``examples`` has the
@@ -81,7 +81,7 @@ class Reading:
     pairs: bool = False
     split: str | None = None
     strict: bool = False
-    report: Report = field(init=False, default_factory=Report)
+    report: ReadingReport = field(init=False, default_factory=ReadingReport)
 
     def __post_init__(self) -> None:
         check_form(self.form)
@@ -93,14 +93,14 @@ class Reading:
             raise BadOption("there are no paths to read")
 
     def __iter__(self) -> Iterator[Record]:
-        self.report = Report()
-        return to_pairs(self._records()) if self.pairs else self._records()
+        self.report = ReadingReport()
+        return split_into_pairs(self._records()) if self.pairs else self._records()
 
     def _records(self) -> Iterator[Record]:
         paths = [self.paths] if isinstance(self.paths, str | Path) else self.paths
         for path in map(Path, paths):
-            self.report.files[str(path)] = digest(path)
-            for source, item in rows(path, self.split):
+            self.report.files[str(path)] = compute_digest(path)
+            for source, item in read_rows(path, self.split):
                 record = self._record(source, item)
                 if record is not None:
                     yield record
@@ -121,9 +121,9 @@ class Reading:
     def _finished(self, source: str, item: object) -> tuple[Record, dict[str, int]]:
         if isinstance(item, BadRecord):
             raise item
-        draft = parse(item, self.form)
+        draft = parse_record(item, self.form)
         if self.exclude:
-            draft = draft.without(self.exclude)
+            draft = draft.drop_names(self.exclude)
         if self.domain is not None:
-            draft = draft.favouring(self.domain)
+            draft = draft.prefer_name(self.domain)
         return draft.finish(source)

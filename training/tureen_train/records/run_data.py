@@ -10,7 +10,7 @@ from typing import Any
 from tureen_train.config import Data, RecipeError, Source
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import Record
-from tureen_train.records.splitting import holdout, limit, to_pairs
+from tureen_train.records.splitting import hold_out_prompts, limit_records, split_into_pairs
 
 log = logging.getLogger("tureen.train")
 
@@ -33,17 +33,17 @@ def load_data(data: Data) -> RunData:
     """
     provenance: dict[str, Any] = {}
     read_all = [_read(source, data.root, provenance) for source in data.train]
-    train, held = holdout([record for each in read_all for record in each], data.holdout, data.seed)
+    train, held = hold_out_prompts([record for each in read_all for record in each], data.holdout, data.seed)
     trained = {record.prompt_key for record in train}
-    train = fewer(take_pairs(train, data.pairs_per_prompt, data.seed), data.limit, data.seed)
-    judged = {"heldout": fewer(held, data.eval_limit, data.seed)} if held and not data.eval else {}
+    train = draw_records(draw_pairs(train, data.pairs_per_prompt, data.seed), data.limit, data.seed)
+    judged = {"heldout": draw_records(held, data.eval_limit, data.seed)} if held and not data.eval else {}
     for name, source in data.eval.items():
         records = _read(source, data.root, provenance)
-        kept = records if data.eval_whole else holdout(records, data.holdout, data.seed)[1]
+        kept = records if data.eval_whole else hold_out_prompts(records, data.holdout, data.seed)[1]
         unseen = [record for record in kept if record.prompt_key not in trained]
         if not unseen:
             raise RecipeError(f"data.eval.{name}: nothing is left to judge by: raise data.holdout, or set eval_whole")
-        judged[name] = fewer(unseen, data.eval_limit, data.seed)
+        judged[name] = draw_records(unseen, data.eval_limit, data.seed)
     return RunData(train, judged, provenance)
 
 
@@ -71,18 +71,18 @@ def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]
     return records[: source.limit]
 
 
-def fewer(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:
+def draw_records(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:
     """``count`` records drawn by ``seed``, or all."""
-    return list(records) if count is None else limit(records, count, seed)
+    return list(records) if count is None else limit_records(records, count, seed)
 
 
-def take_pairs(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:
+def draw_pairs(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:
     """Break records into pairs and keep ``count`` of each, drawn with ``seed``; None leaves records as they are."""
     if count is None:
         return list(records)
     rng = random.Random(seed)
     drawn = []
     for record in records:
-        pairs = list(to_pairs([record]))
+        pairs = list(split_into_pairs([record]))
         drawn += rng.sample(pairs, min(count, len(pairs)))
     return drawn

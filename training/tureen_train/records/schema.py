@@ -69,7 +69,7 @@ class Record:
         meta: what else the source said. ``names``, where present, holds one name an answer (DSP: its domain).
         attributes: name → N numbers, where answers are rated by several; NaN is unlabelled.
         steps: for each answer how right each of its steps is, 1 or 0 or between, NaN unlabelled; empty without such
-            labels. An answer's steps are what blank lines part its last message into, see :func:`steps_of`.
+            labels. An answer's steps are what blank lines part its last message into, see :func:`read_steps`.
 
     Raises:
         BadRecord: lengths differ, a score is infinite, a role is unknown, a text is not Unicode, or there is no answer.
@@ -108,7 +108,7 @@ class Record:
         if self.steps and len(self.steps) != len(self.answers):
             raise BadRecord("lengths differ", f"{len(self.answers)} answers and {len(self.steps)} lists of step labels")
         for index, labels in enumerate(self.steps):
-            found = len(steps_of(self.answers[index]))
+            found = len(read_steps(self.answers[index]))
             if len(labels) != found:
                 raise BadRecord("lengths differ", f"answers[{index}] has {found} steps and {len(labels)} labels")
             if any(not math.isnan(label) and not 0 <= label <= 1 for label in labels):
@@ -133,7 +133,7 @@ class Record:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def steps_of(answer: Conversation) -> list[str]:
+def read_steps(answer: Conversation) -> list[str]:
     """The steps of an answer: what blank lines part its last message into."""
     return split(answer[-1]["content"])
 

@@ -12,7 +12,7 @@ from typing import Any
 from tureen_train.records.schema import BadOption, Record
 
 
-def to_pairs(records: Iterable[Record]) -> Iterator[Record]:
+def split_into_pairs(records: Iterable[Record]) -> Iterator[Record]:
     """Each comparable pair as a record of two answers, the better first; ties and unlabelled answers make none."""
     for record in records:
         for better, worse in record.pairs:
@@ -27,7 +27,7 @@ def to_pairs(records: Iterable[Record]) -> Iterator[Record]:
             )
 
 
-def holdout(records: Iterable[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
+def hold_out_prompts(records: Iterable[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
     """Split by prompt: about ``fraction`` of the prompts go to the second list, with all their records.
 
     Raises:
@@ -42,7 +42,7 @@ def holdout(records: Iterable[Record], fraction: float, seed: int) -> tuple[list
     return kept, held
 
 
-def limit(records: Iterable[Record], count: int, seed: int) -> list[Record]:
+def limit_records(records: Iterable[Record], count: int, seed: int) -> list[Record]:
     """``count`` records, or all where there are fewer, in their order; a larger count keeps those of a smaller one.
 
     Raises:
@@ -55,7 +55,7 @@ def limit(records: Iterable[Record], count: int, seed: int) -> list[Record]:
     return [everything[index] for index in sorted(drawn[:count])]
 
 
-def mix(*parts: Iterable[Record], seed: int) -> list[Record]:
+def mix_records(*parts: Iterable[Record], seed: int) -> list[Record]:
     """All records of all parts, shuffled by ``seed``."""
     mixed = [record for part in parts for record in part]
     random.Random(seed).shuffle(mixed)

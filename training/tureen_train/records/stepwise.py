@@ -13,7 +13,7 @@ from typing import Any
 from tureen_core.steps import STEP_BREAK
 from tureen_train.records import dialogue
 from tureen_train.records.draft import Draft
-from tureen_train.records.fields import Fields, messages, score, typed
+from tureen_train.records.fields import Fields, check_type, read_messages, read_score
 from tureen_train.records.schema import BadRecord, Conversation
 
 MARK = re.compile(r"[ \t]+ки[ \t]*(?:\n|\Z)")  # Math-Shepherd's; as a word's end it has no space before it
@@ -23,23 +23,23 @@ FIRST = "Step 1"
 SIGNS = {"+": 1.0, "-": 0.0}
 
 
-def completions(fields: Fields) -> Draft:
+def read_completions(fields: Fields) -> Draft:
     """TRL's stepwise form: the steps of one answer, and for each whether it is right; ``score`` is the answer's own."""
-    texts = [typed(text, str, f"completions[{index}]") for index, text in enumerate(fields["completions"])]
+    texts = [check_type(text, str, f"completions[{index}]") for index, text in enumerate(fields["completions"])]
     labels = [_label(value, f"labels[{index}]") for index, value in enumerate(fields["labels"])]
     given = fields["prompt"]
     walked = _walked(
-        dialogue.read_prompt(given) if isinstance(given, str) else messages(given, "prompt"), texts, labels
+        dialogue.read_prompt(given) if isinstance(given, str) else read_messages(given, "prompt"), texts, labels
     )
-    return replace(walked, scores=(score(fields["score"], "score"),)) if "score" in fields else walked
+    return replace(walked, scores=(read_score(fields["score"], "score"),)) if "score" in fields else walked
 
 
-def conversations(fields: Fields) -> Draft:
+def read_conversations(fields: Fields) -> Draft:
     """RLHFlow's process rows, a user's step and an assistant's + or − by turns; of one turn each, an outcome row.
 
     The first turn holds the question, too. It ends where "Step 1" begins, or where ``prompt`` says.
     """
-    turns = messages(fields["conversations"], "conversations")
+    turns = read_messages(fields["conversations"], "conversations")
     roles = [turn["role"] for turn in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
         raise BadRecord("not steps", f"`conversations` must alternate user and assistant, is {', '.join(roles)}")
@@ -47,32 +47,34 @@ def conversations(fields: Fields) -> Draft:
     labels = [_sign(turn["content"], f"conversations[{2 * at + 1}]") for at, turn in enumerate(turns[1::2])]
     question, texts[0] = _opened(texts[0], fields.get("prompt"))
     if len(texts) > 1:
-        return _walked((dialogue.user(question),), texts, labels)
-    parts = parted(texts[0])
+        return _walked((dialogue.user_turn(question),), texts, labels)
+    parts = split_marked_steps(texts[0])
     process = (tuple(labels),) if len(parts) == 1 else ()
     return _judged(question, [parts], labels, process)
 
 
-def answers(fields: Fields) -> Draft:
+def read_answers(fields: Fields) -> Draft:
     """RLHFlow's test rows: many answers to one question, each right (1) or wrong (0) as a whole."""
-    texts = [parted(typed(text, str, f"answers[{index}]")) for index, text in enumerate(fields["answers"])]
+    texts = [
+        split_marked_steps(check_type(text, str, f"answers[{index}]")) for index, text in enumerate(fields["answers"])
+    ]
     labels = [_label(value, f"label[{index}]") for index, value in enumerate(fields["label"])]
     if len(texts) != len(labels):
         raise BadRecord("lengths differ", f"`answers` has {len(texts)} items and `label` {len(labels)}")
     return _judged(fields["prompt"], texts, labels)
 
 
-def shepherd(fields: Fields) -> Draft:
+def read_math_shepherd(fields: Fields) -> Draft:
     """Math-Shepherd's rows: ``label`` is ``input`` with + or − in the place of each ``ки``."""
     texts = [text.strip() for text in MARK.split(fields["input"]) if text.strip()]
     *pieces, rest = SIGN.split(fields["label"])
     if rest.strip() or [text.strip() for text in pieces[::2]] != texts:
         raise BadRecord("not steps", "`label` must be `input` with + or - in the place of each ки")
     question, texts[0] = _opened(texts[0], None)
-    return _walked((dialogue.user(question),), texts, [SIGNS[sign] for sign in pieces[1::2]])
+    return _walked((dialogue.user_turn(question),), texts, [SIGNS[sign] for sign in pieces[1::2]])
 
 
-def parted(text: str) -> list[str]:
+def split_marked_steps(text: str) -> list[str]:
     """The steps of an answer: what the mark ``ки`` parts it into where it has one, else blank lines."""
     pieces = MARK.split(text) if MARK.search(text) else BLANK.split(text)
     return [step for step in map(_one, pieces) if step]
@@ -88,7 +90,7 @@ def _walked(prompt: Conversation, texts: Sequence[str], labels: Sequence[float])
         raise BadRecord("lengths differ", f"{len(steps)} steps and {len(labels)} labels")
     if not all(steps) or not steps:
         raise BadRecord("no answer", "there is no step, or a blank one")
-    answer = (dialogue.assistant(STEP_BREAK.join(steps)),)
+    answer = (dialogue.assistant_turn(STEP_BREAK.join(steps)),)
     return Draft(tuple(prompt), (answer,), (labels[-1],), steps=(tuple(labels),))
 
 
@@ -98,14 +100,14 @@ def _judged(
     labels: Sequence[float],
     process: tuple[tuple[float, ...], ...] = (),
 ) -> Draft:
-    found = tuple((dialogue.assistant(STEP_BREAK.join(parts)),) for parts in texts)
-    return Draft((dialogue.user(question),), found, tuple(labels), steps=process)
+    found = tuple((dialogue.assistant_turn(STEP_BREAK.join(parts)),) for parts in texts)
+    return Draft((dialogue.user_turn(question),), found, tuple(labels), steps=process)
 
 
 def _opened(text: str, prompt: Any) -> tuple[str, str]:
     """The question and the first step, which public rows join by a space."""
     if prompt is not None:
-        question = typed(prompt, str, "prompt")
+        question = check_type(prompt, str, "prompt")
         if not text.startswith(question):
             raise BadRecord("not steps", "the first turn must begin with `prompt`")
         return question, text.removeprefix(question).strip()
@@ -118,7 +120,7 @@ def _opened(text: str, prompt: Any) -> tuple[str, str]:
 
 
 def _label(value: object, field: str) -> float:
-    found = float(value) if isinstance(value, bool) else score(value, field)
+    found = float(value) if isinstance(value, bool) else read_score(value, field)
     if found < 0 or found > 1:
         raise BadRecord("bad score", f"`{field}` must be 0 (wrong) to 1 (right), true or false, is {value}")
     return found

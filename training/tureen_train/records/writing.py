@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tureen_train.records import dialogue
-from tureen_train.records.schema import BadOption, BadRecord, Record, steps_of
-from tureen_train.records.splitting import to_pairs
+from tureen_train.records.schema import BadOption, BadRecord, Record, read_steps
+from tureen_train.records.splitting import split_into_pairs
 
 
 def write_text_score(records: Iterable[Record], path: str | Path, style: str = "dsp") -> int:
@@ -46,10 +46,10 @@ def write_pairs(records: Iterable[Record], path: str | Path) -> int:
     Raises:
         BadOption: the folder is missing, or there was nothing to write; ``path`` is left alone.
     """
-    return _write(map(_pair, to_pairs(records)), Path(path))
+    return _write(map(_pair, split_into_pairs(records)), Path(path))
 
 
-def write_twos(records: Iterable[Record], path: str | Path) -> int:
+def write_pairs_with_ties(records: Iterable[Record], path: str | Path) -> int:
     """Write records of two labelled answers as :func:`write_pairs` does, ties too, whose scores are equal.
 
     Returns:
@@ -79,7 +79,7 @@ def _walks(record: Record) -> Iterator[dict[str, Any]]:
     for answer, score, labels in zip(record.answers, record.scores, record.steps, strict=False):
         yield {
             "prompt": [*record.prompt, *answer[:-1]],
-            "completions": steps_of(answer),
+            "completions": read_steps(answer),
             "labels": [_number(label) for label in labels],
             "score": _number(score),
             **_meta(record),
@@ -91,7 +91,7 @@ def _text_score(record: Record, style: str) -> dict[str, Any]:
         detail = "a negative score is read back as padding; shift the scores, or write pairs instead"
         raise BadRecord("cannot be written", detail, record.source)
     try:
-        texts = [dialogue.write(conversation, style) for conversation in record.conversations]
+        texts = [dialogue.write_dialogue(conversation, style) for conversation in record.conversations]
     except BadRecord as error:
         raise error.at(record.source) from error
     _check_no_steps(record)

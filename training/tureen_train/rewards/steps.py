@@ -25,7 +25,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
 from tureen_train.measures.metrics import Array, accuracy, best_rate, calibration_error
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import BadRecord, Record, steps_of
+from tureen_train.records.schema import BadRecord, Record, read_steps
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_table, pad_texts
 from tureen_train.rewards.method import Outcome
@@ -71,7 +71,7 @@ class EncodedAnswers(Dataset[EncodedSteps]):
             return []
         answer = record.answers[index]
         try:
-            read = steps(renderer, [*record.prompt, *answer[:-1]], steps_of(answer))
+            read = steps(renderer, [*record.prompt, *answer[:-1]], read_steps(answer))
         except Unprocessable as error:
             self.left_out += 1
             self.example = self.example or f"{record.source}: {error}"
@@ -98,7 +98,7 @@ def find_step_labels(record: Record, index: int, loss: StepsLoss) -> list[float]
     Raises:
         BadRecord: an outcome's score is not 0 to 1.
     """
-    count = len(steps_of(record.answers[index]))
+    count = len(read_steps(record.answers[index]))
     if loss.targets == "process":
         return list(record.steps[index]) if record.steps else [math.nan] * count
     score = record.scores[index]

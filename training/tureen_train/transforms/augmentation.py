@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import to_pairs
+from tureen_train.records.splitting import split_into_pairs
 from tureen_train.transforms.filters import Kept
 
 Side = tuple[str, str]
@@ -35,7 +35,7 @@ def counterfactual(records: Iterable[Record], seed: int = 0) -> Kept:
     Raises:
         BadOption: there are fewer than three pairs with a shared prompt.
     """
-    pairs = list(to_pairs(records))
+    pairs = list(split_into_pairs(records))
     items = [pair for pair in pairs if pair.prompt]
     if len(items) < 3:
         raise BadOption(f"two partners of each pair need three pairs of one prompt each; there are {len(items)}")

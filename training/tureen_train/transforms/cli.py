@@ -11,8 +11,8 @@ from rich.progress import Progress
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.reading import Reading
 from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import to_pairs
-from tureen_train.records.writing import write_twos
+from tureen_train.records.splitting import split_into_pairs
+from tureen_train.records.writing import write_pairs_with_ties
 from tureen_train.settings import set_offline
 from tureen_train.transforms.augmentation import counterfactual, pseudo_labelled, turned
 from tureen_train.transforms.filters import Kept, alternating, mean_pairs, score_ratio
@@ -31,7 +31,7 @@ def rlhflow_filter(source: Source, target: Target, form: FormOf = "auto") -> Non
     with exit_on_user_error():
         reading = Reading(source, form=form)
         kept = alternating(reading)
-        _write(Kept(list(to_pairs(kept.records)), kept.left_out), reading, target)
+        _write(Kept(list(split_into_pairs(kept.records)), kept.left_out), reading, target)
 
 
 @transform.command("score-ratio")
@@ -73,7 +73,7 @@ def augmented(
     """Add RRM's 14 counterfactual rows to each pair; train them with `loss.ties: half`."""
     with exit_on_user_error():
         reading = Reading(source, form=form)
-        pairs = list(to_pairs(reading))
+        pairs = list(split_into_pairs(reading))
         extra = counterfactual(pairs, seed)
         given = [] if extra_only else pairs
         _write(Kept([*given, *extra.records], extra.left_out), reading, target)
@@ -122,4 +122,4 @@ def _write(kept: Kept, reading: Reading, target: Path) -> None:
     for reason, count in kept.left_out.items():
         if count:
             typer.echo(f"left out, {reason}: {count}", err=True)
-    typer.echo(f"wrote {write_twos(kept.records, target)} pairs to {target}")
+    typer.echo(f"wrote {write_pairs_with_ties(kept.records, target)} pairs to {target}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from tureen_train.records.schema import UNLABELLED, BadOption, Conversation, Record
-from tureen_train.records.splitting import to_pairs
+from tureen_train.records.splitting import split_into_pairs
 
 ROLES = ("user", "assistant")
 
@@ -70,7 +70,7 @@ def score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int = 5, se
         raise BadOption(f"the ratio must be 1 or more and the pairs of a prompt 1 or more, are {ratio:g} and {most}")
     clear: dict[str, list[tuple[int, Record]]] = defaultdict(list)
     left_out = Counter[str]()
-    for number, pair in enumerate(to_pairs(records)):
+    for number, pair in enumerate(split_into_pairs(records)):
         better, worse = pair.scores
         if worse <= 0:
             left_out["a score that is not positive"] += 1
@@ -104,7 +104,7 @@ def mean_pairs(records: Iterable[Record], attributes: Collection[str] = ()) -> K
     kept, left_out = [], Counter[str]()
     for record in everything:
         scored = replace(record, scores=_means(record, attributes))
-        pairs = list(to_pairs([scored]))
+        pairs = list(split_into_pairs([scored]))
         kept += pairs
         left_out["an answer that is not rated by all"] += sum(map(math.isnan, scored.scores))
         left_out["equal means"] += sum(one == other for one, other in combinations(scored.scores, 2))

@@ -8,7 +8,7 @@ import re
 
 from tureen_train.records import dialogue
 from tureen_train.records.draft import Draft
-from tureen_train.records.fields import Fields, messages
+from tureen_train.records.fields import Fields, read_messages
 from tureen_train.records.schema import BadRecord, Conversation, Message
 
 MARKS = ("[CONTEXT]", "[RESPONSE A]", "[RESPONSE B]")
@@ -17,16 +17,16 @@ TURN = re.compile(r"\n<turn> (system|user|assistant)\n ")
 SCORES = {"A": (1.0, 0.0), "B": (0.0, 1.0), "Same": (0.5, 0.5)}
 
 
-def is_pair(fields: Fields) -> bool:
+def is_pair_text(fields: Fields) -> bool:
     """Whether the first message begins as a pair does."""
     first = fields["messages"][0] if fields["messages"] else None
     content = first.get("content") if isinstance(first, dict) else None
     return isinstance(content, str) and content.startswith(MARKS[0])
 
 
-def verdict(fields: Fields) -> Draft:
+def read_verdict(fields: Fields) -> Draft:
     """A pair and which side is better, or ``Same``."""
-    turns = messages(fields["messages"], "messages")
+    turns = read_messages(fields["messages"], "messages")
     if [turn["role"] for turn in turns] != ["user", "assistant"]:
         raise BadRecord("not a pair", "`messages` must be a user's pair and the assistant's letter")
     text, letter = turns[0]["content"], turns[1]["content"].strip()
@@ -36,7 +36,7 @@ def verdict(fields: Fields) -> Draft:
     if found is None or any(text.count(mark) != 1 for mark in MARKS):
         raise BadRecord("not a pair", f"`messages[0].content` must hold {', '.join(MARKS)} in this order, each once")
     context, *sides = (_bare(part) for part in found.groups())
-    return Draft(_turns(context), tuple((dialogue.assistant(side),) for side in sides), SCORES[letter])
+    return Draft(_turns(context), tuple((dialogue.assistant_turn(side),) for side in sides), SCORES[letter])
 
 
 def _bare(part: str) -> str:
