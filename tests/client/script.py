@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from tureen import ConnectionFailed
-from tureen.flows import Flow, Told
+from tureen.calls.request_flows import Flow, Told
 from tureen.protocol import Send
 
 T = TypeVar("T")

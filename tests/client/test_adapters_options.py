@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from tureen import InvalidRequest, Retries, ServerFault, Unprocessable
+from tureen.adapters.grouped_rows import failed
 from tureen.adapters.options import Ask, Options, Server, understood, understood_with_environment
-from tureen.adapters.rows import failed
-from tureen.options import Patience, ScoreOptions
+from tureen.calls.call_options import Patience, ScoreOptions
 from tureen.wire import CandidateScore, ErrorDetail, Score
 
 ROW = CandidateScore(

@@ -19,7 +19,7 @@ from client.standin import serving
 from typer.testing import CliRunner
 
 from tureen import Client, Conflict, NotFound, Unprocessable, cli
-from tureen.batches import job
+from tureen.batch_jobs import job
 from tureen.wire import Batch, Endpoint, OutputLine
 from tureen_serve.app import create_app
 from tureen_serve.batch_settings import BatchSettings

@@ -12,7 +12,7 @@ from client.conftest import HASTY, Asynchronous, Blocking
 from client.standin import StandIn, hang_up, keep_silent, refusal, work
 
 from tureen import AsyncClient, Client, Conflict, ConnectionFailed, DeadlineExceeded, NotFound, Retries, Unprocessable
-from tureen.placing import placed
+from tureen.atomic_files import placed
 from tureen.wire import Batch, File, FileDeleted, InputLine, OutputLine
 
 Make = Callable[..., Any]

@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow.parquet import write_table
 
-from tureen import rows
+from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
 from tureen.labelling import items
 
@@ -40,7 +40,7 @@ def test_every_container_gives_the_same_items(tmp_path: Path, name: str) -> None
     assert first.item is not None
     assert first.item.asked() == PAIR
     assert first.place == f"{path}, {'item' if name in ('in.json', 'in.parquet') else 'line'} 1"
-    assert rows.count(path) == 2
+    assert item_files.count(path) == 2
 
 
 def test_conversations_come_out_of_parquet_without_the_nulls_of_other_rows(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_empty_lines_count_and_are_no_items(tmp_path: Path) -> None:
     path.write_text(f"{json.dumps(PAIR)}\n\n  \n{json.dumps({**PAIR, 'prompt': chr(0x2028)}, ensure_ascii=False)}\r\n")
     found = list(items.read(path))
     assert [line.number for line in found] == [1, 4]
-    assert rows.count(path) == 2
+    assert item_files.count(path) == 2
     assert found[1].item is not None
     assert found[1].item.prompt == "\u2028"
 
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path: Path, name: str, content: b
     with pytest.raises(FileNotFoundError):
         list(items.read(tmp_path / f"no-{name}"))
     with pytest.raises(Unprocessable, match=says):
-        rows.count(tmp_path / name)
+        item_files.count(tmp_path / name)
 
 
 def test_a_body_with_items_is_read_too(tmp_path: Path) -> None:

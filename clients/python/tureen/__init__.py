@@ -7,7 +7,8 @@ with Client() as client:
 """
 
 from tureen.batches.content import AsyncContent, Content
-from tureen.chunks import Chunks
+from tureen.calls.chunks import Chunks
+from tureen.calls.streams import AsyncStream, Stream
 from tureen.client import AsyncClient, Client
 from tureen.errors import (
     Conflict,
@@ -28,7 +29,6 @@ from tureen.errors import (
 )
 from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
 from tureen.retry import Retries
-from tureen.streams import AsyncStream, Stream
 from tureen.wire import (
     Batch,
     CandidateOptions,

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tureen import rows, tables
-from tureen.batches.command import app as batch
-from tureen.cli_options import (
+from tureen import item_files
+from tureen.client import Client
+from tureen.commands import tables
+from tureen.commands.batch import app as batch
+from tureen.commands.flags import (
     ItemsFile,
     Json,
     MaxTokens,
@@ -28,8 +30,8 @@ from tureen.cli_options import (
     said,
     weights,
 )
-from tureen.client import Client
-from tureen.labelling.command import label
+from tureen.commands.label import label
+from tureen.item_files import Row
 from tureen.openai_wire import ChatReply
 from tureen.wire import ScoreItem, ScoreReply
 
@@ -58,7 +60,7 @@ def score(
     options = said(rewards=reward, preferences=weights(preference), truncate=truncate or None)
     with connected(url) as client:
         given = _given(texts or [], file)
-        with rows.placing(given):
+        with item_files.placing(given):
             reply = client.score([row.item for row in given], **options)
     if as_json:
         typer.echo(_named(reply, given).model_dump_json())
@@ -67,7 +69,7 @@ def score(
         out.print(tables.scores(items, reply, [row.id for row in given]))
 
 
-def _named(reply: ScoreReply, given: Sequence[rows.Row]) -> ScoreReply:
+def _named(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
     """The reply with the ids of those items that have one."""
     named = [
         found if row.id is None else found.model_copy(update={"id": row.id})
@@ -200,9 +202,9 @@ def health(
         typer.echo(json.dumps({"ready": True, "url": client.base_url}) if as_json else f"{client.base_url} is ready")
 
 
-def _given(texts: list[str], file: Path | None) -> list[rows.Row]:
+def _given(texts: list[str], file: Path | None) -> list[Row]:
     if file is not None and not texts:
-        return rows.read(file)
+        return item_files.read(file)
     if file is not None or len(texts) < 2:
         raise typer.BadParameter("give a prompt and one or more answers, or --file")
-    return [rows.Row("the arguments", {"prompt": texts[0], "candidates": texts[1:]})]
+    return [Row("the arguments", {"prompt": texts[0], "candidates": texts[1:]})]

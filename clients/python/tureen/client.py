@@ -9,8 +9,7 @@ from typing import Literal, Unpack, overload
 import httpx2
 
 from tureen.batches.resources import AsyncBatches, AsyncFiles, Batches, Files
-from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
-from tureen.options import (
+from tureen.calls.call_options import (
     ChatOptions,
     CompletionOptions,
     Items,
@@ -21,8 +20,9 @@ from tureen.options import (
     SweepOptions,
     Weights,
 )
-from tureen.sending import AsyncSender, Sender
-from tureen.streams import AsyncStream, Stream
+from tureen.calls.senders import AsyncSender, Sender
+from tureen.calls.streams import AsyncStream, Stream
+from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
 from tureen.wire import ModelList, PreferencesReply, ScoreReply
 
 
@@ -38,7 +38,7 @@ class Client(Sender):
         api_key: the key; ``TUREEN_API_KEY`` by default.
         transport: what carries the requests; httpx2's own by default.
         patience: ``timeout`` in seconds of one request (600), ``retries``, ``chunks``, ``poll`` and
-            ``on_retry``; see :class:`tureen.flows.Calls`.
+            ``on_retry``; see :class:`tureen.calls.request_flows.Calls`.
 
     Attributes:
         files: upload, read and delete files, as batches need and make them.

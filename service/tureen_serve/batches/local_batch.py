@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tureen.batches.requests import requests
+from tureen.batch_jobs.input_lines import requests
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch, BatchRequest, Endpoint, RequestCounts
 from tureen_serve.batch_settings import BatchSettings
@@ -30,7 +30,7 @@ class LocalBatch:
     """What is to be made of what.
 
     Attributes:
-        source: the input, as :mod:`tureen.batches.requests` reads it.
+        source: the input, as :mod:`tureen.batch_jobs.input_lines` reads it.
         target: where the results of good lines go.
         errors: where the others go.
         endpoint: where every line goes.

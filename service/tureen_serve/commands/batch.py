@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tureen.batches.job import refused
-from tureen.batches.options import ErrorFile, Source, Target, To, endpoint, error_file, report
-from tureen.cli_options import INTERRUPTED
+from tureen.batch_jobs.job import refused
+from tureen.commands.batch_flags import ErrorFile, Source, Target, To, endpoint, error_file, report
+from tureen.commands.flags import INTERRUPTED
 from tureen.errors import TureenError, Unavailable
 from tureen.wire import Batch, Endpoint, RequestCounts
 from tureen_serve.commands.artifact_flags import read_artifacts

@@ -11,11 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from tureen import rows
-from tureen.cli_options import INTERRUPTED, Preference, Truncate, said, weights
-from tureen.errors import TureenError
-from tureen.labelling.journal import Tally, check
-from tureen.labelling.options import (
+from tureen import item_files
+from tureen.commands.flags import INTERRUPTED, Preference, Truncate, said, weights
+from tureen.commands.label_flags import (
     Fail,
     Format,
     MinMargin,
@@ -29,7 +27,9 @@ from tureen.labelling.options import (
     report,
     told,
 )
-from tureen.labelling.run import Plan
+from tureen.errors import TureenError
+from tureen.labelling.journal import Tally, check
+from tureen.labelling.labelling_run import Plan
 from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.labelling.shards import Shard, find_shards
 from tureen_serve.process_environment import secure_private_ray
@@ -105,15 +105,15 @@ def _found(inputs: Sequence[Path], out: Path, write: str) -> list[Shard]:
     """The files to label, of which one at least holds an item, and their places in the output folder, which is made."""
     found = find_shards(inputs, out, f".{write}")
     check(found[0].target)
-    if all(next(rows.each(shard.source), None) is None for shard in found):
-        raise rows.empty(found[0].source)
+    if all(next(item_files.each(shard.source), None) is None for shard in found):
+        raise item_files.empty(found[0].source)
     out.mkdir(parents=True, exist_ok=True)
     return list(found)
 
 
 def _watched(work: Run, found: Sequence[Shard], quiet: bool) -> list[Tally]:
     with Progress(console=ERR, disable=quiet, transient=True) as progress:
-        total = None if quiet else sum(rows.count(each.source) for each in found)
+        total = None if quiet else sum(item_files.count(each.source) for each in found)
         task = progress.add_task("labelling", total=total)
         return work(seen=lambda count: progress.advance(task, count))
 

@@ -28,8 +28,9 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 
 from tureen.errors import ServerFault, TureenError
-from tureen.labelling import items, run
+from tureen.labelling import items, labelling_run
 from tureen.labelling.journal import Journal, Tally
+from tureen.labelling.labelling_run import Plan
 from tureen.wire import Label, PreferencesReply, Usage
 from tureen_serve.labelling.ray_stages import SCHEMA, Actor, Lines
 from tureen_serve.labelling.shards import Shard
@@ -62,7 +63,7 @@ class Cluster:
 def label_on_ray(
     settings: Settings,
     shards: Sequence[Shard],
-    plan: run.Plan,
+    plan: Plan,
     seen: Callable[[int], None],
     *,
     folder: Path,
@@ -100,7 +101,7 @@ def _is_done(shard: Shard, work: Work, restart: bool) -> bool:
         return journal.complete
 
 
-def labels_folder(folder: Path, works: Sequence[Work], plan: run.Plan) -> Path:
+def labels_folder(folder: Path, works: Sequence[Work], plan: Plan) -> Path:
     """Where the labels of this work stand; rows in another form are made from the same labels."""
     sources = [work["source"] for work in works]
     said = json.dumps([sources, dict(plan.asked or {}), plan.recipe.matrix, plan.recipe.tie_margin], sort_keys=True)
@@ -137,7 +138,7 @@ def start_ray(cluster: Cluster) -> None:
     ray.init(num_cpus=cluster.actors + 3, include_dashboard=False, object_store_memory=OBJECTS, **quiet)
 
 
-def run_pipeline(settings: Settings, shards: Sequence[Shard], plan: run.Plan, kept: Path, cluster: Cluster) -> None:
+def run_pipeline(settings: Settings, shards: Sequence[Shard], plan: Plan, kept: Path, cluster: Cluster) -> None:
     """Label the items of the shards that have no label in ``kept`` yet, and keep them there."""
     kept.mkdir(parents=True, exist_ok=True)
     with _checkpoints(kept / "checkpoint"):
@@ -190,8 +191,8 @@ def read_fingerprint(rows: Path) -> dict[str, str]:
 # --------------------------------------------------------------------------- from labels to targets
 
 
-def _finish(shard: Shard, work: Work, plan: run.Plan, rows: Path, seen: Callable[[int], None]) -> Tally:
-    """Write a shard's target from its labels, as :func:`tureen.labelling.run.label` writes it from replies."""
+def _finish(shard: Shard, work: Work, plan: Plan, rows: Path, seen: Callable[[int], None]) -> Tally:
+    """Write a shard's target from its labels, as ``labelling_run.label`` writes it from replies."""
     journal = Journal(shard.target, work)
     seen(journal.tally.read)
     if journal.complete:
@@ -199,8 +200,8 @@ def _finish(shard: Shard, work: Work, plan: run.Plan, rows: Path, seen: Callable
     with closing(journal):
         labels = _read_labels(shard, rows)
         left = islice(items.read(shard.source), journal.tally.read, None)
-        for lines in run.runs(left, FINISHED):
-            settled = run.settle(lines, _reply(lines, labels), plan, journal.tally)
+        for lines in labelling_run.runs(left, FINISHED):
+            settled = labelling_run.settle(lines, _reply(lines, labels), plan, journal.tally)
             journal.commit(settled.rows, settled.errors, settled.tally)
             seen(len(lines))
         journal.finish()

@@ -13,7 +13,8 @@ import pyarrow
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from tureen.labelling import items, run
+from tureen.labelling import items, labelling_run
+from tureen.labelling.labelling_run import Plan
 from tureen_serve.labelling.labeller import Labeller
 from tureen_serve.process_environment import stay_offline
 from tureen_serve.settings import Settings
@@ -57,7 +58,7 @@ class Lines(Datasource):  # type: ignore[misc]
 
 
 def _blocks(shard: str, path: Path) -> Iterator[pyarrow.Table]:
-    for some in run.runs(items.read(path), BLOCK):
+    for some in labelling_run.runs(items.read(path), BLOCK):
         yield pyarrow.Table.from_pylist([_unlabelled(shard, line) for line in some], SCHEMA)
 
 
@@ -74,7 +75,7 @@ def _unlabelled(shard: str, line: items.Line) -> dict[str, Any]:
 class Actor:
     """One engine, loaded when the first rows come, so that its refusal is the rows' and not a death."""
 
-    def __init__(self, settings: Settings, plan: run.Plan, models: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, plan: Plan, models: dict[str, str]) -> None:
         stay_offline()
         self._settings, self._plan, self._models = settings, plan, models
         self._labeller: Labeller | None = None
@@ -89,11 +90,11 @@ class Actor:
             for place, row in enumerate(given)
             if row["item"] is not None
         )
-        for some, reply in run.answered(self._labeller, lines, self._plan, self._models):
+        for some, reply in labelling_run.answered(self._labeller, lines, self._plan, self._models):
             assert reply is not None  # all of them are items
             self._models = reply.fingerprint
             models = json.dumps({"fingerprint": reply.fingerprint, "preferences": reply.preferences})
-            for line, each in run.labels(some, reply):
+            for line, each in labelling_run.labels(some, reply):
                 given[line.number] |= {"label": each.model_dump_json(exclude_none=True), "models": models}
                 given[line.number]["error"] = each.error.message if each.error else None
         return pyarrow.Table.from_pylist(given, SCHEMA)

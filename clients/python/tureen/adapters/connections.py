@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from tureen import protocol
 from tureen.adapters.options import Server
+from tureen.calls.request_flows import Flow
 from tureen.client import AsyncClient, Client
-from tureen.flows import Flow
 from tureen.protocol import Send
 from tureen.retry import Deadline
 

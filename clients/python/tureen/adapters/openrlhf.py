@@ -21,8 +21,8 @@ from typing import Any, Unpack
 from urllib.parse import quote
 
 from tureen.adapters.connections import blocking
+from tureen.adapters.grouped_rows import grouped
 from tureen.adapters.options import Ask, Options, Server, understood_with_environment
-from tureen.adapters.rows import grouped
 from tureen.errors import InvalidRequest, ServerFault
 from tureen.wire import CandidateScore, Reply, Weight
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from tureen import settings
-from tureen.chunks import Chunks
+from tureen.calls.call_options import Patience, Weights
+from tureen.calls.chunks import Chunks
 from tureen.errors import InvalidRequest, ServerFault, TureenError
-from tureen.options import Patience, Weights
 from tureen.protocol import stated_fault
 from tureen.retry import Retries
 from tureen.wire import CandidateScore

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar, Unpack
 
 from tureen.adapters.connections import asynchronous, blocking
+from tureen.adapters.grouped_rows import Batch, grouped
 from tureen.adapters.options import Ask, Options, Server, understood
-from tureen.adapters.rows import Batch, grouped
 from tureen.errors import Conflict, InvalidRequest, TureenError
 from tureen.wire import CandidateScore, ScoreReply
 

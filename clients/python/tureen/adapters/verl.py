@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from tureen.adapters.connections import asynchronous, blocking
+from tureen.adapters.grouped_rows import Batch, grouped
 from tureen.adapters.options import Ask, Options, Server, understood_with_environment
-from tureen.adapters.rows import Batch, grouped
 from tureen.errors import InvalidRequest
 from tureen.wire import ScoreReply
 

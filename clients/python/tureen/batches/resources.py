@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Unpack
 
+from tureen.atomic_files import placed
+from tureen.batches.batch_flows import OUTAGE, BatchCalls, FileCalls, OnProgress
 from tureen.batches.content import AsyncContent, Content
-from tureen.batches.flows import OUTAGE, BatchCalls, FileCalls, OnProgress
 from tureen.batches.uploads import Source, form
-from tureen.flows import Calls
-from tureen.options import BatchOptions
-from tureen.placing import placed
-from tureen.sending import AsyncRun, Run
+from tureen.calls.call_options import BatchOptions
+from tureen.calls.request_flows import Calls
+from tureen.calls.senders import AsyncRun, Run
 from tureen.wire import Batch, Endpoint, File, FileDeleted, Purpose
 
 DAY = "24h"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from tureen import rows
+from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
 from tureen.validation import unprocessable
 from tureen.wire import MAX_CANDIDATES, Candidate, Message, Prompt, Request, Text
@@ -80,8 +80,8 @@ def read(path: Path) -> Iterator[Line]:
         OSError: it is not there.
     """
     seen: set[bytes] = set()
-    for number, raw in rows.each(path):
-        line = parse(raw, number, f"{path.name}:{number}", rows.place(path, number))
+    for number, raw in item_files.each(path):
+        line = parse(raw, number, f"{path.name}:{number}", item_files.place(path, number))
         digest = blake2b(line.id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if digest in seen and line.item is not None:
             message = f"the id {line.id!r} stands on another line too"
@@ -92,7 +92,7 @@ def read(path: Path) -> Iterator[Line]:
 
 def parse(raw: Any, number: int, fallback: str, place: str) -> Line:
     """One decoded item, or the error that stands in its place."""
-    error = raw if isinstance(raw, TureenError) else rows.foreign(raw)
+    error = raw if isinstance(raw, TureenError) else item_files.foreign(raw)
     if error:
         return Line(number, fallback, place, error=error)
     try:

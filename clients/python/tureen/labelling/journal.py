@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tureen.atomic_files import place
 from tureen.errors import Conflict, InvalidRequest
 from tureen.labelling import parquet
-from tureen.placing import place
 
 try:
     import fcntl

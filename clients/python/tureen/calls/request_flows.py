@@ -14,10 +14,10 @@ import httpx2
 from pydantic import BaseModel
 
 from tureen import protocol
-from tureen.chunks import Chunks, R, bulk, checked, complete, merge, moved, relabel
+from tureen.calls.call_options import Items, Messages, Weights
+from tureen.calls.chunks import Chunks, R, bulk, checked, complete, merge, moved, relabel
 from tureen.errors import ConnectionFailed, DeadlineExceeded, ServerFault, TureenError
 from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply, Generated
-from tureen.options import Items, Messages, Weights
 from tureen.protocol import Send
 from tureen.retry import Deadline, Retries
 from tureen.wire import (

@@ -21,14 +21,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tureen import tables
-from tureen.batches import job
-from tureen.batches.flows import BROKEN_OFF, ENDED, OUTAGE, OnProgress, done, still
-from tureen.batches.options import ErrorFile, Source, Target, To, endpoint, error_file, report
-from tureen.batches.sidecar import Sidecar
-from tureen.cli_options import INTERRUPTED, Json, Outage, Url, connected, err
+from tureen.batch_jobs import job
+from tureen.batch_jobs.sidecar import Sidecar
+from tureen.batches.batch_flows import BROKEN_OFF, ENDED, OUTAGE, OnProgress, done, still
+from tureen.commands import tables
+from tureen.commands.batch_flags import ErrorFile, Source, Target, To, endpoint, error_file, report
+from tureen.commands.flags import INTERRUPTED, Json, Outage, Url, connected, err
+from tureen.commands.outage_notice import Waiting, patient
 from tureen.errors import InvalidRequest
-from tureen.waiting import Waiting, patient
 from tureen.wire import Batch
 from tureen.wire.batches import Window as LongEnough
 

@@ -11,8 +11,9 @@ from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from tureen import Client, Retries, TureenError, cli, waiting
-from tureen.batches import command, job
+from tureen import Client, Retries, TureenError, cli
+from tureen.batch_jobs import job
+from tureen.commands import batch, outage_notice
 
 TALK = [{"role": "user", "content": "Why?"}]
 
@@ -64,7 +65,7 @@ def folder(tmp_path: Path, standin: StandIn) -> Folder:
 
 
 def test_the_commands_and_their_flags() -> None:
-    commands = get_command(command.app).commands  # type: ignore[attr-defined]
+    commands = get_command(batch.app).commands  # type: ignore[attr-defined]
     flags = {
         name: {option for parameter in each.params for option in parameter.opts if option.startswith("--")}
         for name, each in commands.items()
@@ -212,8 +213,8 @@ def test_an_empty_input_is_said(folder: Folder, command: str) -> None:
 
 
 def test_a_server_that_is_away_for_long_is_waited_for_and_told(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "NOTICED", 0.0)
-    monkeypatch.setattr("tureen.waiting.Retries", partial(Retries, limit=0, first=0.001))
+    monkeypatch.setattr(outage_notice, "NOTICED", 0.0)
+    monkeypatch.setattr("tureen.commands.outage_notice.Retries", partial(Retries, limit=0, first=0.001))
     folder.standin.fail(hang_up, hang_up, work, hang_up, work, hang_up, hang_up)
     result = folder.run()
     assert (result.exit_code, ids(folder.target)) == (0, ["a", "b", "c"])
@@ -444,7 +445,7 @@ def test_what_there_is_none_of(folder: Folder) -> None:
 
 def test_a_terminal_sees_the_lines_go_by(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(stderr=True, force_terminal=True, _environ={"TERM": "xterm", "COLUMNS": "200"})
-    monkeypatch.setattr("tureen.batches.command.err", terminal)
+    monkeypatch.setattr("tureen.commands.batch.err", terminal)
     folder.standin.jobs.pace = 1
     folder.write(*[request(name) for name in "abc"], request("d", fail=1))
     result = folder.run()

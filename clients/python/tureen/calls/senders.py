@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self, TypeVar
 import httpx2
 
 from tureen import protocol, settings
-from tureen.flows import Calls, Flow, Told
-from tureen.options import Patience
+from tureen.calls.call_options import Patience
+from tureen.calls.request_flows import Calls, Flow, Told
 from tureen.protocol import Send
 
 T = TypeVar("T")

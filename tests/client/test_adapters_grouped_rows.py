@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tureen.adapters.rows import Batch, failed, grouped
+from tureen.adapters.grouped_rows import Batch, failed, grouped
 from tureen.errors import InvalidRequest, Unavailable, Unprocessable
 from tureen.wire import CandidateScore, ErrorDetail, ItemScore, Score, ScoreReply, Usage
 

@@ -19,7 +19,7 @@ from tureen import (
     Unavailable,
     Unprocessable,
 )
-from tureen.flows import Calls, Events, conversation
+from tureen.calls.request_flows import Calls, Events, conversation
 from tureen.openai_wire import ChatChunk
 from tureen.protocol import Send
 from tureen.retry import Deadline

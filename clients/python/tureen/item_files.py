@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tureen.chunks import item_index
+from tureen.calls.chunks import item_index
 from tureen.errors import TureenError, Unprocessable
 
 FORM = '{"prompt": ..., "candidates": [...]}'

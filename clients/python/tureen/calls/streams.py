@@ -5,7 +5,7 @@ from typing import Generic, Self
 
 import httpx2
 
-from tureen.flows import G, Opened
+from tureen.calls.request_flows import G, Opened
 
 
 class Stream(Generic[G]):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tureen import InvalidRequest, Unprocessable, rows
+from tureen import InvalidRequest, Unprocessable, item_files
+from tureen.item_files import Row
 
 
 def item(size: int) -> dict[str, Any]:
@@ -18,19 +19,25 @@ def item(size: int) -> dict[str, Any]:
 def test_a_json_file_holds_a_list_or_a_body(tmp_path: Path, document: Any) -> None:
     path = tmp_path / "in.json"
     path.write_text(json.dumps(document))
-    assert rows.read(path) == [rows.Row(f"{path}, item 1", item(1)), rows.Row(f"{path}, item 2", item(2))]
+    assert item_files.read(path) == [
+        Row(f"{path}, item 1", item(1)),
+        Row(f"{path}, item 2", item(2)),
+    ]
 
 
 def test_json_lines_are_counted_with_the_empty_ones(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text(f'{json.dumps(item(1))}\n\n{{"prompt": "\u2028"}}\r\n', encoding="utf-8")
-    assert rows.read(path) == [rows.Row(f"{path}, line 1", item(1)), rows.Row(f"{path}, line 3", {"prompt": "\u2028"})]
+    assert item_files.read(path) == [
+        Row(f"{path}, line 1", item(1)),
+        Row(f"{path}, line 3", {"prompt": "\u2028"}),
+    ]
 
 
 def test_an_id_is_read_apart(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps({**item(1), "id": name}) + "\n" for name in ("a", 7, None)))
-    assert [(row.id, row.item) for row in rows.read(path)] == [("a", item(1)), (7, item(1)), (None, item(1))]
+    assert [(row.id, row.item) for row in item_files.read(path)] == [("a", item(1)), (7, item(1)), (None, item(1))]
 
 
 HH = {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."}
@@ -54,7 +61,7 @@ def test_a_row_of_another_form_says_what_to_do(tmp_path: Path, row: Any, says: s
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(Unprocessable, match=re.escape(says)):
-        rows.read(path)
+        item_files.read(path)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,7 @@ def test_a_row_of_another_form_says_what_to_do(tmp_path: Path, row: Any, says: s
 def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Unprocessable, match=message):
-        rows.read(tmp_path / name)
+        item_files.read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +92,8 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, name: str, conten
     ],
 )
 def test_an_error_names_the_rows_place(message: str, param: str, placed: str) -> None:
-    given = [rows.Row("first", {}), rows.Row("second", {})]
-    with pytest.raises(InvalidRequest) as caught, rows.placing(given):
+    given = [Row("first", {}), Row("second", {})]
+    with pytest.raises(InvalidRequest) as caught, item_files.placing(given):
         raise Unprocessable(message, param=param, code="word", request_id="r")
     assert str(caught.value) == placed
     assert (caught.value.param, caught.value.code, caught.value.request_id) == (param, "word", "r")

@@ -1,4 +1,4 @@
-"""The calls on files and batches, as generators like those of :mod:`tureen.flows`."""
+"""The calls on files and batches, as generators like those of :mod:`tureen.calls.request_flows`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +11,8 @@ import httpx2
 from pydantic import BaseModel
 
 from tureen import protocol
+from tureen.calls.request_flows import Calls, Flow
 from tureen.errors import DeadlineExceeded, InvalidRequest
-from tureen.flows import Calls, Flow
 from tureen.protocol import Download, Form, Send
 from tureen.retry import Deadline
 from tureen.wire import Batch, BatchList, BatchRequest, BatchStatus, File, FileDeleted, FileList

@@ -16,9 +16,10 @@ from client.standin import StandIn, hang_up, keep_silent, refusal, work
 from pyarrow.parquet import read_table
 from typer.testing import CliRunner, Result
 
-from tureen import Retries, cli, waiting
+from tureen import Retries, cli
+from tureen.commands import outage_notice
+from tureen.labelling import labelling_run as runs
 from tureen.labelling import parquet
-from tureen.labelling import run as runs
 
 PAIR = {"prompt": "Why?", "candidates": ["Because.", "No idea at all."]}
 
@@ -225,8 +226,8 @@ def test_an_empty_input_is_said(standin: StandIn, tmp_path: Path, name: str) -> 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that tries again at once, and tells of it."""
-    monkeypatch.setattr(waiting, "NOTICED", 0.0)
-    monkeypatch.setattr("tureen.waiting.Retries", partial(Retries, limit=0, first=0.001, most=0.002))
+    monkeypatch.setattr(outage_notice, "NOTICED", 0.0)
+    monkeypatch.setattr("tureen.commands.outage_notice.Retries", partial(Retries, limit=0, first=0.001, most=0.002))
 
 
 @pytest.mark.usefixtures("hasty")

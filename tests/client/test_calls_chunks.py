@@ -21,7 +21,7 @@ from tureen import (
     Unavailable,
     Unprocessable,
 )
-from tureen.chunks import bulk, checked, complete, item_index, merge, moved, relabel, renumber, shift
+from tureen.calls.chunks import bulk, checked, complete, item_index, merge, moved, relabel, renumber, shift
 from tureen.protocol import encode
 from tureen.wire import CandidateScore, ErrorDetail, ItemScore, ScoreRequest, Usage
 

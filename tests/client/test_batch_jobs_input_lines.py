@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tureen import InvalidRequest, Unprocessable
-from tureen.batches.requests import endpoint, lines, number_of, requests
+from tureen.batch_jobs.input_lines import endpoint, lines, number_of, requests
 from tureen.wire import ENDPOINTS, ChatRequest, CompletionRequest, Endpoint, InputLine, PreferencesRequest, ScoreRequest
 
 TALK = [{"role": "user", "content": "Why?"}]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen import ConnectionFailed, DeadlineExceeded, InvalidRequest, NotFound, Retries, Unavailable
-from tureen.batches.flows import OUTAGE, BatchCalls, FileCalls, at, still
-from tureen.flows import Calls
+from tureen.batches.batch_flows import OUTAGE, BatchCalls, FileCalls, at, still
+from tureen.calls.request_flows import Calls
 from tureen.protocol import Send
 from tureen.wire import Batch
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tureen.batches import requests
-from tureen.batches.flows import BROKEN_OFF
+from tureen.batch_jobs import input_lines
+from tureen.batches.batch_flows import BROKEN_OFF
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch, Endpoint, OutputLine
 
@@ -30,7 +30,7 @@ To = Annotated[
 def endpoint(source: Path) -> Endpoint:
     """Where the first line goes, or wrong usage where it does not say."""
     try:
-        return requests.endpoint(source)
+        return input_lines.endpoint(source)
     except InvalidRequest as error:
         if error.param != "endpoint":
             raise

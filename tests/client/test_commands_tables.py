@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tureen import Batch, ChatReply, ModelList, ScoreItem, ScoreReply, tables
+from tureen import Batch, ChatReply, ModelList, ScoreItem, ScoreReply
+from tureen.commands import tables
 
 
 def lines(table: Table) -> list[list[str]]:

@@ -14,7 +14,7 @@ from client.standin import StandIn, keep_silent, work
 from typer.testing import CliRunner
 
 from tureen import cli
-from tureen.batches import job
+from tureen.batch_jobs import job
 
 COMMAND = "from tureen.cli import app; app()"
 KILLED_AT = """

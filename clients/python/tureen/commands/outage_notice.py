@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from tureen.cli_options import connected, err
 from tureen.client import Client
+from tureen.commands.flags import connected, err
 from tureen.errors import TureenError
 from tureen.retry import Retries
 
@@ -44,7 +44,7 @@ class Waiting:
 
 @contextmanager
 def patient(url: str | None, outage: float) -> Iterator[tuple[Client, Waiting]]:
-    """As :func:`tureen.cli_options.connected`, for work that is to outlast an outage of so many seconds."""
+    """As :func:`tureen.commands.flags.connected`, for work that is to outlast an outage of so many seconds."""
     waiting = Waiting(outage)
     with connected(url, Retries(outage=outage), waiting) as client:
         yield client, waiting

@@ -6,7 +6,7 @@ The wire types check the values; a test holds these names equal to theirs.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from tureen.chunks import Chunks
+from tureen.calls.chunks import Chunks
 from tureen.errors import TureenError
 from tureen.retry import Retries
 from tureen.wire import (
@@ -25,7 +25,7 @@ Weights = Mapping[str, float]
 
 
 class Patience(TypedDict, total=False):
-    """How patiently a client calls; see :class:`tureen.flows.Calls`."""
+    """How patiently a client calls; see :class:`tureen.calls.request_flows.Calls`."""
 
     timeout: float
     retries: Retries

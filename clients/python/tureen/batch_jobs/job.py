@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tureen.batches.flows import OUTAGE, OnProgress
-from tureen.batches.requests import number_of, requests
-from tureen.batches.sidecar import REMEDY, Note, Sidecar, Work, digest
+from tureen.atomic_files import placed
+from tureen.batch_jobs.input_lines import number_of, requests
+from tureen.batch_jobs.sidecar import REMEDY, Note, Sidecar, Work, digest
+from tureen.batches.batch_flows import OUTAGE, OnProgress
 from tureen.client import Client
 from tureen.errors import Conflict, NotFound, Unprocessable
-from tureen.placing import placed
 from tureen.wire import Batch, BatchError, Endpoint
 
 SHOWN = 10
@@ -26,7 +26,7 @@ class Job:
     """What is to be made of what.
 
     Attributes:
-        source: the input, as :mod:`tureen.batches.requests` reads it.
+        source: the input, as :mod:`tureen.batch_jobs.input_lines` reads it.
         target: where the results of good lines go.
         errors: where the others go.
         endpoint: where every line goes.

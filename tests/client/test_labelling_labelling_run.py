@@ -11,8 +11,8 @@ from client.conftest import HASTY
 from client.standin import StandIn, refusal, reply, work
 
 from tureen import Client, Conflict, InvalidRequest, ServerFault, TureenError, Unavailable, Unprocessable
-from tureen.labelling import run
-from tureen.labelling.command import asking
+from tureen.commands.label import asking
+from tureen.labelling import labelling_run
 from tureen.labelling.items import Line
 from tureen.labelling.journal import Places, Tally
 from tureen.labelling.preference_data import Recipe
@@ -29,8 +29,8 @@ def client(standin: StandIn) -> Iterator[Client]:
         yield client
 
 
-def plan(**changes: Any) -> run.Plan:
-    return run.Plan(**{"recipe": Recipe("ranking"), "size": 2, "ahead": 1, **changes})
+def plan(**changes: Any) -> labelling_run.Plan:
+    return labelling_run.Plan(**{"recipe": Recipe("ranking"), "size": 2, "ahead": 1, **changes})
 
 
 class Job:
@@ -42,8 +42,8 @@ class Job:
         self.client = client
         self.seen: list[int] = []
 
-    def label(self, how: run.Plan, **options: Any) -> Tally:
-        return run.label(asking(self.client, how), self.source, self.target, how, self.seen.append, **options)
+    def label(self, how: labelling_run.Plan, **options: Any) -> Tally:
+        return labelling_run.label(asking(self.client, how), self.source, self.target, how, self.seen.append, **options)
 
     @property
     def rows(self) -> list[Any]:
@@ -100,7 +100,7 @@ def test_models_that_change_between_two_runs_asked_at_once_are_noticed(client: C
         return answers[number].model_copy(update={"fingerprint": {"length": str(number)}})
 
     with pytest.raises(Conflict, match="the reward models changed"):
-        run.label(ask, job.source, job.target, plan(ahead=2, size=1), job.seen.append)
+        labelling_run.label(ask, job.source, job.target, plan(ahead=2, size=1), job.seen.append)
     assert json.loads(Places(job.target).state.read_bytes())["tally"]["read"] == 1
 
 
@@ -232,9 +232,9 @@ def test_a_short_answer_is_not_taken_for_labels(client: Client, standin: StandIn
     with pytest.raises(ServerFault, match="the 1 items in order"):
         Job(tmp_path, client, item(1)).label(plan())
     some = Line(1, "1", "line 1", item=None)
-    assert run.labels([some], None) == []
+    assert labelling_run.labels([some], None) == []
     with pytest.raises(ServerFault, match="labels of 0 items"):
-        run.labels([some], PreferencesReply(fingerprint={}, data=[Label(index=0)], usage=Usage()))
+        labelling_run.labels([some], PreferencesReply(fingerprint={}, data=[Label(index=0)], usage=Usage()))
 
 
 def test_dropped_rows_are_summed_over_runs(client: Client, tmp_path: Path) -> None:

@@ -9,14 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from tureen import rows
-from tureen.batches.flows import OUTAGE
-from tureen.cli_options import INTERRUPTED, Json, Outage, Preference, Reward, Truncate, Url, err, said, weights
+from tureen import item_files
+from tureen.batches.batch_flows import OUTAGE
 from tureen.client import Client
-from tureen.errors import TureenError
-from tureen.labelling import run
-from tureen.labelling.journal import Places, check
-from tureen.labelling.options import (
+from tureen.commands.flags import INTERRUPTED, Json, Outage, Preference, Reward, Truncate, Url, err, said, weights
+from tureen.commands.label_flags import (
     Fail,
     Format,
     MinMargin,
@@ -30,7 +27,10 @@ from tureen.labelling.options import (
     report,
     told,
 )
-from tureen.waiting import patient
+from tureen.commands.outage_notice import patient
+from tureen.errors import TureenError
+from tureen.labelling import labelling_run
+from tureen.labelling.journal import Places, check
 from tureen.wire import PreferencesReply
 
 
@@ -68,19 +68,19 @@ def label(
     if target.resolve() == source.resolve():
         raise typer.BadParameter("it is the input, which the labels would replace", param_hint="TARGET")
     asked = said(rewards=reward, preferences=weights(preference), truncate=truncate or None)
-    plan = run.Plan(how, asked, not fail, size, parallel)
+    plan = labelling_run.Plan(how, asked, not fail, size, parallel)
     quiet = as_json or not err.is_terminal
     with _resumable(target), patient(url, outage) as (client, waiting):
-        if next(rows.each(source), None) is None:
-            raise rows.empty(source)
+        if next(item_files.each(source), None) is None:
+            raise item_files.empty(source)
         with Progress(console=err, disable=quiet, transient=True) as progress:
-            task = progress.add_task("labelling", total=None if quiet else rows.count(source))
+            task = progress.add_task("labelling", total=None if quiet else item_files.count(source))
 
             def seen(count: int) -> None:
                 waiting.over()
                 progress.advance(task, count)
 
-            tally = run.label(asking(client, plan), source, target, plan, seen, restart=restart)
+            tally = labelling_run.label(asking(client, plan), source, target, plan, seen, restart=restart)
     typer.echo(json.dumps(told(tally, target)) if as_json else report(tally, target))
     raise typer.Exit(1 if tally.failed else 0)
 
@@ -105,7 +105,7 @@ def _say_how_to_go_on(target: Path) -> None:
         typer.echo(f"tureen: what is done stands in {part}; the same command goes on from there", err=True)
 
 
-def asking(client: Client, plan: run.Plan) -> run.Ask:
+def asking(client: Client, plan: labelling_run.Plan) -> labelling_run.Ask:
     """Asks a server, at the priority of labelling."""
     options: dict[str, Any] = {
         **(plan.asked or {}),
@@ -115,7 +115,7 @@ def asking(client: Client, plan: run.Plan) -> run.Ask:
         "matrix": plan.recipe.matrix,
     }
 
-    def ask(asked: list[dict[str, Any]], fingerprint: run.Fingerprint | None) -> PreferencesReply:
+    def ask(asked: list[dict[str, Any]], fingerprint: labelling_run.Fingerprint | None) -> PreferencesReply:
         return client.preferences(asked, **options, fingerprint=fingerprint)
 
     return ask

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tureen.atomic_files import placed
 from tureen.errors import Conflict
-from tureen.placing import placed
 from tureen.wire import Batch, Endpoint
 
 SUFFIX = ".tureen-batch"

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from rich.table import Column, Table
 from rich.text import Text
 
-from tureen.batches.flows import BROKEN_OFF, done
+from tureen.batches.batch_flows import BROKEN_OFF, done
 from tureen.openai_wire import ChatChoice, ChatReply
 from tureen.wire import Batch, CandidateScore, ErrorDetail, ModelList, ScoreItem, ScoreReply
 
