@@ -24,9 +24,9 @@ from tureen.errors import (
     TureenError,
     Unauthorized,
     Unprocessable,
-    from_status,
+    find_error_class,
 )
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import ErrorDetail, ErrorReply
 from tureen_serve.telemetry import REQUEST_ID, App, Message, Receive, Scope, Send
 
@@ -117,7 +117,7 @@ def _invalid(error: RequestValidationError) -> TureenError:
         return Unprocessable("the body is null; send an object")
     outside = [each for each in found if each["part"] != "body"]
     given = {each["loc"][0]: each["input"] for each in outside}
-    return unprocessable(outside or found, given if outside else error.body)
+    return explain_errors(outside or found, given if outside else error.body)
 
 
 def _http(error: HTTPException) -> TureenError:
@@ -125,7 +125,7 @@ def _http(error: HTTPException) -> TureenError:
         return NotFound("there is no such route; GET /openapi.json lists them", code="unknown_route")
     if error.status_code == 405:
         return MethodNotAllowed(f"this route takes {(error.headers or {}).get('Allow', 'another method')}")
-    return from_status(error.status_code)(str(error.detail))
+    return find_error_class(error.status_code)(str(error.detail))
 
 
 def document_errors(

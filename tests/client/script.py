@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 import httpx2
 
 from tureen import ConnectionFailed
-from tureen.calls.request_flows import Flow, Told
-from tureen.protocol import Send
+from tureen.calls.request_flows import Flow, Outcome
+from tureen.protocol import HttpRequest
 
 T = TypeVar("T")
 LOST = ConnectionFailed("nothing answers")
-Answer = Told | Callable[[Send], Told]
+Answer = Outcome | Callable[[HttpRequest], Outcome]
 
 
 class Clock:
@@ -34,9 +34,9 @@ def refusal(status: int, message: str = "no", **headers: str) -> httpx2.Response
     return response(status, {"error": {"message": message, "type": "told", "param": None, "code": None}}, **headers)
 
 
-def play(flow: Flow[T], answers: Sequence[Answer], clock: Clock, takes: float = 0.0) -> tuple[T, list[Send]]:
+def play(flow: Flow[T], answers: Sequence[Answer], clock: Clock, takes: float = 0.0) -> tuple[T, list[HttpRequest]]:
     """What the flow returns and what it sent, if its requests are answered so, each after ``takes`` seconds."""
-    sent: list[Send] = []
+    sent: list[HttpRequest] = []
     coming = iter(answers)
     try:
         send = next(flow)

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tureen.errors import TureenError
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import ChatRequest, CompletionRequest, PreferencesRequest, ScoreItem, ScoreRequest
 
 Message = MutableMapping[str, Any]
@@ -148,7 +148,7 @@ def score_item(index: int, item: Any) -> dict[str, Any]:
         return {
             "index": index,
             "candidates": [],
-            "error": detail(unprocessable(error.errors(), item).at(f"items[{index}]")),
+            "error": detail(explain_errors(error.errors(), item).at(f"items[{index}]")),
         }
     return {"index": index, "candidates": [score_text(place, text) for place, text in enumerate(answers)]}
 
@@ -305,7 +305,7 @@ async def ready(request: Request) -> Response:
 
 async def refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)
-    refused = unprocessable(error.errors(), json.loads(request.state.body))
+    refused = explain_errors(error.errors(), json.loads(request.state.body))
     return JSONResponse({"error": detail(refused), "request_id": "req-7"}, refused.status)
 
 

@@ -7,7 +7,7 @@ import pytest
 from client.standin import StandIn
 
 from tureen import Retries
-from tureen.adapters.connections import asynchronous, blocking
+from tureen.adapters.connections import share_async_client, share_client
 from tureen.adapters.options import Server
 
 ITEM = {"prompt": "Why?", "candidates": ["Because."]}
@@ -15,21 +15,21 @@ ITEM = {"prompt": "Why?", "candidates": ["Because."]}
 
 def test_threads_that_ask_together_share_a_client_until_the_last_leaves(standin: StandIn) -> None:
     server = Server(standin.url)
-    with blocking(server) as first:
-        with blocking(Server(standin.url)) as second:
+    with share_client(server) as first:
+        with share_client(Server(standin.url)) as second:
             assert second is first
         assert first.score([ITEM]).data
-        with blocking(Server(standin.url, timeout=5)) as other:
+        with share_client(Server(standin.url, timeout=5)) as other:
             assert other is not first
     with pytest.raises(RuntimeError, match="closed"):
         first.score([ITEM])
-    with blocking(server) as later:
+    with share_client(server) as later:
         assert later is not first
 
 
 def test_a_client_is_left_also_on_an_error(standin: StandIn) -> None:
     def fail() -> None:
-        with blocking(Server(standin.url)) as client:
+        with share_client(Server(standin.url)) as client:
             seen.append(client)
             raise KeyError
 
@@ -42,7 +42,7 @@ def test_a_client_is_left_also_on_an_error(standin: StandIn) -> None:
 
 def test_many_threads_may_come_and_go(standin: StandIn) -> None:
     def ask() -> None:
-        with blocking(Server(standin.url)) as client:
+        with share_client(Server(standin.url)) as client:
             replies.append(client.score([ITEM]))
 
     replies: list[object] = []
@@ -56,7 +56,7 @@ def test_many_threads_may_come_and_go(standin: StandIn) -> None:
 
 def test_tasks_share_connections_and_loops_do_not(standin: StandIn) -> None:
     async def ask() -> object:
-        async with asynchronous(Server(standin.url)) as client:
+        async with share_async_client(Server(standin.url)) as client:
             await client.score([ITEM])
             return client
 
@@ -71,7 +71,7 @@ def test_tasks_share_connections_and_loops_do_not(standin: StandIn) -> None:
 
 def test_a_task_that_is_cancelled_leaves_too(standin: StandIn) -> None:
     async def stay() -> None:
-        async with asynchronous(Server(standin.url)) as client:
+        async with share_async_client(Server(standin.url)) as client:
             clients.append(client)
             await asyncio.Event().wait()
 
@@ -81,7 +81,7 @@ def test_a_task_that_is_cancelled_leaves_too(standin: StandIn) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asynchronous(Server(standin.url)) as client:
+        async with share_async_client(Server(standin.url)) as client:
             clients.append(client)
 
     clients: list[object] = []

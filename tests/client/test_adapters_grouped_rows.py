@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tureen.adapters.grouped_rows import Batch, failed, grouped
+from tureen.adapters.grouped_rows import GroupedRows, group_by_prompt, make_failed_row
 from tureen.errors import InvalidRequest, Unavailable, Unprocessable
 from tureen.wire import CandidateScore, ErrorDetail, ItemScore, Score, ScoreReply, Usage
 
 BROKEN = ErrorDetail(message="broken", type="server_error")
 
 
-def answer(batch: Batch) -> ScoreReply:
+def answer(batch: GroupedRows) -> ScoreReply:
     """Scores that tell which prompt and answer they are of."""
     return ScoreReply(
         fingerprint={}, data=[scored(index, item) for index, item in enumerate(batch.items)], usage=Usage()
@@ -33,23 +33,23 @@ def names(rows: list[CandidateScore]) -> list[str | None]:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), max_size=30))
 def test_every_row_gets_its_own_score_back(rows: list[tuple[str, str]]) -> None:
     prompts, answers = [row[0] for row in rows], [row[1] for row in rows]
-    batch = grouped(prompts, answers)
+    batch = group_by_prompt(prompts, answers)
     assert len(batch.items) == len(set(prompts))
-    assert names(batch.rows(answer(batch))) == [f"{prompt}/{text}" for prompt, text in rows]
+    assert names(batch.read_reply(answer(batch))) == [f"{prompt}/{text}" for prompt, text in rows]
 
 
 def test_a_prompt_with_more_answers_than_an_item_takes_gets_several_items() -> None:
     texts = [str(number) for number in range(600)]
-    batch = grouped(["Why?"] * 600, texts)
+    batch = group_by_prompt(["Why?"] * 600, texts)
     assert [len(item["candidates"]) for item in batch.items] == [256, 256, 88]
-    assert names(batch.rows(answer(batch))) == [f"Why?/{text}" for text in texts]
+    assert names(batch.read_reply(answer(batch))) == [f"Why?/{text}" for text in texts]
 
 
 def test_prompts_are_equal_if_they_say_the_same() -> None:
     said = {"role": "user", "content": "Why?"}
     parts = {"content": [{"type": "text", "text": "Why?"}], "role": "user", "tool_calls": None}
-    assert len(grouped([[said], [parts], (said,)], ["a", "b", "c"]).items) == 1
-    assert len(grouped([[said], "Why?", [said, said]], ["a", "b", "c"]).items) == 3
+    assert len(group_by_prompt([[said], [parts], (said,)], ["a", "b", "c"]).items) == 1
+    assert len(group_by_prompt([[said], "Why?", [said, said]], ["a", "b", "c"]).items) == 3
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_prompts_are_equal_if_they_say_the_same() -> None:
     ],
 )
 def test_a_row_that_cannot_be_sent_fails_by_itself(prompt: Any, text: Any, param: str) -> None:
-    batch = grouped(["Why?", prompt, "Why?"], ["a", text, "b"])
+    batch = group_by_prompt(["Why?", prompt, "Why?"], ["a", text, "b"])
     assert [item["candidates"] for item in batch.items] == [["a", "b"]]
-    first, bad, last = batch.rows(answer(batch))
+    first, bad, last = batch.read_reply(answer(batch))
     assert (first.error, last.error) == (None, None)
     assert bad.error is not None
     assert bad.error.param == param
@@ -75,37 +75,37 @@ def test_a_row_that_cannot_be_sent_fails_by_itself(prompt: Any, text: Any, param
 
 
 def test_rows_that_are_all_bad_need_no_answer() -> None:
-    [row] = grouped([None], ["a"]).rows(None)
+    [row] = group_by_prompt([None], ["a"]).read_reply(None)
     assert row.error is not None
 
 
 def test_an_item_that_failed_fails_all_its_rows() -> None:
-    batch = grouped(["a", "b", "a"], ["1", "2", "3"])
+    batch = group_by_prompt(["a", "b", "a"], ["1", "2", "3"])
     reply = answer(batch)
     reply.data[0] = ItemScore(index=0, candidates=[], error=BROKEN)
-    assert [row.error for row in batch.rows(reply)] == [BROKEN, None, BROKEN]
+    assert [row.error for row in batch.read_reply(reply)] == [BROKEN, None, BROKEN]
 
 
 def test_a_candidate_that_the_answer_lacks_is_an_error() -> None:
-    batch = grouped(["a", "a"], ["1", "2"])
+    batch = group_by_prompt(["a", "a"], ["1", "2"])
     reply = answer(batch)
     del reply.data[0].candidates[1]
-    first, second = batch.rows(reply)
+    first, second = batch.read_reply(reply)
     assert first.error is None
     assert second.error is not None
     assert second.error.code == "unreadable_reply"
 
 
 def test_a_lost_call_fails_every_row_with_its_error() -> None:
-    rows = grouped(["a", "b"], ["1", "2"]).lost(Unavailable("gone", code="engine_dead"))
+    rows = group_by_prompt(["a", "b"], ["1", "2"]).fail_rows(Unavailable("gone", code="engine_dead"))
     assert [(row.error and row.error.code, row.scores) for row in rows] == [("engine_dead", None)] * 2
 
 
 def test_as_many_answers_as_prompts_are_needed() -> None:
     with pytest.raises(InvalidRequest, match="2 prompts and 1 answers: give each answer with the prompt"):
-        grouped(["a", "b"], iter(["1"]))
+        group_by_prompt(["a", "b"], iter(["1"]))
 
 
 def test_a_failed_row_has_no_reward() -> None:
-    row = failed(ErrorDetail(message="bad", type=Unprocessable.type))
+    row = make_failed_row(ErrorDetail(message="bad", type=Unprocessable.type))
     assert (row.scores, row.reward) == (None, None)

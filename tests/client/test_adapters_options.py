@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tureen import InvalidRequest, Retries, ServerFault, Unprocessable
-from tureen.adapters.grouped_rows import failed
-from tureen.adapters.options import Ask, Options, Server, understood, understood_with_environment
+from tureen.adapters.grouped_rows import make_failed_row
+from tureen.adapters.options import Options, RewardQuery, Server, parse_options, parse_options_with_environment
 from tureen.calls.call_options import Patience, ScoreOptions
 from tureen.wire import CandidateScore, ErrorDetail, Score
 
@@ -19,23 +19,23 @@ ONE = ROW.model_copy(update={"scores": {"helpful": Score(raw=3.0, calibrated=1.0
 
 
 def test_options_are_the_fields_of_the_server_and_of_the_question() -> None:
-    fields = {*Server.__dataclass_fields__, *Ask.__dataclass_fields__} - {"objectives"}
+    fields = {*Server.__dataclass_fields__, *RewardQuery.__dataclass_fields__} - {"objectives"}
     assert set(Options.__annotations__) == fields
     assert set(Patience.__annotations__) <= set(Server.__dataclass_fields__)
 
 
 def test_what_is_sent_are_fields_of_a_score_request() -> None:
-    assert set(Ask().options()) <= set(ScoreOptions.__annotations__)
-    assert Ask().options()["on_error"] == "item"
-    assert Ask(objectives=("helpful",)).options()["rewards"] == ["helpful"]
-    assert Ask(preferences={"helpful": 2}, soup=True).options()["preferences"] == {"helpful": 2}
+    assert set(RewardQuery().options()) <= set(ScoreOptions.__annotations__)
+    assert RewardQuery().options()["on_error"] == "item"
+    assert RewardQuery(objectives=("helpful",)).options()["rewards"] == ["helpful"]
+    assert RewardQuery(preferences={"helpful": 2}, soup=True).options()["preferences"] == {"helpful": 2}
 
 
 def test_options_go_to_the_server_or_to_the_question() -> None:
     retries = Retries(limit=3)
-    server, ask = understood("helpful", {"base_url": "http://host:1/", "retries": retries, "truncate": True})
+    server, ask = parse_options("helpful", {"base_url": "http://host:1/", "retries": retries, "truncate": True})
     assert server == Server("http://host:1", retries=retries)
-    assert ask == Ask(objectives=("helpful",), truncate=True)
+    assert ask == RewardQuery(objectives=("helpful",), truncate=True)
 
 
 def test_a_key_is_not_shown() -> None:
@@ -45,7 +45,7 @@ def test_a_key_is_not_shown() -> None:
 def test_an_unknown_option_is_named() -> None:
     options: Any = {"prefrences": {"helpful": 1.0}}
     with pytest.raises(TypeError, match="prefrences"):
-        understood(None, options)
+        parse_options(None, options)
 
 
 @pytest.mark.parametrize(
@@ -59,51 +59,51 @@ def test_an_unknown_option_is_named() -> None:
 )
 def test_contradictions_are_named(objective: str | None, options: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        understood(objective, options)
+        parse_options(objective, options)
     assert caught.value.param == param
 
 
 def test_the_environment_weighs_where_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUREEN_BASE_URL", "http://rewards:8900/v1")
     monkeypatch.setenv("TUREEN_PREFERENCES", "helpful=0.7, harmless=0.3")
-    server, ask = understood_with_environment(None, {})
+    server, ask = parse_options_with_environment(None, {})
     assert server.base_url == "http://rewards:8900"
     assert ask.preferences == {"helpful": 0.7, "harmless": 0.3}
-    assert understood_with_environment("helpful", {})[1].preferences is None
-    assert understood_with_environment(None, {"preferences": {"brief": 1}})[1].preferences == {"brief": 1}
+    assert parse_options_with_environment("helpful", {})[1].preferences is None
+    assert parse_options_with_environment(None, {"preferences": {"brief": 1}})[1].preferences == {"brief": 1}
     monkeypatch.delenv("TUREEN_PREFERENCES")
-    assert understood_with_environment(None, {})[1] == Ask()
+    assert parse_options_with_environment(None, {})[1] == RewardQuery()
 
 
 @pytest.mark.parametrize(
     ("ask", "row", "reward"),
     [
-        (Ask(objectives=("helpful",)), ONE, 1.0),
-        (Ask(calibrated=False), ONE, 3.0),
-        (Ask(preferences={"helpful": 0.5, "harmless": 0.5}), ROW, 0.25),
-        (Ask(preferences={"helpful": 1.0}), failed(ErrorDetail(message="bad", type="x")), None),
-        (Ask(), failed(ErrorDetail(message="bad", type="x")), None),
+        (RewardQuery(objectives=("helpful",)), ONE, 1.0),
+        (RewardQuery(calibrated=False), ONE, 3.0),
+        (RewardQuery(preferences={"helpful": 0.5, "harmless": 0.5}), ROW, 0.25),
+        (RewardQuery(preferences={"helpful": 1.0}), make_failed_row(ErrorDetail(message="bad", type="x")), None),
+        (RewardQuery(), make_failed_row(ErrorDetail(message="bad", type="x")), None),
     ],
 )
-def test_the_reward_is_the_one_that_was_asked_for(ask: Ask, row: CandidateScore, reward: float | None) -> None:
+def test_the_reward_is_the_one_that_was_asked_for(ask: RewardQuery, row: CandidateScore, reward: float | None) -> None:
     assert ask.reward(row) == reward
 
 
 def test_several_rewards_are_not_mixed_unasked() -> None:
     with pytest.raises(InvalidRequest, match="harmless, helpful"):
-        Ask().reward(ROW)
+        RewardQuery().reward(ROW)
 
 
 def test_components_are_on_the_scale_that_was_asked_for() -> None:
-    assert Ask().components(ROW) == {"helpful": 1.0, "harmless": -0.5}
-    assert Ask(calibrated=False).components(ROW) == {"helpful": 3.0, "harmless": -2.0}
-    assert Ask().component(ROW, "humor") is None
-    assert Ask().components(failed(ErrorDetail(message="bad", type="x"))) == {}
+    assert RewardQuery().objective_scores(ROW) == {"helpful": 1.0, "harmless": -0.5}
+    assert RewardQuery(calibrated=False).objective_scores(ROW) == {"helpful": 3.0, "harmless": -2.0}
+    assert RewardQuery().objective_score(ROW, "humor") is None
+    assert RewardQuery().objective_scores(make_failed_row(ErrorDetail(message="bad", type="x"))) == {}
 
 
 def test_a_certain_reward_is_a_number_or_the_rows_error() -> None:
-    assert Ask(preferences={"helpful": 1.0}).certain(ROW) == 0.25
+    assert RewardQuery(preferences={"helpful": 1.0}).require_reward(ROW) == 0.25
     with pytest.raises(Unprocessable, match="too bad"):
-        Ask().certain(failed(ErrorDetail(message="too bad", type="x", code="invalid_value")))
+        RewardQuery().require_reward(make_failed_row(ErrorDetail(message="too bad", type="x", code="invalid_value")))
     with pytest.raises(ServerFault, match="neither a reward nor an error"):
-        Ask(preferences={"helpful": 1.0}).certain(ROW.model_copy(update={"reward": None}))
+        RewardQuery(preferences={"helpful": 1.0}).require_reward(ROW.model_copy(update={"reward": None}))

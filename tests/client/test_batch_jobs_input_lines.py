@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tureen import InvalidRequest, Unprocessable
-from tureen.batch_jobs.input_lines import endpoint, lines, number_of, requests
+from tureen.batch_jobs.input_lines import detect_endpoint, find_line_number, read_lines, read_requests
 from tureen.wire import ENDPOINTS, ChatRequest, CompletionRequest, Endpoint, InputLine, PreferencesRequest, ScoreRequest
 
 TALK = [{"role": "user", "content": "Why?"}]
@@ -29,7 +29,7 @@ def written(folder: Path, *rows: Any) -> Path:
 
 
 def made(folder: Path, to: Endpoint, *rows: Any) -> list[Any]:
-    return [json.loads(line) for line in requests(written(folder, *rows), to)]
+    return [json.loads(line) for line in read_requests(written(folder, *rows), to)]
 
 
 def request(name: str, url: str = "/v1/score", **body: Any) -> dict[str, Any]:
@@ -39,12 +39,12 @@ def request(name: str, url: str = "/v1/score", **body: Any) -> dict[str, Any]:
 def test_requests_go_out_byte_for_byte(tmp_path: Path) -> None:
     odd = '{"url":"/v1/score", "custom_id":"\\u00e9",  "body":{"x":1e400,"y":1.0}, "method":"POST"}'
     path = written(tmp_path, odd, "", "  ", request("b"))
-    assert list(requests(path, "/v1/score")) == [f"{odd}\n".encode(), f"{json.dumps(request('b'))}\n".encode()]
+    assert list(read_requests(path, "/v1/score")) == [f"{odd}\n".encode(), f"{json.dumps(request('b'))}\n".encode()]
 
 
 def test_a_last_line_without_an_end_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(json.dumps(request("a")).encode() + b"\r\n" + json.dumps(request("b")).encode())
-    assert [line[-1:] for line in requests(tmp_path / "in.jsonl", "/v1/score")] == [b"\n"] * 2
+    assert [line[-1:] for line in read_requests(tmp_path / "in.jsonl", "/v1/score")] == [b"\n"] * 2
 
 
 @pytest.mark.parametrize(
@@ -105,17 +105,17 @@ def test_what_cannot_be_used_is_told_with_its_line(tmp_path: Path, to: Endpoint,
 def test_what_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(b'{"messages": []}\n{"a": "\xff"}\n')
     with pytest.raises(Unprocessable, match="line 2: this is not UTF-8: byte 7"):
-        list(requests(tmp_path / "in.jsonl", "/v1/score"))
+        list(read_requests(tmp_path / "in.jsonl", "/v1/score"))
 
 
 @pytest.mark.parametrize("url", ENDPOINTS)
 def test_the_first_line_says_where_all_go(tmp_path: Path, url: Endpoint) -> None:
-    assert endpoint(written(tmp_path, "", request("a", url), "{")) == url
+    assert detect_endpoint(written(tmp_path, "", request("a", url), "{")) == url
 
 
 def test_a_row_does_not_say_where_it_goes(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="give --endpoint, one of /v1/score, ") as caught:
-        endpoint(written(tmp_path, {"messages": TALK}))
+        detect_endpoint(written(tmp_path, {"messages": TALK}))
     assert caught.value.param == "endpoint"
 
 
@@ -129,13 +129,13 @@ def test_a_row_does_not_say_where_it_goes(tmp_path: Path) -> None:
 )
 def test_a_first_line_that_cannot_be_used(tmp_path: Path, row: Any, says: str) -> None:
     with pytest.raises(Unprocessable, match=says):
-        endpoint(written(tmp_path, row))
+        detect_endpoint(written(tmp_path, row))
 
 
 @given(st.lists(st.sampled_from(["", "  ", "{}"]), max_size=12))
 def test_the_servers_lines_are_found_in_the_file(tmp_path_factory: pytest.TempPathFactory, rows: list[str]) -> None:
     path = written(tmp_path_factory.mktemp("in"), *rows)
     full = [number for number, row in enumerate(rows, 1) if row.strip()]
-    assert [number for number, _ in lines(path)] == full
-    assert [number_of(path, nth) for nth in range(1, len(full) + 1)] == full
-    assert number_of(path, len(full) + 1) == len(full) + 1  # of a file that has changed
+    assert [number for number, _ in read_lines(path)] == full
+    assert [find_line_number(path, nth) for nth in range(1, len(full) + 1)] == full
+    assert find_line_number(path, len(full) + 1) == len(full) + 1  # of a file that has changed

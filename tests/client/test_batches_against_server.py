@@ -137,7 +137,7 @@ def test_a_long_batch_is_cancelled_and_keeps_what_it_has(client: Client, tmp_pat
 
     batch = client.batches.wait(made.id, on_progress=stop, longest_pause=0.02, deadline=120)
     assert batch.status == "cancelled"
-    job.collect(client, batch, tmp_path / "out.jsonl", tmp_path / "errors.jsonl")
+    job.save_results(client, batch, tmp_path / "out.jsonl", tmp_path / "errors.jsonl")
     done, left = ((tmp_path / name).read_text().count("\n") for name in ("out.jsonl", "errors.jsonl"))
     assert 0 < done < 400
     assert done + left == 400
@@ -224,7 +224,7 @@ def test_a_job_whose_client_and_server_are_killed_is_one_batch_and_whole(
                 time.sleep(0.01)
         assert killed.returncode == -signal.SIGKILL
         what = job.Job(source, target, tmp_path / "errors.jsonl", "/v1/chat/completions", "24h")
-        ended = job.run(client, what, kill_the_server)
+        ended = job.run_job(client, what, kill_the_server)
         assert list(client.batches.list()) == [ended]
     assert len(servers) == 2
     assert (ended.status, ended.request_counts.completed) == ("completed", LINES)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen import ConnectionFailed, DeadlineExceeded, InvalidRequest, NotFound, Retries, Unavailable
-from tureen.batches.batch_flows import OUTAGE, BatchCalls, FileCalls, at, still
+from tureen.batches.batch_flows import OUTAGE, BatchCalls, FileCalls, build_path, describe_progress
 from tureen.calls.request_flows import Calls
-from tureen.protocol import Send
+from tureen.protocol import HttpRequest
 from tureen.wire import Batch
 
 ONCE = Retries(limit=0)
@@ -37,7 +37,7 @@ def test_what_has_ended_is_looked_at_once(status: str) -> None:
     clock = Clock()
     ended, sent = play(batches(clock, timeout=7.0).wait("b", None, 10.0, None), [batch(status)], clock)
     assert ended.status == status
-    assert sent == [Send("GET", "/v1/batches/b", timeout=7.0)]
+    assert sent == [HttpRequest("GET", "/v1/batches/b", timeout=7.0)]
 
 
 def test_looks_become_rarer_up_to_the_longest_pause() -> None:
@@ -67,7 +67,7 @@ def test_no_look_is_begun_after_the_deadline(deadline: float, takes: float) -> N
     clock = Clock()
     begun: list[float] = []
 
-    def answer(send: Send) -> httpx2.Response:
+    def answer(send: HttpRequest) -> httpx2.Response:
         begun.append(clock.now - takes)
         return GOING
 
@@ -110,10 +110,10 @@ def test_what_is_gone_is_not_waited_for() -> None:
         play(batches(clock).wait("b", None, 1.0, None), [GOING, refusal(404)], clock)
 
 
-def page(count: int, total: int) -> Callable[[Send], httpx2.Response]:
+def page(count: int, total: int) -> Callable[[HttpRequest], httpx2.Response]:
     """Answers as a server with ``total`` files and pages of ``count``."""
 
-    def answer(send: Send) -> httpx2.Response:
+    def answer(send: HttpRequest) -> httpx2.Response:
         query = httpx2.URL(send.path).params
         first = int(query["after"]) + 1 if "after" in query else 0
         last = min(first + min(count, int(query["limit"])), total)
@@ -128,7 +128,7 @@ def page(count: int, total: int) -> Callable[[Send], httpx2.Response]:
 @given(total=st.integers(0, 30), count=st.integers(1, 12), limit=st.none() | st.integers(1, 40))
 def test_pages_are_read_to_the_end_or_the_limit(total: int, count: int, limit: int | None) -> None:
     clock = Clock()
-    flow = FileCalls(Calls(clock=clock)).all(None, limit, None)
+    flow = FileCalls(Calls(clock=clock)).list_all(None, limit, None)
     found, sent = play(flow, [page(count, total)] * 40, clock)
     assert [file.id for file in found] == [str(each) for each in range(total)][:limit]
     assert len(sent) <= total // count + 1
@@ -137,7 +137,7 @@ def test_pages_are_read_to_the_end_or_the_limit(total: int, count: int, limit: i
 def test_a_page_that_is_empty_and_promises_more_ends_it() -> None:
     clock = Clock()
     found, _ = play(
-        BatchCalls(Calls(clock=clock)).all(None, None), [response(200, {"data": [], "has_more": True})], clock
+        BatchCalls(Calls(clock=clock)).list_all(None, None), [response(200, {"data": [], "has_more": True})], clock
     )
     assert found == []
 
@@ -145,7 +145,7 @@ def test_a_page_that_is_empty_and_promises_more_ends_it() -> None:
 def test_a_deadline_spans_all_pages() -> None:
     clock = Clock()
     with pytest.raises(DeadlineExceeded):
-        play(FileCalls(Calls(clock=clock)).all(None, None, 5.0), [page(1, 9)] * 9, clock, takes=2.0)
+        play(FileCalls(Calls(clock=clock)).list_all(None, None, 5.0), [page(1, 9)] * 9, clock, takes=2.0)
 
 
 def test_each_creation_has_its_own_key_and_its_tries_share_it() -> None:
@@ -163,11 +163,11 @@ def test_each_creation_has_its_own_key_and_its_tries_share_it() -> None:
 
 
 def test_where_things_are() -> None:
-    assert at("/v1/files", "file-1") == "/v1/files/file-1"
-    assert at("/v1/files", "../batches?a#b c") == "/v1/files/..%2Fbatches%3Fa%23b%20c"
+    assert build_path("/v1/files", "file-1") == "/v1/files/file-1"
+    assert build_path("/v1/files", "../batches?a#b c") == "/v1/files/..%2Fbatches%3Fa%23b%20c"
     with pytest.raises(InvalidRequest, match="empty"):
-        at("/v1/files", "")
+        build_path("/v1/files", "")
 
 
 def test_how_far_a_batch_is() -> None:
-    assert still(Batch.model_validate_json(GOING.content)) == "b is in progress, 3 of 8 lines done"
+    assert describe_progress(Batch.model_validate_json(GOING.content)) == "b is in progress, 3 of 8 lines done"

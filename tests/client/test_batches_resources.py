@@ -12,7 +12,7 @@ from client.conftest import HASTY, Asynchronous, Blocking
 from client.standin import StandIn, hang_up, keep_silent, refusal, work
 
 from tureen import AsyncClient, Client, Conflict, ConnectionFailed, DeadlineExceeded, NotFound, Retries, Unprocessable
-from tureen.atomic_files import placed
+from tureen.atomic_files import replace_atomically
 from tureen.wire import Batch, File, FileDeleted, InputLine, OutputLine
 
 Make = Callable[..., Any]
@@ -219,10 +219,10 @@ def test_a_place_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
         part.write_text("half")
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), placed(tmp_path / "a") as part:
+    with pytest.raises(RuntimeError), replace_atomically(tmp_path / "a") as part:
         fail(part)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError), placed(tmp_path / "a"):
+    with pytest.raises(FileNotFoundError), replace_atomically(tmp_path / "a"):
         pass
 
 

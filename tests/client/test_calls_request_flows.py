@@ -19,9 +19,9 @@ from tureen import (
     Unavailable,
     Unprocessable,
 )
-from tureen.calls.request_flows import Calls, Events, conversation
+from tureen.calls.request_flows import Calls, Events, make_messages
 from tureen.openai_wire import ChatChunk
-from tureen.protocol import Send
+from tureen.protocol import HttpRequest
 from tureen.retry import Deadline
 
 MODELS = response(200, {"data": []})
@@ -32,7 +32,7 @@ def calls(clock: Clock, **patience: Any) -> Calls:
     return Calls(clock=clock, dice=lambda: 0.0, **patience)
 
 
-def scored(send: Send) -> httpx2.Response:
+def scored(send: HttpRequest) -> httpx2.Response:
     """A row for each item that was sent."""
     rows = [{"index": index, "candidates": []} for index in range(len(json.loads(send.body or b"")["items"]))]
     return response(200, {"fingerprint": {"a": "f"}, "data": rows, "usage": {"prompt_tokens": len(rows)}})
@@ -42,7 +42,7 @@ def test_one_success_is_one_request() -> None:
     clock = Clock()
     reply, sent = play(calls(clock, timeout=7.0).models(), [MODELS], clock)
     assert reply.data == []
-    assert sent == [Send("GET", "/v1/models", None, delay=0.0, timeout=7.0)]
+    assert sent == [HttpRequest("GET", "/v1/models", None, delay=0.0, timeout=7.0)]
 
 
 def test_waits_follow_the_schedule_and_the_servers_word() -> None:
@@ -84,7 +84,7 @@ def test_no_try_is_begun_after_the_deadline(deadline: float, takes: float, asked
     begun: list[float] = []
 
     def answer(wish: float | None) -> Answer:
-        def told(send: Send) -> httpx2.Response:
+        def told(send: HttpRequest) -> httpx2.Response:
             begun.append(clock.now - takes)
             assert send.timeout > 0
             assert begun[-1] + send.timeout <= 1000.0 + deadline + 0.002
@@ -199,8 +199,8 @@ def test_an_event_may_carry_an_error_and_a_stream_may_last_too_long() -> None:
 
 
 def test_a_text_is_what_the_user_says() -> None:
-    assert conversation("Hi") == [{"role": "user", "content": "Hi"}]
-    assert conversation([{"role": "system", "content": "Be brief."}]) == [{"role": "system", "content": "Be brief."}]
+    assert make_messages("Hi") == [{"role": "user", "content": "Hi"}]
+    assert make_messages([{"role": "system", "content": "Be brief."}]) == [{"role": "system", "content": "Be brief."}]
 
 
 def test_patience_is_the_clients_own() -> None:

@@ -377,7 +377,7 @@ def test_ctrl_c_says_how_to_go_on(folder: Folder, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "collect", interrupted)
+    monkeypatch.setattr(job, "save_results", interrupted)
     result = folder.run()
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.startswith(f"tureen: batch_0 goes on at {folder.standin.url}. The same command takes it up")
@@ -389,7 +389,7 @@ def test_ctrl_c_before_there_is_a_batch_says_nothing(folder: Folder, monkeypatch
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "requests", interrupted)
+    monkeypatch.setattr(job, "read_requests", interrupted)
     assert (folder.run().exit_code, folder.run().stderr) == (130, "")
 
 
@@ -459,12 +459,12 @@ def test_a_terminal_sees_the_lines_go_by(folder: Folder, monkeypatch: pytest.Mon
 def test_a_job_can_be_run_from_python(folder: Folder) -> None:
     what = job.Job(folder.source, folder.target, folder.errors, "/v1/score", "24h")
     with Client(folder.standin.url, poll=0.001) as client:
-        assert job.run(client, what, lambda batch: None).status == "completed"
+        assert job.run_job(client, what, lambda batch: None).status == "completed"
         folder.standin.jobs.batches.clear()
-        assert job.run(client, what, lambda batch: None).status == "completed"
+        assert job.run_job(client, what, lambda batch: None).status == "completed"
         folder.target.unlink()
         with pytest.raises(TureenError, match="this was begun at"):
-            job.run(client, what, lambda batch: None)
+            job.run_job(client, what, lambda batch: None)
 
 
 def test_a_server_that_breaks_off_in_between_is_asked_again(folder: Folder) -> None:

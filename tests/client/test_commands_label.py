@@ -264,7 +264,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "settle", interrupted)
+    monkeypatch.setattr(runs, "settle_run", interrupted)
     result = run(standin, source, tmp_path / "out.jsonl")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.endswith("out.jsonl.part; the same command goes on from there\n")

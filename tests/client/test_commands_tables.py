@@ -32,7 +32,7 @@ def scored(*rows: dict[str, Any]) -> ScoreReply:
 def test_scores_show_both_scales_the_weighted_reward_and_the_answer() -> None:
     items = [ScoreItem(prompt="p", candidates=["first", "second"])]
     candidates = [candidate(0, 0.5, a=(1.234, -0.5), longer=(2, 1)), candidate(1, None, a=(0, 0))]
-    assert lines(tables.scores(items, scored({"index": 0, "candidates": candidates}))) == [
+    assert lines(tables.tabulate_scores(items, scored({"index": 0, "candidates": candidates}))) == [
         ["item", "answer", "rewards", "reward", "tokens"],
         ["0", "first", "a      -0.50 (1.23)", "+0.500", "7"],
         ["", "", "longer +1.00 (2.00)", "", ""],
@@ -46,7 +46,7 @@ def test_what_failed_shows_why() -> None:
     reply = scored(
         {"index": 0, "candidates": [{"index": 0, "error": error}]}, {"index": 1, "candidates": [], "error": error}
     )
-    assert lines(tables.scores(items, reply))[1:] == [
+    assert lines(tables.tabulate_scores(items, reply))[1:] == [
         ["0", "too_long: too [long]", "", "", "0"],
         ["1", "too_long: too [long]", "", "", ""],
     ]
@@ -59,14 +59,14 @@ def test_a_sweep_shows_weights_texts_and_rewards() -> None:
     ]
     reply = ChatReply.model_validate({"choices": choices})
     scores = scored({"index": 0, "candidates": [candidate(0, h=(1, 2)), candidate(1, h=(3, 4))]})
-    assert lines(tables.sweep(reply, None)) == [
+    assert lines(tables.tabulate_sweep(reply, None)) == [
         ["preferences", "text"],
         ["a=1", "one"],
         ["b=0", ""],
         ["a=0.25", "two"],
         ["b=0.75", ""],
     ]
-    assert lines(tables.sweep(reply, scores))[1::2] == [
+    assert lines(tables.tabulate_sweep(reply, scores))[1::2] == [
         ["a=1", "one", "h +2.00 (1.00)"],
         ["a=0.25", "two", "h +4.00 (3.00)"],
     ]
@@ -75,7 +75,7 @@ def test_a_sweep_shows_weights_texts_and_rewards() -> None:
 def test_a_sweep_whose_texts_could_not_be_scored_is_still_shown() -> None:
     reply = ChatReply.model_validate({"choices": [{"message": {"content": "one"}}]})
     scores = scored({"index": 0, "candidates": [], "error": {"message": "m", "type": "t"}})
-    assert lines(tables.sweep(reply, scores)) == [["preferences", "text", "rewards"], ["", "one", ""]]
+    assert lines(tables.tabulate_sweep(reply, scores)) == [["preferences", "text", "rewards"], ["", "one", ""]]
 
 
 def test_models_show_what_each_is_for() -> None:
@@ -83,7 +83,7 @@ def test_models_show_what_each_is_for() -> None:
         {"id": "helpful", "kind": "reward", "objectives": ["helpful"], "version": "0123456789abcdef", "max_length": 99},
         {"id": "smol", "kind": "policy", "objectives": ["a", "b"], "steering": ["soup"]},
     ]
-    assert lines(tables.models(ModelList.model_validate({"data": cards})))[1:] == [
+    assert lines(tables.tabulate_models(ModelList.model_validate({"data": cards})))[1:] == [
         ["helpful", "reward", "helpful", "", "99", "0123456789ab"],
         ["smol", "policy", "a, b", "soup", "", ""],
     ]
@@ -97,7 +97,7 @@ def batch(status: str, completed: int, failed: int) -> Batch:
 
 def test_batches_that_were_broken_off_show_what_was_done() -> None:
     found = [batch("in_progress", 3, 1), batch("cancelled", 3, 26), batch("expired", 29, 0)]
-    rows = lines(tables.batches(found, 400))
+    rows = lines(tables.tabulate_batches(found, 400))
     assert rows[0] == ["batch", "status", "endpoint", "done", "failed", "created"]
     assert [row[3:5] for row in rows[1:]] == [["4 of 29", "1"], ["3 of 29", "26 or not run"], ["29 of 29", "0"]]
 
@@ -114,7 +114,7 @@ def test_batches_that_were_broken_off_show_what_was_done() -> None:
     ],
 )
 def test_a_batchs_id_is_whole_however_narrow_the_terminal(width: int, left: list[str]) -> None:
-    table = tables.batches([batch("in_progress", 3, 26)], width)
+    table = tables.tabulate_batches([batch("in_progress", 3, 26)], width)
     assert [column.header for column in table.columns] == left
     console = Console(width=width, file=io.StringIO())
     with console.capture() as capture:
@@ -124,13 +124,17 @@ def test_a_batchs_id_is_whole_however_narrow_the_terminal(width: int, left: list
 
 
 def test_no_batches_are_a_table_too() -> None:
-    assert lines(tables.batches([], 80)) == [["batch", "status", "endpoint", "done", "failed", "created"]]
+    assert lines(tables.tabulate_batches([], 80)) == [["batch", "status", "endpoint", "done", "failed", "created"]]
 
 
 def test_items_are_called_by_their_ids() -> None:
     items = [ScoreItem(prompt="p", candidates=["first"])] * 2
     rows = [{"index": index, "candidates": [candidate(0, 0.5, a=(1, 1))]} for index in range(2)]
-    assert [row[0] for row in lines(tables.scores(items, scored(*rows), ["mine", None]))] == ["item", "mine", "1"]
+    assert [row[0] for row in lines(tables.tabulate_scores(items, scored(*rows), ["mine", None]))] == [
+        "item",
+        "mine",
+        "1",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,10 +146,10 @@ def test_items_are_called_by_their_ids() -> None:
     ],
 )
 def test_the_text_of_an_item_is_what_is_scored(item: dict[str, Any], texts: list[str]) -> None:
-    assert tables.texts(ScoreItem.model_validate(item)) == texts
+    assert tables.list_texts(ScoreItem.model_validate(item)) == texts
 
 
 def test_long_texts_are_shortened_to_one_line() -> None:
-    assert tables.clip("a\n  b").plain == "a b"
-    assert tables.clip("x" * 240).plain == "x" * 240
-    assert tables.clip("x" * 241).plain == "x" * 239 + "…"
+    assert tables.shorten_text("a\n  b").plain == "a b"
+    assert tables.shorten_text("x" * 240).plain == "x" * 240
+    assert tables.shorten_text("x" * 241).plain == "x" * 239 + "…"

@@ -30,4 +30,4 @@ def test_both_clients_offer_the_same() -> None:
 
 
 def test_the_agent_names_the_installed_version() -> None:
-    assert protocol.headers(None)["user-agent"].split("/")[1].count(".") == 2
+    assert protocol.build_headers(None)["user-agent"].split("/")[1].count(".") == 2

@@ -19,7 +19,7 @@ def item(size: int) -> dict[str, Any]:
 def test_a_json_file_holds_a_list_or_a_body(tmp_path: Path, document: Any) -> None:
     path = tmp_path / "in.json"
     path.write_text(json.dumps(document))
-    assert item_files.read(path) == [
+    assert item_files.read_rows(path) == [
         Row(f"{path}, item 1", item(1)),
         Row(f"{path}, item 2", item(2)),
     ]
@@ -28,7 +28,7 @@ def test_a_json_file_holds_a_list_or_a_body(tmp_path: Path, document: Any) -> No
 def test_json_lines_are_counted_with_the_empty_ones(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text(f'{json.dumps(item(1))}\n\n{{"prompt": "\u2028"}}\r\n', encoding="utf-8")
-    assert item_files.read(path) == [
+    assert item_files.read_rows(path) == [
         Row(f"{path}, line 1", item(1)),
         Row(f"{path}, line 3", {"prompt": "\u2028"}),
     ]
@@ -37,7 +37,7 @@ def test_json_lines_are_counted_with_the_empty_ones(tmp_path: Path) -> None:
 def test_an_id_is_read_apart(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps({**item(1), "id": name}) + "\n" for name in ("a", 7, None)))
-    assert [(row.id, row.item) for row in item_files.read(path)] == [("a", item(1)), (7, item(1)), (None, item(1))]
+    assert [(row.id, row.item) for row in item_files.read_rows(path)] == [("a", item(1)), (7, item(1)), (None, item(1))]
 
 
 HH = {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."}
@@ -61,7 +61,7 @@ def test_a_row_of_another_form_says_what_to_do(tmp_path: Path, row: Any, says: s
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(Unprocessable, match=re.escape(says)):
-        item_files.read(path)
+        item_files.read_rows(path)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_row_of_another_form_says_what_to_do(tmp_path: Path, row: Any, says: s
 def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Unprocessable, match=message):
-        item_files.read(tmp_path / name)
+        item_files.read_rows(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, name: str, conten
 )
 def test_an_error_names_the_rows_place(message: str, param: str, placed: str) -> None:
     given = [Row("first", {}), Row("second", {})]
-    with pytest.raises(InvalidRequest) as caught, item_files.placing(given):
+    with pytest.raises(InvalidRequest) as caught, item_files.name_rows_in_errors(given):
         raise Unprocessable(message, param=param, code="word", request_id="r")
     assert str(caught.value) == placed
     assert (caught.value.param, caught.value.code, caught.value.request_id) == (param, "word", "r")

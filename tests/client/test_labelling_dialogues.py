@@ -5,7 +5,7 @@ from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
 from tureen.errors import Unprocessable
-from tureen.labelling.dialogues import DSP, HH, Style, prompt_and_answers, text
+from tureen.labelling.dialogues import DSP, HH, Style, write_dialogue, write_prompt_and_answers
 from tureen.wire import Message
 from tureen_train.records import dialogue
 
@@ -13,14 +13,19 @@ USER, ASSISTANT = Message(role="user", content="Why?"), Message(role="assistant"
 
 
 def test_both_styles() -> None:
-    assert text([USER, ASSISTANT, USER], DSP) == "## Human:\nWhy?\n\n## Assistant:\nBecause.\n\n## Human:\nWhy?"
-    assert text([USER, ASSISTANT], HH) == "\n\nHuman: Why?\n\nAssistant: Because."
+    assert (
+        write_dialogue([USER, ASSISTANT, USER], DSP) == "## Human:\nWhy?\n\n## Assistant:\nBecause.\n\n## Human:\nWhy?"
+    )
+    assert write_dialogue([USER, ASSISTANT], HH) == "\n\nHuman: Why?\n\nAssistant: Because."
 
 
 def test_prompt_and_answers_join_to_the_whole_text() -> None:
     other = Message(role="assistant", content="  indented")
-    prompt, answers = prompt_and_answers([USER], [[ASSISTANT], [other]])
-    assert [prompt + answer for answer in answers] == [text([USER, ASSISTANT], HH), text([USER, other], HH)]
+    prompt, answers = write_prompt_and_answers([USER], [[ASSISTANT], [other]])
+    assert [prompt + answer for answer in answers] == [
+        write_dialogue([USER, ASSISTANT], HH),
+        write_dialogue([USER, other], HH),
+    ]
 
 
 ALTERNATING = st.lists(st.text(alphabet="\r\n# HumanAssistant:x", max_size=30), min_size=1, max_size=4).map(
@@ -37,7 +42,7 @@ ALTERNATING = st.lists(st.text(alphabet="\r\n# HumanAssistant:x", max_size=30), 
 @example(messages=[Message(role="user", content="\n x \n"), ASSISTANT])
 def test_training_reads_the_same_messages_from_what_is_written(style: Style, messages: list[Message]) -> None:
     try:
-        written = text(messages, style)
+        written = write_dialogue(messages, style)
     except Unprocessable:
         reject()
     assert list(dialogue.read_dialogue(written, "text")) == [message.plain() for message in messages]
@@ -48,10 +53,10 @@ def test_training_reads_the_same_messages_from_what_is_written(style: Style, mes
 def test_what_would_read_as_another_turn_is_refused(style: Style, content: str) -> None:
     head = style.assistant.strip()
     with pytest.raises(Unprocessable, match="begins a turn"):
-        text([USER, Message(role="assistant", content="\n\n" + content.format(head=head))], style)
+        write_dialogue([USER, Message(role="assistant", content="\n\n" + content.format(head=head))], style)
 
 
 @pytest.mark.parametrize("role", ["system", "tool"])
 def test_other_roles_have_no_text(role: str) -> None:
     with pytest.raises(Unprocessable, match=f"no {role} turn"):
-        text([Message.model_validate({"role": role, "content": "x"}), USER], DSP)
+        write_dialogue([Message.model_validate({"role": role, "content": "x"}), USER], DSP)

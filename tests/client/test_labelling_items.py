@@ -35,22 +35,22 @@ def write(path: Path, *given: Any) -> Path:
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "in.json", "in.parquet", "in.txt"])
 def test_every_container_gives_the_same_items(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, {**PAIR, "id": None}, {**PAIR, "id": "mine"})
-    first, second = items.read(path)
+    first, second = items.read_items(path)
     assert (first.number, first.id, second.number, second.id) == (1, f"{name}:1", 2, "mine")
     assert first.item is not None
-    assert first.item.asked() == PAIR
+    assert first.item.request() == PAIR
     assert first.place == f"{path}, {'item' if name in ('in.json', 'in.parquet') else 'line'} 1"
-    assert item_files.count(path) == 2
+    assert item_files.count_items(path) == 2
 
 
 def test_conversations_come_out_of_parquet_without_the_nulls_of_other_rows(tmp_path: Path) -> None:
     named = {**TALK, "prompt": [{"role": "user", "content": "Why?", "name": "Ann"}]}
     path = write(tmp_path / "in.parquet", named, {**TALK, "id": "other"})
-    first, second = items.read(path)
+    first, second = items.read_items(path)
     assert first.item is not None
     assert second.item is not None
-    assert first.item.asked()["prompt"][0]["name"] == "Ann"
-    assert second.item.asked() == {name: TALK[name] for name in ("prompt", "candidates")}
+    assert first.item.request()["prompt"][0]["name"] == "Ann"
+    assert second.item.request() == {name: TALK[name] for name in ("prompt", "candidates")}
 
 
 def test_texts_are_turns() -> None:
@@ -65,9 +65,9 @@ def test_texts_are_turns() -> None:
 def test_empty_lines_count_and_are_no_items(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text(f"{json.dumps(PAIR)}\n\n  \n{json.dumps({**PAIR, 'prompt': chr(0x2028)}, ensure_ascii=False)}\r\n")
-    found = list(items.read(path))
+    found = list(items.read_items(path))
     assert [line.number for line in found] == [1, 4]
-    assert item_files.count(path) == 2
+    assert item_files.count_items(path) == 2
     assert found[1].item is not None
     assert found[1].item.prompt == "\u2028"
 
@@ -92,7 +92,7 @@ def test_empty_lines_count_and_are_no_items(tmp_path: Path) -> None:
 def test_a_bad_line_says_what_is_wrong_and_the_next_one_is_read(tmp_path: Path, line: bytes, says: str) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(line + b"\n" + json.dumps(PAIR).encode())
-    bad, good = items.read(path)
+    bad, good = items.read_items(path)
     assert isinstance(bad.error, TureenError)
     assert says in str(bad.error)
     assert (bad.item, bad.number, bad.id) == (None, 1, "in.jsonl:1")
@@ -112,21 +112,21 @@ def test_a_bad_line_says_what_is_wrong_and_the_next_one_is_read(tmp_path: Path, 
 def test_a_file_that_cannot_be_read_at_all(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Unprocessable, match=says):
-        list(items.read(tmp_path / name))
+        list(items.read_items(tmp_path / name))
     with pytest.raises(FileNotFoundError):
-        list(items.read(tmp_path / f"no-{name}"))
+        list(items.read_items(tmp_path / f"no-{name}"))
     with pytest.raises(Unprocessable, match=says):
-        item_files.count(tmp_path / name)
+        item_files.count_items(tmp_path / name)
 
 
 def test_a_body_with_items_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text(json.dumps({"items": [PAIR, PAIR]}))
-    assert [line.number for line in items.read(tmp_path / "in.json")] == [1, 2]
+    assert [line.number for line in items.read_items(tmp_path / "in.json")] == [1, 2]
 
 
 def test_the_second_line_of_an_id_is_a_bad_one_by_whatever_type_it_is_written(tmp_path: Path) -> None:
     named = [{**PAIR, "id": "7"}, {**PAIR, "id": 7}, PAIR, {**PAIR, "id": "in.jsonl:3"}, {**PAIR, "id": "8"}]
-    found = list(items.read(write(tmp_path / "in.jsonl", *named)))
+    found = list(items.read_items(write(tmp_path / "in.jsonl", *named)))
     assert [line.number for line in found if line.item is None] == [2, 4]
     for line, name in ((found[1], "7"), (found[3], "in.jsonl:3")):
         assert line.error is not None
@@ -135,5 +135,5 @@ def test_the_second_line_of_an_id_is_a_bad_one_by_whatever_type_it_is_written(tm
 
 
 def test_a_bad_line_does_not_use_its_id_up(tmp_path: Path) -> None:
-    first, second = items.read(write(tmp_path / "in.jsonl", {"prompt": "x", "id": "7"}, {**PAIR, "id": "7"}))
+    first, second = items.read_items(write(tmp_path / "in.jsonl", {"prompt": "x", "id": "7"}, {**PAIR, "id": "7"}))
     assert (first.item, second.id, second.error) == (None, "7", None)

@@ -13,7 +13,7 @@ from pyarrow.parquet import read_table
 
 from tureen.errors import Conflict, InvalidRequest
 from tureen.labelling import journal
-from tureen.labelling.journal import Journal, Places, Tally
+from tureen.labelling.journal import Journal, Tally, TargetFiles
 
 WORK = {"source": "in.jsonl sha256:1", "recipe": {"form": "trl"}}
 RUNS = [(["a", "b"], []), ([], ["x"]), (["ü"], ["y", "z"])]
@@ -75,15 +75,15 @@ def test_killed_before_any_call_to_the_system_it_goes_on(
             kill_at(patch, moment)
             with pytest.raises(Killed):
                 make(target)
-        if Places(target).rows.exists() and Places(target).state.exists():
-            tear(Places(target))
+        if TargetFiles(target).rows.exists() and TargetFiles(target).state.exists():
+            tear(TargetFiles(target))
         make(target)
         for path in undisturbed.parent.iterdir():
             assert (target.parent / path.name).read_bytes() == path.read_bytes(), moment
         assert len(list(target.parent.iterdir())) == 3
 
 
-def tear(places: Places) -> None:
+def tear(places: TargetFiles) -> None:
     """Half a row behind those that were committed, as a process leaves it that died while it wrote."""
     if json.loads(places.state.read_bytes())["stage"] == "growing":
         with places.rows.open("ab") as torn:
@@ -126,7 +126,7 @@ def test_other_work_is_not_mixed_in(tmp_path: Path) -> None:
     other = {**WORK, "recipe": {"form": "full"}}
     with pytest.raises(Conflict, match=r"out\.jsonl\.part holds rows of other work \(recipe differs\)"):
         Journal(target, other)
-    assert rows(Places(target).rows, "row") == ["a"]
+    assert rows(TargetFiles(target).rows, "row") == ["a"]
     assert make(target, other, restart=True).tally.read == 3
     assert rows(target, "row") == ["a", "b", "ü"]
 
@@ -188,7 +188,7 @@ def test_a_part_that_was_cut_short_is_named(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     with closing(Journal(target, WORK)) as begun:
         begun.commit([{"row": "a"}], [], Tally(read=1))
-    Places(target).rows.write_text("")
+    TargetFiles(target).rows.write_text("")
     with pytest.raises(Conflict, match="shorter than what was written"):
         Journal(target, WORK)
 

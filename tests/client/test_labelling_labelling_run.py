@@ -11,10 +11,10 @@ from client.conftest import HASTY
 from client.standin import StandIn, refusal, reply, work
 
 from tureen import Client, Conflict, InvalidRequest, ServerFault, TureenError, Unavailable, Unprocessable
-from tureen.commands.label import asking
+from tureen.commands.label import make_labeller
 from tureen.labelling import labelling_run
 from tureen.labelling.items import Line
-from tureen.labelling.journal import Places, Tally
+from tureen.labelling.journal import Tally, TargetFiles
 from tureen.labelling.preference_data import Recipe
 from tureen.wire import Label, PreferencesReply, Usage
 
@@ -43,7 +43,9 @@ class Job:
         self.seen: list[int] = []
 
     def label(self, how: labelling_run.Plan, **options: Any) -> Tally:
-        return labelling_run.label(asking(self.client, how), self.source, self.target, how, self.seen.append, **options)
+        return labelling_run.label_items(
+            make_labeller(self.client, how), self.source, self.target, how, self.seen.append, **options
+        )
 
     @property
     def rows(self) -> list[Any]:
@@ -51,7 +53,7 @@ class Job:
 
     @property
     def errors(self) -> list[Any]:
-        return [json.loads(line) for line in Places(self.target).errors.read_text().splitlines()]
+        return [json.loads(line) for line in TargetFiles(self.target).errors.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
@@ -100,8 +102,8 @@ def test_models_that_change_between_two_runs_asked_at_once_are_noticed(client: C
         return answers[number].model_copy(update={"fingerprint": {"length": str(number)}})
 
     with pytest.raises(Conflict, match="the reward models changed"):
-        labelling_run.label(ask, job.source, job.target, plan(ahead=2, size=1), job.seen.append)
-    assert json.loads(Places(job.target).state.read_bytes())["tally"]["read"] == 1
+        labelling_run.label_items(ask, job.source, job.target, plan(ahead=2, size=1), job.seen.append)
+    assert json.loads(TargetFiles(job.target).state.read_bytes())["tally"]["read"] == 1
 
 
 @pytest.mark.parametrize("form", ["ranking", "trl"])
@@ -201,7 +203,7 @@ def test_the_first_bad_line_stops_it_and_what_was_before_is_kept(
     job = Job(tmp_path, client, item(1), item(2), item(3), bad)
     with pytest.raises(Unprocessable, match=says):
         job.label(plan())
-    assert len(Places(job.target).rows.read_text().splitlines()) == 2
+    assert len(TargetFiles(job.target).rows.read_text().splitlines()) == 2
     assert job.label(plan(spare=True)).failed == 1
     assert len(job.rows) == 3
 
@@ -232,9 +234,9 @@ def test_a_short_answer_is_not_taken_for_labels(client: Client, standin: StandIn
     with pytest.raises(ServerFault, match="the 1 items in order"):
         Job(tmp_path, client, item(1)).label(plan())
     some = Line(1, "1", "line 1", item=None)
-    assert labelling_run.labels([some], None) == []
+    assert labelling_run.match_labels([some], None) == []
     with pytest.raises(ServerFault, match="labels of 0 items"):
-        labelling_run.labels([some], PreferencesReply(fingerprint={}, data=[Label(index=0)], usage=Usage()))
+        labelling_run.match_labels([some], PreferencesReply(fingerprint={}, data=[Label(index=0)], usage=Usage()))
 
 
 def test_dropped_rows_are_summed_over_runs(client: Client, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tureen.errors import InvalidRequest, ServerFault, Unprocessable
 from tureen.labelling.items import Item
-from tureen.labelling.preference_data import FORMS, PAIRED, Pair, Recipe, cut, pairs
+from tureen.labelling.preference_data import FORMS, PAIRED, Pair, Recipe, choose_pairs, make_rows
 from tureen.wire import CandidateScore, Label, Score
 
 TURNS = [
@@ -49,7 +49,9 @@ def label(*rewards: float) -> Label:
 
 
 def rows(how: Recipe, *rewards: float, given: Item | None = None) -> list[dict[str, Any]]:
-    return cut("7", given or item(*(f"answer {place}" for place in range(len(rewards)))), label(*rewards), how).rows
+    return make_rows(
+        "7", given or item(*(f"answer {place}" for place in range(len(rewards)))), label(*rewards), how
+    ).rows
 
 
 # --------------------------------------------------------------------------- pairs
@@ -64,7 +66,7 @@ def rows(how: Recipe, *rewards: float, given: Item | None = None) -> list[dict[s
     ],
 )
 def test_which_pairs_are_taken(pairing: Any, expected: list[tuple[int, int]]) -> None:
-    found = pairs("7", label(1, 0, 3, 2), Recipe("trl", pairing))
+    found = choose_pairs("7", label(1, 0, 3, 2), Recipe("trl", pairing))
     assert [(pair.chosen, pair.rejected) for pair in found] == expected
     assert [pair.margin for pair in found] == [(1, 0, 3, 2)[one] - (1, 0, 3, 2)[other] for one, other in expected]
     assert all(pair.probability == pytest.approx(1 - 1 / (2 + 2 * pair.margin)) for pair in found)
@@ -74,7 +76,7 @@ def test_the_random_other_is_the_same_whenever_it_is_asked_and_depends_on_seed_a
     judged = label(5, 4, 3, 2, 1, 0)
 
     def other(identifier: str, seed: int) -> int:
-        (pair,) = pairs(identifier, judged, Recipe("trl", "best-random", seed=seed))
+        (pair,) = choose_pairs(identifier, judged, Recipe("trl", "best-random", seed=seed))
         assert pair.chosen == 0
         return pair.rejected
 
@@ -104,7 +106,7 @@ def test_the_chosen_one_is_never_the_lesser(rewards: list[float], pairing: Any) 
 
 def test_ties_are_kept_dropped_or_marked_and_always_counted() -> None:
     def done(ties: Any) -> Any:
-        return cut("7", item("a", "b", "c"), label(1, 1, 0), Recipe("trl", "all", ties, tie_margin=0.5))
+        return make_rows("7", item("a", "b", "c"), label(1, 1, 0), Recipe("trl", "all", ties, tie_margin=0.5))
 
     kept, dropped, marked = done("keep"), done("drop"), done("mark")
     assert [each.ties for each in (kept, dropped, marked)] == [1, 1, 1]
@@ -131,8 +133,8 @@ def test_a_margin_of_exactly_the_tie_margin_is_a_tie() -> None:
     ],
 )
 def test_what_is_left_out_is_counted_by_reason(how: Recipe, left: int, reason: str | None) -> None:
-    done = cut("7", item("a", "b", "c"), label(2, 1, 0), how)
-    taken = len(pairs("7", label(2, 1, 0), how))
+    done = make_rows("7", item("a", "b", "c"), label(2, 1, 0), how)
+    taken = len(choose_pairs("7", label(2, 1, 0), how))
     assert len(done.rows) == left
     assert dict(done.dropped) == ({reason: taken - left} if reason else {})
 
@@ -141,8 +143,8 @@ def test_what_is_left_out_is_counted_by_reason(how: Recipe, left: int, reason: s
 def test_nothing_vanishes(rewards: list[float], least: float, sure: float, tie: float) -> None:
     for pairing, ties in itertools.product(("best-each", "all"), ("keep", "drop", "mark")):
         how = Recipe("trl", pairing, ties, tie, least, sure)  # type: ignore[arg-type]
-        done = cut("7", item(*map(str, range(len(rewards)))), label(*rewards), how)
-        assert len(done.rows) + done.dropped.total() == len(pairs("7", label(*rewards), how))
+        done = make_rows("7", item(*map(str, range(len(rewards)))), label(*rewards), how)
+        assert len(done.rows) + done.dropped.total() == len(choose_pairs("7", label(*rewards), how))
 
 
 @pytest.mark.parametrize(
@@ -286,11 +288,11 @@ def test_what_a_form_cannot_say_is_refused(form: Any, given: Item, says: str) ->
 )
 def test_a_label_that_lacks_something_is_the_servers_fault(changes: dict[str, Any]) -> None:
     with pytest.raises(ServerFault):
-        cut("7", item("a", "b"), label(1, 0).model_copy(update=changes), Recipe("trl"))
+        make_rows("7", item("a", "b"), label(1, 0).model_copy(update=changes), Recipe("trl"))
 
 
 def test_all_pairs_need_the_matrix() -> None:
     with pytest.raises(ServerFault, match="probability of a pair"):
-        cut("7", item("a", "b", "c"), label(2, 1, 0).model_copy(update={"matrix": None}), Recipe("trl", "all"))
+        make_rows("7", item("a", "b", "c"), label(2, 1, 0).model_copy(update={"matrix": None}), Recipe("trl", "all"))
     assert Recipe("trl", "all").matrix
     assert not Recipe("trl").matrix

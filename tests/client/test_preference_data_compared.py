@@ -6,7 +6,7 @@ import pytest
 
 from tureen.errors import Unprocessable
 from tureen.labelling.items import Item
-from tureen.labelling.preference_data import Recipe, cut, pairs
+from tureen.labelling.preference_data import Recipe, choose_pairs, make_rows
 from tureen.wire import Label
 
 ITEM = Item.model_validate({"prompt": "Why?", "candidates": ["zero", "one", "two"]})
@@ -31,13 +31,13 @@ def label() -> Label:
 
 
 def test_the_label_says_its_margin_and_both_orders() -> None:
-    (pair,) = pairs("7", label(), Recipe("trl"))
+    (pair,) = choose_pairs("7", label(), Recipe("trl"))
     assert (pair.chosen, pair.rejected, pair.probability, pair.orders) == (2, 1, 0.75, (0.7, 0.8))
     assert pair.margin == pytest.approx(math.log(3))
 
 
 def test_other_pairs_are_read_off_the_matrices() -> None:
-    best, worst, swayed = pairs("7", label(), Recipe("trl", pairs="all"))
+    best, worst, swayed = choose_pairs("7", label(), Recipe("trl", pairs="all"))
     assert (best.chosen, best.rejected) == (2, 0)
     assert best.orders == pytest.approx((0.9, 0.7))
     assert worst.orders == pytest.approx((0.7, 0.8))
@@ -50,13 +50,13 @@ def test_other_pairs_are_read_off_the_matrices() -> None:
 def test_a_pair_that_its_place_decided_is_a_tie() -> None:
     shown = [[0.5, 0.9, 0.3], [0.6, 0.5, 0.2], [0.9, 0.7, 0.5]]
     swayed = label().model_copy(update={"order_matrix": shown})
-    found = cut("7", ITEM, swayed, Recipe("trl", pairs="all", ties="drop"))
+    found = make_rows("7", ITEM, swayed, Recipe("trl", pairs="all", ties="drop"))
     assert [row["id"] for row in found.rows] == ["7/2-0", "7/2-1"]
     assert found.dropped == {"tie": 1}
 
 
 def test_rows_have_no_scores() -> None:
-    (row,) = cut("7", ITEM, label(), Recipe("trl")).rows
+    (row,) = make_rows("7", ITEM, label(), Recipe("trl")).rows
     assert row == {
         "id": "7",
         "prompt": [{"role": "user", "content": "Why?"}],
@@ -70,4 +70,4 @@ def test_rows_have_no_scores() -> None:
 
 def test_a_form_of_scores_is_refused() -> None:
     with pytest.raises(Unprocessable, match="compares answers"):
-        cut("7", ITEM, label(), Recipe("text-score"))
+        make_rows("7", ITEM, label(), Recipe("text-score"))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from tureen.validation import dotted, unprocessable
+from tureen.validation import explain_errors, join_path
 from tureen.wire import ChatRequest, CompletionRequest, ScoreRequest
 
 ITEM = {"prompt": "Why?", "candidates": ["Because."]}
@@ -14,7 +14,7 @@ ITEM = {"prompt": "Why?", "candidates": ["Because."]}
 def problem(kind: type[BaseModel], document: Any) -> tuple[str | None, str]:
     with pytest.raises(ValidationError) as caught:
         kind.model_validate(document)
-    error = unprocessable(caught.value.errors(), document)
+    error = explain_errors(caught.value.errors(), document)
     return error.param, error.message
 
 
@@ -81,4 +81,4 @@ def test_tuples_and_mappings_are_walked_like_lists_and_dicts() -> None:
 
 @pytest.mark.parametrize(("path", "text"), [((), None), (("a",), "a"), (("a", 1, "b"), "a[1].b"), ((2, "a"), "[2].a")])
 def test_a_path_is_written_with_dots_and_brackets(path: tuple[int | str, ...], text: str | None) -> None:
-    assert dotted(path) == text
+    assert join_path(path) == text

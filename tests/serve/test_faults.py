@@ -26,7 +26,7 @@ from tureen.errors import (
     Unavailable,
     Unprocessable,
 )
-from tureen.validation import dotted, unprocessable
+from tureen.validation import explain_errors, join_path
 from tureen.wire import ChatRequest, ScoreRequest
 from tureen_serve.dialects import FAULTS
 from tureen_serve.faults import HANDLERS, Faults, build_error_body, build_error_reply, document_errors, translate_error
@@ -38,7 +38,7 @@ SECRET = "sk-a-secret-in-a-message"
 def score_error(document: Any, kind: Any = ScoreRequest) -> TureenError:
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_python(document)
-    return unprocessable(caught.value.errors(), document)
+    return explain_errors(caught.value.errors(), document)
 
 
 def item(**fields: Any) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def test_the_framework_puts_body_before_a_location() -> None:
 
 
 def test_paths_are_written_as_one_would_in_code() -> None:
-    assert dotted(["items", 3, "candidates", 1]) == "items[3].candidates[1]"
-    assert dotted([]) is None
+    assert join_path(["items", 3, "candidates", 1]) == "items[3].candidates[1]"
+    assert join_path([]) is None
 
 
 @pytest.mark.parametrize("kind", BY_STATUS.values())

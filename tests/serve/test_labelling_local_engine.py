@@ -12,7 +12,7 @@ from serve.labelling import ignore, inputs, item, outputs, plan, rows, write
 from starlette.testclient import TestClient
 
 from tureen.errors import Conflict, Unavailable, Unprocessable
-from tureen.labelling.journal import Places
+from tureen.labelling.journal import TargetFiles
 from tureen.labelling.preference_data import Recipe
 from tureen_serve.app import create_app
 from tureen_serve.labelling.labeller import Labeller, only_rewards
@@ -44,7 +44,7 @@ def test_labels_are_the_servers(settings: Settings, tmp_path: Path) -> None:
         assert [mine["margin"], mine["probability"]] == pytest.approx(
             [theirs["margin"], theirs["probability"]], abs=1e-4
         )
-    state = json.loads(Places(tmp_path / "out" / "a.jsonl").state.read_bytes())
+    state = json.loads(TargetFiles(tmp_path / "out" / "a.jsonl").state.read_bytes())
     assert state["tally"]["fingerprint"] == reply["fingerprint"]
     assert state["tally"]["preferences"] == asked["preferences"]
 

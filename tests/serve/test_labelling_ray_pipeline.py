@@ -17,7 +17,7 @@ from serve.artifacts import build
 from serve.labelling import BAD, ignore, inputs, item, outputs, plan, rows, write
 
 from tureen.errors import Conflict
-from tureen.labelling.journal import Places
+from tureen.labelling.journal import TargetFiles
 from tureen.labelling.preference_data import Recipe
 from tureen_serve.labelling import local_engine
 from tureen_serve.process_environment import secure_private_ray, stay_offline
@@ -105,7 +105,7 @@ def test_failures_stand_in_a_column_and_other_models_do_not_go_on(
         ray_data.label_on_ray(
             settings.model_copy(update={"rewards": swapped}), [shard], plan(), ignore, folder=tmp_path / "out"
         )
-    assert rows(Places(shard.target).rows) == []
+    assert rows(TargetFiles(shard.target).rows) == []
 
 
 def test_what_cannot_be_loaded_is_said_as_ever(ray_data: Any, tmp_path: Path) -> None:

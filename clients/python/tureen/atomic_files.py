@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def placed(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """A place beside ``path`` to write to. What stands there at the end takes the place of ``path``, for good.
 
     Raises:
@@ -17,13 +17,13 @@ def placed(path: Path) -> Iterator[Path]:
     try:
         yield part
         _sync(part)
-        place(part, path)
+        move_into_place(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def place(made: Path, path: Path) -> None:
+def move_into_place(made: Path, path: Path) -> None:
     """Put a file that is on the disk in the place of ``path``, for good."""
     os.replace(made, path)
     if os.name == "posix":  # folders cannot be synced elsewhere

@@ -26,11 +26,11 @@ from tureen.commands.flags import (
     Temperature,
     Truncate,
     Url,
-    connected,
-    said,
-    weights,
+    drop_unset,
+    open_client,
+    parse_weights,
 )
-from tureen.commands.label import label
+from tureen.commands.label import label_file
 from tureen.item_files import Row
 from tureen.openai_wire import ChatReply
 from tureen.wire import ScoreItem, ScoreReply
@@ -57,16 +57,16 @@ def score(
 
     Nothing is scored if an item cannot be; the message names its line.
     """
-    options = said(rewards=reward, preferences=weights(preference), truncate=truncate or None)
-    with connected(url) as client:
+    options = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
+    with open_client(url) as client:
         given = _given(texts or [], file)
-        with item_files.placing(given):
+        with item_files.name_rows_in_errors(given):
             reply = client.score([row.item for row in given], **options)
     if as_json:
         typer.echo(_named(reply, given).model_dump_json())
     else:
         items = [ScoreItem.model_validate(row.item) for row in given]
-        out.print(tables.scores(items, reply, [row.id for row in given]))
+        out.print(tables.tabulate_scores(items, reply, [row.id for row in given]))
 
 
 def _named(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
@@ -78,7 +78,7 @@ def _named(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
     return reply.model_copy(update={"data": named})
 
 
-app.command()(label)
+app.command("label")(label_file)
 app.add_typer(batch, name="batch")
 
 
@@ -97,15 +97,15 @@ def chat(
     """Chat with the policy that your preferences make."""
     if as_json and prompt is None:
         raise typer.BadParameter("--json needs a prompt")
-    options = said(
-        preferences=weights(preference),
+    options = drop_unset(
+        preferences=parse_weights(preference),
         preset=preset,
         model=model,
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
     )
-    with connected(url) as client:
+    with open_client(url) as client:
         if as_json:
             typer.echo(client.chat(prompt or "", **options).model_dump_json())
         elif prompt is not None:
@@ -154,17 +154,17 @@ def sweep(
     """Answer one prompt by every mixture on the way from one objective to another."""
     if start == end:
         raise typer.BadParameter("--from and --to name the same objective")
-    options = said(model=model, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    with connected(url) as client:
+    options = drop_unset(model=model, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    with open_client(url) as client:
         reply = client.sweep(prompt, line(start, end, steps), **options)
         rewards = None
         if with_scores:
             item = {"prompt": prompt, "candidates": [choice.text for choice in reply.choices]}
-            rewards = client.score([item], on_error="item", **said(rewards=reward))
+            rewards = client.score([item], on_error="item", **drop_unset(rewards=reward))
     if as_json:
         typer.echo(json.dumps(_sweep_rows(reply, rewards)))
     else:
-        out.print(tables.sweep(reply, rewards))
+        out.print(tables.tabulate_sweep(reply, rewards))
 
 
 def line(start: str, end: str, steps: int) -> list[dict[str, float]]:
@@ -175,19 +175,19 @@ def line(start: str, end: str, steps: int) -> list[dict[str, float]]:
 def _sweep_rows(reply: ChatReply, rewards: ScoreReply | None) -> list[dict[str, Any]]:
     return [
         {"preferences": choice.preferences, "text": choice.text, "scores": scored and scored.model_dump()["scores"]}
-        for choice, scored in tables.scored(reply, rewards)
+        for choice, scored in tables.pair_scores(reply, rewards)
     ]
 
 
 @app.command()
 def models(url: Url = None, as_json: Json = False) -> None:
     """List the reward models, policies and presets that are loaded."""
-    with connected(url) as client:
+    with open_client(url) as client:
         reply = client.models()
     if as_json:
         typer.echo(reply.model_dump_json())
     else:
-        out.print(tables.models(reply))
+        out.print(tables.tabulate_models(reply))
 
 
 @app.command()
@@ -197,14 +197,14 @@ def health(
     as_json: Json = False,
 ) -> None:
     """Say whether the server is ready; exit code 1 says that it is not."""
-    with connected(url) as client:
+    with open_client(url) as client:
         client.wait_until_ready(wait)
         typer.echo(json.dumps({"ready": True, "url": client.base_url}) if as_json else f"{client.base_url} is ready")
 
 
 def _given(texts: list[str], file: Path | None) -> list[Row]:
     if file is not None and not texts:
-        return item_files.read(file)
+        return item_files.read_rows(file)
     if file is not None or len(texts) < 2:
         raise typer.BadParameter("give a prompt and one or more answers, or --file")
     return [Row("the arguments", {"prompt": texts[0], "candidates": texts[1:]})]

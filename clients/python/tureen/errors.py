@@ -192,7 +192,7 @@ BY_STATUS: dict[int, type[TureenError]] = {
 }
 
 
-def from_status(status: int) -> type[TureenError]:
+def find_error_class(status: int) -> type[TureenError]:
     """The class for a status: exact, else by its hundred."""
     if status in BY_STATUS:
         return BY_STATUS[status]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tureen.calls.chunks import item_index
+from tureen.calls.chunks import find_item_index
 from tureen.errors import TureenError, Unprocessable
 
 FORM = '{"prompt": ..., "candidates": [...]}'
@@ -28,21 +28,21 @@ class Row:
     id: str | int | None = None
 
 
-def read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     """The items of a file, all of them.
 
     Raises:
         Unprocessable: it cannot be read, or a line of it; the message says where.
         OSError: it is not there.
     """
-    rows = [_row(raw, place(path, number)) for number, raw in each(path)]
+    rows = [_row(raw, describe_place(path, number)) for number, raw in iterate_items(path)]
     if not rows:
-        raise empty(path)
+        raise make_empty_file_error(path)
     return rows
 
 
 def _row(raw: Any, where: str) -> Row:
-    error = raw if isinstance(raw, TureenError) else foreign(raw)
+    error = raw if isinstance(raw, TureenError) else explain_foreign_row(raw)
     if error:
         raise type(error)(f"{where}: {error.message}", param=error.param, code=error.code)
     name = raw.get("id")
@@ -51,7 +51,7 @@ def _row(raw: Any, where: str) -> Row:
     return Row(where, {field: value for field, value in raw.items() if field != "id"}, name)
 
 
-def each(path: Path) -> Iterator[tuple[int, Any]]:
+def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
     """Each item with its number, counted from 1: of the line in JSON Lines, of the item in other files.
 
     In place of a line that is no JSON stands the error that says so.
@@ -73,7 +73,7 @@ def each(path: Path) -> Iterator[tuple[int, Any]]:
                 )
 
 
-def count(path: Path) -> int:
+def count_items(path: Path) -> int:
     """How many items :func:`each` will give, for a progress bar."""
     with _readable(path):
         if path.suffix == ".parquet":
@@ -84,17 +84,17 @@ def count(path: Path) -> int:
             return sum(1 for line in lines if line.strip())
 
 
-def place(path: Path, number: int) -> str:
+def describe_place(path: Path, number: int) -> str:
     """Where an item stands, for a message."""
     return f"{path}, {'item' if path.suffix in ('.json', '.parquet') else 'line'} {number}"
 
 
-def empty(path: Path) -> Unprocessable:
+def make_empty_file_error(path: Path) -> Unprocessable:
     """The error for a file without items."""
     return Unprocessable(f"{path} holds no items; give one in each line, as {FORM}", code="empty_file")
 
 
-def foreign(raw: Any) -> Unprocessable | None:
+def explain_foreign_row(raw: Any) -> Unprocessable | None:
     """What to do about a row that is no item but of a form that is well known."""
     if not isinstance(raw, Mapping):
         return Unprocessable(f"an item is an object, as {FORM}, not {_KINDS.get(type(raw), type(raw).__name__)}")
@@ -110,12 +110,12 @@ _KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", boo
 
 
 @contextmanager
-def placing(rows: Sequence[Row]) -> Iterator[None]:
+def name_rows_in_errors(rows: Sequence[Row]) -> Iterator[None]:
     """Tells of an error by the row's place instead of the item's index."""
     try:
         yield
     except TureenError as error:
-        index = item_index(error.param)
+        index = find_item_index(error.param)
         if index is None:
             raise
         problem = error.message.removeprefix(f"items[{index}]").lstrip(".: ")

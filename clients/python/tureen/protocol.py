@@ -26,10 +26,10 @@ from tureen.errors import (
     ServerFault,
     TureenError,
     Unprocessable,
-    from_status,
+    find_error_class,
 )
 from tureen.retry import Deadline
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import TIMEOUT_HEADER, ErrorDetail, ErrorReply
 
 B = TypeVar("B", bound=BaseModel)
@@ -64,7 +64,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Send:
+class HttpRequest:
     """A request to be sent.
 
     Attributes:
@@ -101,7 +101,7 @@ class Send:
         return told
 
 
-def headers(key: str | None) -> dict[str, str]:
+def build_headers(key: str | None) -> dict[str, str]:
     """What every request carries."""
     fixed = {"user-agent": f"tureen-python/{version('tureen')}", "content-type": "application/json"}
     return fixed | ({"authorization": f"Bearer {key}"} if key else {})
@@ -110,7 +110,7 @@ def headers(key: str | None) -> dict[str, str]:
 # --------------------------------------------------------------------------- requests
 
 
-def check(kind: type[B], fields: Mapping[str, object]) -> B:
+def check_fields(kind: type[B], fields: Mapping[str, object]) -> B:
     """A request of ``kind``, or a part of one.
 
     Raises:
@@ -121,23 +121,23 @@ def check(kind: type[B], fields: Mapping[str, object]) -> B:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise unprocessable(error.errors(), document) from None
+        raise explain_errors(error.errors(), document) from None
 
 
 def _listed(value: object) -> object:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping | BaseModel) else value
 
 
-def build(kind: type[BaseModel], fields: Mapping[str, object]) -> bytes:
+def build_body(kind: type[BaseModel], fields: Mapping[str, object]) -> bytes:
     """The body of a request of ``kind``: only what was said, so that the server's defaults hold.
 
     Raises:
         Unprocessable: a field has a value that it cannot have; ``param`` names it.
     """
-    return check(kind, fields).model_dump_json(exclude_unset=True).encode()
+    return check_fields(kind, fields).model_dump_json(exclude_unset=True).encode()
 
 
-def encode(value: object) -> bytes:
+def encode_json(value: object) -> bytes:
     """JSON of anything, checked or not. Lone surrogates are escaped, so that the server can tell of them.
 
     Raises:
@@ -155,7 +155,7 @@ def _plain(value: object) -> object:
 # --------------------------------------------------------------------------- replies
 
 
-def settle(told: httpx2.Response | ConnectionFailed) -> httpx2.Response:
+def require_success(told: httpx2.Response | ConnectionFailed) -> httpx2.Response:
     """The response, if it is a success.
 
     Raises:
@@ -164,20 +164,20 @@ def settle(told: httpx2.Response | ConnectionFailed) -> httpx2.Response:
     if isinstance(told, ConnectionFailed):
         raise told
     if not told.is_success:
-        raise fault(told)
+        raise read_fault(told)
     return told
 
 
-def parse(kind: type[B], response: httpx2.Response) -> B:
+def parse_response(kind: type[B], response: httpx2.Response) -> B:
     """A successful response's reply.
 
     Raises:
         ServerFault: the body is something else.
     """
-    return read(kind, response.content)
+    return parse_json(kind, response.content)
 
 
-def read(kind: type[B], body: bytes | str) -> B:
+def parse_json(kind: type[B], body: bytes | str) -> B:
     """A reply, or one event of a stream, from its JSON.
 
     Raises:
@@ -187,25 +187,29 @@ def read(kind: type[B], body: bytes | str) -> B:
         document = from_json(body)
         return kind.model_validate(document)
     except ValidationError as error:
-        problem = unprocessable(error.errors(), document).message
+        problem = explain_errors(error.errors(), document).message
     except ValueError as error:
         problem = f"it is not JSON: {error}"
     raise ServerFault(f"the answer is no {kind.__name__}: {problem}", code="unreadable_reply")
 
 
-def fault(response: httpx2.Response) -> TureenError:
+def read_fault(response: httpx2.Response) -> TureenError:
     """The error that the server raised: the same class, with its message, field, code, Retry-After and request id.
 
     A proxy's 408 is a 504 to us: the same request may be sent again. A 409 may not: another model is loaded; or it
     tells by its Retry-After that the same request is being answered at the moment.
     """
     reply = _error_reply(response)
-    kind = DeadlineExceeded if response.status_code == HTTPStatus.REQUEST_TIMEOUT else from_status(response.status_code)
+    kind = (
+        DeadlineExceeded
+        if response.status_code == HTTPStatus.REQUEST_TIMEOUT
+        else find_error_class(response.status_code)
+    )
     return kind(
         reply.error.message,
         param=reply.error.param,
         code=reply.error.code,
-        retry_after=retry_after(response),
+        retry_after=read_retry_after(response),
         request_id=reply.request_id or response.headers.get("x-request-id"),
     )
 
@@ -220,22 +224,22 @@ def _error_reply(response: httpx2.Response) -> ErrorReply:
         return ErrorReply(error=ErrorDetail(message=message, type="unknown"))
 
 
-def streamed_fault(data: str) -> TureenError | None:
+def read_streamed_fault(data: str) -> TureenError | None:
     """The error that one event of a stream carries, if it does."""
     try:
         reply = ErrorReply.model_validate_json(data)
     except ValidationError:
         return None
-    return stated_fault(reply.error, reply.request_id)
+    return make_fault(reply.error, reply.request_id)
 
 
-def stated_fault(error: ErrorDetail, request_id: str | None = None) -> TureenError:
+def make_fault(error: ErrorDetail, request_id: str | None = None) -> TureenError:
     """The error that stands inside an answer, where no status tells its class: its code does, or its type."""
     kind = _BY_CODE.get(error.code or "") or _BY_TYPE.get(error.type, ServerFault)
     return kind(error.message, param=error.param, code=error.code, request_id=request_id)
 
 
-def lost(error: httpx2.RequestError, url: str) -> ConnectionFailed:
+def make_connection_error(error: httpx2.RequestError, url: str) -> ConnectionFailed:
     """The error for a request that no response came to."""
     if isinstance(error, httpx2.ConnectError):
         message = f"nothing answers at {url}: start a server with `tureen-serve --starter`, or set TUREEN_BASE_URL"
@@ -248,7 +252,7 @@ def lost(error: httpx2.RequestError, url: str) -> ConnectionFailed:
     return failed
 
 
-def retry_after(response: httpx2.Response) -> float | None:
+def read_retry_after(response: httpx2.Response) -> float | None:
     """Seconds that the server asks to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
     told = response.headers
     milliseconds = _seconds(told.get("retry-after-ms"))

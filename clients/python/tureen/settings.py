@@ -7,7 +7,7 @@ from tureen.errors import InvalidRequest
 LOCAL = "http://127.0.0.1:8900"
 
 
-def base_url(given: str | None = None) -> str:
+def resolve_base_url(given: str | None = None) -> str:
     """The server's address without a trailing slash: as given, else ``TUREEN_BASE_URL``, else this machine.
 
     A trailing ``/v1``, which OpenAI's client wants there, is taken off.
@@ -21,12 +21,12 @@ def base_url(given: str | None = None) -> str:
     return url
 
 
-def api_key(given: str | None = None) -> str | None:
+def resolve_api_key(given: str | None = None) -> str | None:
     """The key as given, else ``TUREEN_API_KEY``, else none."""
     return given or os.environ.get("TUREEN_API_KEY") or None
 
 
-def preferences() -> dict[str, float] | None:
+def read_preferences() -> dict[str, float] | None:
     """The weights that ``TUREEN_PREFERENCES`` holds, as ``helpful=0.7,harmless=0.3``; None without it.
 
     Raises:

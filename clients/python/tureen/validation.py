@@ -13,7 +13,7 @@ Path = tuple[int | str, ...]
 Listed = ErrorDetails | Mapping[str, Any]
 
 
-def unprocessable(errors: Sequence[Listed], document: Any) -> Unprocessable:
+def explain_errors(errors: Sequence[Listed], document: Any) -> Unprocessable:
     """The error that tells of the first mistake.
 
     Args:
@@ -25,11 +25,11 @@ def unprocessable(errors: Sequence[Listed], document: Any) -> Unprocessable:
     rivals = [each for each in found if union is not None and each.union == union] or found[:1]
     path = max((each.path for each in rivals), key=len)
     problem = ", or ".join(dict.fromkeys(_sentence(each.error) for each in rivals if each.path == path))
-    param = dotted(path)
+    param = join_path(path)
     return Unprocessable(f"{param}: {problem}" if param else problem, param=param)
 
 
-def dotted(path: Iterable[int | str]) -> str | None:
+def join_path(path: Iterable[int | str]) -> str | None:
     """``items[3].candidates[1]``; None for the document itself."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".") or None

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tureen.errors import InvalidRequest, Unavailable, Unprocessable, UnsupportedMedia
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import ExpiresAfter, File, FileDeleted, FileList, Purpose
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.file_store import PART
@@ -94,7 +94,7 @@ def _checked(form: FormData) -> tuple[UploadFile, int | None]:
     try:
         return file, ExpiresAfter.model_validate(expires).seconds
     except ValidationError as error:
-        raise unprocessable(error.errors(include_url=False), expires).at("expires_after") from None
+        raise explain_errors(error.errors(include_url=False), expires).at("expires_after") from None
 
 
 def _parts(file: UploadFile) -> Iterator[bytes]:

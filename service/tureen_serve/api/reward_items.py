@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
 from tureen.errors import TureenError, Unprocessable
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import Candidate, PreferencesRequest, Prompt, ScoreItem, ScoreRequest
 from tureen_core.manifest import Input
 from tureen_core.template import Messages
@@ -72,7 +72,7 @@ def _item(raw: Any) -> ScoreItem:
         return ScoreItem.model_validate(raw)
     except ValidationError as error:
         spared = SparedItem(prompt="", candidates=[""])
-        spared._error = unprocessable(error.errors(include_url=False), raw)
+        spared._error = explain_errors(error.errors(include_url=False), raw)
         return spared
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tureen.errors import InvalidRequest, TureenError, Unprocessable
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import BatchError, InputLine
 from tureen_serve.batches.records import LineRange
 from tureen_serve.strict_json import parse_json
@@ -159,7 +159,7 @@ def _valid(kind: type[M], document: object) -> M:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise unprocessable(error.errors(include_url=False), document) from None
+        raise explain_errors(error.errors(include_url=False), document) from None
 
 
 def _told(number: int | None, error: TureenError) -> BatchError:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tureen.batch_jobs.input_lines import requests
+from tureen.batch_jobs.input_lines import read_requests
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch, BatchRequest, Endpoint, RequestCounts
 from tureen_serve.batch_settings import BatchSettings
@@ -90,7 +90,7 @@ def _begin(opened: OpenStores, job: LocalBatch, digest: str) -> Batch:
     """The batch that an earlier run began with this input, else a new one."""
     begun = opened.store.list_batches(limit=1).data
     if not begun:
-        stored = opened.files.write("uploads/input", requests(job.source, job.endpoint))
+        stored = opened.files.write("uploads/input", read_requests(job.source, job.endpoint))
         file = opened.store.add_file(stored, job.source.name)
         request = BatchRequest(input_file_id=file.id, endpoint=job.endpoint, completion_window=WINDOW)
         return opened.store.create_batch(request)
@@ -104,7 +104,7 @@ def _begin(opened: OpenStores, job: LocalBatch, digest: str) -> Batch:
 def _digest(job: LocalBatch) -> str:
     """The SHA-256 of the requests that the input makes."""
     digest = hashlib.sha256()
-    for part in requests(job.source, job.endpoint):
+    for part in read_requests(job.source, job.endpoint):
         digest.update(part)
     return digest.hexdigest()
 

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tureen.batch_jobs.job import refused
-from tureen.commands.batch_flags import ErrorFile, Source, Target, To, endpoint, error_file, report
+from tureen.batch_jobs.job import explain_rejection
+from tureen.commands.batch_flags import ErrorFile, Source, Target, To, choose_error_file, find_endpoint, print_report
 from tureen.commands.flags import INTERRUPTED
 from tureen.errors import TureenError, Unavailable
 from tureen.wire import Batch, Endpoint, RequestCounts
@@ -45,16 +45,16 @@ def run(
 
     Exit code 1 says that some lines have no result, or that nothing could be run.
     """
-    failed = error_file(target, errors, source)
+    failed = choose_error_file(target, errors, source)
     try:
         flags = {"runtime": runtime, "dtype": dtype, "device": device}
         settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
         if not settings.rewards and not settings.families:
             raise SettingsError("there is nothing to run on: give --starter, --config FILE, --reward or --expert")
         files = (source, target, failed)
-        ended = _run(settings, files, to or endpoint(source), restart, quiet=as_json or not ERR.is_terminal)
+        ended = _run(settings, files, to or find_endpoint(source), restart, quiet=as_json or not ERR.is_terminal)
         if ended.status == "failed":
-            raise refused(ended, source)
+            raise explain_rejection(ended, source)
     except SettingsError as error:
         _refuse(error, 2)
     except (TureenError, OSError, RuntimeError, ValueError) as error:
@@ -62,7 +62,7 @@ def run(
     except KeyboardInterrupt:
         typer.echo("tureen-serve: what is done is kept; the same command goes on from there", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    report(ended, target, failed, as_json)
+    print_report(ended, target, failed, as_json)
 
 
 def _run(settings: Settings, files: tuple[Path, Path, Path], to: Endpoint, restart: bool, quiet: bool) -> Batch:

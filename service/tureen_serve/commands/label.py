@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tureen import item_files
-from tureen.commands.flags import INTERRUPTED, Preference, Truncate, said, weights
+from tureen.commands.flags import INTERRUPTED, Preference, Truncate, drop_unset, parse_weights
 from tureen.commands.label_flags import (
     Fail,
     Format,
@@ -23,12 +23,12 @@ from tureen.commands.label_flags import (
     PairSeed,
     Restart,
     TieMargin,
-    recipe,
-    report,
-    told,
+    build_recipe,
+    describe_tally,
+    dump_tally,
 )
 from tureen.errors import TureenError
-from tureen.labelling.journal import Tally, check
+from tureen.labelling.journal import Tally, check_target
 from tureen.labelling.labelling_run import Plan
 from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.labelling.shards import Shard, find_shards
@@ -76,8 +76,8 @@ def label(
     says by which models, with which weights and how many. Exit code 1 says that some items could not be labelled, or
     that nothing could.
     """
-    how = recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
-    asked = said(rewards=objective, preferences=weights(preference), truncate=truncate or None)
+    how = build_recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
+    asked = drop_unset(rewards=objective, preferences=parse_weights(preference), truncate=truncate or None)
     flags = {"runtime": runtime, "dtype": dtype, "device": device}
     try:
         settings = load_settings(
@@ -104,16 +104,16 @@ def label(
 def _found(inputs: Sequence[Path], out: Path, write: str) -> list[Shard]:
     """The files to label, of which one at least holds an item, and their places in the output folder, which is made."""
     found = find_shards(inputs, out, f".{write}")
-    check(found[0].target)
-    if all(next(item_files.each(shard.source), None) is None for shard in found):
-        raise item_files.empty(found[0].source)
+    check_target(found[0].target)
+    if all(next(item_files.iterate_items(shard.source), None) is None for shard in found):
+        raise item_files.make_empty_file_error(found[0].source)
     out.mkdir(parents=True, exist_ok=True)
     return list(found)
 
 
 def _watched(work: Run, found: Sequence[Shard], quiet: bool) -> list[Tally]:
     with Progress(console=ERR, disable=quiet, transient=True) as progress:
-        total = None if quiet else sum(item_files.count(each.source) for each in found)
+        total = None if quiet else sum(item_files.count_items(each.source) for each in found)
         task = progress.add_task("labelling", total=total)
         return work(seen=lambda count: progress.advance(task, count))
 
@@ -137,9 +137,9 @@ def _on_ray(folder: Path, address: str | None, actors: int, gpus: float | None) 
 def _show(found: Sequence[Shard], tallies: Sequence[Tally], as_json: bool) -> None:
     for shard, tally in zip(found, tallies, strict=True):
         if as_json:
-            typer.echo(json.dumps({**told(tally, shard.target), "source": str(shard.source)}))
+            typer.echo(json.dumps({**dump_tally(tally, shard.target), "source": str(shard.source)}))
         else:
-            typer.echo(report(tally, shard.target))
+            typer.echo(describe_tally(tally, shard.target))
 
 
 def _refuse(error: Exception, status: int) -> NoReturn:

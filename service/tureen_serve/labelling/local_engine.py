@@ -22,7 +22,10 @@ def label_locally(
 
     Raises:
         LoadError, Unavailable: as :class:`Labeller`.
-        TureenError, OSError: as :func:`tureen.labelling.labelling_run.label`.
+        TureenError, OSError: as :func:`tureen.labelling.labelling_run.label_items`.
     """
     with Labeller(settings, dict(plan.asked or {}), plan.recipe) as labeller:
-        return [labelling_run.label(labeller, each.source, each.target, plan, seen, restart=restart) for each in shards]
+        return [
+            labelling_run.label_items(labeller, each.source, each.target, plan, seen, restart=restart)
+            for each in shards
+        ]

@@ -199,9 +199,9 @@ def _finish(shard: Shard, work: Work, plan: Plan, rows: Path, seen: Callable[[in
         return journal.tally
     with closing(journal):
         labels = _read_labels(shard, rows)
-        left = islice(items.read(shard.source), journal.tally.read, None)
-        for lines in labelling_run.runs(left, FINISHED):
-            settled = labelling_run.settle(lines, _reply(lines, labels), plan, journal.tally)
+        left = islice(items.read_items(shard.source), journal.tally.read, None)
+        for lines in labelling_run.split_into_runs(left, FINISHED):
+            settled = labelling_run.settle_run(lines, _reply(lines, labels), plan, journal.tally)
             journal.commit(settled.rows, settled.errors, settled.tally)
             seen(len(lines))
         journal.finish()

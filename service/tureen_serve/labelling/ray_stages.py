@@ -58,7 +58,7 @@ class Lines(Datasource):  # type: ignore[misc]
 
 
 def _blocks(shard: str, path: Path) -> Iterator[pyarrow.Table]:
-    for some in labelling_run.runs(items.read(path), BLOCK):
+    for some in labelling_run.split_into_runs(items.read_items(path), BLOCK):
         yield pyarrow.Table.from_pylist([_unlabelled(shard, line) for line in some], SCHEMA)
 
 
@@ -90,11 +90,11 @@ class Actor:
             for place, row in enumerate(given)
             if row["item"] is not None
         )
-        for some, reply in labelling_run.answered(self._labeller, lines, self._plan, self._models):
+        for some, reply in labelling_run.ask_in_runs(self._labeller, lines, self._plan, self._models):
             assert reply is not None  # all of them are items
             self._models = reply.fingerprint
             models = json.dumps({"fingerprint": reply.fingerprint, "preferences": reply.preferences})
-            for line, each in labelling_run.labels(some, reply):
+            for line, each in labelling_run.match_labels(some, reply):
                 given[line.number] |= {"label": each.model_dump_json(exclude_none=True), "models": models}
                 given[line.number]["error"] = each.error.message if each.error else None
         return pyarrow.Table.from_pylist(given, SCHEMA)

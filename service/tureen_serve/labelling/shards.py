@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tureen.errors import InvalidRequest
-from tureen.labelling.journal import stem
+from tureen.labelling.journal import strip_suffixes
 
 READ = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
 
@@ -30,7 +30,7 @@ def find_shards(inputs: Sequence[Path], folder: Path, ending: str) -> list[Shard
         InvalidRequest: there are none, or two would go to one file.
     """
     sources = [source for given in inputs for source in (_inside(given) if given.is_dir() else [given])]
-    found = [Shard(source, folder / f"{stem(source)}{ending}") for source in sources]
+    found = [Shard(source, folder / f"{strip_suffixes(source)}{ending}") for source in sources]
     if not found:
         raise InvalidRequest(f"the inputs hold no files of items ({', '.join(READ)})", param="inputs")
     for shard in found:

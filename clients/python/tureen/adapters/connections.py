@@ -18,7 +18,7 @@ from tureen import protocol
 from tureen.adapters.options import Server
 from tureen.calls.request_flows import Flow
 from tureen.client import AsyncClient, Client
-from tureen.protocol import Send
+from tureen.protocol import HttpRequest
 from tureen.retry import Deadline
 
 B = TypeVar("B", bound=BaseModel)
@@ -32,9 +32,9 @@ class Caller(Client):
         """The answer to ``document``, a ``kind``; asked for as often as every call."""
 
         def flow() -> Flow[B]:
-            send = Send("POST", path, protocol.encode(document))
+            send = HttpRequest("POST", path, protocol.encode_json(document))
             response = yield from self._calls.exchange(send, Deadline(deadline))
-            return protocol.parse(kind, response)
+            return protocol.parse_response(kind, response)
 
         return self._run(flow())
 
@@ -74,7 +74,7 @@ _ASYNCHRONOUS = _Open[AsyncClient]()
 
 
 @contextmanager
-def blocking(server: Server) -> Iterator[Caller]:
+def share_client(server: Server) -> Iterator[Caller]:
     """A client that all threads share who ask at the same time."""
 
     def make() -> Caller:
@@ -89,7 +89,7 @@ def blocking(server: Server) -> Iterator[Caller]:
 
 
 @asynccontextmanager
-async def asynchronous(server: Server) -> AsyncIterator[AsyncClient]:
+async def share_async_client(server: Server) -> AsyncIterator[AsyncClient]:
     """A client that all tasks of this event loop share who ask at the same time."""
 
     def make() -> AsyncClient:

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from tureen.errors import InvalidRequest, ServerFault, TureenError
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import MAX_CANDIDATES, CandidateScore, ErrorDetail, ItemScore, ScoreItem, ScoreReply
 
 
 @dataclass(frozen=True)
-class Batch:
+class GroupedRows:
     """Rows of a prompt and an answer, as items of one prompt with all its answers.
 
     The server computes a prompt once for all the answers that stand with it.
@@ -26,17 +26,19 @@ class Batch:
     items: list[dict[str, Any]] = field(default_factory=list)
     places: list[tuple[int, int] | ErrorDetail] = field(default_factory=list)
 
-    def rows(self, reply: ScoreReply | None) -> list[CandidateScore]:
+    def read_reply(self, reply: ScoreReply | None) -> list[CandidateScore]:
         """The rows' scores or errors in the order they were given; ``reply`` is None where there was nothing to ask."""
         data = reply.data if reply else []
-        return [failed(place) if isinstance(place, ErrorDetail) else _row(data, *place) for place in self.places]
+        return [
+            make_failed_row(place) if isinstance(place, ErrorDetail) else _row(data, *place) for place in self.places
+        ]
 
-    def lost(self, error: TureenError) -> list[CandidateScore]:
+    def fail_rows(self, error: TureenError) -> list[CandidateScore]:
         """Every row failed with ``error``."""
-        return [failed(detail(error)) for _ in self.places]
+        return [make_failed_row(make_error_detail(error)) for _ in self.places]
 
 
-def grouped(prompts: Iterable[Any], answers: Iterable[Any]) -> Batch:
+def group_by_prompt(prompts: Iterable[Any], answers: Iterable[Any]) -> GroupedRows:
     """Group rows by equal prompts.
 
     Args:
@@ -46,7 +48,7 @@ def grouped(prompts: Iterable[Any], answers: Iterable[Any]) -> Batch:
     Raises:
         InvalidRequest: there are not as many answers as prompts.
     """
-    made, open_items = Batch(), dict[str, int]()
+    made, open_items = GroupedRows(), dict[str, int]()
     asked, given = list(prompts), list(answers)
     if len(asked) != len(given):
         told = f"{len(asked)} prompts and {len(given)} answers: give each answer with the prompt that it answers"
@@ -56,7 +58,7 @@ def grouped(prompts: Iterable[Any], answers: Iterable[Any]) -> Batch:
             item = ScoreItem.model_validate({"prompt": _plain(prompt), "candidates": [_plain(answer)]})
         except ValidationError as error:
             document = {"prompt": prompt, "candidates": [answer]}
-            made.places.append(detail(unprocessable(error.errors(include_url=False), document)))
+            made.places.append(make_error_detail(explain_errors(error.errors(include_url=False), document)))
             continue
         made.places.append(_place(item.model_dump(exclude_none=True), made.items, open_items))
     return made
@@ -89,17 +91,19 @@ def _message(said: Any) -> Any:
 def _row(data: Sequence[ItemScore], item: int, candidate: int) -> CandidateScore:
     row = data[item]
     if row.error is not None:
-        return failed(row.error)
+        return make_failed_row(row.error)
     if candidate >= len(row.candidates):
-        return failed(detail(ServerFault("the answer does not hold this candidate", code="unreadable_reply")))
+        return make_failed_row(
+            make_error_detail(ServerFault("the answer does not hold this candidate", code="unreadable_reply"))
+        )
     return row.candidates[candidate]
 
 
-def failed(error: ErrorDetail) -> CandidateScore:
+def make_failed_row(error: ErrorDetail) -> CandidateScore:
     """A row that has no score."""
     return CandidateScore(index=0, error=error)
 
 
-def detail(error: TureenError) -> ErrorDetail:
+def make_error_detail(error: TureenError) -> ErrorDetail:
     """The error as the server would tell it."""
     return ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)

@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from tureen.adapters.connections import blocking
-from tureen.adapters.grouped_rows import grouped
-from tureen.adapters.options import Ask, Options, Server, understood_with_environment
+from tureen.adapters.connections import share_client
+from tureen.adapters.grouped_rows import group_by_prompt
+from tureen.adapters.options import Options, RewardQuery, Server, parse_options_with_environment
 from tureen.errors import InvalidRequest, ServerFault
 from tureen.wire import CandidateScore, Reply, Weight
 
@@ -69,28 +69,28 @@ def reward_func(
         InvalidRequest: a query does not begin with its prompt, or the options contradict each other.
         TureenError: a text has no reward.
     """
-    server, ask = understood_with_environment(objective, options)
+    server, ask = parse_options_with_environment(objective, options)
     if templated:
         return _finished(server, ask, queries).model_dump()
     answers = [_answer(query, prompt, ends) for query, prompt in zip(queries, prompts, strict=True)]
-    batch = grouped(prompts, answers)
-    with blocking(server) as client:
-        rows = batch.rows(client.score(batch.items, **ask.options()) if batch.items else None)
+    batch = group_by_prompt(prompts, answers)
+    with share_client(server) as client:
+        rows = batch.read_reply(client.score(batch.items, **ask.options()) if batch.items else None)
     return _rewards(ask, rows).model_dump()
 
 
-def _finished(server: Server, ask: Ask, texts: Sequence[str]) -> Rewards:
+def _finished(server: Server, ask: RewardQuery, texts: Sequence[str]) -> Rewards:
     unread = [name for name in NATIVE if getattr(ask, name)]
     if unread:
         raise InvalidRequest(f"templated texts are scored without `{unread[0]}`: leave it out", param=unread[0])
-    with blocking(server) as client:
+    with share_client(server) as client:
         reply = client.post(f"/get_reward{_model(ask)}", {"query": list(texts)}, Rewards, ask.deadline)
     if len(reply.rewards) != len(texts):
         raise ServerFault(f"the answer does not hold {len(texts)} rewards", code="unreadable_reply")
     return reply
 
 
-def _model(ask: Ask) -> str:
+def _model(ask: RewardQuery) -> str:
     weights: Mapping[str, float] = ask.preferences or dict.fromkeys(ask.objectives, 1.0)
     if not weights:
         return ""
@@ -99,9 +99,9 @@ def _model(ask: Ask) -> str:
     return f"?model={quote(','.join(names), safe='')}"
 
 
-def _rewards(ask: Ask, rows: Sequence[CandidateScore]) -> Rewards:
-    rewards = [ask.certain(row) for row in rows]
-    components = [ask.components(row) for row in rows]
+def _rewards(ask: RewardQuery, rows: Sequence[CandidateScore]) -> Rewards:
+    rewards = [ask.require_reward(row) for row in rows]
+    components = [ask.objective_scores(row) for row in rows]
     logs = {name: [each[name] for each in components] for name in (components[0] if components else ())}
     return Rewards(rewards=rewards, scores=[_squashed(reward) for reward in rewards], extra_logs=logs)
 

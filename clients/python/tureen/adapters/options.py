@@ -8,7 +8,7 @@ from tureen import settings
 from tureen.calls.call_options import Patience, Weights
 from tureen.calls.chunks import Chunks
 from tureen.errors import InvalidRequest, ServerFault, TureenError
-from tureen.protocol import stated_fault
+from tureen.protocol import make_fault
 from tureen.retry import Retries
 from tureen.wire import CandidateScore
 
@@ -56,7 +56,7 @@ class Server:
     on_retry: Callable[[TureenError, float], object] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "base_url", settings.base_url(self.base_url))
+        object.__setattr__(self, "base_url", settings.resolve_base_url(self.base_url))
 
     def patience(self) -> Patience:
         """For the client."""
@@ -66,7 +66,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Ask:
+class RewardQuery:
     """Which numbers are asked for.
 
     Attributes:
@@ -127,36 +127,36 @@ class Ask:
             known = ", ".join(sorted(names))
             message = f"several rewards are loaded ({known}): name one as `objective`, or weigh them by `preferences`"
             raise InvalidRequest(message, param="objective")
-        return self.component(row, *names)
+        return self.objective_score(row, *names)
 
-    def certain(self, row: CandidateScore) -> float:
+    def require_reward(self, row: CandidateScore) -> float:
         """The one number.
 
         Raises:
             TureenError: the row failed.
         """
         if row.error is not None:
-            raise stated_fault(row.error)
+            raise make_fault(row.error)
         reward = self.reward(row)
         if reward is None:
             raise ServerFault("the answer holds neither a reward nor an error", code="unreadable_reply")
         return reward
 
-    def component(self, row: CandidateScore, objective: str) -> float | None:
+    def objective_score(self, row: CandidateScore, objective: str) -> float | None:
         """One objective's score, None for a row that failed."""
         score = row.scores.get(objective) if row.scores else None
         if score is None:
             return None
         return score.calibrated if self.calibrated else score.raw
 
-    def components(self, row: CandidateScore) -> dict[str, float]:
+    def objective_scores(self, row: CandidateScore) -> dict[str, float]:
         """The score of each objective that was asked for by name, or the soup's; none for a row that failed."""
         names = self.objectives or tuple(row.scores or ())
-        found = {name: self.component(row, name) for name in names}
+        found = {name: self.objective_score(row, name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 
 
-def understood(objective: str | None, options: Options) -> tuple[Server, Ask]:
+def parse_options(objective: str | None, options: Options) -> tuple[Server, RewardQuery]:
     """Whom these keyword arguments ask, and for what.
 
     Raises:
@@ -165,11 +165,11 @@ def understood(objective: str | None, options: Options) -> tuple[Server, Ask]:
     """
     wishes: dict[str, Any] = dict(options)
     server = Server(**{each.name: wishes.pop(each.name) for each in fields(Server) if each.name in wishes})
-    return server, Ask(objectives=() if objective is None else (objective,), **wishes)
+    return server, RewardQuery(objectives=() if objective is None else (objective,), **wishes)
 
 
-def understood_with_environment(objective: str | None, options: Options) -> tuple[Server, Ask]:
+def parse_options_with_environment(objective: str | None, options: Options) -> tuple[Server, RewardQuery]:
     """The same; weighed as ``TUREEN_PREFERENCES`` says where neither an objective nor weights are given."""
     if objective is None and options.get("preferences") is None:
-        return understood(None, {**options, "preferences": settings.preferences()})
-    return understood(objective, options)
+        return parse_options(None, {**options, "preferences": settings.read_preferences()})
+    return parse_options(objective, options)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar, Unpack
 
-from tureen.adapters.connections import asynchronous, blocking
-from tureen.adapters.grouped_rows import Batch, grouped
-from tureen.adapters.options import Ask, Options, Server, understood
+from tureen.adapters.connections import share_async_client, share_client
+from tureen.adapters.grouped_rows import GroupedRows, group_by_prompt
+from tureen.adapters.options import Options, RewardQuery, Server, parse_options
 from tureen.errors import Conflict, InvalidRequest, TureenError
 from tureen.wire import CandidateScore, ScoreReply
 
@@ -33,7 +33,7 @@ R = TypeVar("R")
 class _Round(Generic[R]):
     """One batch's rows, and which functions have had them."""
 
-    batch: Batch
+    batch: GroupedRows
     rows: R
     takers: set[str] = field(default_factory=set)
 
@@ -41,7 +41,7 @@ class _Round(Generic[R]):
 class _Panel(Generic[R]):
     """Asks once for all the functions that share it, and decides what a failure is to them."""
 
-    def __init__(self, server: Server, ask: Ask, on_failure: OnFailure) -> None:
+    def __init__(self, server: Server, ask: RewardQuery, on_failure: OnFailure) -> None:
         if on_failure not in ("none", "raise"):
             raise InvalidRequest(f"on_failure is {on_failure!r}: give 'none' or 'raise'", param="on_failure")
         self.server, self.ask, self.on_failure = server, ask, on_failure
@@ -50,21 +50,21 @@ class _Panel(Generic[R]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_round": None}
 
-    def _taken(self, batch: Batch, taker: str, ask: Callable[[Batch], R]) -> R:
+    def _taken(self, batch: GroupedRows, taker: str, ask: Callable[[GroupedRows], R]) -> R:
         """The batch's rows, asked for if this function has had them already, or no other asked before it."""
         if self._round is None or self._round.batch != batch or taker in self._round.takers:
             self._round = _Round(batch, ask(batch))
         self._round.takers.add(taker)
         return self._round.rows
 
-    def _told(self, batch: Batch, reply: ScoreReply | None) -> Rows:
-        rows = batch.rows(reply)
+    def _told(self, batch: GroupedRows, reply: ScoreReply | None) -> Rows:
+        rows = batch.read_reply(reply)
         reasons = [row.error.message for row in rows if row.error]
         if reasons:
             logger.warning("no reward for %d of %d rows, the first because: %s", len(reasons), len(rows), reasons[0])
         return rows
 
-    def _lost(self, batch: Batch, error: TureenError) -> Rows:
+    def _lost(self, batch: GroupedRows, error: TureenError) -> Rows:
         """What is left of a call that failed.
 
         Raises:
@@ -73,7 +73,7 @@ class _Panel(Generic[R]):
         if self.on_failure == "raise" or not (error.retryable or self._swapped(error)):
             raise error
         logger.warning("no reward for any of %d rows: %s", len(batch.places), error.message)
-        return batch.lost(error)
+        return batch.fail_rows(error)
 
     def _swapped(self, error: TureenError) -> bool:
         """Whether the reward model was replaced by a newer one in the middle of the batch, which nothing forbids."""
@@ -81,28 +81,28 @@ class _Panel(Generic[R]):
 
 
 class _BlockingPanel(_Panel[Rows]):
-    def rows(self, batch: Batch, taker: str) -> Rows:
+    def rows(self, batch: GroupedRows, taker: str) -> Rows:
         return self._taken(batch, taker, self._score)
 
-    def _score(self, batch: Batch) -> Rows:
+    def _score(self, batch: GroupedRows) -> Rows:
         if not batch.items:
             return self._told(batch, None)
         try:
-            with blocking(self.server) as client:
+            with share_client(self.server) as client:
                 return self._told(batch, client.score(batch.items, **self.ask.options()))
         except TureenError as error:
             return self._lost(batch, error)
 
 
 class _AsynchronousPanel(_Panel["asyncio.Future[Rows]"]):
-    async def rows(self, batch: Batch, taker: str) -> Rows:
+    async def rows(self, batch: GroupedRows, taker: str) -> Rows:
         return await self._taken(batch, taker, lambda batch: asyncio.ensure_future(self._score(batch)))
 
-    async def _score(self, batch: Batch) -> Rows:
+    async def _score(self, batch: GroupedRows) -> Rows:
         if not batch.items:
             return self._told(batch, None)
         try:
-            async with asynchronous(self.server) as client:
+            async with share_async_client(self.server) as client:
                 return self._told(batch, await client.score(batch.items, **self.ask.options()))
         except TureenError as error:
             return self._lost(batch, error)
@@ -125,7 +125,7 @@ class _Reward(Generic[P]):
         on_failure: OnFailure = "none",
         **options: Unpack[Options],
     ) -> None:
-        self._panel: P = self.panel_type(*understood(objective, options), on_failure)
+        self._panel: P = self.panel_type(*parse_options(objective, options), on_failure)
         self._objective = objective
         self.__name__ = name or objective or "+".join(sorted(self._panel.ask.preferences or ())) or "reward"
 
@@ -135,9 +135,9 @@ class _Reward(Generic[P]):
             log_metric(f"{self.__name__}/failed", sum(row.scores is None for row in rows) / len(rows))
         if log_extra is not None and not ask.soup:
             for each in sorted(ask.preferences or ()):
-                log_extra(f"{self.__name__}/{each}", [ask.component(row, each) for row in rows])
+                log_extra(f"{self.__name__}/{each}", [ask.objective_score(row, each) for row in rows])
         if self._objective is not None:
-            return [ask.component(row, self._objective) for row in rows]
+            return [ask.objective_score(row, self._objective) for row in rows]
         return [ask.reward(row) for row in rows]
 
 
@@ -186,7 +186,7 @@ class RewardFunction(_Reward[_BlockingPanel]):
             InvalidRequest: there are not as many completions as prompts.
             TureenError: the call failed; see the class.
         """
-        rows = self._panel.rows(grouped(prompts, completions), self.__name__)
+        rows = self._panel.rows(group_by_prompt(prompts, completions), self.__name__)
         return self._rewards(rows, log_extra, log_metric)
 
 
@@ -204,7 +204,7 @@ class AsyncRewardFunction(_Reward[_AsynchronousPanel]):
         **_columns: object,
     ) -> list[float | None]:
         """As :meth:`RewardFunction.__call__`."""
-        rows = await self._panel.rows(grouped(prompts, completions), self.__name__)
+        rows = await self._panel.rows(group_by_prompt(prompts, completions), self.__name__)
         return self._rewards(rows, log_extra, log_metric)
 
 

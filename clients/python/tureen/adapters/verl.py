@@ -18,9 +18,9 @@ A row that fails raises. verl's ``rate_limited`` manager makes 0.0 of that, as o
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-from tureen.adapters.connections import asynchronous, blocking
-from tureen.adapters.grouped_rows import Batch, grouped
-from tureen.adapters.options import Ask, Options, Server, understood_with_environment
+from tureen.adapters.connections import share_async_client, share_client
+from tureen.adapters.grouped_rows import GroupedRows, group_by_prompt
+from tureen.adapters.options import Options, RewardQuery, Server, parse_options_with_environment
 from tureen.errors import InvalidRequest
 from tureen.wire import ScoreReply
 
@@ -64,7 +64,7 @@ async def compute_score(
         TureenError: there is no score.
     """
     server, ask, batch = _asked(solution_str, extra_info, objective, options)
-    async with asynchronous(server) as client:
+    async with share_async_client(server) as client:
         return _score(ask, batch, await client.score(batch.items, **ask.options()) if batch.items else None)
 
 
@@ -79,18 +79,18 @@ def compute_score_blocking(
 ) -> dict[str, float]:
     """As :func:`compute_score`, for verl's threads and processes."""
     server, ask, batch = _asked(solution_str, extra_info, objective, options)
-    with blocking(server) as client:
+    with share_client(server) as client:
         return _score(ask, batch, client.score(batch.items, **ask.options()) if batch.items else None)
 
 
 def _asked(
     answer: str, extra_info: Mapping[str, Any] | None, objective: str | None, options: VerlOptions
-) -> tuple[Server, Ask, Batch]:
+) -> tuple[Server, RewardQuery, GroupedRows]:
     key = options.pop("prompt_key", None)
     options.pop("reward_router_address", None)
     options.pop("reward_model_tokenizer", None)
     prompt = _prompt(extra_info or {}, PROMPT_KEYS if key is None else (key,))
-    return *understood_with_environment(objective, options), grouped([prompt], [answer])
+    return *parse_options_with_environment(objective, options), group_by_prompt([prompt], [answer])
 
 
 def _prompt(extra_info: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -102,6 +102,6 @@ def _prompt(extra_info: Mapping[str, Any], keys: Sequence[str]) -> Any:
     raise InvalidRequest(message, param=f"extra_info.{keys[0]}")
 
 
-def _score(ask: Ask, batch: Batch, reply: ScoreReply | None) -> dict[str, float]:
-    [row] = batch.rows(reply)
-    return {**ask.components(row), "score": ask.certain(row)}
+def _score(ask: RewardQuery, batch: GroupedRows, reply: ScoreReply | None) -> dict[str, float]:
+    [row] = batch.read_reply(reply)
+    return {**ask.objective_scores(row), "score": ask.require_reward(row)}

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tureen.errors import InvalidRequest, TureenError, Unprocessable
-from tureen.protocol import encode
-from tureen.validation import unprocessable
+from tureen.protocol import encode_json
+from tureen.validation import explain_errors
 from tureen.wire import ENDPOINTS, Endpoint, InputLine, ScoreItem
 
 REQUEST = "a request of `custom_id`, `method`, `url` and `body`"
@@ -29,14 +29,14 @@ ROWS: Mapping[Endpoint, str] = {
 }
 
 
-def endpoint(path: Path) -> Endpoint:
+def detect_endpoint(path: Path) -> Endpoint:
     """Where the first line of a file goes.
 
     Raises:
         Unprocessable: there is none, or it cannot be used.
         InvalidRequest: it does not say; ``param`` is ``endpoint``.
     """
-    number, raw = next(lines(path), (0, b""))
+    number, raw = next(read_lines(path), (0, b""))
     if not number:
         raise Unprocessable(f"{path} holds no lines")
     url = _parsed(raw, f"{path}, line {number}").get("url")
@@ -49,23 +49,23 @@ def endpoint(path: Path) -> Endpoint:
     raise Unprocessable(f"{path}, line {number}: url: must be one of {', '.join(ENDPOINTS)}", param="url")
 
 
-def requests(path: Path, to: Endpoint) -> Iterator[bytes]:
+def read_requests(path: Path, to: Endpoint) -> Iterator[bytes]:
     """The lines that are uploaded for a file; bodies are left for the server to judge.
 
     Raises:
         Unprocessable: a line cannot be used; the message says which and why.
     """
-    for number, raw in lines(path):
+    for number, raw in read_lines(path):
         place = f"{path}, line {number}"
         document = _parsed(raw, place)
         if document.keys() & {"method", "url", "body"}:
             _check(document, to, place)
             yield raw + b"\n"
         else:
-            yield encode(_made(document, to, f"{path.name}:{number}", place)) + b"\n"
+            yield encode_json(_made(document, to, f"{path.name}:{number}", place)) + b"\n"
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not empty, without their ends, each with its number."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
@@ -73,9 +73,9 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def number_of(path: Path, nth: int) -> int:
+def find_line_number(path: Path, nth: int) -> int:
     """The number of a file's ``nth`` line that is not empty: the server does not see the empty ones."""
-    return next(islice((number for number, _ in lines(path)), nth - 1, None), nth)
+    return next(islice((number for number, _ in read_lines(path)), nth - 1, None), nth)
 
 
 def _parsed(raw: bytes, place: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _check(document: dict[str, Any], to: Endpoint, place: str) -> None:
         if line.url != to:
             raise Unprocessable(f"url: the line goes to {line.url} and the batch to {to}", param="url")
     except ValidationError as error:
-        raise _placed(unprocessable(error.errors(), document), place) from None
+        raise _placed(explain_errors(error.errors(), document), place) from None
     except TureenError as error:
         raise _placed(error, place) from None
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tureen.atomic_files import placed
-from tureen.batch_jobs.input_lines import number_of, requests
-from tureen.batch_jobs.sidecar import REMEDY, Note, Sidecar, Work, digest
+from tureen.atomic_files import replace_atomically
+from tureen.batch_jobs.input_lines import find_line_number, read_requests
+from tureen.batch_jobs.sidecar import REMEDY, Note, Sidecar, Work, hash_file
 from tureen.batches.batch_flows import OUTAGE, OnProgress
 from tureen.client import Client
 from tureen.errors import Conflict, NotFound, Unprocessable
@@ -41,14 +41,16 @@ class Job:
 
     def work(self) -> Work:
         """What tells this job from any other."""
-        return Work(input=digest(self.source), endpoint=self.endpoint, window=self.window)
+        return Work(input=hash_file(self.source), endpoint=self.endpoint, window=self.window)
 
-    def stands(self, batch: Batch) -> bool:
+    def has_results(self, batch: Batch) -> bool:
         """Whether what the batch has made is where it should be."""
         return self.target.exists() and (batch.error_file_id is None or self.errors.exists())
 
 
-def run(client: Client, job: Job, on_progress: OnProgress, *, restart: bool = False, outage: float = OUTAGE) -> Batch:
+def run_job(
+    client: Client, job: Job, on_progress: OnProgress, *, restart: bool = False, outage: float = OUTAGE
+) -> Batch:
     """Make the target, or go on with it where an earlier call was interrupted; what is finished is not made again.
 
     Args:
@@ -72,39 +74,39 @@ def run(client: Client, job: Job, on_progress: OnProgress, *, restart: bool = Fa
     if restart:
         _forget(client, sidecar)
     note = _taken_up(client, job, sidecar)
-    if note.ended and job.stands(note.ended):
+    if note.ended and job.has_results(note.ended):
         return note.ended
     with _same_server(note):
         batch_id = note.batch_id or _created(client, job, sidecar, note)
         batch = client.batches.wait(batch_id, on_progress=on_progress, longest_pause=OFTEN, outage=outage)
         if batch.status == "failed":
             sidecar.remove()
-            raise refused(batch, job.source)
-        collect(client, batch, job.target, job.errors)
+            raise explain_rejection(batch, job.source)
+        save_results(client, batch, job.target, job.errors)
     sidecar.write(note.model_copy(update={"file_id": batch.input_file_id, "batch_id": batch.id, "ended": batch}))
     return batch
 
 
-def submit(client: Client, source: Path, endpoint: Endpoint, window: str) -> Batch:
+def submit_file(client: Client, source: Path, endpoint: Endpoint, window: str) -> Batch:
     """Upload a file and make a batch of it, without waiting for it; errors are those of :func:`run`."""
-    uploaded = client.files.upload(requests(source, endpoint), name=source.name)
+    uploaded = client.files.upload(read_requests(source, endpoint), name=source.name)
     return client.batches.create(uploaded.id, endpoint, window)
 
 
-def collect(client: Client, batch: Batch, target: Path, errors: Path) -> None:
+def save_results(client: Client, batch: Batch, target: Path, errors: Path) -> None:
     """Write what an ended batch has made. An error file of before goes where there are no errors now."""
     if batch.error_file_id is None:
         errors.unlink(missing_ok=True)
     else:
         client.files.save(batch.error_file_id, errors)
     if batch.output_file_id is None:
-        with placed(target) as part:
+        with replace_atomically(target) as part:
             part.touch()
     else:
         client.files.save(batch.output_file_id, target)
 
 
-def refused(batch: Batch, source: Path | None = None) -> Unprocessable:
+def explain_rejection(batch: Batch, source: Path | None = None) -> Unprocessable:
     """The error of a batch whose input could not be used; places are those in ``source``, if it is known."""
     errors = batch.errors.data if batch.errors else []
     told = [f"  {_place(error, source)}{error.message}" for error in errors[:SHOWN]]
@@ -115,7 +117,7 @@ def refused(batch: Batch, source: Path | None = None) -> Unprocessable:
 def _place(error: BatchError, source: Path | None) -> str:
     if error.line is None:
         return ""
-    return f"line {error.line}: " if source is None else f"{source}, line {number_of(source, error.line)}: "
+    return f"line {error.line}: " if source is None else f"{source}, line {find_line_number(source, error.line)}: "
 
 
 def _taken_up(client: Client, job: Job, sidecar: Sidecar) -> Note:
@@ -131,7 +133,7 @@ def _taken_up(client: Client, job: Job, sidecar: Sidecar) -> Note:
 
 def _created(client: Client, job: Job, sidecar: Sidecar, note: Note) -> str:
     if note.file_id is None:
-        uploaded = client.files.upload(requests(job.source, job.endpoint), name=job.source.name)
+        uploaded = client.files.upload(read_requests(job.source, job.endpoint), name=job.source.name)
         note = sidecar.write(note.model_copy(update={"file_id": uploaded.id}))
     batch = client.batches.create(note.file_id or "", job.endpoint, job.window, idempotency_key=note.key)
     sidecar.write(note.model_copy(update={"batch_id": batch.id}))

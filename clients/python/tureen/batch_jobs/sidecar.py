@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tureen.atomic_files import placed
+from tureen.atomic_files import replace_atomically
 from tureen.errors import Conflict
 from tureen.wire import Batch, Endpoint
 
@@ -79,7 +79,7 @@ class Sidecar:
 
     def write(self, note: Note) -> Note:
         """Keep a note in place of the last one."""
-        with placed(self.path) as part:
+        with replace_atomically(self.path) as part:
             part.write_text(note.model_dump_json(indent=1), encoding="utf-8")
         return note
 
@@ -88,7 +88,7 @@ class Sidecar:
         self.path.unlink(missing_ok=True)
 
 
-def digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """A file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,7 +45,7 @@ class _Reading:
             yield
         except httpx2.RequestError as error:
             self._until.check(error)
-            raise protocol.lost(error, str(self._response.url)) from error
+            raise protocol.make_connection_error(error, str(self._response.url)) from error
 
 
 class Content(_Reading):

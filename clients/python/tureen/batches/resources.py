@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Unpack
 
-from tureen.atomic_files import placed
+from tureen.atomic_files import replace_atomically
 from tureen.batches.batch_flows import OUTAGE, BatchCalls, FileCalls, OnProgress
 from tureen.batches.content import AsyncContent, Content
-from tureen.batches.uploads import Source, form
+from tureen.batches.uploads import Source, open_form
 from tureen.calls.call_options import BatchOptions
 from tureen.calls.request_flows import Calls
-from tureen.calls.senders import AsyncRun, Run
+from tureen.calls.senders import AsyncRunFlow, RunFlow
 from tureen.wire import Batch, Endpoint, File, FileDeleted, Purpose
 
 DAY = "24h"
@@ -22,7 +22,7 @@ RARELY = 10.0
 class Files:
     """Files on the server. Every method takes ``deadline``, the seconds that the whole call may last."""
 
-    def __init__(self, run: Run, calls: Calls) -> None:
+    def __init__(self, run: RunFlow, calls: Calls) -> None:
         self._run = run
         self._calls = FileCalls(calls)
 
@@ -47,7 +47,7 @@ class Files:
             PayloadTooLarge: it is larger than the server takes.
             OSError: it cannot be read.
         """
-        with form(source, name, expires_after) as uploaded:
+        with open_form(source, name, expires_after) as uploaded:
             return self._run(self._calls.upload(uploaded, deadline))
 
     def get(self, file_id: str, *, deadline: float | None = None) -> File:
@@ -62,7 +62,7 @@ class Files:
         self, *, purpose: Purpose | None = None, limit: int | None = None, deadline: float | None = None
     ) -> Sequence[File]:
         """All files, or the newest ``limit`` of them, the newest first."""
-        return self._run(self._calls.all(purpose, limit, deadline))
+        return self._run(self._calls.list_all(purpose, limit, deadline))
 
     def content(self, file_id: str, *, deadline: float | None = None) -> Content:
         """A file's lines, to be iterated as they come; errors are those of :meth:`get`."""
@@ -70,7 +70,7 @@ class Files:
 
     def save(self, file_id: str, path: str | Path, *, deadline: float | None = None) -> Path:
         """Download a file. ``path`` is there whole, or as it was before; errors are those of :meth:`get`."""
-        with placed(Path(path)) as part:
+        with replace_atomically(Path(path)) as part:
             self._run(self._calls.save(file_id, part, deadline))
         return Path(path)
 
@@ -87,7 +87,7 @@ class Files:
 class Batches:
     """Jobs over the lines of a file. Every method takes ``deadline``, the seconds that the whole call may last."""
 
-    def __init__(self, run: Run, calls: Calls) -> None:
+    def __init__(self, run: RunFlow, calls: Calls) -> None:
         self._run = run
         self._calls = BatchCalls(calls)
 
@@ -124,7 +124,7 @@ class Batches:
 
     def list(self, *, limit: int | None = None, deadline: float | None = None) -> Sequence[Batch]:
         """All batches, or the newest ``limit`` of them, the newest first."""
-        return self._run(self._calls.all(limit, deadline))
+        return self._run(self._calls.list_all(limit, deadline))
 
     def cancel(self, batch_id: str, *, deadline: float | None = None) -> Batch:
         """Cancel a batch: finished lines are kept, the others are in its error file.
@@ -164,7 +164,7 @@ class Batches:
 class AsyncFiles:
     """As :class:`Files`, to be awaited."""
 
-    def __init__(self, run: AsyncRun, calls: Calls) -> None:
+    def __init__(self, run: AsyncRunFlow, calls: Calls) -> None:
         self._run = run
         self._calls = FileCalls(calls)
 
@@ -178,7 +178,7 @@ class AsyncFiles:
     ) -> File:
         """As :meth:`Files.upload`; an iterable is read in a thread."""
         with ExitStack() as stack:
-            uploaded = await asyncio.to_thread(stack.enter_context, form(source, name, expires_after))
+            uploaded = await asyncio.to_thread(stack.enter_context, open_form(source, name, expires_after))
             return await self._run(self._calls.upload(uploaded, deadline))
 
     async def get(self, file_id: str, *, deadline: float | None = None) -> File:
@@ -189,7 +189,7 @@ class AsyncFiles:
         self, *, purpose: Purpose | None = None, limit: int | None = None, deadline: float | None = None
     ) -> Sequence[File]:
         """As :meth:`Files.list`."""
-        return await self._run(self._calls.all(purpose, limit, deadline))
+        return await self._run(self._calls.list_all(purpose, limit, deadline))
 
     async def content(self, file_id: str, *, deadline: float | None = None) -> AsyncContent:
         """As :meth:`Files.content`; ``async for`` over it."""
@@ -197,7 +197,7 @@ class AsyncFiles:
 
     async def save(self, file_id: str, path: str | Path, *, deadline: float | None = None) -> Path:
         """As :meth:`Files.save`."""
-        with placed(Path(path)) as part:
+        with replace_atomically(Path(path)) as part:
             await self._run(self._calls.save(file_id, part, deadline))
         return Path(path)
 
@@ -209,7 +209,7 @@ class AsyncFiles:
 class AsyncBatches:
     """As :class:`Batches`, to be awaited."""
 
-    def __init__(self, run: AsyncRun, calls: Calls) -> None:
+    def __init__(self, run: AsyncRunFlow, calls: Calls) -> None:
         self._run = run
         self._calls = BatchCalls(calls)
 
@@ -230,7 +230,7 @@ class AsyncBatches:
 
     async def list(self, *, limit: int | None = None, deadline: float | None = None) -> Sequence[Batch]:
         """As :meth:`Batches.list`."""
-        return await self._run(self._calls.all(limit, deadline))
+        return await self._run(self._calls.list_all(limit, deadline))
 
     async def cancel(self, batch_id: str, *, deadline: float | None = None) -> Batch:
         """As :meth:`Batches.cancel`."""

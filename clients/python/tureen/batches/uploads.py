@@ -9,7 +9,7 @@ from typing import IO, Any
 from pydantic import BaseModel
 
 from tureen.errors import InvalidRequest
-from tureen.protocol import Form, encode
+from tureen.protocol import Form, encode_json
 
 Part = bytes | str | Mapping[str, Any] | BaseModel
 Source = str | Path | bytes | Iterable[Part]
@@ -18,7 +18,7 @@ NAME = "batch.jsonl"
 
 
 @contextmanager
-def form(source: Source, name: str | None, expires_after: int | None) -> Iterator[Form]:
+def open_form(source: Source, name: str | None, expires_after: int | None) -> Iterator[Form]:
     """The form that uploads ``source``. An iterator is read to its end first, so that a failed upload can be repeated.
 
     Args:
@@ -58,5 +58,5 @@ def _bytes(part: Part) -> bytes:
     if isinstance(part, str):
         return part.encode()
     if isinstance(part, Mapping | BaseModel):
-        return encode(part) + b"\n"
+        return encode_json(part) + b"\n"
     raise InvalidRequest(f"{type(part).__name__} is no line: give bytes, texts, or dicts", param="file")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, Field
 
 from tureen.errors import Conflict, InvalidRequest, ServerFault, TureenError, Unprocessable
-from tureen.protocol import build, check, encode
+from tureen.protocol import build_body, check_fields, encode_json
 from tureen.wire import (
     MAX_ITEMS,
     ErrorDetail,
@@ -33,13 +33,13 @@ LABELS: dict[str, type[Label | TrlLabel | RankingLabel]] = {"full": Label, "trl"
 _ITEM = re.compile(r"^items\[(\d+)\]")
 
 
-class Batch(Request):
+class AnyItems(Request):
     """Items of any number and form."""
 
     items: Annotated[list[Any], Field(min_length=1)]
 
 
-class CheckedBatch(Batch):
+class CheckedItems(AnyItems):
     """Items of any number."""
 
     items: Annotated[list[ScoreItem], Field(min_length=1)]
@@ -65,7 +65,7 @@ class Chunks:
         """The items in order, in runs that fit, each with the index of its first."""
         start, size = 0, 0
         for index, item in enumerate(items):
-            more = len(encode(item))
+            more = len(encode_json(item))
             if index > start and (index - start == self.items or size + more > self.size):
                 yield start, items[start:index]
                 start, size = index, 0
@@ -73,26 +73,26 @@ class Chunks:
         yield start, items[start:]
 
 
-def checked(items: object, options: Mapping[str, object]) -> list[Any]:
+def check_items(items: object, options: Mapping[str, object]) -> list[Any]:
     """The items of all requests, checked before the first is sent, unless bad ones are to be spared.
 
     Raises:
         Unprocessable: there are none, or one is not to be spared and cannot be used.
     """
-    return check(Batch if _spares(options) else CheckedBatch, {"items": items}).items
+    return check_fields(AnyItems if _spares(options) else CheckedItems, {"items": items}).items
 
 
-def bulk(kind: type[BaseModel], fields: Mapping[str, object]) -> bytes:
+def build_chunk(kind: type[BaseModel], fields: Mapping[str, object]) -> bytes:
     """The body of one request. Bad items that are to be spared go out as they are, for the server to name.
 
     Raises:
         Unprocessable: an option cannot be used.
     """
     try:
-        return build(kind, fields)
+        return build_body(kind, fields)
     except Unprocessable as error:
-        if _spares(fields) and item_index(error.param) is not None:
-            return encode(fields)
+        if _spares(fields) and find_item_index(error.param) is not None:
+            return encode_json(fields)
         raise
 
 
@@ -100,7 +100,7 @@ def _spares(options: Mapping[str, object]) -> bool:
     return options.get("on_error") == "item"
 
 
-def merge(replies: Sequence[R]) -> R:
+def merge_replies(replies: Sequence[R]) -> R:
     """One reply from the replies to :meth:`Chunks.split`'s runs, in their order: rows renumbered, usage summed.
 
     Raises:
@@ -111,11 +111,11 @@ def merge(replies: Sequence[R]) -> R:
     for reply in replies:
         if reply.fingerprint != first.fingerprint:
             raise Conflict("the model changed between two requests of one call: call again")
-        rows += [renumber(row, len(rows)) for row in reply.data]
+        rows += [shift_row(row, len(rows)) for row in reply.data]
     return first.model_copy(update={"data": rows, "usage": _total([reply.usage for reply in replies])})
 
 
-def complete(reply: R, count: int) -> R:
+def check_rows(reply: R, count: int) -> R:
     """``reply`` if it holds one row for each of ``count`` items, in order.
 
     Raises:
@@ -126,14 +126,14 @@ def complete(reply: R, count: int) -> R:
     return reply
 
 
-def relabel(reply: PreferencesReply, form: str) -> PreferencesReply:
+def set_row_types(reply: PreferencesReply, form: str) -> PreferencesReply:
     """The reply with its rows typed by the format that was asked for, where their fields leave it open."""
     kind = LABELS[form]
     rows = [kind.model_validate(row.model_dump(exclude_unset=True)) for row in reply.data]
     return reply.model_copy(update={"data": rows})
 
 
-def renumber(row: Row, offset: int) -> Row:
+def shift_row(row: Row, offset: int) -> Row:
     """A row as if ``offset`` items had stood before its request's first."""
     update: dict[str, object] = {"index": row.index + offset, "error": _detail(row.error, offset)}
     if isinstance(row, ItemScore | Label):
@@ -144,26 +144,26 @@ def renumber(row: Row, offset: int) -> Row:
 
 
 def _detail(error: ErrorDetail | None, offset: int) -> ErrorDetail | None:
-    return error and error.model_copy(update={"param": shift(error.param, offset)})
+    return error and error.model_copy(update={"param": shift_index(error.param, offset)})
 
 
-def moved(error: TureenError, offset: int) -> TureenError:
+def shift_error(error: TureenError, offset: int) -> TureenError:
     """The error as if ``offset`` items had stood before its request's first."""
     return type(error)(
-        shift(error.message, offset) or "",
-        param=shift(error.param, offset),
+        shift_index(error.message, offset) or "",
+        param=shift_index(error.param, offset),
         code=error.code,
         retry_after=error.retry_after,
         request_id=error.request_id,
     )
 
 
-def shift(text: str | None, offset: int) -> str | None:
+def shift_index(text: str | None, offset: int) -> str | None:
     """A field, or a sentence that begins with one, with ``offset`` added to the item's index if it stands in one."""
     return text and _ITEM.sub(lambda found: f"items[{int(found[1]) + offset}]", text)
 
 
-def item_index(param: str | None) -> int | None:
+def find_item_index(param: str | None) -> int | None:
     """The item that a field stands in, if it stands in one."""
     found = _ITEM.match(param or "")
     return int(found[1]) if found else None

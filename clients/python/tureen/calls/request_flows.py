@@ -15,10 +15,19 @@ from pydantic import BaseModel
 
 from tureen import protocol
 from tureen.calls.call_options import Items, Messages, Weights
-from tureen.calls.chunks import Chunks, R, bulk, checked, complete, merge, moved, relabel
+from tureen.calls.chunks import (
+    Chunks,
+    R,
+    build_chunk,
+    check_items,
+    check_rows,
+    merge_replies,
+    set_row_types,
+    shift_error,
+)
 from tureen.errors import ConnectionFailed, DeadlineExceeded, ServerFault, TureenError
 from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply, Generated
-from tureen.protocol import Send
+from tureen.protocol import HttpRequest
 from tureen.retry import Deadline, Retries
 from tureen.wire import (
     ChatRequest,
@@ -39,8 +48,8 @@ COMPLETIONS = "/v1/completions"
 PROBE_TIMEOUT = 5.0
 SHORTEST = 0.001
 
-Told = httpx2.Response | ConnectionFailed
-Flow = Generator[Send, Told, T]
+Outcome = httpx2.Response | ConnectionFailed
+Flow = Generator[HttpRequest, Outcome, T]
 
 
 class Events(Generic[G]):
@@ -63,9 +72,9 @@ class Events(Generic[G]):
             self._ended = True
             return None
         try:
-            return protocol.read(self._kind, data)
+            return protocol.parse_json(self._kind, data)
         except ServerFault as unreadable:
-            raise protocol.streamed_fault(data) or unreadable from None
+            raise protocol.read_streamed_fault(data) or unreadable from None
 
     def lost(self, error: httpx2.RequestError, url: str) -> ConnectionFailed:
         """The error for a stream that was cut off.
@@ -74,7 +83,7 @@ class Events(Generic[G]):
             DeadlineExceeded: nobody would have waited for the rest.
         """
         self._until.check(error)
-        return protocol.lost(error, url)
+        return protocol.make_connection_error(error, url)
 
     def finish(self) -> None:
         """Nothing more comes.
@@ -87,7 +96,7 @@ class Events(Generic[G]):
 
 
 @dataclass(frozen=True)
-class Opened(Generic[G]):
+class OpenStream(Generic[G]):
     """A stream that has begun: the response with its body unread, and what reads its events."""
 
     response: httpx2.Response
@@ -119,32 +128,34 @@ class Calls:
 
     def score(self, items: Items, options: Options) -> Flow[ScoreReply]:
         """``POST /v1/score``, in as many requests as the items need."""
-        read = partial(protocol.parse, ScoreReply)
+        read = partial(protocol.parse_response, ScoreReply)
         return self._in_chunks("/v1/score", ScoreRequest, read, items, options)
 
     def preferences(self, items: Items, options: Options) -> Flow[PreferencesReply]:
         """``POST /v1/preferences``, in as many requests as the items need."""
 
         def read(response: httpx2.Response) -> PreferencesReply:
-            return relabel(protocol.parse(PreferencesReply, response), str(options.get("format", "full")))
+            return set_row_types(
+                protocol.parse_response(PreferencesReply, response), str(options.get("format", "full"))
+            )
 
         return self._in_chunks("/v1/preferences", PreferencesRequest, read, items, options)
 
     def chat(self, messages: Messages, options: Options) -> Flow[ChatReply]:
         """``POST /v1/chat/completions``."""
-        fields = {"messages": conversation(messages), **options}
+        fields = {"messages": make_messages(messages), **options}
         return self._ask(CHAT, ChatRequest, fields, ChatReply)
 
-    def chat_stream(self, messages: Messages, options: Options) -> Flow[Opened[ChatChunk]]:
+    def chat_stream(self, messages: Messages, options: Options) -> Flow[OpenStream[ChatChunk]]:
         """The same, as a stream."""
-        fields = {"messages": conversation(messages), **options}
+        fields = {"messages": make_messages(messages), **options}
         return self._open(CHAT, ChatRequest, fields, ChatChunk)
 
     def complete(self, prompt: str | Iterable[str], options: Options) -> Flow[CompletionReply]:
         """``POST /v1/completions``."""
         return self._ask(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
 
-    def complete_stream(self, prompt: str | Iterable[str], options: Options) -> Flow[Opened[CompletionReply]]:
+    def complete_stream(self, prompt: str | Iterable[str], options: Options) -> Flow[OpenStream[CompletionReply]]:
         """The same, as a stream."""
         return self._open(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
 
@@ -154,8 +165,8 @@ class Calls:
 
     def models(self) -> Flow[ModelList]:
         """``GET /v1/models``."""
-        response = yield from self.exchange(Send("GET", "/v1/models"), Deadline(None, self.clock))
-        return protocol.parse(ModelList, response)
+        response = yield from self.exchange(HttpRequest("GET", "/v1/models"), Deadline(None, self.clock))
+        return protocol.parse_response(ModelList, response)
 
     def ready(self, delay: float = 0.0) -> Flow[TureenError | None]:
         """``GET /health/ready``, once: why the server is not ready, or None.
@@ -164,7 +175,9 @@ class Calls:
             TureenError: the answer says that waiting will not help, such as 404.
         """
         try:
-            protocol.settle((yield Send("GET", "/health/ready", delay=delay, timeout=min(PROBE_TIMEOUT, self.timeout))))
+            protocol.require_success(
+                (yield HttpRequest("GET", "/health/ready", delay=delay, timeout=min(PROBE_TIMEOUT, self.timeout)))
+            )
         except TureenError as error:
             if not error.retryable:
                 raise
@@ -184,7 +197,7 @@ class Calls:
                 raise DeadlineExceeded(f"the server is not ready: {reason.message}") from reason
             reason = yield from self.ready(self.poll)
 
-    def exchange(self, send: Send, until: Deadline) -> Flow[httpx2.Response]:
+    def exchange(self, send: HttpRequest, until: Deadline) -> Flow[httpx2.Response]:
         """The successful response, after as many tries as make sense before the deadline.
 
         Raises:
@@ -195,7 +208,7 @@ class Calls:
         while True:
             try:
                 timeout = max(min(self.timeout, until.left() - wait), SHORTEST)
-                return protocol.settle((yield replace(send, delay=wait, timeout=timeout)))
+                return protocol.require_success((yield replace(send, delay=wait, timeout=timeout)))
             except TureenError as error:
                 tries += 1
                 failed = self.clock() if failed is None else failed
@@ -206,25 +219,25 @@ class Calls:
     ) -> Flow[R]:
         until, fields = self._begin(options)
         replies = []
-        for offset, chunk in self.chunks.split(checked(items, fields)):
+        for offset, chunk in self.chunks.split(check_items(items, fields)):
             try:
-                body = bulk(kind, {**fields, "items": chunk})
-                response = yield from self.exchange(Send("POST", path, body), until)
+                body = build_chunk(kind, {**fields, "items": chunk})
+                response = yield from self.exchange(HttpRequest("POST", path, body), until)
             except TureenError as error:
-                raise moved(error, offset) from error.__cause__
-            replies.append(complete(read(response), len(chunk)))
-        return merge(replies)
+                raise shift_error(error, offset) from error.__cause__
+            replies.append(check_rows(read(response), len(chunk)))
+        return merge_replies(replies)
 
     def _ask(self, path: str, kind: type[BaseModel], options: Options, reply: type[G]) -> Flow[G]:
         until, fields = self._begin(options)
-        response = yield from self.exchange(Send("POST", path, protocol.build(kind, fields)), until)
-        return protocol.parse(reply, response)
+        response = yield from self.exchange(HttpRequest("POST", path, protocol.build_body(kind, fields)), until)
+        return protocol.parse_response(reply, response)
 
-    def _open(self, path: str, kind: type[BaseModel], options: Options, chunk: type[G]) -> Flow[Opened[G]]:
+    def _open(self, path: str, kind: type[BaseModel], options: Options, chunk: type[G]) -> Flow[OpenStream[G]]:
         until, fields = self._begin(options)
-        body = protocol.build(kind, {**fields, "stream": True})
-        response = yield from self.exchange(Send("POST", path, body, stream=True), until)
-        return Opened(response, Events(chunk, until))
+        body = protocol.build_body(kind, {**fields, "stream": True})
+        response = yield from self.exchange(HttpRequest("POST", path, body, stream=True), until)
+        return OpenStream(response, Events(chunk, until))
 
     def _begin(self, options: Options) -> tuple[Deadline, dict[str, Any]]:
         fields = dict(options)
@@ -241,6 +254,6 @@ class Calls:
         raise error
 
 
-def conversation(messages: Messages) -> object:
+def make_messages(messages: Messages) -> object:
     """Messages as they are; a text is what the user says."""
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages

@@ -12,20 +12,20 @@ import httpx2
 
 from tureen import protocol, settings
 from tureen.calls.call_options import Patience
-from tureen.calls.request_flows import Calls, Flow, Told
-from tureen.protocol import Send
+from tureen.calls.request_flows import Calls, Flow, Outcome
+from tureen.protocol import HttpRequest
 
 T = TypeVar("T")
 CONNECT_TIMEOUT = 5.0
 
 
-class Run(Protocol):
+class RunFlow(Protocol):
     """Does what a flow asks for, and gives what it returns."""
 
     def __call__(self, flow: Flow[T]) -> T: ...
 
 
-class AsyncRun(Protocol):
+class AsyncRunFlow(Protocol):
     """As :class:`Run`, to be awaited."""
 
     async def __call__(self, flow: Flow[T]) -> T: ...
@@ -35,14 +35,14 @@ class _Address:
     """What both senders know: where the server is, who asks, and how patiently."""
 
     def __init__(self, base_url: str | None, api_key: str | None, patience: Patience) -> None:
-        self.base_url = settings.base_url(base_url)
+        self.base_url = settings.resolve_base_url(base_url)
         self._calls = Calls(**patience)
-        headers = protocol.headers(settings.api_key(api_key))
+        headers = protocol.build_headers(settings.resolve_api_key(api_key))
         # Plain http needs no certificates, and to load them takes a tenth of a second.
         verify = self.base_url.startswith("https://")
         self._http_options: dict[str, Any] = {"base_url": self.base_url, "headers": headers, "verify": verify}
 
-    def _request(self, http: httpx2.Client | httpx2.AsyncClient, send: Send) -> httpx2.Request:
+    def _request(self, http: httpx2.Client | httpx2.AsyncClient, send: HttpRequest) -> httpx2.Request:
         form: dict[str, Any] = {}
         if send.form is not None:
             file = (send.form.name, send.form.file, "application/jsonl")
@@ -81,7 +81,7 @@ class Sender(_Address):
             reply: T = done.value
             return reply
 
-    def _send(self, send: Send) -> Told:
+    def _send(self, send: HttpRequest) -> Outcome:
         time.sleep(send.delay)
         try:
             response = self._http.send(self._request(self._http, send), stream=send.stream or send.into is not None)
@@ -93,7 +93,7 @@ class Sender(_Address):
                         send.into.until.check()
                         file.write(part)
         except httpx2.RequestError as error:
-            return protocol.lost(error, self.base_url)
+            return protocol.make_connection_error(error, self.base_url)
         return response
 
 
@@ -125,7 +125,7 @@ class AsyncSender(_Address):
             reply: T = done.value
             return reply
 
-    async def _send(self, send: Send) -> Told:
+    async def _send(self, send: HttpRequest) -> Outcome:
         await asyncio.sleep(send.delay)
         try:
             request = self._request(self._http, send)
@@ -139,5 +139,5 @@ class AsyncSender(_Address):
                             send.into.until.check()
                             file.write(part)
         except httpx2.RequestError as error:
-            return protocol.lost(error, self.base_url)
+            return protocol.make_connection_error(error, self.base_url)
         return response

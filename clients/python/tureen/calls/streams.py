@@ -5,7 +5,7 @@ from typing import Generic, Self
 
 import httpx2
 
-from tureen.calls.request_flows import G, Opened
+from tureen.calls.request_flows import G, OpenStream
 
 
 class Stream(Generic[G]):
@@ -14,7 +14,7 @@ class Stream(Generic[G]):
     Iterating raises the server's error if one comes within the stream, and ``ConnectionFailed`` if it breaks off.
     """
 
-    def __init__(self, opened: Opened[G]) -> None:
+    def __init__(self, opened: OpenStream[G]) -> None:
         self._response = opened.response
         self._events = opened.events
 
@@ -42,7 +42,7 @@ class Stream(Generic[G]):
 class AsyncStream(Generic[G]):
     """As :class:`Stream`, for ``async for`` and ``async with``."""
 
-    def __init__(self, opened: Opened[G]) -> None:
+    def __init__(self, opened: OpenStream[G]) -> None:
         self._response = opened.response
         self._events = opened.events
 

@@ -23,11 +23,11 @@ from rich.text import Text
 
 from tureen.batch_jobs import job
 from tureen.batch_jobs.sidecar import Sidecar
-from tureen.batches.batch_flows import BROKEN_OFF, ENDED, OUTAGE, OnProgress, done, still
+from tureen.batches.batch_flows import ENDED, OUTAGE, STOPPED_EARLY, OnProgress, count_finished_lines, describe_progress
 from tureen.commands import tables
-from tureen.commands.batch_flags import ErrorFile, Source, Target, To, endpoint, error_file, report
-from tureen.commands.flags import INTERRUPTED, Json, Outage, Url, connected, err
-from tureen.commands.outage_notice import Waiting, patient
+from tureen.commands.batch_flags import ErrorFile, Source, Target, To, choose_error_file, find_endpoint, print_report
+from tureen.commands.flags import INTERRUPTED, Json, Outage, Url, err, open_client
+from tureen.commands.outage_notice import OutageNotice, open_patient_client
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch
 from tureen.wire.batches import Window as LongEnough
@@ -59,17 +59,17 @@ def run(
     An interrupted run goes on with the same batch when the same command is given again. Exit code 1 says that some
     lines have no result, or that nothing could be run.
     """
-    failed = error_file(target, errors, source)
-    with patient(url, outage) as (client, waiting), _shown(as_json, waiting) as on_progress:
-        what = job.Job(source, target, failed, to or endpoint(source), window)
+    failed = choose_error_file(target, errors, source)
+    with open_patient_client(url, outage) as (client, waiting), _shown(as_json, waiting) as on_progress:
+        what = job.Job(source, target, failed, to or find_endpoint(source), window)
         try:
-            batch = job.run(client, what, on_progress, restart=restart, outage=outage)
+            batch = job.run_job(client, what, on_progress, restart=restart, outage=outage)
         except KeyboardInterrupt:
             _say_how_to_go_on(target)
             raise typer.Exit(INTERRUPTED) from None
-    if batch.status in BROKEN_OFF:
+    if batch.status in STOPPED_EARLY:
         typer.echo("tureen: given again, the same command tells the same; --restart begins anew", err=True)
-    report(batch, target, failed, as_json)
+    print_report(batch, target, failed, as_json)
 
 
 @app.command()
@@ -82,15 +82,15 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Begin to run every line of a file, print the batch's id, and do not wait."""
-    with patient(url, outage) as (client, _):
-        batch = job.submit(client, source, to or endpoint(source), window)
+    with open_patient_client(url, outage) as (client, _):
+        batch = job.submit_file(client, source, to or find_endpoint(source), window)
     typer.echo(batch.model_dump_json() if as_json else batch.id)
 
 
 @app.command()
 def status(batch_id: Id, url: Url = None, as_json: Json = False) -> None:
     """Show how far a batch is."""
-    with connected(url) as client:
+    with open_client(url) as client:
         _show(client.batches.get(batch_id), as_json)
 
 
@@ -101,18 +101,18 @@ def list_all(
     as_json: Json = False,
 ) -> None:
     """List batches, the newest first; a narrow terminal shows fewer columns."""
-    with connected(url) as client:
+    with open_client(url) as client:
         batches = client.batches.list(limit=limit)
     if as_json:
         typer.echo(json.dumps({"object": "list", "data": [each.model_dump() for each in batches]}))
     else:
-        out.print(tables.batches(batches, out.width))
+        out.print(tables.tabulate_batches(batches, out.width))
 
 
 @app.command()
 def cancel(batch_id: Id, url: Url = None, as_json: Json = False) -> None:
     """Cancel a batch; what is finished can be had by `results`."""
-    with connected(url) as client:
+    with open_client(url) as client:
         _show(client.batches.cancel(batch_id), as_json)
 
 
@@ -127,22 +127,22 @@ def results(
     as_json: Json = False,
 ) -> None:
     """Write what a batch has made. Exit code 1 says that some lines have no result, or that it has not ended."""
-    failed = error_file(target, errors)
-    with patient(url, outage) as (client, waiting):
+    failed = choose_error_file(target, errors)
+    with open_patient_client(url, outage) as (client, waiting):
         if wait:
             with _shown(as_json, waiting) as on_progress:
                 batch = client.batches.wait(batch_id, on_progress=on_progress, longest_pause=job.OFTEN, outage=outage)
         else:
             batch = client.batches.get(batch_id)
-        job.collect(client, _ended(batch), target, failed)
-    report(batch, target, failed, as_json)
+        job.save_results(client, _ended(batch), target, failed)
+    print_report(batch, target, failed, as_json)
 
 
 def _ended(batch: Batch) -> Batch:
     if batch.status not in ENDED:
-        raise InvalidRequest(f"{still(batch)}: wait for it with --wait")
+        raise InvalidRequest(f"{describe_progress(batch)}: wait for it with --wait")
     if batch.status == "failed":
-        raise job.refused(batch)
+        raise job.explain_rejection(batch)
     return batch
 
 
@@ -166,7 +166,7 @@ class Rate(ProgressColumn):
 
 
 @contextmanager
-def _shown(quiet: bool, waiting: Waiting) -> Iterator[OnProgress]:
+def _shown(quiet: bool, waiting: OutageNotice) -> Iterator[OnProgress]:
     """Shows a batch's progress to a terminal."""
     columns = (
         SpinnerColumn(),
@@ -181,7 +181,7 @@ def _shown(quiet: bool, waiting: Waiting) -> Iterator[OnProgress]:
         task = progress.add_task("uploading", total=None, failed=0)
 
         def show(batch: Batch) -> None:
-            waiting.over()
+            waiting.end()
             progress.update(task, **_bar(batch))
 
         yield show
@@ -192,15 +192,15 @@ def _bar(batch: Batch) -> Mapping[str, Any]:
     return {
         "description": f"{batch.id} {batch.status.replace('_', ' ')}",
         "total": counts.total or None,
-        "completed": done(batch),
+        "completed": count_finished_lines(batch),
         "failed": counts.failed,
     }
 
 
 def _show(batch: Batch, as_json: bool) -> None:
     failed = batch.request_counts.failed
-    rest = f"{failed} failed or were not run" if batch.status in BROKEN_OFF else f"{failed} of them failed"
-    typer.echo(batch.model_dump_json() if as_json else f"{still(batch)}, {rest}")
+    rest = f"{failed} failed or were not run" if batch.status in STOPPED_EARLY else f"{failed} of them failed"
+    typer.echo(batch.model_dump_json() if as_json else f"{describe_progress(batch)}, {rest}")
 
 
 def _say_how_to_go_on(target: Path) -> None:

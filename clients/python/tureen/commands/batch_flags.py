@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tureen.batch_jobs import input_lines
-from tureen.batches.batch_flows import BROKEN_OFF
+from tureen.batches.batch_flows import STOPPED_EARLY
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch, Endpoint, OutputLine
 
@@ -27,17 +27,17 @@ To = Annotated[
 ]
 
 
-def endpoint(source: Path) -> Endpoint:
+def find_endpoint(source: Path) -> Endpoint:
     """Where the first line goes, or wrong usage where it does not say."""
     try:
-        return input_lines.endpoint(source)
+        return input_lines.detect_endpoint(source)
     except InvalidRequest as error:
         if error.param != "endpoint":
             raise
         raise typer.BadParameter(error.message, param_hint="--endpoint") from None
 
 
-def error_file(target: Path, given: Path | None, source: Path | None = None) -> Path:
+def choose_error_file(target: Path, given: Path | None, source: Path | None = None) -> Path:
     """Where the lines go that failed: as given, or beside the target. Wrong usage where two files are one."""
     errors = given or target.with_name(f"{target.stem}.errors.jsonl")
     names = [path.absolute() for path in (source, target, errors) if path is not None]
@@ -46,20 +46,20 @@ def error_file(target: Path, given: Path | None, source: Path | None = None) -> 
     return errors
 
 
-def report(batch: Batch, target: Path, errors: Path, as_json: bool) -> None:
+def print_report(batch: Batch, target: Path, errors: Path, as_json: bool) -> None:
     """Say what became of every line, on standard output.
 
     Raises:
         typer.Exit: always; 1 says that some lines have no result.
     """
     counts = batch.request_counts
-    void = _not_run(errors) if batch.status in BROKEN_OFF and counts.failed else 0
+    void = _not_run(errors) if batch.status in STOPPED_EARLY and counts.failed else 0
     failed = counts.failed - void
     if as_json:
         told = {"batch": batch.id, "status": batch.status, **counts.model_dump(), "failed": failed, "not_run": void}
         typer.echo(json.dumps({**told, "target": str(target), "errors": str(errors) if counts.failed else None}))
     else:
-        ended = f"{batch.id} {_was(batch)}; " if batch.status in BROKEN_OFF else ""
+        ended = f"{batch.id} {_was(batch)}; " if batch.status in STOPPED_EARLY else ""
         without = [f"{what} {count}" for what, count in (("failed", failed), ("not run", void)) if count]
         rest = f"; {', '.join(without)}: {errors}" if without else ""
         typer.echo(f"{ended}done {counts.completed} of {counts.total} lines: {target}{rest}")

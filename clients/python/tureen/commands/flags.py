@@ -35,7 +35,7 @@ ItemsFile = typer.Option(
 
 
 @contextmanager
-def connected(
+def open_client(
     url: str | None, retries: Retries = QUICK, on_retry: Callable[[TureenError, float], object] | None = None
 ) -> Iterator[Client]:
     """A client; what it cannot do becomes a sentence and exit code 1."""
@@ -48,7 +48,7 @@ def connected(
         raise typer.Exit(1) from error
 
 
-def weights(pairs: list[str] | None) -> dict[str, float] | None:
+def parse_weights(pairs: list[str] | None) -> dict[str, float] | None:
     """The weights of ``academy=0.6 business=0.4``; None where there are none."""
     found: dict[str, float] = {}
     for pair in pairs or []:
@@ -62,6 +62,6 @@ def weights(pairs: list[str] | None) -> dict[str, float] | None:
     return found or None
 
 
-def said(**options: Any) -> dict[str, Any]:
+def drop_unset(**options: Any) -> dict[str, Any]:
     """The options that were given, so that the server's defaults hold for the others."""
     return {name: value for name, value in options.items() if value is not None}

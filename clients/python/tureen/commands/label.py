@@ -12,7 +12,18 @@ from rich.progress import Progress
 from tureen import item_files
 from tureen.batches.batch_flows import OUTAGE
 from tureen.client import Client
-from tureen.commands.flags import INTERRUPTED, Json, Outage, Preference, Reward, Truncate, Url, err, said, weights
+from tureen.commands.flags import (
+    INTERRUPTED,
+    Json,
+    Outage,
+    Preference,
+    Reward,
+    Truncate,
+    Url,
+    drop_unset,
+    err,
+    parse_weights,
+)
 from tureen.commands.label_flags import (
     Fail,
     Format,
@@ -23,18 +34,18 @@ from tureen.commands.label_flags import (
     PairSeed,
     Restart,
     TieMargin,
-    recipe,
-    report,
-    told,
+    build_recipe,
+    describe_tally,
+    dump_tally,
 )
-from tureen.commands.outage_notice import patient
+from tureen.commands.outage_notice import open_patient_client
 from tureen.errors import TureenError
 from tureen.labelling import labelling_run
-from tureen.labelling.journal import Places, check
+from tureen.labelling.journal import TargetFiles, check_target
 from tureen.wire import PreferencesReply
 
 
-def label(
+def label_file(
     source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON Lines, a JSON list, or Parquet.")],
     target: Annotated[Path, typer.Argument(help="What to write: .jsonl, .jsonl.gz or .parquet.")],
     form: Format = "full",
@@ -60,28 +71,28 @@ def label(
     An interrupted run goes on where it stopped when the same command is given again. Exit code 1 says that some items
     could not be labelled (they stand in out.errors.jsonl), or that nothing could.
     """
-    how = recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
+    how = build_recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
     try:
-        check(target)
+        check_target(target)
     except TureenError as error:
         raise typer.BadParameter(error.message, param_hint="TARGET") from None
     if target.resolve() == source.resolve():
         raise typer.BadParameter("it is the input, which the labels would replace", param_hint="TARGET")
-    asked = said(rewards=reward, preferences=weights(preference), truncate=truncate or None)
+    asked = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
     plan = labelling_run.Plan(how, asked, not fail, size, parallel)
     quiet = as_json or not err.is_terminal
-    with _resumable(target), patient(url, outage) as (client, waiting):
-        if next(item_files.each(source), None) is None:
-            raise item_files.empty(source)
+    with _resumable(target), open_patient_client(url, outage) as (client, waiting):
+        if next(item_files.iterate_items(source), None) is None:
+            raise item_files.make_empty_file_error(source)
         with Progress(console=err, disable=quiet, transient=True) as progress:
-            task = progress.add_task("labelling", total=None if quiet else item_files.count(source))
+            task = progress.add_task("labelling", total=None if quiet else item_files.count_items(source))
 
             def seen(count: int) -> None:
-                waiting.over()
+                waiting.end()
                 progress.advance(task, count)
 
-            tally = labelling_run.label(asking(client, plan), source, target, plan, seen, restart=restart)
-    typer.echo(json.dumps(told(tally, target)) if as_json else report(tally, target))
+            tally = labelling_run.label_items(make_labeller(client, plan), source, target, plan, seen, restart=restart)
+    typer.echo(json.dumps(dump_tally(tally, target)) if as_json else describe_tally(tally, target))
     raise typer.Exit(1 if tally.failed else 0)
 
 
@@ -100,12 +111,12 @@ def _resumable(target: Path) -> Iterator[None]:
 
 
 def _say_how_to_go_on(target: Path) -> None:
-    part = Places(target).rows
+    part = TargetFiles(target).rows
     if part.exists():
         typer.echo(f"tureen: what is done stands in {part}; the same command goes on from there", err=True)
 
 
-def asking(client: Client, plan: labelling_run.Plan) -> labelling_run.Ask:
+def make_labeller(client: Client, plan: labelling_run.Plan) -> labelling_run.LabelRun:
     """Asks a server, at the priority of labelling."""
     options: dict[str, Any] = {
         **(plan.asked or {}),

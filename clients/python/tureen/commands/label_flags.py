@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tureen.errors import TureenError
-from tureen.labelling.journal import Places, Tally
+from tureen.labelling.journal import Tally, TargetFiles
 from tureen.labelling.preference_data import Form, Pairing, Recipe, Ties
 
 Format = Annotated[Form, typer.Option("--format", help="trl, text-score and rewardbench are for trainers and benches.")]
@@ -23,7 +23,7 @@ Fail = Annotated[
 Restart = Annotated[bool, typer.Option("--restart", help="Forget what an interrupted run has done.")]
 
 
-def recipe(
+def build_recipe(
     form: Form, pairs: Pairing, ties: Ties, tie_margin: float, min_margin: float, min_probability: float, seed: int
 ) -> Recipe:
     """The recipe that these options ask for, or wrong usage."""
@@ -33,16 +33,16 @@ def recipe(
         raise typer.BadParameter(error.message, param_hint=f"--{(error.param or '').replace('_', '-')}") from None
 
 
-def told(tally: Tally, target: Path) -> dict[str, Any]:
+def dump_tally(tally: Tally, target: Path) -> dict[str, Any]:
     """What became of a file, for ``--json``."""
-    errors = str(Places(target).errors) if tally.failed else None
+    errors = str(TargetFiles(target).errors) if tally.failed else None
     return {**asdict(tally), "target": str(target), "errors": errors}
 
 
-def report(tally: Tally, target: Path) -> str:
+def describe_tally(tally: Tally, target: Path) -> str:
     """One line of what became of a file."""
     parts = [f"labelled {tally.labelled} of {tally.read} items into {tally.rows} rows: {target}", f"ties {tally.ties}"]
     parts += [f"left out {count} ({reason})" for reason, count in tally.dropped.items()]
     if tally.failed:
-        parts.append(f"failed {tally.failed}: {Places(target).errors}")
+        parts.append(f"failed {tally.failed}: {TargetFiles(target).errors}")
     return "; ".join(parts)

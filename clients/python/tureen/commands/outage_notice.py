@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from threading import Lock
 
 from tureen.client import Client
-from tureen.commands.flags import connected, err
+from tureen.commands.flags import err, open_client
 from tureen.errors import TureenError
 from tureen.retry import Retries
 
 NOTICED = 3.0
 
 
-class Waiting:
+class OutageNotice:
     """Says on standard error, once for each outage, that the server is waited for, and then that it is back.
 
     Threads may share one. What is over within ``NOTICED`` seconds is not told.
@@ -34,7 +34,7 @@ class Waiting:
             self._told = True
         _say(f"waiting up to {self._outage:g} s for the server: {error.message}")
 
-    def over(self) -> None:
+    def end(self) -> None:
         """The server has answered."""
         with self._lock:
             told, self._told = self._told, False
@@ -43,10 +43,10 @@ class Waiting:
 
 
 @contextmanager
-def patient(url: str | None, outage: float) -> Iterator[tuple[Client, Waiting]]:
-    """As :func:`tureen.commands.flags.connected`, for work that is to outlast an outage of so many seconds."""
-    waiting = Waiting(outage)
-    with connected(url, Retries(outage=outage), waiting) as client:
+def open_patient_client(url: str | None, outage: float) -> Iterator[tuple[Client, OutageNotice]]:
+    """As :func:`tureen.commands.flags.open_client`, for work that is to outlast an outage of so many seconds."""
+    waiting = OutageNotice(outage)
+    with open_client(url, Retries(outage=outage), waiting) as client:
         yield client, waiting
 
 

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from rich.table import Column, Table
 from rich.text import Text
 
-from tureen.batches.batch_flows import BROKEN_OFF, done
+from tureen.batches.batch_flows import STOPPED_EARLY, count_finished_lines
 from tureen.openai_wire import ChatChoice, ChatReply
 from tureen.wire import Batch, CandidateScore, ErrorDetail, ModelList, ScoreItem, ScoreReply
 
@@ -16,7 +16,7 @@ BATCH = ("batch", "status", "endpoint", "done", "failed", "created")
 SPARED = ("endpoint", "created", "failed", "done")
 
 
-def scores(items: Sequence[ScoreItem], reply: ScoreReply, ids: Sequence[str | int | None] = ()) -> Table:
+def tabulate_scores(items: Sequence[ScoreItem], reply: ScoreReply, ids: Sequence[str | int | None] = ()) -> Table:
     """A row for each candidate: every objective's calibrated reward with the raw one, and the weighted one.
 
     Args:
@@ -24,34 +24,38 @@ def scores(items: Sequence[ScoreItem], reply: ScoreReply, ids: Sequence[str | in
     """
     table = Table("item", "answer", Column("rewards", no_wrap=True), "reward", "tokens", show_lines=True)
     for item, row, name in zip(items, reply.data, ids or [None] * len(items), strict=True):
-        answers = texts(item)
+        answers = list_texts(item)
         title = Text(str(row.index if name is None else name))
         if row.error:
-            table.add_row(title, failure(row.error))
+            table.add_row(title, format_error(row.error))
         for candidate in row.candidates:
             reward = "" if candidate.reward is None else f"{candidate.reward:+.3f}"
-            said = failure(candidate.error) if candidate.error else clip(answers[candidate.index])
-            table.add_row(title, said, rewards(candidate), reward, str(candidate.tokens))
+            said = format_error(candidate.error) if candidate.error else shorten_text(answers[candidate.index])
+            table.add_row(title, said, format_rewards(candidate), reward, str(candidate.tokens))
     return table
 
 
-def sweep(reply: ChatReply, scores: ScoreReply | None) -> Table:
+def tabulate_sweep(reply: ChatReply, scores: ScoreReply | None) -> Table:
     """A row for each choice of a sweep: its weights, its text, and the text's rewards if it was scored."""
     table = Table("preferences", "text", *([Column("rewards", no_wrap=True)] if scores else []), show_lines=True)
-    for choice, candidate in scored(reply, scores):
+    for choice, candidate in pair_scores(reply, scores):
         weights = choice.preferences if isinstance(choice.preferences, dict) else {}
-        cells = (weighed(weights), clip(choice.text), *([rewards(candidate)] if candidate else []))
+        cells = (
+            format_weights(weights),
+            shorten_text(choice.text),
+            *([format_rewards(candidate)] if candidate else []),
+        )
         table.add_row(*cells)
     return table
 
 
-def scored(reply: ChatReply, scores: ScoreReply | None) -> list[tuple[ChatChoice, CandidateScore | None]]:
+def pair_scores(reply: ChatReply, scores: ScoreReply | None) -> list[tuple[ChatChoice, CandidateScore | None]]:
     """Each choice with its text's scores. ``scores`` is the reply to one item, whose candidates the texts were."""
     candidates = scores.data[0].candidates if scores else []
     return list(zip_longest(reply.choices, candidates))
 
 
-def models(reply: ModelList) -> Table:
+def tabulate_models(reply: ModelList) -> Table:
     """A line for each model."""
     table = Table(Column("model", overflow="fold"), "kind", "objectives", "steering", "longest", "version")
     for card in reply.data:
@@ -61,7 +65,7 @@ def models(reply: ModelList) -> Table:
     return table
 
 
-def batches(found: Sequence[Batch], width: int) -> Table:
+def tabulate_batches(found: Sequence[Batch], width: int) -> Table:
     """A line for each batch. Ids are never cut: what has no room beside them is left out, the least useful first."""
     columns = dict(zip(BATCH, zip(*map(_batch, found), strict=True) if found else [()] * len(BATCH), strict=True))
     for name in SPARED:
@@ -76,17 +80,17 @@ def batches(found: Sequence[Batch], width: int) -> Table:
 
 def _batch(batch: Batch) -> tuple[str, ...]:
     counts = batch.request_counts
-    failed = f"{counts.failed} or not run" if batch.status in BROKEN_OFF and counts.failed else str(counts.failed)
+    failed = f"{counts.failed} or not run" if batch.status in STOPPED_EARLY and counts.failed else str(counts.failed)
     created = datetime.fromtimestamp(batch.created_at).strftime("%Y-%m-%d %H:%M:%S")
-    return batch.id, batch.status, batch.endpoint, f"{done(batch)} of {counts.total}", failed, created
+    return batch.id, batch.status, batch.endpoint, f"{count_finished_lines(batch)} of {counts.total}", failed, created
 
 
-def weighed(weights: Mapping[str, float]) -> Text:
+def format_weights(weights: Mapping[str, float]) -> Text:
     """Each weight on a line of its own: ``academy=0.6``."""
     return Text("\n".join(f"{name}={weight:.3g}" for name, weight in weights.items()))
 
 
-def texts(item: ScoreItem) -> list[str]:
+def list_texts(item: ScoreItem) -> list[str]:
     """What is scored of an item, for the eye: the answers, the steps, or the conversation's last message."""
     if item.messages is not None:
         return [item.messages[-1].content]
@@ -94,18 +98,18 @@ def texts(item: ScoreItem) -> list[str]:
     return [answer if isinstance(answer, str) else answer[-1].content for answer in answers]
 
 
-def clip(text: str) -> Text:
+def shorten_text(text: str) -> Text:
     """A text on one line, shortened if it is long."""
     line = " ".join(text.split())
     return Text(line if len(line) <= LONGEST else line[: LONGEST - 1] + "…")
 
 
-def failure(error: ErrorDetail) -> Text:
+def format_error(error: ErrorDetail) -> Text:
     """Why there are no scores."""
     return Text(f"{error.code}: {error.message}", style="red")
 
 
-def rewards(candidate: CandidateScore) -> Text:
+def format_rewards(candidate: CandidateScore) -> Text:
     """Each objective on a line of its own, ``academy +0.41 (1.83)``: calibrated, and raw in brackets."""
     scores = candidate.scores or {}
     width = max(map(len, scores), default=0)

@@ -33,7 +33,7 @@ DSP = Style(
 HH = Style("hh-rlhf", re.compile(r"(?:\A\s*|\r?\n\r?\n)(?:Human|Assistant):[ ]?"), "\n\nHuman: ", "\n\nAssistant: ", "")
 
 
-def text(messages: Sequence[Message], style: Style) -> str:
+def write_dialogue(messages: Sequence[Message], style: Style) -> str:
     """The conversation as one string, from which the same messages can be read.
 
     Raises:
@@ -45,7 +45,7 @@ def text(messages: Sequence[Message], style: Style) -> str:
     return written
 
 
-def prompt_and_answers(prompt: Sequence[Message], answers: Sequence[Sequence[Message]]) -> tuple[str, list[str]]:
+def write_prompt_and_answers(prompt: Sequence[Message], answers: Sequence[Sequence[Message]]) -> tuple[str, list[str]]:
     """hh-rlhf's text, cut before the space of each answer, so that the parts join without loss.
 
     Raises:
@@ -54,9 +54,9 @@ def prompt_and_answers(prompt: Sequence[Message], answers: Sequence[Sequence[Mes
     for answer in answers:
         if len(answer) != 1:
             raise Unprocessable("an answer of several messages is no plain text; take a form of messages")
-        text([*prompt, *answer], HH)
+        write_dialogue([*prompt, *answer], HH)
     cue = HH.assistant.rstrip(" ")
-    return text(prompt, HH) + cue, [f" {answer[0].content}" for answer in answers]
+    return write_dialogue(prompt, HH) + cue, [f" {answer[0].content}" for answer in answers]
 
 
 def _contents(written: str, style: Style) -> list[str]:

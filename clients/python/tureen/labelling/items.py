@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
-from tureen.validation import unprocessable
+from tureen.validation import explain_errors
 from tureen.wire import MAX_CANDIDATES, Candidate, Message, Prompt, Request, Text
 
 Messages = list[Message]
@@ -40,7 +40,7 @@ class Item(Request):
             raise ValueError(f"`models` names {len(self.models)} and there are {len(self.candidates)} candidates")
         return self
 
-    def asked(self) -> dict[str, Any]:
+    def request(self) -> dict[str, Any]:
         """What a server is sent of it."""
         return self.model_dump(include={"prompt", "candidates"}, exclude_none=True)
 
@@ -70,7 +70,7 @@ class Line:
     error: TureenError | None = None
 
 
-def read(path: Path) -> Iterator[Line]:
+def read_items(path: Path) -> Iterator[Line]:
     """The items of a file, in order. An id that stood on a line before is an error, as a batch's ``custom_id``.
 
     Of each id 16 bytes are kept, so that a file of millions can be read.
@@ -80,8 +80,8 @@ def read(path: Path) -> Iterator[Line]:
         OSError: it is not there.
     """
     seen: set[bytes] = set()
-    for number, raw in item_files.each(path):
-        line = parse(raw, number, f"{path.name}:{number}", item_files.place(path, number))
+    for number, raw in item_files.iterate_items(path):
+        line = parse_item(raw, number, f"{path.name}:{number}", item_files.describe_place(path, number))
         digest = blake2b(line.id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if digest in seen and line.item is not None:
             message = f"the id {line.id!r} stands on another line too"
@@ -90,18 +90,18 @@ def read(path: Path) -> Iterator[Line]:
         yield line
 
 
-def parse(raw: Any, number: int, fallback: str, place: str) -> Line:
+def parse_item(raw: Any, number: int, fallback: str, place: str) -> Line:
     """One decoded item, or the error that stands in its place."""
-    error = raw if isinstance(raw, TureenError) else item_files.foreign(raw)
+    error = raw if isinstance(raw, TureenError) else item_files.explain_foreign_row(raw)
     if error:
         return Line(number, fallback, place, error=error)
     try:
         item = Item.model_validate(raw)
     except ValidationError as invalid:
-        return Line(number, fallback, place, error=unprocessable(invalid.errors(include_url=False), raw))
+        return Line(number, fallback, place, error=explain_errors(invalid.errors(include_url=False), raw))
     return Line(number, fallback if item.id is None else str(item.id), place, item)
 
 
-def asked(lines: Iterable[Line]) -> list[dict[str, Any]]:
+def list_requests(lines: Iterable[Line]) -> list[dict[str, Any]]:
     """What a server is sent of those that are items."""
-    return [line.item.asked() for line in lines if line.item is not None]
+    return [line.item.request() for line in lines if line.item is not None]

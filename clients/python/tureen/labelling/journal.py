@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tureen.atomic_files import place
+from tureen.atomic_files import move_into_place
 from tureen.errors import Conflict, InvalidRequest
 from tureen.labelling import parquet
 
@@ -60,7 +60,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Places:
+class TargetFiles:
     """The files that belong to a target."""
 
     target: Path
@@ -73,7 +73,7 @@ class Places:
     @property
     def errors(self) -> Path:
         """What could not be labelled: ``out.errors.jsonl`` for ``out.jsonl``, ``out.jsonl.gz`` and ``out.parquet``."""
-        return self.target.with_name(f"{stem(self.target)}.errors.jsonl")
+        return self.target.with_name(f"{strip_suffixes(self.target)}.errors.jsonl")
 
     @property
     def errors_part(self) -> Path:
@@ -86,7 +86,7 @@ class Places:
         return self.target.with_name(f"{self.target.name}.run.json")
 
 
-def stem(path: Path) -> str:
+def strip_suffixes(path: Path) -> str:
     """The name without what says how it is written."""
     name = path.name.removesuffix(".gz")
     return Path(name).stem
@@ -111,8 +111,8 @@ class Journal:
     """
 
     def __init__(self, target: Path, work: Mapping[str, Any], *, restart: bool = False) -> None:
-        check(target)
-        self.places = Places(target)
+        check_target(target)
+        self.places = TargetFiles(target)
         self._work = json.loads(json.dumps(work))
         state = {} if restart else self._state()
         self.tally = Tally(**state.get("tally", {}))
@@ -151,7 +151,7 @@ class Journal:
         if not self.tally.failed:
             self.places.errors.unlink(missing_ok=True)
         elif self.places.errors_part.exists():
-            place(self.places.errors_part, self.places.errors)
+            move_into_place(self.places.errors_part, self.places.errors)
         if self.places.rows.exists():
             _finish(self.places.rows, self.places.target)
         for path in (self.places.rows, self.places.errors_part):
@@ -193,14 +193,14 @@ class Journal:
         with part.open("wb") as stream:
             stream.write(json.dumps(state, indent=1).encode())
             _sync(stream)
-        place(part, self.places.state)
+        move_into_place(part, self.places.state)
 
 
 def _taken(found: str) -> Conflict:
     return Conflict(f"{found}; choose another target, or begin anew with --restart", code="other_work")
 
 
-def check(target: Path) -> None:
+def check_target(target: Path) -> None:
     """Refuse names that say no way of writing.
 
     Raises:
@@ -209,7 +209,7 @@ def check(target: Path) -> None:
     if not target.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
         raise InvalidRequest(f"{target} must be named .jsonl, .jsonl.gz or .parquet", param="target")
     if target.suffix == ".parquet":
-        parquet.require()
+        parquet.require_pyarrow()
 
 
 def _line(row: Row) -> bytes:
@@ -243,11 +243,11 @@ def _own(stream: BinaryIO) -> bool:
 
 def _finish(part: Path, target: Path) -> None:
     if target.suffix == ".jsonl":
-        place(part, target)
+        move_into_place(part, target)
         return
     made = target.with_name(f"{target.name}.made")
     if target.suffix == ".parquet":
-        parquet.convert(part, made)
+        parquet.convert_to_parquet(part, made)
     else:
         with (
             part.open("rb") as plain,
@@ -257,7 +257,7 @@ def _finish(part: Path, target: Path) -> None:
             shutil.copyfileobj(plain, packed)
     with made.open("rb") as stream:
         os.fsync(stream.fileno())
-    place(made, target)
+    move_into_place(made, target)
 
 
 def _sync(stream: BinaryIO) -> None:

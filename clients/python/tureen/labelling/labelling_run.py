@@ -15,14 +15,14 @@ from tureen.errors import Conflict, ServerFault, TureenError
 from tureen.labelling import items
 from tureen.labelling.items import Line
 from tureen.labelling.journal import Journal, Tally
-from tureen.labelling.preference_data import Recipe, Row, cut
+from tureen.labelling.preference_data import Recipe, Row, make_rows
 from tureen.wire import MAX_CANDIDATES, ErrorDetail, Label, PreferencesReply
 
 T = TypeVar("T")
 Fingerprint = dict[str, str]
 LARGEST_MATRICES = 2**20  # numbers in one reply, as servers bound it
 
-Ask = Callable[[list[dict[str, Any]], Fingerprint | None], PreferencesReply]
+LabelRun = Callable[[list[dict[str, Any]], Fingerprint | None], PreferencesReply]
 """Labels items of format ``full`` with ``on_error: item``, by the models of that fingerprint if one is given."""
 
 
@@ -57,8 +57,8 @@ class Plan:
         return {"source": f"{source.name} sha256:{digest}", "asked": dict(self.asked or {}), "recipe": recipe}
 
 
-def label(
-    ask: Ask, source: Path, target: Path, plan: Plan, seen: Callable[[int], None], *, restart: bool = False
+def label_items(
+    ask: LabelRun, source: Path, target: Path, plan: Plan, seen: Callable[[int], None], *, restart: bool = False
 ) -> Tally:
     """Write the rows of every item of ``source``, in their order; go on where an earlier call was interrupted.
 
@@ -79,18 +79,18 @@ def label(
     if journal.complete:
         return journal.tally
     with closing(journal):
-        left = islice(items.read(source), journal.tally.read, None)
-        with closing(answered(ask, left, plan, journal.tally.fingerprint)) as answers:
+        left = islice(items.read_items(source), journal.tally.read, None)
+        with closing(ask_in_runs(ask, left, plan, journal.tally.fingerprint)) as answers:
             for lines, reply in answers:
-                settled = settle(lines, reply, plan, journal.tally)
+                settled = settle_run(lines, reply, plan, journal.tally)
                 journal.commit(settled.rows, settled.errors, settled.tally)
                 seen(len(lines))
         journal.finish()
     return journal.tally
 
 
-def answered(
-    ask: Ask, lines: Iterable[Line], plan: Plan, fingerprint: Fingerprint
+def ask_in_runs(
+    ask: LabelRun, lines: Iterable[Line], plan: Plan, fingerprint: Fingerprint
 ) -> Generator[tuple[list[Line], PreferencesReply | None]]:
     """Runs of lines with the reply to each, in order, ``plan.ahead`` of them asked at once.
 
@@ -110,8 +110,8 @@ def answered(
 
     threads = ThreadPoolExecutor(plan.ahead, thread_name_prefix="labelling")
     try:
-        for some in runs(lines, plan.run):
-            asked = items.asked(some)
+        for some in split_into_runs(lines, plan.run):
+            asked = items.list_requests(some)
             waiting.append((some, threads.submit(ask, asked, dict(known) or None) if asked else None))
             if len(waiting) == plan.ahead:
                 yield next_one()
@@ -121,7 +121,7 @@ def answered(
         threads.shutdown(wait=False, cancel_futures=True)  # what is being asked ends with whoever is asked
 
 
-def runs(lines: Iterable[T], size: int) -> Iterator[list[T]]:
+def split_into_runs(lines: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of ``size``, the last one shorter."""
     iterator = iter(lines)
     while some := list(islice(iterator, size)):
@@ -129,7 +129,7 @@ def runs(lines: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledRun:
     """What a run made: its rows, the lines of the error file, and the tally with it."""
 
     rows: list[Row]
@@ -137,7 +137,7 @@ class Settled:
     tally: Tally
 
 
-def settle(lines: Sequence[Line], reply: PreferencesReply | None, plan: Plan, before: Tally) -> Settled:
+def settle_run(lines: Sequence[Line], reply: PreferencesReply | None, plan: Plan, before: Tally) -> SettledRun:
     """Make rows of a run.
 
     Raises:
@@ -146,14 +146,14 @@ def settle(lines: Sequence[Line], reply: PreferencesReply | None, plan: Plan, be
     tally = deepcopy(before)
     if reply is not None:
         _same(reply, tally)
-    found = {line.number: each for line, each in labels(lines, reply)}
-    settled = Settled([], [], tally)
+    found = {line.number: each for line, each in match_labels(lines, reply)}
+    settled = SettledRun([], [], tally)
     for line in lines:
         _settle(line, found.get(line.number), plan, settled)
     return settled
 
 
-def labels(lines: Iterable[Line], reply: PreferencesReply | None) -> list[tuple[Line, Label]]:
+def match_labels(lines: Iterable[Line], reply: PreferencesReply | None) -> list[tuple[Line, Label]]:
     """Each line that is an item with its label.
 
     Raises:
@@ -174,16 +174,16 @@ def _same(reply: PreferencesReply, tally: Tally) -> None:
     tally.prompt_tokens += reply.usage.prompt_tokens
 
 
-def _settle(line: Line, label: Label | None, plan: Plan, settled: Settled) -> None:
+def _settle(line: Line, label: Label | None, plan: Plan, settled: SettledRun) -> None:
     tally = settled.tally
     tally.read += 1
     try:
-        made = cut(line.id, *_labelled(line, label), plan.recipe)
+        made = make_rows(line.id, *_labelled(line, label), plan.recipe)
     except TureenError as error:
         if not plan.spare:
             raise _placed(error, line) from error
         tally.failed += 1
-        settled.errors.append(failure(line, error))
+        settled.errors.append(describe_failure(line, error))
         return
     tally.labelled += 1
     tally.rows += len(made.rows)
@@ -207,7 +207,7 @@ def _told(error: ErrorDetail) -> TureenError:
     return TureenError(error.message, param=param or None, code=error.code)
 
 
-def failure(line: Line, error: TureenError) -> Row:
+def describe_failure(line: Line, error: TureenError) -> Row:
     """A line of the error file."""
     detail = {"message": error.message, "param": error.param, "code": error.code}
     return {"line": line.number, "id": line.id, "place": line.place, "error": detail}

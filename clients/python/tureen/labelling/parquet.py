@@ -11,7 +11,7 @@ from tureen.errors import Unprocessable
 ROWS = 1024
 
 
-def require() -> None:
+def require_pyarrow() -> None:
     """Refuse before the work begins rather than after it.
 
     Raises:
@@ -21,7 +21,7 @@ def require() -> None:
         raise Unprocessable("Parquet needs pyarrow: pip install pyarrow, or name the target .jsonl or .jsonl.gz")
 
 
-def convert(lines: Path, target: Path) -> None:
+def convert_to_parquet(lines: Path, target: Path) -> None:
     """Write the rows of JSON Lines, all of the same columns, as Parquet; they are read twice, a batch at a time.
 
     The schema is what all rows have in common: a column of whole numbers and fractions becomes one of fractions.

@@ -105,7 +105,7 @@ class Pair:
 
 
 @dataclass
-class Cut:
+class ItemRows:
     """The rows of an item, how many of its pairs were ties, and how many rows were left out for which reason."""
 
     rows: list[Row] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Cut:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def cut(identifier: str, item: Item, label: Label, recipe: Recipe) -> Cut:
+def make_rows(identifier: str, item: Item, label: Label, recipe: Recipe) -> ItemRows:
     """The rows that an item's label makes.
 
     Args:
@@ -126,8 +126,8 @@ def cut(identifier: str, item: Item, label: Label, recipe: Recipe) -> Cut:
         Unprocessable: the form cannot say what the item says.
         ServerFault: the label lacks what a label has.
     """
-    done = Cut()
-    for pair in pairs(identifier, label, recipe):
+    done = ItemRows()
+    for pair in choose_pairs(identifier, label, recipe):
         tie = pair.tied(recipe.tie_margin)
         done.ties += tie
         if reason := _reason(pair, tie, recipe):
@@ -139,9 +139,9 @@ def cut(identifier: str, item: Item, label: Label, recipe: Recipe) -> Cut:
     return done
 
 
-def pairs(identifier: str, label: Label, recipe: Recipe) -> list[Pair]:
+def choose_pairs(identifier: str, label: Label, recipe: Recipe) -> list[Pair]:
     """The pairs that ``recipe`` takes of a label, the best first; the same ones whenever it is asked again."""
-    order = ranking(label)
+    order = read_ranking(label)
     best, others = order[0], order[1:]
     if recipe.pairs == "best-worst":
         return [_pair(label, best, others[-1])]
@@ -152,7 +152,7 @@ def pairs(identifier: str, label: Label, recipe: Recipe) -> list[Pair]:
     return [_pair(label, one, other) for place, one in enumerate(order) for other in order[place + 1 :]]
 
 
-def ranking(label: Label) -> list[int]:
+def read_ranking(label: Label) -> list[int]:
     """The label's order, best first."""
     order = label.ranking or []
     if not order or sorted(order) != list(range(len(order))) or len(label.candidates) not in (0, len(order)):
@@ -209,7 +209,7 @@ def _full(item: Item, label: Label, pair: Pair) -> Row:  # noqa: ARG001
 
 
 def _ranking(item: Item, label: Label, pair: Pair) -> Row:  # noqa: ARG001
-    return {"ranking": ranking(label)}
+    return {"ranking": read_ranking(label)}
 
 
 def _trl(item: Item, label: Label, pair: Pair) -> Row:
@@ -226,20 +226,22 @@ def _trl_implicit(item: Item, label: Label, pair: Pair) -> Row:
 
 def _trl_text(item: Item, label: Label, pair: Pair) -> Row:
     prompt, answers = item.conversation()
-    text, (chosen, rejected) = dialogues.prompt_and_answers(prompt, [answers[pair.chosen], answers[pair.rejected]])
+    text, (chosen, rejected) = dialogues.write_prompt_and_answers(
+        prompt, [answers[pair.chosen], answers[pair.rejected]]
+    )
     return {"prompt": text, "chosen": chosen, "rejected": rejected, **_judged(label, pair)}
 
 
 def _text_score(item: Item, label: Label, pair: Pair) -> Row:
     """``score`` is the reward above the worst one's, because this form takes what is below zero for padding."""
     prompt, answers = item.conversation()
-    order = ranking(label)
+    order = read_ranking(label)
     if not label.candidates:
         raise Unprocessable("a reward that compares answers gives none a score; take another form than text-score")
     rewards = [_reward(label, place) for place in order]
     scores = [label.candidates[place].scores or {} for place in order]
     return {
-        "text": [dialogues.text([*prompt, *answers[place]], dialogues.DSP) for place in order],
+        "text": [dialogues.write_dialogue([*prompt, *answers[place]], dialogues.DSP) for place in order],
         "score": [reward - rewards[-1] for reward in rewards],
         "reward": rewards,
         "calibrated": {name: [each[name].calibrated for each in scores] for name in scores[0]},

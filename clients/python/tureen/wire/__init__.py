@@ -20,7 +20,7 @@ from tureen.wire.base import (
     TextPart,
     Usage,
     Weight,
-    finite,
+    check_finite,
 )
 from tureen.wire.batches import (
     ENDPOINTS,
@@ -115,5 +115,5 @@ __all__ = [
     "TrlLabel",
     "Usage",
     "Weight",
-    "finite",
+    "check_finite",
 ]

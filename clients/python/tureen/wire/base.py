@@ -18,14 +18,14 @@ def _encodable(text: str) -> str:
     return text
 
 
-def finite(value: float) -> float:
+def check_finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError("must be a finite number")
     return value
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-Weight = Annotated[float, AfterValidator(finite)]
+Weight = Annotated[float, AfterValidator(check_finite)]
 Preferences = dict[Text, Weight]
 Role = Literal["system", "user", "assistant", "tool"]
 

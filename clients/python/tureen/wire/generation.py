@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, model_validator
 
-from tureen.wire.base import Message, Preferences, Request, Text, finite
+from tureen.wire.base import Message, Preferences, Request, Text, check_finite
 
 
 class SoupOptions(Request):
@@ -20,7 +20,7 @@ class CandidateOptions(Request):
     n: Annotated[PositiveInt, Field(le=64)] = 4
     select: Literal["best", "soft", "all"] = "best"
     preferences: Preferences | None = None
-    temperature: Annotated[NonNegativeFloat, AfterValidator(finite)] | None = None
+    temperature: Annotated[NonNegativeFloat, AfterValidator(check_finite)] | None = None
 
 
 class StreamOptions(Request):
@@ -35,8 +35,8 @@ class GenerationRequest(Request):
 
     model: Text | None = None
     max_tokens: PositiveInt | None = None
-    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(finite)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1), AfterValidator(finite)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(check_finite)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1), AfterValidator(check_finite)] = 1.0
     n: Annotated[PositiveInt, Field(le=64)] = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None

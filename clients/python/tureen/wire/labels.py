@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
 
-from tureen.wire.base import MAX_ITEMS, ErrorDetail, Preferences, Reply, Request, Text, Usage, finite
+from tureen.wire.base import MAX_ITEMS, ErrorDetail, Preferences, Reply, Request, Text, Usage, check_finite
 from tureen.wire.scores import CandidateScore, ScoreItem
 
 
@@ -18,7 +18,7 @@ class PreferencesRequest(Request):
     rewards: Annotated[list[Text], Field(min_length=1)] | None = None
     preferences: Preferences | None = None
     soup: bool = False
-    tie_margin: Annotated[NonNegativeFloat, AfterValidator(finite)] = 0.0
+    tie_margin: Annotated[NonNegativeFloat, AfterValidator(check_finite)] = 0.0
     format: Literal["full", "trl", "ranking"] = "full"
     matrix: bool = False
     comparisons: Literal["all", "knockout"] = "all"
