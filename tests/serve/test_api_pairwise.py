@@ -148,8 +148,8 @@ def test_whole_answers_have_no_summary() -> None:
 @pytest.mark.parametrize(
     ("loaded", "body", "param", "says"),
     [
-        (("calm",), {"items": [STEPPED]}, "items[0].steps", "no loaded reward reads steps"),
-        (("proof",), {"items": [THREE]}, "rewards", "no loaded reward reads whole answers"),
+        (("calm",), {"items": [STEPPED]}, "items[0].steps", "none of the loaded rewards scores steps"),
+        (("proof",), {"items": [THREE]}, "rewards", "none of the loaded rewards scores whole answers"),
         (("calm", "proof"), {"items": [STEPPED], "rewards": ["calm"]}, "rewards[0]", "send `candidates`"),
         (("calm", "proof"), {"items": [THREE], "rewards": ["proof"]}, "rewards[0]", "`steps`"),
         (("calm", "duel"), {"items": [THREE], "rewards": ["duel"]}, "rewards[0]", "/v1/preferences"),

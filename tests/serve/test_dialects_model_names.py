@@ -48,8 +48,8 @@ def refused(model: str | None, rewards: object = TWO, **aliases: str) -> TureenE
 def test_a_name_a_path_an_alias_or_a_list_of_them(model: str, columns: tuple[str, ...]) -> None:
     found = spelled(model)
     assert found.columns == columns
-    assert found.ask.weights is None
-    assert set(found.ask.objectives) == set(columns)
+    assert found.query.weights is None
+    assert set(found.query.objectives) == set(columns)
     assert found.values(OUTCOME) == [OUTCOME.raw[name] for name in columns]
 
 
@@ -57,14 +57,14 @@ def test_a_name_a_path_an_alias_or_a_list_of_them(model: str, columns: tuple[str
 def test_a_mix_is_one_column_on_the_calibrated_scale(model: str) -> None:
     found = spelled(model)
     assert len(found.columns) == 1
-    assert found.ask.weights == {"calm": 0.25, "funny": 0.75}
+    assert found.query.weights == {"calm": 0.25, "funny": 0.75}
     assert found.values(OUTCOME) == [found.value(OUTCOME)] == [pytest.approx(0.25 * (3 - 1) / 2 + 0.75 * 2)]
     assert found.standard(OUTCOME) == found.value(OUTCOME)
 
 
 def test_a_weight_of_nothing_is_not_computed() -> None:
     found = spelled("calm=1,funny=0")
-    assert found.ask.objectives == ("calm",)
+    assert found.query.objectives == ("calm",)
     assert found.value(Outcome({"calm": 3.0})) == 1.0
 
 
@@ -118,7 +118,7 @@ def test_among_several_none_is_guessed(model: str | None) -> None:
 @pytest.mark.parametrize("model", [None, "", "default"])
 def test_the_alias_default_answers_who_names_none(model: str | None) -> None:
     assert spelled(model, default="funny").columns == ("funny",)
-    assert spelled(model, default="calm=1,funny=1").ask.weights == {"calm": 0.5, "funny": 0.5}
+    assert spelled(model, default="calm=1,funny=1").query.weights == {"calm": 0.5, "funny": 0.5}
     assert isinstance(refused("nobody", default="funny"), NotFound)
 
 
@@ -130,7 +130,7 @@ def test_the_alias_default_answers_who_names_none(model: str | None) -> None:
 )
 def test_the_only_reward_answers_to_every_name(model: str | None) -> None:
     found = select_rewards(model, ONE, {})
-    assert (found.name, found.columns, found.ask.objectives) == ("calm", ("calm",), ("calm",))
+    assert (found.name, found.columns, found.query.objectives) == ("calm", ("calm",), ("calm",))
 
 
 @pytest.mark.parametrize("model", ["calm=0.7,funny=0.3", "calm,funny"])

@@ -1,4 +1,4 @@
-"""Labels by rewards that compare answers: both orders of every comparison, in as few calls of the engine as rounds."""
+"""Labels by rewards that compare two answers. Every comparison is read in both orders; a round is one engine call."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,18 @@ from dataclasses import dataclass, field, replace
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import Usage
-from tureen_serve.api.reward_items import PreferencesBody, build_group
-from tureen_serve.api.scoring import Ask, ask, run
+from tureen_serve.api.reward_items import PreferencesBody, build_group, check_matrices
+from tureen_serve.api.reward_plan import score_groups
+from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.generation.duels import Judged, Orders, Pair, Rounds, all_pairs, both, knockout, orders
 from tureen_serve.inference.engine import Duel, Engine, Group, Outcome, Reward
 from tureen_serve.telemetry import Metrics
 
-MOST = 8192
+MOST_TEXTS = 8192
 
 
 def asks_pair_rewards(body: PreferencesBody, rewards: Mapping[str, Reward]) -> bool:
-    """Whether a body asks rewards that compare answers: it names one, or nothing else is loaded."""
+    """Whether rewards that compare answers are asked: the body names one, or no other kind is loaded."""
     named = [*(body.rewards or ()), *(body.preferences or ())]
     if named:
         return any(name in rewards and rewards[name].input == "pair" for name in named)
@@ -25,8 +26,19 @@ def asks_pair_rewards(body: PreferencesBody, rewards: Mapping[str, Reward]) -> b
 
 
 @dataclass
-class Contest:
-    """One item's tournament: its answers, what is to be compared next, and its verdict or what went wrong."""
+class Tournament:
+    """One item's comparisons.
+
+    Attributes:
+        group: the prompt and the answers; None where the item is an error.
+        rounds: gives the next comparisons for the results of the last ones.
+        asked: the pairs that are to be compared next.
+        met: the results of all comparisons so far.
+        judged: the verdict, once all comparisons are done.
+        error: what stands for the item instead of a verdict.
+        tokens: tokens of all texts that were read.
+        truncated: whether a text was cut.
+    """
 
     group: Group | None
     rounds: Rounds | None = None
@@ -37,15 +49,31 @@ class Contest:
     tokens: int = 0
     truncated: bool = False
 
-    def duels(self) -> list[Duel]:
-        """Both orders of what is to be compared next."""
+    def list_next(self) -> list[Duel]:
+        """List both orders of the pairs that are to be compared next."""
         if self.group is None or self.judged or self.error:
             return []
         answers, prompt = self.group.answers, self.group.prompt
         return [Duel(prompt, answers[i], answers[j], (i, j)) for pair in self.asked for i, j in (pair, pair[::-1])]
 
+    def take_outcomes(self, outcomes: Sequence[Outcome], query: RewardQuery) -> None:
+        """Take the outcomes of :meth:`list_next`, and find the next comparisons or the verdict."""
+        failed = next((outcome.error for outcome in outcomes if outcome.error), None)
+        self.tokens += sum(outcome.tokens for outcome in outcomes)
+        self.truncated |= any(outcome.truncated for outcome in outcomes)
+        if failed or self.rounds is None:
+            self.error = failed
+            return
+        twice = zip(self.asked, outcomes[::2], outcomes[1::2], strict=True)
+        found = {pair: orders(there.raw, back.raw, query.weights or {}, query.scales) for pair, there, back in twice}
+        self.met |= found
+        try:
+            self.asked = self.rounds.send([both(each) for each in found.values()])
+        except StopIteration as end:
+            self.judged = end.value
+
     def orders(self) -> Orders | None:
-        """P(chosen over rejected) with the chosen one shown first, and with it shown second."""
+        """P(chosen over rejected) with the chosen answer shown first, and with it shown second."""
         if self.judged is None:
             return None
         chosen, rejected = self.judged.verdict.chosen, self.judged.verdict.rejected
@@ -54,96 +82,98 @@ class Contest:
         there, back = self.met[rejected, chosen]
         return 1 - back, 1 - there
 
-    def settle(self, outcomes: Sequence[Outcome], wanted: Ask) -> None:
-        """Take in the outcomes of :meth:`duels`, and find what comes next."""
-        failed = next((outcome.error for outcome in outcomes if outcome.error), None)
-        self.tokens += sum(outcome.tokens for outcome in outcomes)
-        self.truncated |= any(outcome.truncated for outcome in outcomes)
-        if failed or self.rounds is None:
-            self.error = failed
-            return
-        twice = zip(self.asked, outcomes[::2], outcomes[1::2], strict=True)
-        found = {pair: orders(there.raw, back.raw, wanted.weights or {}, wanted.scales) for pair, there, back in twice}
-        self.met |= found
-        try:
-            self.asked = self.rounds.send([both(each) for each in found.values()])
-        except StopIteration as end:
-            self.judged = end.value
-
 
 @dataclass(frozen=True)
-class Compared:
-    """One body's contests."""
+class ComparisonPlan:
+    """One body: the rewards that it asks for, and a tournament for each item."""
 
-    wanted: Ask
-    contests: Sequence[Contest]
+    body: PreferencesBody
+    query: RewardQuery
+    tournaments: Sequence[Tournament]
 
     @property
     def usage(self) -> Usage:
-        """Tokens read, whoever computed them."""
-        read = sum(contest.tokens for contest in self.contests)
+        """Tokens of all texts that were read, cached ones too."""
+        read = sum(each.tokens for each in self.tournaments)
         return Usage(prompt_tokens=read, total_tokens=read)
 
 
-async def compare_items(engine: Engine, metrics: Metrics, body: PreferencesBody) -> Compared:
-    """A verdict on each item, or what is wrong with it; a round of all items is one call of the engine.
+def plan_comparisons(body: PreferencesBody, rewards: Mapping[str, Reward]) -> ComparisonPlan:
+    """Plan a tournament for each item of a body.
 
     Raises:
-        TureenError: it concerns the whole body, or an item where ``on_error`` is ``fail``.
+        TureenError: the body cannot be answered by the loaded rewards, or an item cannot be read and the body says
+            ``on_error: fail``.
     """
+    check_matrices(body)
     if body.soup:
         raise Unprocessable("rewards that compare answers cannot be souped; send soup: false", param="soup")
     if body.matrix and body.comparisons == "knockout":
-        raise Unprocessable("a knockout compares too few for a matrix; send comparisons: all", param="matrix")
-    wanted = ask(body, engine.rewards, "pair", weigh_all=True)
-    _bound(body)
-    contests = [_open(body, index) for index in range(len(body.items))]
-    while asked := [(contest, duels) for contest in contests if (duels := contest.duels())]:
-        together = [duel for _, duels in asked for duel in duels]
-        found = await run(engine, together, wanted, metrics, truncate=body.truncate, priority=body.priority)
-        await asyncio.to_thread(_settle, asked, [outcome for (outcome,) in found], wanted)
-        _fail(body, contests)
-    return Compared(wanted, [_located(contest, index) for index, contest in enumerate(contests)])
+        message = "a knockout makes too few comparisons for a matrix; send comparisons: all"
+        raise Unprocessable(message, param="matrix")
+    query = read_query(body, rewards, "pair", weigh_all=True)
+    _check_size(body)
+    return ComparisonPlan(body, query, [_open_tournament(body, index) for index in range(len(body.items))])
 
 
-def _settle(asked: Sequence[tuple[Contest, list[Duel]]], outcomes: Sequence[Outcome], wanted: Ask) -> None:
-    """Hand every contest the outcomes of its duels."""
+async def run_comparisons(engine: Engine, metrics: Metrics, plan: ComparisonPlan) -> ComparisonPlan:
+    """Play all tournaments to their end; a round of all items is one call of the engine.
+
+    Returns:
+        The plan with ended tournaments. An error's ``param`` starts at the body.
+
+    Raises:
+        TureenError: a whole call failed, or a text did and the body says ``on_error: fail``.
+    """
+    body = plan.body
+    while asked := [(each, texts) for each in plan.tournaments if (texts := each.list_next())]:
+        texts = [text for _, next_texts in asked for text in next_texts]
+        found = await score_groups(engine, texts, plan.query, metrics, truncate=body.truncate, priority=body.priority)
+        await asyncio.to_thread(_settle_round, asked, [outcome for (outcome,) in found], plan.query)
+        _raise_failure(plan)
+    return replace(plan, tournaments=[_locate_error(each, index) for index, each in enumerate(plan.tournaments)])
+
+
+def _settle_round(
+    asked: Sequence[tuple[Tournament, list[Duel]]], outcomes: Sequence[Outcome], query: RewardQuery
+) -> None:
     following = iter(outcomes)
-    for contest, duels in asked:
-        contest.settle([next(following) for _ in duels], wanted)
+    for tournament, texts in asked:
+        tournament.take_outcomes([next(following) for _ in texts], query)
 
 
-def _bound(body: PreferencesBody) -> None:
-    """Refuse more comparisons than one request should wait for: they grow with the square of the candidates."""
+def _check_size(body: PreferencesBody) -> None:
+    """Refuse too many comparisons: their number grows with the square of the candidates."""
     counts = [len(item.candidates or ()) for item in body.items]
     asked = sum(n * (n - 1) for n in counts) if body.comparisons == "all" else 2 * sum(counts)
-    if asked > MOST:
-        message = f"{asked} texts would be compared and the limit is {MOST}; send fewer items, or comparisons: knockout"
-        raise Unprocessable(message, param="items")
+    if asked > MOST_TEXTS:
+        message = f"this makes {asked} texts to read and the limit is {MOST_TEXTS}"
+        raise Unprocessable(f"{message}; send fewer items, or comparisons: knockout", param="items")
 
 
-def _open(body: PreferencesBody, index: int) -> Contest:
+def _open_tournament(body: PreferencesBody, index: int) -> Tournament:
     try:
-        found = build_group(body.items[index], least=2)
-        if not isinstance(found, Group):
+        group = build_group(body.items[index], least=2)
+        if not isinstance(group, Group):
             raise Unprocessable("a preference is between candidates; send `candidates`", param="steps")
     except TureenError as error:
         located = error.at(f"items[{index}]")
         if body.on_error == "fail":
             raise located from None
-        return Contest(None, error=located)
-    rounds = (all_pairs if body.comparisons == "all" else knockout)(len(found), body.tie_margin)
-    return Contest(found, rounds, next(rounds))
+        return Tournament(None, error=located)
+    rounds = (all_pairs if body.comparisons == "all" else knockout)(len(group), body.tie_margin)
+    return Tournament(group, rounds, next(rounds))
 
 
-def _fail(body: PreferencesBody, contests: Sequence[Contest]) -> None:
-    for index, contest in enumerate(contests):
-        if contest.error and contest.group and body.on_error == "fail":
-            raise contest.error.at(f"items[{index}]")
+def _raise_failure(plan: ComparisonPlan) -> None:
+    """Raise the first error of a round under ``on_error: fail``."""
+    for index, each in enumerate(plan.tournaments):
+        if each.error and each.group and plan.body.on_error == "fail":
+            raise each.error.at(f"items[{index}]")
 
 
-def _located(contest: Contest, index: int) -> Contest:
-    """With its error's field told from the body on."""
-    if contest.error is None or contest.group is None:
-        return contest
-    return replace(contest, error=contest.error.at(f"items[{index}]"))
+def _locate_error(tournament: Tournament, index: int) -> Tournament:
+    """The tournament, its error's ``param`` now starting at the body."""
+    if tournament.error is None or tournament.group is None:
+        return tournament
+    return replace(tournament, error=tournament.error.at(f"items[{index}]"))

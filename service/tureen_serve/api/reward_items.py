@@ -15,6 +15,7 @@ from tureen_core.manifest import Input
 from tureen_core.template import Messages
 from tureen_serve.inference.engine import Group, Steps
 
+LARGEST_MATRICES = 2**20
 VLLM_FIELDS = {"text_1", "text_2", "queries", "documents", "query", "data_1", "data_2"}
 
 
@@ -127,3 +128,15 @@ def read_answer(given: Candidate) -> Messages:
     if isinstance(given, str):
         return [{"role": "assistant", "content": given}]
     return [message.plain() for message in given]
+
+
+def check_matrices(body: PreferencesRequest) -> None:
+    """Refuse matrices that are too large: their size grows with the square of the candidates.
+
+    Raises:
+        Unprocessable: the body asks for them.
+    """
+    entries = sum(len(item.candidates or ()) ** 2 for item in body.items) if body.matrix else 0
+    if entries > LARGEST_MATRICES:
+        message = f"the matrices would have {entries} entries and the limit is {LARGEST_MATRICES}; send fewer items"
+        raise Unprocessable(message, param="matrix")

@@ -1,18 +1,20 @@
 """``POST /v1/score``: raw, calibrated and weighted rewards of conversations."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import ScoreReply
 from tureen_serve.api.reward_items import ScoreBody, find_input_kind
-from tureen_serve.api.scoring import Ask, Scored, ask, items, usage
+from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_items, run_plan, run_plans
+from tureen_serve.api.reward_query import read_query
+from tureen_serve.api.reward_replies import build_item_scores, count_tokens
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.strict_route import StrictRoute
-from tureen_serve.api.together import answer, only
 from tureen_serve.faults import document_errors
-from tureen_serve.inference.engine import Engine
+from tureen_serve.inference.engine import Engine, Reward
 from tureen_serve.telemetry import Metrics
 
 MOST_STEPS = 4096
@@ -23,30 +25,52 @@ router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 @router.post("/v1/score", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
 async def score_items(body: ScoreBody, engine: EngineDep, metrics: MetricsDep) -> ScoreReply:
     """Score finished conversations, a prompt's candidates, or an answer's steps by the loaded reward models."""
-    return only(await score_each(engine, metrics, [body]))
+    plan = plan_score(body, engine.rewards)
+    scored = await run_plan(engine, metrics, plan)
+    return await asyncio.to_thread(build_score_reply, scored)
 
 
 async def score_each(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBody]) -> list[ScoreReply | TureenError]:
-    """The reply to each body, or the error that stands for it."""
-
-    def asks(body: ScoreBody) -> Ask:
-        _bound(body)
-        return ask(body, engine.rewards, find_input_kind(body.items))
-
-    return await answer(engine, metrics, bodies, asks, _reply)
+    """Score many bodies; those that ask for the same share a call of the engine. An error stands for its body alone."""
+    plans = [_plan_or_error(body, engine.rewards) for body in bodies]
+    scored = await run_plans(engine, metrics, plans)
+    return await asyncio.to_thread(_build_replies, scored)
 
 
-def _bound(body: ScoreBody) -> None:
-    """Refuse more steps than one request should wait for: each is a text with all that stands before it."""
+def plan_score(body: ScoreBody, rewards: Mapping[str, Reward]) -> RewardPlan[ScoreBody]:
+    """Plan which rewards read which texts of a body.
+
+    Raises:
+        TureenError: the body cannot be answered by the loaded rewards.
+    """
+    _check_size(body)
+    return plan_items(body, read_query(body, rewards, find_input_kind(body.items)))
+
+
+def build_score_reply(scored: ScoredPlan[ScoreBody]) -> ScoreReply:
+    """Build the reply to a body whose items are scored."""
+    query = scored.plan.query
+    return ScoreReply(
+        fingerprint=dict(query.fingerprints),
+        preferences=dict(query.preferences) if query.preferences is not None else None,
+        data=build_item_scores(scored),
+        usage=count_tokens(scored),
+    )
+
+
+def _plan_or_error(body: ScoreBody, rewards: Mapping[str, Reward]) -> RewardPlan[ScoreBody] | TureenError:
+    try:
+        return plan_score(body, rewards)
+    except TureenError as error:
+        return error
+
+
+def _build_replies(scored: Sequence[ScoredPlan[ScoreBody] | TureenError]) -> list[ScoreReply | TureenError]:
+    return [each if isinstance(each, TureenError) else build_score_reply(each) for each in scored]
+
+
+def _check_size(body: ScoreBody) -> None:
+    """Refuse too many steps: each of them is a text of its own, with all that stands before it."""
     steps = sum(len(item.steps or ()) for item in body.items)
     if steps > MOST_STEPS:
         raise Unprocessable(f"{steps} steps are sent and the limit is {MOST_STEPS}; send fewer items", param="items")
-
-
-def _reply(_: ScoreBody, scored: Sequence[Scored], wanted: Ask) -> ScoreReply:
-    return ScoreReply(
-        fingerprint=dict(wanted.fingerprints),
-        preferences=dict(wanted.preferences) if wanted.preferences is not None else None,
-        data=items(scored, wanted),
-        usage=usage(scored),
-    )

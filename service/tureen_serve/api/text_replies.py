@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from tureen_serve.api.scoring import scores
+from tureen_serve.api.reward_replies import build_scores
 from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.select import Choice
 from tureen_serve.inference.engine import Reward
@@ -142,7 +142,7 @@ class TextReply:
         if choice.raw is None:
             return shaped
         scales = {name: rewards[name].calibration for name in choice.raw}
-        told = {name: score.model_dump() for name, score in scores(choice.raw, scales).items()}
+        told = {name: score.model_dump() for name, score in build_scores(choice.raw, scales).items()}
         return {**shaped, "rewards": told, "reward": choice.reward}
 
     def chunk(self, choices: Sequence[Json], **more: Any) -> Json:

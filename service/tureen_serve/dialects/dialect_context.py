@@ -8,7 +8,7 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict
 
 from tureen.errors import TureenError
-from tureen_serve.api.scoring import run
+from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.server_state import EngineDep, ServerState, ServerStateDep
 from tureen_serve.dialects.model_names import RewardSelection, select_rewards
 from tureen_serve.inference.engine import Engine, Finished, Group, Outcome, Priority, Reward
@@ -42,7 +42,7 @@ class DialectContext:
 
     def rewards(self, wanted: RewardSelection) -> list[Reward]:
         """The loaded rewards that take part."""
-        return [self.engine.rewards[name] for name in wanted.ask.objectives]
+        return [self.engine.rewards[name] for name in wanted.query.objectives]
 
     def longest(self, wanted: RewardSelection) -> int:
         """How many tokens of a text all of them read."""
@@ -65,7 +65,9 @@ class DialectContext:
             TureenError: it concerns the whole call.
         """
         metrics = self.server.metrics
-        found = await run(self.engine, groups, wanted.ask, metrics, truncate=truncate, priority=priority, remedy=remedy)
+        found = await score_groups(
+            self.engine, groups, wanted.query, metrics, truncate=truncate, priority=priority, remedy=remedy
+        )
         return [outcome for outcomes in found for outcome in outcomes]
 
     async def sound(

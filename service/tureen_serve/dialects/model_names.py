@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from tureen.errors import NotFound, TureenError, Unprocessable
 from tureen.wire import ScoreRequest
-from tureen_serve.api.scoring import Ask, ask
+from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.generation.weigh import weigh
 from tureen_serve.inference.engine import Outcome, Reward
 from tureen_serve.inference.rendering import at
@@ -29,12 +29,12 @@ class RewardSelection:
     Attributes:
         name: as it was spelled, or the reward's own.
         columns: what each value is called.
-        ask: what is read of the engine.
+        query: what is read of the engine.
     """
 
     name: str
     columns: tuple[str, ...]
-    ask: Ask
+    query: RewardQuery
 
     def values(self, outcome: Outcome) -> list[float]:
         """One value for each column: raw rewards, or the one weighted reward.
@@ -44,9 +44,9 @@ class RewardSelection:
         """
         if outcome.error is not None:
             raise outcome.error
-        if self.ask.weights is None:
+        if self.query.weights is None:
             return [outcome.raw[name] for name in self.columns]
-        return [weigh(outcome.raw, self.ask.weights, self.ask.scales)]
+        return [weigh(outcome.raw, self.query.weights, self.query.scales)]
 
     def value(self, outcome: Outcome) -> float:
         """The one value.
@@ -63,7 +63,7 @@ class RewardSelection:
     def standard(self, outcome: Outcome) -> float:
         """The one value on the scale of standard deviations; what is weighted is on it already."""
         value = self.value(outcome)
-        return value if self.ask.weights is not None else self.ask.scales[self.columns[0]].standardise(value)
+        return value if self.query.weights is not None else self.query.scales[self.columns[0]].standardise(value)
 
 
 def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> RewardSelection:
@@ -76,10 +76,10 @@ def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Ma
     spelled = _spelled(model, rewards, aliases)
     parts = [part.strip() for part in spelled.split(",")]
     if "=" not in spelled:
-        return RewardSelection(spelled, tuple(parts), ask(_body(rewards=parts), rewards))
+        return RewardSelection(spelled, tuple(parts), read_query(_body(rewards=parts), rewards))
     weights = _weights(parts)
     try:
-        return RewardSelection(spelled, (spelled,), ask(_body(preferences=weights), rewards))
+        return RewardSelection(spelled, (spelled,), read_query(_body(preferences=weights), rewards))
     except TureenError as error:
         raise at(error, FIELD) from None
 

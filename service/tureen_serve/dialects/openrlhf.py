@@ -58,5 +58,5 @@ def _unpadded(query: str, pads: set[str]) -> str:
 
 
 def _logs(wanted: RewardSelection, outcomes: list[Outcome]) -> dict[str, list[float]]:
-    raw = {name: [each.raw[name] for each in outcomes] for name in wanted.ask.objectives}
+    raw = {name: [each.raw[name] for each in outcomes] for name in wanted.query.objectives}
     return raw | {"reward_tokens": [float(each.tokens) for each in outcomes]}

@@ -152,7 +152,7 @@ def build_meta_info(
     wanted: RewardSelection, outcomes: Sequence[Outcome], body: SglangBody, seconds: float
 ) -> list[dict[str, Any]]:
     """What is told of each text. ``weight_version`` is the fingerprint of what scored it."""
-    version = ",".join(wanted.ask.fingerprints.values())
+    version = ",".join(wanted.query.fingerprints.values())
     shared = {"weight_version": version, "num_retractions": 0, "e2e_latency": seconds}
     finish = {"type": "length", "length": 0}
     return [

@@ -134,7 +134,7 @@ async def info(context: ContextDep) -> JSONResponse:
     return JSONResponse(
         {
             "model_id": wanted.name,
-            "model_sha": ",".join(wanted.ask.fingerprints.values()),
+            "model_sha": ",".join(wanted.query.fingerprints.values()),
             "model_dtype": context.rewards(wanted)[0].renderer.reading.dtype,
             "model_type": _model_type(wanted.columns),
             "max_concurrent_requests": limits.in_flight,

@@ -1,4 +1,4 @@
-"""Bodies answered together get what each would get alone, in fewer calls of the engine."""
+"""Bodies that share calls of the engine get the replies that each would get alone."""
 
 import asyncio
 from typing import Any
@@ -11,8 +11,8 @@ from serve.counting import CountingEngine
 from tureen.errors import TureenError, Unavailable
 from tureen_serve.api.preferences import label_each
 from tureen_serve.api.reward_items import PreferencesBody, ScoreBody
-from tureen_serve.api.score import score_each
-from tureen_serve.api.together import only
+from tureen_serve.api.reward_plan import run_plan
+from tureen_serve.api.score import plan_score, score_each
 from tureen_serve.telemetry import Metrics
 
 TEXTS = st.sampled_from(["calm", "funny calm", "funny " * 3, "", "calm " * 300])
@@ -52,9 +52,9 @@ def test_each_gets_what_it_would_get_alone(documents: list[dict[str, Any]]) -> N
         async def ask(asked: list[Any], each: Any = each) -> list[Any]:
             return [shown(reply) for reply in await each(CountingEngine(), Metrics(), asked)]
 
-        together = asyncio.run(ask(bodies))
+        shared = asyncio.run(ask(bodies))
         alone = [asyncio.run(ask([body]))[0] for body in bodies]
-        assert together == alone
+        assert shared == alone
 
 
 def test_a_call_that_fails_is_the_error_of_all_that_were_in_it() -> None:
@@ -77,7 +77,12 @@ def test_the_engine_is_not_asked_for_nothing() -> None:
     assert engine.calls == []
 
 
-def test_of_one_body_there_is_one_reply() -> None:
-    assert only([7]) == 7
-    with pytest.raises(Unavailable):
-        only([Unavailable("it is full")])
+def test_the_error_of_one_plan_is_raised() -> None:
+    engine = CountingEngine()
+    body = ScoreBody.model_validate({"items": [{"prompt": "hi", "candidates": ["calm"]}]})
+    plan = plan_score(body, engine.rewards)
+    scored = asyncio.run(run_plan(engine, Metrics(), plan))
+    assert [len(item.outcomes) for item in scored.items] == [1]
+    engine.broken = Unavailable("it is full")
+    with pytest.raises(Unavailable, match="it is full"):
+        asyncio.run(run_plan(engine, Metrics(), plan))

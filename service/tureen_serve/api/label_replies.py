@@ -1,0 +1,138 @@
+"""Build the labels of ``/v1/preferences`` in the format that a body asks for: full, ``trl`` or ``ranking``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tureen.errors import TureenError, Unprocessable
+from tureen.wire import CandidateScore, ErrorDetail, Label, PreferencesReply, RankingLabel, TrlLabel
+from tureen_core.template import Messages
+from tureen_serve.api.pairwise import ComparisonPlan, Tournament
+from tureen_serve.api.reward_items import PreferencesBody
+from tureen_serve.api.reward_plan import ScoredItem, ScoredPlan
+from tureen_serve.api.reward_query import RewardQuery
+from tureen_serve.api.reward_replies import build_candidate_scores, count_tokens
+from tureen_serve.faults import describe_error
+from tureen_serve.generation.duels import Judged, Orders, shown
+from tureen_serve.generation.weigh import judge, matrix, weigh
+from tureen_serve.inference.engine import Group
+
+
+@dataclass(frozen=True)
+class LabelledItem:
+    """One item and what its label says.
+
+    Attributes:
+        group: the prompt and the answers; None where the item cannot be read.
+        judged: the verdict, or the error that stands for it.
+        candidates: scores of each answer.
+        weighed: the weighted reward of each answer; empty where answers were compared.
+        orders: P(chosen over rejected) with the chosen answer shown first, and with it shown second.
+        order_matrix: P(row over column) with the row's answer shown first.
+        truncated: whether a text was cut.
+    """
+
+    group: Group | None
+    judged: Judged | TureenError | None
+    candidates: Sequence[CandidateScore] = ()
+    weighed: Sequence[float] = ()
+    orders: Orders | None = None
+    order_matrix: list[list[float]] | None = None
+    truncated: bool = False
+
+
+def build_label_reply(scored: ScoredPlan[PreferencesBody]) -> PreferencesReply:
+    """Build the reply to a body whose candidates were scored one by one."""
+    body, query = scored.plan.body, scored.plan.query
+    return PreferencesReply(
+        fingerprint=dict(query.fingerprints),
+        preferences=dict(query.preferences or {}),
+        data=_build_labels(body, [_judge_scores(body, item, query) for item in scored.items]),
+        usage=count_tokens(scored),
+    )
+
+
+def build_comparison_reply(compared: ComparisonPlan) -> PreferencesReply:
+    """Build the reply to a body whose candidates were compared with each other."""
+    body, query = compared.body, compared.query
+    return PreferencesReply(
+        fingerprint=dict(query.fingerprints),
+        preferences=dict(query.preferences or {}),
+        data=_build_labels(body, [_read_verdict(body, each) for each in compared.tournaments]),
+        usage=compared.usage,
+    )
+
+
+def _judge_scores(body: PreferencesBody, item: ScoredItem, query: RewardQuery) -> LabelledItem:
+    """Rank the answers by their weighted rewards. An item of which one answer failed gets no verdict."""
+    group = item.group if isinstance(item.group, Group) else None
+    candidates = build_candidate_scores(item, query)
+    failed = item.error or next((outcome.error for outcome in item.outcomes if outcome.error), None)
+    if failed:
+        return LabelledItem(group, failed, candidates)
+    raws, weights = [outcome.raw for outcome in item.outcomes], query.weights or {}
+    verdict = judge(raws, weights, query.scales, body.tie_margin)
+    judged = Judged(verdict, matrix(raws, weights, query.scales) if body.matrix else None)
+    return LabelledItem(group, judged, candidates, [weigh(raw, weights, query.scales) for raw in raws])
+
+
+def _read_verdict(body: PreferencesBody, ended: Tournament) -> LabelledItem:
+    order_matrix = shown(len(ended.group), ended.met) if body.matrix and ended.group and ended.judged else None
+    judged = ended.judged or ended.error
+    return LabelledItem(ended.group, judged, (), (), ended.orders(), order_matrix, ended.truncated)
+
+
+def _build_labels(
+    body: PreferencesBody, items: Sequence[LabelledItem]
+) -> list[Label] | list[TrlLabel] | list[RankingLabel]:
+    if body.format == "trl":
+        return [_build_trl(index, item) for index, item in enumerate(items)]
+    if body.format == "ranking":
+        return [_build_ranking(index, item) for index, item in enumerate(items)]
+    return [_build_full(index, item, body.matrix) for index, item in enumerate(items)]
+
+
+def _build_full(index: int, item: LabelledItem, with_matrix: bool) -> Label:
+    if not isinstance(item.judged, Judged):
+        return Label(index=index, candidates=list(item.candidates), error=_describe_failure(item))
+    found = item.judged.matrix if with_matrix else None
+    return Label(
+        index=index,
+        **vars(item.judged.verdict),
+        matrix=found,
+        order_matrix=item.order_matrix if found else None,
+        orders=item.orders,
+        truncated=item.truncated,
+        candidates=list(item.candidates),
+    )
+
+
+def _build_ranking(index: int, item: LabelledItem) -> RankingLabel:
+    if not isinstance(item.judged, Judged):
+        return RankingLabel(index=index, error=_describe_failure(item))
+    return RankingLabel(index=index, ranking=item.judged.verdict.ranking)
+
+
+def _build_trl(index: int, item: LabelledItem) -> TrlLabel:
+    if not isinstance(item.judged, Judged) or item.group is None:
+        return TrlLabel(index=index, error=_describe_failure(item))
+    verdict = item.judged.verdict
+    return TrlLabel(
+        index=index,
+        prompt=_copy_messages(item.group.prompt),
+        chosen=_copy_messages(item.group.answers[verdict.chosen]),
+        rejected=_copy_messages(item.group.answers[verdict.rejected]),
+        chosen_score=item.weighed[verdict.chosen] if item.weighed else None,
+        rejected_score=item.weighed[verdict.rejected] if item.weighed else None,
+        margin=verdict.margin,
+        probability=verdict.probability,
+        tie=verdict.tie,
+    )
+
+
+def _describe_failure(item: LabelledItem) -> ErrorDetail:
+    error = item.judged if isinstance(item.judged, TureenError) else Unprocessable("this item has nothing to label")
+    return describe_error(error)
+
+
+def _copy_messages(messages: Messages) -> list[dict[str, str]]:
+    return [dict(message) for message in messages]

@@ -1,0 +1,221 @@
+"""Plan what the reward models read of a body, and run the plans.
+
+Plans that ask for the same share one call of the engine: one request's plan, or those of a batch's chunk.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from tureen.errors import ServerFault, TureenError
+from tureen_serve.api.reward_items import build_group
+from tureen_serve.api.reward_query import RewardBody, RewardQuery
+from tureen_serve.inference.engine import Asked, Engine, Group, Outcome, Priority, Steps
+from tureen_serve.telemetry import Metrics
+
+B = TypeVar("B", bound=RewardBody)
+
+CUT_IT = "or send `truncate: true` to have it cut"
+
+
+@dataclass(frozen=True)
+class EngineCall:
+    """What two plans must have in common to share a call of the engine."""
+
+    objectives: tuple[str, ...]
+    soup: tuple[tuple[str, float], ...]
+    truncate: bool
+    priority: Priority
+
+
+@dataclass(frozen=True)
+class RewardPlan(Generic[B]):
+    """One body, ready for the engine.
+
+    Attributes:
+        query: the rewards that the body asks for.
+        items: what the engine reads of each item, or the error that stands for the item.
+    """
+
+    body: B
+    query: RewardQuery
+    items: Sequence[Group | Steps | TureenError]
+
+    @property
+    def inputs(self) -> list[Group | Steps]:
+        """The items without errors."""
+        return [item for item in self.items if not isinstance(item, TureenError)]
+
+    @property
+    def call(self) -> EngineCall:
+        """The call of the engine that answers this plan."""
+        soup = tuple(sorted((self.query.preferences or {}).items())) if self.query.soup else ()
+        return EngineCall(self.query.objectives, soup, self.body.truncate, self.body.priority)
+
+
+@dataclass(frozen=True)
+class ScoredItem:
+    """The outcomes of one item's texts, or the error that stands for the item. An error's ``param`` starts at the body.
+
+    Attributes:
+        group: what the engine read; None where the item is an error.
+    """
+
+    group: Group | Steps | None
+    outcomes: Sequence[Outcome] = ()
+    error: TureenError | None = None
+
+
+@dataclass(frozen=True)
+class ScoredPlan(Generic[B]):
+    """A plan and its scored items, in the order of the body's items."""
+
+    plan: RewardPlan[B]
+    items: Sequence[ScoredItem]
+
+
+def plan_items(body: B, query: RewardQuery, least_candidates: int = 1) -> RewardPlan[B]:
+    """Build the plan of a body whose query is known.
+
+    Args:
+        least_candidates: how many answers each item must have.
+
+    Raises:
+        TureenError: an item cannot be read and the body says ``on_error: fail``.
+    """
+    items = [_read_item(body, index, least_candidates, query) for index in range(len(body.items))]
+    return RewardPlan(body, query, items)
+
+
+def _read_item(body: RewardBody, index: int, least: int, query: RewardQuery) -> Group | Steps | TureenError:
+    try:
+        return build_group(body.items[index], least, query.reads)
+    except TureenError as error:
+        located = error.at(f"items[{index}]")
+        if body.on_error == "fail":
+            raise located from None
+        return located
+
+
+async def run_plan(engine: Engine, metrics: Metrics, plan: RewardPlan[B]) -> ScoredPlan[B]:
+    """Score the items of one plan.
+
+    Raises:
+        TureenError: the whole call failed, or an item did and the body says ``on_error: fail``.
+    """
+    (result,) = await run_plans(engine, metrics, [plan])
+    if isinstance(result, TureenError):
+        raise result
+    return result
+
+
+async def run_plans(
+    engine: Engine, metrics: Metrics, plans: Sequence[RewardPlan[B] | TureenError]
+) -> list[ScoredPlan[B] | TureenError]:
+    """Score the items of many plans. An error in ``plans`` is handed back in its place.
+
+    The calls of the engine follow each other, so that the rows which share a batch depend on the bodies alone.
+    """
+    results: dict[int, ScoredPlan[B] | TureenError] = {}
+    calls: dict[EngineCall, dict[int, RewardPlan[B]]] = {}
+    for number, plan in enumerate(plans):
+        if isinstance(plan, TureenError):
+            results[number] = plan
+        else:
+            calls.setdefault(plan.call, {})[number] = plan
+    for sharing in calls.values():
+        found = await _run_call(engine, metrics, list(sharing.values()))
+        results.update(zip(sharing, found, strict=True))
+    return [results[number] for number in range(len(plans))]
+
+
+async def _run_call(
+    engine: Engine, metrics: Metrics, plans: Sequence[RewardPlan[B]]
+) -> list[ScoredPlan[B] | TureenError]:
+    inputs = [each for plan in plans for each in plan.inputs]
+    call, query = plans[0].call, plans[0].query
+    try:
+        found = await score_groups(engine, inputs, query, metrics, truncate=call.truncate, priority=call.priority)
+    except TureenError as error:
+        return [error] * len(plans)
+    following = iter(found)
+    return [_match_outcomes(plan, [next(following) for _ in plan.inputs]) for plan in plans]
+
+
+def _match_outcomes(plan: RewardPlan[B], outcomes: Sequence[Sequence[Outcome]]) -> ScoredPlan[B] | TureenError:
+    """Give each item its outcomes; the first failed outcome stands for the whole plan under ``on_error: fail``."""
+    following = iter(outcomes)
+    scored = []
+    for index, item in enumerate(plan.items):
+        if isinstance(item, TureenError):
+            scored.append(ScoredItem(None, error=item))
+            continue
+        found = [_locate(outcome, index) for outcome in next(following)]
+        failed = next((outcome.error for outcome in found if outcome.error), None)
+        if failed and plan.body.on_error == "fail":
+            return failed
+        scored.append(ScoredItem(item, found))
+    return ScoredPlan(plan, scored)
+
+
+def _locate(outcome: Outcome, index: int) -> Outcome:
+    """The outcome, its error's ``param`` now starting at the body."""
+    return outcome if outcome.error is None else replace(outcome, error=outcome.error.at(f"items[{index}]"))
+
+
+async def score_groups(
+    engine: Engine,
+    groups: Sequence[Asked],
+    query: RewardQuery,
+    metrics: Metrics,
+    *,
+    truncate: bool = False,
+    priority: Priority = "default",
+    remedy: str = CUT_IT,
+) -> list[list[Outcome]]:
+    """Score groups in one call of the engine, and count the outcomes in the metrics.
+
+    A reward that is not finite becomes an error, because JSON cannot carry it. An error's ``param`` is relative to its
+    group.
+
+    Args:
+        remedy: how the route lets a caller send a text that is too long; it ends the message of that error.
+
+    Raises:
+        TureenError: the whole call failed.
+    """
+    if not groups:
+        return []
+    soup = query.preferences if query.soup else None
+    found = await engine.score(groups, query.objectives, soup=soup, truncate=truncate, priority=priority)
+    checked = [
+        [_check_outcome(outcome, group.param(place), remedy) for place, outcome in enumerate(outcomes)]
+        for group, outcomes in zip(groups, found, strict=True)
+    ]
+    for outcomes in checked:
+        _count_outcomes(metrics, outcomes, query)
+    return checked
+
+
+def _check_outcome(outcome: Outcome, param: str, remedy: str) -> Outcome:
+    for name, value in outcome.raw.items():
+        if not math.isfinite(value):
+            message = f"the reward {name} of this text is not finite"
+            return replace(outcome, raw={}, error=ServerFault(message, param=param, code="non_finite_score"))
+    error = outcome.error
+    if error is not None and error.code == "context_length_exceeded":
+        error = type(error)(f"{error.message}, {remedy}", param=error.param, code=error.code)
+    return outcome if error is None else replace(outcome, raw={}, error=error)
+
+
+def _count_outcomes(metrics: Metrics, outcomes: Sequence[Outcome], query: RewardQuery) -> None:
+    for outcome in outcomes:
+        metrics.truncated.inc(outcome.truncated)
+        for name, scale in query.scales.items():
+            metrics.texts.labels(name, "failed" if outcome.error else "scored").inc()
+            metrics.tokens.labels(name, "in").inc(outcome.tokens - outcome.cached)
+            if outcome.error is None:
+                metrics.score.labels(name).observe(scale.standardise(outcome.raw[name]))
+            elif outcome.error.code == "non_finite_score":
+                metrics.nonfinite.labels(name).inc()

@@ -1,0 +1,130 @@
+"""Read from a request's body which rewards it asks for, and how they are weighed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tureen.errors import Conflict, Unprocessable
+from tureen.wire import PreferencesRequest, ScoreRequest
+from tureen_core.calibration import Calibration
+from tureen_core.manifest import Input
+from tureen_core.preference import normalise
+from tureen_serve.generation.weigh import SUBTRACT, blend
+from tureen_serve.inference.engine import SOUP, Reward
+
+RewardBody = ScoreRequest | PreferencesRequest
+
+READS: Mapping[Input, str] = {
+    "conversation": "scores whole answers; send `candidates` or `messages`",
+    "steps": "scores an answer step by step; send `prompt` with `steps`",
+    "pair": "compares two answers; ask for it at /v1/preferences, without rewards of another kind",
+}
+CODES: Mapping[Input, str] = {"conversation": "answer_reward", "steps": "step_reward", "pair": "pair_reward"}
+NONE_READS: Mapping[Input, str] = {
+    "conversation": "none of the loaded rewards scores whole answers; see GET /v1/models",
+    "steps": "none of the loaded rewards scores steps; send `candidates`",
+    "pair": "none of the loaded rewards compares two answers; see GET /v1/models",
+}
+
+
+@dataclass(frozen=True)
+class RewardQuery:
+    """The rewards that a request asks for.
+
+    Attributes:
+        objectives: the rewards to compute; empty when a soup is read instead.
+        preferences: canonical weight of each objective; None if the request weighs nothing.
+        soup: whether the engine reads one reward from the souped models.
+        scales: calibration of each score that comes back, the soup's too.
+        fingerprints: fingerprint of each reward that takes part.
+        reads: the kind of input that all these rewards read.
+    """
+
+    objectives: tuple[str, ...]
+    preferences: Mapping[str, float] | None
+    soup: bool
+    scales: Mapping[str, Calibration]
+    fingerprints: Mapping[str, str]
+    reads: Input = "conversation"
+
+    @property
+    def weights(self) -> Mapping[str, float] | None:
+        """The weight of each score that comes back."""
+        return {SOUP: 1.0} if self.soup else self.preferences
+
+
+def read_query(
+    body: RewardBody, loaded: Mapping[str, Reward], reads: Input = "conversation", weigh_all: bool = False
+) -> RewardQuery:
+    """Read ``rewards``, ``preferences``, ``soup`` and ``fingerprint`` of a body.
+
+    Args:
+        loaded: every loaded reward by its name.
+        reads: the kind of the body's items. Only rewards that read this kind are asked.
+        weigh_all: give the rewards equal weights when the body has no ``preferences``.
+
+    Raises:
+        Unprocessable: a reward is not loaded or reads another kind of input, or the fields contradict each other.
+        Conflict: the body demands a fingerprint and another one is loaded.
+    """
+    rewards = _select_readers(body, loaded, reads)
+    named = tuple(dict.fromkeys(body.rewards or ()))
+    weights = normalise(body.preferences, rewards, remedy=SUBTRACT) if body.preferences is not None else None
+    if weights is None and weigh_all:
+        weights = normalise(dict.fromkeys(named or tuple(rewards), 1.0), rewards)
+    if body.soup and weights is None:
+        raise Unprocessable("a soup needs preferences; send preferences: {objective: weight}", param="preferences")
+    if body.soup and named and body.preferences is not None:
+        raise Unprocessable("`soup` reads one souped reward; leave `rewards` out", param="rewards")
+    members = tuple(dict.fromkeys((*named, *(weights or ())))) or tuple(rewards)
+    _check_fingerprint(body.fingerprint, members, loaded)
+    scales = {name: rewards[name].calibration for name in members}
+    if body.soup:
+        scales = {SOUP: blend(weights or {}, scales)}
+    fingerprints = {name: rewards[name].fingerprint for name in members}
+    return RewardQuery(() if body.soup else members, weights, body.soup, scales, fingerprints, reads)
+
+
+def _select_readers(body: RewardBody, loaded: Mapping[str, Reward], reads: Input) -> dict[str, Reward]:
+    """Select the loaded rewards that read this kind of input; refuse a named reward that is not among them."""
+    if not loaded:
+        raise Unprocessable("this server has loaded no reward models", param="rewards", code="unknown_reward")
+    named = [(f"rewards[{index}]", name) for index, name in enumerate(body.rewards or ())]
+    for param, name in [*named, *((f"preferences.{each}", each) for each in body.preferences or ())]:
+        _check_reads(name, loaded, reads, param)
+    rewards = {name: reward for name, reward in loaded.items() if reward.input == reads}
+    if not rewards:
+        param = "items[0].steps" if reads == "steps" else "rewards"
+        raise Unprocessable(NONE_READS[reads], param=param, code=f"no_{CODES[reads]}")
+    for param, name in named:
+        _check_loaded(name, rewards, param)
+    return rewards
+
+
+def _check_reads(name: str, loaded: Mapping[str, Reward], reads: Input, param: str) -> None:
+    """Refuse a loaded reward that reads another kind of input than the request sends."""
+    if name not in loaded or loaded[name].input == reads:
+        return
+    if reads == "pair":
+        message = f"{name} scores answers, and the other rewards compare them; ask for each kind in its own request"
+    else:
+        message = f"{name} {READS[loaded[name].input]}"
+    raise Unprocessable(message, param=param, code="wrong_input")
+
+
+def _check_loaded(name: str, rewards: Mapping[str, Reward], param: str) -> None:
+    if name not in rewards:
+        known = ", ".join(sorted(rewards))
+        raise Unprocessable(f"unknown reward {name!r}; loaded: {known}", param=param, code="unknown_reward")
+
+
+def _check_fingerprint(
+    demanded: str | dict[str, str] | None, members: Sequence[str], rewards: Mapping[str, Reward]
+) -> None:
+    single = isinstance(demanded, str)
+    wanted = dict.fromkeys(members, demanded) if isinstance(demanded, str) else demanded or {}
+    for name, fingerprint in wanted.items():
+        param = "fingerprint" if single else f"fingerprint.{name}"
+        _check_loaded(name, rewards, param)
+        if rewards[name].fingerprint != fingerprint:
+            message = f"{name} is loaded with the fingerprint {rewards[name].fingerprint}, not {fingerprint}"
+            raise Conflict(message, param=param)

@@ -1,0 +1,80 @@
+"""Build the wire's scores from the engine's outcomes: raw, calibrated and weighted."""
+
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+from tureen.wire import CandidateScore, ItemScore, Score, StepSummary, Usage
+from tureen_core.calibration import Calibration
+from tureen_core.steps import AGGREGATES, aggregate
+from tureen_serve.api.reward_plan import ScoredItem, ScoredPlan
+from tureen_serve.api.reward_query import RewardBody, RewardQuery
+from tureen_serve.faults import describe_error
+from tureen_serve.inference.engine import Outcome, Steps
+
+B = TypeVar("B", bound=RewardBody)
+
+
+def build_item_scores(scored: ScoredPlan[B]) -> list[ItemScore]:
+    """Build the scores of every item."""
+    query = scored.plan.query
+    return [
+        ItemScore(
+            index=index,
+            candidates=build_candidate_scores(item, query),
+            summary=_summarise_steps(item, query),
+            error=describe_error(item.error) if item.error else None,
+        )
+        for index, item in enumerate(scored.items)
+    ]
+
+
+def _summarise_steps(item: ScoredItem, query: RewardQuery) -> dict[str, StepSummary] | None:
+    """Aggregate the steps of an answer. None where the item has no steps or one of them failed."""
+    if not isinstance(item.group, Steps) or any(outcome.error for outcome in item.outcomes):
+        return None
+    found = {}
+    for name, scale in query.scales.items():
+        right = [scale.probability(outcome.raw[name]) for outcome in item.outcomes]
+        found[name] = StepSummary(**{how: aggregate(right, how) for how in AGGREGATES})
+    return found
+
+
+def build_candidate_scores(item: ScoredItem, query: RewardQuery) -> list[CandidateScore]:
+    """Build the scores of one item's candidates, or of an answer's steps."""
+    stepped = isinstance(item.group, Steps)
+    return [_build_candidate(index, outcome, query, stepped) for index, outcome in enumerate(item.outcomes)]
+
+
+def _build_candidate(index: int, outcome: Outcome, query: RewardQuery, stepped: bool) -> CandidateScore:
+    failed = outcome.error is not None
+    found = {} if failed else build_scores(outcome.raw, query.scales, stepped)
+    weights = query.weights
+    reward = None
+    if not failed and weights is not None:
+        reward = math.fsum(weight * found[name].calibrated for name, weight in weights.items())
+    return CandidateScore(
+        index=index,
+        scores=None if failed else found,
+        reward=reward,
+        tokens=outcome.tokens,
+        cached_tokens=outcome.cached,
+        truncated=outcome.truncated,
+        error=describe_error(outcome.error) if outcome.error else None,
+    )
+
+
+def build_scores(
+    raw: Mapping[str, float], scales: Mapping[str, Calibration], stepped: bool = False
+) -> dict[str, Score]:
+    """Build raw and calibrated rewards, in the order of ``scales``. A step's are log-odds and a probability."""
+    return {
+        name: Score(raw=raw[name], calibrated=scale.probability(raw[name]) if stepped else scale.standardise(raw[name]))
+        for name, scale in scales.items()
+    }
+
+
+def count_tokens(scored: ScoredPlan[B]) -> Usage:
+    """Count the tokens of all texts, cached ones too."""
+    read = sum(outcome.tokens for item in scored.items for outcome in item.outcomes)
+    return Usage(prompt_tokens=read, total_tokens=read)
