@@ -188,7 +188,7 @@ def test_comparisons_in_process_and_over_http_are_the_same(
 def test_what_a_server_cannot_compare_is_refused(duels: str, data: dict[str, Path]) -> None:
     for name, file, why in (
         ("duel", data["extra"], "a server compares answers to one prompt; name the artifact"),
-        ("proof", data["pairs"], "proof reads an answer step by step"),
+        ("proof", data["pairs"], "proof scores an answer step by step"),
     ):
         outcome = CliRunner().invoke(app, ["evaluate", f"{duels}#{name}", "--data", str(file)])
         assert outcome.exit_code == 1
