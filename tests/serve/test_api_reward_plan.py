@@ -40,7 +40,7 @@ def shown(reply: Any) -> Any:
     return reply.model_dump()
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(OPTIONS, min_size=1, max_size=6))
 def test_each_gets_what_it_would_get_alone(documents: list[dict[str, Any]]) -> None:
     for each, kind, dropped in ((score_each, ScoreBody, "format"), (label_each, PreferencesBody, "")):
