@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering, seal
-from tureen_core.base import load_tokenizer, weights_digest
+from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering, seal_artifact
+from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
 from tureen_core.soup import Adapter, LoraPair, write_adapter
@@ -104,12 +104,12 @@ def reward(
     write_adapter(
         adapter(name, seed), folder, "tiny", extras={"score.weight": head}, task="SEQ_CLS", dtype=torch.float32
     )
-    return seal(
+    return seal_artifact(
         folder,
         Manifest(
             kind="reward",
             name=name,
-            base=Base(model=str(base_folder), digest=weights_digest(base_folder)),
+            base=Base(model=str(base_folder), digest=digest_weights(base_folder)),
             objectives=[Objective(name=each, column=column) for column, each in enumerate(names)],
             reading=reading(base_folder, **changes),
         ),
@@ -129,13 +129,13 @@ def gated(folder: Path, base_folder: Path, name: str, seed: int, names: Sequence
     gate = GatedHead(hidden, k, width=16, depth=2, temperature=0.5)
     gate.transform[-1, 0], gate.transform[-1, -1] = -0.25, 0.0
     write_gate(gate, folder)
-    return seal(
+    return seal_artifact(
         folder,
         Manifest(
             kind="reward",
             gated=True,
             name=name,
-            base=Base(model=str(base_folder), digest=weights_digest(base_folder)),
+            base=Base(model=str(base_folder), digest=digest_weights(base_folder)),
             objectives=[Objective(name=each, column=column) for column, each in enumerate([*names, name])],
             reading=reading(base_folder, **changes),
         ),
@@ -150,18 +150,18 @@ def full_reward(folder: Path, base_folder: Path, name: str, seed: int, **changes
     load_tokenizer(base_folder).save_pretrained(folder)
     objectives = [Objective(name=name)]
     own = reading(base_folder, **changes)
-    return seal(folder, Manifest(kind="reward", name=name, weights="full", objectives=objectives, reading=own))
+    return seal_artifact(folder, Manifest(kind="reward", name=name, weights="full", objectives=objectives, reading=own))
 
 
 def expert(folder: Path, base_folder: Path, name: str, seed: int, family: str = "tiny", **changes: Any) -> Artifact:
     """A sealed expert artifact of a family."""
     write_adapter(adapter(name, seed), folder, "tiny", dtype=torch.float32)
-    return seal(
+    return seal_artifact(
         folder,
         Manifest(
             kind="expert",
             name=name,
-            base=Base(model=str(base_folder), digest=weights_digest(base_folder)),
+            base=Base(model=str(base_folder), digest=digest_weights(base_folder)),
             objectives=[Objective(name=name)],
             reading=reading(base_folder),
             steering=Steering(family=family, **changes),

@@ -35,14 +35,14 @@ __all__ = [
     "Probe",
     "Steering",
     "Training",
-    "check_full",
+    "check_full_checkpoint",
     "check_head",
-    "head_tensors",
+    "read_head_tensors",
     "open_artifact",
     "read_gate",
     "read_manifest",
     "read_weights",
-    "seal",
+    "seal_artifact",
 ]
 
 MANIFEST = "tureen.json"
@@ -71,7 +71,7 @@ class Artifact:
         return hashlib.sha256(f"{self.manifest.identity()}:{dtype}".encode()).hexdigest()[:16]
 
 
-def seal(folder: Path, manifest: Manifest) -> Artifact:
+def seal_artifact(folder: Path, manifest: Manifest) -> Artifact:
     """Write ``tureen.json`` over the folder's files: their digests, and the version they make.
 
     Raises:
@@ -103,7 +103,7 @@ def open_artifact(folder: Path) -> Artifact:
     if manifest.version != manifest.identity()[:12]:
         raise ArtifactError(f"{folder.name}: the manifest was edited: version {manifest.version} is not its digest")
     artifact = Artifact(folder, manifest)
-    head = read_weights(artifact)[1] if manifest.weights == "lora" else check_full(artifact)
+    head = read_weights(artifact)[1] if manifest.weights == "lora" else check_full_checkpoint(artifact)
     gate = read_gate(artifact)
     if gate is not None and head is not None and head.shape != (gate.rewards, gate.hidden):
         sizes = f"{gate.rewards} rewards of {gate.hidden} hidden units"
@@ -198,7 +198,7 @@ def check_head(manifest: Manifest, extras: Mapping[str, Tensor]) -> Tensor:
     return head
 
 
-def check_full(artifact: Artifact) -> Tensor | None:
+def check_full_checkpoint(artifact: Artifact) -> Tensor | None:
     """Check a full checkpoint against the architecture that its ``config.json`` names, without loading its weights.
 
     Returns:
@@ -219,7 +219,7 @@ def check_full(artifact: Artifact) -> Tensor | None:
         raise ArtifactError(f"{name}: {ADAPTER} does not belong beside full weights; say weights: lora")
     opener = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
     try:
-        heads = head_tensors(folder)
+        heads = read_head_tensors(folder)
         _, found = opener.from_pretrained(
             folder,
             device_map="meta",
@@ -238,7 +238,7 @@ def check_full(artifact: Artifact) -> Tensor | None:
     return head
 
 
-def head_tensors(folder: Path) -> dict[str, Tensor]:
+def read_head_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors of a full checkpoint's score head by name, from whichever file holds them."""
     heads: dict[str, Tensor] = {}
     for path in folder.glob("*.safetensors"):

@@ -47,7 +47,7 @@ PACKAGED = {
 }
 
 
-def locate(model: str, cache: Path = CACHE) -> Path:
+def locate_base(model: str, cache: Path = CACHE) -> Path:
     """The folder of a base model, converted into ``cache`` at the first call for a packaged one.
 
     Raises:
@@ -133,7 +133,7 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def weights_digest(folder: Path) -> str:
+def digest_weights(folder: Path) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of all tensors: the same for the same weights, however sharded."""
     index: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):

@@ -29,14 +29,14 @@ class Calibration(BaseModel):
 
     def probability(self, raw: float) -> float:
         """σ(raw / temperature): how likely it is, where the raw number is log-odds."""
-        return probability(raw / self.temperature)
+        return compute_sigmoid(raw / self.temperature)
 
     def logit(self, raw: float, other: float) -> float:
         """Log-odds that the first is preferred, (raw − other) / temperature."""
         return (raw - other) / self.temperature
 
 
-def probability(logit: float) -> float:
+def compute_sigmoid(logit: float) -> float:
     """σ(logit), without overflow."""
     if logit >= 0:
         return 1.0 / (1.0 + math.exp(-logit))
@@ -44,7 +44,7 @@ def probability(logit: float) -> float:
     return odds / (1.0 + odds)
 
 
-def fit(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
+def fit_calibration(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
     """Calibrate on held-out answers.
 
     Args:

@@ -23,7 +23,7 @@ class GateError(ValueError):
     """A gate's file cannot be used; the message says why."""
 
 
-def prompt_of(rendered: Rendered) -> list[int]:
+def select_prompt_ids(rendered: Rendered) -> list[int]:
     """The ids whose last hidden state a gate reads: what stands before the answer, its opening included.
 
     Raises:

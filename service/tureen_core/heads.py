@@ -94,7 +94,7 @@ class GatedHead(nn.Module):
         return (rewards.float() * coefficients).sum(-1)
 
 
-def pool(hidden: Tensor, mask: Tensor, pooling: Pooling, eos_appended: bool = False) -> Tensor:
+def pool_hidden_states(hidden: Tensor, mask: Tensor, pooling: Pooling, eos_appended: bool = False) -> Tensor:
     """One vector for each sequence.
 
     Args:
@@ -119,10 +119,12 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling, eos_appended: bool = Fa
         return hidden.masked_fill(~present.unsqueeze(-1), 0.0).sum(1) / lengths.unsqueeze(-1)
     if pooling == "max":
         return hidden.masked_fill(~present.unsqueeze(-1), float("-inf")).amax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), position(present, pooling, eos_appended)]
+    return hidden[
+        torch.arange(len(hidden), device=hidden.device), find_readout_positions(present, pooling, eos_appended)
+    ]
 
 
-def position(mask: Tensor, pooling: Pooling, eos_appended: bool = False) -> Tensor:
+def find_readout_positions(mask: Tensor, pooling: Pooling, eos_appended: bool = False) -> Tensor:
     """Index ``[B]`` of the token whose hidden state ``last`` or ``eos`` reads; clamped to the first token."""
     present = mask.bool()
     width = present.shape[1]

@@ -5,29 +5,31 @@ from dataclasses import dataclass
 
 from tureen.errors import Unprocessable
 from tureen_core.manifest import Input, Probe
-from tureen_core.steps import STEP_BREAK, split
+from tureen_core.steps import STEP_BREAK, split_steps
 from tureen_core.template import Messages, Rendered, Renderer, check_finished, check_messages, check_text
 
 CHARACTERS = 32  # a token
 
 
-def rendered(renderer: Renderer, given: Input, probe: Probe) -> Rendered:
+def render_probe(renderer: Renderer, given: Input, probe: Probe) -> Rendered:
     """The ids of a probe, whose score is read off their end (or pooled, as the reading says)."""
     if given == "pair":
-        return pair(renderer, *rivals(probe.messages, probe.rival))
+        return render_pair(renderer, *split_rivals(probe.messages, probe.rival))
     if given == "steps":
         *prompt, answer = probe.messages
-        return steps(renderer, prompt, split(answer["content"])).whole
-    return renderer.conversation(probe.messages)
+        return render_steps(renderer, prompt, split_steps(answer["content"])).whole
+    return renderer.render_conversation(probe.messages)
 
 
 # --------------------------------------------------------------------------- two answers side by side
 
 
-def pair(renderer: Renderer, prompt: Messages, first: Messages, second: Messages, truncate: bool = True) -> Rendered:
+def render_pair(
+    renderer: Renderer, prompt: Messages, first: Messages, second: Messages, truncate: bool = True
+) -> Rendered:
     """Ids whose last hidden state says the log-odds that ``first`` is better than ``second``.
 
-    :func:`pair_messages` in the chat template, with its generation prompt: what an assistant would answer with A or B.
+    :func:`write_pair_messages` in the chat template, with its generation prompt: an assistant would answer A or B.
     ``shared`` is what stands before the first answer. Too long, it loses the beginning of the context, as much as is
     needed; then, where the answers alone are too long, the end of both, from the same character on. Nothing else is
     cut, so that the model always sees the frame that it was trained in.
@@ -66,7 +68,7 @@ def pair(renderer: Renderer, prompt: Messages, first: Messages, second: Messages
     return Rendered(cut.ids, 0, truncated=True)
 
 
-def pair_messages(prompt: Messages, first: Messages, second: Messages) -> list[dict[str, str]]:
+def write_pair_messages(prompt: Messages, first: Messages, second: Messages) -> list[dict[str, str]]:
     """RLHFlow's published text of a pair as one user message (arXiv 2405.07863; ``pair-pm/process_pair_data.py``).
 
     ``[CONTEXT] {context} [RESPONSE A] {first} [RESPONSE B] {second} \\n``, with the context's turns as their plain
@@ -78,7 +80,7 @@ def pair_messages(prompt: Messages, first: Messages, second: Messages) -> list[d
     return _frame(_context(prompt), _answer(first), _answer(second))
 
 
-def rivals(messages: Messages, rival: Messages) -> tuple[Messages, Messages, Messages]:
+def split_rivals(messages: Messages, rival: Messages) -> tuple[Messages, Messages, Messages]:
     """Two finished conversations as the turns that they share, and what follows in each; at least its last turn."""
     most = min(len(messages), len(rival)) - 1
     shared = next((at for at in range(most) if dict(messages[at]) != dict(rival[at])), max(most, 0))
@@ -95,7 +97,7 @@ def _lead(context: str) -> str:
 
 
 def _framed(renderer: Renderer, context: str, first: str, second: str) -> Rendered:
-    return renderer.opened(_frame(context, first, second), _lead(context).rstrip())
+    return renderer.render_prompt(_frame(context, first, second), _lead(context).rstrip())
 
 
 def _context(turns: Messages) -> str:
@@ -131,7 +133,7 @@ def _most(make: Callable[[int], Rendered], high: int, limit: int) -> Rendered | 
 
 
 @dataclass(frozen=True)
-class Stepped:
+class RenderedSteps:
     """An answer step by step.
 
     Attributes:
@@ -158,7 +160,7 @@ class Stepped:
         return [Rendered(self.ids[:end], self.shared, self.truncated) for end in self.ends]
 
 
-def steps(renderer: Renderer, prompt: Messages, texts: Sequence[str], truncate: bool = True) -> Stepped:
+def render_steps(renderer: Renderer, prompt: Messages, texts: Sequence[str], truncate: bool = True) -> RenderedSteps:
     """Ids of an answer's steps.
 
     The prompt is opened with the template's generation prompt; each step follows, tokenised on its own together with
@@ -171,12 +173,12 @@ def steps(renderer: Renderer, prompt: Messages, texts: Sequence[str], truncate: 
     """
     if not texts:
         raise Unprocessable("an answer needs at least one step", param="steps")
-    opened, body, ends = renderer.prompt(prompt), list[int](), list[int]()
+    opened, body, ends = renderer.tokenize_prompt(prompt), list[int](), list[int]()
     for number, text in enumerate(texts):
         check_text(text, f"steps[{number}]")
         if not text.strip():
             raise Unprocessable("a step needs text", param=f"steps[{number}]")
-        body += renderer.tokens(text + STEP_BREAK, specials=False)
+        body += renderer.tokenize_text(text + STEP_BREAK, specials=False)
         ends.append(len(body))
     room = renderer.reading.max_length - len(body)
     if room < 1:
@@ -188,4 +190,4 @@ def steps(renderer: Renderer, prompt: Messages, texts: Sequence[str], truncate: 
         raise Unprocessable(message, param="steps", code="context_length_exceeded")
     kept = opened[-room:]
     cut = len(kept) < len(opened)
-    return Stepped([*kept, *body], [len(kept) + end for end in ends], len(kept), cut)
+    return RenderedSteps([*kept, *body], [len(kept) + end for end in ends], len(kept), cut)

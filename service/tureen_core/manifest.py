@@ -23,7 +23,7 @@ class Part(BaseModel):
 
 
 class Base(Part):
-    """The checkpoint that an adapter stands on; ``digest`` is :func:`tureen_core.base.weights_digest`."""
+    """The checkpoint that an adapter stands on; ``digest`` is :func:`tureen_core.base.digest_weights`."""
 
     model: str
     digest: str

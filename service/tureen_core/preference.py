@@ -1,6 +1,6 @@
 """What a caller wants: ``{objective: weight}``, checked, normalised, and brought to one canonical form.
 
-Pure. Every route that takes weights (scores, labels, soups, candidates) goes through :func:`normalise`,
+Pure. Every route that takes weights (scores, labels, soups, candidates) goes through :func:`normalise_weights`,
 so that two requests that mean the same have the same canonical text, digest and gate.
 """
 
@@ -30,7 +30,7 @@ def check_name(name: str, field: str = "name") -> str:
     return name
 
 
-def normalise(
+def normalise_weights(
     weights: Mapping[str, float],
     known: Collection[str],
     normalize: Normalize = "simplex",
@@ -82,7 +82,7 @@ def _listed(known: Collection[str]) -> str:
     return ", ".join(sorted(known)) or "none"
 
 
-def canonical_text(weights: Mapping[str, float]) -> str:
+def format_weights(weights: Mapping[str, float]) -> str:
     """Normalised weights as text, ``academy=0.6,entertainment=0.4``; the empty string is the base."""
     return ",".join(f"{name}={_decimal(weights[name])}" for name in sorted(weights) if weights[name])
 
@@ -91,9 +91,9 @@ def _decimal(weight: float) -> str:
     return f"{weight:.{DECIMALS}f}".rstrip("0").rstrip(".")
 
 
-def digest(weights: Mapping[str, float], semantics: str = "delta") -> str:
+def digest_soup(weights: Mapping[str, float], semantics: str = "delta") -> str:
     """Twelve hex digits that name a soup: equal for equal canonical weights and semantics."""
-    return hashlib.sha256(f"{semantics}:{canonical_text(weights)}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{semantics}:{format_weights(weights)}".encode()).hexdigest()[:12]
 
 
 def parse_model(model: str) -> tuple[str, dict[str, float] | None]:

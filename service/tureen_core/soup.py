@@ -36,14 +36,14 @@ __all__ = [
     "Slab",
     "SoupError",
     "Stack",
-    "concatenate",
-    "even",
-    "explicit",
+    "concatenate_adapters",
+    "pad_ranks",
+    "compute_delta",
     "merge_adapter",
     "merge_checkpoint",
-    "mix",
+    "apply_gate",
     "read_adapter",
-    "spread",
+    "spread_weights",
     "write_adapter",
 ]
 
@@ -85,7 +85,7 @@ class Stack:
         slabs = self.modules.values()
         return tuple(max((slab.ranks[expert] for slab in slabs), default=0) for expert in range(len(self.names)))
 
-    def factorable(self) -> str | None:
+    def find_factor_obstacle(self) -> str | None:
         """None if ``factor`` semantics are defined, else the reason they are not."""
         for path, slab in self.modules.items():
             if len(set(slab.ranks)) > 1 or len(set(slab.scales)) > 1:
@@ -97,7 +97,7 @@ class Stack:
 # --------------------------------------------------------------------------- the algebra
 
 
-def concatenate(adapters: Sequence[Adapter]) -> Stack:
+def concatenate_adapters(adapters: Sequence[Adapter]) -> Stack:
     """Stack adapters on the rank axis; a module that one does not adapt has rank 0 there.
 
     Raises:
@@ -123,7 +123,7 @@ def _slab(path: str, pairs: Sequence[LoraPair | None]) -> Slab:
     )
 
 
-def even(stack: Stack) -> Stack:
+def pad_ranks(stack: Stack) -> Stack:
     """The same stack with one layout of ranks for all modules, so that one gate row fits every module.
 
     Each expert gets the largest rank that it has anywhere; where it has less, zeros fill A and B, which change nothing.
@@ -145,13 +145,13 @@ def _starts(ranks: Sequence[int]) -> list[int]:
     return [sum(ranks[:expert]) for expert in range(len(ranks))]
 
 
-def spread(weights: Tensor, ranks: Sequence[int]) -> Tensor:
+def spread_weights(weights: Tensor, ranks: Sequence[int]) -> Tensor:
     """Spread expert weights ``[..., k]`` over their ranks: the gate ``[..., R]``."""
     repeats = torch.tensor(ranks, device=weights.device)
     return weights.repeat_interleave(repeats, dim=-1, output_size=sum(ranks))
 
 
-def mix(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantics = "delta") -> Tensor:
+def apply_gate(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantics = "delta") -> Tensor:
     """Apply a gate to rank activations.
 
     Args:
@@ -167,7 +167,7 @@ def mix(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantics = "de
         SoupError: ``factor`` with unequal ranks.
     """
     if semantics == "delta":
-        return h * spread(row, ranks)
+        return h * spread_weights(row, ranks)
     if len(set(ranks)) > 1:
         raise SoupError(f"averaging factors needs equal ranks, not {tuple(ranks)}")
     parts = h.unflatten(-1, (len(ranks), ranks[0]))
@@ -176,7 +176,7 @@ def mix(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantics = "de
     return mixed
 
 
-def explicit(slab: Slab, row: Sequence[float], semantics: Semantics = "delta") -> Tensor:
+def compute_delta(slab: Slab, row: Sequence[float], semantics: Semantics = "delta") -> Tensor:
     """ΔW ``[out, in]`` of one module in float32, as a merge would add it.
 
     Raises:
@@ -185,7 +185,7 @@ def explicit(slab: Slab, row: Sequence[float], semantics: Semantics = "delta") -
     if semantics == "factor" and len(set(slab.scales)) > 1:
         raise SoupError(f"averaging factors needs equal scales, not {slab.scales}")
     weights = torch.tensor(row, dtype=torch.float32)
-    return slab.b @ mix(slab.a.T, weights, slab.ranks, semantics).T
+    return slab.b @ apply_gate(slab.a.T, weights, slab.ranks, semantics).T
 
 
 def merge_adapter(stack: Stack, weights: Mapping[str, float], name: str, semantics: Semantics = "delta") -> Adapter:
@@ -203,13 +203,13 @@ def merge_adapter(stack: Stack, weights: Mapping[str, float], name: str, semanti
 
 
 def _need_factors(stack: Stack) -> None:
-    reason = stack.factorable()
+    reason = stack.find_factor_obstacle()
     if reason:
         raise SoupError(reason)
 
 
 def _delta_pair(slab: Slab, row: Sequence[float]) -> LoraPair:
-    gate = spread(torch.tensor(row), slab.ranks)
+    gate = spread_weights(torch.tensor(row), slab.ranks)
     keep = gate != 0
     return LoraPair(slab.a[keep], (slab.b * gate)[:, keep], 1.0)
 
@@ -291,6 +291,6 @@ def _merged_shard(
             wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             slab = stack.modules.get(key.removesuffix(".weight"))
             if slab is not None:
-                tensor = tensor.float() + explicit(slab, row, semantics)
+                tensor = tensor.float() + compute_delta(slab, row, semantics)
             tensors[key] = tensor.to(wanted).contiguous()
     return tensors

@@ -9,12 +9,12 @@ Aggregate = Literal["min", "product", "last", "mean"]
 STEP_BREAK = "\n\n"
 
 
-def split(text: str) -> list[str]:
+def split_steps(text: str) -> list[str]:
     """The steps of an answer: what blank lines part it into."""
     return text.split(STEP_BREAK)
 
 
-def aggregate(probabilities: Sequence[float], how: Aggregate) -> float:
+def aggregate_steps(probabilities: Sequence[float], how: Aggregate) -> float:
     """One number for an answer from its steps' probabilities of being right.
 
     Args:

@@ -102,11 +102,11 @@ class Renderer:
             "template": self.tokenizer.chat_template,
             "bos": self.tokenizer.bos_token_id,
             "eos": self.tokenizer.eos_token_id,
-            "canary": self.finished(CANARY),
+            "canary": self.tokenize_conversation(CANARY),
         }
         return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
-    def conversation(self, messages: Messages, truncate: bool | Cut = True) -> Rendered:
+    def render_conversation(self, messages: Messages, truncate: bool | Cut = True) -> Rendered:
         """Ids of a finished conversation. ``shared`` is what stands before its last answer.
 
         Raises:
@@ -115,7 +115,7 @@ class Renderer:
         text = self._text(messages, generate=False)
         return self._whole(text, self._last_answer(text), Cut() if truncate is True else truncate or None)
 
-    def text(self, text: str, cut: Cut | None = None, specials: bool = True) -> Rendered:
+    def render_text(self, text: str, cut: Cut | None = None, specials: bool = True) -> Rendered:
         """Ids of a text that is rendered already: no template. ``shared`` is what stands before its last answer.
 
         Args:
@@ -128,7 +128,7 @@ class Renderer:
         check_text(text, "text")
         return self._whole(text, self._last_answer(text), cut, specials)
 
-    def ids(self, ids: Sequence[int], cut: Cut | None = None) -> Rendered:
+    def render_ids(self, ids: Sequence[int], cut: Cut | None = None) -> Rendered:
         """Ids that the caller made, as they are.
 
         Raises:
@@ -140,26 +140,26 @@ class Renderer:
             raise Unprocessable(f"the tokenizer has no token {strange}", code="invalid_token_ids")
         return self._fit(list(ids), 0, cut)
 
-    def tokens(self, text: str, specials: bool = True) -> list[int]:
-        """Ids of a text that is rendered already, however long it is: what :meth:`text` reads where that fits."""
+    def tokenize_text(self, text: str, specials: bool = True) -> list[int]:
+        """Ids of a text that is rendered already, however long it is; :meth:`render_text` also fits it to the limit."""
         check_text(text, "text")
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._close(self._open(ids)) if specials else ids
 
-    def finished(self, messages: Messages) -> list[int]:
-        """Ids of a conversation, however long it is: what :meth:`conversation` reads where that fits."""
+    def tokenize_conversation(self, messages: Messages) -> list[int]:
+        """Ids of a conversation, however long it is: what :meth:`render_conversation` reads where that fits."""
         return self._close(self._read(self._text(messages, generate=False), 0)[0])
 
-    def prompt(self, messages: Messages) -> list[int]:
+    def tokenize_prompt(self, messages: Messages) -> list[int]:
         """Ids that a policy continues: the template with its generation prompt, not closed, not truncated."""
-        return self.opened(messages).ids
+        return self.render_prompt(messages).ids
 
-    def opened(self, messages: Messages, lead: str = "") -> Rendered:
-        """What :meth:`prompt` reads; ``shared`` is what stands up to the end of ``lead``, 0 where that is unclear."""
+    def render_prompt(self, messages: Messages, lead: str = "") -> Rendered:
+        """Ids as :meth:`tokenize_prompt` gives them; ``shared`` counts those up to the end of ``lead``, or 0."""
         text = self._text(messages, generate=True)
         return Rendered(*self._read(text, text.find(lead) + len(lead) if lead in text else 0))
 
-    def plain_prompt(self, text: str) -> list[int]:
+    def tokenize_plain_prompt(self, text: str) -> list[int]:
         """Ids of a bare text that a policy continues."""
         check_text(text, "prompt")
         return self._read(text, 0)[0]
@@ -168,14 +168,16 @@ class Renderer:
         """Whether a text holds what the template writes to open an answer: then it was rendered by it."""
         return self._last_answer(text) > 0
 
-    def candidates(self, prompt: Messages, answers: Sequence[Messages], truncate: bool | Cut = True) -> list[Rendered]:
+    def render_candidates(
+        self, prompt: Messages, answers: Sequence[Messages], truncate: bool | Cut = True
+    ) -> list[Rendered]:
         """Ids of one prompt with each of its answers.
 
         ``shared`` counts the tokens before the answer, and is 0 where one spans the border or the text was truncated:
         then the whole is computed alone.
 
         Raises:
-            Unprocessable: as :meth:`conversation`, for the first answer at fault.
+            Unprocessable: as :meth:`render_conversation`, for the first answer at fault.
         """
         opened, cut = self._text(prompt, generate=True), Cut() if truncate is True else truncate or None
         texts = [self._text([*prompt, *answer], generate=False) for answer in answers]

@@ -8,20 +8,20 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 
 Beats = Callable[[int, int], float]
 Matches = Generator[tuple[int, int], float, int]
 SURE = 1e-9
 
 
-def log_odds(sure: float) -> float:
+def compute_log_odds(sure: float) -> float:
     """ln p / (1 − p) of a probability, which is kept 1e-9 off 0 and 1 so that it is finite."""
     kept = min(max(sure, SURE), 1 - SURE)
     return math.log(kept / (1 - kept))
 
 
-def preference(forward: float, backward: float, temperature: float = 1.0) -> float:
+def compute_preference(forward: float, backward: float, temperature: float = 1.0) -> float:
     """Probability that the first answer is better: the mean over both orders (RLHFlow, arXiv 2405.07863).
 
     Exactly ½ says that the two are equal; above ½, but for rounding near 1, that ``forward`` is above ``backward``.
@@ -31,10 +31,10 @@ def preference(forward: float, backward: float, temperature: float = 1.0) -> flo
     """
     if forward == backward:
         return 0.5
-    return (probability(forward / temperature) + probability(-backward / temperature)) / 2
+    return (compute_sigmoid(forward / temperature) + compute_sigmoid(-backward / temperature)) / 2
 
 
-def matches(count: int) -> Matches:
+def run_knockout(count: int) -> Matches:
     """RLHFlow's knock-out as the comparisons that it asks for, one after the other; N − 1 of them.
 
     The winner so far meets the next answer; ½ keeps the winner. A generator, so that whoever compares may wait,
@@ -67,21 +67,21 @@ class Standing:
     wins: list[list[float]]
 
 
-def pairs(count: int) -> list[tuple[int, int]]:
+def list_pairs(count: int) -> list[tuple[int, int]]:
     """The comparisons of a round robin: N (N − 1) / 2."""
     return [(first, second) for first in range(count) for second in range(first + 1, count)]
 
 
-def round_robin(count: int, probabilities: Sequence[float] | Beats) -> Standing:
+def rank_round_robin(count: int, probabilities: Sequence[float] | Beats) -> Standing:
     """Rank N answers by their mean probability of winning.
 
     Args:
-        probabilities: for each of :func:`pairs`, in its order, or a function of it: how likely the first is better.
+        probabilities: how likely the first is better, for each of :func:`list_pairs` in order, or a function of a pair.
 
     Raises:
         ValueError: too few or too many probabilities, or one that is not 0 to 1.
     """
-    asked = pairs(count)
+    asked = list_pairs(count)
     found = [probabilities(*pair) for pair in asked] if callable(probabilities) else list(probabilities)
     wins = [[0.5] * count for _ in range(count)]
     for (first, second), value in zip(asked, found, strict=True):

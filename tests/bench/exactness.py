@@ -61,8 +61,8 @@ def soups(ours: Any) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
     (policy,) = ours.policies
-    ids = policy.family.renderer.conversation([*QUESTION, {"role": "assistant", "content": ANSWERS[1]}]).ids
-    start = len(policy.family.renderer.prompt(QUESTION))
+    ids = policy.family.renderer.render_conversation([*QUESTION, {"role": "assistant", "content": ANSWERS[1]}]).ids
+    start = len(policy.family.renderer.tokenize_prompt(QUESTION))
     with ThreadPoolExecutor(len(SOUPS)) as pool:
         found = list(pool.map(lambda weights: policy.runtime.likelihood(ids, start, weights), SOUPS))
     lines = ["| soup | tokens | largest difference of a log-probability from the merged checkpoint |", "|---|---|---|"]
@@ -79,13 +79,13 @@ def merged(family: Any, weights: Weights, ids: Sequence[int], start: int) -> lis
     from serve.experts import causal, logprobs
 
     from tureen_core.artifact import read_weights
-    from tureen_core.base import locate
-    from tureen_core.soup import concatenate, merge_checkpoint
+    from tureen_core.base import locate_base
+    from tureen_core.soup import concatenate_adapters, merge_checkpoint
 
-    stack = concatenate([read_weights(each)[0] for each in family.experts.values()])
+    stack = concatenate_adapters([read_weights(each)[0] for each in family.experts.values()])
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "merged"
-        merge_checkpoint(locate(family.base), stack, dict(weights), out, "delta", torch.float32)
+        merge_checkpoint(locate_base(family.base), stack, dict(weights), out, "delta", torch.float32)
         rows = logprobs(causal(out), ids)[start - 1 : -1]
     return rows.gather(1, torch.tensor(ids[start:])[:, None]).flatten().tolist()
 
@@ -96,7 +96,7 @@ def scores(ours: Any, reference: Any) -> list[str]:
     blends: list[Weights] = [((reward.artifact.name, 1.0),) for reward in backbone.rewards]
     blends.append((("academy", 0.3), ("literature", 0.7)))
     answers = [[{"role": "assistant", "content": answer}] for answer in ANSWERS]
-    texts = backbone.rewards[0].renderer.candidates(QUESTION, answers)
+    texts = backbone.rewards[0].renderer.render_candidates(QUESTION, answers)
     rows = [Row(tuple(text.ids), blend, text.shared) for blend in blends for text in texts]
     pairs = list(zip(rows, backbone.scorer.run(rows), reference.backbones[0].scorer.run(rows), strict=True))
     lines = ["| reward | texts | largest difference of a score from transformers |", "|---|---|---|"]
@@ -112,7 +112,7 @@ def caching(ours: Any) -> list[str]:
     (backbone,) = ours.backbones
     ids = tuple(
         backbone.rewards[0]
-        .renderer.conversation([*QUESTION, {"role": "assistant", "content": " ".join(ANSWERS * 3)}])
+        .renderer.render_conversation([*QUESTION, {"role": "assistant", "content": " ".join(ANSWERS * 3)}])
         .ids
     )
     first, second = (((reward.artifact.name, 0.9),) for reward in backbone.rewards[:2])

@@ -32,9 +32,9 @@ def main() -> None:
     stay_offline()  # before vLLM is imported
     from bench.souping import Kitchen, Model, Work, against, summary, told
 
-    from tureen_core.base import locate
+    from tureen_core.base import locate_base
 
-    work, base = Work(asked.requests, asked.prompt, asked.tokens), locate(BASE)
+    work, base = Work(asked.requests, asked.prompt, asked.tokens), locate_base(BASE)
     context, most = asked.prompt + asked.tokens, max(asked.vectors)
     settings = VllmSettings(cache_gib=1.0, rows=asked.requests, step_tokens=max(2048, context), context=context)
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,12 +51,12 @@ def stack(base: Path, kind: str) -> Any:
     from transformers import AutoConfig
 
     from tureen_core.artifact import open_artifact, read_weights
-    from tureen_core.soup import concatenate
+    from tureen_core.soup import concatenate_adapters
 
     if kind == "random":
-        return concatenate(experts(AutoConfig.from_pretrained(base), 4, 16))
+        return concatenate_adapters(experts(AutoConfig.from_pretrained(base), 4, 16))
     artifacts = [open_artifact(path.parent) for path in sorted(STARTER.glob("experts/*/tureen.json"))]
-    return concatenate([read_weights(artifact)[0] for artifact in artifacts])
+    return concatenate_adapters([read_weights(artifact)[0] for artifact in artifacts])
 
 
 def arguments() -> argparse.Namespace:

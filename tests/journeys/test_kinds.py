@@ -17,7 +17,7 @@ from tureen.errors import Unprocessable
 from tureen.wire import Label
 from tureen_core.artifact import Artifact
 from tureen_core.manifest import Probe
-from tureen_core.tournament import preference
+from tureen_core.tournament import compute_preference
 from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
 from tureen_train.config import RewardRun
@@ -149,7 +149,7 @@ def test_duels(kinds: Kinds, client: Client) -> None:
             ],
             "pair",
         )
-        return preference(there[0], back[0], temperature)
+        return compute_preference(there[0], back[0], temperature)
 
     (label,) = client.preferences([{"prompt": PROMPT, "candidates": ANSWERS}], rewards=["duel"], matrix=True).data
     assert isinstance(label, Label)

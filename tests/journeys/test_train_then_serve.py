@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tureen import Client
 from tureen_core.artifact import Artifact, open_artifact, read_weights
 from tureen_core.base import load_tokenizer
-from tureen_core.soup import concatenate, merge_checkpoint
+from tureen_core.soup import concatenate_adapters, merge_checkpoint
 from tureen_core.template import Renderer
 from tureen_serve.__main__ import app as serve
 from tureen_serve.app import create_app
@@ -144,9 +144,9 @@ def test_a_soup_over_http_is_the_merged_model(trained: Trained, url: str, tmp_pa
         "logprobs": True,
     }
     reply = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=60).raise_for_status().json()
-    stack = concatenate([read_weights(each)[0] for each in trained.experts.values()])
+    stack = concatenate_adapters([read_weights(each)[0] for each in trained.experts.values()])
     renderer = Renderer(load_tokenizer(trained.base), trained.experts["foxes"].manifest.reading)
-    ids = renderer.prompt(PROMPT)
+    ids = renderer.tokenize_prompt(PROMPT)
     told = []
     for number, (weights, choice) in enumerate(zip(WEIGHTS, reply["choices"], strict=True)):
         merge_checkpoint(trained.base, stack, weights, tmp_path / str(number), dtype=torch.float32)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tiny
 
-from tureen_core.artifact import Artifact, Probe, seal
+from tureen_core.artifact import Artifact, Probe, seal_artifact
 from tureen_serve.runtimes.contract import Rewards, Row
 from tureen_serve.runtimes.load import Options, load
 from tureen_serve.settings import RewardEntry
@@ -40,8 +40,8 @@ def prove(artifact: Artifact, off_by: float = 0.0) -> Artifact:
     loaded = load([RewardEntry(path=artifact.folder)], [], Options(dtype="float32", device="cpu"))
     (backbone,) = loaded.backbones
     (reward,) = backbone.rewards
-    ids = tuple(reward.renderer.conversation(PROBE).ids)
+    ids = tuple(reward.renderer.render_conversation(PROBE).ids)
     (found,) = backbone.scorer.run([Row(ids, ((artifact.name, 1.0),))])
     assert isinstance(found, Rewards)
     probe = Probe(messages=PROBE, scores={reward.name: found.values[0] + off_by})
-    return seal(artifact.folder, artifact.manifest.model_copy(update={"probes": [probe]}))
+    return seal_artifact(artifact.folder, artifact.manifest.model_copy(update={"probes": [probe]}))

@@ -226,7 +226,7 @@ def _outcome(
 ) -> Outcome:
     try:
         check_finished([*prompt, *answer])
-        rendered = RENDERER.conversation([*prompt, *answer], truncate)
+        rendered = RENDERER.render_conversation([*prompt, *answer], truncate)
     except TureenError as error:
         return Outcome({}, error=error if prompt == () else error.at(f"candidates[{index}]"))
     words = answer[-1]["content"].split()

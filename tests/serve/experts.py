@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tureen_core.soup import Semantics, Stack, concatenate, merge_checkpoint
+from tureen_core.soup import Semantics, Stack, concatenate_adapters, merge_checkpoint
 
 NAMES = ("academy", "business", "poetry")
 
 
 def stack(names: Sequence[str] = NAMES) -> Stack:
     """Random experts of equal rank and scale."""
-    return concatenate([tiny.adapter(name, seed) for seed, name in enumerate(names)])
+    return concatenate_adapters([tiny.adapter(name, seed) for seed, name in enumerate(names)])
 
 
 def causal(folder: Path) -> Any:

@@ -81,7 +81,7 @@ def test_a_chat_has_openais_shape_and_our_additions() -> None:
 def test_the_prompt_is_what_the_families_template_makes_of_the_messages() -> None:
     with served() as client:
         engine = client.app.state.server.engine  # type: ignore[attr-defined]
-        ids = engine.families["words"].renderer.prompt(HI)
+        ids = engine.families["words"].renderer.tokenize_prompt(HI)
         usage = client.post(CHAT, json={"messages": HI}).json()["usage"]
     assert usage["prompt_tokens"] == len(ids)
 

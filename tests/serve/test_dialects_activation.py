@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_serve.dialects.activation import activate_scores, label_scores
 
 
 def test_one_score_is_squashed_and_several_share_one() -> None:
-    assert activate_scores([2.0]) == [probability(2.0)]
+    assert activate_scores([2.0]) == [compute_sigmoid(2.0)]
     found = activate_scores([0.0, math.log(3)])
     assert found == [pytest.approx(0.25), pytest.approx(0.75)]
 

@@ -12,7 +12,7 @@ from serve.border import served
 from serve.counting import CountingEngine
 from serve.foreign import KEY, LONG, TROUBLES, locked, native, real_server, rendered, troubled
 
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_serve.inference.engine import Finished, Group
 
 QUESTION, ANSWERS = "why do leaves fall in autumn?", ["the wind is lazy", "the quick brown fox", "over the dog"]
@@ -54,7 +54,7 @@ def test_its_client_gets_a_sigmoid_unless_it_asks_for_more(client: Client, addre
     found = rerank.sync(client=client, body=RerankInput(query=QUESTION, documents=ANSWERS, model="helpful", top_n=2))
     assert isinstance(found, ReRankResult)
     scores = [each.relevance_score for each in found.results]
-    assert scores == pytest.approx([probability(each) for each in expected[:2]], abs=1e-5)
+    assert scores == pytest.approx([compute_sigmoid(each) for each in expected[:2]], abs=1e-5)
     assert [each.document for each in found.results] == [None, None]
 
 

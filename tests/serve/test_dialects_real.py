@@ -14,7 +14,7 @@ from serve.foreign import native, real_server, rendered
 from starlette.testclient import TestClient
 
 from tureen_core.base import load_tokenizer
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_core.template import Reading, Renderer
 from tureen_serve.app import create_app
 from tureen_serve.settings import load_settings
@@ -118,7 +118,7 @@ def test_conversations_and_pairs_score_as_the_native_items_do(address: str) -> N
 def test_probabilities_are_those_of_the_raw_rewards(address: str) -> None:
     texts = [rendered(*talk(answer)) for answer in ANSWERS]
     rows = post(address, "/classify", input=texts)["data"]
-    wanted = [probability(each) for each in expected(address)]
+    wanted = [compute_sigmoid(each) for each in expected(address)]
     assert [each for row in rows for each in row["probs"]] == pytest.approx(wanted, abs=CLOSE)
 
 
@@ -151,7 +151,7 @@ def test_cutting_keeps_what_the_reward_reads_at_its_end(address: str) -> None:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_cut_is_of_so_many_tokens_on_the_side_that_is_asked(address: str, side: str) -> None:
     text = rendered(*talk(ANSWERS[0]))
-    ids = Renderer(tiny.tokenizer(), Reading()).text(text).ids
+    ids = Renderer(tiny.tokenizer(), Reading()).render_text(text).ids
     kept = ids[-9:] if side == "left" else [*ids[:8], ids[-1]]
     options = {"truncate_prompt_tokens": 9, "truncation_side": side}
     assert classify(address, input=text, **options) == pytest.approx(classify(address, input=kept), abs=CLOSE)
@@ -180,4 +180,4 @@ def test_the_template_here_is_that_of_the_rewards(address: str, tmp_path: Path) 
     """What these tests call rendered is what a client renders with the reward's own tokenizer."""
     own: Any = load_tokenizer(tiny.base(tmp_path / "base")).apply_chat_template(talk(ANSWERS[0]), tokenize=False)
     assert own == rendered(*talk(ANSWERS[0]))
-    assert post(address, "/tokenize", prompt=own)["tokens"] == Renderer(tiny.tokenizer(), Reading()).tokens(own)
+    assert post(address, "/tokenize", prompt=own)["tokens"] == Renderer(tiny.tokenizer(), Reading()).tokenize_text(own)

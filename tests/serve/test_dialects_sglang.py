@@ -72,7 +72,7 @@ def test_verl_reads_the_last_number_of_the_last_embedding(client: TestClient) ->
     reply = client.post(EMBEDDINGS, json={"model": "/ckpt/calm", "input": "calm calm words"})
     answer = reply.json()
     assert answer["data"][-1]["embedding"][-1] == 2.0
-    tokens = len(RENDERER.conversation([{"role": "assistant", "content": "calm calm words"}]).ids)
+    tokens = len(RENDERER.render_conversation([{"role": "assistant", "content": "calm calm words"}]).ids)
     assert answer == {
         "data": [{"embedding": [2.0], "index": 0, "object": "embedding"}],
         "model": "calm",

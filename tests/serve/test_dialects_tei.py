@@ -14,7 +14,7 @@ from serve.counting import CountingEngine
 from serve.foreign import KEY, LONG, TROUBLES, locked, native, real_server, rendered, troubled
 from tei_client.clients.http_client import HttpClient
 
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_core.template import Cut
 from tureen_serve.inference.engine import Finished, Group
 
@@ -47,7 +47,7 @@ def test_hugging_faces_client_classifies_a_finished_text(address: str) -> None:
     client = InferenceClient(model=f"{address}/tei/predict?model=helpful", token="none")
     found: Any = client.text_classification(text(ANSWERS[0]))
     assert found.label == "helpful"
-    assert found.score == pytest.approx(probability(expected["helpful"]), abs=1e-5)
+    assert found.score == pytest.approx(compute_sigmoid(expected["helpful"]), abs=1e-5)
 
 
 def test_hugging_faces_client_needs_no_more_than_the_base_address(address: str) -> None:
@@ -63,7 +63,7 @@ def test_hugging_faces_async_client_gets_the_same(address: str) -> None:
             return list(await asyncio.gather(*(client.text_classification(text(each)) for each in ANSWERS)))
 
     found = [each.score for each in asyncio.run(ask())]
-    expected = [probability(each["helpful"]) for each in native(address, QUESTION, ANSWERS)]
+    expected = [compute_sigmoid(each["helpful"]) for each in native(address, QUESTION, ANSWERS)]
     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_tei_client_reranks_raw_and_not(address: str) -> None:
     assert [expected[each.index] for each in raw] == sorted(expected, reverse=True)
     for one, other in zip(plain, raw, strict=True):
         assert (one.index, one.text) == (other.index, None)
-        assert one.score == pytest.approx(probability(other.score), abs=1e-5)
+        assert one.score == pytest.approx(compute_sigmoid(other.score), abs=1e-5)
 
 
 def test_tei_client_classifies_by_several_rewards(address: str) -> None:
@@ -129,7 +129,7 @@ def test_a_pair_is_no_list_of_two_texts() -> None:
         pair = client.post("/tei/predict", params=ONE, json={"inputs": ["hi", "calm"]}).json()
         batch = client.post("/tei/predict", params=ONE, json={"inputs": [["hi"], ["hi", "calm"]]}).json()
         alone = client.post("/tei/predict", params=ONE, json={"inputs": ["calm calm"], "raw_scores": True}).json()
-    assert pair == [{"score": probability(1.0), "label": "calm"}]
+    assert pair == [{"score": compute_sigmoid(1.0), "label": "calm"}]
     assert batch == [[{"score": 0.5, "label": "calm"}], pair]
     assert alone == [{"score": 2.0, "label": "calm"}]
     read: Any = engine.calls[1][0]

@@ -14,7 +14,7 @@ from serve.counting import CONTEXT, RENDERER, CountingEngine
 from serve.foreign import KEY, LONG, TROUBLES, locked, troubled
 from starlette.testclient import TestClient
 
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_core.template import Cut
 from tureen_serve.inference.engine import Finished, Group
 
@@ -81,7 +81,7 @@ def test_verl_reads_the_last_probability_of_the_last_text(client: TestClient) ->
     assert answer["id"].startswith("classify-")
     assert answer["usage"] == {
         "prompt_tokens": answer["usage"]["total_tokens"],
-        "total_tokens": len(RENDERER.conversation([{"role": "assistant", "content": "calm calm words"}]).ids),
+        "total_tokens": len(RENDERER.render_conversation([{"role": "assistant", "content": "calm calm words"}]).ids),
         "completion_tokens": 0,
         "prompt_tokens_details": None,
         "completion_tokens_details": None,
@@ -91,7 +91,7 @@ def test_verl_reads_the_last_probability_of_the_last_text(client: TestClient) ->
 @pytest.mark.parametrize("options", [{}, {"use_activation": None}, {"use_activation": True}, {"activation": True}])
 def test_one_column_is_activated_by_a_sigmoid(client: TestClient, options: dict[str, Any]) -> None:
     (row,) = post(client, "/classify", input="calm calm", **options)["data"]
-    assert row == {"index": 0, "label": "calm", "probs": [pytest.approx(probability(2.0))], "num_classes": 1}
+    assert row == {"index": 0, "label": "calm", "probs": [pytest.approx(compute_sigmoid(2.0))], "num_classes": 1}
 
 
 @pytest.mark.parametrize("options", [RAW, {"activation": False}, {"activation": True, "use_activation": False}])
@@ -310,7 +310,7 @@ def test_one_query_with_all_documents_is_one_group(client: TestClient) -> None:
     answers = [[{"role": "assistant", "content": text}] for text in ("calm", "x", "calm calm")]
     assert asked(client, "/score", queries=["hi"], documents=["calm", "x", "calm calm"]) == [Group(answers, TALK[:1])]
     scores = [row["score"] for row in post(client, "/score", queries="hi", documents=["calm", "x"])["data"]]
-    assert scores == pytest.approx([probability(1), 0.5])
+    assert scores == pytest.approx([compute_sigmoid(1), 0.5])
 
 
 def test_queries_each_with_its_own_document_keep_their_order(client: TestClient) -> None:
@@ -395,22 +395,22 @@ def test_the_native_score_route_says_where_such_a_body_belongs(client: TestClien
 def test_a_prompts_tokens_are_those_that_classify_reads(client: TestClient) -> None:
     for text in ("why do leaves fall?", "  white \n", LONG):
         answer = post(client, "/tokenize", prompt=text, return_token_strs=True)
-        assert answer["tokens"] == RENDERER.tokens(text)
+        assert answer["tokens"] == RENDERER.tokenize_text(text)
         assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
         assert answer["max_model_len"] == CONTEXT
     bare = post(client, "/tokenize", prompt="hi", add_special_tokens=False)
-    assert bare["tokens"] == RENDERER.text("hi", specials=False).ids
+    assert bare["tokens"] == RENDERER.render_text("hi", specials=False).ids
     assert bare["token_strs"] is None
 
 
 def test_a_conversations_tokens_are_opened_unless_that_is_turned_off(client: TestClient) -> None:
-    assert post(client, "/tokenize", messages=TALK[:1])["tokens"] == RENDERER.prompt(TALK[:1])
+    assert post(client, "/tokenize", messages=TALK[:1])["tokens"] == RENDERER.tokenize_prompt(TALK[:1])
     closed = post(client, "/tokenize", messages=TALK, add_generation_prompt=False)
-    assert closed["tokens"] == RENDERER.conversation(TALK).ids
+    assert closed["tokens"] == RENDERER.render_conversation(TALK).ids
 
 
 def test_tokens_become_their_text_again(client: TestClient) -> None:
-    ids = RENDERER.conversation(TALK).ids
+    ids = RENDERER.render_conversation(TALK).ids
     assert post(client, "/detokenize", tokens=ids)["prompt"] == RENDERER.tokenizer.decode(ids)
     assert post(client, "/detokenize", tokens=[])["prompt"] == ""
 

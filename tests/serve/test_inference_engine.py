@@ -85,7 +85,7 @@ def alone(loaded: Loaded, objective: str, messages: Messages) -> float:
     for backbone in loaded.backbones:
         for reward in backbone.rewards:
             if reward.name == objective:
-                ids = reward.renderer.conversation(messages).ids
+                ids = reward.renderer.render_conversation(messages).ids
                 row = Row(tuple(ids), ((reward.artifact.name, 1.0),))
                 return rewards_of(backbone.scorer, row)[reward.column]
     raise KeyError(objective)
@@ -113,9 +113,9 @@ async def test_tokens_and_cached_tokens_are_told(loaded: Loaded) -> None:
     renderer = loaded.backbones[0].rewards[0].renderer
     async with running(loaded) as engine:
         ((first, second),) = await engine.score([Group(answers("a", "b c"), ASK)], ["helpful", "humor"])
-    prefix = len(renderer.prompt(ASK))
+    prefix = len(renderer.tokenize_prompt(ASK))
     assert [each.tokens for each in (first, second)] == [
-        len(renderer.conversation([*ASK, *answer]).ids) for answer in answers("a", "b c")
+        len(renderer.render_conversation([*ASK, *answer]).ids) for answer in answers("a", "b c")
     ]
     assert [each.cached for each in (first, second)] == [0, prefix]
 
@@ -180,7 +180,7 @@ async def test_a_soup_is_one_reward_of_souped_adapters(loaded: Loaded) -> None:
         weighted = 0.3 * other.raw["helpful"] + 0.7 * other.raw["humor"]
         assert abs(blend.raw[SOUP] - weighted) > 1e-3
     renderer = loaded.backbones[0].rewards[0].renderer
-    ids = renderer.conversation([*ASK, *group.answers[0]]).ids
+    ids = renderer.render_conversation([*ASK, *group.answers[0]]).ids
     expected = rewards_of(loaded.backbones[0].scorer, Row(tuple(ids), (("helpful", 0.3), ("humor", 0.7))))[0]
     assert mixed[0].raw[SOUP] == pytest.approx(expected, rel=2e-6, abs=1e-5)
 
@@ -227,7 +227,8 @@ async def test_a_cancelled_call_leaves_the_queue(loaded: Loaded, monkeypatch: py
 
 async def test_a_runtime_fault_is_laid_to_its_answer(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = loaded.backbones[0].scorer
-    run, poison = scorer.run, loaded.backbones[0].rewards[0].renderer.conversation([*ASK, *answers("bad")[0]]).ids
+    renderer = loaded.backbones[0].rewards[0].renderer
+    run, poison = scorer.run, renderer.render_conversation([*ASK, *answers("bad")[0]]).ids
 
     def poisoned(rows: Sequence[Row], fresh: bool = False) -> Any:
         if any(row.ids == tuple(poison) for row in rows):
@@ -267,7 +268,7 @@ async def write(engine: Engine, ids: Sequence[int], weights: Mapping[str, float]
 
 async def test_concurrent_texts_are_those_of_their_merged_models(loaded: Loaded, shelf: Path) -> None:
     renderer: Renderer = loaded.policies[0].family.renderer
-    ids = renderer.prompt(ASK)
+    ids = renderer.tokenize_prompt(ASK)
     soups = [{"academy": 1.0}, {"academy": 0.5, "poetry": 0.5}, {}]
     async with running(loaded) as engine:
         found = await asyncio.gather(*(write(engine, ids, soup) for soup in soups))

@@ -24,16 +24,16 @@ def fault(found: Rendered | TureenError) -> tuple[str | None, str | None]:
 
 def test_answers_share_their_prompt() -> None:
     found = render(RENDERER, Group([answer("a"), answer("the dog")], ASK), truncate=False)
-    prefix = RENDERER.prompt(ASK)
+    prefix = RENDERER.tokenize_prompt(ASK)
     for each, text in zip(found, ("a", "the dog"), strict=True):
         assert isinstance(each, Rendered)
         assert each.shared == len(prefix)
-        assert each.ids == RENDERER.conversation([*ASK, *answer(text)]).ids
+        assert each.ids == RENDERER.render_conversation([*ASK, *answer(text)]).ids
 
 
 def test_a_group_without_prompt_is_a_finished_conversation() -> None:
     (found,) = render(RENDERER, Group([[*ASK, *answer("a")]]), truncate=False)
-    assert found == RENDERER.conversation([*ASK, *answer("a")])
+    assert found == RENDERER.render_conversation([*ASK, *answer("a")])
 
 
 def test_a_bad_answer_leaves_the_others() -> None:
@@ -78,7 +78,7 @@ def test_a_bad_conversation_names_its_message(messages: Any, param: str) -> None
 def test_a_finished_text_meets_no_template() -> None:
     talk = [*ASK, *answer("a")]
     text = RENDERER.tokenizer.apply_chat_template(talk, tokenize=False)
-    assert render(RENDERER, Finished(text), truncate=False) == [RENDERER.conversation(talk)]
+    assert render(RENDERER, Finished(text), truncate=False) == [RENDERER.render_conversation(talk)]
     (bare,) = render(RENDERER, Finished("why?", specials=False), truncate=False)
     assert isinstance(bare, Rendered)
     assert bare.ids == RENDERER.tokenizer("why?", add_special_tokens=False)["input_ids"]
@@ -129,7 +129,7 @@ def test_a_step_is_the_answer_up_to_its_end() -> None:
     found = render(RENDERER, Steps(ASK, ["the dog", "a"]), truncate=False)
     first, second = (each.ids for each in found if isinstance(each, Rendered))
     assert second[: len(first)] == first
-    assert first[: len(RENDERER.prompt(ASK))] == RENDERER.prompt(ASK)
+    assert first[: len(RENDERER.tokenize_prompt(ASK))] == RENDERER.tokenize_prompt(ASK)
 
 
 def test_steps_that_cannot_be_read_are_named() -> None:

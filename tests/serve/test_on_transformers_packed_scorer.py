@@ -17,9 +17,9 @@ from transformers import AutoModel, BertConfig, BertModel, MistralConfig, Mistra
 
 from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import Artifact
-from tureen_core.base import locate
+from tureen_core.base import locate_base
 from tureen_core.heads import LinearHead
-from tureen_core.soup import Adapter, LoraPair, Stack, concatenate
+from tureen_core.soup import Adapter, LoraPair, Stack, concatenate_adapters
 from tureen_serve.runtimes.contract import Limits, Row, Scorer
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime, twin
 from tureen_serve.runtimes.on_transformers.packed_attention import NAME
@@ -205,7 +205,7 @@ def pair(model: Any, target: str, pooling: str) -> tuple[TransformersScorer, Pac
     """Both scorers over one model's weights with one random adapter."""
     rng = torch.Generator().manual_seed(1)
     factors = LoraPair(torch.randn(2, 32, generator=rng), torch.randn(32, 2, generator=rng), 1.0)
-    experts = concatenate([Adapter("it", {target: factors})])
+    experts = concatenate_adapters([Adapter("it", {target: factors})])
     torch.manual_seed(2)
     readouts = {"it": ReadOut(LinearHead(32).requires_grad_(False), pooling, False)}  # type: ignore[arg-type]
     other = twin(model)
@@ -404,7 +404,7 @@ def test_a_failed_accelerator_is_the_end(doomed: PackedScorer) -> None:
 @pytest.mark.real
 def test_packing_is_exact_on_smollm2() -> None:
     runtime = TransformersRuntime("float32", "cpu", Limits())
-    backbone = runtime._load(AutoModel, locate("smollm2-135m-instruct"))
+    backbone = runtime._load(AutoModel, locate_base("smollm2-135m-instruct"))
     other = twin(backbone)
     rng = torch.Generator().manual_seed(0)
     adapters = [
@@ -421,8 +421,8 @@ def test_packing_is_exact_on_smollm2() -> None:
     ]
     torch.manual_seed(1)
     readouts = {name: ReadOut(LinearHead(576).requires_grad_(False), "eos", True) for name in ("one", "two")}
-    padded = TransformersScorer(backbone, readouts, attach(backbone, concatenate(adapters)), Limits())
-    packed = PackedScorer(other, readouts, attach(other, concatenate(adapters)), Limits())
+    padded = TransformersScorer(backbone, readouts, attach(backbone, concatenate_adapters(adapters)), Limits())
+    packed = PackedScorer(other, readouts, attach(other, concatenate_adapters(adapters)), Limits())
     rows = [
         Row(prompt + answer, only(name), len(prompt))
         for prompt in texts([24, 13], seed=6)

@@ -12,7 +12,7 @@ from serve.experts import causal, logprobs, merged, stack, texts
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
-from tureen_core.soup import Adapter, LoraPair, Semantics, Slab, SoupError, Stack, concatenate, mix
+from tureen_core.soup import Adapter, LoraPair, Semantics, Slab, SoupError, Stack, apply_gate, concatenate_adapters
 from tureen_serve.runtimes.on_transformers.padding import pad, positions
 from tureen_serve.runtimes.on_transformers.rank_gate import Gate, GatedLinear, Mixture, attach
 
@@ -86,7 +86,7 @@ def test_a_closed_gate_is_the_bare_base_to_the_bit(base: Path) -> None:
 def test_experts_of_unequal_ranks_and_modules_share_a_gate(base: Path) -> None:
     wide = tiny.adapter("wide", 7, rank=6, scale=0.5)
     narrow = Adapter("narrow", dict(list(tiny.adapter("narrow", 8, rank=2).modules.items())[:3]))
-    experts = concatenate([wide, narrow])
+    experts = concatenate_adapters([wide, narrow])
     rows: list[Mixture] = [((("wide", 0.3), ("narrow", 0.7)), "delta"), ((("narrow", 1.0),), "delta")]
     model = causal(base)
     gate = attach(model, experts)
@@ -97,7 +97,7 @@ def test_experts_of_unequal_ranks_and_modules_share_a_gate(base: Path) -> None:
 
 
 def test_factor_rows_of_unequal_experts_are_refused_and_the_gate_stays(base: Path) -> None:
-    experts = concatenate([tiny.adapter("a", 1, rank=2), tiny.adapter("b", 2, rank=4)])
+    experts = concatenate_adapters([tiny.adapter("a", 1, rank=2), tiny.adapter("b", 2, rank=4)])
     gate = attach(causal(base), experts)
     gate.set([((("a", 1.0),), "delta")])
     with pytest.raises(SoupError, match="equal ranks"):
@@ -140,19 +140,19 @@ def test_bfloat16_keeps_the_factors_apart(base: Path) -> None:
 def test_a_stack_of_another_architecture_is_refused_by_name(base: Path) -> None:
     strange = Adapter("x", {"model.layers.9.self_attn.q_proj": LoraPair(torch.ones(1, 32), torch.ones(32, 1), 1.0)})
     with pytest.raises(SoupError, match=r"model\.layers\.9\.self_attn\.q_proj.*LlamaForCausalLM"):
-        attach(causal(base), concatenate([strange]))
+        attach(causal(base), concatenate_adapters([strange]))
 
 
 def test_a_stack_of_another_width_is_refused(base: Path) -> None:
     with pytest.raises(SoupError, match="from 64 to 32 and the adapters expect 96 to 48"):
-        attach(causal(base), concatenate([tiny.adapter("x", 1, hidden=48)]))
+        attach(causal(base), concatenate_adapters([tiny.adapter("x", 1, hidden=48)]))
 
 
 def test_modules_that_are_no_linear_are_refused() -> None:
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=16))
     pair = LoraPair(torch.ones(1, 8), torch.ones(24, 1), 1.0)
     with pytest.raises(SoupError, match="Conv1D"):
-        attach(model, concatenate([Adapter("x", {"transformer.h.0.attn.c_attn": pair})]))
+        attach(model, concatenate_adapters([Adapter("x", {"transformer.h.0.attn.c_attn": pair})]))
 
 
 def test_an_encoder_backbone_is_gated_too() -> None:
@@ -164,7 +164,7 @@ def test_an_encoder_backbone_is_gated_too() -> None:
     ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
     with torch.inference_mode():
         bare = model(input_ids=ids).last_hidden_state
-        gate = attach(model, concatenate([Adapter("x", {path: pair})]))
+        gate = attach(model, concatenate_adapters([Adapter("x", {path: pair})]))
         gate.set([((("x", 1.0),), "delta"), ((), "delta")])
         found = model(input_ids=ids).last_hidden_state
     assert not torch.allclose(found[0], bare[0], atol=1e-3)
@@ -179,7 +179,7 @@ def test_mixed_rows_equal_the_algebra_row_by_row(data: st.DataObject) -> None:
     batch, length = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
     names = [f"e{index}" for index in range(experts)]
     pairs = [Adapter(name, {"linear": LoraPair(torch.ones(rank, 4), torch.ones(4, rank), 1.0)}) for name in names]
-    gate = Gate(concatenate(pairs), torch.float32, torch.device("cpu"))
+    gate = Gate(concatenate_adapters(pairs), torch.float32, torch.device("cpu"))
     weight = st.floats(-2, 2, width=32)
     rows: list[Mixture] = [
         (tuple((name, data.draw(weight)) for name in names), data.draw(st.sampled_from(["delta", "factor"])))
@@ -191,7 +191,7 @@ def test_mixed_rows_equal_the_algebra_row_by_row(data: st.DataObject) -> None:
     found = gate.mix(h, ranks)
     for index, (weights, semantics) in enumerate(rows):
         row = torch.tensor([value for _, value in weights])
-        torch.testing.assert_close(found[index], mix(h[index], row, ranks, semantics), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found[index], apply_gate(h[index], row, ranks, semantics), atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)

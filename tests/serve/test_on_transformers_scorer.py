@@ -15,9 +15,9 @@ from transformers import AutoModel, AutoModelForSequenceClassification, BertConf
 
 from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import Artifact, read_weights
-from tureen_core.base import locate
+from tureen_core.base import locate_base
 from tureen_core.heads import LinearHead
-from tureen_core.soup import Adapter, LoraPair, concatenate
+from tureen_core.soup import Adapter, LoraPair, concatenate_adapters
 from tureen_serve.runtimes.contract import Limits, Row
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory
@@ -224,7 +224,7 @@ def test_an_encoder_never_shares_and_agrees_with_itself() -> None:
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     model = BertModel(BertConfig(vocab_size=300, initializer_range=0.5, **size), add_pooling_layer=False).eval()
     pair = LoraPair(torch.randn(2, 16), torch.randn(16, 2), 1.0)
-    gate = attach(model, concatenate([Adapter("cls", {"bert.encoder.layer.1.attention.self.value": pair})]))
+    gate = attach(model, concatenate_adapters([Adapter("cls", {"bert.encoder.layer.1.attention.self.value": pair})]))
     scorer = TransformersScorer(model, {"cls": ReadOut(LinearHead(16), "mean", False)}, gate, Limits())
     (prompt,) = texts([6])
     rows = [Row(prompt + answer, only("cls"), 6) for answer in texts([2, 7, 4], seed=1)]
@@ -270,7 +270,7 @@ def test_a_failed_accelerator_is_the_end(scorer: TransformersScorer) -> None:
 
 @pytest.mark.real
 def test_sharing_is_exact_on_smollm2() -> None:
-    folder = locate("smollm2-135m-instruct")
+    folder = locate_base("smollm2-135m-instruct")
     runtime = TransformersRuntime("float32", "cpu", Limits())
     backbone = runtime._load(AutoModel, folder)
     rng = torch.Generator().manual_seed(0)
@@ -285,7 +285,7 @@ def test_sharing_is_exact_on_smollm2() -> None:
         )
         for name in ("one", "two")
     ]
-    gate = attach(backbone, concatenate(adapters))
+    gate = attach(backbone, concatenate_adapters(adapters))
     torch.manual_seed(1)
     readouts = {name: ReadOut(LinearHead(576), "eos", True) for name in ("one", "two")}
     scorer = TransformersScorer(backbone, readouts, gate, Limits())

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tureen.errors import ServerFault
 from tureen_core.lora import CONFIG, Adapter, LoraPair, SoupError, read_adapter
-from tureen_core.preference import NAME, normalise
-from tureen_core.soup import Semantics, Stack, concatenate, even, explicit, spread
+from tureen_core.preference import NAME, normalise_weights
+from tureen_core.soup import Semantics, Stack, compute_delta, concatenate_adapters, pad_ranks, spread_weights
 from tureen_serve.runtimes.contract import Weights
 from tureen_serve.runtimes.on_vllm.adapters import (
     GATE,
@@ -50,7 +50,7 @@ def uneven() -> Stack:
     wide = tiny.adapter("academy", 0, rank=5)
     downs = only(tiny.adapter("business", 1, rank=2, scale=0.5), "down_proj")
     queries = only(tiny.adapter("poetry", 2, rank=3, scale=1.0), "q_proj")
-    return concatenate([wide, downs, queries])
+    return concatenate_adapters([wide, downs, queries])
 
 
 def only(adapter: Adapter, target: str) -> Adapter:
@@ -90,7 +90,7 @@ def same_soup(found: Mapping[str, Tensor], of: Stack, weights: Weights, semantic
     """ΔW of every module; a module that a folder leaves out is one that nothing is added to."""
     assert set(found) <= set(of.modules)
     for path, slab in of.modules.items():
-        expected = explicit(slab, of.row(dict(weights)), semantics)
+        expected = compute_delta(slab, of.row(dict(weights)), semantics)
         torch.testing.assert_close(found.get(path, torch.zeros_like(expected)), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -104,7 +104,7 @@ def weighed(reference: Reference, adapters: GatedAdapters, a: Tensor, b: Tensor)
     weights, semantics = gate
     row = torch.tensor([weights.get(name, 0.0) for name in adapters.names])
     if semantics == "delta":
-        return b @ (spread(row, adapters.ranks)[:, None] * a)
+        return b @ (spread_weights(row, adapters.ranks)[:, None] * a)
     parts = a.unflatten(0, (len(row), -1)), b.unflatten(1, (len(row), -1))
     averaged: Tensor = (parts[1] * row[:, None]).sum(1) @ (parts[0] * row[:, None, None]).sum(0)
     return averaged
@@ -185,7 +185,7 @@ def test_the_folder_says_what_vllm_reads_in_it(dtype: torch.dtype, tmp_path: Pat
     assert config(reference)["base_model_name_or_path"] == "tiny"
     assert config(reference)["r"] == config(reference)["lora_alpha"] == adapters.rank
     assert {pair.a.dtype for pair in written(reference).values()} == {dtype}
-    for path, slab in even(uneven()).modules.items():
+    for path, slab in pad_ranks(uneven()).modules.items():
         assert torch.equal(written(reference)[path].b, slab.b.to(dtype))
 
 
@@ -198,9 +198,9 @@ def canonical(draw: st.DrawFn) -> Weights:
     names = draw(st.lists(st.from_regex(NAME, fullmatch=True), min_size=1, max_size=6, unique=True))
     if draw(st.booleans()):
         given = draw(st.lists(st.floats(0.001, 1e6), min_size=len(names), max_size=len(names)))
-        return tuple(normalise(dict(zip(names, given, strict=True)), names).items())
+        return tuple(normalise_weights(dict(zip(names, given, strict=True)), names).items())
     given = draw(st.lists(st.floats(-16, 16), min_size=len(names), max_size=len(names)))
-    return tuple(normalise(dict(zip(names, given, strict=True)), names, "none").items())
+    return tuple(normalise_weights(dict(zip(names, given, strict=True)), names, "none").items())
 
 
 @untimed
@@ -396,20 +396,20 @@ def expert(name: str, ranks: Mapping[str, int]) -> Adapter:
 def test_dense_experts_can_be_gated() -> None:
     assert ungateable(stack()) is None
     assert ungateable(uneven()) is None
-    assert ungateable(concatenate([expert("a", {DOWN: 256}), expert("b", {DOWN: 256})])) is None
-    assert ungateable(concatenate([expert("a", {"model.layers.0.mlp.shared_experts.up_proj": 4})])) is None
+    assert ungateable(concatenate_adapters([expert("a", {DOWN: 256}), expert("b", {DOWN: 256})])) is None
+    assert ungateable(concatenate_adapters([expert("a", {"model.layers.0.mlp.shared_experts.up_proj": 4})])) is None
 
 
 def test_the_experts_of_a_mixture_cannot_be_gated() -> None:
     path = "model.layers.3.mlp.experts.7.up_proj"
-    reason = ungateable(concatenate([expert("a", {QUERY: 4, path: 4}), expert("b", {QUERY: 4})]))
+    reason = ungateable(concatenate_adapters([expert("a", {QUERY: 4, path: 4}), expert("b", {QUERY: 4})]))
     assert reason is not None
     assert reason.startswith(f"{path} is an expert of a mixture")
 
 
 def test_more_rank_than_vllm_takes_cannot_be_gated() -> None:
     """What counts is the one layout, though no module alone has that much."""
-    reason = ungateable(concatenate([expert("a", {QUERY: 256, DOWN: 8}), expert("b", {QUERY: 8, DOWN: 257})]))
+    reason = ungateable(concatenate_adapters([expert("a", {QUERY: 256, DOWN: 8}), expert("b", {QUERY: 8, DOWN: 257})]))
     assert reason == "the experts have rank 513 together, and vLLM's largest is 512"
 
 

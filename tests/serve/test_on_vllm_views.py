@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from tureen_core.artifact import Artifact, head_tensors, open_artifact
+from tureen_core.artifact import Artifact, open_artifact, read_head_tensors
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
 from tureen_serve.runtimes.on_vllm.views import INDEX, causal, count_weights, headless
@@ -87,7 +87,7 @@ def test_the_head_is_gone_and_all_else_is_there(reward: Artifact, tmp_path: Path
     out = headless(reward.folder, tmp_path / "view")
     before, after = load_file(reward.folder / WEIGHTS), load_file(out / WEIGHTS)
     assert set(before) - set(after) == {SCORE}
-    assert head_tensors(out) == {}
+    assert read_head_tensors(out) == {}
     for key, tensor in after.items():
         assert torch.equal(tensor, before[key])
     assert {path.name for path in out.iterdir()} == {path.name for path in reward.folder.iterdir()}
@@ -115,7 +115,7 @@ def test_only_what_holds_the_head_or_names_it_is_a_copy(reward: Artifact, tmp_pa
 def test_the_checkpoint_itself_is_left_as_it_was(reward: Artifact, tmp_path: Path) -> None:
     headless(reward.folder, tmp_path / "view")
     assert open_artifact(reward.folder) == reward  # checks every digest
-    assert set(head_tensors(reward.folder)) == {SCORE}
+    assert set(read_head_tensors(reward.folder)) == {SCORE}
 
 
 def test_links_hold_from_anywhere(reward: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

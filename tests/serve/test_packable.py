@@ -9,7 +9,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from transformers import AutoModel, LlamaConfig, LlamaModel
 
 from tureen.errors import Unavailable
-from tureen_core.base import locate
+from tureen_core.base import locate_base
 from tureen_serve.runtimes.on_transformers.packable import gist, layers_of, sample, unpackable
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
@@ -148,4 +148,4 @@ def test_the_gist_is_one_line_and_of_a_compiler_its_own() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_smollm2_is_packed_in_every_dtype(dtype: torch.dtype) -> None:
     """Its states in 16 bits are apart by more than themselves after thirty layers, whatever computes them."""
-    assert unpackable(AutoModel.from_pretrained(locate("smollm2-135m-instruct"), dtype=dtype)) is None
+    assert unpackable(AutoModel.from_pretrained(locate_base("smollm2-135m-instruct"), dtype=dtype)) is None

@@ -15,9 +15,9 @@ from serve.experts import causal, logprobs, merged
 from transformers import AutoModelForSequenceClassification
 
 from tureen.errors import ServerFault
-from tureen_core.artifact import Artifact, Manifest, Probe, open_artifact, read_weights, seal
+from tureen_core.artifact import Artifact, Manifest, Probe, open_artifact, read_weights, seal_artifact
 from tureen_core.base import load_tokenizer
-from tureen_core.soup import concatenate
+from tureen_core.soup import concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.runtimes import load as loading
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
@@ -53,7 +53,7 @@ def rewards(shelf: Path, *names: str) -> list[RewardEntry]:
 def changed(folder: Path, to: Path, edit: Callable[[Manifest], Manifest]) -> Path:
     """A copy whose manifest is another one, sealed."""
     shutil.copytree(folder, to)
-    seal(to, edit(open_artifact(folder).manifest))
+    seal_artifact(to, edit(open_artifact(folder).manifest))
     return to
 
 
@@ -229,7 +229,7 @@ def test_a_base_that_lost_a_weight_is_refused(shelf: Path, tmp_path: Path) -> No
 
 
 def score(scorer: Scorer, artifact: Artifact, base: Path) -> float:
-    ids = Renderer(load_tokenizer(base), artifact.manifest.reading).conversation(TALK).ids
+    ids = Renderer(load_tokenizer(base), artifact.manifest.reading).render_conversation(TALK).ids
     (found,) = scorer.run([Row(tuple(ids), ((artifact.name, 1.0),))])
     assert isinstance(found, Rewards)
     return found.values[0]
@@ -239,7 +239,7 @@ def test_a_full_checkpoint_scores_as_hugging_face_does(shelf: Path, tmp_path: Pa
     artifact = tiny.full_reward(tmp_path / "whole", shelf / "base", "whole", 9)
     (backbone,) = load([RewardEntry(path=artifact.folder)], [], FLOAT32).backbones
     model = AutoModelForSequenceClassification.from_pretrained(artifact.folder, dtype=torch.float32).eval()
-    ids = Renderer(load_tokenizer(shelf / "base"), artifact.manifest.reading).conversation(TALK).ids
+    ids = Renderer(load_tokenizer(shelf / "base"), artifact.manifest.reading).render_conversation(TALK).ids
     with torch.inference_mode():
         expected = float(model(input_ids=torch.tensor([ids])).logits[0, 0])
     assert score(backbone.scorer, artifact, shelf / "base") == pytest.approx(expected, rel=2e-6, abs=1e-5)
@@ -258,7 +258,7 @@ def probed(shelf: Path, to: Path, off: float = 0.0) -> Path:
     for count in range(1, 4):
         talk = [TALK[0], {"role": "assistant", "content": "leaves " * count}]
         with torch.inference_mode():
-            value = float(model(input_ids=torch.tensor([renderer.conversation(talk).ids])).logits[0, 0])
+            value = float(model(input_ids=torch.tensor([renderer.render_conversation(talk).ids])).logits[0, 0])
         probes.append(Probe(messages=talk, scores={"helpful": value + (off if count == 3 else 0)}))
     return changed(artifact.folder, to, lambda manifest: manifest.model_copy(update={"probes": probes}))
 
@@ -300,9 +300,9 @@ def test_a_probe_that_is_not_a_number_does_not_hold(shelf: Path, tmp_path: Path)
 def test_an_experts_probe_is_the_mean_logprob_of_its_last_message(shelf: Path, tmp_path: Path) -> None:
     artifact = open_artifact(shelf / "academy")
     adapter, _ = read_weights(artifact)
-    model = merged(shelf / "base", {"academy": 1.0}, of=concatenate([adapter]))
+    model = merged(shelf / "base", {"academy": 1.0}, of=concatenate_adapters([adapter]))
     renderer = Renderer(load_tokenizer(shelf / "base"), artifact.manifest.reading)
-    ids, start = renderer.conversation(TALK).ids, len(renderer.prompt(TALK[:-1]))
+    ids, start = renderer.render_conversation(TALK).ids, len(renderer.tokenize_prompt(TALK[:-1]))
     rows = logprobs(model, ids)
     values = [float(rows[index - 1, ids[index]]) for index in range(start, len(ids))]
     probe = Probe(messages=TALK, logprob=sum(values) / len(values))

@@ -9,10 +9,10 @@ import pytest
 import tiny
 from train.tiny_runs import records
 
-from tureen_core.artifact import Artifact, ArtifactError, seal
-from tureen_core.calibration import Calibration, probability
+from tureen_core.artifact import Artifact, ArtifactError, seal_artifact
+from tureen_core.calibration import Calibration, compute_sigmoid
 from tureen_core.manifest import Input, Probe
-from tureen_core.tournament import preference, round_robin
+from tureen_core.tournament import compute_preference, rank_round_robin
 from tureen_train.evaluation.comparison_report import compare
 from tureen_train.evaluation.evaluate import evaluate, load
 from tureen_train.evaluation.items import Item
@@ -44,7 +44,7 @@ def comparer(folder: Path, base: Path, name: str = "duel", seed: int = 1, reads:
     """A sealed artifact that reads something else than conversations, with a temperature."""
     manifest = tiny.reward(folder / name, base, name, seed).manifest
     scaled = manifest.objectives[0].model_copy(update={"calibration": Calibration(temperature=TEMPERATURE)})
-    return seal(folder / name, manifest.model_copy(update={"input": reads, "objectives": [scaled]}))
+    return seal_artifact(folder / name, manifest.model_copy(update={"input": reads, "objectives": [scaled]}))
 
 
 def table(count: int, seed: int, size: float = 1.0) -> list[list[float]]:
@@ -56,7 +56,7 @@ def table(count: int, seed: int, size: float = 1.0) -> list[list[float]]:
 def test_two_answers_differ_by_the_log_odds_of_both_orders_mean() -> None:
     forward, backward = 1.3, 0.4
     first, second = compared(sides_of(2, [forward, backward]), cut=False).rewards
-    sure = preference(forward, backward)
+    sure = compute_preference(forward, backward)
     assert first - second == pytest.approx(math.log(sure / (1 - sure)))
     assert first == pytest.approx(-second)
 
@@ -69,7 +69,7 @@ def test_the_same_number_in_both_orders_is_a_tie(lean: float) -> None:
 def test_more_answers_rank_as_the_round_robin_does() -> None:
     for seed in range(20):
         sides = table(5, seed, 3.0)
-        standing = round_robin(5, lambda i, j, sides=sides: (sides[i][j] + 1 - sides[j][i]) / 2)  # type: ignore[misc]
+        standing = rank_round_robin(5, lambda i, j, sides=sides: (sides[i][j] + 1 - sides[j][i]) / 2)  # type: ignore[misc]
         rewards = compared(sides, cut=False).rewards
         assert sorted(range(5), key=lambda place: -rewards[place]) == standing.ranking
 
@@ -118,12 +118,12 @@ def test_an_artifact_gives_what_its_reader_gives_in_both_orders(base: Path, tmp_
         talks = item.conversations
         probes = [Probe(messages=list(talks[a]), rival=list(talks[b])) for a, b in ((i, j), (j, i))]
         (forward,), (backward,) = reader.values(probes, "pair")
-        return preference(forward, backward, TEMPERATURE)
+        return compute_preference(forward, backward, TEMPERATURE)
 
     for item, each in ((ITEMS[0], two), (ITEMS[4], whole)):
-        assert probability(each.rewards[0] - each.rewards[1]) == pytest.approx(sure(item, 0, 1), abs=1e-5)
+        assert compute_sigmoid(each.rewards[0] - each.rewards[1]) == pytest.approx(sure(item, 0, 1), abs=1e-5)
         assert each.logits == each.rewards
-    standing = round_robin(3, lambda i, j: sure(ITEMS[2], i, j))
+    standing = rank_round_robin(3, lambda i, j: sure(ITEMS[2], i, j))
     wanted = [2 / 3 * math.log(strength / (1 - strength)) for strength in standing.strength]
     assert three.rewards == pytest.approx(wanted, abs=1e-4)
     assert one.rewards == [0]

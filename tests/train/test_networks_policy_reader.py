@@ -27,8 +27,8 @@ def reference(base: Path) -> list[float]:
     renderer = Renderer(load_tokenizer(base), tiny.reading(base))
     found = []
     for talk in TALKS:
-        ids = renderer.conversation(talk).ids
-        start = len(renderer.prompt(talk[:-1]))
+        ids = renderer.render_conversation(talk).ids
+        start = len(renderer.tokenize_prompt(talk[:-1]))
         assert ids[-1] == renderer.tokenizer.eos_token_id
         labels = torch.tensor([[-100] * start + ids[start:]])
         with torch.no_grad():

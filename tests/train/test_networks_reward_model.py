@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, ViTConfig
 from transformers.utils import logging as library
 
-from tureen_core.heads import LinearHead, pool
+from tureen_core.heads import LinearHead, pool_hidden_states
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
 from tureen_train.networks.likelihood import compute_token_nll
@@ -42,7 +42,7 @@ def test_rewards_are_the_cores_head_on_the_cores_pooling(base: Path, pooling: An
     with torch.no_grad():
         rewards = model(input_ids=IDS, attention_mask=MASK).rewards
         hidden = causal(base).model(input_ids=IDS, attention_mask=MASK).last_hidden_state
-        expected = pool(hidden, MASK, pooling, eos_appended=True) @ model.score.weight.T
+        expected = pool_hidden_states(hidden, MASK, pooling, eos_appended=True) @ model.score.weight.T
     assert rewards.shape == (2, 1)
     assert torch.allclose(rewards, expected, atol=1e-5)
 

@@ -23,7 +23,7 @@ def reader(base: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest
 
 def test_texts_together_are_read_as_alone(reader: RewardReader) -> None:
     alone = reader.rewards(TALKS)
-    texts = [reader.renderer.conversation(talk).ids for talk in TALKS]
+    texts = [reader.renderer.render_conversation(talk).ids for talk in TALKS]
     assert len({len(text) for text in texts}) > 2
     for batch in (2, 3, 64):
         for row, wanted in zip(reader.read(texts, batch), alone, strict=True):

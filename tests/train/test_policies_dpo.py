@@ -78,10 +78,10 @@ def test_the_artifact_verifies_and_belongs_to_its_family(learnt: tuple[ExpertRun
 
 def test_experts_of_one_recipe_can_be_souped(base: Path, tmp_path: Path, learnt: tuple[ExpertRun, Artifact]) -> None:
     from tureen_core.artifact import read_weights
-    from tureen_core.soup import concatenate
+    from tureen_core.soup import concatenate_adapters
 
     other = train(expert_run(base, tmp_path, name="wolves", optimisation={"max_steps": 2}))
-    stack = concatenate([read_weights(artifact)[0] for artifact in (learnt[1], other)])
+    stack = concatenate_adapters([read_weights(artifact)[0] for artifact in (learnt[1], other)])
     assert stack.names == ("foxes", "wolves")
 
 
@@ -139,9 +139,9 @@ def test_what_trl_trains_on_are_the_services_ids(base: Path, tmp_path: Path) -> 
     (seen,) = trainer.train_dataset
     renderer = Renderer(load_tokenizer(base), tiny.reading(base))
     after = renderer.tokenizer("\n", add_special_tokens=False)["input_ids"]
-    assert seen["prompt_ids"] == renderer.prompt(rows[0]["prompt"])
+    assert seen["prompt_ids"] == renderer.tokenize_prompt(rows[0]["prompt"])
     for side in ("chosen", "rejected"):
-        whole = renderer.conversation([*rows[0]["prompt"], *rows[0][side]]).ids
+        whole = renderer.render_conversation([*rows[0]["prompt"], *rows[0][side]]).ids
         assert seen["prompt_ids"] + seen[f"{side}_ids"] == whole + after
 
 

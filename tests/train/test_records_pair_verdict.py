@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tureen_core.inputs import pair_messages
+from tureen_core.inputs import write_pair_messages
 from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.forms import parse_record
 from tureen_train.records.schema import BadRecord, Conversation
@@ -26,7 +26,7 @@ def row(content: str, letter: str = "A") -> dict[str, Any]:
 def test_what_is_written_as_published_reads_back(
     prompt: Conversation, letter: str, scores: tuple[float, float]
 ) -> None:
-    (message,) = pair_messages(prompt, FOX, DOG)
+    (message,) = write_pair_messages(prompt, FOX, DOG)
     record = parse_record(row(message["content"], letter)).finish("here")[0]
     assert record.prompt == prompt
     assert record.answers == (FOX, DOG)

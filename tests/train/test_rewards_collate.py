@@ -28,17 +28,17 @@ def record(*answers: str, scores: tuple[float, ...] = (1.0, 0.0), prompt: str | 
 def test_ids_are_those_of_whole_conversations(renderer: Renderer) -> None:
     one = record("the fox", "leaves fall in autumn")
     for rendered, conversation in zip(render_answers(one, renderer), one.conversations, strict=True):
-        assert rendered.ids == renderer.conversation(conversation).ids
-        assert rendered.ids[: rendered.shared] == renderer.prompt(one.prompt)
+        assert rendered.ids == renderer.render_conversation(conversation).ids
+        assert rendered.ids[: rendered.shared] == renderer.tokenize_prompt(one.prompt)
 
 
 def test_a_record_without_a_prompt_is_read_whole(renderer: Renderer) -> None:
     one = record("the fox", "leaves", prompt=None)
     assert [each.ids for each in render_answers(one, renderer)] == [
-        renderer.conversation(c).ids for c in one.conversations
+        renderer.render_conversation(c).ids for c in one.conversations
     ]
     for each, conversation in zip(render_answers(one, renderer), one.conversations, strict=True):
-        assert each.ids[: each.shared] == renderer.prompt(conversation[:-1])
+        assert each.ids[: each.shared] == renderer.tokenize_prompt(conversation[:-1])
 
 
 def test_truncated_answers_are_counted(renderer: Renderer) -> None:

@@ -9,7 +9,7 @@ from peft import PeftModel
 from train.rated_runs import attributes_run, trained
 from train.tiny_runs import LORA, history, reward_run
 
-from tureen_core.artifact import head_tensors
+from tureen_core.artifact import read_head_tensors
 from tureen_train.config import RecipeError
 from tureen_train.rewards.frozen import find_head, flatten_metrics, open_frozen_model
 from tureen_train.rewards.run import train_reward
@@ -39,7 +39,7 @@ def test_the_head_that_is_fitted_is_the_head_that_is_saved(base: Path, tmp_path:
     model = open_frozen_model(attributes_run(base, tmp_path, model={"lora": None}), base, None)
     find_head(model).weight.fill_(0.5)
     model.save_pretrained(tmp_path / "saved")
-    assert head_tensors(tmp_path / "saved")["score.weight"].tolist() == torch.full((3, 32), 0.5).tolist()
+    assert read_head_tensors(tmp_path / "saved")["score.weight"].tolist() == torch.full((3, 32), 0.5).tolist()
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["architectures"] == ["RewardLlamaForCausalLM"]
 
 

@@ -92,7 +92,7 @@ def test_the_score_is_the_gates_sum_over_the_rewards_without_verbosity(stages: S
     reader = RewardReader(second.folder, base, second.manifest.reading, 3)
     gate = load_gate(second.folder)
     for messages in talk(GOOD, BAD):
-        text = reader.renderer.conversation(messages)
+        text = reader.renderer.render_conversation(messages)
         with torch.no_grad():
             state = reader.model.base_model(torch.tensor([text.ids]))[0][0, text.shared - 1]
             gates = gate(state[None])[0].double().numpy()
@@ -102,7 +102,7 @@ def test_the_score_is_the_gates_sum_over_the_rewards_without_verbosity(stages: S
         (values,) = reader.values([Probe(messages=messages)])
         assert values[:3] == rewards
         assert values[3] == pytest.approx(float(gates @ rid), abs=1e-5)
-        assert text.ids[: text.shared] == reader.renderer.prompt(messages[:1])
+        assert text.ids[: text.shared] == reader.renderer.tokenize_prompt(messages[:1])
 
 
 def test_the_saved_transform_is_made_on_the_answers_trained_on(stages: Stages, base: Path) -> None:

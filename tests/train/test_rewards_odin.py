@@ -158,7 +158,7 @@ def test_lengths_are_those_of_the_answers_however_long_the_prompt(method: Callab
     one = method()
     (item,) = one.encode([Record(prompt, answers, (1.0, 0.0))]).items
     assert isinstance(item, Measured)
-    count = one._renderer.tokens
+    count = one._renderer.tokenize_text
     assert item.lengths == [len(count(GOOD, specials=False)), len(count(f"{BAD} {GOOD}", specials=False))]
     assert len(item.ids[0]) == 256
 

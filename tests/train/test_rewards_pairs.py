@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from tureen_core.artifact import open_artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.calibration import fit_temperature
-from tureen_core.inputs import pair
+from tureen_core.inputs import render_pair
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.networks.reward_reader import RewardReader
@@ -93,7 +93,7 @@ def test_a_batch_has_every_pair_in_both_orders(judge: Judge) -> None:
     batch = judge.batch(judge(), record(1, 0), record(0, 1, chosen_prob=0.75))
     texts = texts_of(batch)
     orders = [(0, 1), (1, 0), (1, 0), (0, 1)]
-    assert texts == [pair(judge.renderer, PROMPT, ANSWERS[i], ANSWERS[j]).ids for i, j in orders]
+    assert texts == [render_pair(judge.renderer, PROMPT, ANSWERS[i], ANSWERS[j]).ids for i, j in orders]
     assert batch["targets"].tolist() == [1.0, 0.75]
     assert judge().counts(batch).tolist() == [2]
 

@@ -42,7 +42,7 @@ def start(run: RewardRun, base: Path) -> Any:
 
 
 def reward_of(model: Any, base: Path) -> float:
-    ids = torch.tensor([Renderer(load_tokenizer(base), tiny.reading(base)).conversation(TALK).ids])
+    ids = torch.tensor([Renderer(load_tokenizer(base), tiny.reading(base)).render_conversation(TALK).ids])
     with torch.no_grad():
         return float(model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).rewards)
 
@@ -124,7 +124,7 @@ def test_a_changed_artifact_is_refused(base: Path, tmp_path: Path, general: Arti
 
 def classifier(base: Path, folder: Path) -> Artifact:
     """A full reward artifact over a base's weights."""
-    from tureen_core.artifact import Manifest, Objective, seal
+    from tureen_core.artifact import Manifest, Objective, seal_artifact
     from tureen_train.runs.reward_artifact import write_classifier
 
     model = start(later(base, folder, None, lora=None), base)
@@ -133,7 +133,7 @@ def classifier(base: Path, folder: Path) -> Artifact:
     out.mkdir()
     write_classifier(folder / "saved", out, base)
     reading = tiny.reading(base)
-    return seal(
+    return seal_artifact(
         out, Manifest(kind="reward", name="full", weights="full", objectives=[Objective(name="full")], reading=reading)
     )
 

@@ -14,7 +14,7 @@ from train.tiny_runs import reward_run
 
 from tureen_core.artifact import open_artifact
 from tureen_core.base import load_tokenizer
-from tureen_core.inputs import steps
+from tureen_core.inputs import render_steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, StepsLoss
 from tureen_train.networks.reward_reader import RewardReader
@@ -77,7 +77,7 @@ def test_every_step_has_its_label_and_an_outcome_the_answers_score_at_its_end() 
 def test_a_batch_says_where_each_step_is_read(walk: Walk) -> None:
     batch = walk.batch(walk(), RECORD)
     for row, text in enumerate(TEXTS):
-        read = steps(walk.renderer, PROMPT, text.split("\n\n"))
+        read = render_steps(walk.renderer, PROMPT, text.split("\n\n"))
         assert batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist() == read.ids
         assert batch["reads"][row].tolist() == [*(end - 1 for end in read.ends), *[-1] * (3 - len(read.ends))]
     assert batch["targets"].nan_to_num(-1).tolist() == [[1, 0.25, -1], [0, -1, -1], [1, 1, -1]]
@@ -90,7 +90,7 @@ def test_answers_without_a_label_are_left_out_and_so_are_steps_that_do_not_fit(b
     assert len(walk(targets="outcome").encode([RECORD])) == 2
     with pytest.raises(RecipeError, match="no answer has a label for loss.targets: process"):
         walk().encode([Record(PROMPT, ANSWERS[:1], (1.0,))])
-    reads = [steps(walk.renderer, PROMPT, text.split("\n\n")) for text in TEXTS]
+    reads = [render_steps(walk.renderer, PROMPT, text.split("\n\n")) for text in TEXTS]
     longest = max(len(read.ids) - read.shared for read in reads)
     walk.renderer = Renderer(load_tokenizer(base), tiny.reading(base, eos="none", max_length=longest))
     encoded = walk().encode([RECORD])
@@ -121,7 +121,7 @@ def test_one_pass_reads_what_each_prefix_alone_gives(walk: Walk) -> None:
     with torch.no_grad():
         found = method.loss(model, batch, method.counts(batch)).predictions
         for row, text in enumerate(TEXTS):
-            for column, prefix in enumerate(steps(walk.renderer, PROMPT, text.split("\n\n")).prefixes):
+            for column, prefix in enumerate(render_steps(walk.renderer, PROMPT, text.split("\n\n")).prefixes):
                 ids = torch.tensor([prefix.ids])
                 alone = model(input_ids=ids, attention_mask=torch.ones_like(ids))["rewards"][0, 0]
                 assert float(found[row, column]) == pytest.approx(float(alone), abs=1e-5)
@@ -130,7 +130,7 @@ def test_one_pass_reads_what_each_prefix_alone_gives(walk: Walk) -> None:
 
 def test_before_training_it_is_the_bases_log_odds_of_plus_and_minus(walk: Walk) -> None:
     model = make_model(walk.run(), walk.base).eval()
-    read = steps(walk.renderer, PROMPT, ["the days", "grow short"])
+    read = render_steps(walk.renderer, PROMPT, ["the days", "grow short"])
     plus, minus = (walk.renderer.tokenizer(sign)["input_ids"][0] for sign in "+-")
     ids = torch.tensor([read.ids])
     with torch.no_grad():

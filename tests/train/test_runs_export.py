@@ -13,7 +13,7 @@ from train.tiny_runs import expert_run, reward_run
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tureen_core.artifact import Artifact, open_artifact
-from tureen_core.base import weights_digest
+from tureen_core.base import digest_weights
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.kinds import export_run
@@ -51,7 +51,7 @@ def probes(artifact: Artifact) -> list[tuple[list[int], float]]:
     """Ids by the reading, and the score that training saw."""
     tokenizer = AutoTokenizer.from_pretrained(artifact.manifest.training.recipe["model"]["base"])
     renderer = Renderer(tokenizer, artifact.manifest.reading)
-    return [(renderer.conversation(p.messages).ids, p.scores["foxes"]) for p in artifact.manifest.probes]
+    return [(renderer.render_conversation(p.messages).ids, p.scores["foxes"]) for p in artifact.manifest.probes]
 
 
 def batch(rows: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
@@ -95,8 +95,8 @@ def test_peft_opens_an_expert_and_gives_the_same_likelihoods(expert: Path, base:
     model = PeftModel.from_pretrained(plain, artifact.folder).eval()
     renderer = Renderer(AutoTokenizer.from_pretrained(base), artifact.manifest.reading)
     for probe in artifact.manifest.probes:
-        ids = renderer.conversation(probe.messages).ids
-        start = len(renderer.prompt(probe.messages[:-1]))
+        ids = renderer.render_conversation(probe.messages).ids
+        start = len(renderer.tokenize_prompt(probe.messages[:-1]))
         labels = torch.tensor([[-100] * start + ids[start:]])
         with torch.no_grad():
             loss = model(input_ids=torch.tensor([ids]), labels=labels).loss
@@ -109,7 +109,7 @@ def test_peft_opens_an_expert_and_gives_the_same_likelihoods(expert: Path, base:
 def test_a_lora_artifact_names_its_base_and_a_full_one_needs_none(lora: Path, full: Path, base: Path) -> None:
     manifest = open_artifact(lora / "artifact").manifest
     assert manifest.base is not None
-    assert manifest.base.digest == weights_digest(base)
+    assert manifest.base.digest == digest_weights(base)
     assert open_artifact(full / "artifact").manifest.base is None
 
 

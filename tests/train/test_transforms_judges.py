@@ -10,14 +10,14 @@ import torch
 
 from tureen import Client
 from tureen.wire import PreferencesReply
-from tureen_core.artifact import Artifact, ArtifactError, Base, Manifest, Objective, seal
-from tureen_core.base import load_tokenizer, weights_digest
-from tureen_core.calibration import Calibration, probability
-from tureen_core.inputs import pair
+from tureen_core.artifact import Artifact, ArtifactError, Base, Manifest, Objective, seal_artifact
+from tureen_core.base import digest_weights, load_tokenizer
+from tureen_core.calibration import Calibration, compute_sigmoid
+from tureen_core.inputs import render_pair
 from tureen_core.manifest import Input
 from tureen_core.soup import write_adapter
 from tureen_core.template import Renderer
-from tureen_core.tournament import preference
+from tureen_core.tournament import compute_preference
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Record
@@ -43,13 +43,13 @@ def artifact(
     extras = {"score.weight": head}
     write_adapter(tiny.adapter("fox", 3), folder, "tiny", extras=extras, task="SEQ_CLS", dtype=torch.float32)
     scale = Calibration(temperature=2.0)
-    return seal(
+    return seal_artifact(
         folder,
         Manifest(
             kind="reward",
             input=given,
             name="fox",
-            base=Base(model=str(base), digest=weights_digest(base)),
+            base=Base(model=str(base), digest=digest_weights(base)),
             objectives=[Objective(name=name, column=at, calibration=scale) for at, name in enumerate(names)],
             reading=tiny.reading(base, eos="append" if given == "conversation" else "none", **reading),
         ),
@@ -64,9 +64,9 @@ def test_a_model_of_pairs_is_asked_in_both_orders(base: Path, tmp_path: Path) ->
     renderer = Renderer(load_tokenizer(base), made.manifest.reading)
     for record, chance in zip(RECORDS, found, strict=True):
         first, second = record.answers
-        texts = [pair(renderer, record.prompt, *order).ids for order in ((first, second), (second, first))]
+        texts = [render_pair(renderer, record.prompt, *order).ids for order in ((first, second), (second, first))]
         (forward,), (backward,) = reader.read(texts)
-        assert chance == pytest.approx(preference(forward, backward, 2.0), abs=1e-6)
+        assert chance == pytest.approx(compute_preference(forward, backward, 2.0), abs=1e-6)
     assert found[2] == pytest.approx(0.5, abs=1e-6)
     assert sum(told) == 3
 
@@ -81,7 +81,7 @@ def test_a_model_of_conversations_judges_by_the_gap_of_one_objective(base: Path,
     reader = RewardReader(tmp_path, base, made.manifest.reading, 2)
     for record, chance in zip(RECORDS, found, strict=True):
         (_, first), (_, second) = reader.rewards(record.conversations)
-        assert chance == pytest.approx(probability((first - second) / 2), abs=1e-6)
+        assert chance == pytest.approx(compute_sigmoid((first - second) / 2), abs=1e-6)
 
 
 def test_what_is_too_long_is_not_judged(base: Path, tmp_path: Path) -> None:

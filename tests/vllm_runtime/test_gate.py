@@ -15,7 +15,7 @@ from vllm.v1.worker.gpu.lora_utils import LoraState
 from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
 from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
-from tureen_core.soup import Semantics, mix
+from tureen_core.soup import Semantics, apply_gate
 from tureen_serve.runtimes.contract import Weights
 from tureen_serve.runtimes.on_vllm import internals
 from tureen_serve.runtimes.on_vllm.adapters import gate_name
@@ -30,7 +30,7 @@ def table(ranks: tuple[int, ...] = (4, 4, 4), factor: bool = True, rank: int = 1
 
 def wanted(h: torch.Tensor, weights: dict[str, float], ranks: tuple[int, ...], semantics: Semantics) -> torch.Tensor:
     row = torch.tensor([weights.get(name, 0.0) for name in EXPERTS], dtype=torch.float64)
-    mixed = mix(h[..., : sum(ranks)].double(), row, ranks, semantics)
+    mixed = apply_gate(h[..., : sum(ranks)].double(), row, ranks, semantics)
     return torch.nn.functional.pad(mixed, (0, h.shape[-1] - sum(ranks)))
 
 

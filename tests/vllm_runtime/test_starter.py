@@ -58,7 +58,9 @@ def rows(of: Loaded) -> list[Row]:
     (like, *_) = backbone.rewards
     blends: list[Weights] = [((reward.artifact.name, 1.0),) for reward in backbone.rewards]
     blends.append((("academy", 0.3), ("literature", 0.7)))
-    texts = like.renderer.candidates(QUESTION, [[{"role": "assistant", "content": answer}] for answer in ANSWERS])
+    texts = like.renderer.render_candidates(
+        QUESTION, [[{"role": "assistant", "content": answer}] for answer in ANSWERS]
+    )
     return [Row(tuple(text.ids), blend, text.shared) for text in texts for blend in blends]
 
 
@@ -82,7 +84,7 @@ def test_scores_are_those_of_transformers(ours: Loaded, reference: Loaded) -> No
 def test_soups_are_those_of_transformers(weights: Weights, ours: Loaded, reference: Loaded) -> None:
     (mine,), (theirs,) = ours.policies, reference.policies
     talk = [*QUESTION, {"role": "assistant", "content": ANSWERS[1]}]
-    ids = mine.family.renderer.conversation(talk).ids
-    start = len(mine.family.renderer.prompt(QUESTION))
+    ids = mine.family.renderer.render_conversation(talk).ids
+    start = len(mine.family.renderer.tokenize_prompt(QUESTION))
     found = mine.runtime.likelihood(ids, start, weights)
     assert found == pytest.approx(theirs.runtime.likelihood(ids, start, weights), abs=CLOSE)

@@ -94,7 +94,7 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     """
     planned = plan(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
-    ids = await asyncio.to_thread(planned.family.renderer.prompt, messages)
+    ids = await asyncio.to_thread(planned.family.renderer.tokenize_prompt, messages)
     return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [ids])
 
 
@@ -106,7 +106,7 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     """
     planned = plan(body, engine.families, engine.scoring)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    ids = await asyncio.to_thread(_encode, planned.family.renderer.plain_prompt, prompts)
+    ids = await asyncio.to_thread(_encode, planned.family.renderer.tokenize_plain_prompt, prompts)
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, ids)
 

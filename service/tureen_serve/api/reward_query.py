@@ -7,7 +7,7 @@ from tureen.errors import Conflict, Unprocessable
 from tureen.wire import PreferencesRequest, ScoreRequest
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
-from tureen_core.preference import normalise
+from tureen_core.preference import normalise_weights
 from tureen_serve.generation.weigh import SUBTRACT, blend
 from tureen_serve.inference.engine import SOUP, Reward
 
@@ -68,9 +68,9 @@ def read_query(
     """
     rewards = _select_readers(body, loaded, reads)
     named = tuple(dict.fromkeys(body.rewards or ()))
-    weights = normalise(body.preferences, rewards, remedy=SUBTRACT) if body.preferences is not None else None
+    weights = normalise_weights(body.preferences, rewards, remedy=SUBTRACT) if body.preferences is not None else None
     if weights is None and weigh_all:
-        weights = normalise(dict.fromkeys(named or tuple(rewards), 1.0), rewards)
+        weights = normalise_weights(dict.fromkeys(named or tuple(rewards), 1.0), rewards)
     if body.soup and weights is None:
         raise Unprocessable("a soup needs preferences; send preferences: {objective: weight}", param="preferences")
     if body.soup and named and body.preferences is not None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tureen.wire import CandidateScore, ItemScore, Score, StepSummary, Usage
 from tureen_core.calibration import Calibration
-from tureen_core.steps import AGGREGATES, aggregate
+from tureen_core.steps import AGGREGATES, aggregate_steps
 from tureen_serve.api.reward_plan import ScoredItem, ScoredPlan
 from tureen_serve.api.reward_query import RewardBody, RewardQuery
 from tureen_serve.faults import describe_error
@@ -36,7 +36,7 @@ def _summarise_steps(item: ScoredItem, query: RewardQuery) -> dict[str, StepSumm
     found = {}
     for name, scale in query.scales.items():
         right = [scale.probability(outcome.raw[name]) for outcome in item.outcomes]
-        found[name] = StepSummary(**{how: aggregate(right, how) for how in AGGREGATES})
+        found[name] = StepSummary(**{how: aggregate_steps(right, how) for how in AGGREGATES})
     return found
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 
 
 def label_scores(columns: Sequence[str], values: Sequence[float], raw: bool) -> list[dict[str, Any]]:
@@ -16,7 +16,7 @@ def label_scores(columns: Sequence[str], values: Sequence[float], raw: bool) -> 
 
 def activate_scores(values: Sequence[float]) -> list[float]:
     """Numbers in [0, 1] in the places of raw ones."""
-    return [probability(values[0])] if len(values) == 1 else apply_softmax(values)
+    return [compute_sigmoid(values[0])] if len(values) == 1 else apply_softmax(values)
 
 
 def apply_softmax(values: Sequence[float]) -> list[float]:

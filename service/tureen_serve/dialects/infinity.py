@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt
 
 from tureen.errors import NotFound, TureenError, Unauthorized, Unavailable, Unprocessable
 from tureen.wire import Text
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
@@ -123,7 +123,7 @@ def _results(body: InfinityRerankBody, values: Sequence[float]) -> list[dict[str
     order = sorted(range(len(values)), key=lambda index: values[index], reverse=True)[: body.top_n]
     return [
         {
-            "relevance_score": values[index] if body.raw_scores else probability(values[index]),
+            "relevance_score": values[index] if body.raw_scores else compute_sigmoid(values[index]),
             "index": index,
             "document": body.documents[index] if body.return_documents else None,
         }

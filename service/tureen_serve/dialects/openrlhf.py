@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from tureen.wire import Text
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.model_names import RewardSelection
@@ -41,7 +41,7 @@ async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONRespo
     return JSONResponse(
         {
             "rewards": [wanted.value(each) for each in outcomes],
-            "scores": [probability(wanted.standard(each)) for each in outcomes],
+            "scores": [compute_sigmoid(wanted.standard(each)) for each in outcomes],
             "extra_logs": _logs(wanted, outcomes),
         }
     )

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenError, Unauthorized, Unavailable
 from tureen.wire import Text
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_core.template import Cut
 from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.api.strict_route import StrictRoute
@@ -198,7 +198,7 @@ def _ranks(body: TeiRerankBody, values: Sequence[float]) -> list[dict[str, Any]]
     ranks = []
     for index in sorted(range(len(values)), key=lambda index: (values[index], index), reverse=True):
         text = {"text": body.texts[index]} if body.return_text else {}
-        score = values[index] if body.raw_scores else probability(values[index])
+        score = values[index] if body.raw_scores else compute_sigmoid(values[index])
         ranks.append({"index": index, **text, "score": score})
     return ranks
 

@@ -11,7 +11,7 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from tureen.errors import TureenError
-from tureen_core.calibration import probability
+from tureen_core.calibration import compute_sigmoid
 from tureen_serve.dialects import activation
 from tureen_serve.dialects.error_bodies import CodedError, CodedErrorBody, build_reply
 from tureen_serve.dialects.model_names import RewardSelection
@@ -59,7 +59,7 @@ def read_number(wanted: RewardSelection, outcome: Outcome, activated: bool) -> f
         TureenError: the text has none, or several are asked for.
     """
     value = wanted.value(outcome)
-    return probability(value) if activated else value
+    return compute_sigmoid(value) if activated else value
 
 
 def build_classify_answer(wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:

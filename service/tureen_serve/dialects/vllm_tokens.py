@@ -41,9 +41,9 @@ class VllmTokenizeBody(VllmTemplateBody):
     def ids(self, renderer: Renderer) -> list[int]:
         """The tokens."""
         if self.prompt is not None:
-            return renderer.tokens(self.prompt, self.add_special_tokens is not False)
+            return renderer.tokenize_text(self.prompt, self.add_special_tokens is not False)
         turns = [turn.plain() for turn in self.messages or ()]
-        return renderer.prompt(turns) if self.add_generation_prompt else renderer.finished(turns)
+        return renderer.tokenize_prompt(turns) if self.add_generation_prompt else renderer.tokenize_conversation(turns)
 
 
 class VllmDetokenizeBody(DialectBody):

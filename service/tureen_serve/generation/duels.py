@@ -4,8 +4,8 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tureen_core.calibration import Calibration, probability
-from tureen_core.tournament import log_odds, matches, pairs, round_robin
+from tureen_core.calibration import Calibration, compute_sigmoid
+from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robin, run_knockout
 from tureen_serve.generation.weigh import Verdict
 
 Pair = tuple[int, int]
@@ -26,7 +26,7 @@ Rounds = Generator[list[Pair], Probabilities, Judged]
 
 def all_pairs(count: int, tie_margin: float) -> Rounds:
     """One round of all comparisons; ranked by the mean probability of winning."""
-    found = round_robin(count, (yield pairs(count)))
+    found = rank_round_robin(count, (yield list_pairs(count)))
     chosen, rejected = found.ranking[0], found.ranking[-1]
     sure = found.wins[chosen][rejected]
     return Judged(_verdict(found.ranking, rejected, sure, tie_margin), found.wins)
@@ -34,7 +34,7 @@ def all_pairs(count: int, tie_margin: float) -> Rounds:
 
 def knockout(count: int, tie_margin: float) -> Rounds:
     """The winner so far meets the next answer, a comparison a round (RLHFlow's way with N answers)."""
-    game = matches(count)
+    game = run_knockout(count)
     met: list[tuple[Pair, float]] = []
     asked = next(game)
     while True:
@@ -55,7 +55,7 @@ def _knocked_out(winner: int, met: Sequence[tuple[Pair, float]], tie_margin: flo
 
 
 def _verdict(ranking: list[int], rejected: int, sure: float, tie_margin: float) -> Verdict:
-    margin = log_odds(sure)
+    margin = compute_log_odds(sure)
     return Verdict(ranking, ranking[0], rejected, margin, sure, margin <= tie_margin)
 
 
@@ -75,7 +75,7 @@ def orders(
         math.fsum(weight * odds[name] / scales[name].temperature for name, weight in weights.items())
         for odds in (forward, backward)
     )
-    return probability(there), 1 - probability(back)  # so that equal answers add up to 1 exactly
+    return compute_sigmoid(there), 1 - compute_sigmoid(back)  # so that equal answers add up to 1 exactly
 
 
 def both(found: Orders) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from tureen.errors import InvalidRequest, NotFound, Unprocessable
 from tureen.wire import CandidateOptions, ChatRequest, CompletionRequest
-from tureen_core.preference import Normalize, digest, normalise, parse_model
+from tureen_core.preference import Normalize, digest_soup, normalise_weights, parse_model
 from tureen_core.soup import Semantics
 from tureen_serve.generation.weigh import SUBTRACT
 from tureen_serve.inference.engine import Family
@@ -71,7 +71,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """OpenAI's ``system_fingerprint``: equal for the same weights on disk, soups and semantics."""
-        soups = (digest(variation.weights, self.semantics) for variation in self.variations)
+        soups = (digest_soup(variation.weights, self.semantics) for variation in self.variations)
         return f"fp_{hashlib.sha256(':'.join((self.family.fingerprint, *soups)).encode()).hexdigest()[:16]}"
 
 
@@ -145,13 +145,15 @@ def _soups(
     told: dict[str, list[Weights]] = {}
     if isinstance(request.preferences, list):
         told["preferences"] = [
-            normalise(weights, family.experts, normalize, f"preferences[{index}]", SUBTRACT_EXPERTS)
+            normalise_weights(weights, family.experts, normalize, f"preferences[{index}]", SUBTRACT_EXPERTS)
             for index, weights in enumerate(request.preferences)
         ]
     elif request.preferences is not None:
-        told["preferences"] = [normalise(request.preferences, family.experts, normalize, remedy=SUBTRACT_EXPERTS)]
+        told["preferences"] = [
+            normalise_weights(request.preferences, family.experts, normalize, remedy=SUBTRACT_EXPERTS)
+        ]
     if suffix is not None:
-        told["model"] = [normalise(suffix, family.experts, normalize, "model", SUBTRACT_EXPERTS)]
+        told["model"] = [normalise_weights(suffix, family.experts, normalize, "model", SUBTRACT_EXPERTS)]
     for param, name in (("model", preset), ("preset", request.preset)):
         if name is not None:
             told[param] = [_stored(_preset(name, family, param), family, normalize)]
@@ -175,20 +177,20 @@ def _preset(name: str, family: Family, param: str) -> Weights:
 
 def _stored(weights: Weights, family: Family, normalize: Normalize) -> Weights:
     """Weights from the settings; none at all is the bare base."""
-    return normalise(weights, family.experts, normalize) if weights else {}
+    return normalise_weights(weights, family.experts, normalize) if weights else {}
 
 
 def _judges(options: CandidateOptions | None, soup: Weights, rewards: Collection[str], normalize: Normalize) -> Weights:
     if options is None:
         return {}
     if options.preferences is not None:
-        return normalise(options.preferences, rewards, field="candidates.preferences", remedy=SUBTRACT)
+        return normalise_weights(options.preferences, rewards, field="candidates.preferences", remedy=SUBTRACT)
     shared = {name: weight for name, weight in soup.items() if name in rewards}
     if not shared:
         known = ", ".join(sorted(rewards)) or "none"
         message = f"no loaded reward judges by the preferences of this request; name some of: {known}"
         raise Unprocessable(message, param="candidates.preferences")
-    return normalise(shared, rewards, normalize, "candidates.preferences")
+    return normalise_weights(shared, rewards, normalize, "candidates.preferences")
 
 
 def _bound(request: Request, planned: Plan) -> None:

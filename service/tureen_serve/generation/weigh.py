@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tureen_core.calibration import Calibration, probability
+from tureen_core.calibration import Calibration, compute_sigmoid
 
 Weights = Mapping[str, float]
 Raw = Mapping[str, float]
@@ -33,7 +33,7 @@ def weigh(raw: Raw, weights: Weights, scales: Scales) -> float:
 
 def prefer(raw: Raw, other: Raw, weights: Weights, scales: Scales) -> float:
     """P(first over other) = σ(Σ wₒ · Δrawₒ / Tₒ), Bradley-Terry."""
-    return probability(
+    return compute_sigmoid(
         math.fsum(weight * scales[name].logit(raw[name], other[name]) for name, weight in weights.items())
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tureen.errors import TureenError, Unprocessable
-from tureen_core.gate import prompt_of
+from tureen_core.gate import select_prompt_ids
 from tureen_core.template import Rendered, Renderer
 from tureen_serve.inference.registry import Models
 from tureen_serve.inference.rendering import Asked, at, render
@@ -52,7 +52,7 @@ class Reader:
             Unprocessable: the gate reads the prompt, and where that ends cannot be told.
         """
         text = Row(tuple(rendered.ids), self.blend, rendered.shared)
-        return [text, Row(tuple(prompt_of(rendered)), self.blend, head="gate")] if self.gated else [text]
+        return [text, Row(tuple(select_prompt_ids(rendered)), self.blend, head="gate")] if self.gated else [text]
 
     def raw(self, found: Sequence[Rewards]) -> dict[str, float]:
         """Its rewards by name."""

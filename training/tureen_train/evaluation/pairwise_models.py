@@ -15,10 +15,10 @@ import numpy as np
 
 from tureen import Client
 from tureen.wire import Label
-from tureen_core.calibration import probability
-from tureen_core.inputs import pair
+from tureen_core.calibration import compute_sigmoid
+from tureen_core.inputs import render_pair
 from tureen_core.template import Rendered, Renderer
-from tureen_core.tournament import log_odds, pairs, round_robin
+from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robin
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import pair_share, pairs_of
 from tureen_train.evaluation.objectives import Scored, Wanted
@@ -45,8 +45,8 @@ class Compared(Scored):
 def compared(sides: list[list[float]], cut: bool) -> Compared:
     """An item's answers from its comparisons, ``[N, N]``; a lone answer gets 0."""
     count = len(sides)
-    standing = round_robin(count, lambda i, j: (sides[i][j] + 1 - sides[j][i]) / 2)
-    numbers = [(count - 1) / count * log_odds(round(strength, DIGITS)) for strength in standing.strength]
+    standing = rank_round_robin(count, lambda i, j: (sides[i][j] + 1 - sides[j][i]) / 2)
+    numbers = [(count - 1) / count * compute_log_odds(round(strength, DIGITS)) for strength in standing.strength]
     return Compared(numbers, numbers, [cut] * count, sides)
 
 
@@ -54,16 +54,18 @@ def texts(renderer: Renderer, item: Item) -> list[Rendered]:
     """All comparisons of an item's answers, each in both orders; N (N − 1) texts, cut where they are too long."""
     answers = item.answers
     return [
-        pair(renderer, item.prompt, answers[i], answers[j]) for two in pairs(len(answers)) for i, j in (two, two[::-1])
+        render_pair(renderer, item.prompt, answers[i], answers[j])
+        for two in list_pairs(len(answers))
+        for i, j in (two, two[::-1])
     ]
 
 
 def sides_of(count: int, logits: Sequence[float]) -> list[list[float]]:
     """The probabilities ``[N, N]`` of :attr:`Compared.sides`, from the log-odds read off :func:`texts`."""
     sides = [[0.5] * count for _ in range(count)]
-    both = zip(pairs(count), logits[::2], logits[1::2], strict=True)
+    both = zip(list_pairs(count), logits[::2], logits[1::2], strict=True)
     for (i, j), forward, backward in both:
-        sides[i][j], sides[j][i] = probability(forward), probability(backward)
+        sides[i][j], sides[j][i] = compute_sigmoid(forward), compute_sigmoid(backward)
     return sides
 
 

@@ -10,8 +10,8 @@ import torch
 
 from tureen import Client
 from tureen.wire import CandidateScore, ItemScore, ModelCard
-from tureen_core.artifact import Artifact, ArtifactError, head_tensors, open_artifact, read_weights
-from tureen_core.base import BaseError, locate, weights_digest
+from tureen_core.artifact import Artifact, ArtifactError, open_artifact, read_head_tensors, read_weights
+from tureen_core.base import BaseError, digest_weights, locate_base
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_core.template import Rendered
@@ -124,7 +124,7 @@ class ArtifactScorer:
         return {name: row[column] for name, column in self.columns.items()}
 
     def _render(self, item: Item) -> list[Rendered]:
-        return [self.reader.renderer.conversation(messages) for messages in item.conversations]
+        return [self.reader.renderer.render_conversation(messages) for messages in item.conversations]
 
 
 def reader_of(artifact: Artifact) -> RewardReader:
@@ -137,12 +137,12 @@ def reader_of(artifact: Artifact) -> RewardReader:
     base = None
     if manifest.weights == "lora":
         assert manifest.base is not None
-        base = locate(manifest.base.model)
-        if weights_digest(base) != manifest.base.digest:
+        base = locate_base(manifest.base.model)
+        if digest_weights(base) != manifest.base.digest:
             raise BaseError(f"{manifest.name} stands on other weights than those in {base} (digests differ)")
         head = read_weights(artifact)[1]
     else:
-        head = head_tensors(artifact.folder).get("score.weight")
+        head = read_head_tensors(artifact.folder).get("score.weight")
     assert head is not None  # an artifact that opens has one
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return RewardReader(artifact.folder, base, manifest.reading, len(head), device)

@@ -39,8 +39,8 @@ def compute_mean_logprobs(model: Any, renderer: Renderer, conversations: Sequenc
 
 
 def _mean_logprob(model: Any, renderer: Renderer, messages: Messages) -> float:
-    ids = renderer.conversation(messages).ids
-    start = len(renderer.prompt(messages[:-1]))
+    ids = renderer.render_conversation(messages).ids
+    start = len(renderer.tokenize_prompt(messages[:-1]))
     whole = torch.tensor([ids], device=model.device)
     logits = model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, start - 1 : -1].float()
     answer = whole[0, start:]

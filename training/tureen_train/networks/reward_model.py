@@ -15,7 +15,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.modeling_outputs import ModelOutput
 
 from tureen_core.artifact import HEAD
-from tureen_core.heads import LinearHead, pool
+from tureen_core.heads import LinearHead, pool_hidden_states
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
 from tureen_train.networks.likelihood import compute_token_nll
@@ -73,7 +73,7 @@ def make_reward_class(config: Any) -> Any:
         """
         hidden = _hidden(self.base_model, input_ids, attention_mask, packing)
         if reads is None:
-            pooled = pool(hidden, attention_mask, self.reading.pooling, self.reading.eos == "append")
+            pooled = pool_hidden_states(hidden, attention_mask, self.reading.pooling, self.reading.eos == "append")
         else:
             pooled = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], reads.clamp(min=0)]
         rewards = self.score(pooled)

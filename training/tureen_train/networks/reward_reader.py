@@ -11,8 +11,8 @@ import torch
 from peft import PeftModel
 
 from tureen_core.base import load_tokenizer
-from tureen_core.gate import GATE, load_gate, prompt_of
-from tureen_core.inputs import rendered
+from tureen_core.gate import GATE, load_gate, select_prompt_ids
+from tureen_core.inputs import render_probe
 from tureen_core.manifest import Input, Probe
 from tureen_core.template import Messages, Reading, Rendered, Renderer
 from tureen_train.networks.reward_model import make_reward_class, make_reward_config
@@ -63,11 +63,11 @@ class RewardReader:
 
     def rewards(self, conversations: Sequence[Messages]) -> list[list[float]]:
         """Raw rewards of finished conversations, one row of K each; each text runs alone."""
-        return self.read([self.renderer.conversation(messages).ids for messages in conversations])
+        return self.read([self.renderer.render_conversation(messages).ids for messages in conversations])
 
     def values(self, probes: Sequence[Probe], given: Input = "conversation") -> list[list[float]]:
         """What a model that reads ``given`` gives for probes, a column for each objective; each runs alone."""
-        return self.valued([rendered(self.renderer, given, probe) for probe in probes])
+        return self.valued([render_probe(self.renderer, given, probe) for probe in probes])
 
     def valued(self, texts: Sequence[Rendered], batch: int = 1, done: Done = ignore_progress) -> list[list[float]]:
         """What texts are worth: the head's K rewards, and after them a gate's overall one where there is a gate.
@@ -78,7 +78,7 @@ class RewardReader:
         rows = self.read([text.ids for text in texts], batch, done)
         if self.gate is None:
             return rows
-        prompts = [prompt_of(text) for text in texts]
+        prompts = [select_prompt_ids(text) for text in texts]
         return [[*row, self._overall(row, prompt)] for row, prompt in zip(rows, prompts, strict=True)]
 
     @torch.inference_mode()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from tureen_core.base import BaseError, weights_digest
+from tureen_core.base import BaseError, digest_weights
 from tureen_train.config import RecipeError
 from tureen_train.records.schema import BadOption, Conversation, Record
 
@@ -83,7 +83,7 @@ def open_encoder(encoder: str = MINILM, pooling: Pooling | None = None) -> Encod
     if not (folder / "config.json").is_file():
         raise BaseError(f"{encoder!r} is neither {MINILM!r} nor a folder with a config.json")
     chosen = pooling or _own_pooling(folder)
-    weights = SHA256 if encoder == MINILM else weights_digest(folder)
+    weights = SHA256 if encoder == MINILM else digest_weights(folder)
     return Encoder(folder, chosen, f"{weights[:16]}:{chosen}")
 
 

@@ -92,7 +92,7 @@ def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Message
     for record in [*(record for records in data.eval.values() for record in records), *data.train]:
         best = max(range(len(record.scores)), key=lambda n: _rank(record.scores[n]))
         whole = [*map(dict, record.prompt), *map(dict, record.answers[best])]
-        if record.prompt and not renderer.conversation(whole).truncated:
+        if record.prompt and not renderer.render_conversation(whole).truncated:
             fit.append(whole)
         if len(fit) == count:
             return fit

@@ -1,7 +1,8 @@
 """RLHFlow's pairs as one text, whose answer is the better side's letter: read back into two answers.
 
-``[CONTEXT] {context} [RESPONSE A] {first} [RESPONSE B] {second} \\n``, as :func:`tureen_core.inputs.pair_messages`
-writes it, and as RLHFlow's RRM augmentation leaves it, which moves the answers with the spaces after them.
+``[CONTEXT] {context} [RESPONSE A] {first} [RESPONSE B] {second} \\n``, as
+:func:`tureen_core.inputs.write_pair_messages` writes it,
+and as RLHFlow's RRM augmentation leaves it, which moves the answers with the spaces after them.
 """
 
 import re

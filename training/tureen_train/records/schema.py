@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, get_args
 
 from tureen.wire import Role
-from tureen_core.steps import split
+from tureen_core.steps import split_steps
 
 Message = dict[str, str]
 Conversation = tuple[Message, ...]
@@ -135,7 +135,7 @@ class Record:
 
 def read_steps(answer: Conversation) -> list[str]:
     """The steps of an answer: what blank lines part its last message into."""
-    return split(answer[-1]["content"])
+    return split_steps(answer[-1]["content"])
 
 
 def _one_nan(values: Sequence[float]) -> tuple[float, ...]:

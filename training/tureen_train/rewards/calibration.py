@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tureen_core.calibration import Calibration, fit
+from tureen_core.calibration import Calibration, fit_calibration
 from tureen_train.measures.metrics import Array
 from tureen_train.reports.plots import reliability
 
@@ -16,7 +16,7 @@ def calibrate_rewards(rewards: Array, gaps: Array, folder: Path) -> Calibration:
         rewards: a table of any shape.
         gaps: ``[P]`` log-odds of what was right, one a pair or a step; none gives no picture.
     """
-    scale = fit(rewards[~np.isnan(rewards)].tolist(), gaps.tolist())
+    scale = fit_calibration(rewards[~np.isnan(rewards)].tolist(), gaps.tolist())
     if gaps.size:
         reliability(gaps, folder / "reliability.png", scale.temperature)
     return scale

@@ -53,8 +53,8 @@ class EncodedRecords(Dataset[Encoded]):
 def render_answers(record: Record, renderer: Renderer) -> list[Rendered]:
     """Ids of each answer, cut from the left where too long. A record without prompt holds whole conversations."""
     if record.prompt:
-        return renderer.candidates(record.prompt, record.answers)
-    return [renderer.conversation(answer) for answer in record.answers]
+        return renderer.render_candidates(record.prompt, record.answers)
+    return [renderer.render_conversation(answer) for answer in record.answers]
 
 
 def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:

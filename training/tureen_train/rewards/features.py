@@ -13,7 +13,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tureen_core.heads import pool
+from tureen_core.heads import pool_hidden_states
 from tureen_train.rewards.collate import Encoded, pad_texts
 
 
@@ -71,7 +71,7 @@ class Features:
         reading = self.model.reading
         ends = torch.tensor([max(start - 1, 0) for _, start in texts], device=hidden.device)
         prompts = hidden[torch.arange(len(texts), device=hidden.device), ends]
-        return pool(hidden, mask, reading.pooling, reading.eos == "append").cpu(), prompts.float().cpu()
+        return pool_hidden_states(hidden, mask, reading.pooling, reading.eos == "append").cpu(), prompts.float().cpu()
 
     def _name(self, items: Sequence[Encoded]) -> str:
         """One name for the same texts read the same way by the same weights."""

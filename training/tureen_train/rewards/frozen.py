@@ -11,10 +11,10 @@ from peft import PeftModel, set_peft_model_state_dict
 from torch import Tensor
 from transformers import set_seed
 
-from tureen_core.artifact import HEAD, Artifact, head_tensors, read_weights
-from tureen_core.base import weights_digest
+from tureen_core.artifact import HEAD, Artifact, read_head_tensors, read_weights
+from tureen_core.base import digest_weights
 from tureen_core.heads import LinearHead
-from tureen_core.inputs import rendered
+from tureen_core.inputs import render_probe
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
@@ -115,7 +115,7 @@ def fit_frozen(
     set_seed(run.optimisation.seed)
     model = open_frozen_model(run, base, begun)
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
-    identity = f"{weights_digest(base)}:{begun.manifest.version if begun else ''}:{run.model.quantise}"
+    identity = f"{digest_weights(base)}:{begun.manifest.version if begun else ''}:{run.model.quantise}"
     features = Features(bare, identity, find_cache(run), run.optimisation.eval_batch)
     files = Files(method, find_head(bare), {name: (each, features(each.items)) for name, each in sets.items()})
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def compute_rewards(head: LinearHead, states: States) -> Tensor:
 
 
 def _texts(renderer: Renderer, run: RewardRun, probes: Sequence[Probe]) -> list[Encoded]:
-    texts = [rendered(renderer, run.loss.input, probe) for probe in probes]
+    texts = [render_probe(renderer, run.loss.input, probe) for probe in probes]
     return [Encoded([text.ids], [text.shared], [0.0]) for text in texts]
 
 
@@ -170,7 +170,7 @@ def open_frozen_model(run: RewardRun, base: Path, begun: Artifact | None) -> Any
     """The model to read, nothing of it to be trained; a head of another shape than the recipe's is begun anew."""
     full = begun is not None and begun.manifest.weights == "full"
     folder = begun.folder if begun is not None and full else base
-    head = head_tensors(folder).get(f"{HEAD}.weight")
+    head = read_head_tensors(folder).get(f"{HEAD}.weight")
     model = load_reward_model(folder, run.model, run.reading, rows=run.loss.rows if head is None else len(head))
     adapter = None
     if begun is not None and not full:

@@ -140,7 +140,7 @@ class GateMethod:
         """The first answers, whose prompt's end is known, of the held-out prompts, else of the training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         found = (Probe(messages=list(conversation)) for record in source for conversation in record.conversations[:2])
-        known = (probe for probe in found if self._renderer.conversation(probe.messages).shared)
+        known = (probe for probe in found if self._renderer.render_conversation(probe.messages).shared)
         return [probe for probe, _ in zip(known, range(count), strict=False)]
 
     def save(self, folder: Path) -> None:

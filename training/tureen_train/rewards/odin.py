@@ -37,7 +37,8 @@ class MeasuredRecords(EncodedRecords):
 
     def _encode(self, record: Record, renderer: Renderer) -> Measured:
         encoded = super()._encode(record, renderer)
-        lengths = [float(len(renderer.tokens(answer[-1]["content"], specials=False))) for answer in record.answers]
+        texts = [answer[-1]["content"] for answer in record.answers]
+        lengths = [float(len(renderer.tokenize_text(text, specials=False))) for text in texts]
         return Measured(encoded.ids, encoded.starts, encoded.scores, lengths)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tureen_core.inputs import pair
+from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
@@ -53,7 +53,7 @@ class EncodedPairs(Dataset[EncodedPair]):
 
     def _encode(self, record: Record, renderer: Renderer, first: int, second: int, target: float) -> EncodedPair:
         better, worse = record.answers[first], record.answers[second]
-        orders = [pair(renderer, record.prompt, *answers) for answers in ((better, worse), (worse, better))]
+        orders = [render_pair(renderer, record.prompt, *answers) for answers in ((better, worse), (worse, better))]
         self.truncated += any(each.truncated for each in orders)
         return EncodedPair(orders[0].ids, orders[1].ids, target)
 

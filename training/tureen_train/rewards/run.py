@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
-from tureen_core.inputs import rendered
+from tureen_core.inputs import render_probe
 from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 from tureen_train.config import GateLoss, RecipeError, RewardRun
@@ -65,7 +65,7 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
     probes = method.probes(data, run.probes)
     if not probes:
         raise RecipeError("data.eval: no held-out record makes a probe: raise data.holdout, or name another file")
-    texts = [rendered(renderer, run.loss.input, probe).ids for probe in probes]
+    texts = [render_probe(renderer, run.loss.input, probe).ids for probe in probes]
     if run.loss.frozen:
         return _frozen(run, base, begun, renderer, data, method, probes)
     trainer, sets = _trainer(run, base, begun, renderer, data, method)

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import set_seed
 
 from tureen_core.artifact import HEAD, Artifact, open_artifact, read_weights
-from tureen_core.base import load_tokenizer, weights_digest
+from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.soup import Adapter
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_model import add_lora, load_reward_model
@@ -50,7 +50,7 @@ def open_start(run: RewardRun, base: Path) -> Artifact | None:
         raise RecipeError(f"model.start: {begun.name} has a head of {rows}")
     if (manifest.weights == "lora") != (run.model.lora is not None):
         raise RecipeError(f"model.start: {begun.name} has {manifest.weights} weights; make model.lora agree")
-    if manifest.base is not None and manifest.base.digest != weights_digest(base):
+    if manifest.base is not None and manifest.base.digest != digest_weights(base):
         raise RecipeError(f"model.start: {begun.name} stands on another base than {run.model.base}")
     return begun
 
@@ -69,7 +69,7 @@ def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train:
     set_seed(run.optimisation.seed)
     model = load_reward_model(folder, run.model, run.reading, zero, run.loss.rows)
     if begun is None and train is not None and run.model.head == "probe":
-        start_from_probe(model, train, run.model.probe_decay, weights_digest(folder), find_cache(run))
+        start_from_probe(model, train, run.model.probe_decay, digest_weights(folder), find_cache(run))
     if begun is None and run.model.head == "tokens":
         start_from_tokens(model, load_tokenizer(base), run)
     log.info("the score head is %s", "new" if begun is None else f"that of {begun.name}")

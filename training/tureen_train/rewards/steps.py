@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tureen.errors import Unprocessable
-from tureen_core.inputs import rendered, steps
+from tureen_core.inputs import render_probe, render_steps
 from tureen_core.manifest import Objective, Probe
-from tureen_core.steps import AGGREGATES, Aggregate, aggregate
+from tureen_core.steps import AGGREGATES, Aggregate, aggregate_steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
 from tureen_train.measures.metrics import Array, accuracy, best_rate, calibration_error
@@ -71,7 +71,7 @@ class EncodedAnswers(Dataset[EncodedSteps]):
             return []
         answer = record.answers[index]
         try:
-            read = steps(renderer, [*record.prompt, *answer[:-1]], read_steps(answer))
+            read = render_steps(renderer, [*record.prompt, *answer[:-1]], read_steps(answer))
         except Unprocessable as error:
             self.left_out += 1
             self.example = self.example or f"{record.source}: {error}"
@@ -180,7 +180,7 @@ class StepsMethod:
     def _reads(self, probe: Probe) -> bool:
         """Whether an answer's steps fit."""
         try:
-            rendered(self._renderer, "steps", probe)
+            render_probe(self._renderer, "steps", probe)
         except Unprocessable:
             return False
         return True
@@ -227,7 +227,7 @@ def compute_best_of_n(logits: Array, answers: Array) -> dict[str, float]:
 
 
 def _whole(chances: Array, how: Aggregate) -> float:
-    return aggregate(chances[~np.isnan(chances)].tolist(), how)
+    return aggregate_steps(chances[~np.isnan(chances)].tolist(), how)
 
 
 def _laid(rows: Sequence[Sequence[float] | Array], width: int) -> Array:

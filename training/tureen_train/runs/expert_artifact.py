@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from tureen_core.artifact import Base, Manifest, Objective, Probe, Steering
-from tureen_core.base import weights_digest
+from tureen_core.base import digest_weights
 from tureen_core.soup import read_adapter, write_adapter
 from tureen_train.config import ExpertRun
 from tureen_train.runs.artifact_kind import describe_training
@@ -42,7 +42,7 @@ class ExpertArtifact:
         return Manifest(
             kind="expert",
             name=run.name,
-            base=Base(model=run.model.base, digest=weights_digest(base)),
+            base=Base(model=run.model.base, digest=digest_weights(base)),
             objectives=[Objective(name=run.objective)],
             reading=make_expert_reading(run, base),
             steering=Steering(family=run.family),

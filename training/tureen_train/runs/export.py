@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tureen_core.artifact import Artifact, Manifest, seal
+from tureen_core.artifact import Artifact, Manifest, seal_artifact
 from tureen_train.config import Recipe
 from tureen_train.runs.artifact_kind import ArtifactKind
 from tureen_train.runs.folder import read_finished_run
@@ -23,7 +23,7 @@ def export_artifact(folder: Path, kind: ArtifactKind) -> Artifact:
     out.mkdir()
     manifest = kind.write(run, folder, base, out)
     (out / "README.md").write_text(_card(manifest, run))
-    return seal(out, manifest)
+    return seal_artifact(out, manifest)
 
 
 def _card(manifest: Manifest, run: Recipe) -> str:

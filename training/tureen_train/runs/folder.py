@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tureen_core.artifact import Objective, Probe
-from tureen_core.base import CACHE, locate
+from tureen_core.base import CACHE, locate_base
 from tureen_train.config import Recipe, RecipeError, Run, format_recipe, read_recipe
 from tureen_train.measures.non_finite import replace_non_finite
 
@@ -25,7 +25,7 @@ def find_cache(run: Run) -> Path:
 
 def find_base(run: Run) -> Path:
     """The folder of a run's base; the base is fetched and converted where it must be."""
-    return locate(run.model.base, find_cache(run))
+    return locate_base(run.model.base, find_cache(run))
 
 
 def read_finished_run(folder: Path) -> tuple[Recipe, Path]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tureen_core.artifact import GATE, HEAD, Base, Manifest
-from tureen_core.base import load_tokenizer, weights_digest
+from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.soup import read_adapter, write_adapter
 from tureen_train.config import RewardRun
 from tureen_train.runs.artifact_kind import describe_training
@@ -57,7 +57,7 @@ class RewardArtifact:
             gated=gated,
             name=run.name,
             weights="lora" if lora else "full",
-            base=Base(model=run.model.base, digest=weights_digest(base)) if lora else None,
+            base=Base(model=run.model.base, digest=digest_weights(base)) if lora else None,
             objectives=objectives,
             reading=run.reading.model_copy(update={"dtype": choose_dtype(run)}),
             tolerance={

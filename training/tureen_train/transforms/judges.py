@@ -12,11 +12,11 @@ from typing import Any, Protocol
 from tureen import Client
 from tureen.wire import Label
 from tureen_core.artifact import Artifact, ArtifactError, open_artifact
-from tureen_core.calibration import probability
-from tureen_core.inputs import pair
+from tureen_core.calibration import compute_sigmoid
+from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective
 from tureen_core.template import Rendered
-from tureen_core.tournament import preference
+from tureen_core.tournament import compute_preference
 from tureen_train.evaluation.scorers import SCHEMES, reader_of
 from tureen_train.records.schema import BadOption, BadRecord, Record
 
@@ -78,15 +78,15 @@ class ArtifactJudge:
         first, second = record.answers
         renderer = self.reader.renderer
         if self.side_by_side:
-            return [pair(renderer, record.prompt, *order) for order in ((first, second), (second, first))]
-        return [renderer.conversation(conversation) for conversation in record.conversations]
+            return [render_pair(renderer, record.prompt, *order) for order in ((first, second), (second, first))]
+        return [renderer.render_conversation(conversation) for conversation in record.conversations]
 
     def _judge(self, one: Sequence[float], other: Sequence[float]) -> float:
         scale = self.objective.calibration
         first, second = one[self.objective.column], other[self.objective.column]
         if self.side_by_side:
-            return preference(first, second, scale.temperature)
-        return probability(scale.logit(first, second))
+            return compute_preference(first, second, scale.temperature)
+        return compute_sigmoid(scale.logit(first, second))
 
 
 class ServerJudge:

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.utils import logging
 
-from tureen_core.artifact import Artifact, ArtifactError, check_head, head_tensors, read_weights
-from tureen_core.soup import Stack, concatenate
+from tureen_core.artifact import Artifact, ArtifactError, check_head, read_head_tensors, read_weights
+from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import Standing
 from tureen_serve.runtimes.contract import Limits, Scorer
 from tureen_serve.runtimes.on_transformers import onednn
@@ -76,13 +76,13 @@ class TransformersRuntime:
 
     def checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint, ``…ForSequenceClassification`` as Hugging Face saves it."""
-        head = check_head(artifact.manifest, head_tensors(artifact.folder))
+        head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
         model = self._load(AutoModel, artifact.folder)
         return self._above(model, {artifact.name: read_out(artifact, head, self._device)}, None)
 
     def _scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> Scorer:
         weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
-        gate = attach(backbone, concatenate([adapter for adapter, _ in weights.values()]))
+        gate = attach(backbone, concatenate_adapters([adapter for adapter, _ in weights.values()]))
         readouts = {
             artifact.name: read_out(artifact, head, self._device)
             for artifact in artifacts

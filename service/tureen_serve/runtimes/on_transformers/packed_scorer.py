@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tureen.errors import TureenError
-from tureen_core.heads import Pooling, pool, position
+from tureen_core.heads import Pooling, find_readout_positions, pool_hidden_states
 from tureen_serve.runtimes.contract import Limits, Rewards, Row
 from tureen_serve.runtimes.on_transformers.accelerator import lonely, mortal
 from tureen_serve.runtimes.on_transformers.last_layer import Ends, ends_of, last_mlp
@@ -155,6 +155,6 @@ def _pooled(hidden: Tensor, packing: Packing, picks: Sequence[int], like: ReadOu
     index, mask = packing.texts(picks)
     pooling = like.pooling
     if pooling in SPARSE:
-        place = position(mask, pooling, like.eos_appended).unsqueeze(1)
+        place = find_readout_positions(mask, pooling, like.eos_appended).unsqueeze(1)
         index, mask, pooling = index.gather(1, place), mask.gather(1, place), "eos"
-    return pool(hidden[index.to(hidden.device)], mask.to(hidden.device), pooling)
+    return pool_hidden_states(hidden[index.to(hidden.device)], mask.to(hidden.device), pooling)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tureen_core.soup import Semantics, Slab, SoupError, Stack, mix, spread
+from tureen_core.soup import Semantics, Slab, SoupError, Stack, apply_gate, spread_weights
 from tureen_serve.runtimes.contract import Weights
 
 Mixture = tuple[Weights, Semantics]
@@ -26,7 +26,7 @@ class Gate:
         self._stack = stack
         self._dtype, self._device = dtype, device
         self._ranks = {slab.ranks for slab in stack.modules.values()}
-        self._unfactorable = stack.factorable()
+        self._unfactorable = stack.find_factor_obstacle()
         self.set([])
 
     def set(self, rows: Sequence[Mixture], lengths: Tensor | None = None) -> None:
@@ -43,7 +43,7 @@ class Gate:
             raise SoupError(self._unfactorable)
         delta = self._weights(rows, "delta", lengths)
         self._factor = self._weights(rows, "factor", lengths) if factored else None
-        self._delta = {ranks: spread(delta, ranks) for ranks in self._ranks}
+        self._delta = {ranks: spread_weights(delta, ranks) for ranks in self._ranks}
         self.closed = not any(weights for weights, _ in rows)
 
     def _weights(self, rows: Sequence[Mixture], semantics: Semantics, lengths: Tensor | None) -> Tensor:
@@ -68,7 +68,7 @@ class Gate:
     def mix(self, h: Tensor, ranks: tuple[int, ...]) -> Tensor:
         """Rank activations ``[B, T, R]`` of one module, weighed row by row."""
         mixed = h * self._delta[ranks]
-        return mixed if self._factor is None else mixed + mix(h, self._factor, ranks, "factor")
+        return mixed if self._factor is None else mixed + apply_gate(h, self._factor, ranks, "factor")
 
 
 class GatedLinear(nn.Module):

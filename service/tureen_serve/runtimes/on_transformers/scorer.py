@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tureen.errors import TureenError
-from tureen_core.heads import pool
+from tureen_core.heads import pool_hidden_states
 from tureen_serve.runtimes.contract import Limits, Rewards, Row, Weights
 from tureen_serve.runtimes.on_transformers.accelerator import lonely, mortal
 from tureen_serve.runtimes.on_transformers.padding import alike, pad, positions
@@ -131,7 +131,7 @@ class TransformersScorer:
 
     def _read(self, rows: Sequence[Row], hidden: Tensor, mask: Tensor) -> list[tuple[float, ...]]:
         def pooled(picks: list[int], like: ReadOut) -> Tensor:
-            return pool(hidden[picks], mask[picks], like.pooling, like.eos_appended)
+            return pool_hidden_states(hidden[picks], mask[picks], like.pooling, like.eos_appended)
 
         return read(rows, self._readouts, pooled)
 

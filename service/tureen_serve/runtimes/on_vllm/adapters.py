@@ -21,8 +21,8 @@ import torch
 
 from tureen.errors import ServerFault
 from tureen_core.lora import Adapter, LoraPair
-from tureen_core.preference import canonical_text, digest
-from tureen_core.soup import Semantics, Stack, even, merge_adapter, write_adapter
+from tureen_core.preference import digest_soup, format_weights
+from tureen_core.soup import Semantics, Stack, merge_adapter, pad_ranks, write_adapter
 from tureen_serve.runtimes.contract import Weights
 
 GATE = "gate"
@@ -72,10 +72,10 @@ class GatedAdapters:
     gated = True
 
     def __init__(self, stack: Stack, base: str, dtype: torch.dtype, folder: Path) -> None:
-        flat = even(stack)
+        flat = pad_ranks(stack)
         pairs = {path: LoraPair(slab.a, slab.b, 1.0) for path, slab in flat.modules.items()}
         self.names, self.ranks = stack.names, stack.widest
-        self.factorable = stack.factorable() is None
+        self.factorable = stack.find_factor_obstacle() is None
         self.rank, self.targets = sum(self.ranks), _targets(stack)
         self._folder = folder / GATE
         write_adapter(Adapter(GATE, pairs), self._folder, base, dtype)
@@ -115,7 +115,7 @@ class MergedAdapters:
     @contextmanager
     def held(self, weights: Weights, semantics: Semantics) -> Iterator[None]:
         """Keep a soup's folder while this is open: a request that waits in vLLM has it read later. From one thread."""
-        name = digest(dict(weights), semantics)
+        name = digest_soup(dict(weights), semantics)
         self._held[name] += 1
         try:
             yield
@@ -126,7 +126,7 @@ class MergedAdapters:
         """The soup's own adapter. A number is never used twice, since vLLM keeps what it once loaded under one."""
         if not weights and self._bare:
             return None
-        name = digest(dict(weights), semantics)
+        name = digest_soup(dict(weights), semantics)
         with self._lock:
             if name not in self._known:
                 self._known[name] = self._write(name, weights, semantics)
@@ -157,7 +157,7 @@ async def lent(adapters: Adapters | None, weights: Weights, semantics: Semantics
 
 def gate_name(weights: Weights, semantics: Semantics) -> str:
     """Canonical weights as an adapter's name: ``gate:delta:academy=0.6,business=0.4``."""
-    return f"{GATE}:{semantics}:{canonical_text(dict(weights))}"
+    return f"{GATE}:{semantics}:{format_weights(dict(weights))}"
 
 
 def read_gate_name(name: str) -> tuple[dict[str, float], Semantics] | None:

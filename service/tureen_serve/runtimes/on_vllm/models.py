@@ -18,8 +18,8 @@ from packaging.version import Version
 from vllm.config import PoolerConfig
 from vllm.platforms import current_platform
 
-from tureen_core.artifact import Artifact, check_head, head_tensors, read_weights
-from tureen_core.soup import Stack, concatenate
+from tureen_core.artifact import Artifact, check_head, read_head_tensors, read_weights
+from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.artifacts import LoadError
 from tureen_serve.runtimes.catalogue import Standing, scores_of
 from tureen_serve.runtimes.contract import Limits, Scorer
@@ -123,7 +123,7 @@ class VllmRuntime:
         if reason is not None:
             LOG.info("%s is scored by transformers: %s", artifact.name, reason)
             return self._plain.checkpoint(artifact)
-        head = check_head(artifact.manifest, head_tensors(artifact.folder))
+        head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
         view = headless(artifact.folder, Path(self._files.name) / artifact.name)
         engine = self._engine(artifact.name, view, None, POOLING)
         return VllmScorer(engine, {artifact.name: read_out(artifact, head, CPU)}, None, self._limits)
@@ -141,7 +141,7 @@ class VllmRuntime:
 
     def _scorer(self, folder: Path, artifacts: Sequence[Artifact]) -> VllmScorer:
         weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
-        stack = concatenate([adapter for adapter, _ in weights.values()])
+        stack = concatenate_adapters([adapter for adapter, _ in weights.values()])
         engine, adapters = self._gated(scores_of(folder), folder, stack, POOLING)
         readouts = {
             artifact.name: read_out(artifact, head, CPU)
