@@ -7,7 +7,7 @@ import httpx2
 
 from tureen import ConnectionFailed
 from tureen.calls.request_flows import Flow, Outcome
-from tureen.protocol import HttpRequest
+from tureen.http_requests import HttpRequest
 
 T = TypeVar("T")
 LOST = ConnectionFailed("nothing answers")

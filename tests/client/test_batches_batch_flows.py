@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tureen import ConnectionFailed, DeadlineExceeded, InvalidRequest, NotFound, Retries, Unavailable
 from tureen.batches.batch_flows import OUTAGE, BatchCalls, FileCalls, build_path, describe_progress
 from tureen.calls.request_flows import Calls
-from tureen.protocol import HttpRequest
+from tureen.http_requests import HttpRequest
 from tureen.wire import Batch
 
 ONCE = Retries(limit=0)

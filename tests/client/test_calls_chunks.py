@@ -21,18 +21,9 @@ from tureen import (
     Unavailable,
     Unprocessable,
 )
-from tureen.calls.chunks import (
-    build_chunk,
-    check_items,
-    check_rows,
-    find_item_index,
-    merge_replies,
-    set_row_types,
-    shift_error,
-    shift_index,
-    shift_row,
-)
-from tureen.protocol import encode_json
+from tureen.calls.chunks import build_chunk, check_items, check_rows, merge_replies, set_row_types, shift_row
+from tureen.http_requests import encode_json
+from tureen.item_positions import find_item_index, shift_error, shift_index
 from tureen.wire import CandidateScore, ErrorDetail, ItemScore, ScoreRequest, Usage
 
 texts = st.lists(st.text(max_size=40), min_size=1, max_size=60)

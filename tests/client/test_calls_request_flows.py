@@ -19,9 +19,10 @@ from tureen import (
     Unavailable,
     Unprocessable,
 )
-from tureen.calls.request_flows import Calls, Events, make_messages
+from tureen.calls.request_flows import Calls, make_messages
+from tureen.calls.stream_events import Events
+from tureen.http_requests import HttpRequest
 from tureen.openai_wire import ChatChunk
-from tureen.protocol import HttpRequest
 from tureen.retry import Deadline
 
 MODELS = response(200, {"data": []})

@@ -1,7 +1,7 @@
 """The public face: what ``tureen`` exports, and that nothing of it is missing."""
 
 import tureen
-from tureen import errors, protocol
+from tureen import errors, http_requests
 
 
 def test_the_face_is_sorted_and_complete() -> None:
@@ -30,4 +30,4 @@ def test_both_clients_offer_the_same() -> None:
 
 
 def test_the_agent_names_the_installed_version() -> None:
-    assert protocol.build_headers(None)["user-agent"].split("/")[1].count(".") == 2
+    assert http_requests.build_headers(None)["user-agent"].split("/")[1].count(".") == 2

@@ -13,7 +13,9 @@ from pyarrow.parquet import read_table
 
 from tureen.errors import Conflict, InvalidRequest
 from tureen.labelling import journal
-from tureen.labelling.journal import Journal, Tally, TargetFiles
+from tureen.labelling.journal import Journal
+from tureen.labelling.tally import Tally
+from tureen.labelling.target_files import TargetFiles
 
 WORK = {"source": "in.jsonl sha256:1", "recipe": {"form": "trl"}}
 RUNS = [(["a", "b"], []), ([], ["x"]), (["ü"], ["y", "z"])]

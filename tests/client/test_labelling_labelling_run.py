@@ -14,8 +14,9 @@ from tureen import Client, Conflict, InvalidRequest, ServerFault, TureenError, U
 from tureen.commands.label import make_labeller
 from tureen.labelling import labelling_run
 from tureen.labelling.items import Line
-from tureen.labelling.journal import Tally, TargetFiles
-from tureen.labelling.preference_data import Recipe
+from tureen.labelling.recipe import Recipe
+from tureen.labelling.tally import Tally
+from tureen.labelling.target_files import TargetFiles
 from tureen.wire import Label, PreferencesReply, Usage
 
 

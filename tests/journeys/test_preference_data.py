@@ -12,7 +12,7 @@ from serve.labelling import ignore, item, plan, rows, write
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-from tureen.labelling.preference_data import FORMS, PAIRED, Recipe
+from tureen.labelling.recipe import FORMS, PAIRED, Recipe
 from tureen_serve.labelling.local_engine import label_locally
 from tureen_serve.labelling.shards import find_shards
 from tureen_serve.settings import load_settings

@@ -9,7 +9,7 @@ import pyarrow
 from pyarrow.parquet import write_table
 
 from tureen.labelling.labelling_run import Plan
-from tureen.labelling.preference_data import Recipe
+from tureen.labelling.recipe import Recipe
 from tureen_serve.labelling.shards import Shard, find_shards
 
 BAD = ["{", {"prompt": "x", "candidates": ["one"]}, {"prompt": "x", "candidates": ["why " * 400, "short"]}]

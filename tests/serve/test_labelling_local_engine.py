@@ -12,8 +12,8 @@ from serve.labelling import ignore, inputs, item, outputs, plan, rows, write
 from starlette.testclient import TestClient
 
 from tureen.errors import Conflict, Unavailable, Unprocessable
-from tureen.labelling.journal import TargetFiles
-from tureen.labelling.preference_data import Recipe
+from tureen.labelling.recipe import Recipe
+from tureen.labelling.target_files import TargetFiles
 from tureen_serve.app import create_app
 from tureen_serve.labelling.labeller import Labeller, only_rewards
 from tureen_serve.labelling.local_engine import label_locally

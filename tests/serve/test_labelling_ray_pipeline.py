@@ -17,8 +17,8 @@ from serve.artifacts import build
 from serve.labelling import BAD, ignore, inputs, item, outputs, plan, rows, write
 
 from tureen.errors import Conflict
-from tureen.labelling.journal import TargetFiles
-from tureen.labelling.preference_data import Recipe
+from tureen.labelling.recipe import Recipe
+from tureen.labelling.target_files import TargetFiles
 from tureen_serve.labelling import local_engine
 from tureen_serve.process_environment import secure_private_ray, stay_offline
 from tureen_serve.runtimes.load import LoadError

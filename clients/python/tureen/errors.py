@@ -17,7 +17,7 @@
     └── ConnectionFailed           --  raised by the client only: no answer came
 
 A server raises them anywhere; ``tureen_serve.faults`` turns them into a status and an OpenAI error
-object; ``tureen.protocol`` turns that back into the same class.
+object; ``tureen.http_replies`` turns that back into the same class.
 """
 
 from typing import ClassVar

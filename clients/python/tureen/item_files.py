@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tureen.calls.chunks import find_item_index
 from tureen.errors import TureenError, Unprocessable
+from tureen.item_positions import find_item_index
 
 FORM = '{"prompt": ..., "candidates": [...]}'
 

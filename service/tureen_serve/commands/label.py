@@ -28,8 +28,9 @@ from tureen.commands.label_flags import (
     dump_tally,
 )
 from tureen.errors import TureenError
-from tureen.labelling.journal import Tally, check_target
 from tureen.labelling.labelling_run import Plan
+from tureen.labelling.tally import Tally
+from tureen.labelling.target_files import check_target
 from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.labelling.shards import Shard, find_shards
 from tureen_serve.process_environment import secure_private_ray

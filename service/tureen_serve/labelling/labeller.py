@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from tureen.errors import Unavailable
 from tureen.labelling.labelling_run import Fingerprint
-from tureen.labelling.preference_data import Recipe
+from tureen.labelling.recipe import Recipe
 from tureen.wire import PreferencesReply
 from tureen_serve.api.preferences import label_items
 from tureen_serve.api.reward_items import PreferencesBody

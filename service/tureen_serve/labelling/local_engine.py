@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from tureen.labelling import labelling_run
-from tureen.labelling.journal import Tally
 from tureen.labelling.labelling_run import Plan
+from tureen.labelling.tally import Tally
 from tureen_serve.labelling.labeller import Labeller
 from tureen_serve.labelling.shards import Shard
 from tureen_serve.settings import Settings

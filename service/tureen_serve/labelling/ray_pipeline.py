@@ -29,8 +29,9 @@ from ray.data.checkpoint import CheckpointConfig
 
 from tureen.errors import ServerFault, TureenError
 from tureen.labelling import items, labelling_run
-from tureen.labelling.journal import Journal, Tally
+from tureen.labelling.journal import Journal
 from tureen.labelling.labelling_run import Plan
+from tureen.labelling.tally import Tally
 from tureen.wire import Label, PreferencesReply, Usage
 from tureen_serve.labelling.ray_stages import SCHEMA, Actor, Lines
 from tureen_serve.labelling.shards import Shard

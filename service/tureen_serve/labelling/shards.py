@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tureen.errors import InvalidRequest
-from tureen.labelling.journal import strip_suffixes
+from tureen.labelling.target_files import strip_suffixes
 
 READ = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
 

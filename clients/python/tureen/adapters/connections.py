@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from tureen import protocol
+from tureen import http_replies, http_requests
 from tureen.adapters.options import Server
 from tureen.calls.request_flows import Flow
 from tureen.client import AsyncClient, Client
-from tureen.protocol import HttpRequest
+from tureen.http_requests import HttpRequest
 from tureen.retry import Deadline
 
 B = TypeVar("B", bound=BaseModel)
@@ -32,9 +32,9 @@ class Caller(Client):
         """The answer to ``document``, a ``kind``; asked for as often as every call."""
 
         def flow() -> Flow[B]:
-            send = HttpRequest("POST", path, protocol.encode_json(document))
+            send = HttpRequest("POST", path, http_requests.encode_json(document))
             response = yield from self._calls.exchange(send, Deadline(deadline))
-            return protocol.parse_response(kind, response)
+            return http_replies.parse_response(kind, response)
 
         return self._run(flow())
 

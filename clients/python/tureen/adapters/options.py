@@ -8,7 +8,7 @@ from tureen import settings
 from tureen.calls.call_options import Patience, Weights
 from tureen.calls.chunks import Chunks
 from tureen.errors import InvalidRequest, ServerFault, TureenError
-from tureen.protocol import make_fault
+from tureen.http_replies import make_fault
 from tureen.retry import Retries
 from tureen.wire import CandidateScore
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tureen.errors import InvalidRequest, TureenError, Unprocessable
-from tureen.protocol import encode_json
+from tureen.http_requests import encode_json
 from tureen.validation import explain_errors
 from tureen.wire import ENDPOINTS, Endpoint, InputLine, ScoreItem
 

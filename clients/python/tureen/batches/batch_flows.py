@@ -10,10 +10,10 @@ from uuid import uuid4
 import httpx2
 from pydantic import BaseModel
 
-from tureen import protocol
+from tureen import http_replies, http_requests
 from tureen.calls.request_flows import Calls, Flow
 from tureen.errors import DeadlineExceeded, InvalidRequest
-from tureen.protocol import Download, Form, HttpRequest
+from tureen.http_requests import Download, Form, HttpRequest
 from tureen.retry import Deadline
 from tureen.wire import Batch, BatchList, BatchRequest, BatchStatus, File, FileDeleted, FileList
 
@@ -77,7 +77,7 @@ class BatchCalls:
         """``POST /v1/batches``, under a key, so that all tries make one batch."""
         fields = {name: value for name, value in options.items() if value is not None}
         deadline, key = fields.pop("deadline", None), fields.pop("idempotency_key", None)
-        body = protocol.build_body(BatchRequest, fields)
+        body = http_requests.build_body(BatchRequest, fields)
         return (
             yield from _ask(self.calls, HttpRequest("POST", BATCHES, body, key=key or str(uuid4())), Batch, deadline)
         )
@@ -132,7 +132,7 @@ class BatchCalls:
     @staticmethod
     def _look(calls: Calls, batch_id: str, wait: float, until: Deadline) -> Flow[Batch]:
         response = yield from calls.exchange(HttpRequest("GET", build_path(BATCHES, batch_id), delay=wait), until)
-        return protocol.parse_response(Batch, response)
+        return http_replies.parse_response(Batch, response)
 
 
 def count_finished_lines(batch: Batch) -> int:
@@ -164,7 +164,7 @@ def _content(file_id: str) -> str:
 
 def _ask(calls: Calls, send: HttpRequest, kind: type[B], deadline: float | None) -> Flow[B]:
     response = yield from calls.exchange(send, Deadline(deadline, calls.clock))
-    return protocol.parse_response(kind, response)
+    return http_replies.parse_response(kind, response)
 
 
 def _pages(
@@ -176,7 +176,9 @@ def _pages(
         left = PAGE if limit is None else min(PAGE, limit - len(found))
         after = {"after": found[-1].id} if found else {}
         query = urlencode({"limit": left, **told, **after})
-        page = protocol.parse_response(kind, (yield from calls.exchange(HttpRequest("GET", f"{path}?{query}"), until)))
+        page = http_replies.parse_response(
+            kind, (yield from calls.exchange(HttpRequest("GET", f"{path}?{query}"), until))
+        )
         found += page.data
         if not (page.has_more and page.data) or len(found) == limit:
             return found

@@ -6,7 +6,7 @@ from typing import Self
 
 import httpx2
 
-from tureen import protocol
+from tureen import http_replies
 from tureen.errors import Unprocessable
 from tureen.retry import Deadline
 
@@ -45,7 +45,7 @@ class _Reading:
             yield
         except httpx2.RequestError as error:
             self._until.check(error)
-            raise protocol.make_connection_error(error, str(self._response.url)) from error
+            raise http_replies.make_connection_error(error, str(self._response.url)) from error
 
 
 class Content(_Reading):

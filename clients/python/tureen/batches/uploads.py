@@ -9,7 +9,7 @@ from typing import IO, Any
 from pydantic import BaseModel
 
 from tureen.errors import InvalidRequest
-from tureen.protocol import Form, encode_json
+from tureen.http_requests import Form, encode_json
 
 Part = bytes | str | Mapping[str, Any] | BaseModel
 Source = str | Path | bytes | Iterable[Part]

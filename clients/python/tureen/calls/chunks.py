@@ -1,6 +1,5 @@
 """Big inputs in several requests, and their replies as one."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
-from tureen.errors import Conflict, InvalidRequest, ServerFault, TureenError, Unprocessable
-from tureen.protocol import build_body, check_fields, encode_json
+from tureen.errors import Conflict, InvalidRequest, ServerFault, Unprocessable
+from tureen.http_requests import build_body, check_fields, encode_json
+from tureen.item_positions import find_item_index, shift_index
 from tureen.wire import (
     MAX_ITEMS,
     ErrorDetail,
@@ -29,8 +29,6 @@ R = TypeVar("R", ScoreReply, PreferencesReply)
 Row = ItemScore | Label | TrlLabel | RankingLabel
 
 LABELS: dict[str, type[Label | TrlLabel | RankingLabel]] = {"full": Label, "trl": TrlLabel, "ranking": RankingLabel}
-
-_ITEM = re.compile(r"^items\[(\d+)\]")
 
 
 class AnyItems(Request):
@@ -145,28 +143,6 @@ def shift_row(row: Row, offset: int) -> Row:
 
 def _detail(error: ErrorDetail | None, offset: int) -> ErrorDetail | None:
     return error and error.model_copy(update={"param": shift_index(error.param, offset)})
-
-
-def shift_error(error: TureenError, offset: int) -> TureenError:
-    """The error as if ``offset`` items had stood before its request's first."""
-    return type(error)(
-        shift_index(error.message, offset) or "",
-        param=shift_index(error.param, offset),
-        code=error.code,
-        retry_after=error.retry_after,
-        request_id=error.request_id,
-    )
-
-
-def shift_index(text: str | None, offset: int) -> str | None:
-    """A field, or a sentence that begins with one, with ``offset`` added to the item's index if it stands in one."""
-    return text and _ITEM.sub(lambda found: f"items[{int(found[1]) + offset}]", text)
-
-
-def find_item_index(param: str | None) -> int | None:
-    """The item that a field stands in, if it stands in one."""
-    found = _ITEM.match(param or "")
-    return int(found[1]) if found else None
 
 
 def _total(usages: Sequence[Usage]) -> Usage:

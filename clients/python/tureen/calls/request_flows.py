@@ -8,26 +8,19 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 from pydantic import BaseModel
 
-from tureen import protocol
+from tureen import http_replies, http_requests
 from tureen.calls.call_options import Items, Messages, Weights
-from tureen.calls.chunks import (
-    Chunks,
-    R,
-    build_chunk,
-    check_items,
-    check_rows,
-    merge_replies,
-    set_row_types,
-    shift_error,
-)
-from tureen.errors import ConnectionFailed, DeadlineExceeded, ServerFault, TureenError
-from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply, Generated
-from tureen.protocol import HttpRequest
+from tureen.calls.chunks import Chunks, R, build_chunk, check_items, check_rows, merge_replies, set_row_types
+from tureen.calls.stream_events import Events, G, OpenStream
+from tureen.errors import ConnectionFailed, DeadlineExceeded, TureenError
+from tureen.http_requests import HttpRequest
+from tureen.item_positions import shift_error
+from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
 from tureen.retry import Deadline, Retries
 from tureen.wire import (
     ChatRequest,
@@ -39,7 +32,6 @@ from tureen.wire import (
     ScoreRequest,
 )
 
-G = TypeVar("G", bound=Generated)
 T = TypeVar("T")
 Options = Mapping[str, Any]
 
@@ -50,57 +42,6 @@ SHORTEST = 0.001
 
 Outcome = httpx2.Response | ConnectionFailed
 Flow = Generator[HttpRequest, Outcome, T]
-
-
-class Events(Generic[G]):
-    """Reads the data of a stream's events."""
-
-    def __init__(self, kind: type[G], until: Deadline) -> None:
-        self._kind = kind
-        self._until = until
-        self._ended = False
-
-    def read(self, data: str) -> G | None:
-        """The next chunk; None for the end mark.
-
-        Raises:
-            TureenError: the one that the server put into the stream.
-            DeadlineExceeded: the stream took longer than allowed.
-        """
-        self._until.check()
-        if data == "[DONE]":
-            self._ended = True
-            return None
-        try:
-            return protocol.parse_json(self._kind, data)
-        except ServerFault as unreadable:
-            raise protocol.read_streamed_fault(data) or unreadable from None
-
-    def lost(self, error: httpx2.RequestError, url: str) -> ConnectionFailed:
-        """The error for a stream that was cut off.
-
-        Raises:
-            DeadlineExceeded: nobody would have waited for the rest.
-        """
-        self._until.check(error)
-        return protocol.make_connection_error(error, url)
-
-    def finish(self) -> None:
-        """Nothing more comes.
-
-        Raises:
-            ConnectionFailed: the end mark has not come either.
-        """
-        if not self._ended:
-            raise ConnectionFailed("the stream broke off before its end")
-
-
-@dataclass(frozen=True)
-class OpenStream(Generic[G]):
-    """A stream that has begun: the response with its body unread, and what reads its events."""
-
-    response: httpx2.Response
-    events: Events[G]
 
 
 @dataclass(frozen=True)
@@ -128,7 +69,7 @@ class Calls:
 
     def score(self, items: Items, options: Options) -> Flow[ScoreReply]:
         """``POST /v1/score``, in as many requests as the items need."""
-        read = partial(protocol.parse_response, ScoreReply)
+        read = partial(http_replies.parse_response, ScoreReply)
         return self._in_chunks("/v1/score", ScoreRequest, read, items, options)
 
     def preferences(self, items: Items, options: Options) -> Flow[PreferencesReply]:
@@ -136,7 +77,7 @@ class Calls:
 
         def read(response: httpx2.Response) -> PreferencesReply:
             return set_row_types(
-                protocol.parse_response(PreferencesReply, response), str(options.get("format", "full"))
+                http_replies.parse_response(PreferencesReply, response), str(options.get("format", "full"))
             )
 
         return self._in_chunks("/v1/preferences", PreferencesRequest, read, items, options)
@@ -166,7 +107,7 @@ class Calls:
     def models(self) -> Flow[ModelList]:
         """``GET /v1/models``."""
         response = yield from self.exchange(HttpRequest("GET", "/v1/models"), Deadline(None, self.clock))
-        return protocol.parse_response(ModelList, response)
+        return http_replies.parse_response(ModelList, response)
 
     def ready(self, delay: float = 0.0) -> Flow[TureenError | None]:
         """``GET /health/ready``, once: why the server is not ready, or None.
@@ -175,7 +116,7 @@ class Calls:
             TureenError: the answer says that waiting will not help, such as 404.
         """
         try:
-            protocol.require_success(
+            http_replies.require_success(
                 (yield HttpRequest("GET", "/health/ready", delay=delay, timeout=min(PROBE_TIMEOUT, self.timeout)))
             )
         except TureenError as error:
@@ -208,7 +149,7 @@ class Calls:
         while True:
             try:
                 timeout = max(min(self.timeout, until.left() - wait), SHORTEST)
-                return protocol.require_success((yield replace(send, delay=wait, timeout=timeout)))
+                return http_replies.require_success((yield replace(send, delay=wait, timeout=timeout)))
             except TureenError as error:
                 tries += 1
                 failed = self.clock() if failed is None else failed
@@ -230,12 +171,12 @@ class Calls:
 
     def _ask(self, path: str, kind: type[BaseModel], options: Options, reply: type[G]) -> Flow[G]:
         until, fields = self._begin(options)
-        response = yield from self.exchange(HttpRequest("POST", path, protocol.build_body(kind, fields)), until)
-        return protocol.parse_response(reply, response)
+        response = yield from self.exchange(HttpRequest("POST", path, http_requests.build_body(kind, fields)), until)
+        return http_replies.parse_response(reply, response)
 
     def _open(self, path: str, kind: type[BaseModel], options: Options, chunk: type[G]) -> Flow[OpenStream[G]]:
         until, fields = self._begin(options)
-        body = protocol.build_body(kind, {**fields, "stream": True})
+        body = http_requests.build_body(kind, {**fields, "stream": True})
         response = yield from self.exchange(HttpRequest("POST", path, body, stream=True), until)
         return OpenStream(response, Events(chunk, until))
 

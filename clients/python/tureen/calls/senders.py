@@ -10,10 +10,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 import httpx2
 
-from tureen import protocol, settings
+from tureen import http_replies, http_requests, settings
 from tureen.calls.call_options import Patience
 from tureen.calls.request_flows import Calls, Flow, Outcome
-from tureen.protocol import HttpRequest
+from tureen.http_requests import HttpRequest
 
 T = TypeVar("T")
 CONNECT_TIMEOUT = 5.0
@@ -37,7 +37,7 @@ class _Address:
     def __init__(self, base_url: str | None, api_key: str | None, patience: Patience) -> None:
         self.base_url = settings.resolve_base_url(base_url)
         self._calls = Calls(**patience)
-        headers = protocol.build_headers(settings.resolve_api_key(api_key))
+        headers = http_requests.build_headers(settings.resolve_api_key(api_key))
         # Plain http needs no certificates, and to load them takes a tenth of a second.
         verify = self.base_url.startswith("https://")
         self._http_options: dict[str, Any] = {"base_url": self.base_url, "headers": headers, "verify": verify}
@@ -93,7 +93,7 @@ class Sender(_Address):
                         send.into.until.check()
                         file.write(part)
         except httpx2.RequestError as error:
-            return protocol.make_connection_error(error, self.base_url)
+            return http_replies.make_connection_error(error, self.base_url)
         return response
 
 
@@ -139,5 +139,5 @@ class AsyncSender(_Address):
                             send.into.until.check()
                             file.write(part)
         except httpx2.RequestError as error:
-            return protocol.make_connection_error(error, self.base_url)
+            return http_replies.make_connection_error(error, self.base_url)
         return response

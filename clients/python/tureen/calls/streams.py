@@ -5,7 +5,7 @@ from typing import Generic, Self
 
 import httpx2
 
-from tureen.calls.request_flows import G, OpenStream
+from tureen.calls.stream_events import G, OpenStream
 
 
 class Stream(Generic[G]):

@@ -41,7 +41,7 @@ from tureen.commands.label_flags import (
 from tureen.commands.outage_notice import open_patient_client
 from tureen.errors import TureenError
 from tureen.labelling import labelling_run
-from tureen.labelling.journal import TargetFiles, check_target
+from tureen.labelling.target_files import TargetFiles, check_target
 from tureen.wire import PreferencesReply
 
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from tureen.errors import TureenError
-from tureen.labelling.journal import Tally, TargetFiles
-from tureen.labelling.preference_data import Form, Pairing, Recipe, Ties
+from tureen.labelling.recipe import Form, Pairing, Recipe, Ties
+from tureen.labelling.tally import Tally
+from tureen.labelling.target_files import TargetFiles
 
 Format = Annotated[Form, typer.Option("--format", help="trl, text-score and rewardbench are for trainers and benches.")]
 Pairs = Annotated[Pairing, typer.Option("--pairs", help="Which pairs of an item's candidates become rows.")]

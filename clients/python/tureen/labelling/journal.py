@@ -15,13 +15,15 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tureen.atomic_files import move_into_place
-from tureen.errors import Conflict, InvalidRequest
+from tureen.errors import Conflict
 from tureen.labelling import parquet
+from tureen.labelling.tally import Tally
+from tureen.labelling.target_files import TargetFiles, check_target
 
 try:
     import fcntl
@@ -30,66 +32,6 @@ except ImportError:  # not on Windows
 
 Row = Mapping[str, Any]
 VERSION = 1
-
-
-@dataclass
-class Tally:
-    """What became of a file's items.
-
-    Attributes:
-        read: items that were dealt with.
-        labelled: those that have a label.
-        failed: those that cannot be labelled; each is a line of the error file.
-        rows: rows written.
-        ties: pairs of which neither is preferred, of forms without pairs the items whose best and worst tie.
-        dropped: rows that were left out as asked, by reason.
-        prompt_tokens: tokens read.
-        fingerprint: the reward models that labelled all of them.
-        preferences: the weights as applied.
-    """
-
-    read: int = 0
-    labelled: int = 0
-    failed: int = 0
-    rows: int = 0
-    ties: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    prompt_tokens: int = 0
-    fingerprint: dict[str, str] = field(default_factory=dict)
-    preferences: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TargetFiles:
-    """The files that belong to a target."""
-
-    target: Path
-
-    @property
-    def rows(self) -> Path:
-        """Rows so far."""
-        return self.target.with_name(f"{self.target.name}.part")
-
-    @property
-    def errors(self) -> Path:
-        """What could not be labelled: ``out.errors.jsonl`` for ``out.jsonl``, ``out.jsonl.gz`` and ``out.parquet``."""
-        return self.target.with_name(f"{strip_suffixes(self.target)}.errors.jsonl")
-
-    @property
-    def errors_part(self) -> Path:
-        """Errors so far."""
-        return self.errors.with_name(f"{self.errors.name}.part")
-
-    @property
-    def state(self) -> Path:
-        """What is being made, and how far it is."""
-        return self.target.with_name(f"{self.target.name}.run.json")
-
-
-def strip_suffixes(path: Path) -> str:
-    """The name without what says how it is written."""
-    name = path.name.removesuffix(".gz")
-    return Path(name).stem
 
 
 class Journal:
@@ -198,18 +140,6 @@ class Journal:
 
 def _taken(found: str) -> Conflict:
     return Conflict(f"{found}; choose another target, or begin anew with --restart", code="other_work")
-
-
-def check_target(target: Path) -> None:
-    """Refuse names that say no way of writing.
-
-    Raises:
-        InvalidRequest: with those that do.
-    """
-    if not target.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
-        raise InvalidRequest(f"{target} must be named .jsonl, .jsonl.gz or .parquet", param="target")
-    if target.suffix == ".parquet":
-        parquet.require_pyarrow()
 
 
 def _line(row: Row) -> bytes:

@@ -14,8 +14,11 @@ from typing import Any, TypeVar
 from tureen.errors import Conflict, ServerFault, TureenError
 from tureen.labelling import items
 from tureen.labelling.items import Line
-from tureen.labelling.journal import Journal, Tally
-from tureen.labelling.preference_data import Recipe, Row, make_rows
+from tureen.labelling.journal import Journal
+from tureen.labelling.preference_data import make_rows
+from tureen.labelling.recipe import Recipe
+from tureen.labelling.row_forms import Row
+from tureen.labelling.tally import Tally
 from tureen.wire import MAX_CANDIDATES, ErrorDetail, Label, PreferencesReply
 
 T = TypeVar("T")

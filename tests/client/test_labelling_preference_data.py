@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from tureen.errors import InvalidRequest, ServerFault, Unprocessable
 from tureen.labelling.items import Item
-from tureen.labelling.preference_data import FORMS, PAIRED, Pair, Recipe, choose_pairs, make_rows
+from tureen.labelling.pairs import Pair, choose_pairs
+from tureen.labelling.preference_data import make_rows
+from tureen.labelling.recipe import FORMS, PAIRED, Recipe
 from tureen.wire import CandidateScore, Label, Score
 
 TURNS = [

@@ -6,7 +6,9 @@ import pytest
 
 from tureen.errors import Unprocessable
 from tureen.labelling.items import Item
-from tureen.labelling.preference_data import Recipe, choose_pairs, make_rows
+from tureen.labelling.pairs import choose_pairs
+from tureen.labelling.preference_data import make_rows
+from tureen.labelling.recipe import Recipe
 from tureen.wire import Label
 
 ITEM = Item.model_validate({"prompt": "Why?", "candidates": ["zero", "one", "two"]})

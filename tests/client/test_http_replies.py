@@ -1,4 +1,4 @@
-"""Requests as bytes and responses as replies or errors, without a network."""
+"""Responses as replies or errors, without a network."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -15,66 +15,24 @@ from tureen import (
     ConnectionFailed,
     DeadlineExceeded,
     InvalidRequest,
-    Message,
     ModelList,
-    ScoreItem,
     ServerFault,
     TureenError,
-    Unprocessable,
-    protocol,
+    http_replies,
 )
 from tureen.errors import BY_STATUS
-from tureen.protocol import HttpRequest
-from tureen.wire import ChatRequest, ErrorDetail, ErrorReply, ScoreRequest
+from tureen.wire import ErrorDetail, ErrorReply
 
 URL = "http://server"
 
 
-def test_headers_carry_a_key_only_if_there_is_one() -> None:
-    assert protocol.build_headers("secret")["authorization"] == "Bearer secret"
-    assert set(protocol.build_headers(None)) == {"user-agent", "content-type"}
-
-
-@pytest.mark.parametrize(("timeout", "told"), [(2.5, "2500"), (0.0001, "1"), (600.0, "600000")])
-def test_the_server_is_told_how_long_it_has(timeout: float, told: str) -> None:
-    assert HttpRequest("GET", "/", timeout=timeout).headers() == {"x-request-timeout-ms": told}
-
-
-def test_a_body_holds_what_was_said_and_no_defaults() -> None:
-    item = ScoreItem(messages=[Message(role="user", content="Hi")])
-    body = protocol.build_body(ScoreRequest, {"items": [item], "soup": False, "rewards": ("a", "b")})
-    assert json.loads(body) == {
-        "items": [{"messages": [{"role": "user", "content": "Hi"}]}],
-        "soup": False,
-        "rewards": ["a", "b"],
-    }
-
-
-def test_an_iterator_is_read_once_and_an_error_is_placed_in_it() -> None:
-    messages = ({"role": role, "content": "Hi"} for role in ("user", "wizard"))
-    with pytest.raises(Unprocessable) as caught:
-        protocol.check_fields(ChatRequest, {"messages": messages})
-    assert caught.value.param == "messages[1].role"
-
-
-def test_anything_can_be_encoded_but_what_json_has_no_form_for() -> None:
-    item = ScoreItem(prompt="Why?", candidates=["a"])
-    assert json.loads(protocol.encode_json([item, "\ud800", {"x": 1}])) == [
-        {"prompt": "Why?", "candidates": ["a"]},
-        "\ud800",
-        {"x": 1},
-    ]
-    with pytest.raises(Unprocessable, match="object is not JSON"):
-        protocol.encode_json([object()])
-
-
 def test_a_success_is_parsed_and_anything_else_raised() -> None:
-    assert protocol.parse_response(ModelList, protocol.require_success(response(200, {"data": []}))) == ModelList(
-        data=[]
-    )
+    assert http_replies.parse_response(
+        ModelList, http_replies.require_success(response(200, {"data": []}))
+    ) == ModelList(data=[])
     for told in (refusal(404), refusal(307), LOST):
         with pytest.raises(TureenError):
-            protocol.require_success(told)
+            http_replies.require_success(told)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +46,7 @@ def test_a_success_is_parsed_and_anything_else_raised() -> None:
 )
 def test_an_answer_of_another_shape_is_the_servers_fault(body: str, problem: str) -> None:
     with pytest.raises(ServerFault, match=f"the answer is no ModelList: {problem}") as caught:
-        protocol.parse_json(ModelList, body)
+        http_replies.parse_json(ModelList, body)
     assert caught.value.code == "unreadable_reply"
 
 
@@ -97,18 +55,18 @@ def test_an_error_crosses_the_wire_as_the_same_class(kind: type[TureenError]) ->
     raised = kind("why", param="items[3]", code="word", retry_after=2.5)
     detail = ErrorDetail(message=raised.message, type=raised.type, param=raised.param, code=raised.code)
     document = ErrorReply(error=detail, request_id="r").model_dump()
-    got = protocol.read_fault(response(raised.status, document, retry_after="2.5"))
+    got = http_replies.read_fault(response(raised.status, document, retry_after="2.5"))
     assert type(got) is kind
     assert vars(got) == {**vars(raised), "request_id": "r"}
 
 
 def test_the_request_id_may_stand_in_the_header() -> None:
-    assert protocol.read_fault(refusal(500, x_request_id="abc")).request_id == "abc"
+    assert http_replies.read_fault(refusal(500, x_request_id="abc")).request_id == "abc"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(408, DeadlineExceeded), (418, InvalidRequest), (502, ServerFault)])
 def test_other_servers_statuses_find_the_nearest_class(status: int, kind: type[TureenError]) -> None:
-    assert type(protocol.read_fault(refusal(status))) is kind
+    assert type(http_replies.read_fault(refusal(status))) is kind
 
 
 @pytest.mark.parametrize(
@@ -120,7 +78,7 @@ def test_other_servers_statuses_find_the_nearest_class(status: int, kind: type[T
     ],
 )
 def test_an_error_that_is_not_ours_is_quoted(text: str, said: str) -> None:
-    got = protocol.read_fault(httpx2.Response(502, text=text, request=httpx2.Request("GET", f"{URL}/v1/models")))
+    got = http_replies.read_fault(httpx2.Response(502, text=text, request=httpx2.Request("GET", f"{URL}/v1/models")))
     assert str(got) == f"http://server/v1/models answered 502: {said}"
     assert got.code == ServerFault.code
 
@@ -128,7 +86,7 @@ def test_an_error_that_is_not_ours_is_quoted(text: str, said: str) -> None:
 @pytest.mark.parametrize("kind", BY_STATUS.values())
 def test_an_error_within_a_stream_is_known_by_its_code(kind: type[TureenError]) -> None:
     data = json.dumps({"error": {"message": "why", "type": kind.type, "code": kind.code}, "request_id": "r"})
-    got = protocol.read_streamed_fault(data)
+    got = http_replies.read_streamed_fault(data)
     assert type(got) is kind
     assert (got.message, got.request_id) == ("why", "r")
 
@@ -136,12 +94,12 @@ def test_an_error_within_a_stream_is_known_by_its_code(kind: type[TureenError]) 
 @pytest.mark.parametrize("kind", {error.type: error for error in reversed(BY_STATUS.values())}.values())
 def test_an_error_with_a_code_of_its_own_is_known_by_its_type(kind: type[TureenError]) -> None:
     data = json.dumps({"error": {"message": "why", "type": kind.type, "code": "special"}})
-    assert type(protocol.read_streamed_fault(data)) is kind
+    assert type(http_replies.read_streamed_fault(data)) is kind
 
 
 @pytest.mark.parametrize("data", ["", "{", "{}", '{"choices": []}', '{"error": null}'])
 def test_other_events_carry_no_error(data: str) -> None:
-    assert protocol.read_streamed_fault(data) is None
+    assert http_replies.read_streamed_fault(data) is None
 
 
 @pytest.mark.parametrize(
@@ -153,7 +111,7 @@ def test_other_events_carry_no_error(data: str) -> None:
     ],
 )
 def test_a_lost_connection_says_what_happened(error: httpx2.RequestError, message: str) -> None:
-    got = protocol.make_connection_error(error, URL)
+    got = http_replies.make_connection_error(error, URL)
     assert type(got) is ConnectionFailed
     assert got.__cause__ is error
     with pytest.raises(ConnectionFailed, match=message):
@@ -165,8 +123,8 @@ def test_a_lost_connection_says_what_happened(error: httpx2.RequestError, messag
 
 @given(seconds=st.floats(0, 1e6))
 def test_retry_after_in_seconds_or_milliseconds(seconds: float) -> None:
-    assert protocol.read_retry_after(response(503, retry_after=repr(seconds))) == seconds
-    assert protocol.read_retry_after(response(503, retry_after_ms=repr(seconds), retry_after="9")) == seconds / 1000
+    assert http_replies.read_retry_after(response(503, retry_after=repr(seconds))) == seconds
+    assert http_replies.read_retry_after(response(503, retry_after_ms=repr(seconds), retry_after="9")) == seconds / 1000
 
 
 @given(moment=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)), seconds=st.integers(-100, 10**6))
@@ -174,7 +132,7 @@ def test_retry_after_as_a_date_counts_from_the_answers_date(moment: datetime, se
     now = moment.replace(microsecond=0, tzinfo=UTC)
     then = now + timedelta(seconds=seconds)
     told = response(503, retry_after=format_datetime(then, usegmt=True), date=format_datetime(now, usegmt=True))
-    assert protocol.read_retry_after(told) == max(seconds, 0)
+    assert http_replies.read_retry_after(told) == max(seconds, 0)
 
 
 @pytest.mark.parametrize(
@@ -192,4 +150,4 @@ def test_retry_after_as_a_date_counts_from_the_answers_date(moment: datetime, se
     ],
 )
 def test_a_retry_after_that_says_nothing_is_none(headers: dict[str, Any]) -> None:
-    assert protocol.read_retry_after(response(503, **headers)) is None
+    assert http_replies.read_retry_after(response(503, **headers)) is None

@@ -1,0 +1,64 @@
+"""The events of a streamed reply: each is read as a chunk, as the end mark or as an error."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import httpx2
+
+from tureen import http_replies
+from tureen.errors import ConnectionFailed, ServerFault
+from tureen.openai_wire import Generated
+from tureen.retry import Deadline
+
+G = TypeVar("G", bound=Generated)
+
+
+class Events(Generic[G]):
+    """Reads the data of a stream's events."""
+
+    def __init__(self, kind: type[G], until: Deadline) -> None:
+        self._kind = kind
+        self._until = until
+        self._ended = False
+
+    def read(self, data: str) -> G | None:
+        """The next chunk; None for the end mark.
+
+        Raises:
+            TureenError: the one that the server put into the stream.
+            DeadlineExceeded: the stream took longer than allowed.
+        """
+        self._until.check()
+        if data == "[DONE]":
+            self._ended = True
+            return None
+        try:
+            return http_replies.parse_json(self._kind, data)
+        except ServerFault as unreadable:
+            raise http_replies.read_streamed_fault(data) or unreadable from None
+
+    def lost(self, error: httpx2.RequestError, url: str) -> ConnectionFailed:
+        """The error for a stream that was cut off.
+
+        Raises:
+            DeadlineExceeded: nobody would have waited for the rest.
+        """
+        self._until.check(error)
+        return http_replies.make_connection_error(error, url)
+
+    def finish(self) -> None:
+        """Nothing more comes.
+
+        Raises:
+            ConnectionFailed: the end mark has not come either.
+        """
+        if not self._ended:
+            raise ConnectionFailed("the stream broke off before its end")
+
+
+@dataclass(frozen=True)
+class OpenStream(Generic[G]):
+    """A stream that has begun: the response with its body unread, and what reads its events."""
+
+    response: httpx2.Response
+    events: Events[G]

@@ -1,0 +1,52 @@
+"""The files that belong to one labelling target, and the names that a target may have."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tureen.errors import InvalidRequest
+from tureen.labelling import parquet
+
+
+@dataclass(frozen=True)
+class TargetFiles:
+    """The files that belong to a target."""
+
+    target: Path
+
+    @property
+    def rows(self) -> Path:
+        """Rows so far."""
+        return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def errors(self) -> Path:
+        """What could not be labelled: ``out.errors.jsonl`` for ``out.jsonl``, ``out.jsonl.gz`` and ``out.parquet``."""
+        return self.target.with_name(f"{strip_suffixes(self.target)}.errors.jsonl")
+
+    @property
+    def errors_part(self) -> Path:
+        """Errors so far."""
+        return self.errors.with_name(f"{self.errors.name}.part")
+
+    @property
+    def state(self) -> Path:
+        """What is being made, and how far it is."""
+        return self.target.with_name(f"{self.target.name}.run.json")
+
+
+def strip_suffixes(path: Path) -> str:
+    """The name without what says how it is written."""
+    name = path.name.removesuffix(".gz")
+    return Path(name).stem
+
+
+def check_target(target: Path) -> None:
+    """Refuse names that say no way of writing.
+
+    Raises:
+        InvalidRequest: with those that do.
+    """
+    if not target.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
+        raise InvalidRequest(f"{target} must be named .jsonl, .jsonl.gz or .parquet", param="target")
+    if target.suffix == ".parquet":
+        parquet.require_pyarrow()
