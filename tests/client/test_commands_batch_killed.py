@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from client.standin import StandIn, keep_silent, work
 from typer.testing import CliRunner
+from waiting import block_until
 
 from tureen import cli
 from tureen.batch_jobs import job
@@ -112,9 +112,7 @@ def test_killed_while_the_server_is_asked(folder: Folder, before: int, fault: An
     folder.standin.jobs.pace = LINES
     folder.standin.fail(*[work] * before, fault)
     process = folder.start()
-    until = time.monotonic() + 60
-    while len(folder.standin.seen) <= before and time.monotonic() < until:
-        time.sleep(0.01)
+    block_until(lambda: len(folder.standin.seen) > before)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL
     assert len(folder.standin.seen) == before + 1

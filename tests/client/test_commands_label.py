@@ -15,6 +15,7 @@ import pytest
 from client.standin import StandIn, hang_up, keep_silent, refusal, work
 from pyarrow.parquet import read_table
 from typer.testing import CliRunner, Result
+from waiting import block_until
 
 from tureen import Retries, cli
 from tureen.commands import outage_notice
@@ -174,9 +175,7 @@ def test_after_a_kill_it_goes_on(standin: StandIn, tmp_path: Path) -> None:
         [sys.executable, "-c", "from tureen.cli import app; app()", *options], env={**os.environ, "COLUMNS": "80"}
     )
     state = tmp_path / "out.jsonl.run.json"
-    until = time.monotonic() + 100
-    while len(standin.seen) < 3 and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)  # the third is asked once the second is kept
+    block_until(lambda: len(standin.seen) >= 3 or process.poll() is not None)  # the second is kept by then
     assert json.loads(state.read_bytes())["tally"]["read"] == 4
     process.send_signal(signal.SIGKILL)
     assert process.wait(10) == -signal.SIGKILL

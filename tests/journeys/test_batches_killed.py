@@ -18,6 +18,7 @@ from postgres import Postgres
 from replicas import Replica
 from serve.artifacts import build
 from serve.requests import line, names
+from waiting import block_until
 
 KILLS = int(os.environ.get("TUREEN_TEST_KILLS", "8"))
 LINES = int(os.environ.get("TUREEN_TEST_LINES", "200"))
@@ -73,8 +74,7 @@ def content(endpoint: str) -> bytes:
 
 def submit(address: str, endpoint: str) -> str:
     with httpx2.Client(base_url=address, timeout=60) as http:
-        while http.get("/v1/files").status_code == 503:
-            time.sleep(0.02)
+        block_until(lambda: http.get("/v1/files").status_code != 503)
         upload = {"file": ("in.jsonl", content(endpoint))}
         file = http.post("/v1/files", files=upload, data={"purpose": "batch"}).raise_for_status().json()["id"]
         body = {"input_file_id": file, "endpoint": endpoint, "completion_window": "24h"}
@@ -84,18 +84,20 @@ def submit(address: str, endpoint: str) -> str:
 
 def batch(address: str, name: str) -> dict[str, Any]:
     """The batch as it stands; the store may be opening still."""
-    while (reply := httpx2.get(f"{address}/v1/batches/{name}", timeout=60)).status_code == 503:
-        time.sleep(0.02)
-    found: dict[str, Any] = reply.raise_for_status().json()
+    replies: list[httpx2.Response] = []
+
+    def answered() -> bool:
+        replies.append(httpx2.get(f"{address}/v1/batches/{name}", timeout=60))
+        return replies[-1].status_code != 503
+
+    block_until(answered)
+    found: dict[str, Any] = replies[-1].raise_for_status().json()
     return found
 
 
 def finished(address: str, name: str) -> dict[str, Any]:
-    until = time.monotonic() + 300
-    while (found := batch(address, name))["status"] != "completed":
-        assert time.monotonic() < until, found
-        time.sleep(0.05)
-    return found
+    block_until(lambda: batch(address, name)["status"] == "completed", 600)
+    return batch(address, name)
 
 
 def outputs(address: str, ended: dict[str, Any]) -> tuple[bytes, bytes]:

@@ -100,7 +100,9 @@ class CountingEngine(Engine):
         broken: raised by both journeys while it is set.
         breaks_after: texts fail at this word.
         pause_after: the gate is cleared at this word.
+        pause_call: the gate is cleared at this call of ``score``, the first being 1.
         running: calls that have begun and not ended.
+        most_running: the most of them that there were at once.
         dropped: calls that were cancelled or closed early.
     """
 
@@ -117,8 +119,9 @@ class CountingEngine(Engine):
         self.broken: Exception | None = None
         self.breaks_after: int | None = None
         self.pause_after: int | None = None
+        self.pause_call: int | None = None
         self.down: str | None = None
-        self.running = 0
+        self.running = self.most_running = 0
         self.dropped = 0
         self.samplings: list[Sampling] = []
         self.calls: list[tuple[list[Asked], list[str]]] = []
@@ -148,7 +151,10 @@ class CountingEngine(Engine):
         self.calls.append((list(groups), list(objectives)))
         if self.broken:
             raise self.broken
+        if len(self.calls) == self.pause_call:
+            self.gate.clear()
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         try:
             await self.gate.wait()
         except asyncio.CancelledError:

@@ -1,7 +1,6 @@
 """``/v1/batches``: made, listed, cancelled, once for each idempotency key; and the openai SDK on a real socket."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from serve.border import listening, served
 from serve.counting import CountingEngine
 from serve.requests import line, names, score, scores, told
 from starlette.testclient import TestClient
+from waiting import block_until
 
 ENDED = {"completed", "failed", "expired", "cancelled"}
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -25,8 +25,7 @@ def engine() -> CountingEngine:
 @pytest.fixture
 def client(engine: CountingEngine, tmp_path: Path) -> Iterator[TestClient]:
     with served(engine, batches=options(tmp_path)) as found:
-        while found.get("/v1/batches").status_code == 503:
-            time.sleep(0.01)
+        block_until(lambda: found.get("/v1/batches").status_code != 503)
         yield found
 
 
@@ -40,12 +39,12 @@ def request(client: TestClient, content: bytes | None = None, **more: Any) -> di
 
 
 def ended(client: TestClient, name: str) -> dict[str, Any]:
-    until = time.monotonic() + 20
-    while (batch := client.get(f"/v1/batches/{name}").json())["status"] not in ENDED:
-        assert time.monotonic() < until, batch
-        time.sleep(0.02)
-    found: dict[str, Any] = batch
-    return found
+    def batch() -> dict[str, Any]:
+        found: dict[str, Any] = client.get(f"/v1/batches/{name}").json()
+        return found
+
+    block_until(lambda: batch()["status"] in ENDED)
+    return batch()
 
 
 def error(reply: Any) -> tuple[int, str, str | None]:
@@ -134,12 +133,9 @@ def test_an_unknown_batch_is_not_found(client: TestClient) -> None:
 
 
 def test_a_batch_is_cancelled_and_keeps_what_is_finished(client: TestClient, engine: CountingEngine) -> None:
+    engine.pause_call = 2
     made = client.post("/v1/batches", json=request(client, scores(40, bad=99))).json()["id"]
-    while not engine.calls:
-        time.sleep(0.001)
-    engine.gate.clear()
-    while not engine.running:
-        time.sleep(0.001)
+    block_until(lambda: engine.running)
     assert client.post(f"/v1/batches/{made}/cancel").json()["status"] == "cancelling"
     batch = ended(client, made)
     assert batch["status"] == "cancelled"
@@ -226,18 +222,14 @@ def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     """OpenAI's own client of a server on a real socket."""
     with (
         listening(CountingEngine(), batches=options(tmp_path_factory.mktemp("sdk"))) as address,
-        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=5, timeout=20) as found,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=5, timeout=60) as found,
     ):
         yield found
 
 
 def lasting(sdk: openai.OpenAI, batch: Any) -> Any:
-    until = time.monotonic() + 20
-    while batch.status not in ENDED:
-        assert time.monotonic() < until, batch
-        time.sleep(0.05)
-        batch = sdk.batches.retrieve(batch.id)
-    return batch
+    block_until(lambda: sdk.batches.retrieve(batch.id).status in ENDED)
+    return sdk.batches.retrieve(batch.id)
 
 
 def test_the_sdk_runs_a_batch_from_end_to_end(sdk: openai.OpenAI) -> None:

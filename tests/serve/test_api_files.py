@@ -11,7 +11,7 @@ import pytest
 from serve.border import Caller, running, served
 from serve.counting import CountingEngine
 from starlette.testclient import TestClient
-from waiting import wait_until
+from waiting import block_until, wait_until
 
 BATCH = {"purpose": "batch"}
 
@@ -37,8 +37,7 @@ def upload(client: TestClient, content: bytes = b"{}\n", name: str = "in.jsonl",
 
 
 def wait(client: TestClient) -> TestClient:
-    while client.get("/v1/files").status_code == 503:
-        pass
+    block_until(lambda: client.get("/v1/files").status_code != 503)
     return client
 
 

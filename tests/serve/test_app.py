@@ -28,7 +28,7 @@ def test_it_answers_while_the_engine_loads() -> None:
 
         def slow(settings: Any, observe: Any) -> CountingEngine:
             seen.append(threading.current_thread().name)
-            release.wait(5)
+            release.wait(60)
             return CountingEngine()
 
         app = create_app(load_settings(), slow)
@@ -87,7 +87,7 @@ def test_it_can_end_while_it_loads() -> None:
 
         def slow(settings: Any, observe: Any) -> CountingEngine:
             begun.set()
-            release.wait(5)
+            release.wait(60)
             return CountingEngine()
 
         app = create_app(load_settings(), slow)

@@ -15,7 +15,7 @@ from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches import batch_service
 from tureen_serve.batches.batch_service import BatchService
-from tureen_serve.batches.database import StoreError
+from tureen_serve.batches.database import Database, StoreError
 from tureen_serve.telemetry import Metrics
 
 
@@ -78,6 +78,13 @@ def test_what_cannot_be_opened_is_logged_once_and_tried_again(
 ) -> None:
     monkeypatch.setattr(batch_service, "AGAIN_SECONDS", 0.02)
     (tmp_path / "data").write_text("a file where the folder should be")
+    tries: list[str] = []
+
+    def counting(url: str) -> Database:
+        tries.append(url)
+        return Database(url)
+
+    monkeypatch.setattr(batch_service, "Database", counting)
 
     async def work() -> None:
         ours = batches(folder=tmp_path / "data")
@@ -86,7 +93,7 @@ def test_what_cannot_be_opened_is_logged_once_and_tried_again(
         with pytest.raises(Unavailable, match="the server's log says why") as caught:
             ours.opened()
         assert str(tmp_path) not in caught.value.message
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: len(tries) > 3)
         (tmp_path / "data").unlink()
         await trying
         assert ours.opened().store.list_batches(1).data == []

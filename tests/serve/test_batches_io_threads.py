@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from waiting import wait_until
 
 from tureen_serve.batches.io_threads import IoThreads
 
@@ -22,9 +23,15 @@ def test_a_call_is_made_in_a_thread_of_its_own_and_its_result_comes_back() -> No
 
 def test_the_loop_goes_on_meanwhile() -> None:
     async def work() -> None:
-        io, release = IoThreads(1), threading.Event()
-        waiting = asyncio.create_task(io(release.wait, 10))
-        await asyncio.sleep(0.01)
+        io, begun, release = IoThreads(1), threading.Event(), threading.Event()
+
+        def call() -> bool:
+            begun.set()
+            return release.wait(60)
+
+        waiting = asyncio.create_task(io(call))
+        await wait_until(begun.is_set)
+        assert not waiting.done()
         release.set()
         assert await waiting
         io.close()

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from serve.counting import CountingEngine
 from serve.requests import names, scores
+from serve.stores import Clock
+from sqlalchemy import select
 from waiting import wait_until
 
 from tureen.errors import Unavailable
 from tureen.wire import Batch, BatchRequest
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batch_settings import BatchSettings
+from tureen_serve.batches import schema
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.database import Database
 from tureen_serve.batches.leases import Leases
@@ -29,9 +32,13 @@ class Host:
     def __init__(self, folder: Path, engine: Engine | None, **options: Any) -> None:
         pace = {"poll_seconds": 0.02, "chunk_lines": 3, **options}
         self.engine = engine
-        self.batches = BatchService(
-            BatchSettings(folder=folder, **pace), BATCH_ENDPOINTS, lambda: self.engine, Metrics()
-        )
+        self.lookups = 0
+        self.batches = BatchService(BatchSettings(folder=folder, **pace), BATCH_ENDPOINTS, self.find_engine, Metrics())
+
+    def find_engine(self) -> Engine | None:
+        """What the runner asks for before it looks for a chunk."""
+        self.lookups += 1
+        return self.engine
 
     def submit(self, content: bytes, window: str = "24h") -> str:
         """A new batch over a new file."""
@@ -59,9 +66,7 @@ class Host:
 
     async def ended(self, name: str) -> Batch:
         """A batch that has ended."""
-        async with asyncio.timeout(30):
-            while self.batch(name).status not in ENDED:
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: self.batch(name).status in ENDED)
         return self.batch(name)
 
 
@@ -79,6 +84,23 @@ def gated() -> CountingEngine:
     engine = CountingEngine()
     engine.gate.clear()
     return engine
+
+
+def set_clock(*hosts: Host) -> Clock:
+    """A clock for the databases of these hosts, which only the test moves on."""
+    clock = Clock()
+    for host in hosts:
+        assert host.batches._database is not None
+        host.batches._database._clock = clock
+    return clock
+
+
+def leased_until(host: Host) -> float | None:
+    """When the lease of the one chunk is over."""
+    assert host.batches._database is not None
+    with host.batches._database.reading() as connection:
+        until: float | None = connection.execute(select(schema.chunks.c.leased_until)).scalar_one()
+        return until
 
 
 def chunks(folder: Path, name: str) -> list[tuple[str | None, int]]:
@@ -104,7 +126,8 @@ def test_it_is_validated_while_the_models_load_and_run_once_they_are_there(tmp_p
         async with hosting(tmp_path, None) as host:
             name = host.submit(scores(8))
             await wait_until(lambda: host.batch(name).status == "in_progress")
-            await asyncio.sleep(0.1)
+            seen = host.lookups
+            await wait_until(lambda: host.lookups > seen + 3)
             assert host.batch(name).request_counts.completed == 0
             host.engine = CountingEngine()
             assert (await host.ended(name)).status == "completed"
@@ -118,10 +141,9 @@ def test_one_chunk_runs_at_a_time_unless_told_otherwise(tmp_path: Path) -> None:
         async with hosting(tmp_path / str(expected), engine, chunks=chunks_at_once) as host:
             name = host.submit(scores(12, bad=99))
             await wait_until(lambda: engine.running == expected)
-            await asyncio.sleep(0.1)
-            assert engine.running == expected
             engine.gate.set()
             await host.ended(name)
+            assert engine.most_running == expected
 
     asyncio.run(work(1, 1))
     asyncio.run(work(3, 3))
@@ -130,10 +152,14 @@ def test_one_chunk_runs_at_a_time_unless_told_otherwise(tmp_path: Path) -> None:
 def test_a_lease_is_held_while_its_work_goes_on(tmp_path: Path) -> None:
     async def work() -> None:
         engine = gated()
-        async with hosting(tmp_path, engine, lease_seconds=0.4) as host, hosting(tmp_path, engine) as other:
+        options = {"lease_seconds": 0.4}
+        async with hosting(tmp_path, engine, **options) as host, hosting(tmp_path, engine, **options) as other:
+            clock = set_clock(host, other)
             name = host.submit(scores(3, bad=99))
             await wait_until(lambda: engine.running == 1)
-            await asyncio.sleep(1)
+            for _ in range(5):  # more time than the lease holds, and always less than it has left
+                clock.now += 0.3
+                await wait_until(lambda: leased_until(host) == clock.now + 0.4)
             assert engine.running == 1
             engine.gate.set()
             assert (await other.ended(name)).request_counts.completed == 3
@@ -172,26 +198,18 @@ def test_what_another_replica_cancels_ends_within_a_beat(tmp_path: Path) -> None
 
 
 def test_a_batch_whose_window_closes_keeps_what_is_finished(tmp_path: Path) -> None:
-    class Clock:
-        now = 0.0
-
-        def __call__(self) -> float:
-            return self.now
-
     async def work() -> None:
         engine = CountingEngine()
+        engine.pause_call = 2
         async with hosting(tmp_path, engine) as host:
-            clock = Clock()
-            assert host.batches._database is not None
-            host.batches._database._clock = clock
+            clock = set_clock(host)
             name = host.submit(scores(8, bad=99), "1m")
-            await wait_until(lambda: len(engine.calls) == 1)
-            engine.gate.clear()
-            await wait_until(lambda: engine.running == 1)
+            await wait_until(lambda: len(engine.calls) == 2)
             done = host.batch(name).request_counts.completed
-            clock.now = 61
+            assert done == 3
+            clock.now += 61
             batch = await host.ended(name)
-            assert (batch.status, batch.expired_at) == ("expired", 61)
+            assert (batch.status, batch.expired_at) == ("expired", clock.now)
             assert (batch.request_counts.completed, batch.request_counts.failed) == (done, 8 - done)
             assert len(host.output(name)) == done
             engine.gate.set()

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import typer
 from serve.artifacts import build
 from serve.requests import line, names, score, told
 from typer.testing import CliRunner
+from waiting import block_until
 
 from tureen.cli import app as client_app
 from tureen_serve.__main__ import app
@@ -135,9 +135,7 @@ def test_killed_it_goes_on_where_it_was(config: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tureen_serve", *arguments, str(war), "--config", str(config)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     chunks = war.with_name("war.jsonl.unfinished") / "files" / "batches"
-    until = time.monotonic() + 100
-    while len(list(chunks.glob("*/*.good"))) < 3 and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.005)
+    block_until(lambda: len(list(chunks.glob("*/*.good"))) >= 3 or process.poll() is not None, 250)
     process.send_signal(signal.SIGKILL)
     process.wait(20)
     assert not war.exists()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serve.counting import CountingEngine
-from waiting import wait_until
+from waiting import let_others_run, wait_until
 
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import CandidateOptions, ChatRequest
@@ -238,7 +238,7 @@ def test_a_reader_that_does_not_read_holds_the_writers() -> None:
         planned, wanted = order(engine, n=1)
         deltas = stream(engine, planned, wanted)
         await anext(deltas)
-        await asyncio.sleep(0.01)
+        await let_others_run()
         assert engine.running == 1
         await deltas.aclose()
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from pyarrow.parquet import read_table, write_table
 from serve.artifacts import build
 from serve.labelling import BAD, ignore, inputs, item, outputs, plan, rows, write
+from waiting import block_until
 
 from tureen.errors import Conflict
 from tureen.labelling.recipe import Recipe
@@ -145,13 +145,12 @@ def test_after_a_kill_only_what_is_missing_is_labelled(
 
 
 def wait_for_a_commit(process: subprocess.Popen[bytes], folder: Path) -> Path:
-    for _ in range(3000):
-        done = [path for path in folder.glob("*/checkpoint/*.parquet") if ".pending" not in path.name]
-        if done:
-            return done[0]
-        assert process.poll() is None, "it ended before it committed anything"
-        time.sleep(0.02)
-    raise AssertionError("nothing was committed in a minute")
+    def committed() -> list[Path]:
+        return [path for path in folder.glob("*/checkpoint/*.parquet") if ".pending" not in path.name]
+
+    block_until(lambda: committed() or process.poll() is not None, 250)
+    assert process.poll() is None, "it ended before it committed anything"
+    return committed()[0]
 
 
 def mark(rows_folder: Path, name: str) -> set[str]:

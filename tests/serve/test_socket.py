@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import openai
 import pytest
 from serve.border import listening
 from serve.counting import CountingEngine
+from waiting import block_until
 
 SCORE = {"items": [{"prompt": "hi", "candidates": ["calm", "funny"]}]}
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "preferences": {"calm": 1}}
@@ -35,14 +35,6 @@ def client(address: str) -> Iterator[openai.OpenAI]:
     """OpenAI's own client."""
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=20) as found:
         yield found
-
-
-def wait(condition: Any) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come about in five seconds")
 
 
 def test_requests_share_a_connection_after_errors_too(address: str) -> None:
@@ -81,8 +73,8 @@ def test_a_caller_that_hangs_up_ends_its_work(address: str, engine: CountingEngi
     )
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + body)
-        wait(lambda: engine.running == 1)
-    wait(lambda: engine.running == 0)
+        block_until(lambda: engine.running == 1)
+    block_until(lambda: engine.running == 0)
     engine.gate.set()
     assert engine.dropped == dropped + 1
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from serve.experts import texts
 from vllm_runtime.vllm_writing import EIGHT, expected, job, told, write
+from waiting import wait_until
 
 from tureen.errors import Unavailable
 from tureen_serve.inference.open_lane import OpenLane
@@ -32,10 +32,7 @@ def kill(engine: Any) -> None:
 
 
 async def back(runtime: Any) -> None:
-    until = time.monotonic() + PATIENCE
-    while runtime.failure and time.monotonic() < until:
-        await asyncio.sleep(0.2)
-    assert runtime.failure is None
+    await wait_until(lambda: runtime.failure is None, PATIENCE)
 
 
 async def test_a_generator_that_is_killed_answers_all_and_comes_back(generator: Any, base: Path) -> None:
@@ -71,9 +68,7 @@ async def test_a_scorer_that_is_killed_idle_is_noticed_and_comes_back(scorer: An
     row = Row(texts([30])[0], (("helpful", 1.0),))
     (before,) = scorer.run([row])
     kill(scorer._engine)
-    until = time.monotonic() + PATIENCE
-    while scorer.failure is None and time.monotonic() < until:
-        await asyncio.sleep(0.05)
+    await wait_until(lambda: scorer.failure is not None, PATIENCE)
     assert "has died" in scorer.failure
     lane = ScorerLane("tiny-scores", scorer, 2**20)
     with pytest.raises(Unavailable, match="has died"):

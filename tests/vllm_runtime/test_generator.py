@@ -9,6 +9,7 @@ import torch
 from serve.experts import texts
 from vllm import SamplingParams
 from vllm_runtime.vllm_writing import EIGHT, expected, job, told, write
+from waiting import wait_until
 
 from tureen.errors import Unprocessable
 from tureen_core.soup import Semantics
@@ -114,11 +115,7 @@ async def test_closing_a_stream_frees_its_place(generator: Any) -> None:
     await anext(stream)
     await stream.aclose()
     processor = generator._engine._engine.output_processor
-    for _ in range(200):
-        if not processor.has_unfinished_requests():
-            break
-        await asyncio.sleep(0.02)
-    assert not processor.has_unfinished_requests()
+    await wait_until(lambda: not processor.has_unfinished_requests())
 
 
 def test_a_job_that_cannot_run_is_refused(generator: Any) -> None:
