@@ -58,7 +58,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     """
     server = ServerState(settings.aliases, settings.limits)
     jobs = BatchService(
-        settings.batches, BATCH_ENDPOINTS, lambda: None if server.unready() else server.engine, server.metrics
+        settings.batches, BATCH_ENDPOINTS, lambda: None if server.explain_unready() else server.engine, server.metrics
     )
 
     @asynccontextmanager
@@ -106,7 +106,7 @@ async def _fill(server: ServerState, settings: Settings, load: Loader) -> None:
         LOG.error("%s", server.failure, exc_info=None if isinstance(error, LoadError) else error)
         return
     freeze_heap()
-    server.fill(engine, time.perf_counter() - began)
+    server.set_engine(engine, time.perf_counter() - began)
     LOG.info("runtime: %s", engine.runtime)
     for name, way in engine.ways.items():
         LOG.info("%s: %s", name, way)

@@ -27,8 +27,8 @@ def in_context(use: Callable[[DialectContext], Awaitable[T]], model: str | None 
 
     async def run() -> T:
         server = ServerState(aliases)
-        server.fill(CountingEngine(), 0.0)
-        return await use(DialectContext(server, server.ready(), model))
+        server.set_engine(CountingEngine(), 0.0)
+        return await use(DialectContext(server, server.require_engine(), model))
 
     return asyncio.run(run())
 
@@ -42,10 +42,10 @@ def fault(use: Callable[[DialectContext], Awaitable[Any]]) -> TureenError:
 def test_the_body_names_the_reward_before_the_address_does() -> None:
     async def names(context: DialectContext) -> list[str]:
         return [
-            context.wanted().name,
-            context.wanted(None).name,
-            context.wanted("funny").name,
-            context.wanted("mine").name,
+            context.select().name,
+            context.select(None).name,
+            context.select("funny").name,
+            context.select("mine").name,
         ]
 
     assert in_context(names, "calm", mine="calm,funny") == ["calm", "calm", "funny", "calm,funny"]
@@ -53,7 +53,7 @@ def test_the_body_names_the_reward_before_the_address_does() -> None:
 
 def test_nothing_named_among_several_is_not_found() -> None:
     async def name(context: DialectContext) -> str:
-        return context.wanted().name
+        return context.select().name
 
     with pytest.raises(NotFound):
         in_context(name, None)
@@ -62,8 +62,8 @@ def test_nothing_named_among_several_is_not_found() -> None:
 
 def test_rewards_and_the_length_that_all_of_them_read() -> None:
     async def known(context: DialectContext) -> tuple[list[str], int]:
-        wanted = context.wanted("calm=1,funny=1")
-        return [reward.name for reward in context.rewards(wanted)], context.longest(wanted)
+        wanted = context.select("calm=1,funny=1")
+        return [reward.name for reward in context.list_rewards(wanted)], context.find_max_length(wanted)
 
     assert in_context(known) == (["calm", "funny"], CONTEXT)
 
@@ -75,15 +75,15 @@ def test_outcomes_are_flat_and_in_order() -> None:
             Finished("calm calm calm"),
             Finished("none"),
         ]
-        wanted = context.wanted()
-        return [wanted.value(outcome) for outcome in await context.outcomes(wanted, groups)]
+        wanted = context.select()
+        return [wanted.value(outcome) for outcome in await context.score_texts(wanted, groups)]
 
     assert in_context(outcomes) == [1.0, 2.0, 3.0, 0.0]
 
 
 def test_no_texts_are_no_outcomes() -> None:
     async def outcomes(context: DialectContext) -> int:
-        return len(await context.sound(context.wanted(), []))
+        return len(await context.score_all(context.select(), []))
 
     assert in_context(outcomes) == 0
 
@@ -91,7 +91,7 @@ def test_no_texts_are_no_outcomes() -> None:
 def test_an_error_stays_in_its_place() -> None:
     async def outcomes(context: DialectContext) -> list[str | None]:
         texts = [Finished("calm"), Finished("boundless"), Finished("word " * CONTEXT)]
-        found = await context.outcomes(context.wanted(), texts)
+        found = await context.score_texts(context.select(), texts)
         assert [outcome.raw for outcome in found[1:]] == [{}, {}]
         return [outcome.error.code if outcome.error else None for outcome in found]
 
@@ -100,11 +100,13 @@ def test_an_error_stays_in_its_place() -> None:
 
 def test_sound_raises_the_first_error_at_its_field() -> None:
     async def texts(context: DialectContext) -> Any:
-        return await context.sound(context.wanted(), [Finished("calm"), Finished("boundless"), Finished("x" * 9999)])
+        return await context.score_all(
+            context.select(), [Finished("calm"), Finished("boundless"), Finished("x" * 9999)]
+        )
 
     async def group(context: DialectContext) -> Any:
         answers = [answer("calm"), answer("word " * CONTEXT)]
-        return await context.sound(context.wanted(), [Group(answers, ASK)], at="documents[{}]".format)
+        return await context.score_all(context.select(), [Group(answers, ASK)], at="documents[{}]".format)
 
     found = fault(texts)
     assert isinstance(found, ServerFault)
@@ -117,7 +119,7 @@ def test_sound_raises_the_first_error_at_its_field() -> None:
 def test_what_is_too_long_is_cut_where_that_is_asked() -> None:
     async def outcomes(context: DialectContext) -> list[bool]:
         texts = [Finished("word " * CONTEXT), Finished("calm")]
-        return [outcome.truncated for outcome in await context.sound(context.wanted(), texts, truncate=True)]
+        return [outcome.truncated for outcome in await context.score_all(context.select(), texts, truncate=True)]
 
     assert in_context(outcomes) == [True, False]
 
@@ -125,13 +127,13 @@ def test_what_is_too_long_is_cut_where_that_is_asked() -> None:
 def test_one_text_lays_its_error_to_the_prompt_or_to_the_answer() -> None:
     async def by_answer(context: DialectContext) -> Any:
         group = Group([answer("word " * CONTEXT)], ASK)
-        return await context.one(context.wanted(), group, prompt="prompt", answer="response")
+        return await context.score_one(context.select(), group, prompt="prompt", answer="response")
 
     assert fault(by_answer).param == "response"
 
     async def sound(context: DialectContext) -> float:
-        wanted = context.wanted()
-        return wanted.value(await context.one(wanted, Finished("calm"), prompt="prompt", answer="response"))
+        wanted = context.select()
+        return wanted.value(await context.score_one(wanted, Finished("calm"), prompt="prompt", answer="response"))
 
     assert in_context(sound) == 1.0
 
@@ -139,7 +141,7 @@ def test_one_text_lays_its_error_to_the_prompt_or_to_the_answer() -> None:
 def test_texts_and_scores_are_metered_as_the_native_route_meters_them() -> None:
     async def count(context: DialectContext) -> list[float]:
         texts = [Finished("calm"), Finished("boundless"), Finished("word " * CONTEXT)]
-        await context.outcomes(context.wanted(), texts)
+        await context.score_texts(context.select(), texts)
         metrics = context.server.metrics
         samples = [metrics.texts.labels("calm", each) for each in ("scored", "failed")]
         return [sample._value.get() for sample in (*samples, metrics.nonfinite.labels("calm"))]
@@ -150,7 +152,7 @@ def test_texts_and_scores_are_metered_as_the_native_route_meters_them() -> None:
 def test_an_error_of_the_whole_call_is_raised() -> None:
     async def broken(context: DialectContext) -> Any:
         context.engine.broken = Unavailable("full", retry_after=7)  # type: ignore[attr-defined]
-        return await context.outcomes(context.wanted(), [Finished("calm")])
+        return await context.score_texts(context.select(), [Finished("calm")])
 
     found = fault(broken)
     assert isinstance(found, Unavailable)

@@ -155,7 +155,7 @@ def test_no_reward_is_loaded(model: str | None) -> None:
 
 
 def test_several_columns_have_no_single_value() -> None:
-    with pytest.raises(Unprocessable, match=r"weigh them, as calm=0.5,funny=0.5") as caught:
+    with pytest.raises(Unprocessable, match=r"weigh the rewards, for example calm=0.5,funny=0.5") as caught:
         spelled("calm,funny").value(OUTCOME)
     assert caught.value.param == "model"
 

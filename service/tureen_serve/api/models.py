@@ -33,7 +33,7 @@ async def model(name: str, server: ServerStateDep) -> ModelCard:
 
 
 def _cards(server: ServerState) -> Iterator[ModelCard]:
-    engine = server.ready()
+    engine = server.require_engine()
     shared = {"created": server.since, "runtime": engine.runtime}
     for reward in engine.rewards.values():
         yield _reward(reward).model_copy(update=shared)

@@ -26,7 +26,7 @@ async def ready(server: ServerStateDep, request: Request) -> dict[str, str]:
 
     Scores need no store, so a server whose `batches` are `failing` is ready; `tureen_batches_failing` tells of it.
     """
-    if obstacle := server.unready():
+    if obstacle := server.explain_unready():
         raise obstacle
     return {"status": "ready", "batches": _batches(request)}
 
@@ -34,9 +34,9 @@ async def ready(server: ServerStateDep, request: Request) -> dict[str, str]:
 @router.get("/health", responses=document_errors(503))
 async def health(server: ServerStateDep, request: Request) -> dict[str, Any]:
     """Ready, and what is loaded."""
-    if obstacle := server.unready():
+    if obstacle := server.explain_unready():
         raise obstacle
-    engine = server.ready()
+    engine = server.require_engine()
     return {
         "status": "ready",
         "version": version("tureen"),
@@ -56,7 +56,7 @@ def _batches(request: Request) -> State:
 @router.get("/metrics", response_class=Response, responses=document_errors(401))
 async def metrics(server: ServerStateDep) -> Response:
     """Prometheus' text format."""
-    told = server.metrics.text(server.engine, server.unready() is None)
+    told = server.metrics.text(server.engine, server.explain_unready() is None)
     return Response(told, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

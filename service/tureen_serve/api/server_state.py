@@ -1,4 +1,4 @@
-"""What the routes share: the engine once it is loaded, the meters, and whether this server is on its way out."""
+"""The state that all routes share: the engine once it is loaded, the metrics, and whether the server is draining."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -13,17 +13,17 @@ from tureen_serve.telemetry import Metrics
 
 
 class ServerState:
-    """One server's engine, from before it is there until after it is gone.
+    """The state of one server, from before its engine is loaded until it ends.
 
     Args:
-        aliases: what a dialect's ``model`` may be called, and the rewards that it then means.
-        limits: what this server takes on.
+        aliases: further names that a dialect's ``model`` may have, and the rewards that each stands for.
+        limits: how much work this server accepts.
 
     Attributes:
         engine: None while it is loading.
-        failure: the sentence that says why it could not be loaded.
+        failure: a sentence that says why the engine could not be loaded.
         draining: true from the first signal to stop.
-        since: when the engine was there, in seconds of the epoch.
+        since: when the engine was loaded, in seconds since the epoch.
     """
 
     def __init__(self, aliases: Mapping[str, str] | None = None, limits: ServerLimits | None = None) -> None:
@@ -35,14 +35,14 @@ class ServerState:
         self.since = 0
         self.metrics = Metrics()
 
-    def fill(self, engine: Engine, seconds: float) -> None:
-        """The engine is there; loading took so long."""
+    def set_engine(self, engine: Engine, seconds: float) -> None:
+        """Take the loaded engine. Loading it took ``seconds``."""
         self.engine = engine
         self.since = int(time.time())
         self.metrics.load_seconds.set(seconds)
 
-    def obstacle(self) -> Unavailable | None:
-        """Why requests cannot be answered, None if they can. A draining server still answers."""
+    def explain_unavailable(self) -> Unavailable | None:
+        """Return why requests cannot be answered, or None if they can. A draining server still answers."""
         if self.failure:
             return Unavailable(self.failure, code="not_ready", retry_after=30)
         if self.engine is None:
@@ -51,19 +51,19 @@ class ServerState:
             return Unavailable(self.engine.failure, code="not_ready", retry_after=30)
         return None
 
-    def unready(self) -> Unavailable | None:
-        """Why new requests should go elsewhere, None if they need not."""
+    def explain_unready(self) -> Unavailable | None:
+        """Return why new requests should go to another server, or None."""
         if self.draining:
             return Unavailable("this server is shutting down", code="draining", retry_after=1)
-        return self.obstacle()
+        return self.explain_unavailable()
 
-    def ready(self) -> Engine:
-        """The engine.
+    def require_engine(self) -> Engine:
+        """Return the engine.
 
         Raises:
-            Unavailable: it is loading or failed; the message says which.
+            Unavailable: the engine is loading or failed; the message says which.
         """
-        if obstacle := self.obstacle():
+        if obstacle := self.explain_unavailable():
             raise obstacle
         assert self.engine is not None
         return self.engine
@@ -75,7 +75,7 @@ async def _server(request: Request) -> ServerState:
 
 
 async def _engine(server: Annotated[ServerState, Depends(_server)]) -> AsyncIterator[Engine]:
-    with server.ready().hold() as engine:  # until the reply is sent
+    with server.require_engine().hold() as engine:  # until the reply is sent
         yield engine
 
 

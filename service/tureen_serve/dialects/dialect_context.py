@@ -1,4 +1,4 @@
-"""What every dialect is given: the engine, the meters, and what its ``model`` means."""
+"""What all dialects share: the engine, the metrics, and the rewards that a ``model`` names."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,96 +19,96 @@ CUT_BY_QUERY = "or ask with ?truncate=true to have it cut"
 
 
 class DialectBody(BaseModel):
-    """Base of foreign bodies: what is not known is not read, as with the original."""
+    """Base of the bodies of other protocols. Unknown fields are ignored, as in the originals."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 @dataclass(frozen=True)
 class DialectContext:
-    """One server, as a dialect sees it."""
+    """One server, as the routes of a dialect use it."""
 
     server: ServerState
     engine: Engine
     model: str | None
 
-    def wanted(self, model: str | None = None) -> RewardSelection:
-        """What the body's ``model`` asks for, or the query's ``?model=`` where the protocol has no such field.
+    def select(self, model: str | None = None) -> RewardSelection:
+        """Select the rewards of the body's ``model``, or of ``?model=`` where the protocol has no such field.
 
         Raises:
-            NotFound: nothing that is loaded.
+            NotFound: no loaded reward has this name.
         """
         return select_rewards(model or self.model, self.engine.scoring, self.server.aliases)
 
-    def rewards(self, wanted: RewardSelection) -> list[Reward]:
-        """The loaded rewards that take part."""
-        return [self.engine.rewards[name] for name in wanted.query.objectives]
+    def list_rewards(self, selection: RewardSelection) -> list[Reward]:
+        """List the loaded rewards of a selection."""
+        return [self.engine.rewards[name] for name in selection.query.objectives]
 
-    def longest(self, wanted: RewardSelection) -> int:
-        """How many tokens of a text all of them read."""
-        return min(reward.renderer.reading.max_length for reward in self.rewards(wanted))
+    def find_max_length(self, selection: RewardSelection) -> int:
+        """Find how many tokens of a text every selected reward reads."""
+        return min(reward.renderer.reading.max_length for reward in self.list_rewards(selection))
 
-    async def outcomes(
+    async def score_texts(
         self,
-        wanted: RewardSelection,
+        selection: RewardSelection,
         groups: Sequence[Group | Finished],
         truncate: bool = False,
         priority: Priority = "default",
         remedy: str = NOTHING_CUTS,
     ) -> list[Outcome]:
-        """What became of each text, in order; errors stay in their places, with the fields of their groups.
+        """Score texts and return one outcome for each, in order. An error names a field of its group.
 
         Args:
-            remedy: how the caller could have had a text cut that is too long, for that error.
+            remedy: how a caller can have a text cut that is too long; it ends the message of that error.
 
         Raises:
-            TureenError: it concerns the whole call.
+            TureenError: the whole call failed.
         """
         metrics = self.server.metrics
         found = await score_groups(
-            self.engine, groups, wanted.query, metrics, truncate=truncate, priority=priority, remedy=remedy
+            self.engine, groups, selection.query, metrics, truncate=truncate, priority=priority, remedy=remedy
         )
         return [outcome for outcomes in found for outcome in outcomes]
 
-    async def sound(
+    async def score_all(
         self,
-        wanted: RewardSelection,
+        selection: RewardSelection,
         groups: Sequence[Group | Finished],
         truncate: bool = False,
         at: Located = "input[{}]".format,
         priority: Priority = "default",
         remedy: str = NOTHING_CUTS,
     ) -> list[Outcome]:
-        """The same where one bad text fails all.
+        """Score texts where one bad text fails the whole request.
 
         Args:
-            at: from a text's place to its field in the body.
+            at: gives the field in the body for a text's index.
 
         Raises:
             TureenError: the first text's error.
         """
-        outcomes = await self.outcomes(wanted, groups, truncate, priority, remedy)
+        outcomes = await self.score_texts(selection, groups, truncate, priority, remedy)
         for index, outcome in enumerate(outcomes):
             if outcome.error is not None:
                 raise relocate_error(outcome.error, at(index))
         return outcomes
 
-    async def one(
-        self, wanted: RewardSelection, text: Group | Finished, truncate: bool = False, *, prompt: str, answer: str
+    async def score_one(
+        self, selection: RewardSelection, text: Group | Finished, truncate: bool = False, *, prompt: str, answer: str
     ) -> Outcome:
-        """What became of one text, where an error is laid to its prompt's field in the body or to its answer's.
+        """Score one text. Its error names the field of the prompt or of the answer in the body.
 
         Raises:
-            TureenError: it has no reward.
+            TureenError: the text has no reward.
         """
-        (outcome,) = await self.outcomes(wanted, [text], truncate, remedy=CUT_BY_QUERY)
+        (outcome,) = await self.score_texts(selection, [text], truncate, remedy=CUT_BY_QUERY)
         if outcome.error is not None:
             raise relocate_error(outcome.error, prompt if outcome.error.param == "prompt" else answer)
         return outcome
 
 
 def relocate_error(error: TureenError, param: str) -> TureenError:
-    """The error, laid to a field of the foreign body."""
+    """Return the same error for a field of the dialect's body."""
     return type(error)(error.message, param=param, code=error.code, retry_after=error.retry_after)
 
 

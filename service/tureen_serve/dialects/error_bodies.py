@@ -1,4 +1,4 @@
-"""Errors as other servers word them.
+"""The error bodies of other servers.
 
 FastAPI's ``{"detail": ...}`` is for dialects whose originals leave that to it; others have OpenAI's object with the
 status in its ``code``.
@@ -14,7 +14,7 @@ from tureen_serve import faults
 
 
 class FieldMistake(BaseModel):
-    """A field that cannot be used."""
+    """One bad field, as FastAPI describes it."""
 
     loc: list[str]
     msg: str
@@ -28,7 +28,7 @@ class DetailBody(BaseModel):
 
 
 class CodedError(BaseModel):
-    """OpenAI's error object with a number for its code."""
+    """OpenAI's error object, its ``code`` a status."""
 
     message: str
     type: str
@@ -37,13 +37,13 @@ class CodedError(BaseModel):
 
 
 class CodedErrorBody(BaseModel):
-    """The reply that holds it."""
+    """A reply with this error object."""
 
     error: CodedError
 
 
 def build_detail_reply(error: TureenError) -> JSONResponse:
-    """A sentence, or where a field cannot be used a list that names it."""
+    """Build FastAPI's error reply: a list that names the bad field, or a sentence."""
     if not isinstance(error, Unprocessable):
         return build_reply(error, DetailBody(detail=write_sentence(error)))
     told_of = faults.describe_error(error)
@@ -52,13 +52,13 @@ def build_detail_reply(error: TureenError) -> JSONResponse:
 
 
 def build_reply(error: TureenError, content: BaseModel, status: int | None = None) -> JSONResponse:
-    """An error's reply with a dialect's body, and its status where that is not ours."""
+    """Build an error reply with the body of a dialect, and with its status where it differs from ours."""
     told: dict[str, Any] = content.model_dump()
     return JSONResponse(told, status_code=status or error.status, headers=faults.build_error_headers(error))
 
 
 def write_sentence(error: TureenError) -> str:
-    """One sentence that names the field, for bodies that have no place for it."""
+    """Write one sentence that names the field, for bodies without a place for the field."""
     known = faults.describe_error(error)
     if not known.param or known.message.startswith(known.param):
         return known.message

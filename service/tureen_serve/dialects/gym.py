@@ -99,10 +99,10 @@ class GymAggregateBody(DialectBody):
 @router.post("/verify", responses=ERRORS)
 async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The rollout as it came, with its reward and what that comes from."""
-    wanted = context.wanted()
+    selection = context.select()
     group = Group([_answer(body.response.output)], _prompt(body.responses_create_params))
-    outcome = await context.one(wanted, group, truncate, prompt=INPUT, answer=OUTPUT)
-    told = {"reward": wanted.value(outcome), "reward_components": dict(outcome.raw)}
+    outcome = await context.score_one(selection, group, truncate, prompt=INPUT, answer=OUTPUT)
+    told = {"reward": selection.value(outcome), "reward_components": dict(outcome.raw)}
     return JSONResponse(body.model_dump(exclude_unset=True) | told)
 
 

@@ -70,20 +70,20 @@ class InfinityClassifyBody(InfinityBody):
 @router.post("/rerank", responses=ERRORS)
 async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
     """Documents by their scores as answers to the query, which is computed once."""
-    wanted = context.wanted(body.named)
+    selection = context.select(body.named)
     pairs = pair_texts([body.query], body.documents)
-    outcomes = await context.sound(wanted, pairs, truncate=True, at="documents[{}]".format)
-    results = _results(body, [wanted.value(each) for each in outcomes])
-    return JSONResponse({"object": "rerank", "results": results, **_frame(wanted, outcomes)})
+    outcomes = await context.score_all(selection, pairs, truncate=True, at="documents[{}]".format)
+    results = _results(body, [selection.value(each) for each in outcomes])
+    return JSONResponse({"object": "rerank", "results": results, **_frame(selection, outcomes)})
 
 
 @router.post("/classify", responses=ERRORS)
 async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
     """A score for each text and reward; ``model: helpful,harmless`` asks for several."""
-    wanted = context.wanted(body.named)
-    outcomes = await context.sound(wanted, [Finished(text) for text in body.input], truncate=True)
-    data = [label_scores(wanted.columns, wanted.values(each), body.raw_scores) for each in outcomes]
-    return JSONResponse({"object": "classify", "data": data, **_frame(wanted, outcomes)})
+    selection = context.select(body.named)
+    outcomes = await context.score_all(selection, [Finished(text) for text in body.input], truncate=True)
+    data = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
+    return JSONResponse({"object": "classify", "data": data, **_frame(selection, outcomes)})
 
 
 @router.get("/models", responses=ERRORS)
@@ -97,7 +97,7 @@ async def models(context: ContextDep) -> JSONResponse:
 @router.get("/health", responses=ERRORS)
 async def health(server: ServerStateDep) -> JSONResponse:
     """The time, if this server takes requests."""
-    if obstacle := server.unready():
+    if obstacle := server.explain_unready():
         raise obstacle
     return JSONResponse({"unix": time.time()})
 
@@ -131,10 +131,10 @@ def _results(body: InfinityRerankBody, values: Sequence[float]) -> list[dict[str
     ]
 
 
-def _frame(wanted: RewardSelection, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _frame(selection: RewardSelection, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     read = sum(each.tokens for each in outcomes)
     return {
-        "model": wanted.name,
+        "model": selection.name,
         "usage": {"prompt_tokens": read, "total_tokens": read},
         "id": f"infinity-{uuid.uuid4()}",
         "created": int(time.time()),

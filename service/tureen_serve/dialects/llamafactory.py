@@ -37,16 +37,16 @@ async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> 
     """One reward for each text."""
     if not body.messages:
         raise InvalidRequest("send at least one text", param="messages")
-    wanted = context.wanted(body.model)
+    selection = context.select(body.model)
     cut = Cut(length=body.max_length or None)
-    outcomes = await context.sound(
-        wanted, [Finished(text, cut=cut) for text in body.messages], at="messages[{}]".format
+    outcomes = await context.score_all(
+        selection, [Finished(text, cut=cut) for text in body.messages], at="messages[{}]".format
     )
     return JSONResponse(
         {
             "id": f"scoreval-{uuid.uuid4().hex}",
             "object": "score.evaluation",
             "model": body.model,
-            "scores": [wanted.value(each) for each in outcomes],
+            "scores": [selection.value(each) for each in outcomes],
         }
     )

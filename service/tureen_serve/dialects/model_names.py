@@ -24,12 +24,12 @@ NOTHING = ScoreRequest.model_construct(items=[])
 
 @dataclass(frozen=True)
 class RewardSelection:
-    """The rewards that a request is answered by.
+    """The rewards that answer a request.
 
     Attributes:
-        name: as it was spelled, or the reward's own.
-        columns: what each value is called.
-        query: what is read of the engine.
+        name: the model as the request spells it, or the reward's own name.
+        columns: the name of each value.
+        query: what the engine computes.
     """
 
     name: str
@@ -37,10 +37,10 @@ class RewardSelection:
     query: RewardQuery
 
     def values(self, outcome: Outcome) -> list[float]:
-        """One value for each column: raw rewards, or the one weighted reward.
+        """Return one value for each column: raw rewards, or the one weighted reward.
 
         Raises:
-            TureenError: the text has none.
+            TureenError: the text has no reward.
         """
         if outcome.error is not None:
             raise outcome.error
@@ -49,15 +49,15 @@ class RewardSelection:
         return [weigh(outcome.raw, self.query.weights, self.query.scales)]
 
     def value(self, outcome: Outcome) -> float:
-        """The one value.
+        """Return the only value.
 
         Raises:
-            TureenError: the text has none.
-            Unprocessable: there are several.
+            TureenError: the text has no reward.
+            Unprocessable: several rewards are selected.
         """
         if len(self.columns) > 1:
             weighed = ",".join(f"{name}={1 / len(self.columns):.2g}" for name in self.columns)
-            raise Unprocessable(f"one reward is read here; weigh them, as {weighed}", param=FIELD)
+            raise Unprocessable(f"this route returns one reward; weigh the rewards, for example {weighed}", param=FIELD)
         return self.values(outcome)[0]
 
     def standard(self, outcome: Outcome) -> float:
@@ -67,7 +67,7 @@ class RewardSelection:
 
 
 def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> RewardSelection:
-    """What ``model`` asks for.
+    """Select the rewards that ``model`` names.
 
     Raises:
         NotFound: it is nothing that is loaded, or is left out where several are.
@@ -116,7 +116,7 @@ def _without_folders(model: str) -> str:
 
 
 def _unknown(spelled: str, rewards: Mapping[str, Reward]) -> list[str]:
-    """The parts that name nothing."""
+    """List the parts that name no loaded reward."""
     return [part for part in spelled.split(",") if part.partition("=")[0].strip() not in rewards]
 
 

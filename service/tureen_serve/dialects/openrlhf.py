@@ -34,15 +34,15 @@ class OpenRlhfRewardBody(DialectBody):
 async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONResponse:
     """Rewards of finished texts; ``?model=helpful=0.7%2Charmless=0.3`` weighs several (it splits URLs at commas)."""
     queries = [body.query] if isinstance(body.query, str) else body.query
-    wanted = context.wanted(body.model)
+    selection = context.select(body.model)
     pad = {reward.renderer.tokenizer.pad_token for reward in context.engine.scoring.values()}
     texts = [Finished(_unpadded(query, pad)) for query in queries]
-    outcomes = await context.sound(wanted, texts, at="query[{}]".format)
+    outcomes = await context.score_all(selection, texts, at="query[{}]".format)
     return JSONResponse(
         {
-            "rewards": [wanted.value(each) for each in outcomes],
-            "scores": [compute_sigmoid(wanted.standard(each)) for each in outcomes],
-            "extra_logs": _logs(wanted, outcomes),
+            "rewards": [selection.value(each) for each in outcomes],
+            "scores": [compute_sigmoid(selection.standard(each)) for each in outcomes],
+            "extra_logs": _logs(selection, outcomes),
         }
     )
 
@@ -57,6 +57,6 @@ def _unpadded(query: str, pads: set[str]) -> str:
     return query
 
 
-def _logs(wanted: RewardSelection, outcomes: list[Outcome]) -> dict[str, list[float]]:
-    raw = {name: [each.raw[name] for each in outcomes] for name in wanted.query.objectives}
+def _logs(selection: RewardSelection, outcomes: list[Outcome]) -> dict[str, list[float]]:
+    raw = {name: [each.raw[name] for each in outcomes] for name in selection.query.objectives}
     return raw | {"reward_tokens": [float(each.tokens) for each in outcomes]}

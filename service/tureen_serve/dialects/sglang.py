@@ -150,25 +150,25 @@ def fault(error: TureenError) -> Response:
 @router.post("/v1/embeddings", responses=ERRORS)
 async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONResponse:
     """SGLang: each text's raw rewards as its embedding."""
-    wanted = context.wanted(body.adapter or body.reward)
+    selection = context.select(body.adapter or body.reward)
     at = "input".format if is_single(body.input) else "input[{}]".format
-    outcomes = await context.sound(
-        wanted, [Finished(each) for each in list_inputs(body.input)], at=at, priority=body.urgency
+    outcomes = await context.score_all(
+        selection, [Finished(each) for each in list_inputs(body.input)], at=at, priority=body.urgency
     )
     write = _base64 if body.encoding_format == "base64" else list
     data = [
-        {"embedding": write(wanted.values(outcome)), "index": index, "object": "embedding"}
+        {"embedding": write(selection.values(outcome)), "index": index, "object": "embedding"}
         for index, outcome in enumerate(outcomes)
     ]
-    return JSONResponse({"data": data, "model": wanted.name, "object": "list", "usage": _usage(outcomes)})
+    return JSONResponse({"data": data, "model": selection.name, "object": "list", "usage": _usage(outcomes)})
 
 
 @router.post("/v1/score", responses=ERRORS)
 async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
     """SGLang: the rewards of a query with each of its items."""
-    wanted = context.wanted(body.adapter or body.reward)
-    outcomes = await context.sound(wanted, body.texts(), at="items[{}]".format, priority=body.urgency)
-    rows = [wanted.values(outcome) for outcome in outcomes]
+    selection = context.select(body.adapter or body.reward)
+    outcomes = await context.score_all(selection, body.texts(), at="items[{}]".format, priority=body.urgency)
+    rows = [selection.values(outcome) for outcome in outcomes]
     told = {"pooled_hidden_states": None, "token_logprobs": None, "model": body.model, "usage": _usage(outcomes)}
     scores = [_probabilities(row, body.temperature) for row in rows] if body.apply_softmax else rows
     return JSONResponse({"scores": scores, **told, "object": "scoring"})
@@ -179,11 +179,11 @@ async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
 async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
     """SGLang: documents as answers to one query, best first."""
     began = time.perf_counter()
-    wanted = context.wanted(body.adapter)
+    selection = context.select(body.adapter)
     groups = pair_texts([body.query], body.documents)
-    outcomes = await context.sound(wanted, groups, at="documents[{}]".format, priority=body.urgency)
-    told = build_meta_info(wanted, outcomes, body, time.perf_counter() - began)
-    scores = [wanted.value(outcome) for outcome in outcomes]
+    outcomes = await context.score_all(selection, groups, at="documents[{}]".format, priority=body.urgency)
+    told = build_meta_info(selection, outcomes, body, time.perf_counter() - began)
+    scores = [selection.value(outcome) for outcome in outcomes]
     results = [
         {"score": scores[each], "document": body.documents[each], "index": each, "meta_info": told[each]}
         for each in rank(scores)[: body.top_n]

@@ -137,22 +137,23 @@ def fault(error: TureenError) -> Response:
 async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of each text."""
     began = time.perf_counter()
-    wanted = context.wanted(body.adapter or body.model)
-    outcomes = await context.sound(
-        wanted, [Finished(each) for each in list_inputs(body.given)], at=body.at, priority=body.urgency
+    selection = context.select(body.adapter or body.model)
+    outcomes = await context.score_all(
+        selection, [Finished(each) for each in list_inputs(body.given)], at=body.at, priority=body.urgency
     )
-    known = build_meta_info(wanted, outcomes, body, time.perf_counter() - began)
+    known = build_meta_info(selection, outcomes, body, time.perf_counter() - began)
     found = [
-        {"embedding": wanted.values(outcome), "meta_info": meta} for outcome, meta in zip(outcomes, known, strict=True)
+        {"embedding": selection.values(outcome), "meta_info": meta}
+        for outcome, meta in zip(outcomes, known, strict=True)
     ]
     return JSONResponse(found[0] if is_single(body.given) else found)
 
 
 def build_meta_info(
-    wanted: RewardSelection, outcomes: Sequence[Outcome], body: SglangBody, seconds: float
+    selection: RewardSelection, outcomes: Sequence[Outcome], body: SglangBody, seconds: float
 ) -> list[dict[str, Any]]:
     """What is told of each text. ``weight_version`` is the fingerprint of what scored it."""
-    version = ",".join(wanted.query.fingerprints.values())
+    version = ",".join(selection.query.fingerprints.values())
     shared = {"weight_version": version, "num_retractions": 0, "e2e_latency": seconds}
     finish = {"type": "length", "length": 0}
     return [

@@ -40,11 +40,11 @@ class SlimeSample(DialectBody):
 @router.post("/slime", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
 async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The reward of one sample: a number, or an object of several with ``?model=helpful,harmless``."""
-    wanted = context.wanted(body.model)
-    renderers = [reward.renderer for reward in context.rewards(wanted)]
-    outcome = await context.one(wanted, _text(body, renderers), truncate, prompt="prompt", answer="response")
-    values = wanted.values(outcome)
-    return JSONResponse(values[0] if len(values) == 1 else dict(zip(wanted.columns, values, strict=True)))
+    selection = context.select(body.model)
+    renderers = [reward.renderer for reward in context.list_rewards(selection)]
+    outcome = await context.score_one(selection, _text(body, renderers), truncate, prompt="prompt", answer="response")
+    values = selection.values(outcome)
+    return JSONResponse(values[0] if len(values) == 1 else dict(zip(selection.columns, values, strict=True)))
 
 
 def _text(body: SlimeSample, renderers: Sequence[Renderer]) -> Group | Finished:

@@ -100,12 +100,14 @@ class TeiRerankBody(TeiBody):
 async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
     """Scores of finished texts and of pairs; ``?model=helpful,harmless`` gives a score for each reward."""
     began = time.perf_counter()
-    wanted, batch = context.wanted(body.model), body.batch
+    selection, batch = context.select(body.model), body.batch
     place = "inputs" if body.single else "inputs[{}]"
     for index, texts in enumerate(batch):
         _check_filled(texts, place.format(index))
-    outcomes = await context.sound(wanted, [_read(texts, body.cut) for texts in batch], at=place.format, remedy=CUT_IT)
-    found = [label_scores(wanted.columns, wanted.values(each), body.raw_scores) for each in outcomes]
+    outcomes = await context.score_all(
+        selection, [_read(texts, body.cut) for texts in batch], at=place.format, remedy=CUT_IT
+    )
+    found = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
     spent = _spent(began, sum(len(text) for texts in batch for text in texts), outcomes)
     return JSONResponse(found[0] if body.single else found, headers=spent)
 
@@ -114,29 +116,29 @@ async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
 async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
     """Texts by their scores as answers to the query, which is computed once."""
     began = time.perf_counter()
-    wanted = context.wanted(body.model)
+    selection = context.select(body.model)
     if not body.texts:
         raise InvalidRequest("`texts` cannot be empty", param="texts", code=EMPTY)
     for index, text in enumerate(body.texts):
         _check_filled((body.query, text), f"texts[{index}]")
-    outcomes = await context.sound(
-        wanted, pair_texts([body.query], body.texts, body.cut), at="texts[{}]".format, remedy=CUT_IT
+    outcomes = await context.score_all(
+        selection, pair_texts([body.query], body.texts, body.cut), at="texts[{}]".format, remedy=CUT_IT
     )
     spent = _spent(began, sum(len(body.query) + len(text) for text in body.texts), outcomes)
-    return JSONResponse(_ranks(body, [wanted.value(each) for each in outcomes]), headers=spent)
+    return JSONResponse(_ranks(body, [selection.value(each) for each in outcomes]), headers=spent)
 
 
 @router.get("/info", responses=ERRORS)
 async def info(context: ContextDep) -> JSONResponse:
     """What is served, and its limits; ``?model=`` as for scores."""
-    wanted, limits = context.wanted(), context.server.limits
-    longest = context.longest(wanted)
+    selection, limits = context.select(), context.server.limits
+    longest = context.find_max_length(selection)
     return JSONResponse(
         {
-            "model_id": wanted.name,
-            "model_sha": ",".join(wanted.query.fingerprints.values()),
-            "model_dtype": context.rewards(wanted)[0].renderer.reading.dtype,
-            "model_type": _model_type(wanted.columns),
+            "model_id": selection.name,
+            "model_sha": ",".join(selection.query.fingerprints.values()),
+            "model_dtype": context.list_rewards(selection)[0].renderer.reading.dtype,
+            "model_type": _model_type(selection.columns),
             "max_concurrent_requests": limits.in_flight,
             "max_input_length": longest,
             "max_batch_tokens": limits.batch_tokens,
@@ -154,7 +156,7 @@ async def info(context: ContextDep) -> JSONResponse:
 @router.get("/health", responses=ERRORS)
 async def health(server: ServerStateDep) -> Response:
     """Nothing, with 200 if this server takes requests."""
-    if obstacle := server.unready():
+    if obstacle := server.explain_unready():
         raise obstacle
     return Response()
 

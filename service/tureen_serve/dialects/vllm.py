@@ -56,24 +56,24 @@ named = APIRouter(tags=["dialects"])
 @plain.post("/classify", responses=ERRORS)
 async def classify(body: VllmTextsBody, context: ContextDep) -> JSONResponse:
     """vLLM: a reward, or its probability, of each text or of one conversation."""
-    wanted = context.wanted(body.model)
-    return JSONResponse(build_classify_answer(wanted, await _texts(body, context, wanted), body))
+    selection = context.select(body.model)
+    return JSONResponse(build_classify_answer(selection, await _texts(body, context, selection), body))
 
 
 @plain.post("/pooling", responses=ERRORS)
 async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
     """vLLM: the same as numbers, base64 or bytes."""
-    wanted = context.wanted(body.model)
-    return build_pooling_answer(wanted, await _texts(body, context, wanted), body)
+    selection = context.select(body.model)
+    return build_pooling_answer(selection, await _texts(body, context, selection), body)
 
 
 @plain.post("/score", responses=ERRORS)
 @versioned.post("/v1/score", responses=ERRORS)
 async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
     """vLLM: a score of each document as the answer to its query."""
-    wanted = context.wanted(body.model)
-    outcomes, _ = await _documents(body, context, wanted)
-    return JSONResponse(build_score_answer(wanted, outcomes, body))
+    selection = context.select(body.model)
+    outcomes, _ = await _documents(body, context, selection)
+    return JSONResponse(build_score_answer(selection, outcomes, body))
 
 
 @plain.post("/rerank", responses=ERRORS)
@@ -81,15 +81,15 @@ async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
 @versioned.post("/v2/rerank", responses=ERRORS)
 async def rerank(body: VllmRerankBody, context: ContextDep) -> JSONResponse:
     """vLLM: documents as answers to one query, best first."""
-    wanted = context.wanted(body.model)
-    outcomes, documents = await _documents(body, context, wanted)
-    return JSONResponse(build_rerank_answer(wanted, outcomes, body, documents, body.top_n))
+    selection = context.select(body.model)
+    outcomes, documents = await _documents(body, context, selection)
+    return JSONResponse(build_rerank_answer(selection, outcomes, body, documents, body.top_n))
 
 
 @named.get("/health", response_class=Response, responses=ERRORS)
 async def health(server: ServerStateDep) -> Response:
     """vLLM: nothing, with 200 while requests are answered."""
-    if obstacle := server.unready():
+    if obstacle := server.explain_unready():
         raise obstacle
     return Response()
 
@@ -106,7 +106,8 @@ async def models(context: ContextDep) -> dict[str, Any]:
     }
     names = dict.fromkeys([*context.engine.scoring, *context.server.aliases])
     cards = [
-        {"id": name, "root": name, "max_model_len": context.longest(context.wanted(name)), **shared} for name in names
+        {"id": name, "root": name, "max_model_len": context.find_max_length(context.select(name)), **shared}
+        for name in names
     ]
     return {"object": "list", "data": cards}
 
@@ -117,29 +118,31 @@ for prefix, routers in (("", (plain, vllm_tokens.router)), ("/vllm", (plain, vll
         router.include_router(each, prefix=prefix)
 
 
-async def _texts(body: VllmTextsBody, context: DialectContext, wanted: RewardSelection) -> list[Outcome]:
-    return await context.sound(
-        wanted, body.groups(context.longest(wanted)), at=body.at, priority=body.urgency, remedy=CUT_IT
+async def _texts(body: VllmTextsBody, context: DialectContext, selection: RewardSelection) -> list[Outcome]:
+    return await context.score_all(
+        selection, body.groups(context.find_max_length(selection)), at=body.at, priority=body.urgency, remedy=CUT_IT
     )
 
 
-async def _documents(body: Pairs, context: DialectContext, wanted: RewardSelection) -> tuple[list[Outcome], list[str]]:
+async def _documents(
+    body: Pairs, context: DialectContext, selection: RewardSelection
+) -> tuple[list[Outcome], list[str]]:
     """Outcomes, and the documents as they were sent."""
-    longest = context.longest(wanted)
+    longest = context.find_max_length(selection)
     body.check_bounds(longest)
     queries, documents = body.sides()
-    groups = pair_texts(*await _within(body, context, wanted, queries, documents), body.cut(longest))
-    return await context.sound(wanted, groups, at=body.at, priority=body.urgency, remedy=CUT_IT), documents
+    groups = pair_texts(*await _within(body, context, selection, queries, documents), body.cut(longest))
+    return await context.score_all(selection, groups, at=body.at, priority=body.urgency, remedy=CUT_IT), documents
 
 
 async def _within(
-    body: VllmPairsBody, context: DialectContext, wanted: RewardSelection, queries: list[str], documents: list[str]
+    body: VllmPairsBody, context: DialectContext, selection: RewardSelection, queries: list[str], documents: list[str]
 ) -> tuple[list[str], list[str]]:
     """Texts within the body's bounds; tokens are those of the first reward's tokenizer."""
     bounds = body.max_tokens_per_query, body.max_tokens_per_doc
     if not any(bounds):
         return queries, documents
-    tokenizer = context.rewards(wanted)[0].renderer.tokenizer
+    tokenizer = context.list_rewards(selection)[0].renderer.tokenizer
 
     def shorten(texts: list[str], most: int) -> list[str]:
         return [shorten_text(text, tokenizer, most) for text in texts] if most else texts

@@ -42,82 +42,82 @@ def fault(error: TureenError) -> Response:
     return build_reply(error, CodedErrorBody(error=said), status)
 
 
-def read_row(wanted: RewardSelection, outcome: Outcome, activated: bool) -> list[float]:
+def read_row(selection: RewardSelection, outcome: Outcome, activated: bool) -> list[float]:
     """Each column's reward; activated, σ of the only one, or the softmax of several.
 
     Raises:
         TureenError: the text has none.
     """
-    values = wanted.values(outcome)
+    values = selection.values(outcome)
     return activation.activate_scores(values) if activated else values
 
 
-def read_number(wanted: RewardSelection, outcome: Outcome, activated: bool) -> float:
+def read_number(selection: RewardSelection, outcome: Outcome, activated: bool) -> float:
     """The only column's.
 
     Raises:
         TureenError: the text has none, or several are asked for.
     """
-    value = wanted.value(outcome)
+    value = selection.value(outcome)
     return compute_sigmoid(value) if activated else value
 
 
-def build_classify_answer(wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
+def build_classify_answer(selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
     """``/classify``'s answer; the label is the objective with the highest reward."""
     data = []
     for index, outcome in enumerate(outcomes):
-        probs = read_row(wanted, outcome, body.activated)
-        label = wanted.columns[probs.index(max(probs))]
+        probs = read_row(selection, outcome, body.activated)
+        label = selection.columns[probs.index(max(probs))]
         data.append({"index": index, "label": label, "probs": probs, "num_classes": len(probs)})
-    return _listed("classify", wanted, outcomes, body, data)
+    return _listed("classify", selection, outcomes, body, data)
 
 
-def build_pooling_answer(wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmPoolingBody) -> Response:
+def build_pooling_answer(selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmPoolingBody) -> Response:
     """``/pooling``'s answer, as the body wants it written."""
-    rows = [read_row(wanted, outcome, body.activated) for outcome in outcomes]
+    rows = [read_row(selection, outcome, body.activated) for outcome in outcomes]
     encoding = Encoding(body.embed_dtype, body.endianness)
     if body.encoding_format in ("float", "base64"):
         write = encoding.text if body.encoding_format == "base64" else list
         data = [{"index": index, "object": "pooling", "data": write(each)} for index, each in enumerate(rows)]
-        return JSONResponse(_listed("pooling", wanted, outcomes, body, data))
+        return JSONResponse(_listed("pooling", selection, outcomes, body, data))
     content, data = encoding.blocks(rows)
-    told = _listed("pooling", wanted, outcomes, body, data) | {"usage": _read(outcomes)}
+    told = _listed("pooling", selection, outcomes, body, data) | {"usage": _read(outcomes)}
     told.pop("object")
     named = {} if body.encoding_format == "bytes_only" else {"metadata": json.dumps(told)}
     return Response(content, media_type="application/octet-stream", headers=named)
 
 
-def build_score_answer(wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
+def build_score_answer(selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
     """``/score``'s answer."""
     data = [
-        {"index": index, "object": "score", "score": read_number(wanted, outcome, body.activated)}
+        {"index": index, "object": "score", "score": read_number(selection, outcome, body.activated)}
         for index, outcome in enumerate(outcomes)
     ]
-    return _listed("score", wanted, outcomes, body, data)
+    return _listed("score", selection, outcomes, body, data)
 
 
 def build_rerank_answer(
-    wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody, documents: Sequence[str], top: int
+    selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody, documents: Sequence[str], top: int
 ) -> dict[str, Any]:
     """``/rerank``'s answer: best first, the ``top`` best, all if it is 0."""
-    scores = [read_number(wanted, outcome, body.activated) for outcome in outcomes]
+    scores = [read_number(selection, outcome, body.activated) for outcome in outcomes]
     best = rank(scores)[: top or None]
     results = [
         {"index": each, "document": {"text": documents[each], "multi_modal": None}, "relevance_score": scores[each]}
         for each in best
     ]
-    told = {"id": _id("score", body), "model": wanted.name, "usage": _read(outcomes)}
+    told = {"id": _id("score", body), "model": selection.name, "usage": _read(outcomes)}
     return told | {"results": results}
 
 
 def _listed(
-    kind: str, wanted: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody, data: list[dict[str, Any]]
+    kind: str, selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody, data: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
         "id": _id(kind, body),
         "object": "list",
         "created": int(time.time()),
-        "model": wanted.name,
+        "model": selection.name,
         "data": data,
         "usage": {
             **_read(outcomes),

@@ -75,4 +75,4 @@ async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JSONRespo
 
 
 def _renderer(context: DialectContext, model: str | None) -> Renderer:
-    return context.rewards(context.wanted(model))[0].renderer
+    return context.list_rewards(context.select(model))[0].renderer
