@@ -1,4 +1,4 @@
-"""The door: a permit for each request, a bound on its body, and an end to work that nobody waits for any more.
+"""Admit requests: a permit for each, a limit on its body, and an end to work whose caller is gone.
 
 The body is read here, whole and under its limit, so that from then on the connection can be watched: a handler is
 raced against the caller's hang-up and against its deadline, and cancelled by either. A stream that has begun has no
@@ -15,7 +15,7 @@ from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
 
 
 class Admission:
-    """ASGI: holds back what the server cannot take on. Health and metrics always pass.
+    """ASGI: refuse requests beyond the server's limits. Health and metrics always pass.
 
     Args:
         uploads: paths whose routes read a posted body themselves, and the most bytes of it.
@@ -60,7 +60,7 @@ class Admission:
 
 
 def allowance(headers: Mapping[str, str], limits: ServerLimits) -> float:
-    """Seconds that a request may take: its header in milliseconds, capped, else the default.
+    """Return the seconds that a request may take: its header's milliseconds up to the limit, else the default.
 
     Raises:
         InvalidRequest: the header is no positive whole number.
@@ -74,7 +74,7 @@ def allowance(headers: Mapping[str, str], limits: ServerLimits) -> float:
 
 
 def check_length(headers: Mapping[str, str], limit: int) -> None:
-    """Refuse by the declared length what the limit would refuse later."""
+    """Refuse a body whose declared length is over the limit, before reading it."""
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
@@ -85,7 +85,7 @@ def _too_large(limit: int) -> PayloadTooLarge:
 
 
 def bounded(receive: Receive, limit: int) -> Receive:
-    """The same ``receive``, which raises PayloadTooLarge beyond ``limit`` bytes."""
+    """Wrap ``receive`` so that it raises PayloadTooLarge after ``limit`` bytes."""
     held = 0
 
     async def counted() -> Message:

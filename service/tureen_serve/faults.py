@@ -73,12 +73,12 @@ HANDLERS: dict[int | type[Exception], Any] = {HTTPException: pass_on, RequestVal
 
 
 def build_error_reply(error: TureenError) -> JSONResponse:
-    """The reply that tells of an error."""
+    """Build the reply for an error: its status, OpenAI's error object and the headers."""
     return JSONResponse(build_error_body(error), status_code=error.status, headers=build_error_headers(error))
 
 
 def build_error_headers(error: TureenError) -> dict[str, str]:
-    """When to try again, and how to identify oneself."""
+    """Build the headers of an error: Retry-After, and WWW-Authenticate for a bad key."""
     found = {}
     if error.retry_after is not None or error.status == 503:
         found["retry-after"] = str(min(max(math.ceil(error.retry_after or 1), 1), LONGEST_WAIT))
@@ -99,7 +99,7 @@ def describe_error(error: TureenError) -> ErrorDetail:
 
 
 def translate_error(error: BaseException) -> TureenError:
-    """The error of ours that says the same; an unexpected one is logged and becomes a plain 500."""
+    """Return the :class:`TureenError` for any error. An unexpected one is logged and becomes a plain 500."""
     if isinstance(error, TureenError):
         return error
     if isinstance(error, RequestValidationError):
@@ -131,7 +131,7 @@ def _http(error: HTTPException) -> TureenError:
 def document_errors(
     *statuses: int, model: type[BaseModel] = ErrorReply, moved: Mapping[int, int] | None = None
 ) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's account of a route's errors.
+    """Describe a route's errors for OpenAPI.
 
     Args:
         model: the body of each.

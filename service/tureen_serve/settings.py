@@ -1,4 +1,4 @@
-"""What the server is told: flags over environment over a YAML file over defaults. Only this file reads the environment.
+"""The settings of the server. Flags take precedence over the environment, then a YAML file, then the defaults.
 
 Environment names are ``TUREEN_`` and the field, with ``__`` before a nested one: ``TUREEN_LIMITS__IN_FLIGHT=64``.
 Lists are JSON. In the file, relative paths are relative to the file.
@@ -119,7 +119,7 @@ class VllmSettings(SettingsGroup):
 
 
 class Settings(BaseSettings):
-    """All of it. ``keys`` is a file with a key on each line, never a key.
+    """All settings of a server. ``keys`` is a file with a key on each line, never a key.
 
     ``aliases`` are what the dialects' ``model`` may be called, and what each means: a reward (``helpful``), several
     (``helpful,harmless``), or a mix of them (``helpful=0.3,harmless=0.7``). ``default`` answers who names none.

@@ -1,4 +1,4 @@
-"""From the items of a body to groups of answers, and which items cannot be.
+"""Turn the items of a body into groups of answers, or into errors.
 
 With ``on_error: item`` a malformed item is spared: it is carried along with its error, and the rest are answered.
 """
@@ -84,7 +84,7 @@ def find_input_kind(items: Sequence[ScoreItem]) -> Input:
 
 
 def build_group(item: ScoreItem, least: int = 1, reads: Input = "conversation") -> Group | Steps:
-    """An item as a group of ``least`` or more answers, or as the steps of one.
+    """Turn an item into a group of ``least`` or more answers, or into the steps of one answer.
 
     Raises:
         TureenError: the item is malformed, is not what the rest of the body is, or has too few candidates; ``param``
@@ -117,14 +117,14 @@ def _group(item: ScoreItem) -> Group:
 
 
 def read_prompt(given: Prompt) -> Messages:
-    """A bare text is the user's turn."""
+    """Read a prompt as messages. A bare text is the user's turn."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     return [message.plain() for message in given]
 
 
 def read_answer(given: Candidate) -> Messages:
-    """A bare text is the assistant's turn."""
+    """Read an answer as messages. A bare text is the assistant's turn."""
     if isinstance(given, str):
         return [{"role": "assistant", "content": given}]
     return [message.plain() for message in given]
