@@ -305,11 +305,11 @@ def test_what_has_expired_keeps_what_is_finished(bench: Bench) -> None:
     name = bench.begun([LineRange(1, 2, 0, 4), LineRange(3, 2, 4, 4)], window="10m")
     bench.run(1)
     bench.clock.now += 599
-    assert bench.one.expire() == 0
+    assert bench.one.upkeep.expire_batches() == 0
     running = taken(bench.one.take_chunk)
     bench.clock.now += 1
-    assert bench.one.expire() == 1
-    assert bench.one.expire() == 0
+    assert bench.one.upkeep.expire_batches() == 1
+    assert bench.one.upkeep.expire_batches() == 0
     with pytest.raises(LeaseLost):
         bench.one.commit(running, "late", Tally(2))
     assert bench.store.get_batch(name).status == "finalizing"
@@ -328,49 +328,7 @@ def test_nothing_is_taken_of_a_batch_whose_time_is_over(bench: Bench) -> None:
 def test_a_batch_that_was_never_looked_at_expires_too(bench: Bench) -> None:
     name = bench.store.create_batch(bench.request("1m")).id
     bench.clock.now += 61
-    bench.one.expire()
+    bench.one.upkeep.expire_batches()
     bench.one.conclude(taken(bench.one.take_batch), None, None, 500)
     batch = bench.store.get_batch(name)
     assert (batch.status, batch.request_counts.total, batch.output_file_id) == ("expired", 0, None)
-
-
-# --------------------------------------------------------------------------- tidying
-
-
-def test_what_has_ended_is_swept_once_and_keeps_its_files(bench: Bench) -> None:
-    name = bench.begun()
-    assert bench.one.ended() == []
-    bench.run(2)
-    bench.one.conclude(taken(bench.one.take_batch), OUT, BAD, 500)
-    ((ended, keys),) = bench.one.ended()
-    assert (ended, set(keys)) == (name, {OUT.key, BAD.key})
-    bench.one.swept(name)
-    assert bench.one.ended() == []
-    assert bench.one.chunks(name) == []
-    assert bench.store.get_batch(name).request_counts.completed == 4
-
-
-def test_a_batch_without_files_is_swept_too(bench: Bench) -> None:
-    name = bench.store.create_batch(bench.request()).id
-    bench.one.reject(taken(bench.one.take_batch), BatchErrors())
-    assert bench.one.ended() == [(name, [])]
-
-
-def test_files_go_when_their_time_is_over_and_nobody_reads_them(bench: Bench) -> None:
-    day = 86400
-    bench.file("uploads/idle")
-    bench.begun(window="9999h")
-    assert bench.one.drop_overdue() == []
-    bench.clock.now += 30 * day
-    assert bench.one.drop_overdue() == ["uploads/idle"]
-    assert bench.one.drop_overdue() == []
-    assert len(bench.store.list_files(9).data) == 1
-
-
-def test_the_census_counts_states_and_the_age_of_what_waits(bench: Bench) -> None:
-    assert bench.one.census() == ({}, 0.0)
-    bench.begun()
-    bench.store.create_batch(bench.request())
-    bench.clock.now += 7
-    bench.store.create_batch(bench.request())
-    assert bench.one.census() == ({"in_progress": 1, "validating": 2}, 7.0)

@@ -202,7 +202,7 @@ def test_killed_at_every_step_the_output_is_the_same(tmp_path: Path) -> None:
             assert (at, after, batch.status, batch.request_counts.completed) == (at, after, "completed", 4)
             assert [told(each) for each in again] == [told(output), told(errors)]
             assert len(shop.store.list_files(9, purpose="batch_output").data) == 2
-            assert shop.leases.ended() == []
+            assert shop.leases.upkeep.find_unswept() == []
             left = [path for path in (tmp_path / f"{at}-{after}" / "files" / "batches").rglob("*") if path.is_file()]
             assert len(left) == 2
             shop.database.close()

@@ -1,10 +1,10 @@
-"""What runners ask: work, for a while, and that its result be taken. Every call is one transaction.
+"""Leases on work, and the transactions that commit its results. Every method is one transaction.
 
-Work is a chunk of a batch, or a whole batch that is to be validated or finished. It is leased; a lease that is not
-extended goes to whoever asks next, with a higher fence, and from then on nothing of the older one is taken. So work may
-be done twice, and its result counts once.
+Work is a chunk of a batch, or a whole batch that must be validated or finished. A worker takes a lease on it. A lease
+that is not extended in time goes to the next worker that asks, with a higher fence number, and results under the older
+fence are refused. So work may be done twice, and its result counts once.
 
-A transaction that locks both locks the batch before its chunk.
+A transaction that locks a batch and a chunk locks the batch first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ from sqlalchemy import (
     Table,
     and_,
     case,
-    delete,
     exists,
     func,
     insert,
@@ -29,34 +28,40 @@ from sqlalchemy import (
 from tureen.wire import BatchErrors
 from tureen_serve.batches import records
 from tureen_serve.batches.database import Database
-from tureen_serve.batches.records import ENDED, RUNNING, Chunk, Lease, LineRange, StoredFile, Tally, new_id
+from tureen_serve.batches.records import Chunk, Lease, LineRange, StoredFile, Tally, new_id
 from tureen_serve.batches.schema import batches, chunks, files
-from tureen_serve.batches.shared_writes import UNFINISHED, insert_file, void_unfinished
+from tureen_serve.batches.shared_writes import UNFINISHED, insert_file
+from tureen_serve.batches.upkeep import Upkeep
 
 
 class LeaseLost(Exception):
-    """The lease is another's by now, or its work is void; its result is not taken."""
+    """The lease has passed to another worker, or its work was voided; the result is refused."""
 
 
 class Leases:
-    """The work that there is.
+    """Gives out leases and takes results.
 
     Args:
         seconds: how long a lease holds unless it is extended.
+
+    Attributes:
+        owner: the id that this worker writes on its leases.
+        upkeep: the transactions that need no lease.
     """
 
     def __init__(self, database: Database, seconds: float) -> None:
         self.owner = new_id("worker-")
+        self.upkeep = Upkeep(database)
         self._database = database
         self._seconds = seconds
 
     # ----------------------------------------------------------------------- taking
 
     def take_chunk(self) -> Lease | None:
-        """A chunk that nobody works on; None if there is none.
+        """Lease a chunk that nobody works on; None if there is none.
 
-        Of all batches, the one that has come the least far goes first; a chunk whose workers died waits for those
-        that killed fewer, so that a deadly line holds up no others.
+        The batch with the lowest waiting chunk number goes first. A chunk at which workers died comes after chunks
+        with fewer deaths, so that a line that kills its worker does not hold up other lines.
         """
         with self._database.writing() as connection:
             now = self._database.now(connection)
@@ -83,7 +88,7 @@ class Leases:
             return _leased(connection, row.batch_id, row.fence + 1, chunk)
 
     def take_batch(self) -> Lease | None:
-        """A batch that is to be validated, or of which no line is left to run; None if there is none."""
+        """Lease a batch that must be validated, or that has no line left to run; None if there is none."""
         with self._database.writing() as connection:
             now = self._database.now(connection)
             free = or_(batches.c.leased_until.is_(None), batches.c.leased_until <= now)
@@ -106,20 +111,20 @@ class Leases:
     # ----------------------------------------------------------------------- holding
 
     def extend(self, lease: Lease) -> None:
-        """Hold on to a lease.
+        """Extend a lease by its full time.
 
         Raises:
-            Lost: it is another's, or its work is void.
+            LeaseLost: another worker has it, or its work was voided.
         """
         with self._database.writing() as connection:
             until = self._database.now(connection) + self._seconds
             _write(connection, lease, leased_until=until)
 
     def release(self, lease: Lease, wait: float = 0.0, refused: bool = False) -> None:
-        """Give work back undone, to be taken again after ``wait`` seconds; a lost lease is nobody's to give.
+        """Give work back undone, to be leased again after ``wait`` seconds. A lost lease changes nothing.
 
         Args:
-            refused: count it as an attempt that came to nothing.
+            refused: count it as a failed attempt.
         """
         with self._database.writing() as connection:
             now = self._database.now(connection)
@@ -132,10 +137,10 @@ class Leases:
     # ----------------------------------------------------------------------- settling
 
     def begin(self, lease: Lease, pieces: Sequence[LineRange]) -> None:
-        """The input is valid: its lines may be run, a piece at a time.
+        """Start a batch whose input is valid; each range of lines becomes a chunk.
 
         Raises:
-            Lost: nothing was begun.
+            LeaseLost: the batch was not started.
         """
         with self._database.writing() as connection:
             now = self._database.now(connection)
@@ -145,20 +150,20 @@ class Leases:
             connection.execute(insert(chunks), rows)
 
     def reject(self, lease: Lease, errors: BatchErrors) -> None:
-        """The input is not valid: the batch has failed.
+        """End a batch as failed, because its input is not valid.
 
         Raises:
-            Lost: it is another's to judge.
+            LeaseLost: another worker validates it.
         """
         with self._database.writing() as connection:
             now = self._database.now(connection)
             _write(connection, lease, status="failed", errors=errors.model_dump(), ended_at=now)
 
     def commit(self, lease: Lease, key: str, tally: Tally) -> None:
-        """Take a chunk's result, stored under ``key``. With the last one the batch can be finished.
+        """Record a chunk's result, stored under ``key``. After the last chunk the batch can be finished.
 
         Raises:
-            Lost: the chunk is another's, or void; nothing of this result counts.
+            LeaseLost: another worker has the chunk, or it was voided; this result does not count.
         """
         with self._database.writing() as connection:
             counts = {name: batches.c[name] + count for name, count in vars(tally).items()}
@@ -170,13 +175,13 @@ class Leases:
             connection.execute(over.values(status="finalizing", outcome="completed", finalizing_at=now))
 
     def conclude(self, lease: Lease, output: StoredFile | None, errors: StoredFile | None, keep: int) -> float:
-        """End a batch: its files become true, kept for ``keep`` seconds unless the batch says otherwise.
+        """End a batch and record its files, kept for ``keep`` seconds unless the batch sets its own time.
 
         Returns:
-            Seconds since the batch was made.
+            Seconds since the batch was created.
 
         Raises:
-            Lost: another has ended it or is about to.
+            LeaseLost: another worker has ended it or is about to.
         """
         with self._database.writing() as connection:
             now = self._database.now(connection)
@@ -193,58 +198,13 @@ class Leases:
             connection.execute(update(batches).where(batches.c.id == lease.batch_id).values(ended))
             return now - float(row.created_at)
 
-    # ----------------------------------------------------------------------- looking after
+    # ----------------------------------------------------------------------- reading
 
     def chunks(self, batch_id: str) -> list[Chunk]:
-        """All chunks of a batch, in the order of its lines."""
+        """Return all chunks of a batch, in the order of its lines."""
         with self._database.reading() as connection:
             found = select(chunks).where(chunks.c.batch_id == batch_id).order_by(chunks.c.number)
             return [records.chunk_from_row(row) for row in connection.execute(found)]
-
-    def expire(self) -> int:
-        """Void what is left of batches whose time is over; returns how many there are."""
-        with self._database.writing() as connection:
-            now = self._database.now(connection)
-            late = select(batches.c.id).where(batches.c.status.in_(RUNNING), batches.c.expires_at <= now)
-            names = list(connection.execute(late.with_for_update(skip_locked=True)).scalars())
-            for name in names:
-                void_unfinished(connection, name, status="finalizing", outcome="expired", finalizing_at=now)
-            return len(names)
-
-    def ended(self) -> list[tuple[str, list[str]]]:
-        """Batches that have ended and whose traces are not swept, each with the keys that must stay."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(batches.c.id, files.c.key)
-                .outerjoin(files, files.c.id.in_((batches.c.output_file_id, batches.c.error_file_id)))
-                .where(batches.c.status.in_(ENDED), batches.c.swept.is_(False))
-            ).all()
-        found: dict[str, list[str]] = {row.id: [] for row in rows}
-        for row in rows:
-            found[row.id] += [row.key] if row.key else []
-        return list(found.items())
-
-    def swept(self, batch_id: str) -> None:
-        """Nothing is left of a batch but its own row and its files."""
-        with self._database.writing() as connection:
-            connection.execute(delete(chunks).where(chunks.c.batch_id == batch_id))
-            connection.execute(update(batches).where(batches.c.id == batch_id).values(swept=True))
-
-    def drop_overdue(self) -> list[str]:
-        """Forget files whose time is over and which no batch reads; returns the keys of their bytes."""
-        with self._database.writing() as connection:
-            reads = exists().where(batches.c.input_file_id == files.c.id, batches.c.status.not_in(ENDED))
-            late = files.c.expires_at <= self._database.now(connection)
-            return list(connection.execute(delete(files).where(late, ~reads).returning(files.c.key)).scalars())
-
-    def census(self) -> tuple[dict[str, int], float]:
-        """How many batches are in each state, and the age in seconds of the oldest that has not begun; 0 for none."""
-        with self._database.reading() as connection:
-            counts = select(batches.c.status, func.count()).group_by(batches.c.status)
-            oldest = select(func.min(batches.c.created_at)).where(batches.c.status == "validating")
-            first = connection.execute(oldest).scalar()
-            age = 0.0 if first is None else max(0.0, self._database.now(connection) - first)
-            return dict(connection.execute(counts).all()), age
 
 
 def _is_chunk(batch_id: str, number: int) -> ColumnElement[bool]:
@@ -252,7 +212,7 @@ def _is_chunk(batch_id: str, number: int) -> ColumnElement[bool]:
 
 
 def _holds(lease: Lease) -> ColumnElement[bool]:
-    """Whether a lease is still the last one of its work."""
+    """The condition that a lease is still the last one on its work."""
     if lease.chunk is None:
         return and_(batches.c.id == lease.batch_id, batches.c.status == lease.status, batches.c.fence == lease.fence)
     return and_(
@@ -263,7 +223,9 @@ def _holds(lease: Lease) -> ColumnElement[bool]:
 def _write(connection: Connection, lease: Lease, **values: Any) -> None:
     table: Table = batches if lease.chunk is None else chunks
     if connection.execute(update(table).where(_holds(lease)).values(values)).rowcount != 1:
-        raise LeaseLost(f"{lease.batch_id} is no more leased under fence {lease.fence}")
+        raise LeaseLost(
+            f"the lease on {lease.batch_id} with fence {lease.fence} has passed to another worker or was voided"
+        )
 
 
 def _leased(connection: Connection, batch_id: str, fence: int, chunk: Chunk | None = None) -> Lease:

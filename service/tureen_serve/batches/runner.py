@@ -81,7 +81,7 @@ class Runner:
 
     async def _tend(self) -> bool:
         """Validate or finish a batch, if there is one to; else tidy up."""
-        if await self._io(self._leases.expire):
+        if await self._io(self._leases.upkeep.expire_batches):
             self.wake()
         lease = await self._io(self._leases.take_batch)
         if lease is None:

@@ -65,7 +65,7 @@ class Worker:
         """Look at every line of a batch's input before any model does.
 
         Raises:
-            Lost: the batch is another's, or was cancelled.
+            LeaseLost: the batch is another's, or was cancelled.
         """
         errors, pieces = await self._io(self._check, lease)
         if errors:
@@ -95,7 +95,7 @@ class Worker:
         """Run a chunk's lines and commit what comes of them.
 
         Raises:
-            Lost: the chunk is another's, or void; nothing of this run counts.
+            LeaseLost: the chunk is another's, or void; nothing of this run counts.
             Unavailable: it cannot be run at the moment.
         """
         endpoint = self._endpoints[lease.endpoint]
@@ -147,7 +147,7 @@ class Worker:
         """Put a batch's files together and end it.
 
         Raises:
-            Lost: another does, or has done so.
+            LeaseLost: another does, or has done so.
         """
         chunks = await self._io(self._leases.chunks, lease.batch_id)
         made = await self._io(results.write_batch_files, self._files, lease, chunks)
@@ -166,11 +166,11 @@ class Worker:
     async def tidy(self) -> None:
         """Remove what ended batches and files past their time have left behind, and count what there is."""
         await self._io(self._sweep)
-        self._meters.jobs_are(*await self._io(self._leases.census))
+        self._meters.jobs_are(*await self._io(self._leases.upkeep.count_batches))
 
     def _sweep(self) -> None:
-        for batch_id, keys in self._leases.ended():
+        for batch_id, keys in self._leases.upkeep.find_unswept():
             self._files.sweep(results.batch_folder(batch_id), keys)
-            self._leases.swept(batch_id)
-        for key in self._leases.drop_overdue():
+            self._leases.upkeep.mark_swept(batch_id)
+        for key in self._leases.upkeep.delete_overdue_files():
             self._files.remove(key)
