@@ -129,7 +129,7 @@ def test_sweep_with_json_prints_its_rows(standin: StandIn) -> None:
 
 @pytest.mark.parametrize("steps", [2, 3, 7, 64])
 def test_a_line_of_weights_runs_from_one_end_to_the_other(steps: int) -> None:
-    line = cli.line("a", "b", steps)
+    line = cli.make_sweep_weights("a", "b", steps)
     assert (line[0], line[-1], len(line)) == ({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}, steps)
     assert all(abs(sum(weights.values()) - 1) < 1e-5 for weights in line)
 
@@ -174,9 +174,9 @@ def test_nobody_there_says_how_to_start_a_server() -> None:
         (["score"], "give a prompt and one or more answers, or --file"),
         (["score", "p", "--file", __file__], "give a prompt and one or more answers, or --file"),
         (["score", "p", "a", "--file", __file__], "give a prompt and one or more answers, or --file"),
-        (["score", "p", "a", "-p", "academy"], "'academy' is not objective=weight"),
-        (["score", "p", "a", "-p", "academy=much"], "'academy=much' is not objective=weight"),
-        (["score", "p", "a", "-p", "a=1", "-p", "a=2"], "'a' is weighed twice"),
+        (["score", "p", "a", "-p", "academy"], "'academy' is not a weight: write it as"),
+        (["score", "p", "a", "-p", "academy=much"], "'academy=much' is not a weight: write it"),
+        (["score", "p", "a", "-p", "a=1", "-p", "a=2"], "'a' has two weights; give one"),
         (["score", "--file", "/no/such/file"], "does not exist"),
         (["chat", "--json"], "--json needs a prompt"),
         (["sweep", "p", "--from", "a", "--to", "a"], "name the same objective"),

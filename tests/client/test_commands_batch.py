@@ -135,10 +135,10 @@ def test_rows_are_welcome_where_the_endpoint_is_given(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "says"),
     [
-        ([{"messages": TALK}], (), "does not say where its lines go: give --endpoint"),
-        ([request("a")], ("--window", "soon"), "'soon' is neither hours nor minutes"),
+        ([{"messages": TALK}], (), "names no endpoint: give --endpoint"),
+        ([request("a")], ("--window", "soon"), "'soon' is not a number of hours or minutes"),
         ([request("a")], ("--endpoint", "/v1/embeddings"), "is not one of"),
-        ([request("a")], ("--error-file", "out.jsonl"), "must be three files"),
+        ([request("a")], ("--error-file", "out.jsonl"), "must be different files"),
     ],
 )
 def test_wrong_usage_exits_with_2(
@@ -172,7 +172,7 @@ def test_what_the_server_refuses_is_told_by_the_files_lines(folder: Folder) -> N
     result = folder.run()
     assert result.exit_code == 1
     first, *told, last = result.stderr.splitlines()
-    assert first == "tureen: batch_0 has run no line, because its input cannot be used:"
+    assert first == "tureen: batch_0 ran no lines because its input file is invalid:"
     assert told[0] == f"  {folder.source}, line 3: body: is empty"
     assert (len(told), last) == (10, "  and 2 more")
     assert folder.names == ["in.jsonl"]
@@ -186,13 +186,13 @@ def test_a_batch_that_was_cancelled_elsewhere_gives_what_it_has(folder: Folder) 
     assert result.exit_code == 1
     assert result.stdout == f"batch_0 was cancelled; done 2 of 3 lines: {folder.target}; not run 1: {folder.errors}\n"
     assert ids(folder.errors) == ["c"]
-    told = "tureen: given again, the same command tells the same; --restart begins anew\n"
+    told = "tureen: the same command will report this again; use --restart to run the file again\n"
     assert result.stderr == told
     again = folder.run("--json")
     assert (again.exit_code, again.stderr) == (1, told)
     assert [json.loads(again.stdout)[name] for name in ("completed", "failed", "not_run")] == [2, 0, 1]
     assert folder.batch("status", "batch_0").stdout == (
-        "batch_0 is cancelled, 2 of 3 lines done, 1 failed or were not run\n"
+        "batch_0 is cancelled, 2 of 3 lines done, 1 failed or not run\n"
     )
     assert "1 or not run" in folder.batch("list").stdout
     assert folder.run("--restart").exit_code == 0
@@ -324,7 +324,7 @@ def test_other_work_is_told_and_not_mixed(folder: Folder, before: Any, change: s
         note.write_text(note.read_text().replace("/v1/score", "/v1/completions"))
     result = folder.run(*(("--window", "1h") if change == "window" else ()))
     assert (result.exit_code, folder.standin.seen) == (1, [])
-    assert f"{folder.target} was begun with another {change}" in result.stderr
+    assert f"{folder.target} was started with another {change}" in result.stderr
     assert "--restart" in result.stderr
     assert folder.target.exists() is (before is finished)
 
@@ -357,7 +357,9 @@ def test_a_damaged_note_is_told(folder: Folder) -> None:
     (folder.path / "out.jsonl.tureen-batch").write_text('{"work": 3}')
     result = folder.run()
     assert result.exit_code == 1
-    assert "out.jsonl.tureen-batch is damaged: choose another output, or begin anew with --restart" in result.stderr
+    assert (
+        "out.jsonl.tureen-batch is damaged: choose another output file, or start again with --restart" in result.stderr
+    )
 
 
 def test_another_server_is_told_where_it_was_begun(folder: Folder) -> None:
@@ -365,7 +367,7 @@ def test_another_server_is_told_where_it_was_begun(folder: Folder) -> None:
     folder.standin.jobs.batches.clear()
     result = folder.run()
     assert result.exit_code == 1
-    assert f"no such batch; this was begun at {folder.standin.url}: go on there" in result.stderr
+    assert f"no such batch; this run was started at {folder.standin.url}: continue it there" in result.stderr
 
 
 def test_a_server_without_batches_says_so_itself(folder: Folder) -> None:
@@ -380,7 +382,7 @@ def test_ctrl_c_says_how_to_go_on(folder: Folder, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(job, "save_results", interrupted)
     result = folder.run()
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.startswith(f"tureen: batch_0 goes on at {folder.standin.url}. The same command takes it up")
+    assert result.stderr.startswith(f"tureen: batch_0 still runs at {folder.standin.url}. Give the same command again")
     monkeypatch.undo()
     assert folder.run().exit_code == 0
 
@@ -401,11 +403,11 @@ def test_submit_status_list_cancel_results(folder: Folder) -> None:
     assert (first.exit_code, first.stdout) == (0, "batch_0\n")
     second = json.loads(folder.batch("submit", folder.source, "--json", "--window", "1h").stdout)
     assert (second["id"], second["completion_window"]) == ("batch_1", "1h")
-    assert folder.batch("status", "batch_0").stdout == "batch_0 is in progress, 0 of 3 lines done, 0 of them failed\n"
+    assert folder.batch("status", "batch_0").stdout == "batch_0 is in progress, 0 of 3 lines done, 0 failed\n"
     assert json.loads(folder.batch("status", "batch_0", "--json").stdout)["request_counts"]["completed"] == 2
     told = folder.batch("results", "batch_1", folder.target)
     assert (told.exit_code, folder.target.exists()) == (1, False)
-    assert told.stderr == "tureen: batch_1 is in progress, 0 of 3 lines done: wait for it with --wait\n"
+    assert told.stderr == "tureen: batch_1 is in progress, 0 of 3 lines done: use --wait to wait for it\n"
     assert folder.batch("cancel", "batch_1").stdout.startswith("batch_1 is cancelling, 0 of 3 lines done")
     assert json.loads(folder.batch("cancel", "batch_1", "--json").stdout)["status"] == "cancelling"
     rows = folder.batch("list").stdout
@@ -463,7 +465,7 @@ def test_a_job_can_be_run_from_python(folder: Folder) -> None:
         folder.standin.jobs.batches.clear()
         assert job.run_job(client, what, lambda batch: None).status == "completed"
         folder.target.unlink()
-        with pytest.raises(TureenError, match="this was begun at"):
+        with pytest.raises(TureenError, match="this run was started at"):
             job.run_job(client, what, lambda batch: None)
 
 

@@ -136,7 +136,7 @@ def test_parquet_without_pyarrow_is_refused_before_anything_is_asked(
         (["--min-probability", "2"], "min_probability is 2"),
         (["--pairs", "all"], "full has no pairs"),
         (["--format", "csv"], "is not one of"),
-        (["-p", "academy"], "'academy' is not objective=weight"),
+        (["-p", "academy"], "'academy' is not a weight: write it as"),
     ],
 )
 def test_wrong_usage(standin: StandIn, source: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -190,7 +190,7 @@ def test_labels_never_replace_their_own_input(standin: StandIn, source: Path) ->
     before = source.read_bytes()
     result = run(standin, source, source.parent / "." / source.name)
     assert result.exit_code == 2
-    assert "it is the input" in result.stderr
+    assert "the target is the input file" in result.stderr
     assert (source.read_bytes(), standin.seen) == (before, [])
 
 
@@ -249,7 +249,7 @@ def test_what_is_done_outlasts_a_server_that_does_not_come_back(standin: StandIn
     assert 0.3 <= time.monotonic() - began < 10
     *_, error, remedy = result.stderr.splitlines()
     assert error.startswith("tureen: the connection to")
-    assert remedy == f"tureen: what is done stands in {target}.part; the same command goes on from there"
+    assert remedy == f"tureen: finished rows are in {target}.part; give the same command again to continue"
     standin.faults.clear()
     asked = len(standin.seen)
     assert run(standin, source, target).exit_code == 0
@@ -266,6 +266,6 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr(runs, "settle_run", interrupted)
     result = run(standin, source, tmp_path / "out.jsonl")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.endswith("out.jsonl.part; the same command goes on from there\n")
+    assert result.stderr.endswith("out.jsonl.part; give the same command again to continue\n")
     monkeypatch.undo()
     assert run(standin, source, tmp_path / "out.jsonl").exit_code == 0

@@ -127,7 +127,7 @@ def test_inputs_without_any_item_are_said_and_an_empty_one_among_others_is_none(
         (["--reward", "nowhere"], 1, "has no tureen.json"),
         (["--reward", "x", "--min-probability", "2"], 2, "min_probability is 2"),
         (["--reward", "x", "--engine", "spark"], 2, "is not one of"),
-        (["--reward", "x", "-p", "helpful"], 2, "'helpful' is not objective=weight"),
+        (["--reward", "x", "-p", "helpful"], 2, "'helpful' is not a weight: write it"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(tmp_path: Path, options: list[str], status: int, says: str) -> None:

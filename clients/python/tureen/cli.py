@@ -1,6 +1,6 @@
 """``tureen``: scores, labels and souped text on the command line.
 
-Tables are for eyes; with ``--json`` only JSON goes to standard output. Errors are one sentence on standard error.
+With ``--json`` only JSON goes to standard output; otherwise text and tables. Errors go to standard error.
 """
 
 import json
@@ -45,7 +45,9 @@ out = Console()
 
 @app.command()
 def score(
-    texts: Annotated[list[str] | None, typer.Argument(help="A prompt and its answers.", show_default=False)] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="A prompt and one or more answers.", show_default=False)
+    ] = None,
     file: Annotated[Path | None, ItemsFile] = None,
     reward: Reward = None,
     preference: Preference = None,
@@ -53,9 +55,9 @@ def score(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Score the answers to a prompt, or a file of items, by the loaded reward models.
+    """Score the answers to a prompt, or a file of items, with the loaded reward models.
 
-    Nothing is scored if an item cannot be; the message names its line.
+    If an item is invalid, nothing is scored and the error names its line.
     """
     options = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
     with open_client(url) as client:
@@ -70,7 +72,7 @@ def score(
 
 
 def _named(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
-    """The reply with the ids of those items that have one."""
+    """Return the reply with the ids of the items that have one."""
     named = [
         found if row.id is None else found.model_copy(update={"id": row.id})
         for found, row in zip(reply.data, given, strict=True)
@@ -84,9 +86,9 @@ app.add_typer(batch, name="batch")
 
 @app.command()
 def chat(
-    prompt: Annotated[str | None, typer.Argument(help="What you say; without it you talk.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Argument(help="Your message; without it you chat.", show_default=False)] = None,
     preference: Preference = None,
-    preset: Annotated[str | None, typer.Option(help="Weights that the server knows by name.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The name of a set of weights on the server.")] = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
@@ -94,7 +96,7 @@ def chat(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Chat with the policy that your preferences make."""
+    """Chat with the policy souped to your preferences."""
     if as_json and prompt is None:
         raise typer.BadParameter("--json needs a prompt")
     options = drop_unset(
@@ -116,7 +118,7 @@ def chat(
 
 def _talk(client: Client, options: dict[str, Any]) -> None:
     messages: list[dict[str, Any]] = []
-    typer.echo("End with Ctrl-D.", err=True)
+    typer.echo("Press Ctrl-D to end.", err=True)
     while True:
         try:
             said = input("> ")
@@ -138,11 +140,11 @@ def _say(client: Client, messages: list[dict[str, Any]], options: dict[str, Any]
 
 @app.command()
 def sweep(
-    prompt: Annotated[str, typer.Argument(help="What you say.")],
-    start: Annotated[str, typer.Option("--from", help="The objective that weighs all at first.")],
-    end: Annotated[str, typer.Option("--to", help="The objective that weighs all at last.")],
-    steps: Annotated[int, typer.Option(min=2, max=64, help="How many mixtures.")] = 5,
-    with_scores: Annotated[bool, typer.Option("--score", help="Score each text, too.")] = False,
+    prompt: Annotated[str, typer.Argument(help="Your message.")],
+    start: Annotated[str, typer.Option("--from", help="The objective with all the weight at the start.")],
+    end: Annotated[str, typer.Option("--to", help="The objective with all the weight at the end.")],
+    steps: Annotated[int, typer.Option(min=2, max=64, help="The number of mixtures.")] = 5,
+    with_scores: Annotated[bool, typer.Option("--score", help="Also score each text.")] = False,
     reward: Reward = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -151,12 +153,12 @@ def sweep(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Answer one prompt by every mixture on the way from one objective to another."""
+    """Answer one prompt with mixtures that go from one objective to another."""
     if start == end:
         raise typer.BadParameter("--from and --to name the same objective")
     options = drop_unset(model=model, max_tokens=max_tokens, temperature=temperature, seed=seed)
     with open_client(url) as client:
-        reply = client.sweep(prompt, line(start, end, steps), **options)
+        reply = client.sweep(prompt, make_sweep_weights(start, end, steps), **options)
         rewards = None
         if with_scores:
             item = {"prompt": prompt, "candidates": [choice.text for choice in reply.choices]}
@@ -167,8 +169,8 @@ def sweep(
         out.print(tables.tabulate_sweep(reply, rewards))
 
 
-def line(start: str, end: str, steps: int) -> list[dict[str, float]]:
-    """Weights that go from all ``start`` to all ``end``."""
+def make_sweep_weights(start: str, end: str, steps: int) -> list[dict[str, float]]:
+    """Return ``steps`` sets of weights, from all on ``start`` to all on ``end``."""
     return [{start: round(1 - at, 6), end: round(at, 6)} for at in (step / (steps - 1) for step in range(steps))]
 
 
@@ -181,7 +183,7 @@ def _sweep_rows(reply: ChatReply, rewards: ScoreReply | None) -> list[dict[str, 
 
 @app.command()
 def models(url: Url = None, as_json: Json = False) -> None:
-    """List the reward models, policies and presets that are loaded."""
+    """List the loaded reward models, policies and presets."""
     with open_client(url) as client:
         reply = client.models()
     if as_json:
@@ -192,11 +194,11 @@ def models(url: Url = None, as_json: Json = False) -> None:
 
 @app.command()
 def health(
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for it to get ready.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until the server is ready.")] = 0.0,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether the server is ready; exit code 1 says that it is not."""
+    """Check whether the server is ready; exit code 1 if it is not."""
     with open_client(url) as client:
         client.wait_until_ready(wait)
         typer.echo(json.dumps({"ready": True, "url": client.base_url}) if as_json else f"{client.base_url} is ready")

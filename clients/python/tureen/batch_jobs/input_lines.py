@@ -1,9 +1,9 @@
-"""Input files of batches, a line at a time: requests as they are, and rows that are made requests.
+"""Read a batch's input file line by line, and turn short rows into full requests.
 
-A request is OpenAI's: ``{"custom_id": …, "method": "POST", "url": "/v1/score", "body": {…}}``. Where the endpoint is
-given, a line may be less: the body alone, or for scores and preferences one item (``messages``, or ``prompt`` with
-``candidates`` or ``steps``), with other fields of the body beside it. Such a row is called by its ``custom_id`` or
-``id``, else by the file's name and its line, as ``in.jsonl:7``. Empty lines are passed over.
+A request is OpenAI's: ``{"custom_id": …, "method": "POST", "url": "/v1/score", "body": {…}}``. If the
+endpoint is given, a line may be shorter: the body alone, or for scores and preferences one item (``messages``, or
+``prompt`` with ``candidates`` or ``steps``) with other fields of the body beside it. The ``custom_id`` of such a row is
+its ``custom_id`` or ``id``, or else the file's name and the line, as ``in.jsonl:7``. Empty lines are skipped.
 """
 
 import json
@@ -30,18 +30,18 @@ ROWS: Mapping[Endpoint, str] = {
 
 
 def detect_endpoint(path: Path) -> Endpoint:
-    """Where the first line of a file goes.
+    """Return the endpoint that the first line of a file names.
 
     Raises:
-        Unprocessable: there is none, or it cannot be used.
-        InvalidRequest: it does not say; ``param`` is ``endpoint``.
+        Unprocessable: the file has no lines, or the first one is invalid.
+        InvalidRequest: the line names no endpoint; ``param`` is ``endpoint``.
     """
     number, raw = next(read_lines(path), (0, b""))
     if not number:
         raise Unprocessable(f"{path} holds no lines")
     url = _parsed(raw, f"{path}, line {number}").get("url")
     if url is None:
-        message = f"{path} does not say where its lines go: give --endpoint, one of {', '.join(ENDPOINTS)}"
+        message = f"{path} names no endpoint: give --endpoint, one of {', '.join(ENDPOINTS)}"
         raise InvalidRequest(message, param="endpoint")
     for known in ENDPOINTS:
         if url == known:
@@ -50,10 +50,10 @@ def detect_endpoint(path: Path) -> Endpoint:
 
 
 def read_requests(path: Path, to: Endpoint) -> Iterator[bytes]:
-    """The lines that are uploaded for a file; bodies are left for the server to judge.
+    """Yield the lines to upload. The server checks the bodies.
 
     Raises:
-        Unprocessable: a line cannot be used; the message says which and why.
+        Unprocessable: a line is invalid; the message gives its number and the reason.
     """
     for number, raw in read_lines(path):
         place = f"{path}, line {number}"
@@ -66,7 +66,7 @@ def read_requests(path: Path, to: Endpoint) -> Iterator[bytes]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not empty, without their ends, each with its number."""
+    """Yield each line that is not empty as (number, bytes without line end); numbers start at 1."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             if line := raw.strip():
@@ -74,7 +74,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def find_line_number(path: Path, nth: int) -> int:
-    """The number of a file's ``nth`` line that is not empty: the server does not see the empty ones."""
+    """Return the file's line number of the server's line ``nth``: the server does not see empty lines."""
     return next(islice((number for number, _ in read_lines(path)), nth - 1, None), nth)
 
 
@@ -106,7 +106,7 @@ def _placed(error: TureenError, place: str) -> TureenError:
 
 
 def _made(row: dict[str, Any], to: Endpoint, fallback: str, place: str) -> dict[str, Any]:
-    """The request that a row stands for."""
+    """Return the full request for a row."""
     body = {name: value for name, value in row.items() if name not in ("custom_id", "id")}
     name = row.get("custom_id", row.get("id", fallback))
     scored = ROWS[to] == ROW

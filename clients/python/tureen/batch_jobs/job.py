@@ -1,7 +1,7 @@
-"""A file run through a batch: uploaded, created, waited for and collected, each step noted before the next.
+"""Run a file of requests through a batch: upload it, create the batch, wait, and save the results.
 
-Whoever is killed between two steps is followed by one who goes on from the last note. A batch that was created and not
-noted is found again by its key.
+Each step is written to the sidecar before the next begins, so a killed run continues from the last step. A batch that
+was created but not yet noted is found again by its idempotency key.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ OFTEN = 2.0
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be made of what.
+    """The input, the output files and the options of one run.
 
     Attributes:
-        source: the input, as :mod:`tureen.batch_jobs.input_lines` reads it.
-        target: where the results of good lines go.
-        errors: where the others go.
-        endpoint: where every line goes.
+        source: the input file, as :mod:`tureen.batch_jobs.input_lines` reads it.
+        target: the file for the results of lines that succeeded.
+        errors: the file for lines that failed.
+        endpoint: the route that every line is sent to.
         window: how long the batch may take.
     """
 
@@ -40,34 +40,34 @@ class Job:
     window: str
 
     def work(self) -> Work:
-        """What tells this job from any other."""
+        """Return what identifies this job: the input's digest, the endpoint and the window."""
         return Work(input=hash_file(self.source), endpoint=self.endpoint, window=self.window)
 
     def has_results(self, batch: Batch) -> bool:
-        """Whether what the batch has made is where it should be."""
+        """Return whether the output files of ``batch`` exist."""
         return self.target.exists() and (batch.error_file_id is None or self.errors.exists())
 
 
 def run_job(
     client: Client, job: Job, on_progress: OnProgress, *, restart: bool = False, outage: float = OUTAGE
 ) -> Batch:
-    """Make the target, or go on with it where an earlier call was interrupted; what is finished is not made again.
+    """Run the job, or continue an interrupted one. Results that are already saved are not computed again.
 
     Args:
-        client: asks the server.
-        job: what is to be made.
-        on_progress: told of the batch at every look.
-        restart: forget an earlier call, and cancel its batch.
-        outage: seconds for which a server that answered once may be away.
+        client: the connection to the server.
+        job: the files and options.
+        on_progress: called with the batch after each poll.
+        restart: cancel the batch of an earlier run and start again.
+        outage: seconds to wait for a server that answered once and is now unreachable.
 
     Returns:
-        The batch as it ended, its results in their places.
+        The ended batch. Its results are saved.
 
     Raises:
-        Conflict: something else was begun there.
-        NotFound: the server does not know any more what was begun.
-        Unprocessable: a line cannot be used.
-        TureenError: the server cannot be asked.
+        Conflict: the target belongs to another job.
+        NotFound: the server no longer has the file or batch of the earlier run.
+        Unprocessable: a line is invalid.
+        TureenError: a request failed.
         OSError: a file cannot be read or written.
     """
     sidecar = Sidecar(job.target)
@@ -88,13 +88,17 @@ def run_job(
 
 
 def submit_file(client: Client, source: Path, endpoint: Endpoint, window: str) -> Batch:
-    """Upload a file and make a batch of it, without waiting for it; errors are those of :func:`run`."""
+    """Upload a file and create its batch without waiting for it. Raises the errors of :func:`run_job`."""
     uploaded = client.files.upload(read_requests(source, endpoint), name=source.name)
     return client.batches.create(uploaded.id, endpoint, window)
 
 
 def save_results(client: Client, batch: Batch, target: Path, errors: Path) -> None:
-    """Write what an ended batch has made. An error file of before goes where there are no errors now."""
+    """Save the output and error files of an ended batch.
+
+    A batch without errors has no error file: one left by an earlier run is deleted. Without
+    output the target is empty.
+    """
     if batch.error_file_id is None:
         errors.unlink(missing_ok=True)
     else:
@@ -107,11 +111,11 @@ def save_results(client: Client, batch: Batch, target: Path, errors: Path) -> No
 
 
 def explain_rejection(batch: Batch, source: Path | None = None) -> Unprocessable:
-    """The error of a batch whose input could not be used; places are those in ``source``, if it is known."""
+    """Return the error for a batch whose input was rejected. It names lines of ``source``, if that is given."""
     errors = batch.errors.data if batch.errors else []
     told = [f"  {_place(error, source)}{error.message}" for error in errors[:SHOWN]]
     more = [f"  and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
-    return Unprocessable("\n".join([f"{batch.id} has run no line, because its input cannot be used:", *told, *more]))
+    return Unprocessable("\n".join([f"{batch.id} ran no lines because its input file is invalid:", *told, *more]))
 
 
 def _place(error: BatchError, source: Path | None) -> str:
@@ -126,7 +130,7 @@ def _taken_up(client: Client, job: Job, sidecar: Sidecar) -> Note:
         return sidecar.write(Note(work=work, server=client.base_url))
     differs = [name for name, value in work if value != getattr(note.work, name)]
     if differs:
-        told = f"{job.target} was begun with another {' and '.join(differs)}: {REMEDY}"
+        told = f"{job.target} was started with another {' and '.join(differs)}: {REMEDY}"
         raise Conflict(told, param=differs[0], code="other_work")
     return note
 
@@ -146,7 +150,7 @@ def _forget(client: Client, sidecar: Sidecar) -> None:
         if note is not None and note.batch_id is not None and note.ended is None:
             client.batches.cancel(note.batch_id)
     except (Conflict, NotFound):
-        pass  # there is nothing of it to be saved
+        pass  # it has ended or is gone, so there is nothing to cancel
     sidecar.remove()
 
 
@@ -157,5 +161,7 @@ def _same_server(note: Note) -> Iterator[None]:
     except NotFound as error:
         if note.file_id is None:
             raise
-        told = f"{error.message}; this was begun at {note.server}: go on there, or begin anew with --restart"
+        told = (
+            f"{error.message}; this run was started at {note.server}: continue it there, or start again with --restart"
+        )
         raise type(error)(told, param=error.param, code=error.code, request_id=error.request_id) from error

@@ -1,6 +1,6 @@
-"""How far the making of an output file is, noted beside it so that it survives a kill at any point.
+"""The progress of a batch run, saved beside its output file so that a killed run can continue.
 
-For ``out.jsonl`` that is ``out.jsonl.tureen-batch``. A note is on the disk before the next step is begun.
+For ``out.jsonl`` the file is ``out.jsonl.tureen-batch``. Each note is on the disk before the next step begins.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from tureen.errors import Conflict
 from tureen.wire import Batch, Endpoint
 
 SUFFIX = ".tureen-batch"
-REMEDY = "choose another output, or begin anew with --restart"
+REMEDY = "choose another output file, or start again with --restart"
 
 
 class Work(BaseModel):
-    """What is made of what.
+    """What identifies a run.
 
     Attributes:
         input: SHA-256 of the input file.
-        endpoint: where its lines go.
+        endpoint: the route that its lines are sent to.
         window: how long the batch may take.
     """
 
@@ -34,13 +34,13 @@ class Work(BaseModel):
 
 
 class Note(BaseModel):
-    """How far it is.
+    """The progress of a run.
 
     Attributes:
-        server: where it was begun.
-        file_id: of the uploaded input.
-        batch_id: of the batch over it.
-        ended: the batch as it ended, once its results stand where they should.
+        server: the address of the server that runs it.
+        file_id: the id of the uploaded input.
+        batch_id: the id of the batch.
+        ended: the ended batch, set once its results are saved.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,22 +53,22 @@ class Note(BaseModel):
 
     @property
     def key(self) -> str:
-        """The key under which this note's batch is made, so that whoever takes the note up again makes no second."""
+        """The idempotency key of this run's batch: a continued run finds its batch and creates no second one."""
         told = [*self.work.model_dump().values(), self.file_id]
         return f"tureen-batch-{hashlib.sha256(json.dumps(told).encode()).hexdigest()}"
 
 
 class Sidecar:
-    """The note beside a target."""
+    """Reads and writes the note beside a target."""
 
     def __init__(self, target: Path) -> None:
         self.path = target.with_name(f"{target.name}{SUFFIX}")
 
     def read(self) -> Note | None:
-        """The note, if there is one.
+        """Return the note, or None if there is none.
 
         Raises:
-            Conflict: it cannot be read.
+            Conflict: the note is damaged.
         """
         if not self.path.exists():
             return None
@@ -78,17 +78,17 @@ class Sidecar:
             raise Conflict(f"{self.path} is damaged: {REMEDY}", code="other_work") from None
 
     def write(self, note: Note) -> Note:
-        """Keep a note in place of the last one."""
+        """Replace the last note by this one."""
         with replace_atomically(self.path) as part:
             part.write_text(note.model_dump_json(indent=1), encoding="utf-8")
         return note
 
     def remove(self) -> None:
-        """Forget."""
+        """Delete the note."""
         self.path.unlink(missing_ok=True)
 
 
 def hash_file(path: Path) -> str:
-    """A file's SHA-256."""
+    """Return the SHA-256 of a file as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

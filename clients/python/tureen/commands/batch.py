@@ -1,4 +1,4 @@
-"""``tureen batch``: files of requests run by a server, waited for or not."""
+"""``tureen batch``: run files of requests through a server's batches."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ out = Console()
 
 Window = Annotated[
     str,
-    typer.Option(help="How long it may take: hours or minutes, as 24h or 90m.", callback=lambda told: _window(told)),
+    typer.Option(help="Time limit in hours or minutes, as 24h or 90m.", callback=lambda told: _window(told)),
 ]
 Id = Annotated[str, typer.Argument(help="The batch's id.")]
 
@@ -49,15 +49,15 @@ def run(
     to: To = None,
     window: Window = "24h",
     errors: ErrorFile = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Cancel and forget what was begun before.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Cancel an earlier run and start again.")] = False,
     outage: Outage = OUTAGE,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Run every line of a file, and wait for the results.
 
-    An interrupted run goes on with the same batch when the same command is given again. Exit code 1 says that some
-    lines have no result, or that nothing could be run.
+    To continue an interrupted run, give the same command again; it uses the same batch. Exit code 1: some lines have
+    no result, or nothing could be run.
     """
     failed = choose_error_file(target, errors, source)
     with open_patient_client(url, outage) as (client, waiting), _shown(as_json, waiting) as on_progress:
@@ -68,7 +68,7 @@ def run(
             _say_how_to_go_on(target)
             raise typer.Exit(INTERRUPTED) from None
     if batch.status in STOPPED_EARLY:
-        typer.echo("tureen: given again, the same command tells the same; --restart begins anew", err=True)
+        typer.echo("tureen: the same command will report this again; use --restart to run the file again", err=True)
     print_report(batch, target, failed, as_json)
 
 
@@ -81,7 +81,7 @@ def submit(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Begin to run every line of a file, print the batch's id, and do not wait."""
+    """Start a batch over the lines of a file, print its id, and do not wait for it."""
     with open_patient_client(url, outage) as (client, _):
         batch = job.submit_file(client, source, to or find_endpoint(source), window)
     typer.echo(batch.model_dump_json() if as_json else batch.id)
@@ -89,14 +89,14 @@ def submit(
 
 @app.command()
 def status(batch_id: Id, url: Url = None, as_json: Json = False) -> None:
-    """Show how far a batch is."""
+    """Show the progress of a batch."""
     with open_client(url) as client:
         _show(client.batches.get(batch_id), as_json)
 
 
 @app.command("list")
 def list_all(
-    limit: Annotated[int | None, typer.Option(min=1, help="The newest so many; all by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many; all by default.")] = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
@@ -111,7 +111,7 @@ def list_all(
 
 @app.command()
 def cancel(batch_id: Id, url: Url = None, as_json: Json = False) -> None:
-    """Cancel a batch; what is finished can be had by `results`."""
+    """Cancel a batch. `results` still saves its finished lines."""
     with open_client(url) as client:
         _show(client.batches.cancel(batch_id), as_json)
 
@@ -121,12 +121,12 @@ def results(
     batch_id: Id,
     target: Target,
     errors: ErrorFile = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
     outage: Outage = OUTAGE,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Write what a batch has made. Exit code 1 says that some lines have no result, or that it has not ended."""
+    """Save a batch's results. Exit code 1: some lines have no result, or the batch has not ended."""
     failed = choose_error_file(target, errors)
     with open_patient_client(url, outage) as (client, waiting):
         if wait:
@@ -140,7 +140,7 @@ def results(
 
 def _ended(batch: Batch) -> Batch:
     if batch.status not in ENDED:
-        raise InvalidRequest(f"{describe_progress(batch)}: wait for it with --wait")
+        raise InvalidRequest(f"{describe_progress(batch)}: use --wait to wait for it")
     if batch.status == "failed":
         raise job.explain_rejection(batch)
     return batch
@@ -150,24 +150,24 @@ def _window(told: str) -> str:
     try:
         return TypeAdapter[str](LongEnough).validate_python(told)
     except ValidationError:
-        raise typer.BadParameter(f"{told!r} is neither hours nor minutes: write it as 24h or 90m") from None
+        raise typer.BadParameter(f"{told!r} is not a number of hours or minutes: write it as 24h or 90m") from None
 
 
 # --------------------------------------------------------------------------- what is shown
 
 
 class Rate(ProgressColumn):
-    """Lines in a second."""
+    """Shows lines per second."""
 
     def render(self, task: Task) -> Text:
-        """The rate of the last lines, or nothing before there are any."""
+        """Return the recent rate, or an empty text before the first line is done."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.1f} lines/s")
 
 
 @contextmanager
 def _shown(quiet: bool, waiting: OutageNotice) -> Iterator[OnProgress]:
-    """Shows a batch's progress to a terminal."""
+    """Show a progress bar on a terminal."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -199,12 +199,12 @@ def _bar(batch: Batch) -> Mapping[str, Any]:
 
 def _show(batch: Batch, as_json: bool) -> None:
     failed = batch.request_counts.failed
-    rest = f"{failed} failed or were not run" if batch.status in STOPPED_EARLY else f"{failed} of them failed"
+    rest = f"{failed} failed or not run" if batch.status in STOPPED_EARLY else f"{failed} failed"
     typer.echo(batch.model_dump_json() if as_json else f"{describe_progress(batch)}, {rest}")
 
 
 def _say_how_to_go_on(target: Path) -> None:
     note = Sidecar(target).read()
     if note is not None and note.batch_id is not None:
-        told = f"{note.batch_id} goes on at {note.server}. The same command takes it up again;"
-        typer.echo(f"tureen: {told} `tureen batch cancel {note.batch_id}` ends it", err=True)
+        told = f"{note.batch_id} still runs at {note.server}. Give the same command again to continue;"
+        typer.echo(f"tureen: {told} `tureen batch cancel {note.batch_id}` cancels it", err=True)

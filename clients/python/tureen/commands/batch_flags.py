@@ -1,5 +1,4 @@
-"""The options that both commands over files of requests take, ``tureen batch`` and ``tureen-serve batch run``, and what
-both report."""
+"""Flags and report shared by ``tureen batch`` and ``tureen-serve batch run``."""
 
 import json
 from pathlib import Path
@@ -15,20 +14,24 @@ from tureen.wire import Batch, Endpoint, OutputLine
 Source = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="Requests, or rows with --endpoint, as JSON Lines.")
 ]
-Target = Annotated[Path, typer.Argument(dir_okay=False, help="Where the results of good lines go.")]
+Target = Annotated[Path, typer.Argument(dir_okay=False, help="The file to write results to.")]
 ErrorFile = Annotated[
     Path | None,
     typer.Option(
-        "--error-file", dir_okay=False, help="Where the others go; out.errors.jsonl for out.jsonl by default."
+        "--error-file", dir_okay=False, help="The file for failed lines; out.errors.jsonl for out.jsonl by default."
     ),
 ]
 To = Annotated[
-    Endpoint | None, typer.Option("--endpoint", help="Where every line goes; the first line says so by default.")
+    Endpoint | None, typer.Option("--endpoint", help="The route for every line; by default the first line's `url`.")
 ]
 
 
 def find_endpoint(source: Path) -> Endpoint:
-    """Where the first line goes, or wrong usage where it does not say."""
+    """Return the endpoint that the first line names.
+
+    Raises:
+        typer.BadParameter: it names none.
+    """
     try:
         return input_lines.detect_endpoint(source)
     except InvalidRequest as error:
@@ -38,19 +41,23 @@ def find_endpoint(source: Path) -> Endpoint:
 
 
 def choose_error_file(target: Path, given: Path | None, source: Path | None = None) -> Path:
-    """Where the lines go that failed: as given, or beside the target. Wrong usage where two files are one."""
+    """Return the file for failed lines: the given one, or one beside the target.
+
+    Raises:
+        typer.BadParameter: two of the files are the same.
+    """
     errors = given or target.with_name(f"{target.stem}.errors.jsonl")
     names = [path.absolute() for path in (source, target, errors) if path is not None]
     if len(set(names)) < len(names):
-        raise typer.BadParameter("input, output and error file must be three files")
+        raise typer.BadParameter("the input, output and error files must be different files")
     return errors
 
 
 def print_report(batch: Batch, target: Path, errors: Path, as_json: bool) -> None:
-    """Say what became of every line, on standard output.
+    """Print how many lines succeeded, failed or were not run.
 
     Raises:
-        typer.Exit: always; 1 says that some lines have no result.
+        typer.Exit: always; code 1 if some lines have no result.
     """
     counts = batch.request_counts
     void = _not_run(errors) if batch.status in STOPPED_EARLY and counts.failed else 0
@@ -71,6 +78,6 @@ def _was(batch: Batch) -> str:
 
 
 def _not_run(errors: Path) -> int:
-    """Lines that were not begun when their batch was broken off: a line that ran and failed has a response."""
+    """Count the lines that never ran because their batch stopped early: a line that ran and failed has a response."""
     with errors.open("rb") as lines:
         return sum(1 for line in lines if OutputLine.model_validate_json(line).response is None)

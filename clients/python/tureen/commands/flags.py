@@ -1,4 +1,4 @@
-"""What the commands of ``tureen`` share: their options, and a client whose errors become a sentence."""
+"""Flags shared by the commands of ``tureen``, and a client whose errors end the command with a message."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,19 +15,19 @@ err = Console(stderr=True)
 QUICK = Retries(limit=2)
 INTERRUPTED = 130
 
-Url = Annotated[str | None, typer.Option(help="The server. TUREEN_BASE_URL, or http://127.0.0.1:8900, by default.")]
+Url = Annotated[str | None, typer.Option(help="The server; TUREEN_BASE_URL or http://127.0.0.1:8900 by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text and tables.")]
 Preference = Annotated[
-    list[str] | None, typer.Option("--preference", "-p", help="A weight, as academy=0.6. Repeat it for others.")
+    list[str] | None, typer.Option("--preference", "-p", help="A weight, as academy=0.6. May be repeated.")
 ]
-Reward = Annotated[list[str] | None, typer.Option("--reward", "-r", help="A reward to score by. Repeat it for others.")]
-Truncate = Annotated[bool, typer.Option("--truncate", help="Cut the beginning off texts that are too long.")]
+Reward = Annotated[list[str] | None, typer.Option("--reward", "-r", help="A reward to score by. May be repeated.")]
+Truncate = Annotated[bool, typer.Option("--truncate", help="Cut the start of texts that are too long.")]
 Model = Annotated[str | None, typer.Option(help="The policy family; the server's first one by default.")]
-MaxTokens = Annotated[int | None, typer.Option(help="The most tokens to make.")]
+MaxTokens = Annotated[int | None, typer.Option(help="The maximum number of tokens to generate.")]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy.")]
-Seed = Annotated[int | None, typer.Option(help="Makes sampling repeatable.")]
+Seed = Annotated[int | None, typer.Option(help="Makes sampling reproducible.")]
 Outage = Annotated[
-    float, typer.Option(min=0, help="Seconds for which a server that is away, as to be started anew, is waited for.")
+    float, typer.Option(min=0, help="Seconds to wait while the server is unreachable, as during a restart.")
 ]
 ItemsFile = typer.Option(
     exists=True, dir_okay=False, help="JSON Lines, a JSON list, or Parquet: {prompt, candidates} each, and an id."
@@ -38,7 +38,7 @@ ItemsFile = typer.Option(
 def open_client(
     url: str | None, retries: Retries = QUICK, on_retry: Callable[[TureenError, float], object] | None = None
 ) -> Iterator[Client]:
-    """A client; what it cannot do becomes a sentence and exit code 1."""
+    """Open a client. An error is printed on standard error and ends the command with exit code 1."""
     try:
         with Client(url, retries=retries, on_retry=on_retry) as client:
             yield client
@@ -49,19 +49,25 @@ def open_client(
 
 
 def parse_weights(pairs: list[str] | None) -> dict[str, float] | None:
-    """The weights of ``academy=0.6 business=0.4``; None where there are none."""
+    """Parse weights such as ``["academy=0.6", "business=0.4"]``. Return None if there are none.
+
+    Raises:
+        typer.BadParameter: a weight is malformed or given twice.
+    """
     found: dict[str, float] = {}
     for pair in pairs or []:
         name, _, number = pair.partition("=")
         if name in found:
-            raise typer.BadParameter(f"{name!r} is weighed twice", param_hint="--preference")
+            raise typer.BadParameter(f"{name!r} has two weights; give one", param_hint="--preference")
         try:
             found[name] = float(number)
         except ValueError:
-            raise typer.BadParameter(f"{pair!r} is not objective=weight", param_hint="--preference") from None
+            raise typer.BadParameter(
+                f"{pair!r} is not a weight: write it as academy=0.6", param_hint="--preference"
+            ) from None
     return found or None
 
 
 def drop_unset(**options: Any) -> dict[str, Any]:
-    """The options that were given, so that the server's defaults hold for the others."""
+    """Return the options that are not None, so that the server's defaults apply to the others."""
     return {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""``tureen label``: a file of items labelled by a server."""
+"""``tureen label``: label a file of items with a server."""
 
 import json
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ from tureen.wire import PreferencesReply
 
 def label_file(
     source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON Lines, a JSON list, or Parquet.")],
-    target: Annotated[Path, typer.Argument(help="What to write: .jsonl, .jsonl.gz or .parquet.")],
+    target: Annotated[Path, typer.Argument(help="The file to write: .jsonl, .jsonl.gz or .parquet.")],
     form: Format = "full",
     pairs: Pairs = "best-worst",
     ties: OnTies = "keep",
@@ -60,16 +60,16 @@ def label_file(
     truncate: Truncate = False,
     fail: Fail = False,
     size: Annotated[int, typer.Option("--run", min=1, max=4096, help="Items in one request.")] = 64,
-    parallel: Annotated[int, typer.Option(min=1, max=64, help="Requests at once.")] = 2,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Requests sent at the same time.")] = 2,
     restart: Restart = False,
     outage: Outage = OUTAGE,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Label prompts with two or more candidates each: which one is preferred, and how surely.
+    """Label prompts with two or more candidates each: which one is preferred, and with what probability.
 
-    An interrupted run goes on where it stopped when the same command is given again. Exit code 1 says that some items
-    could not be labelled (they stand in out.errors.jsonl), or that nothing could.
+    To continue an interrupted run, give the same command again. Exit code 1: some items could not be labelled (see
+    out.errors.jsonl), or none could.
     """
     how = build_recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
     try:
@@ -77,7 +77,7 @@ def label_file(
     except TureenError as error:
         raise typer.BadParameter(error.message, param_hint="TARGET") from None
     if target.resolve() == source.resolve():
-        raise typer.BadParameter("it is the input, which the labels would replace", param_hint="TARGET")
+        raise typer.BadParameter("the target is the input file: choose another name", param_hint="TARGET")
     asked = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
     plan = labelling_run.Plan(how, asked, not fail, size, parallel)
     quiet = as_json or not err.is_terminal
@@ -98,7 +98,7 @@ def label_file(
 
 @contextmanager
 def _resumable(target: Path) -> Iterator[None]:
-    """Says how to go on, where it was the server or the user that ended the work."""
+    """Tell the user how to continue if the server or Ctrl-C ended the run."""
     try:
         yield
     except KeyboardInterrupt:
@@ -113,11 +113,11 @@ def _resumable(target: Path) -> Iterator[None]:
 def _say_how_to_go_on(target: Path) -> None:
     part = TargetFiles(target).rows
     if part.exists():
-        typer.echo(f"tureen: what is done stands in {part}; the same command goes on from there", err=True)
+        typer.echo(f"tureen: finished rows are in {part}; give the same command again to continue", err=True)
 
 
 def make_labeller(client: Client, plan: labelling_run.Plan) -> labelling_run.LabelRun:
-    """Asks a server, at the priority of labelling."""
+    """Return a function that labels one run of items through ``client``, at batch priority."""
     options: dict[str, Any] = {
         **(plan.asked or {}),
         "on_error": "item",

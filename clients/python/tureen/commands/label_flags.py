@@ -1,4 +1,4 @@
-"""The options that both labelling commands take, ``tureen label`` and ``tureen-serve label``, and what both report."""
+"""Flags and report shared by ``tureen label`` and ``tureen-serve label``."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,23 +11,30 @@ from tureen.labelling.recipe import Form, Pairing, Recipe, Ties
 from tureen.labelling.tally import Tally
 from tureen.labelling.target_files import TargetFiles
 
-Format = Annotated[Form, typer.Option("--format", help="trl, text-score and rewardbench are for trainers and benches.")]
-Pairs = Annotated[Pairing, typer.Option("--pairs", help="Which pairs of an item's candidates become rows.")]
-OnTies = Annotated[Ties, typer.Option("--ties", help="Keep them, drop them, or mark them in a column.")]
-TieMargin = Annotated[float, typer.Option(help="Margins up to this are ties.")]
-MinMargin = Annotated[float, typer.Option(help="Leave out pairs whose rewards differ by less.")]
-MinProbability = Annotated[float, typer.Option(help="Leave out pairs that the model is less sure of.")]
-PairSeed = Annotated[int, typer.Option("--seed", help="Of --pairs best-random.")]
-Fail = Annotated[
-    bool, typer.Option("--fail", help="Stop at the first item that cannot be labelled, instead of going on.")
+Format = Annotated[
+    Form,
+    typer.Option(
+        "--format", help="The format of the rows; trl, text-score and rewardbench are read by trainers and benchmarks."
+    ),
 ]
-Restart = Annotated[bool, typer.Option("--restart", help="Forget what an interrupted run has done.")]
+Pairs = Annotated[Pairing, typer.Option("--pairs", help="Which pairs of an item's candidates become rows.")]
+OnTies = Annotated[Ties, typer.Option("--ties", help="Keep ties, drop them, or mark them in a column.")]
+TieMargin = Annotated[float, typer.Option(help="A margin up to this value is a tie.")]
+MinMargin = Annotated[float, typer.Option(help="Drop pairs with a smaller margin.")]
+MinProbability = Annotated[float, typer.Option(help="Drop pairs with a smaller probability.")]
+PairSeed = Annotated[int, typer.Option("--seed", help="The seed for --pairs best-random.")]
+Fail = Annotated[bool, typer.Option("--fail", help="Stop at the first item that cannot be labelled.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard the work of an interrupted run.")]
 
 
 def build_recipe(
     form: Form, pairs: Pairing, ties: Ties, tie_margin: float, min_margin: float, min_probability: float, seed: int
 ) -> Recipe:
-    """The recipe that these options ask for, or wrong usage."""
+    """Build the recipe from these flags.
+
+    Raises:
+        typer.BadParameter: a value is out of range, or two flags contradict each other.
+    """
     try:
         return Recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
     except TureenError as error:
@@ -35,13 +42,13 @@ def build_recipe(
 
 
 def dump_tally(tally: Tally, target: Path) -> dict[str, Any]:
-    """What became of a file, for ``--json``."""
+    """Return the tally and the file names as a dict, for ``--json``."""
     errors = str(TargetFiles(target).errors) if tally.failed else None
     return {**asdict(tally), "target": str(target), "errors": errors}
 
 
 def describe_tally(tally: Tally, target: Path) -> str:
-    """One line of what became of a file."""
+    """Return the tally as one line of text."""
     parts = [f"labelled {tally.labelled} of {tally.read} items into {tally.rows} rows: {target}", f"ties {tally.ties}"]
     parts += [f"left out {count} ({reason})" for reason, count in tally.dropped.items()]
     if tally.failed:

@@ -1,4 +1,4 @@
-"""What a command says while its server is away."""
+"""Tell the user that a command waits for an unreachable server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ NOTICED = 3.0
 
 
 class OutageNotice:
-    """Says on standard error, once for each outage, that the server is waited for, and then that it is back.
+    """Prints one message on standard error when an outage begins and one when it ends.
 
-    Threads may share one. What is over within ``NOTICED`` seconds is not told.
+    Thread-safe. Outages shorter than ``NOTICED`` seconds are not reported.
 
     Args:
-        outage: seconds for which the server is waited for; 0 says nothing.
+        outage: the longest wait in seconds; 0 prints nothing.
     """
 
     def __init__(self, outage: float) -> None:
@@ -27,7 +27,7 @@ class OutageNotice:
         self._told = False
 
     def __call__(self, error: TureenError, away: float) -> None:
-        """A request failed and is sent again, ``away`` seconds after its first failure."""
+        """Report that a request will be retried, ``away`` seconds after its first failure."""
         with self._lock:
             if self._told or not self._outage or away < NOTICED:
                 return
@@ -35,7 +35,7 @@ class OutageNotice:
         _say(f"waiting up to {self._outage:g} s for the server: {error.message}")
 
     def end(self) -> None:
-        """The server has answered."""
+        """Report that the server has answered."""
         with self._lock:
             told, self._told = self._told, False
         if told:
@@ -44,7 +44,7 @@ class OutageNotice:
 
 @contextmanager
 def open_patient_client(url: str | None, outage: float) -> Iterator[tuple[Client, OutageNotice]]:
-    """As :func:`tureen.commands.flags.open_client`, for work that is to outlast an outage of so many seconds."""
+    """Open a client that keeps trying for ``outage`` seconds; see :func:`tureen.commands.flags.open_client`."""
     waiting = OutageNotice(outage)
     with open_client(url, Retries(outage=outage), waiting) as client:
         yield client, waiting

@@ -1,4 +1,4 @@
-"""Replies as tables for a terminal."""
+"""Format replies as tables for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,10 +17,10 @@ SPARED = ("endpoint", "created", "failed", "done")
 
 
 def tabulate_scores(items: Sequence[ScoreItem], reply: ScoreReply, ids: Sequence[str | int | None] = ()) -> Table:
-    """A row for each candidate: every objective's calibrated reward with the raw one, and the weighted one.
+    """Return a table with one row per candidate: each objective's calibrated and raw reward, and the weighted reward.
 
     Args:
-        ids: what the items are called; those without one are counted from 0.
+        ids: the items' ids; an item without one shows its index, from 0.
     """
     table = Table("item", "answer", Column("rewards", no_wrap=True), "reward", "tokens", show_lines=True)
     for item, row, name in zip(items, reply.data, ids or [None] * len(items), strict=True):
@@ -36,7 +36,7 @@ def tabulate_scores(items: Sequence[ScoreItem], reply: ScoreReply, ids: Sequence
 
 
 def tabulate_sweep(reply: ChatReply, scores: ScoreReply | None) -> Table:
-    """A row for each choice of a sweep: its weights, its text, and the text's rewards if it was scored."""
+    """Return a table with one row per choice of a sweep: its weights, its text, and its rewards if it was scored."""
     table = Table("preferences", "text", *([Column("rewards", no_wrap=True)] if scores else []), show_lines=True)
     for choice, candidate in pair_scores(reply, scores):
         weights = choice.preferences if isinstance(choice.preferences, dict) else {}
@@ -50,13 +50,13 @@ def tabulate_sweep(reply: ChatReply, scores: ScoreReply | None) -> Table:
 
 
 def pair_scores(reply: ChatReply, scores: ScoreReply | None) -> list[tuple[ChatChoice, CandidateScore | None]]:
-    """Each choice with its text's scores. ``scores`` is the reply to one item, whose candidates the texts were."""
+    """Pair each choice with its scores. ``scores`` is the reply for one item whose candidates are the texts."""
     candidates = scores.data[0].candidates if scores else []
     return list(zip_longest(reply.choices, candidates))
 
 
 def tabulate_models(reply: ModelList) -> Table:
-    """A line for each model."""
+    """Return a table with one row per model."""
     table = Table(Column("model", overflow="fold"), "kind", "objectives", "steering", "longest", "version")
     for card in reply.data:
         longest = str(card.max_length) if card.max_length else ""
@@ -66,7 +66,7 @@ def tabulate_models(reply: ModelList) -> Table:
 
 
 def tabulate_batches(found: Sequence[Batch], width: int) -> Table:
-    """A line for each batch. Ids are never cut: what has no room beside them is left out, the least useful first."""
+    """Return a table with one row per batch. To fit, columns of ``SPARED`` are dropped; ids are never cut."""
     columns = dict(zip(BATCH, zip(*map(_batch, found), strict=True) if found else [()] * len(BATCH), strict=True))
     for name in SPARED:
         if 1 + sum(3 + max(map(len, (title, *cells))) for title, cells in columns.items()) > width:
@@ -86,12 +86,12 @@ def _batch(batch: Batch) -> tuple[str, ...]:
 
 
 def format_weights(weights: Mapping[str, float]) -> Text:
-    """Each weight on a line of its own: ``academy=0.6``."""
+    """Return the weights, one a line: ``academy=0.6``."""
     return Text("\n".join(f"{name}={weight:.3g}" for name, weight in weights.items()))
 
 
 def list_texts(item: ScoreItem) -> list[str]:
-    """What is scored of an item, for the eye: the answers, the steps, or the conversation's last message."""
+    """Return the texts to show for an item: its answers, its steps, or the last message of its conversation."""
     if item.messages is not None:
         return [item.messages[-1].content]
     answers = item.candidates or item.steps or []
@@ -99,18 +99,18 @@ def list_texts(item: ScoreItem) -> list[str]:
 
 
 def shorten_text(text: str) -> Text:
-    """A text on one line, shortened if it is long."""
+    """Return the text on one line, cut to ``LONGEST`` characters."""
     line = " ".join(text.split())
     return Text(line if len(line) <= LONGEST else line[: LONGEST - 1] + "…")
 
 
 def format_error(error: ErrorDetail) -> Text:
-    """Why there are no scores."""
+    """Return the error code and message in red."""
     return Text(f"{error.code}: {error.message}", style="red")
 
 
 def format_rewards(candidate: CandidateScore) -> Text:
-    """Each objective on a line of its own, ``academy +0.41 (1.83)``: calibrated, and raw in brackets."""
+    """Return one line per objective, as ``academy +0.41 (1.83)``: calibrated, and raw in brackets."""
     scores = candidate.scores or {}
     width = max(map(len, scores), default=0)
     lines = [
