@@ -14,8 +14,9 @@ from waiting import let_others_run, wait_until
 
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import CandidateOptions, ChatRequest
-from tureen_serve.generation.plan import Plan, Text, plan, texts
+from tureen_serve.generation.plan import Plan, plan
 from tureen_serve.generation.select import Choice, _judge, choose, run, stream
+from tureen_serve.generation.texts import Text, texts
 from tureen_serve.inference.engine import Outcome
 
 MIX = {"calm": 1.0, "funny": 1.0}

@@ -19,7 +19,8 @@ from tureen_core.soup import Semantics, apply_gate
 from tureen_serve.runtimes.contract import Weights
 from tureen_serve.runtimes.on_vllm import internals
 from tureen_serve.runtimes.on_vllm.adapters import gate_name
-from tureen_serve.runtimes.on_vllm.internals import PROVEN, GateTable, Slots, _hook_v1, _hook_v2
+from tureen_serve.runtimes.on_vllm.gate_table import GateTable
+from tureen_serve.runtimes.on_vllm.internals import PROVEN, Slots, _hook_v1, _hook_v2
 
 EXPERTS = ("a", "b", "c")
 

@@ -16,8 +16,9 @@ from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, Json, ReplyShape, TextReply, build_usage
 from tureen_serve.faults import document_errors
-from tureen_serve.generation.plan import Plan, Text, plan, texts
+from tureen_serve.generation.plan import Plan, plan
 from tureen_serve.generation.select import run, stream
+from tureen_serve.generation.texts import Text, texts
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tureen_serve.api.text_replies import TextReply
 from tureen_serve.faults import build_error_body, translate_error
-from tureen_serve.generation.plan import Text
+from tureen_serve.generation.texts import Text
 from tureen_serve.runtimes.contract import Delta
 
 DONE = b"data: [DONE]\n\n"

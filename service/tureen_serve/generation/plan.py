@@ -1,11 +1,11 @@
-"""From a request for text to a plan: which policy, steered how, and every text to be written. Pure.
+"""From a request for text to a plan: which policy, steered how. Pure.
 
 Only this file knows how policies are steered. Today that is by soups of experts.
 """
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tureen.errors import InvalidRequest, NotFound, Unprocessable
 from tureen.wire import CandidateOptions, ChatRequest, CompletionRequest
@@ -13,14 +13,11 @@ from tureen_core.preference import Normalize, digest_soup, normalise_weights, pa
 from tureen_core.soup import Semantics
 from tureen_serve.generation.weigh import SUBTRACT
 from tureen_serve.inference.engine import Family
-from tureen_serve.runtimes.contract import Sampling
 
 Request = ChatRequest | CompletionRequest
 Weights = Mapping[str, float]
 
 MOST_TEXTS = 256
-DEFAULT_TOKENS = 512
-STRONGEST_BIAS = 100
 SUBTRACT_EXPERTS = 'send `soup: {"normalize": "none"}` to subtract'
 
 
@@ -200,90 +197,3 @@ def _bound(request: Request, planned: Plan) -> None:
     if texts > MOST_TEXTS:
         message = f"this asks for {texts} texts (prompts x sweep x n x candidates) and the limit is {MOST_TEXTS}"
         raise Unprocessable(message, param="n")
-
-
-# --------------------------------------------------------------------------- texts
-
-
-@dataclass(frozen=True)
-class Text:
-    """One text to be written, after the prompt with this number and under this variation."""
-
-    prompt: int
-    variation: Variation
-    ids: Sequence[int]
-    sampling: Sampling
-
-
-def texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[Text]:
-    """Every text, prompt by prompt, then variation, choice, candidate; text i is drawn with ``seed`` + i.
-
-    Raises:
-        Unprocessable: a prompt does not fit the context, or a field of sampling cannot be used.
-    """
-    sampling = _sampling(request, len(planned.family.renderer.tokenizer))
-    each = planned.choices * (planned.candidates.n if planned.candidates else 1)
-    written: list[Text] = []
-    for number, prompt in enumerate(prompts):
-        ids, room = fit(request, prompt, planned.family.context)
-        for variation in planned.variations:
-            for _ in range(each):
-                seed = None if request.seed is None else request.seed + len(written)
-                written.append(Text(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
-    return written
-
-
-def fit(request: Request, ids: Sequence[int], context: int) -> tuple[Sequence[int], int]:
-    """The prompt and the tokens that may follow; with ``truncate`` the prompt loses its beginning.
-
-    Raises:
-        Unprocessable: prompt and answer do not fit the context.
-    """
-    newer = isinstance(request, ChatRequest) and request.max_completion_tokens is not None
-    param = "max_completion_tokens" if newer else "max_tokens"
-    told = request.max_tokens is not None or newer
-    asked = request.limit() or DEFAULT_TOKENS
-    least = asked if told else 1
-    if least >= context:
-        message = f"{least} tokens do not fit a context of {context} with any prompt"
-        raise Unprocessable(message, param=param, code="context_length_exceeded")
-    if len(ids) + least <= context:
-        return ids, min(asked, context - len(ids))
-    if not request.truncate:
-        message = f"the prompt has {len(ids)} tokens, {least} or more are to follow, and the context holds {context}"
-        at = param if told and len(ids) < context else ("messages" if isinstance(request, ChatRequest) else "prompt")
-        raise Unprocessable(
-            f"{message}; shorten it, or send `truncate: true`", param=at, code="context_length_exceeded"
-        )
-    room = asked if told else min(asked, context // 2)
-    return ids[len(ids) - (context - room) :], room
-
-
-def _sampling(request: Request, vocabulary: int) -> Sampling:
-    stops = tuple(request.stops())
-    if "" in stops:
-        raise Unprocessable("a stop text cannot be empty", param="stop")
-    if isinstance(request, ChatRequest):
-        logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    else:
-        logprobs = request.logprobs
-    return Sampling(
-        max_tokens=0,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        stop=stops,
-        logprobs=logprobs,
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-        logit_bias=_bias(request.logit_bias or {}, vocabulary),
-    )
-
-
-def _bias(given: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
-    for token, bias in given.items():
-        param = f"logit_bias.{token}"
-        if not (token.isascii() and token.isdigit() and int(token) < vocabulary):
-            raise Unprocessable(f"{token!r} is no token id; ids are 0 to {vocabulary - 1}", param=param)
-        if not abs(bias) <= STRONGEST_BIAS:
-            raise Unprocessable(f"a bias lies between -{STRONGEST_BIAS} and {STRONGEST_BIAS}", param=param)
-    return tuple((int(token), bias) for token, bias in given.items())

@@ -11,7 +11,8 @@ from typing import TypeVar
 from tureen.errors import ServerFault
 from tureen.wire import CandidateOptions
 from tureen_core.template import Messages
-from tureen_serve.generation.plan import Plan, Text, Variation
+from tureen_serve.generation.plan import Plan, Variation
+from tureen_serve.generation.texts import Text
 from tureen_serve.generation.weigh import rank, weigh
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
 from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
