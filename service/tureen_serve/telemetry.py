@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from tureen_serve.inference.engine import Engine
-from tureen_serve.inference.lane import Ran
+from tureen_serve.inference.lane import LaneRun
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -86,7 +86,7 @@ class Metrics:
         build = Gauge("tureen_build_info", "The version that runs", ["version"], registry=registry)
         build.labels(version("tureen")).set(1)
 
-    def observe(self, ran: Ran) -> None:
+    def observe(self, ran: LaneRun) -> None:
         """Note what a lane ran; called on the lane's thread."""
         self.batch_seconds.labels(ran.lane).observe(ran.seconds)
         self.batch_rows.labels(ran.lane).observe(ran.rows)

@@ -21,15 +21,15 @@ from tureen_core.soup import Semantics
 from tureen_core.template import Cut, Messages, Reading, Renderer, check_finished
 from tureen_serve.inference.engine import (
     SOUP,
-    Asked,
-    Duel,
+    AnswerPair,
     Engine,
     Family,
-    Finished,
+    FinishedText,
     Group,
     Outcome,
     Priority,
     Reward,
+    ScoreInput,
     Steps,
 )
 from tureen_serve.runtimes.contract import Delta, Sampling, TokenLogprob
@@ -124,7 +124,7 @@ class CountingEngine(Engine):
         self.running = self.most_running = 0
         self.dropped = 0
         self.samplings: list[Sampling] = []
-        self.calls: list[tuple[list[Asked], list[str]]] = []
+        self.calls: list[tuple[list[ScoreInput], list[str]]] = []
 
     @contextmanager
     def hold(self) -> Iterator[Engine]:
@@ -141,7 +141,7 @@ class CountingEngine(Engine):
 
     async def score(
         self,
-        groups: Sequence[Asked],
+        groups: Sequence[ScoreInput],
         objectives: Sequence[str],
         *,
         soup: Mapping[str, float] | None = None,
@@ -199,9 +199,9 @@ class CountingEngine(Engine):
 
 
 def _outcomes(
-    asked: Asked, objectives: Sequence[str], soup: Mapping[str, float] | None, truncate: bool
+    asked: ScoreInput, objectives: Sequence[str], soup: Mapping[str, float] | None, truncate: bool
 ) -> list[Outcome]:
-    if isinstance(asked, Duel):
+    if isinstance(asked, AnswerPair):
         first, second = (answer[-1]["content"].split().count("calm") for answer in (asked.first, asked.second))
         return [Outcome(dict.fromkeys(objectives, first - second + LEAN), tokens=7)]
     if isinstance(asked, Steps):
@@ -213,11 +213,11 @@ def _outcomes(
     ]
 
 
-def _as_group(given: Asked) -> Group:
+def _as_group(given: ScoreInput) -> Group:
     """A finished text is what an assistant said; of ids, only their number is read."""
     if isinstance(given, Group):
         return given
-    assert isinstance(given, Finished)
+    assert isinstance(given, FinishedText)
     text = given.text if isinstance(given.text, str) else "id " * len(given.text)
     return Group([[{"role": "assistant", "content": text}]], cut=given.cut)
 

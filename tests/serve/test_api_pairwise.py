@@ -7,7 +7,7 @@ import pytest
 from serve.border import served
 from serve.counting import LEAN, CountingEngine
 
-from tureen_serve.inference.engine import Duel, Steps
+from tureen_serve.inference.engine import AnswerPair, Steps
 
 THREE = {"prompt": "hi", "candidates": ["calm calm", "calm", "calm calm calm calm"]}
 STEPPED = {"prompt": "hi", "steps": ["calm calm", "none", "calm"]}
@@ -50,8 +50,8 @@ def test_candidates_are_ranked_by_comparing_all_in_both_orders() -> None:
     assert reply["usage"]["total_tokens"] == 6 * 7
     ((asked, rewards),) = engine.calls
     assert rewards == ["duel"]
-    assert [type(each) for each in asked] == [Duel] * 6
-    said = [(each.first[0]["content"], each.second[0]["content"]) for each in asked if isinstance(each, Duel)]
+    assert [type(each) for each in asked] == [AnswerPair] * 6
+    said = [(each.first[0]["content"], each.second[0]["content"]) for each in asked if isinstance(each, AnswerPair)]
     assert said[:2] == [("calm calm", "calm"), ("calm", "calm calm")]
 
 

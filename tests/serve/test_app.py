@@ -11,7 +11,7 @@ from serve.counting import CountingEngine
 from waiting import wait_until
 
 from tureen_serve.app import create_app, load_engine
-from tureen_serve.inference.lane import unobserved
+from tureen_serve.inference.lane import ignore_run
 from tureen_serve.runtimes.load import LoadError
 from tureen_serve.settings import RewardEntry, SettingsError, load_settings
 
@@ -125,7 +125,7 @@ def test_keys_that_cannot_be_used_stop_it_before_it_starts(tmp_path: Path) -> No
 def test_artifacts_that_are_none_are_named(tmp_path: Path) -> None:
     settings = load_settings(rewards=[RewardEntry(path=tmp_path)], runtime="transformers")
     with pytest.raises(LoadError, match=r"has no tureen\.json"):
-        load_engine(settings, unobserved)
+        load_engine(settings, ignore_run)
 
 
 def test_two_servers_count_apart() -> None:

@@ -12,7 +12,7 @@ from tureen.errors import NotFound, ServerFault, TureenError, Unavailable, Unpro
 from tureen_serve.api.server_state import ServerState
 from tureen_serve.dialects import FAULTS, MODULES, ROUTERS
 from tureen_serve.dialects.dialect_context import DialectContext, relocate_error
-from tureen_serve.inference.engine import Finished, Group
+from tureen_serve.inference.engine import FinishedText, Group
 
 T = TypeVar("T")
 ASK = [{"role": "user", "content": "hi"}]
@@ -70,10 +70,10 @@ def test_rewards_and_the_length_that_all_of_them_read() -> None:
 
 def test_outcomes_are_flat_and_in_order() -> None:
     async def outcomes(context: DialectContext) -> list[float]:
-        groups: list[Group | Finished] = [
+        groups: list[Group | FinishedText] = [
             Group([answer("calm"), answer("calm calm")], ASK),
-            Finished("calm calm calm"),
-            Finished("none"),
+            FinishedText("calm calm calm"),
+            FinishedText("none"),
         ]
         wanted = context.select()
         return [wanted.value(outcome) for outcome in await context.score_texts(wanted, groups)]
@@ -90,7 +90,7 @@ def test_no_texts_are_no_outcomes() -> None:
 
 def test_an_error_stays_in_its_place() -> None:
     async def outcomes(context: DialectContext) -> list[str | None]:
-        texts = [Finished("calm"), Finished("boundless"), Finished("word " * CONTEXT)]
+        texts = [FinishedText("calm"), FinishedText("boundless"), FinishedText("word " * CONTEXT)]
         found = await context.score_texts(context.select(), texts)
         assert [outcome.raw for outcome in found[1:]] == [{}, {}]
         return [outcome.error.code if outcome.error else None for outcome in found]
@@ -101,7 +101,7 @@ def test_an_error_stays_in_its_place() -> None:
 def test_sound_raises_the_first_error_at_its_field() -> None:
     async def texts(context: DialectContext) -> Any:
         return await context.score_all(
-            context.select(), [Finished("calm"), Finished("boundless"), Finished("x" * 9999)]
+            context.select(), [FinishedText("calm"), FinishedText("boundless"), FinishedText("x" * 9999)]
         )
 
     async def group(context: DialectContext) -> Any:
@@ -118,7 +118,7 @@ def test_sound_raises_the_first_error_at_its_field() -> None:
 
 def test_what_is_too_long_is_cut_where_that_is_asked() -> None:
     async def outcomes(context: DialectContext) -> list[bool]:
-        texts = [Finished("word " * CONTEXT), Finished("calm")]
+        texts = [FinishedText("word " * CONTEXT), FinishedText("calm")]
         return [outcome.truncated for outcome in await context.score_all(context.select(), texts, truncate=True)]
 
     assert in_context(outcomes) == [True, False]
@@ -133,14 +133,14 @@ def test_one_text_lays_its_error_to_the_prompt_or_to_the_answer() -> None:
 
     async def sound(context: DialectContext) -> float:
         wanted = context.select()
-        return wanted.value(await context.score_one(wanted, Finished("calm"), prompt="prompt", answer="response"))
+        return wanted.value(await context.score_one(wanted, FinishedText("calm"), prompt="prompt", answer="response"))
 
     assert in_context(sound) == 1.0
 
 
 def test_texts_and_scores_are_metered_as_the_native_route_meters_them() -> None:
     async def count(context: DialectContext) -> list[float]:
-        texts = [Finished("calm"), Finished("boundless"), Finished("word " * CONTEXT)]
+        texts = [FinishedText("calm"), FinishedText("boundless"), FinishedText("word " * CONTEXT)]
         await context.score_texts(context.select(), texts)
         metrics = context.server.metrics
         samples = [metrics.texts.labels("calm", each) for each in ("scored", "failed")]
@@ -152,7 +152,7 @@ def test_texts_and_scores_are_metered_as_the_native_route_meters_them() -> None:
 def test_an_error_of_the_whole_call_is_raised() -> None:
     async def broken(context: DialectContext) -> Any:
         context.engine.broken = Unavailable("full", retry_after=7)  # type: ignore[attr-defined]
-        return await context.score_texts(context.select(), [Finished("calm")])
+        return await context.score_texts(context.select(), [FinishedText("calm")])
 
     found = fault(broken)
     assert isinstance(found, Unavailable)

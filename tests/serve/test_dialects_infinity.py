@@ -13,7 +13,7 @@ from serve.counting import CountingEngine
 from serve.foreign import KEY, LONG, TROUBLES, locked, native, real_server, rendered, troubled
 
 from tureen_core.calibration import compute_sigmoid
-from tureen_serve.inference.engine import Finished, Group
+from tureen_serve.inference.engine import FinishedText, Group
 
 QUESTION, ANSWERS = "why do leaves fall in autumn?", ["the wind is lazy", "the quick brown fox", "over the dog"]
 UNNAMED = "default/not-specified"
@@ -95,7 +95,7 @@ def test_a_text_keeps_its_white_space_and_a_query_is_one_group() -> None:
         client.post("/infinity/classify", json={"input": [" calm \n"], "model": "calm"})
         client.post("/infinity/rerank", json={"query": " hi ", "documents": ["a ", "b"], "model": "calm"})
     ((texts, _), (groups, _)) = engine.calls
-    assert texts == [Finished(" calm \n")]
+    assert texts == [FinishedText(" calm \n")]
     (group,) = groups
     assert isinstance(group, Group)
     assert (group.prompt[0]["content"], len(group)) == (" hi ", 2)

@@ -13,7 +13,7 @@ from serve.counting import CountingEngine
 from serve.foreign import KEY, LONG, TROUBLES, locked, native, real_server, rendered, troubled
 
 from tureen_core.template import Cut
-from tureen_serve.inference.engine import Finished
+from tureen_serve.inference.engine import FinishedText
 
 ROUTE = "/llamafactory/v1/score/evaluation"
 QUESTION, ANSWERS = "why do leaves fall in autumn?", ["the wind is lazy", "the quick brown fox"]
@@ -55,7 +55,7 @@ def test_a_length_is_the_callers_or_the_models_own(given: int | None, length: in
     with served(engine) as client:
         client.post(ROUTE, json={"model": "calm", "messages": ["calm"], "max_length": given})
     (((found,), _),) = engine.calls
-    assert found == Finished("calm", cut=Cut(length=length))
+    assert found == FinishedText("calm", cut=Cut(length=length))
 
 
 def test_a_model_may_be_a_mix() -> None:

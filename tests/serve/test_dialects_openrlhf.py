@@ -6,7 +6,7 @@ import pytest
 from serve.border import served
 from serve.counting import CountingEngine
 
-from tureen_serve.inference.engine import Finished
+from tureen_serve.inference.engine import FinishedText
 
 ONE = {"model": "calm"}
 
@@ -41,7 +41,7 @@ def test_texts_meet_no_template_and_lose_their_padding() -> None:
     with served(engine) as client:
         client.post("/get_reward", json={"query": [f"{pad}{pad}<|im_start|>user\nhi<|im_end|>{pad}"]}, params=ONE)
     (((given,), _),) = engine.calls
-    assert given == Finished("<|im_start|>user\nhi<|im_end|>")
+    assert given == FinishedText("<|im_start|>user\nhi<|im_end|>")
 
 
 def test_a_mix_is_one_reward() -> None:

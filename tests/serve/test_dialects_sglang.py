@@ -13,7 +13,7 @@ from serve.counting import RENDERER
 from serve.foreign import LONG, TROUBLES, locked, troubled
 from starlette.testclient import TestClient
 
-from tureen_serve.inference.engine import Finished, Group
+from tureen_serve.inference.engine import FinishedText, Group
 
 NATIVE, EMBEDDINGS, SCORE, RERANK = (
     f"/sglang/{each}" for each in ("classify", "v1/embeddings", "v1/score", "v1/rerank")
@@ -58,10 +58,10 @@ def told(path: str, reply: Any) -> dict[str, Any]:
     return body
 
 
-def asked(client: TestClient, path: str, **body: Any) -> list[Group | Finished]:
+def asked(client: TestClient, path: str, **body: Any) -> list[Group | FinishedText]:
     """What the engine was asked."""
     post(client, path, **body)
-    groups: list[Group | Finished] = client.app.state.server.engine.calls[-1][0]  # type: ignore[attr-defined]
+    groups: list[Group | FinishedText] = client.app.state.server.engine.calls[-1][0]  # type: ignore[attr-defined]
     return groups
 
 
@@ -91,13 +91,13 @@ def test_verl_reads_the_last_number_of_the_last_embedding(client: TestClient) ->
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ("calm", [Finished("calm")]),
-        (["calm", "funny"], [Finished("calm"), Finished("funny")]),
-        ([5, 6], [Finished([5, 6])]),
-        ([[5], [6]], [Finished([5]), Finished([6])]),
+        ("calm", [FinishedText("calm")]),
+        (["calm", "funny"], [FinishedText("calm"), FinishedText("funny")]),
+        ([5, 6], [FinishedText([5, 6])]),
+        ([[5], [6]], [FinishedText([5]), FinishedText([6])]),
     ],
 )
-def test_texts_and_ids_meet_no_template(client: TestClient, given: Any, read: list[Finished]) -> None:
+def test_texts_and_ids_meet_no_template(client: TestClient, given: Any, read: list[FinishedText]) -> None:
     assert asked(client, EMBEDDINGS, input=given) == read
 
 
@@ -164,10 +164,10 @@ def test_items_continue_their_query(client: TestClient) -> None:
     assert answer["scores"] == [[2.0], [1.0]]
     assert (answer["object"], answer["model"]) == ("scoring", "calm")
     assert (answer["pooled_hidden_states"], answer["token_logprobs"]) == (None, None)
-    assert asked(client, SCORE, query="q", items=["a", "b"]) == [Finished("qa"), Finished("qb")]
-    assert asked(client, SCORE, query="q", items="a", item_first=True) == [Finished("aq")]
-    assert asked(client, SCORE, query=[1, 2], items=[[3], [4]]) == [Finished([1, 2, 3]), Finished([1, 2, 4])]
-    assert asked(client, SCORE, items=["a"], label_token_ids=[1]) == [Finished("a")]
+    assert asked(client, SCORE, query="q", items=["a", "b"]) == [FinishedText("qa"), FinishedText("qb")]
+    assert asked(client, SCORE, query="q", items="a", item_first=True) == [FinishedText("aq")]
+    assert asked(client, SCORE, query=[1, 2], items=[[3], [4]]) == [FinishedText([1, 2, 3]), FinishedText([1, 2, 4])]
+    assert asked(client, SCORE, items=["a"], label_token_ids=[1]) == [FinishedText("a")]
 
 
 def test_no_items_have_no_scores(client: TestClient) -> None:

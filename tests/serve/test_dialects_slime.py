@@ -15,7 +15,7 @@ from serve.counting import READING, CountingEngine
 from serve.foreign import KEY, LONG, TROUBLES, locked, native, real_server, rendered, troubled
 
 from tureen_core.template import Renderer
-from tureen_serve.inference.engine import Finished, Group
+from tureen_serve.inference.engine import FinishedText, Group
 
 QUESTION, ANSWER = "why do leaves fall in autumn?", "the wind is lazy"
 ASKED = [{"role": "user", "content": QUESTION}]
@@ -73,7 +73,7 @@ def test_a_templated_prompt_meets_no_template_again(thinking: str) -> None:
     with served(engine) as client:
         client.post("/slime", params=ONE, json={"prompt": prompt, "response": "calm<|im_end|>"})
     (((found,), _),) = engine.calls
-    assert found == Finished(f"{prompt}calm<|im_end|>")
+    assert found == FinishedText(f"{prompt}calm<|im_end|>")
 
 
 def test_a_foreign_template_is_a_users_words() -> None:

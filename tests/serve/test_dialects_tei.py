@@ -16,7 +16,7 @@ from tei_client.clients.http_client import HttpClient
 
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.template import Cut
-from tureen_serve.inference.engine import Finished, Group
+from tureen_serve.inference.engine import FinishedText, Group
 
 QUESTION, ANSWERS = "why do leaves fall in autumn?", ["the wind is lazy", "the quick brown fox", "over the dog"]
 ASKED = [{"role": "user", "content": QUESTION}]
@@ -133,7 +133,7 @@ def test_a_pair_is_no_list_of_two_texts() -> None:
     assert batch == [[{"score": 0.5, "label": "calm"}], pair]
     assert alone == [{"score": 2.0, "label": "calm"}]
     read: Any = engine.calls[1][0]
-    assert read[0] == Finished("hi", cut=Cut())
+    assert read[0] == FinishedText("hi", cut=Cut())
     assert read[1].prompt == [{"role": "user", "content": "hi"}]
 
 

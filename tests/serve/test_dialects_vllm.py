@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.template import Cut
-from tureen_serve.inference.engine import Finished, Group
+from tureen_serve.inference.engine import FinishedText, Group
 
 RAW = {"use_activation": False}
 TALK = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "calm calm"}]
@@ -63,10 +63,10 @@ def told(reply: Any) -> dict[str, Any]:
     return error
 
 
-def asked(client: TestClient, path: str, **body: Any) -> list[Group | Finished]:
+def asked(client: TestClient, path: str, **body: Any) -> list[Group | FinishedText]:
     """What the engine was asked."""
     post(client, path, **body)
-    groups: list[Group | Finished] = client.app.state.server.engine.calls[-1][0]  # type: ignore[attr-defined]
+    groups: list[Group | FinishedText] = client.app.state.server.engine.calls[-1][0]  # type: ignore[attr-defined]
     return groups
 
 
@@ -125,20 +125,20 @@ def test_extreme_rewards_neither_overflow_nor_vanish(client: TestClient) -> None
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ("calm", [Finished("calm")]),
-        (["calm", "funny"], [Finished("calm"), Finished("funny")]),
-        ([5, 6, 7], [Finished([5, 6, 7])]),
-        ([[5], [6, 7]], [Finished([5]), Finished([6, 7])]),
-        ("", [Finished("")]),
+        ("calm", [FinishedText("calm")]),
+        (["calm", "funny"], [FinishedText("calm"), FinishedText("funny")]),
+        ([5, 6, 7], [FinishedText([5, 6, 7])]),
+        ([[5], [6, 7]], [FinishedText([5]), FinishedText([6, 7])]),
+        ("", [FinishedText("")]),
     ],
 )
-def test_texts_and_ids_meet_no_template(client: TestClient, given: Any, read: list[Finished]) -> None:
+def test_texts_and_ids_meet_no_template(client: TestClient, given: Any, read: list[FinishedText]) -> None:
     assert asked(client, "/classify", input=given) == read
 
 
 def test_special_tokens_are_the_readings_or_none(client: TestClient) -> None:
-    assert asked(client, "/classify", input="calm", add_special_tokens=True) == [Finished("calm", specials=True)]
-    assert asked(client, "/classify", input="calm", add_special_tokens=False) == [Finished("calm", specials=False)]
+    assert asked(client, "/classify", input="calm", add_special_tokens=True) == [FinishedText("calm", specials=True)]
+    assert asked(client, "/classify", input="calm", add_special_tokens=False) == [FinishedText("calm", specials=False)]
 
 
 @pytest.mark.parametrize("options", [{}, {"add_special_tokens": True}, {"add_special_tokens": False}])
@@ -160,7 +160,7 @@ def test_a_conversation_meets_the_rewards_template(client: TestClient, options: 
     ],
 )
 def test_every_way_of_cutting(client: TestClient, options: dict[str, Any], cut: Cut | None) -> None:
-    assert asked(client, "/classify", input="calm", **options) == [Finished("calm", cut=cut)]
+    assert asked(client, "/classify", input="calm", **options) == [FinishedText("calm", cut=cut)]
     assert asked(client, "/classify", messages=TALK, **options) == [Group([TALK], cut=cut)]
     assert asked(client, "/score", queries="hi", documents="calm calm", **options) == [Group([TALK[1:]], TALK[:1], cut)]
 

@@ -8,7 +8,7 @@ from serve.counting import family
 
 from tureen.errors import InvalidRequest, NotFound, TureenError, Unprocessable
 from tureen.wire import ChatRequest, CompletionRequest
-from tureen_serve.generation.plan import MOST_TEXTS, Plan, plan
+from tureen_serve.generation.plan import MOST_TEXTS, Plan, plan_generation
 
 FAMILIES = {"words": family(), "rigid": family("rigid", "its experts have unequal ranks")}
 REWARDS = ("calm", "funny")
@@ -25,7 +25,7 @@ def completion(**fields: Any) -> CompletionRequest:
 
 
 def planned(families: Any = FAMILIES, **fields: Any) -> Plan:
-    return plan(chat(**fields), families, REWARDS)
+    return plan_generation(chat(**fields), families, REWARDS)
 
 
 def refused(kind: type[TureenError], families: Any = FAMILIES, **fields: Any) -> TureenError:
@@ -249,4 +249,4 @@ def test_the_number_of_texts_is_bounded() -> None:
     assert (error.param, str(MOST_TEXTS) in error.message) == ("n", True)
     refused(Unprocessable, preferences=sweep, n=8, candidates={"n": 5})
     with pytest.raises(Unprocessable):
-        plan(completion(prompt=["a"] * 9, preferences=sweep, n=4), FAMILIES, REWARDS)
+        plan_generation(completion(prompt=["a"] * 9, preferences=sweep, n=4), FAMILIES, REWARDS)

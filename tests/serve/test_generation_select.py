@@ -14,9 +14,9 @@ from waiting import let_others_run, wait_until
 
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import CandidateOptions, ChatRequest
-from tureen_serve.generation.plan import Plan, plan
-from tureen_serve.generation.select import Choice, _judge, choose, run, stream
-from tureen_serve.generation.texts import Text, texts
+from tureen_serve.generation.plan import Plan, plan_generation
+from tureen_serve.generation.select import Choice, _judge, pick_candidates, stream_texts, write_choices
+from tureen_serve.generation.texts import PlannedText, plan_texts
 from tureen_serve.inference.engine import Outcome
 
 MIX = {"calm": 1.0, "funny": 1.0}
@@ -29,39 +29,41 @@ def go(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
 
 
-def order(engine: CountingEngine, **fields: Any) -> tuple[Plan, list[Text]]:
+def order(engine: CountingEngine, **fields: Any) -> tuple[Plan, list[PlannedText]]:
     request = ChatRequest.model_validate({"messages": PROMPT, "seed": 1, **fields})
-    planned = plan(request, engine.families, engine.rewards)
-    return planned, texts(request, planned, [[1, 2, 3]])
+    planned = plan_generation(request, engine.families, engine.rewards)
+    return planned, plan_texts(request, planned, [[1, 2, 3]])
 
 
 async def ran(engine: CountingEngine, **fields: Any) -> tuple[list[Choice], int]:
     planned, wanted = order(engine, **fields)
-    return await run(engine, planned, wanted, [PROMPT])
+    return await write_choices(engine, planned, wanted, [PROMPT])
 
 
 # --------------------------------------------------------------------------- choosing
 
 
 def test_the_best_is_the_first_of_the_highest() -> None:
-    assert choose([0.1, 0.9, None, 0.9], CandidateOptions(), None) == [1]
+    assert pick_candidates([0.1, 0.9, None, 0.9], CandidateOptions(), None) == [1]
 
 
 def test_all_are_all_even_those_without_a_reward() -> None:
-    assert choose([0.1, None, 0.9], CandidateOptions(select="all"), None) == [0, 1, 2]
+    assert pick_candidates([0.1, None, 0.9], CandidateOptions(select="all"), None) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("select", ["best", "soft"])
 def test_where_nothing_has_a_reward_nothing_is_chosen(select: Any) -> None:
-    assert choose([None, None], CandidateOptions(select=select), 1) == []
+    assert pick_candidates([None, None], CandidateOptions(select=select), 1) == []
 
 
 def test_soft_draws_by_softmax_of_reward_over_temperature() -> None:
     rewards = [0.0, math.log(3), None]
-    drawn = Counter(choose(rewards, CandidateOptions(select="soft"), seed)[0] for seed in range(4000))
+    drawn = Counter(pick_candidates(rewards, CandidateOptions(select="soft"), seed)[0] for seed in range(4000))
     assert drawn[2] == 0
     assert drawn[1] / 4000 == pytest.approx(0.75, abs=0.03)
-    cold = Counter(choose(rewards, CandidateOptions(select="soft", temperature=0.5), seed)[0] for seed in range(4000))
+    cold = Counter(
+        pick_candidates(rewards, CandidateOptions(select="soft", temperature=0.5), seed)[0] for seed in range(4000)
+    )
     assert cold[1] / 4000 == pytest.approx(0.9, abs=0.03)
 
 
@@ -70,16 +72,16 @@ def test_soft_is_seeded_and_never_takes_what_has_no_reward(
     rewards: list[float | None], seed: int, temperature: float | None
 ) -> None:
     options = CandidateOptions(select="soft", temperature=temperature)
-    picks = choose(rewards, options, seed)
-    assert picks == choose(rewards, options, seed)
+    picks = pick_candidates(rewards, options, seed)
+    assert picks == pick_candidates(rewards, options, seed)
     assert all(rewards[pick] is not None for pick in picks)
     assert len(picks) == (1 if any(each is not None for each in rewards) else 0)
 
 
 @given(REWARDS, st.integers(0, 100))
 def test_soft_without_temperature_is_the_best(rewards: list[float | None], seed: int) -> None:
-    cold = choose(rewards, CandidateOptions(select="soft", temperature=0), seed)
-    assert cold == choose(rewards, CandidateOptions(select="best"), seed)
+    cold = pick_candidates(rewards, CandidateOptions(select="soft", temperature=0), seed)
+    assert cold == pick_candidates(rewards, CandidateOptions(select="best"), seed)
 
 
 # --------------------------------------------------------------------------- running
@@ -193,7 +195,7 @@ def test_streams_are_merged_and_each_keeps_its_order() -> None:
         heard: dict[int, str] = {}
         finished = []
         sequence = []
-        async for number, delta in stream(engine, planned, wanted):
+        async for number, delta in stream_texts(engine, planned, wanted):
             heard[number] = heard.get(number, "") + delta.text
             sequence.append(number)
             if delta.finish:
@@ -212,7 +214,7 @@ def test_closing_a_stream_ends_every_text() -> None:
         engine = CountingEngine()
         engine.pause_after = 1
         planned, wanted = order(engine, n=3)
-        deltas = stream(engine, planned, wanted)
+        deltas = stream_texts(engine, planned, wanted)
         await anext(deltas)
         await deltas.aclose()
         assert (engine.running, engine.dropped) == (0, 3)
@@ -226,7 +228,7 @@ def test_an_error_in_one_stream_ends_all() -> None:
         engine.breaks_after = 1
         planned, wanted = order(engine, n=3)
         with pytest.raises(Unavailable, match="went away"):
-            async for _ in stream(engine, planned, wanted):
+            async for _ in stream_texts(engine, planned, wanted):
                 pass
         assert engine.running == 0
 
@@ -237,7 +239,7 @@ def test_a_reader_that_does_not_read_holds_the_writers() -> None:
     async def work() -> None:
         engine = CountingEngine()
         planned, wanted = order(engine, n=1)
-        deltas = stream(engine, planned, wanted)
+        deltas = stream_texts(engine, planned, wanted)
         await anext(deltas)
         await let_others_run()
         assert engine.running == 1

@@ -9,13 +9,13 @@ from serve.counting import CONTEXT, RENDERER
 from serve.test_generation_plan import FAMILIES, REWARDS, chat, completion
 
 from tureen.errors import Unprocessable
-from tureen_serve.generation.plan import plan
-from tureen_serve.generation.texts import DEFAULT_TOKENS, fit, texts
+from tureen_serve.generation.plan import plan_generation
+from tureen_serve.generation.texts import DEFAULT_TOKENS, fit_prompt, plan_texts
 
 
 def test_every_text_in_order_with_a_seed_of_its_own() -> None:
     request = completion(prompt=["a", "b"], n=2, preferences=[{"calm": 1}, {"funny": 1}], candidates={"n": 3}, seed=100)
-    found = texts(request, plan(request, FAMILIES, REWARDS), [[1], [2, 3]])
+    found = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1], [2, 3]])
     assert [text.sampling.seed for text in found] == list(range(100, 124))
     assert [text.prompt for text in found] == [0] * 12 + [1] * 12
     assert [next(iter(text.variation.weights)) for text in found] == (["calm"] * 6 + ["funny"] * 6) * 2
@@ -24,7 +24,9 @@ def test_every_text_in_order_with_a_seed_of_its_own() -> None:
 
 def test_without_a_seed_there_is_none() -> None:
     request = chat(n=3)
-    assert {text.sampling.seed for text in texts(request, plan(request, FAMILIES, REWARDS), [[1]])} == {None}
+    assert {text.sampling.seed for text in plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])} == {
+        None
+    }
 
 
 def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
@@ -37,7 +39,7 @@ def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
         logit_bias={"3": 7, "0": -100},
         max_tokens=9,
     )
-    (text,) = texts(request, plan(request, FAMILIES, REWARDS), [[1]])
+    (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])
     sampling = text.sampling
     assert (sampling.temperature, sampling.top_p, sampling.stop, sampling.max_tokens) == (0.5, 0.9, ("END",), 9)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (1, -1)
@@ -56,7 +58,7 @@ def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
     ],
 )
 def test_both_forms_of_logprobs(request_: Any, logprobs: int | None) -> None:
-    (text,) = texts(request_, plan(request_, FAMILIES, REWARDS), [[1]])
+    (text,) = plan_texts(request_, plan_generation(request_, FAMILIES, REWARDS), [[1]])
     assert text.sampling.logprobs == logprobs
 
 
@@ -75,7 +77,7 @@ def test_both_forms_of_logprobs(request_: Any, logprobs: int | None) -> None:
 def test_sampling_that_cannot_be_is_named(fields: dict[str, Any], param: str) -> None:
     request = chat(**fields)
     with pytest.raises(Unprocessable) as caught:
-        texts(request, plan(request, FAMILIES, REWARDS), [[1]])
+        plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])
     assert caught.value.param == param
 
 
@@ -83,16 +85,16 @@ def test_sampling_that_cannot_be_is_named(fields: dict[str, Any], param: str) ->
 
 
 def test_a_chat_may_use_what_is_left_up_to_a_bound() -> None:
-    assert fit(chat(), range(10), CONTEXT) == (range(10), CONTEXT - 10)
-    assert fit(chat(), range(10), 4096) == (range(10), DEFAULT_TOKENS)
-    assert fit(chat(max_tokens=7), range(10), CONTEXT)[1] == 7
-    assert fit(chat(max_tokens=7, max_completion_tokens=8), range(10), CONTEXT)[1] == 8
+    assert fit_prompt(chat(), range(10), CONTEXT) == (range(10), CONTEXT - 10)
+    assert fit_prompt(chat(), range(10), 4096) == (range(10), DEFAULT_TOKENS)
+    assert fit_prompt(chat(max_tokens=7), range(10), CONTEXT)[1] == 7
+    assert fit_prompt(chat(max_tokens=7, max_completion_tokens=8), range(10), CONTEXT)[1] == 8
 
 
 def test_a_completion_is_sixteen_tokens_unless_told() -> None:
-    assert fit(completion(), range(10), CONTEXT)[1] == 16
-    assert fit(completion(), range(CONTEXT - 3), CONTEXT)[1] == 3
-    assert fit(completion(max_tokens=20), range(10), CONTEXT)[1] == 20
+    assert fit_prompt(completion(), range(10), CONTEXT)[1] == 16
+    assert fit_prompt(completion(), range(CONTEXT - 3), CONTEXT)[1] == 3
+    assert fit_prompt(completion(max_tokens=20), range(10), CONTEXT)[1] == 20
 
 
 @pytest.mark.parametrize(
@@ -110,15 +112,15 @@ def test_a_completion_is_sixteen_tokens_unless_told() -> None:
 )
 def test_what_does_not_fit_is_named_with_both_numbers(request_: Any, length: int, param: str) -> None:
     with pytest.raises(Unprocessable) as caught:
-        fit(request_, range(length), CONTEXT)
+        fit_prompt(request_, range(length), CONTEXT)
     assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
     assert str(CONTEXT) in caught.value.message
 
 
 def test_truncation_keeps_the_end_and_the_room_that_was_asked_for() -> None:
-    ids, room = fit(chat(truncate=True, max_tokens=50), range(1000), CONTEXT)
+    ids, room = fit_prompt(chat(truncate=True, max_tokens=50), range(1000), CONTEXT)
     assert (list(ids), room) == (list(range(1000 - 150, 1000)), 50)
-    ids, room = fit(chat(truncate=True), range(1000), CONTEXT)
+    ids, room = fit_prompt(chat(truncate=True), range(1000), CONTEXT)
     assert (len(ids), ids[-1], room) == (100, 999, 100)
 
 
@@ -126,7 +128,7 @@ def test_truncation_keeps_the_end_and_the_room_that_was_asked_for() -> None:
 def test_prompt_and_answer_always_fit(length: int, asked: int | None, truncate: bool, context: int) -> None:
     request = chat(truncate=truncate, **({} if asked is None else {"max_tokens": asked}))
     try:
-        ids, room = fit(request, range(length), context)
+        ids, room = fit_prompt(request, range(length), context)
     except Unprocessable:
         assert not truncate or (asked or 0) >= context
     else:
@@ -140,5 +142,5 @@ def test_prompt_and_answer_always_fit(length: int, asked: int | None, truncate: 
 def test_the_vocabulary_of_a_bias_is_the_familys() -> None:
     last = len(RENDERER.tokenizer) - 1
     request = chat(logit_bias={str(last): 1})
-    (text,) = texts(request, plan(request, FAMILIES, REWARDS), [[1]])
+    (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])
     assert text.sampling.logit_bias == ((last, 1.0),)

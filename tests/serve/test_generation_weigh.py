@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen_core.calibration import Calibration
-from tureen_serve.generation.weigh import blend, judge, matrix, prefer, rank, weigh
+from tureen_serve.generation.weigh import (
+    blend_scales,
+    build_preference_matrix,
+    compute_preference,
+    judge_answers,
+    rank_rewards,
+    weigh_rewards,
+)
 
 SCALES = {
     "calm": Calibration(mean=1, std=2, temperature=0.5),
@@ -22,30 +29,30 @@ WEIGHTS = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(
 
 
 def test_rewards_are_weighed_on_their_calibrated_scale() -> None:
-    assert weigh({"calm": 5, "funny": 0}, HALF, SCALES) == pytest.approx(0.5 * 2 + 0.5 * 2)
-    assert weigh({"calm": 5, "funny": 0, "other": 9}, {"calm": 1.0}, SCALES) == 2
-    assert weigh({"calm": 5}, {"calm": -1.0}, SCALES) == -2
+    assert weigh_rewards({"calm": 5, "funny": 0}, HALF, SCALES) == pytest.approx(0.5 * 2 + 0.5 * 2)
+    assert weigh_rewards({"calm": 5, "funny": 0, "other": 9}, {"calm": 1.0}, SCALES) == 2
+    assert weigh_rewards({"calm": 5}, {"calm": -1.0}, SCALES) == -2
 
 
 def test_probabilities_weigh_raw_differences_by_temperature() -> None:
     logit = 0.5 * (1 / 0.5) + 0.5 * (-2 / 4)
     expected = 1 / (1 + math.exp(-logit))
-    assert prefer({"calm": 1, "funny": 0}, {"calm": 0, "funny": 2}, HALF, SCALES) == pytest.approx(expected)
+    assert compute_preference({"calm": 1, "funny": 0}, {"calm": 0, "funny": 2}, HALF, SCALES) == pytest.approx(expected)
 
 
 def test_the_scale_of_a_soup_is_the_weighted_mean_of_its_parts() -> None:
-    soup = blend({"calm": 0.25, "funny": 0.75}, SCALES)
+    soup = blend_scales({"calm": 0.25, "funny": 0.75}, SCALES)
     assert (soup.mean, soup.std, soup.temperature) == (-0.5, 0.875, 3.125)
-    assert blend({"calm": 1.0}, SCALES) == SCALES["calm"]
+    assert blend_scales({"calm": 1.0}, SCALES) == SCALES["calm"]
 
 
 def test_best_first_and_equals_in_the_order_given() -> None:
-    assert rank([1.0, 3.0, 2.0, 3.0]) == [1, 3, 2, 0]
-    assert rank([0.0, 0.0, 0.0]) == [0, 1, 2]
+    assert rank_rewards([1.0, 3.0, 2.0, 3.0]) == [1, 3, 2, 0]
+    assert rank_rewards([0.0, 0.0, 0.0]) == [0, 1, 2]
 
 
 def test_two_answers_make_a_verdict() -> None:
-    verdict = judge([{"calm": 1, "funny": 0}, {"calm": 5, "funny": 0}], {"calm": 1.0}, SCALES)
+    verdict = judge_answers([{"calm": 1, "funny": 0}, {"calm": 5, "funny": 0}], {"calm": 1.0}, SCALES)
     assert (verdict.ranking, verdict.chosen, verdict.rejected, verdict.tie) == ([1, 0], 1, 0, False)
     assert verdict.margin == 2
     assert verdict.probability == pytest.approx(1 / (1 + math.exp(-8)))
@@ -53,25 +60,25 @@ def test_two_answers_make_a_verdict() -> None:
 
 def test_of_many_the_best_stands_against_the_worst() -> None:
     raws = [{"calm": value} for value in (3.0, 9.0, 1.0, 5.0)]
-    verdict = judge(raws, {"calm": 1.0}, SCALES)
+    verdict = judge_answers(raws, {"calm": 1.0}, SCALES)
     assert verdict.ranking == [1, 3, 0, 2]
     assert (verdict.chosen, verdict.rejected, verdict.margin) == (1, 2, 4.0)
 
 
 @pytest.mark.parametrize(("margin", "tie"), [(0.0, False), (0.99, False), (1.0, True), (5.0, True)])
 def test_a_margin_within_the_bound_is_a_tie(margin: float, tie: bool) -> None:
-    assert judge([{"calm": 1.0}, {"calm": 3.0}], {"calm": 1.0}, SCALES, margin).tie is tie
+    assert judge_answers([{"calm": 1.0}, {"calm": 3.0}], {"calm": 1.0}, SCALES, margin).tie is tie
 
 
 def test_equal_rewards_are_a_tie_at_even_odds() -> None:
-    verdict = judge([{"calm": 1.5}] * 3, {"calm": 1.0}, SCALES)
+    verdict = judge_answers([{"calm": 1.5}] * 3, {"calm": 1.0}, SCALES)
     assert (verdict.tie, verdict.margin, verdict.probability, verdict.ranking) == (True, 0.0, 0.5, [0, 1, 2])
 
 
 @given(st.lists(RAW, min_size=2, max_size=6), WEIGHTS)
 def test_a_verdict_is_of_the_extremes(raws: list[dict[str, float]], weights: dict[str, float]) -> None:
-    rewards = [weigh(raw, weights, SCALES) for raw in raws]
-    verdict = judge(raws, weights, SCALES)
+    rewards = [weigh_rewards(raw, weights, SCALES) for raw in raws]
+    verdict = judge_answers(raws, weights, SCALES)
     assert rewards[verdict.chosen] == max(rewards)
     assert rewards[verdict.rejected] == min(rewards)
     assert sorted(verdict.ranking) == list(range(len(raws)))
@@ -81,7 +88,7 @@ def test_a_verdict_is_of_the_extremes(raws: list[dict[str, float]], weights: dic
 
 @given(st.lists(RAW, min_size=2, max_size=5), WEIGHTS)
 def test_a_matrix_is_antisymmetric_about_a_half(raws: list[dict[str, float]], weights: dict[str, float]) -> None:
-    found = matrix(raws, weights, SCALES)
+    found = build_preference_matrix(raws, weights, SCALES)
     for row in range(len(raws)):
         assert found[row][row] == 0.5
         for column in range(len(raws)):
@@ -93,5 +100,5 @@ def test_one_objective_orders_alike_by_reward_and_by_probability(
     one: dict[str, float], other: dict[str, float]
 ) -> None:
     for name in SCALES:
-        sure = prefer(one, other, {name: 1.0}, SCALES)
-        assert (sure > 0.5) <= (weigh(one, {name: 1.0}, SCALES) >= weigh(other, {name: 1.0}, SCALES))
+        sure = compute_preference(one, other, {name: 1.0}, SCALES)
+        assert (sure > 0.5) <= (weigh_rewards(one, {name: 1.0}, SCALES) >= weigh_rewards(other, {name: 1.0}, SCALES))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tureen_serve.inference.batcher import BANDS, WINDOW, Batcher, Priority, own, prompt
+from tureen_serve.inference.batcher import BANDS, WINDOW, Batcher, Priority, count_own_tokens, find_prompt_key
 from tureen_serve.runtimes.contract import Limits, Row
 
 ROOMY = Limits(batch_tokens=10_000, batch_rows=100)
@@ -26,17 +26,19 @@ def drain(batcher: Batcher, limits: Limits) -> list[list[Row]]:
 
 def padded(rows: Sequence[Row]) -> int:
     """Each prompt once, padded to the longest; every row's own tokens, padded to the longest."""
-    prompts = {prompt(each) for each in rows if each.shared}
-    return len(prompts) * max(each.shared for each in rows) + len(rows) * max(map(own, rows))
+    prompts = {find_prompt_key(each) for each in rows if each.shared}
+    return len(prompts) * max(each.shared for each in rows) + len(rows) * max(map(count_own_tokens, rows))
 
 
 def packed(rows: Sequence[Row]) -> int:
     """Each prompt once and every row's own tokens, without any padding."""
-    return sum(each[0].shared + sum(map(own, each)) for each in groups(rows))
+    return sum(each[0].shared + sum(map(count_own_tokens, each)) for each in groups(rows))
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
-    return [[each for each in rows if prompt(each) == one] for one in dict.fromkeys(map(prompt, rows))]
+    return [
+        [each for each in rows if find_prompt_key(each) == one] for one in dict.fromkeys(map(find_prompt_key, rows))
+    ]
 
 
 rows = st.builds(
@@ -212,7 +214,7 @@ def test_tokens_are_counted_from_an_urgency_on() -> None:
 
 def test_a_row_that_is_anothers_prompt_does_not_share_with_it() -> None:
     alone, answer = Row((5, 6), (("helpful", 1.0),)), Row((5, 6, 7), (("helpful", 1.0),), 2)
-    assert prompt(alone) != prompt(answer)
+    assert find_prompt_key(alone) != find_prompt_key(answer)
 
 
 def test_jobs_alone_run_in_smaller_batches() -> None:

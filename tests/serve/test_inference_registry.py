@@ -14,12 +14,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serve import counting
 from serve.border import Caller, running
-from serve.test_inference_open_lane import END, HELLO, Reciter
+from serve.test_inference_generator_lane import END, HELLO, Reciter
 
 from tureen.errors import NotFound, TureenError, Unavailable, Unprocessable
 from tureen_serve.inference.engine import Engine, Group, Reward
+from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.heap import freeze_heap
-from tureen_serve.inference.open_lane import OpenLane
 from tureen_serve.inference.registry import Registry, ServedBackbone, ServedFamily
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.contract import Job, Limits, Rewards, Row, Sampling
@@ -78,7 +78,7 @@ def backbone(scorer: Constant, *rewards: Reward) -> ServedBackbone:
 
 
 def family(reciter: Reciter, name: str) -> ServedFamily:
-    return ServedFamily(OpenLane(name, reciter), counting.family(name))
+    return ServedFamily(GeneratorLane(name, reciter), counting.family(name))
 
 
 def engine_of(*served: ServedBackbone | ServedFamily) -> Engine:

@@ -7,7 +7,7 @@ import tiny
 
 from tureen.errors import TureenError, Unprocessable
 from tureen_core.template import Cut, Reading, Rendered, Renderer
-from tureen_serve.inference.rendering import Duel, Finished, Group, Steps, render
+from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, Steps, render_answers
 
 RENDERER = Renderer(tiny.tokenizer(), Reading(max_length=48))
 ASK = [{"role": "user", "content": "why?"}]
@@ -23,7 +23,7 @@ def fault(found: Rendered | TureenError) -> tuple[str | None, str | None]:
 
 
 def test_answers_share_their_prompt() -> None:
-    found = render(RENDERER, Group([answer("a"), answer("the dog")], ASK), truncate=False)
+    found = render_answers(RENDERER, Group([answer("a"), answer("the dog")], ASK), truncate=False)
     prefix = RENDERER.tokenize_prompt(ASK)
     for each, text in zip(found, ("a", "the dog"), strict=True):
         assert isinstance(each, Rendered)
@@ -32,13 +32,13 @@ def test_answers_share_their_prompt() -> None:
 
 
 def test_a_group_without_prompt_is_a_finished_conversation() -> None:
-    (found,) = render(RENDERER, Group([[*ASK, *answer("a")]]), truncate=False)
+    (found,) = render_answers(RENDERER, Group([[*ASK, *answer("a")]]), truncate=False)
     assert found == RENDERER.render_conversation([*ASK, *answer("a")])
 
 
 def test_a_bad_answer_leaves_the_others() -> None:
     answers = [answer("a"), answer("x" * 200), answer("b", role="user"), answer("c", role="judge"), []]
-    found = render(RENDERER, Group(answers, ASK), truncate=False)
+    found = render_answers(RENDERER, Group(answers, ASK), truncate=False)
     assert isinstance(found[0], Rendered)
     assert [fault(each) for each in found[1:]] == [
         ("candidates[1]", "context_length_exceeded"),
@@ -49,14 +49,14 @@ def test_a_bad_answer_leaves_the_others() -> None:
 
 
 def test_a_long_answer_is_cut_when_asked() -> None:
-    (found,) = render(RENDERER, Group([answer("x" * 200)], ASK), truncate=True)
+    (found,) = render_answers(RENDERER, Group([answer("x" * 200)], ASK), truncate=True)
     assert isinstance(found, Rendered)
     assert (len(found.ids), found.shared, found.truncated) == (48, 0, True)
 
 
 def test_a_bad_prompt_is_the_fault_of_every_answer() -> None:
     late = [*ASK, {"role": "system", "content": "late"}]
-    found = render(RENDERER, Group([answer("a"), answer("b")], late), truncate=False)
+    found = render_answers(RENDERER, Group([answer("a"), answer("b")], late), truncate=False)
     assert [fault(each) for each in found] == [("prompt", "invalid_value")] * 2
 
 
@@ -71,29 +71,29 @@ def test_a_bad_prompt_is_the_fault_of_every_answer() -> None:
     ],
 )
 def test_a_bad_conversation_names_its_message(messages: Any, param: str) -> None:
-    (found,) = render(RENDERER, Group([messages]), truncate=False)
+    (found,) = render_answers(RENDERER, Group([messages]), truncate=False)
     assert fault(found)[0] == param
 
 
 def test_a_finished_text_meets_no_template() -> None:
     talk = [*ASK, *answer("a")]
     text = RENDERER.tokenizer.apply_chat_template(talk, tokenize=False)
-    assert render(RENDERER, Finished(text), truncate=False) == [RENDERER.render_conversation(talk)]
-    (bare,) = render(RENDERER, Finished("why?", specials=False), truncate=False)
+    assert render_answers(RENDERER, FinishedText(text), truncate=False) == [RENDERER.render_conversation(talk)]
+    (bare,) = render_answers(RENDERER, FinishedText("why?", specials=False), truncate=False)
     assert isinstance(bare, Rendered)
     assert bare.ids == RENDERER.tokenizer("why?", add_special_tokens=False)["input_ids"]
-    assert render(RENDERER, Finished(bare.ids), truncate=False) == [Rendered(bare.ids)]
+    assert render_answers(RENDERER, FinishedText(bare.ids), truncate=False) == [Rendered(bare.ids)]
 
 
 def test_a_finished_text_is_cut_as_it_asks_or_as_the_call_does() -> None:
     long = "the fox " * 40
-    (refused,) = render(RENDERER, Finished(long), truncate=False)
+    (refused,) = render_answers(RENDERER, FinishedText(long), truncate=False)
     assert fault(refused) == (None, "context_length_exceeded")
-    for given, truncate, length in ((Finished(long), True, 48), (Finished(long, cut=Cut(7)), False, 7)):
-        (found,) = render(RENDERER, given, truncate)
+    for given, truncate, length in ((FinishedText(long), True, 48), (FinishedText(long, cut=Cut(7)), False, 7)):
+        (found,) = render_answers(RENDERER, given, truncate)
         assert isinstance(found, Rendered)
         assert (len(found.ids), found.truncated) == (length, True)
-    (strange,) = render(RENDERER, Finished([10**7]), truncate=True)
+    (strange,) = render_answers(RENDERER, FinishedText([10**7]), truncate=True)
     assert fault(strange) == (None, "invalid_token_ids")
 
 
@@ -101,24 +101,26 @@ def test_a_finished_text_is_cut_as_it_asks_or_as_the_call_does() -> None:
 def test_a_group_is_cut_as_it_asks(prompt: list[dict[str, str]]) -> None:
     long = [*([] if prompt else ASK), *answer("the fox " * 40)]
     for cut, length in ((Cut(), 48), (Cut(7), 7), (Cut(7, "right"), 7), (Cut(500), 48)):
-        (found,) = render(RENDERER, Group([long], prompt, cut), truncate=False)
+        (found,) = render_answers(RENDERER, Group([long], prompt, cut), truncate=False)
         assert isinstance(found, Rendered)
         assert (len(found.ids), found.shared, found.truncated) == (length, 0, True)
         assert found.ids[-1] == RENDERER.tokenizer.eos_token_id
-    (refused,) = render(RENDERER, Group([long], prompt), truncate=False)
+    (refused,) = render_answers(RENDERER, Group([long], prompt), truncate=False)
     assert fault(refused)[1] == "context_length_exceeded"
 
 
 def test_a_bad_answer_leaves_the_others_to_be_cut() -> None:
-    found = render(RENDERER, Group([answer("the fox " * 40), answer("b", role="judge")], ASK, Cut(7)), truncate=False)
+    found = render_answers(
+        RENDERER, Group([answer("the fox " * 40), answer("b", role="judge")], ASK, Cut(7)), truncate=False
+    )
     assert isinstance(found[0], Rendered)
     assert len(found[0].ids) == 7
     assert fault(found[1]) == ("candidates[1]", "invalid_value")
 
 
-@pytest.mark.parametrize("given", [Finished("", specials=False), Finished([])])
-def test_a_text_of_no_tokens_is_an_error(given: Finished) -> None:
-    (found,) = render(RENDERER, given, truncate=True)
+@pytest.mark.parametrize("given", [FinishedText("", specials=False), FinishedText([])])
+def test_a_text_of_no_tokens_is_an_error(given: FinishedText) -> None:
+    (found,) = render_answers(RENDERER, given, truncate=True)
     assert fault(found) == (None, "invalid_token_ids")
 
 
@@ -126,24 +128,24 @@ def test_a_text_of_no_tokens_is_an_error(given: Finished) -> None:
 
 
 def test_a_step_is_the_answer_up_to_its_end() -> None:
-    found = render(RENDERER, Steps(ASK, ["the dog", "a"]), truncate=False)
+    found = render_answers(RENDERER, Steps(ASK, ["the dog", "a"]), truncate=False)
     first, second = (each.ids for each in found if isinstance(each, Rendered))
     assert second[: len(first)] == first
     assert first[: len(RENDERER.tokenize_prompt(ASK))] == RENDERER.tokenize_prompt(ASK)
 
 
 def test_steps_that_cannot_be_read_are_named() -> None:
-    found = render(RENDERER, Steps(ASK, ["a", " "]), truncate=False)
+    found = render_answers(RENDERER, Steps(ASK, ["a", " "]), truncate=False)
     assert [fault(each)[0] for each in found] == ["steps[1]"] * 2
-    alone = render(RENDERER, Steps(ASK, ["x" * 200]), truncate=True)
+    alone = render_answers(RENDERER, Steps(ASK, ["x" * 200]), truncate=True)
     assert fault(alone[0]) == ("steps", "steps_too_long")
-    assert fault(render(RENDERER, Steps(answer("x", role="judge"), ["a"]), truncate=False)[0])[0] == "prompt"
+    assert fault(render_answers(RENDERER, Steps(answer("x", role="judge"), ["a"]), truncate=False)[0])[0] == "prompt"
 
 
 def test_of_a_pair_the_answer_at_fault_is_named() -> None:
-    bad = render(RENDERER, Duel(ASK, answer("a"), answer("b", role="user"), (4, 2)), truncate=False)
+    bad = render_answers(RENDERER, AnswerPair(ASK, answer("a"), answer("b", role="user"), (4, 2)), truncate=False)
     assert fault(bad[0])[0] == "candidates[2]"
     late = [*ASK, {"role": "system", "content": "be brief"}]
-    assert fault(render(RENDERER, Duel(late, answer("a"), answer("b")), truncate=False)[0])[0] == "prompt"
-    long = render(RENDERER, Duel(ASK, answer("x" * 200), answer("b")), truncate=False)
+    assert fault(render_answers(RENDERER, AnswerPair(late, answer("a"), answer("b")), truncate=False)[0])[0] == "prompt"
+    long = render_answers(RENDERER, AnswerPair(ASK, answer("x" * 200), answer("b")), truncate=False)
     assert fault(long[0]) == ("candidates", "context_length_exceeded")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
-from tureen_serve.inference.lane import RESTARTING, Ran
+from tureen_serve.inference.lane import RESTARTING, LaneRun
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.contract import Limits, Rewards, Row
 
@@ -68,7 +68,7 @@ def row(*ids: int) -> Row:
 
 @asynccontextmanager
 async def lane(
-    scorer: Adder, queue_tokens: int = 1000, observe: Callable[[Ran], None] = lambda ran: None, kept: int = 0
+    scorer: Adder, queue_tokens: int = 1000, observe: Callable[[LaneRun], None] = lambda ran: None, kept: int = 0
 ) -> AsyncIterator[ScorerLane]:
     found = ScorerLane("tiny", scorer, queue_tokens, observe, kept)
     try:
@@ -233,7 +233,7 @@ async def test_a_scorer_that_loses_a_row_fails_it() -> None:
 
 
 async def test_a_worker_that_dies_otherwise_leaves_nobody_waiting() -> None:
-    def observe(ran: Ran) -> None:
+    def observe(ran: LaneRun) -> None:
         raise LookupError("no such meter")
 
     async with lane(Adder(), observe=observe) as one:
@@ -259,7 +259,7 @@ async def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
 
 
 async def test_what_ran_is_told() -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     scorer = Adder()
     async with lane(scorer, observe=told.append) as one:
         await asyncio.gather(*one.submit([row(1, 1), row(2, 2), row(INFINITE)]), return_exceptions=True)
@@ -335,7 +335,7 @@ class Picky(Adder):
     ids=lambda error: error.code,
 )
 async def test_an_error_of_one_row_reaches_its_callers_and_nobody_else(error: TureenError) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     scorer = Picky(error)
     async with lane(scorer, observe=told.append) as one:
         first = await held(scorer, one)
@@ -395,7 +395,7 @@ class Pairs(Adder):
 
 @pytest.mark.parametrize("streams", [1, 2, 3])
 async def test_as_many_batches_run_at_once_as_the_scorer_has_streams(streams: int) -> None:
-    scorer, told = Streams(streams), list[Ran]()
+    scorer, told = Streams(streams), list[LaneRun]()
     async with lane(scorer, observe=told.append) as one:
         found = await asyncio.gather(
             *(values(one.submit([row(number, index) for index in range(4)])) for number in range(12))

@@ -13,7 +13,7 @@ from serve.experts import causal, stack, texts
 
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
-from tureen_serve.inference.lane import Ran
+from tureen_serve.inference.lane import LaneRun
 from tureen_serve.inference.stepper_lane import StepperLane
 from tureen_serve.runtimes.contract import Delta, Job, Sampling
 from tureen_serve.runtimes.on_transformers.generator import Room, TransformersStepper
@@ -179,7 +179,7 @@ async def test_the_model_runs_on_the_lanes_own_thread(
 
 
 async def test_what_ran_is_told(stepper: TransformersStepper) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(stepper, observe=told.append) as one:
         await collect(one, job(max_tokens=5))
         assert one.tokens_per_second > 0

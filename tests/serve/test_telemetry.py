@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serve.border import served
 from serve.counting import CountingEngine
 
-from tureen_serve.inference.lane import Ran
+from tureen_serve.inference.lane import LaneRun
 from tureen_serve.telemetry import REQUEST_ID, JsonLines, Metrics, TextLines, start_logging
 
 SECRET = "the-text-of-a-conversation"
@@ -126,8 +126,8 @@ def test_what_is_loaded_and_whether_it_is_ready() -> None:
 
 def test_a_lanes_batches_are_counted() -> None:
     metrics = Metrics()
-    metrics.observe(Ran("smol", rows=4, tokens=100, cached=30, failed=1, seconds=0.2))
-    metrics.observe(Ran("smol", rows=2, tokens=50, cached=0, failed=0, seconds=0.1))
+    metrics.observe(LaneRun("smol", rows=4, tokens=100, cached=30, failed=1, seconds=0.2))
+    metrics.observe(LaneRun("smol", rows=2, tokens=50, cached=0, failed=0, seconds=0.1))
     text = metrics.text(None, ready=True).decode()
     assert sample(text, "tureen_inference_seconds_count", lane="smol") == 2
     assert sample(text, "tureen_batch_rows_sum", lane="smol") == 6

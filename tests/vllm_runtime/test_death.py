@@ -16,7 +16,7 @@ from vllm_runtime.vllm_writing import EIGHT, expected, job, told, write
 from waiting import wait_until
 
 from tureen.errors import Unavailable
-from tureen_serve.inference.open_lane import OpenLane
+from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.contract import Row
 
@@ -36,7 +36,7 @@ async def back(runtime: Any) -> None:
 
 
 async def test_a_generator_that_is_killed_answers_all_and_comes_back(generator: Any, base: Path) -> None:
-    lane = OpenLane("tiny", generator)
+    lane = GeneratorLane("tiny", generator)
     begun = asyncio.Event()
 
     async def one(number: int) -> str:

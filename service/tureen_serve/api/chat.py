@@ -16,9 +16,9 @@ from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, Json, ReplyShape, TextReply, build_usage
 from tureen_serve.faults import document_errors
-from tureen_serve.generation.plan import Plan, plan
-from tureen_serve.generation.select import run, stream
-from tureen_serve.generation.texts import Text, texts
+from tureen_serve.generation.plan import Plan, plan_generation
+from tureen_serve.generation.select import stream_texts, write_choices
+from tureen_serve.generation.texts import PlannedText, plan_texts
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
@@ -58,23 +58,23 @@ class PlannedText:
             return JSONResponse(await self.whole())
         wanted, reply, account = self._begun()
         with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
-        lines = stream_events(reply, wanted, stream(self.engine, self.planned, wanted), account, with_usage)
+        lines = stream_events(reply, wanted, stream_texts(self.engine, self.planned, wanted), account, with_usage)
         begun = prepend_event(await anext(lines), lines)
         return StreamingResponse(begun, media_type="text/event-stream", headers=SSE_HEADERS)
 
     async def whole(self) -> Json:
         """The whole reply."""
         wanted, reply, account = self._begun()
-        choices, spent = await run(self.engine, self.planned, wanted, self.prompts, self.body.priority)
+        choices, spent = await write_choices(self.engine, self.planned, wanted, self.prompts, self.body.priority)
         return reply.whole(choices, self.engine.rewards, account(spent, True))
 
-    def _begun(self) -> tuple[list[Text], TextReply, Account]:
-        wanted = texts(self.body, self.planned, self.ids)
+    def _begun(self) -> tuple[list[PlannedText], TextReply, Account]:
+        wanted = plan_texts(self.body, self.planned, self.ids)
         reply = TextReply(self.shape, self.planned, wanted[0].sampling.logprobs is not None)
         read = sum({text.prompt: len(text.ids) for text in wanted}.values())
         return wanted, reply, self._account(wanted, read)
 
-    def _account(self, wanted: Sequence[Text], read: int) -> Account:
+    def _account(self, wanted: Sequence[PlannedText], read: int) -> Account:
         """A function that notes the tokens made, and whether all texts ended, and gives OpenAI's account of them."""
 
         def account(spent: int, ended: bool) -> Json:
@@ -93,7 +93,7 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     Raises:
         TureenError: it cannot be had.
     """
-    planned = plan(body, engine.families, engine.scoring)
+    planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
     ids = await asyncio.to_thread(planned.family.renderer.tokenize_prompt, messages)
     return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [ids])
@@ -105,7 +105,7 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     Raises:
         TureenError: it cannot be had.
     """
-    planned = plan(body, engine.families, engine.scoring)
+    planned = plan_generation(body, engine.families, engine.scoring)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     ids = await asyncio.to_thread(_encode, planned.family.renderer.tokenize_plain_prompt, prompts)
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]

@@ -12,8 +12,8 @@ from tureen_serve.api.reward_plan import ScoredItem, ScoredPlan
 from tureen_serve.api.reward_query import RewardQuery
 from tureen_serve.api.reward_replies import build_candidate_scores, count_tokens
 from tureen_serve.faults import describe_error
-from tureen_serve.generation.duels import Judged, Orders, shown
-from tureen_serve.generation.weigh import judge, matrix, weigh
+from tureen_serve.generation.pairwise import OrderProbabilities, PairwiseVerdict, build_order_matrix
+from tureen_serve.generation.weigh import build_preference_matrix, judge_answers, weigh_rewards
 from tureen_serve.inference.engine import Group
 
 
@@ -32,10 +32,10 @@ class LabelledItem:
     """
 
     group: Group | None
-    judged: Judged | TureenError | None
+    judged: PairwiseVerdict | TureenError | None
     candidates: Sequence[CandidateScore] = ()
     weighed: Sequence[float] = ()
-    orders: Orders | None = None
+    orders: OrderProbabilities | None = None
     order_matrix: list[list[float]] | None = None
     truncated: bool = False
 
@@ -70,13 +70,15 @@ def _judge_scores(body: PreferencesBody, item: ScoredItem, query: RewardQuery) -
     if failed:
         return LabelledItem(group, failed, candidates)
     raws, weights = [outcome.raw for outcome in item.outcomes], query.weights or {}
-    verdict = judge(raws, weights, query.scales, body.tie_margin)
-    judged = Judged(verdict, matrix(raws, weights, query.scales) if body.matrix else None)
-    return LabelledItem(group, judged, candidates, [weigh(raw, weights, query.scales) for raw in raws])
+    verdict = judge_answers(raws, weights, query.scales, body.tie_margin)
+    judged = PairwiseVerdict(verdict, build_preference_matrix(raws, weights, query.scales) if body.matrix else None)
+    return LabelledItem(group, judged, candidates, [weigh_rewards(raw, weights, query.scales) for raw in raws])
 
 
 def _read_verdict(body: PreferencesBody, ended: Tournament) -> LabelledItem:
-    order_matrix = shown(len(ended.group), ended.met) if body.matrix and ended.group and ended.judged else None
+    order_matrix = (
+        build_order_matrix(len(ended.group), ended.met) if body.matrix and ended.group and ended.judged else None
+    )
     judged = ended.judged or ended.error
     return LabelledItem(ended.group, judged, (), (), ended.orders(), order_matrix, ended.truncated)
 
@@ -92,7 +94,7 @@ def _build_labels(
 
 
 def _build_full(index: int, item: LabelledItem, with_matrix: bool) -> Label:
-    if not isinstance(item.judged, Judged):
+    if not isinstance(item.judged, PairwiseVerdict):
         return Label(index=index, candidates=list(item.candidates), error=_describe_failure(item))
     found = item.judged.matrix if with_matrix else None
     return Label(
@@ -107,13 +109,13 @@ def _build_full(index: int, item: LabelledItem, with_matrix: bool) -> Label:
 
 
 def _build_ranking(index: int, item: LabelledItem) -> RankingLabel:
-    if not isinstance(item.judged, Judged):
+    if not isinstance(item.judged, PairwiseVerdict):
         return RankingLabel(index=index, error=_describe_failure(item))
     return RankingLabel(index=index, ranking=item.judged.verdict.ranking)
 
 
 def _build_trl(index: int, item: LabelledItem) -> TrlLabel:
-    if not isinstance(item.judged, Judged) or item.group is None:
+    if not isinstance(item.judged, PairwiseVerdict) or item.group is None:
         return TrlLabel(index=index, error=_describe_failure(item))
     verdict = item.judged.verdict
     return TrlLabel(

@@ -9,8 +9,17 @@ from tureen.wire import Usage
 from tureen_serve.api.reward_items import PreferencesBody, build_group, check_matrices
 from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.reward_query import RewardQuery, read_query
-from tureen_serve.generation.duels import Judged, Orders, Pair, Rounds, all_pairs, both, knockout, orders
-from tureen_serve.inference.engine import Duel, Engine, Group, Outcome, Reward
+from tureen_serve.generation.pairwise import (
+    OrderProbabilities,
+    Pair,
+    PairwiseVerdict,
+    Rounds,
+    average_orders,
+    compute_order_probabilities,
+    play_knockout,
+    play_round_robin,
+)
+from tureen_serve.inference.engine import AnswerPair, Engine, Group, Outcome, Reward
 from tureen_serve.telemetry import Metrics
 
 MOST_TEXTS = 8192
@@ -43,18 +52,20 @@ class Tournament:
     group: Group | None
     rounds: Rounds | None = None
     asked: list[Pair] = field(default_factory=list)
-    met: dict[Pair, Orders] = field(default_factory=dict)
-    judged: Judged | None = None
+    met: dict[Pair, OrderProbabilities] = field(default_factory=dict)
+    judged: PairwiseVerdict | None = None
     error: TureenError | None = None
     tokens: int = 0
     truncated: bool = False
 
-    def list_next(self) -> list[Duel]:
+    def list_next(self) -> list[AnswerPair]:
         """List both orders of the pairs that are to be compared next."""
         if self.group is None or self.judged or self.error:
             return []
         answers, prompt = self.group.answers, self.group.prompt
-        return [Duel(prompt, answers[i], answers[j], (i, j)) for pair in self.asked for i, j in (pair, pair[::-1])]
+        return [
+            AnswerPair(prompt, answers[i], answers[j], (i, j)) for pair in self.asked for i, j in (pair, pair[::-1])
+        ]
 
     def take_outcomes(self, outcomes: Sequence[Outcome], query: RewardQuery) -> None:
         """Take the outcomes of :meth:`list_next`, and find the next comparisons or the verdict."""
@@ -65,14 +76,17 @@ class Tournament:
             self.error = failed
             return
         twice = zip(self.asked, outcomes[::2], outcomes[1::2], strict=True)
-        found = {pair: orders(there.raw, back.raw, query.weights or {}, query.scales) for pair, there, back in twice}
+        found = {
+            pair: compute_order_probabilities(there.raw, back.raw, query.weights or {}, query.scales)
+            for pair, there, back in twice
+        }
         self.met |= found
         try:
-            self.asked = self.rounds.send([both(each) for each in found.values()])
+            self.asked = self.rounds.send([average_orders(each) for each in found.values()])
         except StopIteration as end:
             self.judged = end.value
 
-    def orders(self) -> Orders | None:
+    def orders(self) -> OrderProbabilities | None:
         """P(chosen over rejected) with the chosen answer shown first, and with it shown second."""
         if self.judged is None:
             return None
@@ -135,7 +149,7 @@ async def run_comparisons(engine: Engine, metrics: Metrics, plan: ComparisonPlan
 
 
 def _settle_round(
-    asked: Sequence[tuple[Tournament, list[Duel]]], outcomes: Sequence[Outcome], query: RewardQuery
+    asked: Sequence[tuple[Tournament, list[AnswerPair]]], outcomes: Sequence[Outcome], query: RewardQuery
 ) -> None:
     following = iter(outcomes)
     for tournament, texts in asked:
@@ -161,7 +175,7 @@ def _open_tournament(body: PreferencesBody, index: int) -> Tournament:
         if body.on_error == "fail":
             raise located from None
         return Tournament(None, error=located)
-    rounds = (all_pairs if body.comparisons == "all" else knockout)(len(group), body.tie_margin)
+    rounds = (play_round_robin if body.comparisons == "all" else play_knockout)(len(group), body.tie_margin)
     return Tournament(group, rounds, next(rounds))
 
 

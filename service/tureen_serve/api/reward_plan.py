@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from tureen.errors import ServerFault, TureenError
 from tureen_serve.api.reward_items import build_group
 from tureen_serve.api.reward_query import RewardBody, RewardQuery
-from tureen_serve.inference.engine import Asked, Engine, Group, Outcome, Priority, Steps
+from tureen_serve.inference.engine import Engine, Group, Outcome, Priority, ScoreInput, Steps
 from tureen_serve.telemetry import Metrics
 
 B = TypeVar("B", bound=RewardBody)
@@ -166,7 +166,7 @@ def _locate(outcome: Outcome, index: int) -> Outcome:
 
 async def score_groups(
     engine: Engine,
-    groups: Sequence[Asked],
+    groups: Sequence[ScoreInput],
     query: RewardQuery,
     metrics: Metrics,
     *,

@@ -8,7 +8,7 @@ from tureen.wire import PreferencesRequest, ScoreRequest
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_core.preference import normalise_weights
-from tureen_serve.generation.weigh import SUBTRACT, blend
+from tureen_serve.generation.weigh import SUBTRACT, blend_scales
 from tureen_serve.inference.engine import SOUP, Reward
 
 RewardBody = ScoreRequest | PreferencesRequest
@@ -79,7 +79,7 @@ def read_query(
     _check_fingerprint(body.fingerprint, members, loaded)
     scales = {name: rewards[name].calibration for name in members}
     if body.soup:
-        scales = {SOUP: blend(weights or {}, scales)}
+        scales = {SOUP: blend_scales(weights or {}, scales)}
     fingerprints = {name: rewards[name].fingerprint for name in members}
     return RewardQuery(() if body.soup else members, weights, body.soup, scales, fingerprints, reads)
 

@@ -69,9 +69,9 @@ def _run(settings: Settings, files: tuple[Path, Path, Path], to: Endpoint, resta
     from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS  # torch and fastapi take seconds, and --help none
     from tureen_serve.app import load_engine
     from tureen_serve.batches import local_batch
-    from tureen_serve.inference.lane import unobserved
+    from tureen_serve.inference.lane import ignore_run
 
-    engine = load_engine(settings, unobserved)
+    engine = load_engine(settings, ignore_run)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
     async def work() -> Batch:

@@ -11,7 +11,7 @@ from tureen.errors import TureenError
 from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.server_state import EngineDep, ServerState, ServerStateDep
 from tureen_serve.dialects.model_names import RewardSelection, select_rewards
-from tureen_serve.inference.engine import Engine, Finished, Group, Outcome, Priority, Reward
+from tureen_serve.inference.engine import Engine, FinishedText, Group, Outcome, Priority, Reward
 
 Located = Callable[[int], str]
 NOTHING_CUTS = "since this route has no field that cuts"
@@ -51,7 +51,7 @@ class DialectContext:
     async def score_texts(
         self,
         selection: RewardSelection,
-        groups: Sequence[Group | Finished],
+        groups: Sequence[Group | FinishedText],
         truncate: bool = False,
         priority: Priority = "default",
         remedy: str = NOTHING_CUTS,
@@ -73,7 +73,7 @@ class DialectContext:
     async def score_all(
         self,
         selection: RewardSelection,
-        groups: Sequence[Group | Finished],
+        groups: Sequence[Group | FinishedText],
         truncate: bool = False,
         at: Located = "input[{}]".format,
         priority: Priority = "default",
@@ -94,7 +94,13 @@ class DialectContext:
         return outcomes
 
     async def score_one(
-        self, selection: RewardSelection, text: Group | Finished, truncate: bool = False, *, prompt: str, answer: str
+        self,
+        selection: RewardSelection,
+        text: Group | FinishedText,
+        truncate: bool = False,
+        *,
+        prompt: str,
+        answer: str,
     ) -> Outcome:
         """Score one text. Its error names the field of the prompt or of the answer in the body.
 

@@ -27,7 +27,7 @@ from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.dialects.query_documents import pair_texts
 from tureen_serve.faults import describe_error as described
 from tureen_serve.faults import document_errors
-from tureen_serve.inference.engine import Finished, Outcome
+from tureen_serve.inference.engine import FinishedText, Outcome
 
 router = APIRouter(prefix="/infinity", route_class=StrictRoute, tags=["dialects"])
 ERRORS = {
@@ -81,7 +81,7 @@ async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
 async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
     """A score for each text and reward; ``model: helpful,harmless`` asks for several."""
     selection = context.select(body.named)
-    outcomes = await context.score_all(selection, [Finished(text) for text in body.input], truncate=True)
+    outcomes = await context.score_all(selection, [FinishedText(text) for text in body.input], truncate=True)
     data = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
     return JSONResponse({"object": "classify", "data": data, **_frame(selection, outcomes)})
 

@@ -17,7 +17,7 @@ from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.faults import document_errors
-from tureen_serve.inference.engine import Finished
+from tureen_serve.inference.engine import FinishedText
 
 router = APIRouter(prefix="/llamafactory", route_class=StrictRoute, tags=["dialects"])
 fault = error_bodies.build_detail_reply
@@ -40,7 +40,7 @@ async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> 
     selection = context.select(body.model)
     cut = Cut(length=body.max_length or None)
     outcomes = await context.score_all(
-        selection, [Finished(text, cut=cut) for text in body.messages], at="messages[{}]".format
+        selection, [FinishedText(text, cut=cut) for text in body.messages], at="messages[{}]".format
     )
     return JSONResponse(
         {

@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from tureen.errors import NotFound, TureenError, Unprocessable
 from tureen.wire import ScoreRequest
 from tureen_serve.api.reward_query import RewardQuery, read_query
-from tureen_serve.generation.weigh import weigh
+from tureen_serve.generation.weigh import weigh_rewards
 from tureen_serve.inference.engine import Outcome, Reward
-from tureen_serve.inference.rendering import at
+from tureen_serve.inference.rendering import relocate_error
 
 DEFAULT = "default"
 FIELD = "model"
@@ -46,7 +46,7 @@ class RewardSelection:
             raise outcome.error
         if self.query.weights is None:
             return [outcome.raw[name] for name in self.columns]
-        return [weigh(outcome.raw, self.query.weights, self.query.scales)]
+        return [weigh_rewards(outcome.raw, self.query.weights, self.query.scales)]
 
     def value(self, outcome: Outcome) -> float:
         """Return the only value.
@@ -81,7 +81,7 @@ def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Ma
     try:
         return RewardSelection(spelled, (spelled,), read_query(_body(preferences=weights), rewards))
     except TureenError as error:
-        raise at(error, FIELD) from None
+        raise relocate_error(error, FIELD) from None
 
 
 def check_aliases(aliases: Mapping[str, str], rewards: Mapping[str, Reward]) -> str | None:

@@ -16,7 +16,7 @@ from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.faults import document_errors
-from tureen_serve.inference.engine import Finished, Outcome
+from tureen_serve.inference.engine import FinishedText, Outcome
 
 router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
@@ -36,7 +36,7 @@ async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONRespo
     queries = [body.query] if isinstance(body.query, str) else body.query
     selection = context.select(body.model)
     pad = {reward.renderer.tokenizer.pad_token for reward in context.engine.scoring.values()}
-    texts = [Finished(_unpadded(query, pad)) for query in queries]
+    texts = [FinishedText(_unpadded(query, pad)) for query in queries]
     outcomes = await context.score_all(selection, texts, at="query[{}]".format)
     return JSONResponse(
         {

@@ -28,8 +28,8 @@ from tureen_serve.dialects.inputs import Ids, Input, is_single, list_inputs
 from tureen_serve.dialects.query_documents import pair_texts
 from tureen_serve.dialects.sglang_native import BAD_REQUESTS, SglangBody, build_meta_info, document_sglang_errors
 from tureen_serve.faults import describe_error
-from tureen_serve.generation.weigh import rank
-from tureen_serve.inference.engine import Finished, Outcome
+from tureen_serve.generation.weigh import rank_rewards
+from tureen_serve.inference.engine import FinishedText, Outcome
 
 DEFAULT_MODEL = "default"
 TYPES = {400: "BadRequestError", 500: "InternalServerError"}
@@ -105,9 +105,9 @@ class SglangScoreBody(SglangNamedBody):
             raise ValueError("send `query` and `items` both as texts or both as token ids")
         return self
 
-    def texts(self) -> list[Finished]:
+    def texts(self) -> list[FinishedText]:
         """What the engine reads."""
-        return [Finished(self._joined(item)) for item in list_inputs(self.items)]
+        return [FinishedText(self._joined(item)) for item in list_inputs(self.items)]
 
     def _joined(self, item: Any) -> Any:
         if self.query is None:
@@ -153,7 +153,7 @@ async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONRes
     selection = context.select(body.adapter or body.reward)
     at = "input".format if is_single(body.input) else "input[{}]".format
     outcomes = await context.score_all(
-        selection, [Finished(each) for each in list_inputs(body.input)], at=at, priority=body.urgency
+        selection, [FinishedText(each) for each in list_inputs(body.input)], at=at, priority=body.urgency
     )
     write = _base64 if body.encoding_format == "base64" else list
     data = [
@@ -186,7 +186,7 @@ async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
     scores = [selection.value(outcome) for outcome in outcomes]
     results = [
         {"score": scores[each], "document": body.documents[each], "index": each, "meta_info": told[each]}
-        for each in rank(scores)[: body.top_n]
+        for each in rank_rewards(scores)[: body.top_n]
     ]
     hidden = () if body.return_documents else ("document",)
     return JSONResponse([{key: result[key] for key in result if key not in hidden} for result in results])

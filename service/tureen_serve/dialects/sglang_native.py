@@ -20,7 +20,7 @@ from tureen_serve.dialects.error_bodies import build_reply, write_sentence
 from tureen_serve.dialects.inputs import Ids, Texts, is_single, list_inputs
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.faults import document_errors
-from tureen_serve.inference.engine import Finished, Outcome, Priority
+from tureen_serve.inference.engine import FinishedText, Outcome, Priority
 
 BAD_REQUESTS = (415, 422)
 NOT_HERE = "must be left out: only texts and token ids are read"
@@ -139,7 +139,7 @@ async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONRespons
     began = time.perf_counter()
     selection = context.select(body.adapter or body.model)
     outcomes = await context.score_all(
-        selection, [Finished(each) for each in list_inputs(body.given)], at=body.at, priority=body.urgency
+        selection, [FinishedText(each) for each in list_inputs(body.given)], at=body.at, priority=body.urgency
     )
     known = build_meta_info(selection, outcomes, body, time.perf_counter() - began)
     found = [

@@ -23,7 +23,7 @@ from tureen_serve.api.reward_items import read_answer, read_prompt
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.faults import document_errors
-from tureen_serve.inference.engine import Finished, Group
+from tureen_serve.inference.engine import FinishedText, Group
 
 router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
@@ -47,9 +47,9 @@ async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) 
     return JSONResponse(values[0] if len(values) == 1 else dict(zip(selection.columns, values, strict=True)))
 
 
-def _text(body: SlimeSample, renderers: Sequence[Renderer]) -> Group | Finished:
+def _text(body: SlimeSample, renderers: Sequence[Renderer]) -> Group | FinishedText:
     if isinstance(body.prompt, str) and _templated(body.prompt, renderers):
-        return Finished(body.prompt + body.response)
+        return FinishedText(body.prompt + body.response)
     return Group([read_answer(_unended(body.response, renderers))], read_prompt(body.prompt))
 
 

@@ -25,7 +25,7 @@ from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.error_bodies import build_reply, write_sentence
 from tureen_serve.dialects.query_documents import pair_texts
 from tureen_serve.faults import build_error_headers, document_errors
-from tureen_serve.inference.engine import Finished, Group, Outcome
+from tureen_serve.inference.engine import FinishedText, Group, Outcome
 
 router = APIRouter(prefix="/tei", route_class=StrictRoute, tags=["dialects"])
 EMPTY = "empty"
@@ -189,9 +189,9 @@ def _check_filled(texts: Sequence[str], param: str) -> None:
         raise InvalidRequest("`inputs` cannot be empty", param=param, code=EMPTY)
 
 
-def _read(texts: Sequence[str], cut: Cut | None) -> Group | Finished:
+def _read(texts: Sequence[str], cut: Cut | None) -> Group | FinishedText:
     if len(texts) == 1:
-        return Finished(texts[0], cut=cut)
+        return FinishedText(texts[0], cut=cut)
     return pair_texts(texts[:1], texts[1:], cut)[0]
 
 

@@ -18,7 +18,7 @@ from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.dialects.vllm_bodies import VllmBody, VllmPoolingBody
 from tureen_serve.dialects.vllm_encoding import Encoding
 from tureen_serve.faults import describe_error, document_errors
-from tureen_serve.generation.weigh import rank
+from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import Outcome
 
 TYPES = {
@@ -101,7 +101,7 @@ def build_rerank_answer(
 ) -> dict[str, Any]:
     """``/rerank``'s answer: best first, the ``top`` best, all if it is 0."""
     scores = [read_number(selection, outcome, body.activated) for outcome in outcomes]
-    best = rank(scores)[: top or None]
+    best = rank_rewards(scores)[: top or None]
     results = [
         {"index": each, "document": {"text": documents[each], "multi_modal": None}, "relevance_score": scores[each]}
         for each in best

@@ -12,7 +12,7 @@ from tureen.wire import Message, Text
 from tureen_core.template import Cut
 from tureen_serve.dialects.dialect_context import DialectBody
 from tureen_serve.dialects.inputs import Input, Texts, is_single, list_inputs
-from tureen_serve.inference.engine import Finished, Group, Priority
+from tureen_serve.inference.engine import FinishedText, Group, Priority
 
 CUT_IT = "or send `truncate_prompt_tokens: -1` to have it cut"
 REMOVED = {"score": "use `classify`", "encode": "use `token_embed` or `token_classify`"}
@@ -130,12 +130,12 @@ class VllmTextsBody(VllmBody):
             raise ValueError("`input` needs at least one text")
         return self
 
-    def groups(self, longest: int) -> list[Group | Finished]:
+    def groups(self, longest: int) -> list[Group | FinishedText]:
         """The texts, as the engine reads them."""
         cut = self.cut(longest)
         if self.messages is not None:
             return [Group([[turn.plain() for turn in self.messages]], cut=cut)]
-        return [Finished(each, self.add_special_tokens is not False, cut) for each in list_inputs(self.input or "")]
+        return [FinishedText(each, self.add_special_tokens is not False, cut) for each in list_inputs(self.input or "")]
 
     def at(self, index: int) -> str:
         """The field of a text."""

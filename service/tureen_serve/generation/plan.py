@@ -72,7 +72,7 @@ class Plan:
         return f"fp_{hashlib.sha256(':'.join((self.family.fingerprint, *soups)).encode()).hexdigest()[:16]}"
 
 
-def plan(request: Request, families: Mapping[str, Family], rewards: Collection[str]) -> Plan:
+def plan_generation(request: Request, families: Mapping[str, Family], rewards: Collection[str]) -> Plan:
     """Decide what a request asks for.
 
     Raises:

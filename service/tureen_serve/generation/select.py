@@ -12,8 +12,8 @@ from tureen.errors import ServerFault
 from tureen.wire import CandidateOptions
 from tureen_core.template import Messages
 from tureen_serve.generation.plan import Plan, Variation
-from tureen_serve.generation.texts import Text
-from tureen_serve.generation.weigh import rank, weigh
+from tureen_serve.generation.texts import PlannedText
+from tureen_serve.generation.weigh import rank_rewards, weigh_rewards
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
 from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
 
@@ -40,8 +40,12 @@ class Choice:
     reward: float | None = None
 
 
-async def run(
-    engine: Engine, planned: Plan, texts: Sequence[Text], prompts: Sequence[Messages], priority: Priority = "default"
+async def write_choices(
+    engine: Engine,
+    planned: Plan,
+    texts: Sequence[PlannedText],
+    prompts: Sequence[Messages],
+    priority: Priority = "default",
 ) -> tuple[list[Choice], int]:
     """Write, score and choose.
 
@@ -93,7 +97,7 @@ def _pick(engine: Engine, options: CandidateOptions, slate: Slate, outcomes: Seq
         _judge(engine, slate.variation, written, outcome)
         for written, outcome in zip(slate.written, outcomes, strict=True)
     ]
-    picks = choose([candidate.reward for candidate in candidates], options, slate.seed)
+    picks = pick_candidates([candidate.reward for candidate in candidates], options, slate.seed)
     if not picks:
         errors = (outcome.error for outcome in outcomes if outcome.error)
         raise next(errors, ServerFault("no candidate has a finite reward", code="non_finite_score"))
@@ -104,10 +108,10 @@ def _judge(engine: Engine, variation: Variation, written: Written, outcome: Outc
     if outcome.error or not all(map(math.isfinite, outcome.raw.values())):
         return Choice(variation, written)
     scales = {name: engine.rewards[name].calibration for name in outcome.raw}
-    return Choice(variation, written, outcome.raw, weigh(outcome.raw, variation.judges, scales))
+    return Choice(variation, written, outcome.raw, weigh_rewards(outcome.raw, variation.judges, scales))
 
 
-def choose(rewards: Sequence[float | None], options: CandidateOptions, seed: int | None) -> list[int]:
+def pick_candidates(rewards: Sequence[float | None], options: CandidateOptions, seed: int | None) -> list[int]:
     """Which candidates go to the caller; none where ``best`` or ``soft`` has no reward to go by.
 
     ``soft`` draws one by softmax(reward / temperature), 1 by default, with ``seed``; temperature 0 is ``best``.
@@ -117,7 +121,7 @@ def choose(rewards: Sequence[float | None], options: CandidateOptions, seed: int
     known = [(index, reward) for index, reward in enumerate(rewards) if reward is not None]
     if not known:
         return []
-    best = rank([reward for _, reward in known])[0]
+    best = rank_rewards([reward for _, reward in known])[0]
     temperature = 1.0 if options.temperature is None else options.temperature
     if options.select == "best" or temperature == 0:
         return [known[best][0]]
@@ -125,7 +129,9 @@ def choose(rewards: Sequence[float | None], options: CandidateOptions, seed: int
     return random.Random(seed).choices([index for index, _ in known], shares)
 
 
-async def stream(engine: Engine, planned: Plan, texts: Sequence[Text]) -> AsyncGenerator[tuple[int, Delta]]:
+async def stream_texts(
+    engine: Engine, planned: Plan, texts: Sequence[PlannedText]
+) -> AsyncGenerator[tuple[int, Delta]]:
     """Deltas of all texts with their number, as they come. Closing it ends every text.
 
     Raises:
@@ -159,7 +165,7 @@ async def stream(engine: Engine, planned: Plan, texts: Sequence[Text]) -> AsyncG
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def _write(engine: Engine, planned: Plan, text: Text) -> Written:
+async def _write(engine: Engine, planned: Plan, text: PlannedText) -> Written:
     async with aclosing(_deltas(engine, planned, text)) as deltas:
         parts = [delta async for delta in deltas]
     finish: Finish = next((part.finish for part in reversed(parts) if part.finish), "length")
@@ -167,7 +173,7 @@ async def _write(engine: Engine, planned: Plan, text: Text) -> Written:
     return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs)
 
 
-def _deltas(engine: Engine, planned: Plan, text: Text) -> AsyncGenerator[Delta]:
+def _deltas(engine: Engine, planned: Plan, text: PlannedText) -> AsyncGenerator[Delta]:
     family = planned.family.name
     return engine.generate(family, text.ids, text.sampling, text.variation.weights, planned.semantics)
 

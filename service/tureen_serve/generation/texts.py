@@ -13,7 +13,7 @@ STRONGEST_BIAS = 100
 
 
 @dataclass(frozen=True)
-class Text:
+class PlannedText:
     """One text to be written, after the prompt with this number and under this variation."""
 
     prompt: int
@@ -22,7 +22,7 @@ class Text:
     sampling: Sampling
 
 
-def texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[Text]:
+def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[PlannedText]:
     """Every text, prompt by prompt, then variation, choice, candidate; text i is drawn with ``seed`` + i.
 
     Raises:
@@ -30,17 +30,17 @@ def texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> 
     """
     sampling = _sampling(request, len(planned.family.renderer.tokenizer))
     each = planned.choices * (planned.candidates.n if planned.candidates else 1)
-    written: list[Text] = []
+    written: list[PlannedText] = []
     for number, prompt in enumerate(prompts):
-        ids, room = fit(request, prompt, planned.family.context)
+        ids, room = fit_prompt(request, prompt, planned.family.context)
         for variation in planned.variations:
             for _ in range(each):
                 seed = None if request.seed is None else request.seed + len(written)
-                written.append(Text(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
+                written.append(PlannedText(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
     return written
 
 
-def fit(request: Request, ids: Sequence[int], context: int) -> tuple[Sequence[int], int]:
+def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequence[int], int]:
     """The prompt and the tokens that may follow; with ``truncate`` the prompt loses its beginning.
 
     Raises:

@@ -17,7 +17,7 @@ Scales = Mapping[str, Calibration]
 SUBTRACT = "rewards weigh 0 or more; ask for both and subtract them yourself"
 
 
-def blend(weights: Weights, scales: Scales) -> Calibration:
+def blend_scales(weights: Weights, scales: Scales) -> Calibration:
     """The scale of a souped reward model: the weighted mean of its parts' (on the simplex)."""
     return Calibration(
         mean=math.fsum(weight * scales[name].mean for name, weight in weights.items()),
@@ -26,19 +26,19 @@ def blend(weights: Weights, scales: Scales) -> Calibration:
     )
 
 
-def weigh(raw: Raw, weights: Weights, scales: Scales) -> float:
+def weigh_rewards(raw: Raw, weights: Weights, scales: Scales) -> float:
     """Σ wₒ · calibrated rewardₒ."""
     return math.fsum(weight * scales[name].standardise(raw[name]) for name, weight in weights.items())
 
 
-def prefer(raw: Raw, other: Raw, weights: Weights, scales: Scales) -> float:
+def compute_preference(raw: Raw, other: Raw, weights: Weights, scales: Scales) -> float:
     """P(first over other) = σ(Σ wₒ · Δrawₒ / Tₒ), Bradley-Terry."""
     return compute_sigmoid(
         math.fsum(weight * scales[name].logit(raw[name], other[name]) for name, weight in weights.items())
     )
 
 
-def rank(rewards: Sequence[float]) -> list[int]:
+def rank_rewards(rewards: Sequence[float]) -> list[int]:
     """Indices, best first; equals in the order given."""
     return sorted(range(len(rewards)), key=lambda index: -rewards[index])
 
@@ -59,16 +59,16 @@ class Verdict:
     tie: bool
 
 
-def judge(raws: Sequence[Raw], weights: Weights, scales: Scales, tie_margin: float = 0.0) -> Verdict:
+def judge_answers(raws: Sequence[Raw], weights: Weights, scales: Scales, tie_margin: float = 0.0) -> Verdict:
     """Rank two or more answers; it is a tie when the margin is at most ``tie_margin``."""
-    rewards = [weigh(raw, weights, scales) for raw in raws]
-    ranking = rank(rewards)
+    rewards = [weigh_rewards(raw, weights, scales) for raw in raws]
+    ranking = rank_rewards(rewards)
     chosen, rejected = ranking[0], ranking[-1]
     margin = rewards[chosen] - rewards[rejected]
-    sure = prefer(raws[chosen], raws[rejected], weights, scales)
+    sure = compute_preference(raws[chosen], raws[rejected], weights, scales)
     return Verdict(ranking, chosen, rejected, margin, sure, margin <= tie_margin)
 
 
-def matrix(raws: Sequence[Raw], weights: Weights, scales: Scales) -> list[list[float]]:
+def build_preference_matrix(raws: Sequence[Raw], weights: Weights, scales: Scales) -> list[list[float]]:
     """P(i over j) for every pair, 0.5 on the diagonal."""
-    return [[prefer(raw, other, weights, scales) for other in raws] for raw in raws]
+    return [[compute_preference(raw, other, weights, scales) for other in raws] for raw in raws]

@@ -42,13 +42,13 @@ class Batch:
         count = next((n for n in range(1, len(rows)) if not self.fits(rows[: n + 1])), len(rows))
         self._prompts += bool(rows[0].shared)
         self._prompt = max(self._prompt, rows[0].shared)
-        self._answer = max(self._answer, *(own(row) for row in rows[:count]))
+        self._answer = max(self._answer, *(count_own_tokens(row) for row in rows[:count]))
         self._tokens += _unique(rows[:count])
         self.rows += rows[:count]
 
     def _padded(self, rows: Sequence[Row], count: int) -> int:
         prompts = (self._prompts + bool(rows[0].shared)) * max(self._prompt, rows[0].shared)
-        return prompts + count * max(self._answer, *(own(row) for row in rows))
+        return prompts + count * max(self._answer, *(count_own_tokens(row) for row in rows))
 
 
 class Batcher:
@@ -72,7 +72,7 @@ class Batcher:
             return
         self.drop(row)
         self._rows[priority][row] = None
-        self._clusters[priority].setdefault(prompt(row), {})[row] = None
+        self._clusters[priority].setdefault(find_prompt_key(row), {})[row] = None
         self._tokens[priority] += len(row.ids)
 
     def drop(self, row: Row) -> None:
@@ -81,10 +81,10 @@ class Batcher:
         if band is None:
             return
         del self._rows[band][row]
-        cluster = self._clusters[band][prompt(row)]
+        cluster = self._clusters[band][find_prompt_key(row)]
         del cluster[row]
         if not cluster:
-            del self._clusters[band][prompt(row)]
+            del self._clusters[band][find_prompt_key(row)]
         self._tokens[band] -= len(row.ids)
 
     def next_batch(self, limits: Limits) -> list[Row]:
@@ -107,21 +107,24 @@ class Batcher:
         if not self._rows[band]:
             return []
         oldest = next(iter(self._rows[band]))
-        first = self._clusters[band][prompt(oldest)]
+        first = self._clusters[band][find_prompt_key(oldest)]
         window = [each for each in islice(self._clusters[band].values(), WINDOW) if each is not first]
-        return [first, *sorted(window, key=lambda cluster: abs(own(next(iter(cluster))) - own(oldest)))]
+        return [
+            first,
+            *sorted(window, key=lambda cluster: abs(count_own_tokens(next(iter(cluster))) - count_own_tokens(oldest))),
+        ]
 
 
-def prompt(row: Row) -> Prompt:
+def find_prompt_key(row: Row) -> Prompt:
     """What a row shares with others: its prompt under its blend. A row that shares nothing is its own."""
     return row.shared, row.ids[: row.shared] or row.ids, row.blend
 
 
-def own(row: Row) -> int:
+def count_own_tokens(row: Row) -> int:
     """Tokens that no other row has."""
     return len(row.ids) - row.shared
 
 
 def _unique(rows: Sequence[Row]) -> int:
     """Tokens of rows of one prompt, the prompt's counted once."""
-    return rows[0].shared + sum(own(row) for row in rows)
+    return rows[0].shared + sum(count_own_tokens(row) for row in rows)

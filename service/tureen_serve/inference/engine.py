@@ -8,18 +8,18 @@ from copy import copy
 from tureen.errors import NotFound, TureenError, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference.batcher import Priority
-from tureen_serve.inference.lane import Observer, unobserved
-from tureen_serve.inference.open_lane import OpenLane
-from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_all
+from tureen_serve.inference.generator_lane import GeneratorLane
+from tureen_serve.inference.lane import Observer, ignore_run
+from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
 from tureen_serve.inference.registry import (
-    GeneratorLane,
     Models,
     Registry,
     Served,
     ServedBackbone,
     ServedFamily,
+    TextLane,
 )
-from tureen_serve.inference.rendering import Asked, Duel, Finished, Group, Steps
+from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.scorer_lane import Future, ScorerLane
 from tureen_serve.inference.stepper_lane import StepperLane
 from tureen_serve.runtimes.catalogue import Family, Loaded, Policy, Reward
@@ -27,11 +27,11 @@ from tureen_serve.runtimes.contract import Delta, Generator, Job, Rewards, Row, 
 
 __all__ = [
     "SOUP",
-    "Asked",
-    "Duel",
+    "ScoreInput",
+    "AnswerPair",
     "Engine",
     "Family",
-    "Finished",
+    "FinishedText",
     "Group",
     "Outcome",
     "Priority",
@@ -67,7 +67,7 @@ class Engine:
         queue_tokens: int = 2**20,
         queue_jobs: int = 256,
         kept: int = 0,
-        observe: Observer = unobserved,
+        observe: Observer = ignore_run,
     ) -> None:
         self.runtime = loaded.runtime
         self.registry = Registry(open_lanes(loaded, queue_tokens, queue_jobs, kept, observe))
@@ -105,7 +105,7 @@ class Engine:
         return [lane for lane in self.registry.lanes if isinstance(lane, ScorerLane)]
 
     @property
-    def generators(self) -> list[GeneratorLane]:
+    def generators(self) -> list[TextLane]:
         """The lanes that generate, those too that only finish their last requests."""
         return [lane for lane in self.registry.lanes if not isinstance(lane, ScorerLane)]
 
@@ -128,7 +128,7 @@ class Engine:
 
     async def score(
         self,
-        groups: Sequence[Asked],
+        groups: Sequence[ScoreInput],
         objectives: Sequence[str],
         *,
         soup: Mapping[str, float] | None = None,
@@ -147,7 +147,7 @@ class Engine:
         """
         with self.registry.hold(self._held) as models:
             readers = make_readers(models, objectives) if soup is None else [make_soup_reader(models, soup)]
-            texts, asked = await asyncio.to_thread(read_all, readers, groups, truncate)
+            texts, asked = await asyncio.to_thread(read_answers, readers, groups, truncate)
             results = iter(await _run(asked, priority))
         outcomes = iter(
             [text.outcome(readers, [[next(results) for _ in rows] for rows in text.rows]) for text in texts]
@@ -184,7 +184,7 @@ class Engine:
         job = Job(tuple(ids), sampling, tuple(sorted(weights.items())), semantics)
         return self._stream(models, models.generators[family], job)
 
-    async def _stream(self, models: Models, lane: GeneratorLane, job: Job) -> AsyncGenerator[Delta]:
+    async def _stream(self, models: Models, lane: TextLane, job: Job) -> AsyncGenerator[Delta]:
         with self.registry.hold(models):
             async with aclosing(lane.stream(job)) as deltas:
                 async for delta in deltas:
@@ -221,7 +221,7 @@ def open_lanes(
     queue_tokens: int = 2**20,
     queue_jobs: int = 256,
     kept: int = 0,
-    observe: Observer = unobserved,
+    observe: Observer = ignore_run,
 ) -> list[Served]:
     """Start a lane for each backbone and family, for a registry. The arguments are those of :class:`Engine`."""
     served: list[Served] = []
@@ -233,8 +233,8 @@ def open_lanes(
     return served
 
 
-def _generator_lane(policy: Policy, queue_jobs: int, observe: Observer) -> StepperLane | OpenLane:
+def _generator_lane(policy: Policy, queue_jobs: int, observe: Observer) -> TextLane:
     name, runtime = policy.family.name, policy.runtime
     if isinstance(runtime, Generator):
-        return OpenLane(name, runtime, queue_jobs, observe)
+        return GeneratorLane(name, runtime, queue_jobs, observe)
     return StepperLane(name, runtime, queue_jobs, observe)

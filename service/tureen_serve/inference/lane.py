@@ -23,7 +23,7 @@ RECENT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class LaneRun:
     """What a lane's worker did in one go: for metrics. Told on the worker's thread."""
 
     lane: str
@@ -34,10 +34,10 @@ class Ran:
     seconds: float
 
 
-Observer = Callable[[Ran], None]
+Observer = Callable[[LaneRun], None]
 
 
-class Mortal(Protocol):
+class HealthSource(Protocol):
     """What a lane asks of any runtime."""
 
     @property
@@ -45,7 +45,7 @@ class Mortal(Protocol):
         """None while it can run, else the sentence that says why not."""
 
 
-def unobserved(ran: Ran) -> None:
+def ignore_run(ran: LaneRun) -> None:
     """Nobody watches."""
 
 
@@ -61,7 +61,7 @@ class Lane(ABC):
         tokens_per_second: measured, the recent past weighing most; 0 before the first run.
     """
 
-    def __init__(self, name: str, runtime: Mortal, observe: Observer) -> None:
+    def __init__(self, name: str, runtime: HealthSource, observe: Observer) -> None:
         self.name = name
         self.tokens_per_second = 0.0
         self._runtime = runtime
@@ -93,7 +93,7 @@ class Lane(ABC):
         message = f"{self.name} is saturated: {tokens} tokens wait; try again later"
         return Unavailable(message, code="queue_full", retry_after=min(max(seconds, 1), LONGEST_WAIT))
 
-    def _note(self, ran: Ran) -> None:
+    def _note(self, ran: LaneRun) -> None:
         speed = self._streams * ran.tokens / max(ran.seconds, 1e-6)
         known = self.tokens_per_second
         self.tokens_per_second = known + RECENT * (speed - known) if known else speed
@@ -107,7 +107,7 @@ class WorkerLane(Lane):
         threads: how many; they share the lane's state under its lock.
     """
 
-    def __init__(self, name: str, runtime: Mortal, observe: Observer, threads: int = 1) -> None:
+    def __init__(self, name: str, runtime: HealthSource, observe: Observer, threads: int = 1) -> None:
         super().__init__(name, runtime, observe)
         self._streams = threads
         self._state = threading.Condition()

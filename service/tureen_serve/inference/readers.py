@@ -7,7 +7,7 @@ from tureen.errors import TureenError, Unprocessable
 from tureen_core.gate import select_prompt_ids
 from tureen_core.template import Rendered, Renderer
 from tureen_serve.inference.registry import Models
-from tureen_serve.inference.rendering import Asked, at, render
+from tureen_serve.inference.rendering import ScoreInput, relocate_error, render_answers
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.catalogue import Reward
 from tureen_serve.runtimes.contract import Rewards, Row, Weights
@@ -113,7 +113,7 @@ def list_names(names: Collection[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Text:
+class ReadAnswer:
     """One answer, its field in the group, how it was rendered for each way of reading it, and each reader's rows."""
 
     param: str
@@ -126,7 +126,7 @@ class Text:
         every = [result for each in results for result in each]
         failed = self.error or next((result for result in every if isinstance(result, TureenError)), None)
         if failed is not None:
-            return Outcome({}, error=failed if failed.param else at(failed, self.param))
+            return Outcome({}, error=failed if failed.param else relocate_error(failed, self.param))
         rendered = [each for each in self.renderings.values() if isinstance(each, Rendered)]
         rewards = [[result for result in each if isinstance(result, Rewards)] for each in results]
         return Outcome(
@@ -141,14 +141,14 @@ class Text:
         )
 
 
-def read_all(
-    readers: Sequence[Reader], groups: Sequence[Asked], truncate: bool
-) -> tuple[list[Text], list[tuple[ScorerLane, Row]]]:
+def read_answers(
+    readers: Sequence[Reader], groups: Sequence[ScoreInput], truncate: bool
+) -> tuple[list[ReadAnswer], list[tuple[ScorerLane, Row]]]:
     """Every answer rendered once for each way of reading, and the rows of each reader of those that can be read."""
     renderers = list(dict.fromkeys(reader.renderer for reader in readers))
-    texts: list[Text] = []
+    texts: list[ReadAnswer] = []
     for group in groups:
-        rendered = [render(renderer, group, truncate) for renderer in renderers]
+        rendered = [render_answers(renderer, group, truncate) for renderer in renderers]
         for index, each in enumerate(zip(*rendered, strict=True)):
             texts.append(_text(group.param(index), dict(zip(renderers, each, strict=True)), readers))
     asked = [
@@ -157,14 +157,14 @@ def read_all(
     return texts, asked
 
 
-def _text(param: str, renderings: Mapping[Renderer, Rendered | TureenError], readers: Sequence[Reader]) -> Text:
+def _text(param: str, renderings: Mapping[Renderer, Rendered | TureenError], readers: Sequence[Reader]) -> ReadAnswer:
     rows = []
     try:
         for reader in readers:
             rendered = renderings[reader.renderer]
             if isinstance(rendered, TureenError):
-                return Text(param, renderings, error=rendered)
+                return ReadAnswer(param, renderings, error=rendered)
             rows.append(reader.rows(rendered))
     except TureenError as error:
-        return Text(param, renderings, error=error)
-    return Text(param, renderings, rows)
+        return ReadAnswer(param, renderings, error=error)
+    return ReadAnswer(param, renderings, rows)

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.heap import refreeze_heap
-from tureen_serve.inference.open_lane import OpenLane
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.inference.stepper_lane import StepperLane
 from tureen_serve.runtimes.catalogue import Family, Reward
 
 LOG = logging.getLogger(__name__)
 
-GeneratorLane = StepperLane | OpenLane
-AnyLane = ScorerLane | GeneratorLane
+TextLane = StepperLane | GeneratorLane
+AnyLane = ScorerLane | TextLane
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class ServedBackbone:
 class ServedFamily:
     """A lane that generates, and its policy family. ``why`` says how it computes."""
 
-    lane: GeneratorLane
+    lane: TextLane
     family: Family
     why: str = ""
 

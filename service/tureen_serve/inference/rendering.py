@@ -28,7 +28,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedText:
     """A text that the caller has rendered, or its token ids: it meets no template.
 
     Attributes:
@@ -64,7 +64,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Duel:
+class AnswerPair:
     """Two answers side by side, in this order; how likely the first is better is scored.
 
     ``places`` are theirs among the candidates.
@@ -83,18 +83,18 @@ class Duel:
         return "candidates"
 
 
-Asked = Group | Finished | Steps | Duel
+ScoreInput = Group | FinishedText | Steps | AnswerPair
 
 
-def render(renderer: Renderer, group: Asked, truncate: bool) -> list[Rendered | TureenError]:
+def render_answers(renderer: Renderer, group: ScoreInput, truncate: bool) -> list[Rendered | TureenError]:
     """Each answer's ids, or what is wrong with it.
 
     An error's ``param`` is relative to the group: ``prompt``, ``candidates[1]``, or ``messages[0].role`` where the
     group has no prompt; a finished text has no field.
     """
-    if isinstance(group, Finished):
+    if isinstance(group, FinishedText):
         return [_finished(renderer, group, truncate)]
-    if isinstance(group, Steps | Duel):
+    if isinstance(group, Steps | AnswerPair):
         return _inputs(renderer, group, truncate)
     cut = group.cut or truncate
     if not group.prompt:
@@ -102,7 +102,7 @@ def render(renderer: Renderer, group: Asked, truncate: bool) -> list[Rendered | 
     try:
         check_messages(group.prompt)
     except TureenError as error:
-        return [at(error, "prompt")] * len(group.answers)
+        return [relocate_error(error, "prompt")] * len(group.answers)
     try:
         for answer in group.answers:
             check_finished([*group.prompt, *answer])
@@ -111,7 +111,7 @@ def render(renderer: Renderer, group: Asked, truncate: bool) -> list[Rendered | 
         return [_candidate(renderer, group.prompt, answer, index, cut) for index, answer in enumerate(group.answers)]
 
 
-def _inputs(renderer: Renderer, group: Steps | Duel, truncate: bool) -> list[Rendered | TureenError]:
+def _inputs(renderer: Renderer, group: Steps | AnswerPair, truncate: bool) -> list[Rendered | TureenError]:
     """One text for each step, or one for the two answers."""
     field = "prompt"
     try:
@@ -126,17 +126,17 @@ def _inputs(renderer: Renderer, group: Steps | Duel, truncate: bool) -> list[Ren
         field = "candidates"
         return [inputs.render_pair(renderer, group.prompt, group.first, group.second, truncate)]
     except TureenError as error:
-        return [at(error, field or error.param or "steps")] * len(group)
+        return [relocate_error(error, field or error.param or "steps")] * len(group)
 
 
-def _finished(renderer: Renderer, given: Finished, truncate: bool) -> Rendered | TureenError:
+def _finished(renderer: Renderer, given: FinishedText, truncate: bool) -> Rendered | TureenError:
     cut = given.cut or (Cut() if truncate else None)
     try:
         if isinstance(given.text, str):
             return renderer.render_text(given.text, cut, given.specials)
         return renderer.render_ids(given.text, cut)
     except TureenError as error:
-        return at(error, "")
+        return relocate_error(error, "")
 
 
 def _conversation(renderer: Renderer, messages: Messages, truncate: bool | Cut) -> Rendered | TureenError:
@@ -144,7 +144,7 @@ def _conversation(renderer: Renderer, messages: Messages, truncate: bool | Cut) 
         check_finished(messages)
         return renderer.render_conversation(messages, truncate)
     except TureenError as error:
-        return at(error, error.param or "messages")
+        return relocate_error(error, error.param or "messages")
 
 
 def _candidate(
@@ -154,9 +154,9 @@ def _candidate(
         check_finished([*prompt, *answer])
         return renderer.render_candidates(prompt, [answer], truncate)[0]
     except TureenError as error:
-        return at(error, f"candidates[{index}]")
+        return relocate_error(error, f"candidates[{index}]")
 
 
-def at(error: TureenError, param: str) -> TureenError:
+def relocate_error(error: TureenError, param: str) -> TureenError:
     """The same error, laid to another field; ``""`` is the whole group."""
     return type(error)(error.message, param=param or None, code=error.code)

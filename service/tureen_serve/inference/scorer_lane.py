@@ -9,7 +9,7 @@ from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.batcher import Batcher, Priority
-from tureen_serve.inference.lane import Observer, Ran, WorkerLane, unobserved
+from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
 from tureen_serve.inference.score_cache import ScoreCache
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
 
@@ -33,7 +33,7 @@ class ScorerLane(WorkerLane):
     """
 
     def __init__(
-        self, name: str, scorer: Scorer, queue_tokens: int, observe: Observer = unobserved, kept: int = 0
+        self, name: str, scorer: Scorer, queue_tokens: int, observe: Observer = ignore_run, kept: int = 0
     ) -> None:
         self._scorer = scorer
         self._cache = ScoreCache(kept)
@@ -158,7 +158,7 @@ class ScorerLane(WorkerLane):
     def _settle(self, rows: Sequence[Row], outcomes: Sequence[Result], seconds: float) -> None:
         done = [each for each in outcomes if isinstance(each, Rewards)]
         tokens, cached = sum(len(row.ids) for row in rows), sum(each.cached for each in done)
-        self._note(Ran(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds))
+        self._note(LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds))
         with self._state:
             self._running.difference_update(rows)
             for row, outcome in zip(rows, outcomes, strict=True):

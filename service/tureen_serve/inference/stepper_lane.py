@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
-from tureen_serve.inference.lane import Observer, Ran, WorkerLane, unobserved
+from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
 from tureen_serve.runtimes.contract import Delta, Job, Stepper
 
 LOG = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class StepperLane(WorkerLane):
         observe: told after every step.
     """
 
-    def __init__(self, name: str, stepper: Stepper, queue_jobs: int = 256, observe: Observer = unobserved) -> None:
+    def __init__(self, name: str, stepper: Stepper, queue_jobs: int = 256, observe: Observer = ignore_run) -> None:
         self._stepper = stepper
         self._queue_jobs = queue_jobs
         self._open: dict[Ticket, None] = {}
@@ -99,7 +99,7 @@ class StepperLane(WorkerLane):
             seconds = time.perf_counter() - began
             failed = sum(isinstance(each, TureenError) for _, each in said)
             if said:
-                self._note(Ran(self.name, len(said), len(said) - failed, 0, failed, seconds))
+                self._note(LaneRun(self.name, len(said), len(said) - failed, 0, failed, seconds))
                 self._on_loop(partial(_hand_out, said))
         with self._state:
             self._abandon(Unavailable("the server is shutting down", code="draining"))

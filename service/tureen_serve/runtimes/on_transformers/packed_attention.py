@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 
 from tureen_serve.runtimes.on_transformers.last_layer import READ, Ends
 from tureen_serve.runtimes.on_transformers.packing import Packing, edges
-from tureen_serve.runtimes.on_transformers.recall import Recall
+from tureen_serve.runtimes.on_transformers.prompt_states import Recall
 
 NAME = "tureen_packed"
 REFUSED = ("position_bias", "s_aux", "softcap")  # what some models ask of attention besides a window

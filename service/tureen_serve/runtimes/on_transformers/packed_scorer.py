@@ -21,8 +21,8 @@ from tureen_serve.runtimes.on_transformers.packable import gist, layers_of, samp
 from tureen_serve.runtimes.on_transformers.packed_attention import NAME, forward
 from tureen_serve.runtimes.on_transformers.packing import Packing, edges, pack
 from tureen_serve.runtimes.on_transformers.prompt_memory import NOTHING, PromptMemory
+from tureen_serve.runtimes.on_transformers.prompt_states import Recall
 from tureen_serve.runtimes.on_transformers.rank_gate import Gate
-from tureen_serve.runtimes.on_transformers.recall import Recall
 from tureen_serve.runtimes.on_transformers.scorer import can_share
 from tureen_serve.runtimes.on_transformers.sharing import Prompt, cached, prompt, shared
 from tureen_serve.runtimes.readout import ReadOut, read, reads

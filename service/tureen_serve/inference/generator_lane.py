@@ -6,21 +6,21 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from tureen.errors import TureenError
-from tureen_serve.inference.lane import Lane, Observer, Ran, unobserved
+from tureen_serve.inference.lane import Lane, LaneRun, Observer, ignore_run
 from tureen_serve.runtimes.contract import Delta, Generator, Job
 
 PERIOD = 0.25
 
 
 @dataclass(eq=False, slots=True)
-class Place:
+class OpenJob:
     """One open job."""
 
     job: Job
     speaks: bool = False
 
 
-class OpenLane(Lane):
+class GeneratorLane(Lane):
     """One policy family's generator and the jobs in it.
 
     Args:
@@ -30,11 +30,11 @@ class OpenLane(Lane):
         observe: told about every quarter of a second of work.
     """
 
-    def __init__(self, name: str, generator: Generator, queue_jobs: int = 256, observe: Observer = unobserved) -> None:
+    def __init__(self, name: str, generator: Generator, queue_jobs: int = 256, observe: Observer = ignore_run) -> None:
         super().__init__(name, generator, observe)
         self._generator = generator
         self._queue_jobs = queue_jobs
-        self._open: dict[Place, None] = {}
+        self._open: dict[OpenJob, None] = {}
         self._since: float | None = None
         self._made = self._failed = 0
 
@@ -60,7 +60,7 @@ class OpenLane(Lane):
         self._check_open()
         if self.waiting >= self._queue_jobs:
             raise self._refuse(sum(place.job.sampling.max_tokens for place in self._open))
-        place = Place(job)
+        place = OpenJob(job)
         self._open[place] = None
         self._since = self._since or time.perf_counter()
         try:
@@ -88,6 +88,6 @@ class OpenLane(Lane):
         if not at_once and now - began < PERIOD:
             return
         if self._made or self._failed:
-            self._note(Ran(self.name, max(self.running, 1), self._made, 0, self._failed, now - began))
+            self._note(LaneRun(self.name, max(self.running, 1), self._made, 0, self._failed, now - began))
         self._made = self._failed = 0
         self._since = now if self._open else None

@@ -9,9 +9,9 @@ import pytest
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
-from tureen_serve.inference import open_lane
-from tureen_serve.inference.lane import RESTARTING, Ran
-from tureen_serve.inference.open_lane import OpenLane
+from tureen_serve.inference import generator_lane
+from tureen_serve.inference.generator_lane import GeneratorLane
+from tureen_serve.inference.lane import RESTARTING, LaneRun
 from tureen_serve.runtimes.contract import Delta, Job, Sampling, Weights
 from tureen_serve.runtimes.jobs import check_job
 
@@ -90,7 +90,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(open_lane, "time", found)
+    monkeypatch.setattr(generator_lane, "time", found)
     return found
 
 
@@ -100,8 +100,8 @@ def reciter() -> Reciter:
 
 
 @asynccontextmanager
-async def lane(reciter: Reciter, **options: Any) -> AsyncIterator[OpenLane]:
-    found = OpenLane("words", reciter, **options)
+async def lane(reciter: Reciter, **options: Any) -> AsyncIterator[GeneratorLane]:
+    found = GeneratorLane("words", reciter, **options)
     try:
         yield found
     finally:
@@ -112,11 +112,11 @@ def job(number: int = 0, max_tokens: int = 8) -> Job:
     return Job((5, 6, 7 + number), Sampling(max_tokens=max_tokens), (("academy", 1.0),))
 
 
-async def collect(one: OpenLane, asked: Job) -> list[Delta]:
+async def collect(one: GeneratorLane, asked: Job) -> list[Delta]:
     return [delta async for delta in one.stream(asked)]
 
 
-async def entered(one: OpenLane, asked: Job) -> "asyncio.Task[list[Delta]]":
+async def entered(one: GeneratorLane, asked: Job) -> "asyncio.Task[list[Delta]]":
     """A reader of a job, which the lane has taken in."""
     reader = asyncio.create_task(collect(one, asked))
     await settled()
@@ -129,7 +129,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def refused(one: OpenLane, asked: Job) -> Unavailable:
+async def refused(one: GeneratorLane, asked: Job) -> Unavailable:
     """The lane's answer to a job too many; one that it takes in instead would wait for its first token."""
     with pytest.raises(Unavailable) as caught:
         async with asyncio.timeout(5):
@@ -251,7 +251,7 @@ async def test_retry_after_is_what_all_open_jobs_may_need(speed: float, seconds:
 
 @pytest.mark.parametrize("state", ["open", "full", "down", "draining"])
 async def test_a_job_that_cannot_run_is_told_so_before_all_else(state: str, reciter: Reciter) -> None:
-    one = OpenLane("words", reciter, queue_jobs=0 if state == "full" else 9)
+    one = GeneratorLane("words", reciter, queue_jobs=0 if state == "full" else 9)
     reciter.failure = DOWN if state == "down" else None
     if state == "draining":
         await one.close()
@@ -276,7 +276,7 @@ async def test_a_runtime_that_is_down_is_asked_again_later(reciter: Reciter) -> 
 
 
 async def test_a_closed_lane_is_draining(reciter: Reciter) -> None:
-    one = OpenLane("words", reciter)
+    one = GeneratorLane("words", reciter)
     reader = await entered(one, job())
     reciter.dictate(job(), HELLO)
     await settled()
@@ -302,7 +302,7 @@ async def test_a_closed_lane_is_draining(reciter: Reciter) -> None:
 async def test_an_error_is_passed_on_to_its_own_reader_and_counted(
     error: TureenError, said: list[Delta], reciter: Reciter
 ) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:
         struck, spared = await entered(one, job(0)), await entered(one, job(1))
         reciter.dictate(job(0), *said, error)
@@ -326,18 +326,18 @@ async def test_an_error_of_another_kind_leaves_no_place_behind(reciter: Reciter)
 
 
 async def test_a_text_that_is_soon_done_is_told_at_its_end(reciter: Reciter, clock: Clock) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:
         reader = await entered(one, job())
         clock.now += 0.125
         reciter.dictate(job(), HELLO, END)
         await reader
         assert one.tokens_per_second == 24.0
-    assert told == [Ran("words", rows=1, tokens=3, cached=0, failed=0, seconds=0.125)]
+    assert told == [LaneRun("words", rows=1, tokens=3, cached=0, failed=0, seconds=0.125)]
 
 
 async def test_a_long_text_is_told_every_period_and_the_rest_at_its_end(reciter: Reciter, clock: Clock) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:
         reader = await entered(one, job())
         for _ in range(5):
@@ -352,7 +352,7 @@ async def test_a_long_text_is_told_every_period_and_the_rest_at_its_end(reciter:
 
 
 async def test_streams_are_measured_together(reciter: Reciter, clock: Clock) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:
         readers = []
         for number in range(3):
@@ -363,7 +363,7 @@ async def test_streams_are_measured_together(reciter: Reciter, clock: Clock) -> 
         clock.now += 0.3125
         reciter.dictate(job(0), WORLD)
         await settled()
-        assert told == [Ran("words", rows=3, tokens=9, cached=0, failed=0, seconds=0.5)]
+        assert told == [LaneRun("words", rows=3, tokens=9, cached=0, failed=0, seconds=0.5)]
         clock.now += 0.125
         for number in range(3):
             reciter.dictate(job(number), END)
@@ -372,7 +372,7 @@ async def test_streams_are_measured_together(reciter: Reciter, clock: Clock) -> 
 
 
 async def test_time_in_which_nobody_asks_is_not_measured(reciter: Reciter, clock: Clock) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:
         for number in range(2):
             reader = await entered(one, job(number))
@@ -385,7 +385,7 @@ async def test_time_in_which_nobody_asks_is_not_measured(reciter: Reciter, clock
 
 
 async def test_a_reader_who_leaves_midway_has_his_tokens_told(reciter: Reciter, clock: Clock) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:
         reciter.dictate(job(), HELLO, WORLD, END)
         async with aclosing(one.stream(job())) as stream:
@@ -396,7 +396,7 @@ async def test_a_reader_who_leaves_midway_has_his_tokens_told(reciter: Reciter, 
 
 
 async def test_where_nothing_was_made_nothing_is_told(reciter: Reciter, clock: Clock) -> None:
-    told: list[Ran] = []
+    told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:
         reader = await entered(one, job())
         clock.now += 10.0

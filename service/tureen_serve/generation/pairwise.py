@@ -9,30 +9,30 @@ from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robi
 from tureen_serve.generation.weigh import Verdict
 
 Pair = tuple[int, int]
-Orders = tuple[float, float]
+OrderProbabilities = tuple[float, float]
 Probabilities = list[float]
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairwiseVerdict:
     """A verdict, and where all were compared the probability of each over each."""
 
     verdict: Verdict
     matrix: list[list[float]] | None = None
 
 
-Rounds = Generator[list[Pair], Probabilities, Judged]
+Rounds = Generator[list[Pair], Probabilities, PairwiseVerdict]
 
 
-def all_pairs(count: int, tie_margin: float) -> Rounds:
+def play_round_robin(count: int, tie_margin: float) -> Rounds:
     """One round of all comparisons; ranked by the mean probability of winning."""
     found = rank_round_robin(count, (yield list_pairs(count)))
     chosen, rejected = found.ranking[0], found.ranking[-1]
     sure = found.wins[chosen][rejected]
-    return Judged(_verdict(found.ranking, rejected, sure, tie_margin), found.wins)
+    return PairwiseVerdict(_verdict(found.ranking, rejected, sure, tie_margin), found.wins)
 
 
-def knockout(count: int, tie_margin: float) -> Rounds:
+def play_knockout(count: int, tie_margin: float) -> Rounds:
     """The winner so far meets the next answer, a comparison a round (RLHFlow's way with N answers)."""
     game = run_knockout(count)
     met: list[tuple[Pair, float]] = []
@@ -43,15 +43,15 @@ def knockout(count: int, tie_margin: float) -> Rounds:
         try:
             asked = game.send(sure)
         except StopIteration as end:
-            return _knocked_out(end.value, met, tie_margin)
+            return _rank_knockout(end.value, met, tie_margin)
 
 
-def _knocked_out(winner: int, met: Sequence[tuple[Pair, float]], tie_margin: float) -> Judged:
+def _rank_knockout(winner: int, met: Sequence[tuple[Pair, float]], tie_margin: float) -> PairwiseVerdict:
     """The winner, then who lost to it, the last one first, then who lost before."""
     losers = [second if sure >= 0.5 else first for (first, second), sure in reversed(met)]
     rejected = next(loser for ((pair, _), loser) in zip(reversed(met), losers, strict=True) if winner in pair)
     sure = next(sure if pair[0] == winner else 1 - sure for pair, sure in reversed(met) if winner in pair)
-    return Judged(_verdict([winner, *losers], rejected, sure, tie_margin))
+    return PairwiseVerdict(_verdict([winner, *losers], rejected, sure, tie_margin))
 
 
 def _verdict(ranking: list[int], rejected: int, sure: float, tie_margin: float) -> Verdict:
@@ -59,12 +59,12 @@ def _verdict(ranking: list[int], rejected: int, sure: float, tie_margin: float) 
     return Verdict(ranking, ranking[0], rejected, margin, sure, margin <= tie_margin)
 
 
-def orders(
+def compute_order_probabilities(
     forward: Mapping[str, float],
     backward: Mapping[str, float],
     weights: Mapping[str, float],
     scales: Mapping[str, Calibration],
-) -> Orders:
+) -> OrderProbabilities:
     """P(first over second) with the first shown first, and with it shown second; of several rewards σ(Σ w · logit / T).
 
     Args:
@@ -78,12 +78,12 @@ def orders(
     return compute_sigmoid(there), 1 - compute_sigmoid(back)  # so that equal answers add up to 1 exactly
 
 
-def both(found: Orders) -> float:
+def average_orders(found: OrderProbabilities) -> float:
     """The mean over both orders (RLHFlow's, arXiv 2405.07863)."""
     return (found[0] + found[1]) / 2
 
 
-def shown(count: int, met: Mapping[Pair, Orders]) -> list[list[float]]:
+def build_order_matrix(count: int, met: Mapping[Pair, OrderProbabilities]) -> list[list[float]]:
     """``[N, N]``: P(i over j) where i was shown first, of all comparisons; ½ on the diagonal."""
     matrix = [[0.5] * count for _ in range(count)]
     for (i, j), (there, back) in met.items():
