@@ -16,7 +16,7 @@ from tureen.errors import ServerFault, Unavailable
 from tureen.wire import CandidateOptions, ChatRequest
 from tureen_serve.generation.plan import Plan, plan_generation
 from tureen_serve.generation.select import Choice, _judge, pick_candidates, stream_texts, write_choices
-from tureen_serve.generation.texts import PlannedText, plan_texts
+from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Outcome
 
 MIX = {"calm": 1.0, "funny": 1.0}
@@ -29,7 +29,7 @@ def go(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
 
 
-def order(engine: CountingEngine, **fields: Any) -> tuple[Plan, list[PlannedText]]:
+def order(engine: CountingEngine, **fields: Any) -> tuple[Plan, list[TextTask]]:
     request = ChatRequest.model_validate({"messages": PROMPT, "seed": 1, **fields})
     planned = plan_generation(request, engine.families, engine.rewards)
     return planned, plan_texts(request, planned, [[1, 2, 3]])

@@ -18,7 +18,7 @@ from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, 
 from tureen_serve.faults import document_errors
 from tureen_serve.generation.plan import Plan, plan_generation
 from tureen_serve.generation.select import stream_texts, write_choices
-from tureen_serve.generation.texts import PlannedText, plan_texts
+from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
@@ -68,13 +68,13 @@ class PlannedText:
         choices, spent = await write_choices(self.engine, self.planned, wanted, self.prompts, self.body.priority)
         return reply.whole(choices, self.engine.rewards, account(spent, True))
 
-    def _begun(self) -> tuple[list[PlannedText], TextReply, Account]:
+    def _begun(self) -> tuple[list[TextTask], TextReply, Account]:
         wanted = plan_texts(self.body, self.planned, self.ids)
         reply = TextReply(self.shape, self.planned, wanted[0].sampling.logprobs is not None)
         read = sum({text.prompt: len(text.ids) for text in wanted}.values())
         return wanted, reply, self._account(wanted, read)
 
-    def _account(self, wanted: Sequence[PlannedText], read: int) -> Account:
+    def _account(self, wanted: Sequence[TextTask], read: int) -> Account:
         """A function that notes the tokens made, and whether all texts ended, and gives OpenAI's account of them."""
 
         def account(spent: int, ended: bool) -> Json:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tureen_serve.api.text_replies import TextReply
 from tureen_serve.faults import build_error_body, translate_error
-from tureen_serve.generation.texts import PlannedText
+from tureen_serve.generation.texts import TextTask
 from tureen_serve.runtimes.contract import Delta
 
 DONE = b"data: [DONE]\n\n"
@@ -15,7 +15,7 @@ DONE = b"data: [DONE]\n\n"
 
 async def stream_events(
     reply: TextReply,
-    texts: Sequence[PlannedText],
+    texts: Sequence[TextTask],
     deltas: AsyncGenerator[tuple[int, Delta]],
     account: Callable[[int, bool], dict[str, Any]],
     with_usage: bool,

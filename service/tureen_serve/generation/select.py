@@ -12,7 +12,7 @@ from tureen.errors import ServerFault
 from tureen.wire import CandidateOptions
 from tureen_core.template import Messages
 from tureen_serve.generation.plan import Plan, Variation
-from tureen_serve.generation.texts import PlannedText
+from tureen_serve.generation.texts import TextTask
 from tureen_serve.generation.weigh import rank_rewards, weigh_rewards
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
 from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
@@ -43,7 +43,7 @@ class Choice:
 async def write_choices(
     engine: Engine,
     planned: Plan,
-    texts: Sequence[PlannedText],
+    texts: Sequence[TextTask],
     prompts: Sequence[Messages],
     priority: Priority = "default",
 ) -> tuple[list[Choice], int]:
@@ -129,9 +129,7 @@ def pick_candidates(rewards: Sequence[float | None], options: CandidateOptions, 
     return random.Random(seed).choices([index for index, _ in known], shares)
 
 
-async def stream_texts(
-    engine: Engine, planned: Plan, texts: Sequence[PlannedText]
-) -> AsyncGenerator[tuple[int, Delta]]:
+async def stream_texts(engine: Engine, planned: Plan, texts: Sequence[TextTask]) -> AsyncGenerator[tuple[int, Delta]]:
     """Deltas of all texts with their number, as they come. Closing it ends every text.
 
     Raises:
@@ -165,7 +163,7 @@ async def stream_texts(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def _write(engine: Engine, planned: Plan, text: PlannedText) -> Written:
+async def _write(engine: Engine, planned: Plan, text: TextTask) -> Written:
     async with aclosing(_deltas(engine, planned, text)) as deltas:
         parts = [delta async for delta in deltas]
     finish: Finish = next((part.finish for part in reversed(parts) if part.finish), "length")
@@ -173,7 +171,7 @@ async def _write(engine: Engine, planned: Plan, text: PlannedText) -> Written:
     return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs)
 
 
-def _deltas(engine: Engine, planned: Plan, text: PlannedText) -> AsyncGenerator[Delta]:
+def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[Delta]:
     family = planned.family.name
     return engine.generate(family, text.ids, text.sampling, text.variation.weights, planned.semantics)
 

@@ -13,7 +13,7 @@ STRONGEST_BIAS = 100
 
 
 @dataclass(frozen=True)
-class PlannedText:
+class TextTask:
     """One text to be written, after the prompt with this number and under this variation."""
 
     prompt: int
@@ -22,7 +22,7 @@ class PlannedText:
     sampling: Sampling
 
 
-def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[PlannedText]:
+def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[TextTask]:
     """Every text, prompt by prompt, then variation, choice, candidate; text i is drawn with ``seed`` + i.
 
     Raises:
@@ -30,13 +30,13 @@ def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]
     """
     sampling = _sampling(request, len(planned.family.renderer.tokenizer))
     each = planned.choices * (planned.candidates.n if planned.candidates else 1)
-    written: list[PlannedText] = []
+    written: list[TextTask] = []
     for number, prompt in enumerate(prompts):
         ids, room = fit_prompt(request, prompt, planned.family.context)
         for variation in planned.variations:
             for _ in range(each):
                 seed = None if request.seed is None else request.seed + len(written)
-                written.append(PlannedText(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
+                written.append(TextTask(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
     return written
 
 
