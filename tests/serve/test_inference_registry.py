@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -201,13 +201,14 @@ async def test_what_is_added_is_served_and_a_taken_name_changes_nothing() -> Non
         assert (list(engine.rewards), list(engine.families)) == (["calm", "funny"], ["words"])
         before = engine.registry.current
         twin = backbone(taken, version("funny", "c"))
-        for change in (
+        changes: list[Callable[[], None]] = [
             lambda: engine.registry.add(twin),
             lambda: engine.registry.swap(before.served[0], twin),
             lambda: engine.registry.add(family(Reciter(), "words")),
             lambda: engine.registry.remove(twin),
             lambda: engine.registry.swap(twin, twin),
-        ):
+        ]
+        for change in changes:
             with pytest.raises(ValueError, match=r"are called|is not served"):
                 change()
         assert engine.registry.current is before

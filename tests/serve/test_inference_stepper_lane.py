@@ -73,14 +73,14 @@ async def test_deltas_come_while_the_text_is_written(stepper: TransformersSteppe
         first = await anext(stream)
         assert first.tokens == 1
         assert one.running == 1
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_closing_a_stream_frees_its_place(stepper: TransformersStepper) -> None:
     async with lane(stepper) as one:
         stream = one.stream(job(max_tokens=400))
         await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         assert len(await collect(one, job(1, max_tokens=3))) == 3
         assert (one.running, one.waiting) == (0, 0)
 
@@ -115,7 +115,7 @@ async def test_more_jobs_than_may_wait_are_refused(stepper: TransformersStepper)
         assert caught.value.retry_after is not None
         assert 1 <= caught.value.retry_after <= 60
         for stream in streams:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
         assert [len(deltas) for deltas in await asyncio.gather(*waiting)] == [2, 2]
 
 
