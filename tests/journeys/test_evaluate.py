@@ -18,7 +18,7 @@ from tureen_core.artifact import Artifact
 from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
 from tureen_train.__main__ import app
-from tureen_train.evaluation.server import serving
+from tureen_train.evaluation.server import run_server
 from tureen_train.rewards.run import train_reward
 
 LONG = "why do leaves fall in autumn? " * 30
@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
 @pytest.fixture(scope="module")
 def url(trained: list[Artifact]) -> Iterator[str]:
     rewards = [word for each in trained for word in ("--reward", str(each.folder))]
-    with serving([sys.executable, "-m", "tureen_serve", "--dtype", "float32", *rewards]) as address:
+    with run_server([sys.executable, "-m", "tureen_serve", "--dtype", "float32", *rewards]) as address:
         yield address
 
 

@@ -8,30 +8,30 @@ import pytest
 import yaml
 from train.test_evaluation_evaluate import DATA, Longest, rewardbench
 
-from tureen_train.evaluation.comparison_report import compare, difference
-from tureen_train.evaluation.evaluate import evaluate, load
-from tureen_train.evaluation.results import Answered, Evaluation
+from tureen_train.evaluation.comparison_report import compare_folders, measure_difference
+from tureen_train.evaluation.evaluate import evaluate_model, load_items
+from tureen_train.evaluation.results import AnsweredItem, Evaluation
 from tureen_train.records.schema import BadFile, BadOption
 
 
-def row(name: str, credit: float | None, pairs: int = 1, digest: str = "d") -> Answered:
-    return Answered(
+def row(name: str, credit: float | None, pairs: int = 1, digest: str = "d") -> AnsweredItem:
+    return AnsweredItem(
         name, digest, "", "f", [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [False, False], [1, 1], credit, pairs, {}
     )
 
 
-def of(*rows: Answered, bench: str = "pairs") -> Evaluation:
+def of(*rows: AnsweredItem, bench: str = "pairs") -> Evaluation:
     return Evaluation(Path("x"), bench, {"name": "x"}, {}, {}, {}, [], rows)
 
 
 def test_a_difference_is_of_the_shared_items_weighed_by_their_pairs() -> None:
     first = of(row("1", 1.0, 1), row("2", 0.0, 3), row("3", 1.0), row("4", None, 0))
     second = of(row("2", 1.0, 3), row("1", 0.0, 1), row("4", None, 0), row("3", 0.0, digest="other"))
-    found = difference(first, second)
+    found = measure_difference(first, second)
     assert found.value == pytest.approx((-1 + 3) / 4)
     assert found.n == 2
     items = [of(*each.answered, bench="rewardbench2") for each in (first, second)]
-    assert difference(*items).value == 0
+    assert measure_difference(*items).value == 0
 
 
 def test_pairing_narrows_the_interval_of_models_that_agree() -> None:
@@ -41,16 +41,16 @@ def test_pairing_narrows_the_interval_of_models_that_agree() -> None:
     better = right.copy()
     better[np.flatnonzero(~right)[:20]] = True
     first, second = (of(*[row(str(n), float(each)) for n, each in enumerate(found)]) for found in (right, better))
-    found = difference(first, second)
+    found = measure_difference(first, second)
     assert found.value == pytest.approx(20 / 500)
     assert 0.02 < found.low < found.value < found.high < 0.06  # two independent shares would give ±6 points
 
 
 def test_evaluations_are_compared_and_agree_with_themselves(tmp_path: Path) -> None:
-    loaded = load("rewardbench", [rewardbench(tmp_path)])
+    loaded = load_items("rewardbench", [rewardbench(tmp_path)])
     for name, sign in (("one", 1.0), ("two", -1.0), ("three", 2.0)):
-        evaluate(Longest(name, sign), loaded, "rewardbench", tmp_path / name)
-    page = compare([tmp_path / name for name in ("one", "two", "three")], tmp_path / "out").read_text()
+        evaluate_model(Longest(name, sign), loaded, "rewardbench", tmp_path / name)
+    page = compare_folders([tmp_path / name for name in ("one", "two", "three")], tmp_path / "out").read_text()
     table = {
         cells[1]: cells[2:-1]
         for cells in (list(map(str.strip, line.split("|"))) for line in page.splitlines())
@@ -68,8 +68,8 @@ def test_evaluations_are_compared_and_agree_with_themselves(tmp_path: Path) -> N
 
 def test_evaluations_without_a_common_item_are_told_so(tmp_path: Path) -> None:
     for name in ("hh.jsonl", "deepspeed_chat.parquet"):
-        evaluate(Longest(), load("pairs", [DATA / name]), "pairs", tmp_path / name)
-    page = compare([tmp_path / "hh.jsonl", tmp_path / "deepspeed_chat.parquet"], tmp_path / "out").read_text()
+        evaluate_model(Longest(), load_items("pairs", [DATA / name]), "pairs", tmp_path / name)
+    page = compare_folders([tmp_path / "hh.jsonl", tmp_path / "deepspeed_chat.parquet"], tmp_path / "out").read_text()
     assert "They judged no item in common." in page
     assert "longest (hh.jsonl)" in page.replace("\\", "")
 
@@ -86,7 +86,7 @@ def test_runs_are_compared_by_figures_curves_and_recipes(tmp_path: Path) -> None
         ]
         (folder / "history.jsonl").write_text("\n".join(map(json.dumps, history)))
         (folder / "metrics.json").write_text(json.dumps({"heldout": {"accuracy": 0.5 + 100 * rate, "pairs": 9}}))
-    page = compare([tmp_path / "slow", tmp_path / "fast"], tmp_path / "out").read_text().replace("\\", "")
+    page = compare_folders([tmp_path / "slow", tmp_path / "fast"], tmp_path / "out").read_text().replace("\\", "")
     assert "| heldout accuracy | 0.501 | 0.6 (+0.099) |" in page
     assert "| optimisation.learning_rate | 1e-05 | 0.001 |" in page
     assert "optimisation.epochs" not in page
@@ -94,15 +94,15 @@ def test_runs_are_compared_by_figures_curves_and_recipes(tmp_path: Path) -> None
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
-    evaluate(Longest(), load("pairs", [DATA / "hh.jsonl"]), "pairs", tmp_path / "pairs")
-    evaluate(Longest(), load("rewardbench", [rewardbench(tmp_path)]), "rewardbench", tmp_path / "bench")
+    evaluate_model(Longest(), load_items("pairs", [DATA / "hh.jsonl"]), "pairs", tmp_path / "pairs")
+    evaluate_model(Longest(), load_items("rewardbench", [rewardbench(tmp_path)]), "rewardbench", tmp_path / "bench")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("name: x\n")
     with pytest.raises(BadOption, match="two folders or more"):
-        compare([tmp_path / "pairs"], tmp_path / "out")
+        compare_folders([tmp_path / "pairs"], tmp_path / "out")
     with pytest.raises(BadOption, match="evaluations on pairs and rewardbench"):
-        compare([tmp_path / "pairs", tmp_path / "bench"], tmp_path / "out")
+        compare_folders([tmp_path / "pairs", tmp_path / "bench"], tmp_path / "out")
     with pytest.raises(BadOption, match="run is no evaluation's folder and others are"):
-        compare([tmp_path / "pairs", tmp_path / "run"], tmp_path / "out")
+        compare_folders([tmp_path / "pairs", tmp_path / "run"], tmp_path / "out")
     with pytest.raises(BadFile, match="neither an evaluation"):
-        compare([tmp_path / "run", tmp_path], tmp_path / "out")
+        compare_folders([tmp_path / "run", tmp_path], tmp_path / "out")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tureen_core.calibration import Calibration
-from tureen_train.evaluation.evaluate import BENCHES, evaluate, load
-from tureen_train.evaluation.evaluation_page import interval, number, shown
+from tureen_train.evaluation.evaluate import BENCHES, evaluate_model, load_items
+from tureen_train.evaluation.evaluation_page import format_figure, format_interval, format_number
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import Scored, Wanted
-from tureen_train.evaluation.results import read
+from tureen_train.evaluation.results import read_results
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done
 from tureen_train.records.schema import BadFile, BadOption
@@ -73,11 +73,11 @@ def files(bench: str, folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("bench", BENCHES)
 def test_a_folder_holds_results_scores_and_pages(bench: str, tmp_path: Path) -> None:
-    loaded = load(bench, files(bench, tmp_path))
+    loaded = load_items(bench, files(bench, tmp_path))
     seen: list[int] = []
-    found = evaluate(Longest(), loaded, bench, tmp_path / "out", seen.append)
+    found = evaluate_model(Longest(), loaded, bench, tmp_path / "out", seen.append)
     assert sum(seen) == sum(len(item.answers) for item in loaded.items)
-    again = read(tmp_path / "out")
+    again = read_results(tmp_path / "out")
     assert {name: repr(figure) for name, figure in again.figures.items()} == {
         name: repr(figure) for name, figure in found.figures.items()
     }
@@ -89,13 +89,13 @@ def test_a_folder_holds_results_scores_and_pages(bench: str, tmp_path: Path) -> 
     for name in (tmp_path / "out").glob("*.png"):
         assert f"]({name.name})" in page
     assert {"margins.png", "reliability.png", "length.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
-    assert shown("accuracy", found.figures["accuracy"]) in page
+    assert format_figure("accuracy", found.figures["accuracy"]) in page
     html = (tmp_path / "out" / "report.html").read_text()
     assert html.count("data:image/png") == len(list((tmp_path / "out").glob("*.png")))
 
 
 def test_results_tell_every_figure_with_its_interval_and_count(tmp_path: Path) -> None:
-    evaluate(Longest(), load("rewardbench", [rewardbench(tmp_path)]), "rewardbench", tmp_path / "out")
+    evaluate_model(Longest(), load_items("rewardbench", [rewardbench(tmp_path)]), "rewardbench", tmp_path / "out")
     document = json.loads((tmp_path / "out" / "results.json").read_text())
     assert document["kind"] == "evaluation"
     assert document["figures"]["score"]["n"] == 18
@@ -110,7 +110,7 @@ def test_results_tell_every_figure_with_its_interval_and_count(tmp_path: Path) -
 
 
 def test_every_item_can_be_analysed_again(tmp_path: Path) -> None:
-    found = evaluate(Longest(), load("pairs", files("pairs", tmp_path)), "pairs", tmp_path / "out")
+    found = evaluate_model(Longest(), load_items("pairs", files("pairs", tmp_path)), "pairs", tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]
     assert len(lines) == found.data["items"]
     for line in lines:
@@ -124,7 +124,7 @@ def test_every_item_can_be_analysed_again(tmp_path: Path) -> None:
 
 
 def test_a_model_that_only_measures_length_is_shown_as_such(tmp_path: Path) -> None:
-    found = evaluate(Longest(), load("pairs", files("pairs", tmp_path)), "pairs", tmp_path / "out")
+    found = evaluate_model(Longest(), load_items("pairs", files("pairs", tmp_path)), "pairs", tmp_path / "out")
     assert found.figures["length_correlation"].value > 0.8
     assert found.tables["length"]["better answer longer"]["accuracy"].value == 1
     assert found.tables["length"]["better answer shorter"]["accuracy"].value == 0
@@ -132,8 +132,8 @@ def test_a_model_that_only_measures_length_is_shown_as_such(tmp_path: Path) -> N
 
 
 def test_what_a_reader_must_know_is_said(tmp_path: Path) -> None:
-    loaded = load("pairs", [DATA / "hh.jsonl"]).limited(3)
-    found = evaluate(Longest(sign=0.0, cut=True), loaded, "pairs", tmp_path / "out")
+    loaded = load_items("pairs", [DATA / "hh.jsonl"]).limited(3)
+    found = evaluate_model(Longest(sign=0.0, cut=True), loaded, "pairs", tmp_path / "out")
     told = " / ".join(found.notes)
     assert "3 of 4 items" in told
     assert "texts were longer than 9 tokens and were cut" in told
@@ -143,22 +143,22 @@ def test_what_a_reader_must_know_is_said(tmp_path: Path) -> None:
 
 def test_an_unknown_benchmark_or_a_form_where_there_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="unknown benchmark 'mmlu'; use pairs, rewardbench, rewardbench2"):
-        load("mmlu", [tmp_path])
+        load_items("mmlu", [tmp_path])
     with pytest.raises(BadOption, match="--form and --domain are for --bench pairs"):
-        load("rewardbench", [tmp_path], form="hh")
+        load_items("rewardbench", [tmp_path], form="hh")
 
 
 def test_a_folder_that_is_no_evaluations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"is no evaluation's folder: .*results\.json"):
-        read(tmp_path)
+        read_results(tmp_path)
     (tmp_path / "results.json").write_text('{"kind": "other"}')
     with pytest.raises(BadFile, match="is no evaluation's folder"):
-        read(tmp_path)
+        read_results(tmp_path)
 
 
 def test_numbers_are_told_as_a_reader_wants_them() -> None:
-    assert number("accuracy", 0.6064) == "60.6 %"
-    assert number("margin", -0.40235) == "-0.402"
-    assert number("margin", float("nan")) == interval("ece", Figure(1.0)) == "–"
-    assert interval("accuracy", Figure(0.5, 0.4, 0.61)) == "40.0 to 61.0 %"
-    assert interval("ece", Figure(0.5, 0.4, 0.61)) == "0.400 to 0.610"
+    assert format_number("accuracy", 0.6064) == "60.6 %"
+    assert format_number("margin", -0.40235) == "-0.402"
+    assert format_number("margin", float("nan")) == format_interval("ece", Figure(1.0)) == "–"
+    assert format_interval("accuracy", Figure(0.5, 0.4, 0.61)) == "40.0 to 61.0 %"
+    assert format_interval("ece", Figure(0.5, 0.4, 0.61)) == "0.400 to 0.610"

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from tureen_train.evaluation.items import Item, Loaded, named_apart, published, read_pairs, turns
+from tureen_train.evaluation.items import (
+    Item,
+    LoadedItems,
+    number_repeated_ids,
+    read_pairs,
+    read_published_rows,
+    read_turns,
+)
 from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadFile, BadRecord
 
@@ -72,16 +79,21 @@ def test_a_digest_is_of_content_not_of_name() -> None:
 
 
 def test_equal_ids_are_numbered() -> None:
-    assert [one.id for one in named_apart([item("x"), item("y"), item("x"), item("x")])] == ["x", "y", "x#2", "x#3"]
+    assert [one.id for one in number_repeated_ids([item("x"), item("y"), item("x"), item("x")])] == [
+        "x",
+        "y",
+        "x#2",
+        "x#3",
+    ]
 
 
 def test_a_limit_draws_by_content_and_keeps_the_order() -> None:
     items = [item(str(number), f"a{number}", "b") for number in range(20)]
-    loaded = Loaded(items, {})
+    loaded = LoadedItems(items, {})
     few, more = loaded.limited(5), loaded.limited(9)
     assert [one.id for one in few.items] == sorted((one.id for one in few.items), key=int)
     assert {one.id for one in few.items} < {one.id for one in more.items}
-    assert {one.id for one in Loaded(items[::-1], {}).limited(5).items} == {one.id for one in few.items}
+    assert {one.id for one in LoadedItems(items[::-1], {}).limited(5).items} == {one.id for one in few.items}
     assert few.notes == ["5 of 20 items, drawn by a hash of their content"]
     assert loaded.limited(None) is loaded.limited(20) is loaded
 
@@ -94,7 +106,7 @@ NEEDS: dict[str, type | tuple[type, ...]] = {"prompt": (str, list), "chosen": st
 def test_rows_are_read_from_gzip(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps({"prompt": "q", "chosen": "a"}).encode()))
-    assert published(path, NEEDS) == [(f"{path}:1", {"prompt": "q", "chosen": "a"})]
+    assert read_published_rows(path, NEEDS) == [(f"{path}:1", {"prompt": "q", "chosen": "a"})]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +122,7 @@ def test_rows_are_read_from_gzip(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_with_its_file(row: Any, says: str, tmp_path: Path) -> None:
     path = jsonl(tmp_path / "rows.jsonl", {"prompt": "q", "chosen": "a"}, row)
     with pytest.raises(BadRecord, match=r"rows\.jsonl:2: ") as caught:
-        published(path, NEEDS)
+        read_published_rows(path, NEEDS)
     assert says in str(caught.value)
 
 
@@ -118,13 +130,13 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "q", "chosen": "a"}\n{"prompt": \n')
     with pytest.raises(BadRecord, match=r"rows\.jsonl:2: not JSON"):
-        published(path, NEEDS)
+        read_published_rows(path, NEEDS)
 
 
 def test_prompts_and_answers_are_strings_or_messages() -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    assert turns({"prompt": "\n\nHuman: q"}, "prompt", "x") == (user_turn("\n\nHuman: q"),)
-    assert turns({"prompt": talk}, "prompt", "x") == tuple(talk)
-    assert turns({"chosen": ""}, "chosen", "x") == (assistant_turn(""),)
+    assert read_turns({"prompt": "\n\nHuman: q"}, "prompt", "x") == (user_turn("\n\nHuman: q"),)
+    assert read_turns({"prompt": talk}, "prompt", "x") == tuple(talk)
+    assert read_turns({"chosen": ""}, "chosen", "x") == (assistant_turn(""),)
     with pytest.raises(BadRecord, match=r"rows:4: bad message: `prompt\[0\]"):
-        turns({"prompt": [{"role": "user"}]}, "prompt", "rows:4")
+        read_turns({"prompt": [{"role": "user"}]}, "prompt", "rows:4")

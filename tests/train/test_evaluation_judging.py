@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.judging import EVEN, LONGER, SHORTER, credits, general, pairs_of
-from tureen_train.measures.intervals import share
+from tureen_train.evaluation.judging import EVEN, LONGER, SHORTER, credit_items, flatten_pairs, judge_items
+from tureen_train.measures.intervals import estimate_share
 from tureen_train.measures.metrics import calibration_error
 from tureen_train.records.dialogue import assistant_turn, user_turn
 
@@ -40,7 +40,7 @@ REWARDS: list[list[float]] = [[3, 1], [2, 0], [1, 1, 5], [0, 9], [1, 2]]
 
 
 def judged(temperature: float = 2.0) -> Any:
-    return general(ITEMS, REWARDS, [[reward / temperature for reward in row] for row in REWARDS])
+    return judge_items(ITEMS, REWARDS, [[reward / temperature for reward in row] for row in REWARDS])
 
 
 def test_figures_of_pairs_by_hand() -> None:
@@ -84,23 +84,23 @@ def test_accuracy_by_subset_and_file() -> None:
     assert rows["b"]["accuracy"].value == pytest.approx(0.5 / 4)
     assert (rows["b"]["best"].value, rows["b"]["best"].n) == (0, 2)
     assert rows["a"]["margin"].value == 2
-    two = general([item([1, 0], file="one"), item([1, 0], file="two")], [[1, 0], [0, 1]], [[1, 0], [0, 1]])
+    two = judge_items([item([1, 0], file="one"), item([1, 0], file="two")], [[1, 0], [0, 1]], [[1, 0], [0, 1]])
     assert {name: row["accuracy"].value for name, row in two.tables["file"].items()} == {"one": 1, "two": 0}
 
 
 def test_one_pair_an_item_has_wilsons_interval_and_more_have_the_bootstraps() -> None:
     items = [item([1, 0]) for _ in range(9)]
     rewards = [[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 3
-    found = general(items, rewards, rewards).figures["accuracy"]
-    assert found == share([1.0] * 6 + [0.0] * 3)
-    assert judged().figures["accuracy"].low != share([1, 0, 0.5, 0, 0]).low
+    found = judge_items(items, rewards, rewards).figures["accuracy"]
+    assert found == estimate_share([1.0] * 6 + [0.0] * 3)
+    assert judged().figures["accuracy"].low != estimate_share([1, 0, 0.5, 0, 0]).low
 
 
 def test_pairs_of_one_prompt_do_not_narrow_the_interval() -> None:
     """Ten prompts whose 45 pairs are all right or all wrong are ten observations, not 450."""
     items = [item(list(range(10))) for _ in range(10)]
     rewards: list[list[float]] = [list(map(float, range(10)))] * 7 + [list(map(float, range(10, 0, -1)))] * 3
-    found = general(items, rewards, rewards).figures["accuracy"]
+    found = judge_items(items, rewards, rewards).figures["accuracy"]
     assert found.value == pytest.approx(0.7)
     assert found.n == 450
     assert found.high - found.low > 0.4
@@ -109,25 +109,25 @@ def test_pairs_of_one_prompt_do_not_narrow_the_interval() -> None:
 def test_a_longer_answer_that_wins_is_a_length_bias() -> None:
     items = [item([1, 0], ["x" * length, "x"]) for length in (10, 20, 30, 40)]
     rewards = [[float(len(one.answers[0][0]["content"])), 1.0] for one in items]
-    assert general(items, rewards, rewards).figures["length_correlation"].value == pytest.approx(1)
+    assert judge_items(items, rewards, rewards).figures["length_correlation"].value == pytest.approx(1)
 
 
 def test_a_model_that_tells_nothing_apart_gets_one_half() -> None:
-    found = general([item([1, 0]), item([0, 1])], [[1, 1], [1, 1]], [[1, 1], [1, 1]])
+    found = judge_items([item([1, 0]), item([0, 1])], [[1, 1], [1, 1]], [[1, 1], [1, 1]])
     assert found.figures["accuracy"].value == 0.5
     assert found.figures["best"].value == 0.5
     assert math.isnan(found.figures["length_correlation"].value)
 
 
 def test_credits_are_each_items_share() -> None:
-    assert credits(pairs_of(ITEMS, REWARDS, REWARDS)) == judged().credits
+    assert credit_items(flatten_pairs(ITEMS, REWARDS, REWARDS)) == judged().credits
 
 
 def test_ratings_are_correlated_with_rewards() -> None:
     """Rewards that fall as the ratings rise; an item that nobody rated says nothing."""
     rated = [replace(item([1, 0]), attributes={"gpt": (float(n), 0.0)}) for n in range(1, 9)]
     rewards = [[-float(n), 0.0] for n in range(1, 9)] + [[99.0, 0.0]]
-    rows = general([*rated, item([1, 0])], rewards, rewards).tables["rating"]
+    rows = judge_items([*rated, item([1, 0])], rewards, rewards).tables["rating"]
     assert set(rows) == {"gpt"}
     assert rows["gpt"]["gap_spearman"].value == pytest.approx(-1)
     assert (rows["gpt"]["spearman"].n, rows["gpt"]["gap_kendall"].n) == (16, 8)
@@ -136,5 +136,5 @@ def test_ratings_are_correlated_with_rewards() -> None:
 def test_scores_are_ratings_where_they_have_more_than_two_levels() -> None:
     found = judged().tables["rating"]
     assert set(found) == {"scores"}
-    two = general([item([1, 0])] * 3, [[1, 0]] * 3, [[1, 0]] * 3)
+    two = judge_items([item([1, 0])] * 3, [[1, 0]] * 3, [[1, 0]] * 3)
     assert "rating" not in two.tables

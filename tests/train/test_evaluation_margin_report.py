@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tureen_train.__main__ import app
 from tureen_train.config import RecipeError, RewardRun
-from tureen_train.evaluation.margin_report import held_out, judge
+from tureen_train.evaluation.margin_report import judge_margins, read_held_out
 from tureen_train.rewards.run import train_reward
 
 
@@ -52,7 +52,7 @@ def rated(folder: Path) -> Path:
 def test_margins_are_those_of_the_runs_own_held_out_pairs(trained: list[RewardRun]) -> None:
     for run in trained:
         folder = Path(run.output)
-        found = judge(folder, held_out(folder))
+        found = judge_margins(folder, read_held_out(folder))
         metrics = json.loads((folder / "metrics.json").read_text())["heldout"]
         assert len(found.margins.gaps) == metrics["pairs"]
         assert found.margins.gaps.mean() == pytest.approx(metrics["margin"], abs=1e-4)
@@ -97,4 +97,4 @@ def test_what_cannot_be_compared_is_told(trained: list[RewardRun], tmp_path: Pat
     none = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 1})
     train_reward(none)
     with pytest.raises(RecipeError, match="held nothing out: name a file with --data"):
-        held_out(Path(none.output))
+        read_held_out(Path(none.output))

@@ -13,11 +13,17 @@ from tureen_core.artifact import Artifact, ArtifactError, seal_artifact
 from tureen_core.calibration import Calibration, compute_sigmoid
 from tureen_core.manifest import Input, Probe
 from tureen_core.tournament import compute_preference, rank_round_robin
-from tureen_train.evaluation.comparison_report import compare
-from tureen_train.evaluation.evaluate import evaluate, load
+from tureen_train.evaluation.comparison_report import compare_folders
+from tureen_train.evaluation.evaluate import evaluate_model, load_items
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import Scored
-from tureen_train.evaluation.pairwise_models import compared, flips, notes, position_bias, sides_of
+from tureen_train.evaluation.pairwise_models import (
+    describe_comparisons,
+    is_flipped,
+    measure_position_bias,
+    read_sides,
+    score_comparisons,
+)
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
 from tureen_train.records.dialogue import assistant_turn, user_turn
@@ -50,12 +56,12 @@ def comparer(folder: Path, base: Path, name: str = "duel", seed: int = 1, reads:
 def table(count: int, seed: int, size: float = 1.0) -> list[list[float]]:
     """Comparisons of some answers, every one read twice."""
     logits = np.random.default_rng(seed).normal(size=count * (count - 1)) * size
-    return sides_of(count, logits.tolist())
+    return read_sides(count, logits.tolist())
 
 
 def test_two_answers_differ_by_the_log_odds_of_both_orders_mean() -> None:
     forward, backward = 1.3, 0.4
-    first, second = compared(sides_of(2, [forward, backward]), cut=False).rewards
+    first, second = score_comparisons(read_sides(2, [forward, backward]), cut=False).rewards
     sure = compute_preference(forward, backward)
     assert first - second == pytest.approx(math.log(sure / (1 - sure)))
     assert first == pytest.approx(-second)
@@ -63,14 +69,14 @@ def test_two_answers_differ_by_the_log_odds_of_both_orders_mean() -> None:
 
 @pytest.mark.parametrize("lean", [-7.3, 0.0, 0.1, 3.7, 12.1, 40.0])
 def test_the_same_number_in_both_orders_is_a_tie(lean: float) -> None:
-    assert compared(sides_of(2, [lean, lean]), cut=False).rewards == [0, 0]
+    assert score_comparisons(read_sides(2, [lean, lean]), cut=False).rewards == [0, 0]
 
 
 def test_more_answers_rank_as_the_round_robin_does() -> None:
     for seed in range(20):
         sides = table(5, seed, 3.0)
         standing = rank_round_robin(5, lambda i, j, sides=sides: (sides[i][j] + 1 - sides[j][i]) / 2)  # type: ignore[misc]
-        rewards = compared(sides, cut=False).rewards
+        rewards = score_comparisons(sides, cut=False).rewards
         assert sorted(range(5), key=lambda place: -rewards[place]) == standing.ranking
 
 
@@ -78,33 +84,35 @@ def test_near_one_half_margins_are_the_least_squares_fit_of_all_log_odds() -> No
     """The fit of rᵢ − rⱼ to all log-odds, whose solution is each one's mean over all, itself included."""
     sides = table(4, 3, 1e-3)
     odds = np.array([[(sides[i][j] - sides[j][i]) * 2 for j in range(4)] for i in range(4)])  # ln p/(1−p) near ½
-    assert compared(sides, cut=False).rewards == pytest.approx(odds.mean(axis=1).tolist(), rel=1e-3)
+    assert score_comparisons(sides, cut=False).rewards == pytest.approx(odds.mean(axis=1).tolist(), rel=1e-3)
 
 
 def test_equal_answers_among_others_stand_level() -> None:
     """The first and the third are one text: what is read of them is the same, at either end of the table."""
     ab, ba, same = 2.3, -0.7, 1.1
-    rewards = compared(sides_of(3, [ab, ba, same, same, ba, ab]), cut=False).rewards
+    rewards = score_comparisons(read_sides(3, [ab, ba, same, same, ba, ab]), cut=False).rewards
     assert rewards[0] == rewards[2]
 
 
 def test_certain_comparisons_stay_finite() -> None:
-    rewards = compared(sides_of(3, [900, -900, 900, -900, 900, -900]), cut=False).rewards
+    rewards = score_comparisons(read_sides(3, [900, -900, 900, -900, 900, -900]), cut=False).rewards
     assert rewards == sorted(rewards, reverse=True)
     assert all(math.isfinite(reward) for reward in rewards)
 
 
 def test_position_bias_is_the_share_of_pairs_whose_verdict_turns_with_the_order() -> None:
-    leaning, clear, even = (compared(sides_of(2, logits), cut=False) for logits in ([2, 1], [2, -1], [0, 0]))
-    assert [flips(each.sides, 0, 1) for each in (leaning, clear, even)] == [True, False, False]
+    leaning, clear, even = (score_comparisons(read_sides(2, logits), cut=False) for logits in ([2, 1], [2, -1], [0, 0]))
+    assert [is_flipped(each.sides, 0, 1) for each in (leaning, clear, even)] == [True, False, False]
     two = ITEMS[0]
-    figure = position_bias([two] * 4, [leaning, clear, even, leaning])["flips"]
+    figure = measure_position_bias([two] * 4, [leaning, clear, even, leaning])["flips"]
     assert (figure.value, figure.n) == (0.5, 4)
     assert figure.low < 0.5 < figure.high
-    triple = compared(sides_of(3, [2, 1, 2, -1, -3, -1]), cut=False)  # of its comparable pairs, (1, 0) and (1, 2) flip
-    assert position_bias([ITEMS[2]], [triple])["flips"].value == 1
-    assert position_bias([two], [Scored([1, 0], [1, 0], [False, False])]) == {}
-    assert notes([Scored([1, 0], [1, 0], [False, False])]) == []
+    triple = score_comparisons(
+        read_sides(3, [2, 1, 2, -1, -3, -1]), cut=False
+    )  # of its comparable pairs, (1, 0) and (1, 2) flip
+    assert measure_position_bias([ITEMS[2]], [triple])["flips"].value == 1
+    assert measure_position_bias([two], [Scored([1, 0], [1, 0], [False, False])]) == {}
+    assert describe_comparisons([Scored([1, 0], [1, 0], [False, False])]) == []
 
 
 def test_an_artifact_gives_what_its_reader_gives_in_both_orders(base: Path, tmp_path: Path) -> None:
@@ -134,25 +142,25 @@ def test_an_artifact_gives_what_its_reader_gives_in_both_orders(base: Path, tmp_
 
 
 def test_evaluations_tell_of_flips_and_ties_and_stand_side_by_side(base: Path, tmp_path: Path) -> None:
-    loaded = load("pairs", [records(tmp_path)])
+    loaded = load_items("pairs", [records(tmp_path)])
     for seed, name in enumerate(("one", "other")):
         with open_scorer(str(comparer(tmp_path, base, name, seed).folder)) as scorer:
-            found = evaluate(scorer, loaded, "pairs", tmp_path / f"of-{name}")
+            found = evaluate_model(scorer, loaded, "pairs", tmp_path / f"of-{name}")
         assert 0 <= found.figures["flips"].value <= 1
         assert found.figures["flips"].n == found.figures["margin"].n
         assert found.figures["ece"].value == found.figures["ece_scaled"].value
         assert any(note.startswith("16 of 24 items have more than two answers") for note in found.notes)
         assert "verdicts that flip with the order" in (tmp_path / f"of-{name}" / "report.md").read_text()
-    page = compare([tmp_path / "of-one", tmp_path / "of-other"], tmp_path / "both").read_text()
+    page = compare_folders([tmp_path / "of-one", tmp_path / "of-other"], tmp_path / "both").read_text()
     assert "verdicts that flip with the order" in page
 
 
 def test_what_was_cut_is_told_of_answers(base: Path, tmp_path: Path) -> None:
     rows = [{"prompt": "p", "chosen": "leaves " * 300, "rejected": "x", "subset": "math-prm", "id": 1}] * 2
     (tmp_path / "v1.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    loaded = load("rewardbench", [tmp_path / "v1.jsonl"])
+    loaded = load_items("rewardbench", [tmp_path / "v1.jsonl"])
     with open_scorer(str(comparer(tmp_path, base).folder)) as scorer:
-        found = evaluate(scorer, loaded, "rewardbench", tmp_path / "out")
+        found = evaluate_model(scorer, loaded, "rewardbench", tmp_path / "out")
     assert "4 of 4 answers stood in pairs that were longer than 256 tokens and were cut" in found.notes
 
 

@@ -13,13 +13,13 @@ from tureen_train.evaluation.rewardbench import (
     PRIOR,
     PRIOR_SETS,
     SECTIONS,
-    judge,
-    missing,
-    overall,
-    read,
+    average_sections,
+    judge_rewardbench,
+    list_missing,
+    read_rewardbench,
     section_scores,
 )
-from tureen_train.measures.intervals import Figure, share
+from tureen_train.measures.intervals import Figure, estimate_share
 from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadRecord
 
@@ -84,27 +84,27 @@ def test_published_rows_have_their_published_score(
     chat: float, hard: float, safety: float, reasoning: float, prior: float, score: float
 ) -> None:
     sections = dict(zip((*SECTIONS, PRIOR), map(Figure, (chat, hard, safety, reasoning, prior)), strict=True))
-    assert overall(sections).value == pytest.approx(score, abs=0.051)
+    assert average_sections(sections).value == pytest.approx(score, abs=0.051)
 
 
 def test_without_prior_sets_the_score_is_the_mean_of_four() -> None:
     sections = dict(zip(SECTIONS, map(Figure, (96.9, 91.4, 93.9, 99.2)), strict=True))
-    assert overall(sections).value == pytest.approx(95.35)
+    assert average_sections(sections).value == pytest.approx(95.35)
 
 
 def test_prior_sets_count_alike_whatever_their_size() -> None:
-    subsets = {name: share([1.0] * (index + 1)) for index, name in enumerate(PRIOR_SETS)}
-    subsets["shp"] = share([0.0] * 50)
+    subsets = {name: estimate_share([1.0] * (index + 1)) for index, name in enumerate(PRIOR_SETS)}
+    subsets["shp"] = estimate_share([0.0] * 50)
     assert section_scores(subsets)[PRIOR].value == pytest.approx(0.75)
 
 
 def test_all_that_is_missing_or_unknown_is_named() -> None:
-    assert missing(every()) == []
-    assert missing({**every(), **{name: Figure(1) for name in PRIOR_SETS}}) == []
+    assert list_missing(every()) == []
+    assert list_missing({**every(), **{name: Figure(1) for name in PRIOR_SETS}}) == []
     some = every()
     for name in ("hep-go", *SECTIONS["Chat"]):
         del some[name]
-    notes = missing({**some, "own-set": Figure(1.0), "shp": Figure(0.5)})
+    notes = list_missing({**some, "own-set": Figure(1.0), "shp": Figure(0.5)})
     assert notes == [
         "no subset of Chat is there, so it is left out of the score: not comparable",
         "Reasoning lacks hep-go: not comparable with published scores",
@@ -116,7 +116,7 @@ def test_all_that_is_missing_or_unknown_is_named() -> None:
 def test_items_gain_one_one_half_or_nothing() -> None:
     items = [item("math-prm", n) for n in range(2)] + [item("hep-go"), item("own-set")]
     rewards: list[list[float]] = [[1, 0], [0, 0], [0, 1], [1, 0]]
-    found = judge(items, rewards, rewards)
+    found = judge_rewardbench(items, rewards, rewards)
     subsets = {name: row["accuracy"].value for name, row in found.tables["subset"].items()}
     assert subsets == {"math-prm": 0.75, "hep-go": 0.0, "own-set": 1.0}
     assert found.tables["section"]["Reasoning"]["score"].value == pytest.approx(0.75 * 984 / (984 + 164))
@@ -137,7 +137,7 @@ def test_files_of_every_container_are_read(container: str, tmp_path: Path) -> No
     else:
         text = json.dumps(rows) if container == "json" else "\n".join(map(json.dumps, rows))
         path.write_text(text)
-    loaded = read([path])
+    loaded = read_rewardbench([path])
     first, second = loaded.items
     assert (first.id, first.subset, first.scores) == ("llmbar-natural/41", "llmbar-natural", (1.0, 0.0))
     assert first.conversations[1] == (user_turn("Name a prime."), assistant_turn("9"))
@@ -150,10 +150,10 @@ def test_a_missing_column_is_named_with_row_and_file(column: str, tmp_path: Path
     path = tmp_path / "filtered.jsonl"
     path.write_text(json.dumps(ROW) + "\n" + json.dumps({key: ROW[key] for key in ROW if key != column}))
     with pytest.raises(BadRecord, match=rf"filtered\.jsonl:2: missing column: `{column}`"):
-        read([path])
+        read_rewardbench([path])
 
 
 def test_a_row_without_an_id_is_called_after_its_place(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.write_text(json.dumps({key: ROW[key] for key in ("prompt", "chosen", "rejected", "subset")}))
-    assert [one.id for one in read([path]).items] == ["llmbar-natural/own.jsonl:1"]
+    assert [one.id for one in read_rewardbench([path]).items] == ["llmbar-natural/own.jsonl:1"]

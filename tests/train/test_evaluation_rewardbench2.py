@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.rewardbench2 import SUBSETS, credit, judge, read, tabulate, ties, ties_score
+from tureen_train.evaluation.rewardbench2 import (
+    SUBSETS,
+    credit_best,
+    judge_rewardbench2,
+    judge_ties,
+    read_rewardbench2,
+    score_ties,
+    tabulate,
+)
 from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import BadRecord
 
@@ -44,7 +52,7 @@ def item(name: str, right: int, wrong: int) -> Item:
     ],
 )
 def test_the_first_answer_shares_the_maximum(rewards: list[float], gained: float) -> None:
-    assert credit(rewards) == gained
+    assert credit_best(rewards) == gained
 
 
 # --------------------------------------------------------------------------- ties
@@ -83,18 +91,18 @@ def of(ref: dict[int, list[float]], tied: dict[int, tuple[int, list[float]]]) ->
 def test_a_perfect_model_by_hand() -> None:
     """Right answers within 1, wrong ones 3 and 5 below: tanh(3/1 − 1) is what stands beyond the whole."""
     items, rewards = of({1: [5.0, 0.0]}, {1: (2, [4.0, 3.0, 0.0])})
-    assert ties_score(tabulate(items, rewards)) == pytest.approx(1 + 0.01 * math.tanh(2))
+    assert score_ties(tabulate(items, rewards)) == pytest.approx(1 + 0.01 * math.tanh(2))
 
 
 def test_a_hopeless_model_by_hand() -> None:
     items, rewards = of({1: [0.0, 1.0]}, {1: (2, [0.0, 1.0, 2.0])})
-    assert ties_score(tabulate(items, rewards)) == pytest.approx(0.01 * math.tanh(-3))
+    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.01 * math.tanh(-3))
 
 
 def test_right_answers_that_differ_more_than_right_from_wrong() -> None:
     """Accurate (.3 + .3), the spread 4 is more than the gap 1."""
     items, rewards = of({1: [5.0, 0.0]}, {1: (2, [6.0, 2.0, 1.0])})
-    assert ties_score(tabulate(items, rewards)) == pytest.approx(0.6 + 0.01 * math.tanh(1 / 4 - 1))
+    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.6 + 0.01 * math.tanh(1 / 4 - 1))
 
 
 @pytest.mark.parametrize(
@@ -103,14 +111,14 @@ def test_right_answers_that_differ_more_than_right_from_wrong() -> None:
 def test_equal_right_answers_divide_by_zero_as_published(rewards: list[float], margin: float) -> None:
     items, table = of({1: [9.0, 0.0]}, {1: (2, rewards)})
     above = float(rewards[0] > rewards[2])
-    assert ties_score(tabulate(items, table)) == pytest.approx(0.3 + 0.7 * above + 0.01 * margin)
+    assert score_ties(tabulate(items, table)) == pytest.approx(0.3 + 0.7 * above + 0.01 * margin)
 
 
 def test_a_prompt_with_one_item_counts_for_accuracy_only() -> None:
     items, rewards = of({1: [5.0, 0.0], 2: [0.0, 5.0]}, {1: (2, [4.0, 3.0, 0.0]), 3: (2, [4.0, 3.0, 9.0])})
-    assert ties_score(tabulate(items, rewards)) == pytest.approx(0.15 + 0.15 + 0.4 + 0.01 * math.tanh(2))
+    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.15 + 0.15 + 0.4 + 0.01 * math.tanh(2))
     items, rewards = of({1: [5.0, 0.0]}, {})
-    assert ties_score(tabulate(items, rewards)) == pytest.approx(0.3)
+    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -124,7 +132,7 @@ def test_any_rewards_equal_the_formula(seed: int) -> None:
     items, rewards = of(ref, tied)
     order = rng.permutation(len(items))
     shuffled = [items[place] for place in order], [rewards[place] for place in order]
-    found = ties(*shuffled)
+    found = judge_ties(*shuffled)
     assert found.value == pytest.approx(by_loops(ref, tied), abs=1e-12)
     assert found.low <= found.value <= found.high
     assert found.n == len(set(ref) | set(tied))
@@ -141,7 +149,7 @@ def test_subsets_and_score_by_hand() -> None:
         *of({1: [5, 0]}, {1: (2, [4, 3, 0])})[0],
     ]
     rewards: list[list[float]] = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [5, 0], [4, 3, 0]]
-    found = judge(items, rewards, rewards)
+    found = judge_rewardbench2(items, rewards, rewards)
     subsets = {name: row["score"].value for name, row in found.tables["subset"].items()}
     assert subsets == {"Math": 0.75, "Safety": 0.0, "Ties": pytest.approx(1 + 0.01 * math.tanh(2))}
     assert found.figures["score"].value == pytest.approx(sum(subsets.values()) / 3)
@@ -154,8 +162,8 @@ def test_the_published_subsets_need_no_note() -> None:
     items = [item(f"{name}/1", 1, 3) for name in SUBSETS if name != "Ties"]
     items += of({1: [5, 0]}, {1: (2, [4, 3, 0])})[0]
     rewards: list[list[float]] = [[1.0, 0, 0, 0]] * 5 + [[5, 0], [4, 3, 0]]
-    assert judge(items, rewards, rewards).notes == []
-    strange = judge([item("Own/1", 1, 3)], [[1.0, 0, 0, 0]], [[1.0, 0, 0, 0]])
+    assert judge_rewardbench2(items, rewards, rewards).notes == []
+    strange = judge_rewardbench2([item("Own/1", 1, 3)], [[1.0, 0, 0, 0]], [[1.0, 0, 0, 0]])
     assert strange.notes[-1] == "not among the published subsets: Own"
 
 
@@ -163,7 +171,7 @@ def test_published_columns_are_read(tmp_path: Path) -> None:
     tie = {**ROW, "id": "tied:3", "chosen": ["2", "3"], "num_correct": 2, "subset": "Ties"}
     path = tmp_path / "test.jsonl"
     path.write_text("\n".join(map(json.dumps, [ROW, tie])))
-    math_item, ties_item = read([path]).items
+    math_item, ties_item = read_rewardbench2([path]).items
     assert math_item.id == "Math/12"
     assert [answer[0]["content"] for answer in math_item.answers] == ["7", "9", "8", "6"]
     assert math_item.scores == (1, 0, 0, 0)
@@ -187,4 +195,4 @@ def test_a_bad_row_is_refused_with_its_place(change: dict[str, Any], says: str, 
     path = tmp_path / "test.jsonl"
     path.write_text(json.dumps({**ROW, **change}))
     with pytest.raises(BadRecord, match=rf"test\.jsonl:1: .*{says}"):
-        read([path])
+        read_rewardbench2([path])

@@ -16,8 +16,8 @@ from tureen import Client
 from tureen.errors import TureenError, Unavailable
 from tureen_train.__main__ import app
 from tureen_train.evaluation.cli import PROMPTS, read_prompts
-from tureen_train.evaluation.server import serving
-from tureen_train.evaluation.sweep import Sweep, sweep, table, write
+from tureen_train.evaluation.server import run_server
+from tureen_train.evaluation.sweep import WeightSweep, make_table, sweep_weights, write_sweep
 
 NAMES = ("academy", "entertainment")
 
@@ -30,15 +30,15 @@ def url(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for seed, name in enumerate(NAMES):
         command += ["--reward", str(tiny.reward(folder / f"r-{name}", base, name, seed).folder)]
         command += ["--expert", str(tiny.expert(folder / f"e-{name}", base, name, seed).folder)]
-    with serving(command) as address:
+    with run_server(command) as address:
         yield address
 
 
-def made(first: list[float], second: list[float]) -> Sweep:
+def made(first: list[float], second: list[float]) -> WeightSweep:
     """A sweep of one prompt with these rewards."""
     weights = [number / (len(first) - 1) for number in range(len(first))]
     rewards = {"academy": [[value] for value in first], "entertainment": [[value] for value in second]}
-    return Sweep(*NAMES, weights, [["x"] for _ in first], rewards)
+    return WeightSweep(*NAMES, weights, [["x"] for _ in first], rewards)
 
 
 def call(*arguments: str | int | Path) -> Result:
@@ -51,7 +51,7 @@ def call(*arguments: str | int | Path) -> Result:
 def test_each_text_is_the_souped_policys_own_and_so_is_its_reward(url: str) -> None:
     prompts = ["why?", "what is autumn?"]
     with Client(url) as client:
-        result = sweep(client, prompts, *NAMES, steps=3, tokens=6, model=None)
+        result = sweep_weights(client, prompts, *NAMES, steps=3, tokens=6, model=None)
         assert result.weights == [0, 0.5, 1]
         weights = {"academy": 0.5, "entertainment": 0.5}
         alone = client.chat(prompts[1], preferences=weights, max_tokens=6, temperature=0.0)
@@ -105,7 +105,7 @@ def test_one_expert_twice_is_no_sweep() -> None:
 
 def test_an_unknown_reward_is_the_servers_refusal(url: str) -> None:
     with Client(url) as client, pytest.raises(TureenError) as caught:
-        sweep(client, ["why?"], "academy", "poetry", steps=2, tokens=2, model=None)
+        sweep_weights(client, ["why?"], "academy", "poetry", steps=2, tokens=2, model=None)
     assert "poetry" in str(caught.value)
 
 
@@ -126,7 +126,7 @@ def test_a_reward_that_never_moves_correlates_with_nothing() -> None:
 def test_the_table_has_a_row_a_weight_and_the_correlations_below() -> None:
     console = Console(width=100)
     with console.capture() as shown:
-        console.print(table(made([3, 2, 1], [-1, 0.5, 2])))
+        console.print(make_table(made([3, 2, 1], [-1, 0.5, 2])))
     text = shown.get()
     for row in ("0 ", "0.5 ", "1 "):
         assert row in text
@@ -137,8 +137,8 @@ def test_the_table_has_a_row_a_weight_and_the_correlations_below() -> None:
 
 def test_files_hold_means_and_standard_errors(tmp_path: Path) -> None:
     rewards = {"academy": [[1.0, 3.0], [0.0, 0.0]], "entertainment": [[0.0, 1.0], [2.0, 4.0]]}
-    result = Sweep(*NAMES, [0, 1], [["a", "b"], ["c", "d"]], rewards)
-    write(result, ["p", "q"], tmp_path / "deep" / "out")
+    result = WeightSweep(*NAMES, [0, 1], [["a", "b"], ["c", "d"]], rewards)
+    write_sweep(result, ["p", "q"], tmp_path / "deep" / "out")
     rows = list(csv.reader((tmp_path / "deep" / "out" / "sweep.csv").read_text().splitlines()))
     assert rows[0] == [
         "weight of entertainment",
@@ -195,12 +195,12 @@ def test_what_is_no_prompts_is_refused(name: str, text: str, says: str, tmp_path
 
 def test_a_server_that_ends_before_it_is_ready_is_told_at_once() -> None:
     command = [sys.executable, "-c", "raise SystemExit(3)"]
-    with pytest.raises(Unavailable, match="ended with status 3"), serving(command):
+    with pytest.raises(Unavailable, match="ended with status 3"), run_server(command):
         pytest.fail("it never served")
 
 
 def test_a_server_that_never_gets_ready_is_given_up_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tureen_train.evaluation.server.LOOK", 0.2)
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with pytest.raises(Unavailable, match="not ready after"), serving(command, patience=0.4):
+    with pytest.raises(Unavailable, match="not ready after"), run_server(command, patience=0.4):
         pytest.fail("it never served")

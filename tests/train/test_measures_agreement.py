@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from tureen_train.measures.agreement import agreement, kappa
+from tureen_train.measures.agreement import compute_kappa, measure_agreement
 
 
 def test_kappa_by_hand() -> None:
     """20 yes-yes, 15 no-no, 5 and 10 apart: (.7 − .5) / (1 − .5)."""
     first = np.array([1.0] * 25 + [-1.0] * 25)
     second = np.array([1.0] * 20 + [-1.0] * 5 + [1.0] * 10 + [-1.0] * 15)
-    assert kappa(first, second) == pytest.approx(0.4)
-    assert kappa(first, first) == 1
-    assert math.isnan(kappa(np.ones(3), np.ones(3)))
-    assert math.isnan(kappa(np.zeros(0), np.zeros(0)))
+    assert compute_kappa(first, second) == pytest.approx(0.4)
+    assert compute_kappa(first, first) == 1
+    assert math.isnan(compute_kappa(np.ones(3), np.ones(3)))
+    assert math.isnan(compute_kappa(np.zeros(0), np.zeros(0)))
 
 
 def test_pairs_of_one_prompt_are_judged_alike() -> None:
     """Three pairs of the first prompt, of which one is judged alike; one of the second, a tie against none."""
-    found = agreement([[3, 2, 1], [1, 1]], [[2, 3, 4], [1, 0]])
+    found = measure_agreement([[3, 2, 1], [1, 1]], [[2, 3, 4], [1, 0]])
     assert (found["alike"].value, found["alike"].n) == (0.0, 4)
-    same = agreement([[3, 2, 1], [1, 1]], [[30, 20, 10], [7, 7]])
+    same = measure_agreement([[3, 2, 1], [1, 1]], [[30, 20, 10], [7, 7]])
     assert (same["alike"].value, same["kappa"].value) == (1.0, 1.0)
-    some = agreement([[3, 2, 1]], [[3, 1, 2]])
+    some = measure_agreement([[3, 2, 1]], [[3, 1, 2]])
     assert some["alike"].value == pytest.approx(2 / 3)
 
 
@@ -33,7 +33,7 @@ def test_correlations_are_of_all_rewards_and_of_margins() -> None:
     rng = np.random.default_rng(0)
     first = rng.normal(size=(12, 2))
     second = first + rng.normal(size=(12, 2))
-    found = agreement(first.tolist(), second.tolist())
+    found = measure_agreement(first.tolist(), second.tolist())
     assert found["spearman"].value == pytest.approx(spearmanr(first.ravel(), second.ravel()).statistic)
     assert found["pearson"].value == pytest.approx(pearsonr(first.ravel(), second.ravel()).statistic)
     margins = [rows[:, 0] - rows[:, 1] for rows in (first, second)]
@@ -44,6 +44,6 @@ def test_correlations_are_of_all_rewards_and_of_margins() -> None:
 
 
 def test_equal_rewards_have_no_correlation() -> None:
-    found = agreement([[1, 1], [1, 1]], [[1, 2], [3, 4]])
+    found = measure_agreement([[1, 1], [1, 1]], [[1, 2], [3, 4]])
     assert all(math.isnan(found[name].value) for name in ("spearman", "pearson", "margins"))
     assert found["alike"].value == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tureen_train.measures.margins import Margins, cap_figures, caps_of_pairs
-from tureen_train.measures.metrics import gaps_of
+from tureen_train.measures.metrics import compute_gaps
 
 NAN = math.nan
 
@@ -30,7 +30,7 @@ def test_caps_stand_beside_the_gaps_of_their_pairs() -> None:
     scores = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, NAN]])
     rewards = np.array([[5.0, 3.0, 0.0], [1.0, 0.0, NAN]])
     caps = np.arange(18.0).reshape(2, 3, 3)
-    assert gaps_of(rewards, scores).tolist() == [2, 5, 3, -1]
+    assert compute_gaps(rewards, scores).tolist() == [2, 5, 3, -1]
     assert caps_of_pairs(caps, scores).tolist() == [caps[0, 0, 1], caps[0, 0, 2], caps[0, 1, 2], caps[1, 1, 0]]
 
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tureen_train.measures.metrics import (
-    accuracy,
     best_rate,
-    bin_of,
-    both_ways,
     calibration_error,
-    gaps_of,
+    compute_accuracy,
+    compute_gaps,
+    find_bin,
     length_correlation,
+    mirror_pairs,
     ranking_metrics,
 )
 from tureen_train.measures.non_finite import replace_non_finite
@@ -25,12 +25,12 @@ NAN = math.nan
 
 def test_published_calibration_vector() -> None:
     rewards = [[2.0, 0.0], [0.5, 0.0], [0.0, 1.0], [3.0, -1.0]]
-    gaps = gaps_of(rewards, [[1, 0]] * 4)
+    gaps = compute_gaps(rewards, [[1, 0]] * 4)
     found = calibration_error(gaps)
     assert found.ece == pytest.approx(0.3114471, abs=1e-7)
     assert found.ace == pytest.approx(0.3114471, abs=1e-7)
     assert found.mce == pytest.approx(0.7310586, abs=1e-7)
-    assert accuracy(gaps) == 0.75
+    assert compute_accuracy(gaps) == 0.75
 
 
 def naive_calibration(gaps: list[float], bins: int) -> tuple[float, float, float]:
@@ -66,12 +66,12 @@ def test_an_honest_coin_is_calibrated_and_no_pairs_are_zero() -> None:
 
 @pytest.mark.parametrize(("p", "index"), [(0.0, 0), (0.1, 0), (0.1000001, 1), (0.5, 4), (0.9, 8), (1.0, 9)])
 def test_bins_are_closed_above(p: float, index: int) -> None:
-    assert bin_of(np.array([p]), 10).tolist() == [index]
+    assert find_bin(np.array([p]), 10).tolist() == [index]
 
 
 def test_every_pair_counts_in_both_orders_without_overflow() -> None:
     with np.errstate(all="raise"):
-        p, outcome = both_ways(np.array([1e6, -1e6, 0.0]))
+        p, outcome = mirror_pairs(np.array([1e6, -1e6, 0.0]))
     assert p.tolist() == pytest.approx([1, 0, 0.5, 0, 1, 0.5])
     assert outcome.tolist() == [1, 1, 1, 0, 0, 0]
 
@@ -83,13 +83,13 @@ def test_every_pair_counts_in_both_orders_without_overflow() -> None:
     ("gaps", "share"), [([1, 1], 1.0), ([-1], 0.0), ([0], 0.5), ([0, 2, -3, 0], 0.5), ([0, 0, 1], 2 / 3)]
 )
 def test_equal_rewards_count_one_half(gaps: list[float], share: float) -> None:
-    assert accuracy(np.array(gaps, dtype=float)) == pytest.approx(share)
+    assert compute_accuracy(np.array(gaps, dtype=float)) == pytest.approx(share)
 
 
 def test_ties_and_absent_answers_make_no_pairs() -> None:
     rewards = [[3.0, 1.0, 2.0, NAN], [1.0, 5.0, NAN, NAN]]
     scores = [[1.0, 0.0, 0.0, NAN], [1.0, 1.0, NAN, NAN]]
-    assert sorted(gaps_of(rewards, scores).tolist()) == [1, 2]
+    assert sorted(compute_gaps(rewards, scores).tolist()) == [1, 2]
 
 
 tables = st.integers(2, 5).flatmap(
@@ -113,7 +113,7 @@ def test_pairs_are_those_of_the_loops(table: list[list[tuple[int, float]]]) -> N
         for j in range(len(table[0]))
         if scores[b][i] > scores[b][j]
     ]
-    assert gaps_of(rewards, scores).tolist() == expected
+    assert compute_gaps(rewards, scores).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tureen_train.records.cli import convert
+from tureen_train.records.cli import convert_command
 from tureen_train.records.reading import Reading
 
 DATA = Path(__file__).parent / "data"
@@ -18,7 +18,7 @@ DSP = str(DATA / "dsp_domains.cc-by-nc.json")
 
 def run(*arguments: str | Path) -> Result:
     app = typer.Typer()
-    app.command()(convert)
+    app.command("convert")(convert_command)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -102,7 +102,7 @@ def test_converting_needs_no_torch_and_starts_without_datasets() -> None:
 
 def test_its_options_are_these() -> None:
     app = typer.Typer()
-    app.command()(convert)
+    app.command("convert")(convert_command)
     options = {name for parameter in typer.main.get_command(app).params for name in parameter.opts}
     known = {"--domain", "--exclude", "--to-pairs", "--to-steps", "--form", "--split", "--style", "--strict"}
     assert {name for name in options if name.startswith("--")} == known | {"--install-completion", "--show-completion"}

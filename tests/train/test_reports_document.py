@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tureen_train.reports.document import Page, escaped
+from tureen_train.reports.document import Page, escape_markdown
 
 EVIL = "a|b*c_d <script>alert(1)</script> `x` [y](z) #1 \\ ~~~"
 
@@ -59,7 +59,7 @@ def test_headings_tables_and_lists(tmp_path: Path) -> None:
 
 def test_what_a_user_named_is_shown_as_it_is(tmp_path: Path) -> None:
     page = Page(EVIL)
-    page.text(f"It is called {escaped(EVIL)}.")
+    page.text(f"It is called {escape_markdown(EVIL)}.")
     page.table(("name", EVIL), [(EVIL, "1")])
     page.notes([EVIL])
     found = written(page, tmp_path).found

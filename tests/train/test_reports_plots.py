@@ -10,15 +10,15 @@ from matplotlib import image, pyplot
 from tureen_train.measures.intervals import Figure
 from tureen_train.reports import plots
 from tureen_train.reports.plots import (
-    accuracies,
-    curves,
-    lines,
-    margins,
-    matrix,
-    reliability,
-    save,
-    sheet,
-    whiskers,
+    make_axes,
+    plot_curves,
+    plot_intervals,
+    plot_lines,
+    plot_margins,
+    plot_matrix,
+    plot_reliability,
+    read_accuracies,
+    save_figure,
 )
 
 HISTORY: list[dict[str, Any]] = [
@@ -46,30 +46,30 @@ def ink(path: Path) -> float:
 
 
 def test_a_history_becomes_two_pictures(tmp_path: Path) -> None:
-    written = curves(HISTORY, tmp_path / "run")
+    written = plot_curves(HISTORY, tmp_path / "run")
     assert [path.name for path in written] == ["loss.png", "accuracy.png"]
     assert all(ink(path) > 0.005 for path in written)
 
 
 def test_without_evaluations_there_is_a_loss_and_without_steps_nothing(tmp_path: Path) -> None:
-    assert [path.name for path in curves([{"loss": 1.0, "step": 1}], tmp_path)] == ["loss.png"]
-    assert curves([], tmp_path) == []
+    assert [path.name for path in plot_curves([{"loss": 1.0, "step": 1}], tmp_path)] == ["loss.png"]
+    assert plot_curves([], tmp_path) == []
 
 
 def test_an_entrys_accuracies_by_file() -> None:
-    assert accuracies(HISTORY[0]) == {"domains": 0.5}
-    assert accuracies(HISTORY[2]) == accuracies(HISTORY[5]) == accuracies(HISTORY[6]) == {}
+    assert read_accuracies(HISTORY[0]) == {"domains": 0.5}
+    assert read_accuracies(HISTORY[2]) == read_accuracies(HISTORY[5]) == read_accuracies(HISTORY[6]) == {}
 
 
 def test_trls_accuracy_belongs_to_the_file_whose_loss_stands_beside_it() -> None:
     entry = {"eval_heldout_loss": 0.6, "eval_rewards/accuracies": 0.9, "eval_mean_token_accuracy": 0.1, "step": 3}
-    assert accuracies(entry) == {"heldout": 0.9}
+    assert read_accuracies(entry) == {"heldout": 0.9}
 
 
 def test_a_reliability_diagram(tmp_path: Path) -> None:
     gaps = np.random.default_rng(0).normal(1, 2, 200)
-    assert ink(reliability(gaps, tmp_path / "deep" / "reliability.png", temperature=2.0)) > 0.005
-    assert ink(reliability(np.array([0.3]), tmp_path / "one.png")) > 0.005
+    assert ink(plot_reliability(gaps, tmp_path / "deep" / "reliability.png", temperature=2.0)) > 0.005
+    assert ink(plot_reliability(np.array([0.3]), tmp_path / "one.png")) > 0.005
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
@@ -78,8 +78,8 @@ def test_the_diagram_shows_observed_frequencies(
 ) -> None:
     """Three of four pairs with a gap of 4 come out right: after σ(4 / T) stands 3/4, and its mirror image."""
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(plots, "save", lambda figure, path: seen.update(axes=figure.axes[0]) or path)
-    reliability(np.array([4.0, 4.0, 4.0, -4.0]), tmp_path / "r.png", temperature)
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: seen.update(axes=figure.axes[0]) or path)
+    plot_reliability(np.array([4.0, 4.0, 4.0, -4.0]), tmp_path / "r.png", temperature)
     line = seen["axes"].lines[2]
     p = 1 / (1 + np.exp(-4 / temperature))
     assert line.get_xdata() == pytest.approx([1 - p, p])
@@ -88,22 +88,24 @@ def test_the_diagram_shows_observed_frequencies(
 
 def test_a_saved_figure_is_forgotten(tmp_path: Path) -> None:
     before = pyplot.get_fignums()
-    figure, _ = sheet()
-    assert save(figure, tmp_path / "a" / "b.png").is_file()
+    figure, _ = make_axes()
+    assert save_figure(figure, tmp_path / "a" / "b.png").is_file()
     assert pyplot.get_fignums() == before
 
 
 def drawn_by(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the next picture holds, instead of a file."""
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(plots, "save", lambda figure, path: seen.update(axes=figure.axes[0], figure=figure) or path)
+    monkeypatch.setattr(
+        plots, "save_figure", lambda figure, path: seen.update(axes=figure.axes[0], figure=figure) or path
+    )
     return seen
 
 
 def test_whiskers_stand_where_the_intervals_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = drawn_by(monkeypatch)
     rows = {"first": {"one": Figure(0.5, 0.4, 0.7), "two": Figure(0.6)}, "second": {"two": Figure(0.1, 0.0, 0.2)}}
-    whiskers(rows, "share, %", tmp_path / "w.png", floor=0.5)
+    plot_intervals(rows, "share, %", tmp_path / "w.png", floor=0.5)
     found = [(list(line.get_xdata()), list(line.get_ydata())) for line in seen["axes"].lines]
     assert found[:2] == [(pytest.approx([40, 70]), [0, 0]), ([50], [0])]
     assert found[2][0] == pytest.approx([60, 60])  # no interval is a point
@@ -114,7 +116,7 @@ def test_whiskers_stand_where_the_intervals_do(tmp_path: Path, monkeypatch: pyte
 
 def test_margins_are_split_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = drawn_by(monkeypatch)
-    margins(np.array([-2.0, -0.5, 0.0, 1.0, 3.0]), tmp_path / "m.png")
+    plot_margins(np.array([-2.0, -0.5, 0.0, 1.0, 3.0]), tmp_path / "m.png")
     left, right = (sum(bar.get_height() for bar in bars) for bars in seen["axes"].containers)
     assert (left, right) == (2, 3)
     labels = [text.get_text() for text in seen["axes"].get_legend().get_texts()]
@@ -123,15 +125,15 @@ def test_margins_are_split_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_matrix_names_its_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = drawn_by(monkeypatch)
-    matrix(np.array([[1.0, 0.66], [0.66, float("nan")]]), ["one", "two"], tmp_path / "a.png")
+    plot_matrix(np.array([[1.0, 0.66], [0.66, float("nan")]]), ["one", "two"], tmp_path / "a.png")
     assert [text.get_text() for text in seen["axes"].texts] == ["100 %", "66 %", "66 %"]
 
 
 def test_pictures_of_an_evaluation_are_written(tmp_path: Path) -> None:
-    whiskers({"one": {"x": Figure(0.5, 0.4, 0.6)}}, "x", tmp_path / "w.png")
-    margins(np.array([0.0]), tmp_path / "m.png")
-    matrix(np.eye(2), ["a", "b"], tmp_path / "a.png")
-    lines({"run": [(1, 0.5), (2, 0.4)]}, "loss", tmp_path / "l.png")
+    plot_intervals({"one": {"x": Figure(0.5, 0.4, 0.6)}}, "x", tmp_path / "w.png")
+    plot_margins(np.array([0.0]), tmp_path / "m.png")
+    plot_matrix(np.eye(2), ["a", "b"], tmp_path / "a.png")
+    plot_lines({"run": [(1, 0.5), (2, 0.4)]}, "loss", tmp_path / "l.png")
     for name in "wmal":
         pixels = image.imread(tmp_path / f"{name}.png")
         assert (pixels[..., :3].min(-1) < 0.95).mean() > 0.005

@@ -12,8 +12,8 @@ from train.tiny_runs import expert_run, reward_run
 
 from tureen_train.policies.dpo import train_expert
 from tureen_train.records.schema import BadFile
-from tureen_train.reports.run_folder import cell, flat, read_run
-from tureen_train.reports.run_report import run_report
+from tureen_train.reports.run_folder import flatten_keys, format_cell, read_run
+from tureen_train.reports.run_report import write_run_report
 from tureen_train.rewards.run import train_reward
 
 
@@ -31,7 +31,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_is_told_from_its_folder(folder: Path) -> None:
-    path = run_report(folder)
+    path = write_run_report(folder)
     page = path.read_text()
     metrics = json.loads((folder / "metrics.json").read_text())["heldout"]
     assert page.startswith("# Training run foxes\n")
@@ -52,7 +52,7 @@ def test_a_run_is_told_from_its_folder(folder: Path) -> None:
 def test_an_experts_run_is_told_too(base: Path, tmp_path: Path) -> None:
     run = expert_run(base, tmp_path, optimisation={"max_steps": 2})
     train_expert(run)
-    page = run_report(Path(run.output)).read_text()
+    page = write_run_report(Path(run.output)).read_text()
     assert "An expert for foxes on" in page
     assert "loss.png" in page
 
@@ -63,7 +63,7 @@ def test_a_run_that_goes_on_is_told_as_far_as_it_is(copy: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     lines = [line for line in (copy / "history.jsonl").read_text().splitlines() if "train_runtime" not in line]
     (copy / "history.jsonl").write_text("\n".join(lines) + "\n")
-    page = run_report(copy).read_text()
+    page = write_run_report(copy).read_text()
     assert "It has not finished: 4 optimiser steps so far." in page
     assert "judged nothing, or has not come to its end" in page
     for heading in ("Curves", "Data", "proven", "Libraries"):
@@ -74,7 +74,7 @@ def test_several_objectives_have_their_own_scale(copy: Path) -> None:
     scale = {"mean": 1.5, "std": 2.0, "temperature": 0.5}
     rows = [{"name": "helpful", "calibration": scale}, {"name": "honest", "column": 1, "calibration": scale}]
     (copy / "objectives.json").write_text(json.dumps(rows))
-    page = run_report(copy).read_text()
+    page = write_run_report(copy).read_text()
     assert "| helpful | 1.5 | 2 | 0.5 |" in page
     assert "| honest | 1.5 | 2 | 0.5 |" in page
 
@@ -82,17 +82,17 @@ def test_several_objectives_have_their_own_scale(copy: Path) -> None:
 def test_nested_figures_are_told_by_their_dotted_names(copy: Path) -> None:
     metrics: dict[str, Any] = {"heldout": {"accuracy": 0.5, "by": {"helpful": {"r": None}, "says": "words"}}}
     (copy / "metrics.json").write_text(json.dumps(metrics))
-    page = run_report(copy).read_text().replace("\\", "")
+    page = write_run_report(copy).read_text().replace("\\", "")
     assert "| by.helpful.r | – |" in page
     assert "words" not in page
 
 
 def test_a_folder_that_is_no_runs_is_refused(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="neither recipe.yaml nor history.jsonl"):
-        run_report(tmp_path)
+        write_run_report(tmp_path)
     (copy / "metrics.json").write_text("{")
     with pytest.raises(BadFile, match="a file of the run is damaged"):
-        run_report(copy)
+        write_run_report(copy)
 
 
 def test_history_becomes_curves(folder: Path) -> None:
@@ -104,9 +104,9 @@ def test_history_becomes_curves(folder: Path) -> None:
 
 
 def test_documents_are_laid_flat() -> None:
-    found = dict(flat({"a": {"b": [1, 2], "c": [{"d": None}]}, "e": True}))
+    found = dict(flatten_keys({"a": {"b": [1, 2], "c": [{"d": None}]}, "e": True}))
     assert found == {"a.b": [1, 2], "a.c.0.d": None, "e": True}
-    assert [cell(value) for value in (None, True, 1234, 0.123456, "x", [1, 2])] == [
+    assert [format_cell(value) for value in (None, True, 1234, 0.123456, "x", [1, 2])] == [
         "–",
         "True",
         "1,234",

@@ -14,7 +14,7 @@ from train.tiny_runs import history, reward_run
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model, RecipeError, resolve_recipe
-from tureen_train.measures.metrics import accuracy, gaps_of
+from tureen_train.measures.metrics import compute_accuracy, compute_gaps
 from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
@@ -53,7 +53,7 @@ def rewards(one: Any, records: EncodedRecords) -> list[list[float]]:
 
 def share_right(one: Any, records: EncodedRecords) -> float:
     scores = [item.scores + [math.nan] * (records.width - len(item.scores)) for item in records.items]
-    return accuracy(gaps_of(rewards(one, records), scores))
+    return compute_accuracy(compute_gaps(rewards(one, records), scores))
 
 
 # --------------------------------------------------------------------------- the fit

@@ -6,7 +6,7 @@ import pytest
 
 from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import UNLABELLED, BadOption, Record
-from tureen_train.transforms.augmentation import counterfactual, pseudo_labelled, turned
+from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
 
 
 def two(prompt: str, first: float = 1, second: float = 0) -> Record:
@@ -24,7 +24,7 @@ def said(record: Record) -> str:
 
 
 def test_each_pair_gives_fourteen_rows_in_the_published_order() -> None:
-    kept = counterfactual([two("i"), two("j"), two("k")], seed=3)
+    kept = add_counterfactuals([two("i"), two("j"), two("k")], seed=3)
     assert len(kept.records) == 3 * 14
     assert kept.left_out == {}
     own = kept.records[:14]
@@ -50,18 +50,18 @@ def test_each_pair_gives_fourteen_rows_in_the_published_order() -> None:
 
 def test_no_pair_is_its_own_partner_and_the_seed_decides() -> None:
     items = [two(chr(ord("a") + number)) for number in range(12)]
-    kept = counterfactual(items, seed=1)
+    kept = add_counterfactuals(items, seed=1)
     assert len(kept.records) == 12 * 14
     for number, item in enumerate(items):
         partners = {said(record).split()[1][0] for record in kept.records[14 * number : 14 * number + 8]}
         assert len(partners) == 2
         assert item.source not in partners
-    assert kept == counterfactual(items, seed=1)
-    assert kept != counterfactual(items, seed=2)
+    assert kept == add_counterfactuals(items, seed=1)
+    assert kept != add_counterfactuals(items, seed=2)
 
 
 def test_answers_to_the_same_prompt_are_no_counterexample() -> None:
-    kept = counterfactual([two("i"), two("i"), two("k")])
+    kept = add_counterfactuals([two("i"), two("i"), two("k")])
     assert kept.left_out["a partner of the same prompt"] > 0
     for record in kept.records:
         i, k = record.meta["augmented"].split()
@@ -73,25 +73,27 @@ def test_answers_to_the_same_prompt_are_no_counterexample() -> None:
 def test_three_pairs_with_a_prompt_are_needed() -> None:
     whole = Record((), ((user_turn("a"), assistant_turn("x")), (user_turn("b"), assistant_turn("y"))), (1, 0))
     with pytest.raises(BadOption, match="there are 2"):
-        counterfactual([two("i"), two("j"), whole, two("t", 1, 1)])
-    assert counterfactual([two("i"), two("j"), two("k"), whole]).left_out == {"no prompt that both answers share": 1}
+        add_counterfactuals([two("i"), two("j"), whole, two("t", 1, 1)])
+    assert add_counterfactuals([two("i"), two("j"), two("k"), whole]).left_out == {
+        "no prompt that both answers share": 1
+    }
 
 
 # --------------------------------------------------------------------------- pseudo-labels
 
 
 def test_the_likelier_answer_comes_first_with_its_probability() -> None:
-    kept = pseudo_labelled([two("a"), two("b"), two("c", UNLABELLED, UNLABELLED)], [0.9, 0.1, 0.05])
+    kept = label_by_model([two("a"), two("b"), two("c", UNLABELLED, UNLABELLED)], [0.9, 0.1, 0.05])
     assert [said(record) for record in kept.records] == ["aw al", "bl bw", "cl cw"]
     assert all(record.scores == (1, 0) for record in kept.records)
     assert [record.meta["chosen_prob"] for record in kept.records] == [0.9, 0.9, 0.95]
     assert [record.meta.get("turned", False) for record in kept.records] == [False, True, False]
-    assert turned(kept.records) == 1
+    assert count_turned(kept.records) == 1
 
 
 def test_only_what_is_sure_and_short_enough_is_kept() -> None:
     records = [two(name) for name in "abcde"]
-    kept = pseudo_labelled(records, [0.8, 0.2, 0.81, 0.5, None])
+    kept = label_by_model(records, [0.8, 0.2, 0.81, 0.5, None])
     assert [said(record) for record in kept.records] == ["cw cl"]
     assert kept.left_out == {"not sure enough": 3, "too long for the model": 1}
 
@@ -99,6 +101,6 @@ def test_only_what_is_sure_and_short_enough_is_kept() -> None:
 @pytest.mark.parametrize("threshold", [0.4, 1.1, math.nan])
 def test_a_threshold_below_a_half_keeps_what_is_unsure(threshold: float) -> None:
     with pytest.raises(BadOption, match=r"threshold must be 0.5 to 1"):
-        pseudo_labelled([], [], threshold)
+        label_by_model([], [], threshold)
     with pytest.raises(ValueError, match="zip"):
-        pseudo_labelled([two("a")], [])
+        label_by_model([two("a")], [])

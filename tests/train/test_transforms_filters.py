@@ -7,7 +7,7 @@ import pytest
 
 from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.schema import UNLABELLED, BadOption, Record
-from tureen_train.transforms.filters import alternating, mean_pairs, score_ratio, together
+from tureen_train.transforms.filters import keep_alternating, merge_prompts, pair_by_mean, pair_by_score_ratio
 
 ASKED = (user_turn("q"),)
 
@@ -34,7 +34,7 @@ def rated(prompt: str, **ratings: list[float]) -> Record:
 def test_turns_that_alternate_and_differ_in_the_last_are_kept() -> None:
     longer = Record((user_turn("a"), assistant_turn("b"), user_turn("c")), texts("x", "y", "z"), (2, 1, 0))
     records = [scored("q", 1, 0), longer]
-    kept = alternating(iter(records))
+    kept = keep_alternating(iter(records))
     assert (kept.records, dict(kept.left_out)) == (records, {})
 
 
@@ -70,7 +70,7 @@ def test_turns_that_alternate_and_differ_in_the_last_are_kept() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_other_turns_are_left_out_by_reason(record: Record, reason: str) -> None:
-    kept = alternating([record, scored("q", 1, 0)])
+    kept = keep_alternating([record, scored("q", 1, 0)])
     assert len(kept.records) == 1
     assert kept.left_out == {reason: 1}
 
@@ -79,31 +79,35 @@ def test_other_turns_are_left_out_by_reason(record: Record, reason: str) -> None
 
 
 def test_scores_must_be_further_apart_than_the_ratio() -> None:
-    kept = score_ratio([scored("a", 7, 3), scored("b", 6, 3), scored("c", 5, 0), scored("d", 5, -1), scored("e", 1, 1)])
+    kept = pair_by_score_ratio(
+        [scored("a", 7, 3), scored("b", 6, 3), scored("c", 5, 0), scored("d", 5, -1), scored("e", 1, 1)]
+    )
     assert [record.scores for record in kept.records] == [(7, 3)]
     assert kept.left_out == {"a ratio of 2 or less": 1, "a score that is not positive": 2}
 
 
 def test_a_prompt_gives_so_many_pairs_over_all_its_records() -> None:
     records = [scored("a", 9, 1), *[scored("a", 20 + n, 2) for n in range(6)], scored("b", 9, 4)]
-    kept = score_ratio(records, most=5, seed=1)
+    kept = pair_by_score_ratio(records, most=5, seed=1)
     assert [record.source for record in kept.records] == ["a"] * 5 + ["b"]
     assert kept.left_out == {"more than 5 pairs of a prompt": 2}
-    assert kept == score_ratio(records, most=5, seed=1)
-    assert {kept.records[0].scores, *(score_ratio(records, seed=n).records[0].scores for n in range(9))} != {(9, 1)}
+    assert kept == pair_by_score_ratio(records, most=5, seed=1)
+    assert {kept.records[0].scores, *(pair_by_score_ratio(records, seed=n).records[0].scores for n in range(9))} != {
+        (9, 1)
+    }
 
 
 @pytest.mark.parametrize(("ratio", "most"), [(0.9, 5), (math.nan, 5), (2, 0)])
 def test_a_ratio_below_one_means_nothing(ratio: float, most: int) -> None:
     with pytest.raises(BadOption, match="must be 1 or more"):
-        score_ratio([], ratio, most)
+        pair_by_score_ratio([], ratio, most)
 
 
 # --------------------------------------------------------------------------- means
 
 
 def test_four_answers_make_six_pairs_by_their_mean() -> None:
-    kept = mean_pairs([rated("q", helpful=[4, 3, 2, 1], honest=[4, 1, 2, 1])])
+    kept = pair_by_mean([rated("q", helpful=[4, 3, 2, 1], honest=[4, 1, 2, 1])])
     assert [(pair.answers[0][0]["content"], pair.answers[1][0]["content"]) for pair in kept.records] == [
         ("0", "1"),
         ("0", "2"),
@@ -117,25 +121,25 @@ def test_four_answers_make_six_pairs_by_their_mean() -> None:
 
 def test_named_ratings_alone_are_averaged_and_all_must_be_there() -> None:
     records = [rated("q", helpful=[4, 3, 9], correct=[0, 3, UNLABELLED], verbose=[9, 0, 0])]
-    kept = mean_pairs(records, ["helpful", "correct"])
+    kept = pair_by_mean(records, ["helpful", "correct"])
     assert [pair.scores for pair in kept.records] == [(3, 2)]
     assert kept.left_out == {"an answer that is not rated by all": 1}
     with pytest.raises(BadOption, match="rated by 'tone'; there is correct, helpful, verbose"):
-        mean_pairs(records, ["tone"])
+        pair_by_mean(records, ["tone"])
 
 
 def test_rows_of_one_answer_are_put_together_by_their_prompt() -> None:
     rows = [rated("q", helpful=[1]), rated("p", helpful=[3]), rated("q", helpful=[2]), rated("q", honest=[5])]
-    (joined, alone) = together(rows)
+    (joined, alone) = merge_prompts(rows)
     assert joined.prompt == ASKED
     assert joined.attributes["helpful"][:2] == (1, 2)
     assert math.isnan(joined.attributes["helpful"][2])
     assert alone == rows[1]
-    kept = mean_pairs(rows, ["helpful"])
+    kept = pair_by_mean(rows, ["helpful"])
     assert [pair.scores for pair in kept.records] == [(2, 1)]
     assert kept.left_out == {"an answer that is not rated by all": 1, "a prompt with one answer": 1}
 
 
 def test_whole_conversations_stay_apart() -> None:
     whole = Record((), ((user_turn("a"), assistant_turn("x")),), (1,))
-    assert together([whole, whole]) == [whole, whole]
+    assert merge_prompts([whole, whole]) == [whole, whole]

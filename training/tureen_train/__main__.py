@@ -13,22 +13,22 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from tureen_train.config import Recipe, format_recipe, list_recipes, read_recipe
-from tureen_train.evaluation.cli import compare, evaluate, margins, sweep
+from tureen_train.evaluation.cli import compare_command, evaluate_command, margins_command, sweep_command
 from tureen_train.faults import exit_on_user_error
 from tureen_train.kinds import export_run, train_run
-from tureen_train.records.cli import convert
+from tureen_train.records.cli import convert_command
 from tureen_train.settings import count_processes, read_rank, set_offline
 from tureen_train.transforms.cli import transform
-from tureen_train.transforms.similarity import similarity
+from tureen_train.transforms.similarity import similarity_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(convert)
+app.command("convert")(convert_command)
 app.add_typer(transform, name="transform")
-app.command()(evaluate)
-app.command()(compare)
-app.command()(sweep)
-app.command()(similarity)
-app.command()(margins)
+app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
+app.command("sweep")(sweep_command)
+app.command("similarity")(similarity_command)
+app.command("margins")(margins_command)
 console = Console()
 
 RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged one")]

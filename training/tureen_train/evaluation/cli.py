@@ -22,7 +22,7 @@ PROMPTS = Path(__file__).with_name("heldout_prompts.json")
 console = Console()
 
 
-def evaluate(
+def evaluate_command(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="artifact folders, or servers' addresses")],
     data: Annotated[list[Path], typer.Option(help="a file to judge by; may be repeated")],
     bench: Annotated[str, typer.Option(help="pairs, rewardbench or rewardbench2")] = "pairs",
@@ -42,14 +42,14 @@ def evaluate(
     if objective and preferences:
         raise typer.BadParameter("--objective and --preferences exclude each other")
     from tureen_train.evaluation import evaluate as run  # seconds to import: not for --help
-    from tureen_train.evaluation.comparison_report import compare as side_by_side
-    from tureen_train.evaluation.evaluation_page import summary
+    from tureen_train.evaluation.comparison_report import compare_folders as side_by_side
+    from tureen_train.evaluation.evaluation_page import make_summary
     from tureen_train.evaluation.objectives import parse_weights
     from tureen_train.evaluation.scorers import open_scorer
 
     with exit_on_user_error():
         weights = parse_weights(preferences) if preferences else None
-        loaded = run.load(bench, data, form, domain).limited(limit)
+        loaded = run.load_items(bench, data, form, domain).limited(limit)
         for note in loaded.notes:
             typer.echo(note, err=True)
         folders = folders_of(models, out)
@@ -57,8 +57,8 @@ def evaluate(
         for model, folder in zip(models, folders, strict=True):
             with open_scorer(model, objective, weights, batch) as scorer, _progress() as progress:
                 task = progress.add_task(f"scoring by {scorer.name}", total=answers)
-                found = run.evaluate(scorer, loaded, bench, folder, partial(progress.advance, task))
-            console.print(summary(found))
+                found = run.evaluate_model(scorer, loaded, bench, folder, partial(progress.advance, task))
+            console.print(make_summary(found))
         if len(folders) > 1:
             side_by_side(folders, out)
     typer.echo(f"the report: {out / 'report.html'}")
@@ -84,19 +84,21 @@ def _folder_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", parts[-1]) if parts else "model"
 
 
-def compare(
+def compare_command(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="of evaluations, or of training runs")],
     out: Annotated[Path, typer.Option(help="the folder for the report")] = Path("runs/comparison"),
 ) -> None:
     """Put evaluations, or training runs, side by side."""
-    from tureen_train.evaluation.comparison_report import compare as side_by_side  # seconds to import: not for --help
+    from tureen_train.evaluation.comparison_report import (
+        compare_folders as side_by_side,  # seconds to import: not for --help
+    )
 
     with exit_on_user_error():
         side_by_side(folders, out)
     typer.echo(f"the report: {out / 'report.html'}")
 
 
-def sweep(
+def sweep_command(
     out: Annotated[Path, typer.Option(help="the folder for sweep.png, sweep.csv and texts.jsonl")] = Path("runs/sweep"),
     first: Annotated[str, typer.Option("--from", help="the expert that weighs all at first")] = "academy",
     second: Annotated[str, typer.Option("--to", help="the expert that weighs all at last")] = "entertainment",
@@ -116,14 +118,14 @@ def sweep(
 
     with exit_on_user_error():
         asked = read_prompts(prompts)[:limit]
-        with server.serving() if start_server else nullcontext(url) as address, Client(address) as client:
-            result = soups.sweep(client, asked, first, second, steps, tokens, model)
-        soups.write(result, asked, out)
-    console.print(soups.table(result))
+        with server.run_server() if start_server else nullcontext(url) as address, Client(address) as client:
+            result = soups.sweep_weights(client, asked, first, second, steps, tokens, model)
+        soups.write_sweep(result, asked, out)
+    console.print(soups.make_table(result))
     typer.echo(f"the plot: {out / 'sweep.png'}")
 
 
-def margins(
+def margins_command(
     models: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="of reward runs, or of artifacts")],
     data: Annotated[list[Path] | None, typer.Option(help="judge by these files; a run's own held-out part")] = None,
     out: Annotated[Path, typer.Option(help="the folder for the report")] = Path("runs/margins"),
@@ -141,7 +143,7 @@ def margins(
     set_offline()
     logging.basicConfig(level="WARNING")
     from tureen_core.base import CACHE  # seconds to import, as what follows
-    from tureen_train.evaluation.margin_report import held_out, judge, report
+    from tureen_train.evaluation.margin_report import judge_margins, read_held_out, write_margin_report
     from tureen_train.networks.sentence_encoder import open_encoder, parse_pooling
 
     with exit_on_user_error():
@@ -149,12 +151,12 @@ def margins(
         given = [record for path in data or () for record in Reading(path, form=form, domain=domain)]
         found = []
         for model in models:
-            records = given if data else held_out(model)
+            records = given if data else read_held_out(model)
             with Progress(console=Console(stderr=True)) as progress:
                 task = progress.add_task(f"scoring by {model}", total=sum(len(record.answers) for record in records))
                 done = partial(progress.advance, task)
-                found.append(judge(model, records, objective, chosen, CACHE, batch, done))
-        written = report(found, out, rating)
+                found.append(judge_margins(model, records, objective, chosen, CACHE, batch, done))
+        written = write_margin_report(found, out, rating)
     typer.echo(f"the report: {written}")
 
 

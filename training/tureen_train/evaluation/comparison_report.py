@@ -3,23 +3,24 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tureen_train.evaluation.evaluation_page import NAMES, TITLES, interval, only, shown
-from tureen_train.evaluation.results import RESULTS, Answered, Evaluation, read
-from tureen_train.measures.agreement import agreement
-from tureen_train.measures.intervals import Figure, bootstrap
+from tureen_train.evaluation.evaluation_page import NAMES, TITLES, format_figure, format_interval, select_figure
+from tureen_train.evaluation.results import RESULTS, AnsweredItem, Evaluation, read_results
+from tureen_train.measures.agreement import measure_agreement
+from tureen_train.measures.intervals import Figure, bootstrap_interval
 from tureen_train.measures.metrics import Array
 from tureen_train.records.schema import BadFile, BadOption
 from tureen_train.reports import plots
-from tureen_train.reports.document import Page, escaped
-from tureen_train.reports.run_folder import RunFolder, cell, figures, flat, is_run, read_run
+from tureen_train.reports.document import Page, escape_markdown
+from tureen_train.reports.run_folder import RunFolder, flatten_figures, flatten_keys, format_cell, is_run, read_run
 
 Key = tuple[str, str]
 
 
-def compare(folders: Sequence[Path], out: Path) -> Path:
+def compare_folders(folders: Sequence[Path], out: Path) -> Path:
     """Write ``report.md`` and ``report.html`` that put evaluations, or training runs, side by side.
 
     Returns:
@@ -37,7 +38,7 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
         raise BadOption(f"{odd} is no evaluation's folder and others are: compare evaluations, or training runs")
     out.mkdir(parents=True, exist_ok=True)
     if all(judged):
-        return compare_evaluations([read(folder) for folder in folders], out)
+        return compare_evaluations([read_results(folder) for folder in folders], out)
     for folder in folders:
         if not is_run(folder):
             raise BadFile(f"{folder} holds neither an evaluation ({RESULTS}) nor a training run (recipe.yaml)")
@@ -52,9 +53,9 @@ def compare_evaluations(found: Sequence[Evaluation], out: Path) -> Path:
     benches = {each.bench for each in found}
     if len(benches) > 1:
         raise BadOption(f"these are evaluations on {' and '.join(sorted(benches))}: compare those of one benchmark")
-    names = labels([each.name for each in found], [each.folder for each in found])
+    names = label_folders([each.name for each in found], [each.folder for each in found])
     page = Page(f"{len(found)} models on {TITLES[found[0].bench]}")
-    page.text(f"Compared: {', '.join(map(escaped, names))}.")
+    page.text(f"Compared: {', '.join(map(escape_markdown, names))}.")
     page.heading("Figures")
     kept = [name for name in found[0].figures if all(name in each.figures for each in found)]
     page.table(
@@ -67,7 +68,7 @@ def compare_evaluations(found: Sequence[Evaluation], out: Path) -> Path:
     return page.write(out)
 
 
-def labels(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def label_folders(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """The names, those that stand several times with their folder."""
     return [
         name if names.count(name) == 1 else f"{name} ({folder.resolve().name})"
@@ -80,19 +81,19 @@ def _title(name: str) -> str:
 
 
 def _cell(name: str, figure: Figure) -> str:
-    return f"{shown(name, figure)} ({interval(name, figure)})"
+    return f"{format_figure(name, figure)} ({format_interval(name, figure)})"
 
 
-def difference(first: Evaluation, second: Evaluation) -> Figure:
+def measure_difference(first: Evaluation, second: Evaluation) -> Figure:
     """The second's accuracy minus the first's on the items that both judged, bootstrapped over them (paired).
 
     ``n`` counts the items. On RewardBench 2 an item's credit takes the place of its pairs.
     """
-    one, other = keyed(first), keyed(second)
+    one, other = index_answers(first), index_answers(second)
     shared = [key for key in one if key in other and one[key].credit is not None]
     weights = np.array([one[key].pairs if first.bench == "pairs" else 1 for key in shared], dtype=np.float64)
     gain = np.array([(other[key].credit or 0.0) - (one[key].credit or 0.0) for key in shared], dtype=np.float64)
-    return bootstrap(lambda places: _weighted(gain[places], weights[places]), len(shared))
+    return bootstrap_interval(lambda places: _weighted(gain[places], weights[places]), len(shared))
 
 
 def _weighted(values: Array, weights: Array) -> float:
@@ -100,7 +101,7 @@ def _weighted(values: Array, weights: Array) -> float:
     return float((values * weights).sum() / total) if total else float("nan")
 
 
-def keyed(found: Evaluation) -> dict[Key, Answered]:
+def index_answers(found: Evaluation) -> dict[Key, AnsweredItem]:
     """The items of an evaluation by id and content, so that only what is truly the same is compared."""
     return {(row.id, row.digest): row for row in found.answered}
 
@@ -112,7 +113,7 @@ def _differences(page: Page, found: Sequence[Evaluation], names: Sequence[str]) 
         f"Difference of {what} on the items that both judged, with the 95 % interval of a paired bootstrap over items. "
         "Where it leaves out zero, chance alone seldom makes such a difference."
     )
-    rows = [(name, difference(found[0], each)) for name, each in zip(names[1:], found[1:], strict=True)]
+    rows = [(name, measure_difference(found[0], each)) for name, each in zip(names[1:], found[1:], strict=True)]
     page.table(
         ("model", "difference", "95 % interval", "shared items"),
         [(name, _points(each.value), _between(each), str(each.n)) for name, each in rows],
@@ -132,7 +133,7 @@ def _parts(page: Page, found: Sequence[Evaluation], names: Sequence[str], title:
     if not all(title in each.tables for each in found):
         return
     main = next(iter(next(iter(found[0].tables[title].values()))))
-    tables = [only(each.tables[title], main) for each in found]
+    tables = [select_figure(each.tables[title], main) for each in found]
     rows = list(dict.fromkeys(row for table in tables for row in table))
     page.heading(f"By {title}")
     page.table(
@@ -143,20 +144,20 @@ def _parts(page: Page, found: Sequence[Evaluation], names: Sequence[str], title:
         row: {name: table[row][main] for name, table in zip(names, tables, strict=True) if row in table} for row in rows
     }
     path = out / f"{title}.png"
-    plots.whiskers(drawn, f"{NAMES[main]}, % (95 % interval)", path, 0.5 if main == "accuracy" else None)
+    plots.plot_intervals(drawn, f"{NAMES[main]}, % (95 % interval)", path, 0.5 if main == "accuracy" else None)
     page.picture(path, f"{NAMES[main]} by {title}")
 
 
 def _agreement(page: Page, found: Sequence[Evaluation], names: Sequence[str], out: Path) -> None:
     """How alike they judge what all of them judged."""
-    tables = [keyed(each) for each in found]
+    tables = [index_answers(each) for each in found]
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
     page.heading("Agreement")
     if not shared:
         page.text("They judged no item in common.")
         return
     rewards = [[table[key].rewards for key in shared] for table in tables]
-    pairs = {(i, j): agreement(rewards[i], rewards[j]) for i, j in combinations(range(len(found)), 2)}
+    pairs = {(i, j): measure_agreement(rewards[i], rewards[j]) for i, j in combinations(range(len(found)), 2)}
     page.text(
         f"Over the {len(shared)} items that all judged. **Alike** is the share of pairs of answers with the same "
         "verdict, **kappa** Cohen's: 0 is chance, 1 always the same. **Margins** is Pearson's correlation of the "
@@ -170,12 +171,12 @@ def _agreement(page: Page, found: Sequence[Evaluation], names: Sequence[str], ou
         square = np.eye(len(found))
         for (i, j), each in pairs.items():
             square[i, j] = square[j, i] = each["alike"].value
-        page.picture(plots.matrix(square, names, out / "agreement.png"), "share of pairs judged alike")
+        page.picture(plots.plot_matrix(square, names, out / "agreement.png"), "share of pairs judged alike")
 
 
 def _agreed(found: Mapping[str, Figure]) -> list[str]:
     both = [_cell(name, found[name]) for name in ("alike", "kappa")]
-    return both + [shown(name, found[name]) for name in ("margins", "spearman", "pearson")]
+    return both + [format_figure(name, found[name]) for name in ("margins", "spearman", "pearson")]
 
 
 # --------------------------------------------------------------------------- training runs
@@ -183,9 +184,9 @@ def _agreed(found: Mapping[str, Figure]) -> list[str]:
 
 def compare_runs(runs: Sequence[RunFolder], out: Path) -> Path:
     """Final figures with differences, curves over each other, and what their recipes have apart."""
-    names = labels([run.name for run in runs], [run.folder.parent for run in runs])
+    names = label_folders([run.name for run in runs], [run.folder.parent for run in runs])
     page = Page(f"{len(runs)} training runs")
-    page.text(f"Compared: {', '.join(map(escaped, names))}; differences are against the first.")
+    page.text(f"Compared: {', '.join(map(escape_markdown, names))}; differences are against the first.")
     page.heading("Held-out figures")
     page.table(("figure", *names), list(_run_rows(runs)))
     page.heading("Curves")
@@ -200,17 +201,22 @@ def compare_runs(runs: Sequence[RunFolder], out: Path) -> Path:
 
 
 def _run_rows(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
-    tables = [{f"{file} {name}": value for file, each in run.metrics.items() for name, value in figures(each).items()}
-              for run in runs]  # fmt: skip
+    tables = [_flatten_run(run) for run in runs]
     rows = []
     for name in dict.fromkeys(name for table in tables for name in table):
         first = tables[0].get(name)
-        rows.append((name, cell(first), *[_against(table.get(name), first) for table in tables[1:]]))
+        rows.append((name, format_cell(first), *[_against(table.get(name), first) for table in tables[1:]]))
     return rows
 
 
+def _flatten_run(run: RunFolder) -> dict[str, Any]:
+    return {
+        f"{file} {name}": value for file, each in run.metrics.items() for name, value in flatten_figures(each).items()
+    }
+
+
 def _against(value: float | None, first: float | None) -> str:
-    return cell(value) if value is None or first is None else f"{cell(value)} ({value - first:+.3g})"
+    return format_cell(value) if value is None or first is None else f"{format_cell(value)} ({value - first:+.3g})"
 
 
 def _overlay(
@@ -223,7 +229,7 @@ def _overlay(
 ) -> None:
     drawn = {name: points for name, points in series.items() if points}
     if drawn:
-        page.picture(plots.lines(drawn, label, path, floor), says)
+        page.picture(plots.plot_lines(drawn, label, path, floor), says)
 
 
 def _safe(name: str) -> str:
@@ -231,7 +237,7 @@ def _safe(name: str) -> str:
 
 
 def _recipe_rows(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
-    recipes = [dict(flat(run.recipe)) for run in runs]
+    recipes = [dict(flatten_keys(run.recipe)) for run in runs]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     apart = [key for key in keys if len({str(recipe.get(key, "–")) for recipe in recipes}) > 1]
-    return [(key, *[cell(recipe.get(key)) for recipe in recipes]) for key in apart]
+    return [(key, *[format_cell(recipe.get(key)) for recipe in recipes]) for key in apart]

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tureen_train.evaluation import pairwise_models, rewardbench, rewardbench2
-from tureen_train.evaluation.evaluation_page import evaluation_page
-from tureen_train.evaluation.items import Item, Loaded, read_pairs
-from tureen_train.evaluation.judging import Findings, general
+from tureen_train.evaluation.evaluation_page import write_evaluation_page
+from tureen_train.evaluation.items import Item, LoadedItems, read_pairs
+from tureen_train.evaluation.judging import Findings, judge_items
 from tureen_train.evaluation.objectives import Scored
-from tureen_train.evaluation.results import Evaluation, answered, data_of, write
+from tureen_train.evaluation.results import Evaluation, describe_data, record_answers, write_results
 from tureen_train.evaluation.scorers import Scorer
 from tureen_train.networks.reward_reader import Done, ignore_progress
 from tureen_train.records.schema import BadOption
@@ -21,18 +21,18 @@ Judge = Callable[[Sequence[Item], Sequence[Sequence[float]], Sequence[Sequence[f
 class Bench:
     """What reads a benchmark's files, and what judges its items by their rewards and logits."""
 
-    read: Callable[[Sequence[Path]], Loaded]
+    read: Callable[[Sequence[Path]], LoadedItems]
     judge: Judge
 
 
 BENCHES = {
-    "pairs": Bench(read_pairs, general),
-    "rewardbench": Bench(rewardbench.read, rewardbench.judge),
-    "rewardbench2": Bench(rewardbench2.read, rewardbench2.judge),
+    "pairs": Bench(read_pairs, judge_items),
+    "rewardbench": Bench(rewardbench.read_rewardbench, rewardbench.judge_rewardbench),
+    "rewardbench2": Bench(rewardbench2.read_rewardbench2, rewardbench2.judge_rewardbench2),
 }
 
 
-def load(bench: str, paths: Sequence[Path], form: str = "auto", domain: str | None = None) -> Loaded:
+def load_items(bench: str, paths: Sequence[Path], form: str = "auto", domain: str | None = None) -> LoadedItems:
     """A benchmark's items.
 
     Raises:
@@ -48,7 +48,9 @@ def load(bench: str, paths: Sequence[Path], form: str = "auto", domain: str | No
     return BENCHES[bench].read(paths)
 
 
-def evaluate(scorer: Scorer, loaded: Loaded, bench: str, folder: Path, done: Done = ignore_progress) -> Evaluation:
+def evaluate_model(
+    scorer: Scorer, loaded: LoadedItems, bench: str, folder: Path, done: Done = ignore_progress
+) -> Evaluation:
     """Score and judge all items, and write ``results.json``, ``scores.jsonl``, the report and its pictures.
 
     Args:
@@ -57,13 +59,13 @@ def evaluate(scorer: Scorer, loaded: Loaded, bench: str, folder: Path, done: Don
     scored = scorer.score(loaded.items, done)
     rewards, logits = [each.rewards for each in scored], [each.logits for each in scored]
     findings = BENCHES[bench].judge(loaded.items, rewards, logits)
-    rows = [answered(*each) for each in zip(loaded.items, scored, findings.credits, strict=True)]
-    notes = [*loaded.notes, *findings.notes, *pairwise_models.notes(scored), *_warnings(scored, scorer)]
-    figures = {**findings.figures, **pairwise_models.position_bias(loaded.items, scored)}
-    data = data_of(loaded, rows)
+    rows = [record_answers(*each) for each in zip(loaded.items, scored, findings.credits, strict=True)]
+    notes = [*loaded.notes, *findings.notes, *pairwise_models.describe_comparisons(scored), *_warnings(scored, scorer)]
+    figures = {**findings.figures, **pairwise_models.measure_position_bias(loaded.items, scored)}
+    data = describe_data(loaded, rows)
     made = Evaluation(folder, bench, scorer.about, data, figures, findings.tables, notes, rows)
-    write(made)
-    evaluation_page(made)
+    write_results(made)
+    write_evaluation_page(made)
     return made
 
 
@@ -72,7 +74,7 @@ def _warnings(scored: Sequence[Scored], scorer: Scorer) -> list[str]:
     found = []
     if cut:
         answers = sum(len(each.rewards) for each in scored)
-        what = "answers stood in pairs that" if isinstance(scored[0], pairwise_models.Compared) else "texts"
+        what = "answers stood in pairs that" if isinstance(scored[0], pairwise_models.ComparedItem) else "texts"
         found.append(f"{cut} of {answers} {what} were longer than {scorer.about['max_length']} tokens and were cut")
     if len({reward for each in scored for reward in each.rewards}) == 1:
         found.append("all rewards are equal: the model tells no answer from another")

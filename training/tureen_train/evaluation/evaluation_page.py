@@ -36,7 +36,7 @@ Intervals are of 95 %. Shares of independent items have Wilson's interval, score
 one put together from theirs (MOVER), and all else the percentiles of 1,000 bootstrap resamples of items."""
 
 
-def evaluation_page(found: Evaluation) -> Path:
+def write_evaluation_page(found: Evaluation) -> Path:
     """``report.md`` and ``report.html`` with their pictures, in the evaluation's folder."""
     page = Page(f"{found.name} on {TITLES[found.bench]}")
     page.text(_lead(found))
@@ -64,11 +64,11 @@ def _lead(found: Evaluation) -> str:
     first = next(iter(found.figures))
     figure = found.figures[first]
     of = f"{found.data['items']} items, {found.data['pairs']} comparable pairs"
-    return f"{NAMES[first].capitalize()} **{shown(first, figure)}** ({interval(first, figure)}); {of}."
+    return f"{NAMES[first].capitalize()} **{format_figure(first, figure)}** ({format_interval(first, figure)}); {of}."
 
 
 def _line(title: str, name: str, figure: Figure) -> tuple[str, str, str, str]:
-    return title, shown(name, figure), interval(name, figure), str(figure.n)
+    return title, format_figure(name, figure), format_interval(name, figure), str(figure.n)
 
 
 def _breakdown(page: Page, found: Evaluation, title: str) -> None:
@@ -79,16 +79,21 @@ def _breakdown(page: Page, found: Evaluation, title: str) -> None:
     page.table(
         (title, NAMES[main], "95 % interval", "of", *[NAMES[name] for name in columns[1:]]),
         [
-            (*_line(name, main, row[main]), *[shown(each, row[each]) if each in row else "–" for each in columns[1:]])
+            (
+                *_line(name, main, row[main]),
+                *[format_figure(each, row[each]) if each in row else "–" for each in columns[1:]],
+            )
             for name, row in rows.items()
         ],
     )
     path = found.folder / f"{title}.png"
-    plots.whiskers(only(rows, main), f"{NAMES[main]}, % (95 % interval)", path, 0.5 if main == "accuracy" else None)
+    plots.plot_intervals(
+        select_figure(rows, main), f"{NAMES[main]}, % (95 % interval)", path, 0.5 if main == "accuracy" else None
+    )
     page.picture(path, f"{NAMES[main]} by {title}")
 
 
-def only(rows: Mapping[str, Row], name: str) -> dict[str, Row]:
+def select_figure(rows: Mapping[str, Row], name: str) -> dict[str, Row]:
     """The rows with this figure only."""
     return {title: {name: row[name]} for title, row in rows.items() if name in row}
 
@@ -117,7 +122,7 @@ def _ratings(page: Page, found: Evaluation) -> None:
 def _margins(page: Page, found: Evaluation) -> None:
     page.heading("Margins")
     path = found.folder / "margins.png"
-    page.picture(plots.margins(np.array(found.gaps()), path), "how far apart the answers of a pair stand")
+    page.picture(plots.plot_margins(np.array(found.gaps()), path), "how far apart the answers of a pair stand")
 
 
 def _calibration(page: Page, found: Evaluation) -> None:
@@ -130,20 +135,22 @@ def _calibration(page: Page, found: Evaluation) -> None:
         ],
     )
     path = found.folder / "reliability.png"
-    plots.reliable({"as trained": np.array(found.gaps()), "as served": np.array(found.gaps(logits=True))}, path)
+    plots.plot_logit_reliability(
+        {"as trained": np.array(found.gaps()), "as served": np.array(found.gaps(logits=True))}, path
+    )
     page.picture(path, "how often a pair judged p turns out so, against p")
 
 
 def _with_interval(figure: Figure) -> str:
-    return f"{shown('ece', figure)} ({interval('ece', figure)})"
+    return f"{format_figure('ece', figure)} ({format_interval('ece', figure)})"
 
 
 def _length(page: Page, found: Evaluation) -> None:
     page.heading("Length")
     page.text(
         f"A model that rewards length wins where the better answer is the longer one and loses where it is shorter. "
-        f"Reward and length correlate by {shown('r', found.figures['length_correlation'])} "
-        f"({interval('r', found.figures['length_correlation'])})."
+        f"Reward and length correlate by {format_figure('r', found.figures['length_correlation'])} "
+        f"({format_interval('r', found.figures['length_correlation'])})."
     )
     rows = found.tables["length"]
     page.table(
@@ -151,7 +158,7 @@ def _length(page: Page, found: Evaluation) -> None:
         [_line(name, "accuracy", row["accuracy"]) for name, row in rows.items()],
     )
     path = found.folder / "length.png"
-    page.picture(plots.whiskers(rows, "pair accuracy, % (95 % interval)", path, 0.5), "pair accuracy by length")
+    page.picture(plots.plot_intervals(rows, "pair accuracy, % (95 % interval)", path, 0.5), "pair accuracy by length")
 
 
 def _facts(found: Evaluation) -> dict[str, str]:
@@ -174,7 +181,7 @@ def _dropped(about: Mapping[str, Mapping[str, int]]) -> str:
     return f"; left out: {', '.join(reasons)}" if reasons else ""
 
 
-def summary(found: Evaluation) -> Table:
+def make_summary(found: Evaluation) -> Table:
     """The figures as a terminal shows them."""
     table = Table("figure", title=f"{found.name} on {TITLES[found.bench]}")
     for title in ("value", "95 % interval", "of"):
@@ -190,19 +197,19 @@ def summary(found: Evaluation) -> Table:
 # --------------------------------------------------------------------------- numbers as words
 
 
-def shown(name: str, figure: Figure) -> str:
+def format_figure(name: str, figure: Figure) -> str:
     """A figure's value: a share in per cent, else three decimals."""
-    return number(name, figure.value)
+    return format_number(name, figure.value)
 
 
-def interval(name: str, figure: Figure) -> str:
+def format_interval(name: str, figure: Figure) -> str:
     """A figure's interval, or that there is none."""
     if figure.low != figure.low:
         return "–"
-    return f"{number(name, figure.low).removesuffix(' %')} to {number(name, figure.high)}"
+    return f"{format_number(name, figure.low).removesuffix(' %')} to {format_number(name, figure.high)}"
 
 
-def number(name: str, value: float) -> str:
+def format_number(name: str, value: float) -> str:
     """A number as a reader wants it."""
     if value != value:
         return "–"

@@ -63,14 +63,14 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedItems:
     """The items of some files, and for each file what was read: ``sha256``, ``kept``, ``dropped``."""
 
     items: list[Item]
     files: Mapping[str, Any]
     notes: list[str] = field(default_factory=list)
 
-    def limited(self, count: int | None) -> "Loaded":
+    def limited(self, count: int | None) -> "LoadedItems":
         """``count`` items in their order, or all: drawn by their content, so that every model gets the same ones."""
         if count is None or count >= len(self.items):
             return self
@@ -79,7 +79,7 @@ class Loaded:
         return replace(self, items=[self.items[place] for place in sorted(drawn)], notes=[*self.notes, note])
 
 
-def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = None) -> Loaded:
+def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = None) -> LoadedItems:
     """Items of preference files in any form that ``records`` reads.
 
     Raises:
@@ -101,10 +101,10 @@ def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = N
         }
         if report.dropped or report.dropped_answers:
             notes += [f"{path.name}: {line.strip()}" for line in report.lines()]
-    return Loaded(compared(named_apart(items), paths), files, notes)
+    return LoadedItems(check_comparable(number_repeated_ids(items), paths), files, notes)
 
 
-def compared(items: list[Item], paths: Sequence[Path]) -> list[Item]:
+def check_comparable(items: list[Item], paths: Sequence[Path]) -> list[Item]:
     """The items, if at least one has an answer that is better than another.
 
     Raises:
@@ -138,7 +138,7 @@ def _place(source: str) -> str:
     return Path(source).name
 
 
-def named_apart(items: Iterable[Item]) -> list[Item]:
+def number_repeated_ids(items: Iterable[Item]) -> list[Item]:
     """The items, ids that stand several times numbered from the second on."""
     seen: Counter[str] = Counter()
     apart = []
@@ -151,7 +151,7 @@ def named_apart(items: Iterable[Item]) -> list[Item]:
 # --------------------------------------------------------------------------- published benchmarks
 
 
-def published(path: Path, needs: Mapping[str, type | tuple[type, ...]]) -> list[tuple[str, Fields]]:
+def read_published_rows(path: Path, needs: Mapping[str, type | tuple[type, ...]]) -> list[tuple[str, Fields]]:
     """The rows of a benchmark's file, each with where it stands; every one must have the published columns.
 
     Raises:
@@ -183,7 +183,7 @@ def _listed(types: tuple[type, ...]) -> str:
     return " or ".join(names[each] for each in types)
 
 
-def turns(fields: Fields, name: str, source: str) -> Conversation:
+def read_turns(fields: Fields, name: str, source: str) -> Conversation:
     """A prompt or an answer that is a string or a list of messages.
 
     Raises:
@@ -198,7 +198,7 @@ def turns(fields: Fields, name: str, source: str) -> Conversation:
         raise error.at(source) from error
 
 
-def texts(fields: Fields, name: str, source: str) -> tuple[Conversation, ...]:
+def read_texts(fields: Fields, name: str, source: str) -> tuple[Conversation, ...]:
     """A list of answers that are strings.
 
     Raises:
@@ -211,6 +211,6 @@ def texts(fields: Fields, name: str, source: str) -> tuple[Conversation, ...]:
     return tuple((dialogue.assistant_turn(text),) for text in given)
 
 
-def provenance(path: Path, count: int) -> dict[str, Any]:
+def describe_file(path: Path, count: int) -> dict[str, Any]:
     """What results tell of a benchmark's file."""
     return {"sha256": compute_digest(path), "kept": count, "dropped": {}}

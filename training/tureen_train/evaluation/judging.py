@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tureen_train.evaluation.items import Item
-from tureen_train.measures.correlation import correlations
-from tureen_train.measures.intervals import Figure, Places, bootstrap, share
+from tureen_train.measures.correlation import compute_correlations
+from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, estimate_share
 from tureen_train.measures.metrics import (
     Array,
-    Calibrated,
+    CalibrationErrors,
     best_rate,
     calibration_error,
     length_correlation,
@@ -41,7 +41,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ComparedPairs:
     """All comparable pairs, flat: ``gaps`` of reward, ``logits`` their log-odds, ``longer`` the better answer's length
     over the worse one's minus one, relative to the longer; ``owner`` is the item that each belongs to."""
 
@@ -56,12 +56,16 @@ class Pairs:
         often = np.bincount(places, minlength=self.items)
         return np.repeat(values, often[self.owner])
 
-    def of(self, chosen: NDArray[np.bool_]) -> "Pairs":
+    def of(self, chosen: NDArray[np.bool_]) -> "ComparedPairs":
         """Some of them."""
-        return Pairs(self.gaps[chosen], self.logits[chosen], self.longer[chosen], self.owner[chosen], self.items)
+        return ComparedPairs(
+            self.gaps[chosen], self.logits[chosen], self.longer[chosen], self.owner[chosen], self.items
+        )
 
 
-def pairs_of(items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]) -> Pairs:
+def flatten_pairs(
+    items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
+) -> ComparedPairs:
     """The pairs of all items, in their order."""
     found = [
         (reward[i] - reward[j], logit[i] - logit[j], _longer(item.lengths[i], item.lengths[j]), place)
@@ -69,16 +73,18 @@ def pairs_of(items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: 
         for i, j in item.pairs
     ]
     gaps, odds, longer, owner = np.array(found, dtype=np.float64).reshape(-1, 4).T
-    return Pairs(gaps, odds, longer, owner.astype(np.intp), len(items))
+    return ComparedPairs(gaps, odds, longer, owner.astype(np.intp), len(items))
 
 
 def _longer(better: int, worse: int) -> float:
     return (better - worse) / max(better, worse, 1)
 
 
-def general(items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]) -> Findings:
+def judge_items(
+    items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
+) -> Findings:
     """Figures of all items, by length, by file and by subset, where there are several of these."""
-    pairs = pairs_of(items, rewards, logits)
+    pairs = flatten_pairs(items, rewards, logits)
     tables: dict[str, Mapping[str, Row]] = {"length": by_length(pairs)}
     for title, names in (("file", [item.file for item in items]), ("subset", [item.subset for item in items])):
         if len(set(names)) > 1:
@@ -86,51 +92,51 @@ def general(items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: S
     if rated := by_rating(items, rewards):
         tables["rating"] = rated
     figures = {**ranking(items, rewards, pairs), **calibration(pairs), **lengths(items, rewards)}
-    return Findings(figures, tables, credits(pairs))
+    return Findings(figures, tables, credit_items(pairs))
 
 
-def ranking(items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: Pairs) -> dict[str, Figure]:
+def ranking(items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: ComparedPairs) -> dict[str, Figure]:
     """``accuracy`` over pairs (ties one half), ``best`` over items (best of N; ties share), mean ``margin``."""
     return {
         "accuracy": pair_accuracy(pairs),
-        "best": share([rate for rate in map(_best, items, rewards) if rate == rate]),
+        "best": estimate_share([rate for rate in map(_best, items, rewards) if rate == rate]),
         "margin": over_pairs(pairs, pairs.gaps, _mean),
     }
 
 
-def pair_accuracy(pairs: Pairs) -> Figure:
+def pair_accuracy(pairs: ComparedPairs) -> Figure:
     """Share of pairs judged right, equal rewards one half.
 
     Wilson's interval where no item has more than one pair, else the bootstrap's over items.
     """
-    return pair_share(pairs, right(pairs.gaps))
+    return pair_share(pairs, credit_gaps(pairs.gaps))
 
 
-def pair_share(pairs: Pairs, credits: Array) -> Figure:
+def pair_share(pairs: ComparedPairs, credits: Array) -> Figure:
     """The mean of the pairs' credits in [0, 1], with the interval that :func:`pair_accuracy` names."""
     if len(np.unique(pairs.owner)) == len(credits):
-        return share(credits.tolist())
+        return estimate_share(credits.tolist())
     return over_pairs(pairs, credits, _mean)
 
 
-def over_pairs(pairs: Pairs, values: Array, statistic: Callable[[Array], float]) -> Figure:
+def over_pairs(pairs: ComparedPairs, values: Array, statistic: Callable[[Array], float]) -> Figure:
     """A statistic of the pairs' values, bootstrapped over items."""
-    return bootstrap(lambda places: statistic(pairs.drawn(values, places)), pairs.items, len(values))
+    return bootstrap_interval(lambda places: statistic(pairs.drawn(values, places)), pairs.items, len(values))
 
 
-def right(gaps: Array) -> Array:
+def credit_gaps(gaps: Array) -> Array:
     """1 for a pair judged right, 0 for a wrong one, one half for equal rewards."""
     return np.asarray((gaps > 0) + 0.5 * (gaps == 0), dtype=np.float64)
 
 
-def credits(pairs: Pairs) -> list[float | None]:
+def credit_items(pairs: ComparedPairs) -> list[float | None]:
     """Each item's share of pairs judged right."""
     count = np.bincount(pairs.owner, minlength=pairs.items)
-    won = np.bincount(pairs.owner, right(pairs.gaps), minlength=pairs.items)
+    won = np.bincount(pairs.owner, credit_gaps(pairs.gaps), minlength=pairs.items)
     return [float(w / n) if n else None for w, n in zip(won, count, strict=True)]
 
 
-def calibration(pairs: Pairs) -> dict[str, Figure]:
+def calibration(pairs: ComparedPairs) -> dict[str, Figure]:
     """ECE, ACE and MCE over ten bins, of σ(margin) and, as ``…_scaled``, of the artifact's own probabilities."""
     found = {}
     for suffix, values in (("", pairs.gaps), ("_scaled", pairs.logits)):
@@ -141,11 +147,13 @@ def calibration(pairs: Pairs) -> dict[str, Figure]:
 
 def lengths(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Figure]:
     """Pearson's correlation of reward with an answer's length in characters, both centred within their prompt."""
-    r, n = table(rewards), table([item.lengths for item in items])
-    return {"length_correlation": bootstrap(lambda places: length_correlation(r[places], n[places]), len(items))}
+    r, n = pad_rows(rewards), pad_rows([item.lengths for item in items])
+    return {
+        "length_correlation": bootstrap_interval(lambda places: length_correlation(r[places], n[places]), len(items))
+    }
 
 
-def by_length(pairs: Pairs) -> dict[str, Row]:
+def by_length(pairs: ComparedPairs) -> dict[str, Row]:
     """Accuracy where the better answer is longer, shorter, or within a tenth as long as the other."""
     parts = {
         LONGER: pairs.longer > ALIKE,
@@ -156,14 +164,14 @@ def by_length(pairs: Pairs) -> dict[str, Row]:
 
 
 def by_name(
-    items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: Pairs, names: Sequence[str]
+    items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: ComparedPairs, names: Sequence[str]
 ) -> dict[str, Row]:
     """Accuracy, best-of-N rate and margin of the items of each name, in the order in which names first appear."""
     rows: dict[str, Row] = {}
     for name in dict.fromkeys(names):
         inside = np.array([each == name for each in names])
         mine = [place for place, chosen in enumerate(inside) if chosen]
-        part = renumbered(pairs.of(inside[pairs.owner]), mine)
+        part = renumber_pairs(pairs.of(inside[pairs.owner]), mine)
         rows[name or "(none)"] = ranking([items[place] for place in mine], [rewards[place] for place in mine], part)
     return rows
 
@@ -171,9 +179,11 @@ def by_name(
 def by_rating(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Row]:
     """Rank correlations with every rating that answers have; with the scores where these are more than two levels."""
     names = dict.fromkeys(name for item in items for name in item.attributes)
-    rows: dict[str, Row] = {name: correlations(rewards, [_ratings(item, name) for item in items]) for name in names}
+    rows: dict[str, Row] = {
+        name: compute_correlations(rewards, [_ratings(item, name) for item in items]) for name in names
+    }
     if len({score for item in items for score in item.scores if score == score}) > 2:
-        rows = {"scores": correlations(rewards, [item.scores for item in items]), **rows}
+        rows = {"scores": compute_correlations(rewards, [item.scores for item in items]), **rows}
     return rows
 
 
@@ -181,13 +191,13 @@ def _ratings(item: Item, name: str) -> Sequence[float]:
     return item.attributes.get(name, [float("nan")] * len(item.scores))
 
 
-def renumbered(pairs: Pairs, places: Sequence[int]) -> Pairs:
+def renumber_pairs(pairs: ComparedPairs, places: Sequence[int]) -> ComparedPairs:
     """The same pairs, their owners counted among ``places`` only."""
     owner = np.searchsorted(np.array(places), pairs.owner)
-    return Pairs(pairs.gaps, pairs.logits, pairs.longer, owner, len(places))
+    return ComparedPairs(pairs.gaps, pairs.logits, pairs.longer, owner, len(places))
 
 
-def table(rows: Iterable[Sequence[float]]) -> Array:
+def pad_rows(rows: Iterable[Sequence[float]]) -> Array:
     """Ragged rows as ``[B, N]``, NaN where there is nothing."""
     listed = list(rows)
     made = np.full((len(listed), max(map(len, listed), default=0)), np.nan)
@@ -205,5 +215,5 @@ def _mean(values: Array) -> float:
 
 
 def _error(gaps: Array, name: str) -> float:
-    found: Calibrated = calibration_error(gaps)
+    found: CalibrationErrors = calibration_error(gaps)
     return float(getattr(found, name)) if gaps.size else float("nan")

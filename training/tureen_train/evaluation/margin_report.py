@@ -13,11 +13,11 @@ from pydantic import TypeAdapter
 from tureen_core.artifact import open_artifact
 from tureen_train.config import RecipeError
 from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
-from tureen_train.evaluation.comparison_report import labels
+from tureen_train.evaluation.comparison_report import label_folders
 from tureen_train.evaluation.scorers import ArtifactScorer
 from tureen_train.kinds import find_artifact_kind
-from tureen_train.measures.correlation import correlations, differences, ratings_of
-from tureen_train.measures.intervals import Figure, told
+from tureen_train.measures.correlation import collect_ratings, compare_correlations, compute_correlations
+from tureen_train.measures.intervals import Figure, figures_to_json
 from tureen_train.measures.margins import Margins
 from tureen_train.measures.metrics import Array
 from tureen_train.measures.non_finite import replace_non_finite
@@ -26,8 +26,8 @@ from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open
 from tureen_train.records.run_data import load_data
 from tureen_train.records.schema import BadFile, Record
 from tureen_train.reports import plots
-from tureen_train.reports.document import Page, escaped
-from tureen_train.reports.scatter import Curve, scatter
+from tureen_train.reports.document import Page, escape_markdown
+from tureen_train.reports.scatter import Curve, plot_scatter
 from tureen_train.rewards.capped_records import compare_lengths
 from tureen_train.rewards.collate import render_answers
 from tureen_train.rewards.constraints import angular_similarity, compute_caps
@@ -43,7 +43,7 @@ GLOSSARY = (
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRecords:
     """A reward model's rewards of some records, and the similarities of their answers, ``[N, N]`` each, by measure."""
 
     name: str
@@ -56,7 +56,7 @@ class Judged:
     @property
     def measure(self) -> str | None:
         """The similarity that its constraint goes by."""
-        return measure_of(self.constraint)
+        return name_similarity(self.constraint)
 
     @cached_property
     def margins(self) -> Margins:
@@ -87,12 +87,12 @@ class Judged:
         return places, compute_caps(self.constraint, places)
 
 
-def measure_of(constraint: Constraint | None) -> str | None:
+def name_similarity(constraint: Constraint | None) -> str | None:
     """The similarity that a constraint goes by, None where by none."""
     return constraint.prior if isinstance(constraint, CosineCap | LengthCap) else None
 
 
-def held_out(folder: Path) -> list[Record]:
+def read_held_out(folder: Path) -> list[Record]:
     """What a finished reward run kept from training.
 
     Raises:
@@ -107,7 +107,7 @@ def held_out(folder: Path) -> list[Record]:
     return records
 
 
-def judge(
+def judge_margins(
     folder: Path,
     records: Sequence[Record],
     objective: str | None = None,
@@ -115,7 +115,7 @@ def judge(
     cache: Path | None = None,
     batch: int = 8,
     done: Done = ignore_progress,
-) -> Judged:
+) -> JudgedRecords:
     """Score records by the artifact in a folder, or in a run's ``artifact``.
 
     Args:
@@ -143,7 +143,7 @@ def judge(
     if encoder is not None:
         records = add_similarity(records, encoder, cache)
         similarity["cosine"] = [angular_similarity(read_cosines(record)) for record in records]
-    return Judged(scorer.name, folder, records, rewards, similarity, constraint)
+    return JudgedRecords(scorer.name, folder, records, rewards, similarity, constraint)
 
 
 def _constraint(recipe: Mapping[str, Any]) -> Constraint | None:
@@ -151,7 +151,7 @@ def _constraint(recipe: Mapping[str, Any]) -> Constraint | None:
     return None if found is None else _CONSTRAINT.validate_python(found)
 
 
-def report(found: Sequence[Judged], out: Path, rating: str | None = None) -> Path:
+def write_margin_report(found: Sequence[JudgedRecords], out: Path, rating: str | None = None) -> Path:
     """Write ``report.md``, ``report.html``, ``margins.json``, and for each model its pairs as CSV and pictures.
 
     Args:
@@ -165,7 +165,7 @@ def report(found: Sequence[Judged], out: Path, rating: str | None = None) -> Pat
         BadOption: no record is rated so.
     """
     out.mkdir(parents=True, exist_ok=True)
-    names = labels([each.name for each in found], [each.folder for each in found])
+    names = label_folders([each.name for each in found], [each.folder for each in found])
     figures = {name: _figures(each, rating) for name, each in zip(names, found, strict=True)}
     page = Page(f"Scales of {len(found)} reward model{'s' * (len(found) > 1)}")
     _table(page, figures)
@@ -177,26 +177,26 @@ def report(found: Sequence[Judged], out: Path, rating: str | None = None) -> Pat
         _table(page, against)
     for number, (name, each) in enumerate(zip(names, found, strict=True), start=1):
         _pictures(page, name, each, out, f"{number}-" if len(found) > 1 else "")
-    document = {"models": {name: told(each) for name, each in figures.items()}, "rating": rating}
-    document["differences"] = {name: told(each) for name, each in against.items()}
+    document = {"models": {name: figures_to_json(each) for name, each in figures.items()}, "rating": rating}
+    document["differences"] = {name: figures_to_json(each) for name, each in against.items()}
     (out / "margins.json").write_text(json.dumps(replace_non_finite(document), indent=1) + "\n", encoding="utf-8")
     return page.write(out)
 
 
-def _figures(judged: Judged, rating: str | None) -> dict[str, Figure]:
+def _figures(judged: JudgedRecords, rating: str | None) -> dict[str, Figure]:
     if not judged.margins.gaps.size:
         raise BadFile(f"{judged.folder}: no answer of the records is better than another, so there is no margin")
     found = judged.margins.figures()
     if rating is None:
         return found
-    return found | correlations(judged.rewards, ratings_of(judged.records, rating))
+    return found | compute_correlations(judged.rewards, collect_ratings(judged.records, rating))
 
 
-def _against(first: Judged, other: Judged, rating: str | None) -> dict[str, Figure]:
+def _against(first: JudgedRecords, other: JudgedRecords, rating: str | None) -> dict[str, Figure]:
     """Differences in correlation, where both judged the same records."""
     if rating is None or list(first.records) != list(other.records):
         return {}
-    return differences(first.rewards, other.rewards, ratings_of(other.records, rating))
+    return compare_correlations(first.rewards, other.rewards, collect_ratings(other.records, rating))
 
 
 def _table(page: Page, figures: Mapping[str, Mapping[str, Figure]]) -> None:
@@ -210,20 +210,20 @@ def _cell(figure: Figure | None) -> str:
     return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 
-def _pictures(page: Page, name: str, judged: Judged, out: Path, prefix: str) -> None:
+def _pictures(page: Page, name: str, judged: JudgedRecords, out: Path, prefix: str) -> None:
     page.heading(name)
     if judged.constraint is not None:
-        page.text(f"Trained under the prior {escaped(_settings(judged.constraint))}.")
+        page.text(f"Trained under the prior {escape_markdown(_settings(judged.constraint))}.")
     judged.margins.write(out / f"{prefix}pairs.csv")
-    page.picture(plots.margins(judged.margins.gaps, out / f"{prefix}margins.png"), "margins")
+    page.picture(plots.plot_margins(judged.margins.gaps, out / f"{prefix}margins.png"), "margins")
     for measure, path in _scatters(judged, out, prefix):
         page.picture(path, f"margin against {measure.replace('_', ' ')}")
 
 
-def _scatters(judged: Judged, out: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+def _scatters(judged: JudgedRecords, out: Path, prefix: str) -> Iterator[tuple[str, Path]]:
     for measure in judged.similarity:
         curve = judged.curve() if measure == judged.measure else None
-        yield measure, scatter(judged.margins, measure, out / f"{prefix}{measure}.png", curve)
+        yield measure, plot_scatter(judged.margins, measure, out / f"{prefix}{measure}.png", curve)
 
 
 def _settings(constraint: Constraint) -> str:

@@ -20,7 +20,7 @@ from tureen_core.inputs import render_pair
 from tureen_core.template import Rendered, Renderer
 from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robin
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.judging import pair_share, pairs_of
+from tureen_train.evaluation.judging import flatten_pairs, pair_share
 from tureen_train.evaluation.objectives import Scored, Wanted
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done, RewardReader
@@ -32,7 +32,7 @@ DIGITS = 14  # of a probability: what lies beyond is rounding, and would tell eq
 
 
 @dataclass(frozen=True)
-class Compared(Scored):
+class ComparedItem(Scored):
     """An item whose answers were compared.
 
     ``sides[i][j]`` is P(answer i over answer j) with i in the first place; ½ on the diagonal. ``truncated`` is of all
@@ -42,15 +42,15 @@ class Compared(Scored):
     sides: list[list[float]]
 
 
-def compared(sides: list[list[float]], cut: bool) -> Compared:
+def score_comparisons(sides: list[list[float]], cut: bool) -> ComparedItem:
     """An item's answers from its comparisons, ``[N, N]``; a lone answer gets 0."""
     count = len(sides)
     standing = rank_round_robin(count, lambda i, j: (sides[i][j] + 1 - sides[j][i]) / 2)
     numbers = [(count - 1) / count * compute_log_odds(round(strength, DIGITS)) for strength in standing.strength]
-    return Compared(numbers, numbers, [cut] * count, sides)
+    return ComparedItem(numbers, numbers, [cut] * count, sides)
 
 
-def texts(renderer: Renderer, item: Item) -> list[Rendered]:
+def render_comparisons(renderer: Renderer, item: Item) -> list[Rendered]:
     """All comparisons of an item's answers, each in both orders; N (N − 1) texts, cut where they are too long."""
     answers = item.answers
     return [
@@ -60,8 +60,8 @@ def texts(renderer: Renderer, item: Item) -> list[Rendered]:
     ]
 
 
-def sides_of(count: int, logits: Sequence[float]) -> list[list[float]]:
-    """The probabilities ``[N, N]`` of :attr:`Compared.sides`, from the log-odds read off :func:`texts`."""
+def read_sides(count: int, logits: Sequence[float]) -> list[list[float]]:
+    """The probabilities ``[N, N]`` of :attr:`ComparedItem.sides`, from the log-odds of :func:`render_comparisons`."""
     sides = [[0.5] * count for _ in range(count)]
     both = zip(list_pairs(count), logits[::2], logits[1::2], strict=True)
     for (i, j), forward, backward in both:
@@ -72,7 +72,7 @@ def sides_of(count: int, logits: Sequence[float]) -> list[list[float]]:
 # --------------------------------------------------------------------------- in process
 
 
-def read(
+def compare_in_process(
     reader: RewardReader,
     logit: Callable[[Sequence[float]], float],
     items: Sequence[Item],
@@ -86,13 +86,13 @@ def read(
         batch: how many texts run together.
         done: told how many more answers are judged, in step with the texts that are read.
     """
-    rendered = [texts(reader.renderer, item) for item in items]
+    rendered = [render_comparisons(reader.renderer, item) for item in items]
     ids = [text.ids for each in rendered for text in each]
     rows = iter(reader.read(ids, batch, _in_step(done, sum(len(item.answers) for item in items), len(ids))))
     scored: list[Scored] = []
     for item, each in zip(items, rendered, strict=True):
         logits = [logit(row) for row in islice(rows, len(each))]
-        scored.append(compared(sides_of(len(item.answers), logits), any(text.truncated for text in each)))
+        scored.append(score_comparisons(read_sides(len(item.answers), logits), any(text.truncated for text in each)))
     return scored
 
 
@@ -111,7 +111,7 @@ def _in_step(done: Done, answers: int, texts: int) -> Done:
 # --------------------------------------------------------------------------- over HTTP
 
 
-def compares(client: Client, wanted: Wanted) -> bool:
+def compares_answers(client: Client, wanted: Wanted) -> bool:
     """Whether a server's rewards compare answers: no card says it, a label does.
 
     Raises:
@@ -121,7 +121,7 @@ def compares(client: Client, wanted: Wanted) -> bool:
     return label.orders is not None
 
 
-def ask(client: Client, wanted: Wanted, items: Sequence[Item], batch: int, done: Done) -> list[Scored]:
+def ask_server(client: Client, wanted: Wanted, items: Sequence[Item], batch: int, done: Done) -> list[Scored]:
     """Have a server compare all answers of each item.
 
     Args:
@@ -136,7 +136,7 @@ def ask(client: Client, wanted: Wanted, items: Sequence[Item], batch: int, done:
         some = items[start : start + batch]
         found = _asked(client, wanted, [item for item in some if len(item.answers) > 1])
         for item in some:
-            scored.append(next(found) if len(item.answers) > 1 else compared([[0.5]], cut=False))
+            scored.append(next(found) if len(item.answers) > 1 else score_comparisons([[0.5]], cut=False))
             done(len(item.answers))
     return scored
 
@@ -152,7 +152,7 @@ def _asked(client: Client, wanted: Wanted, items: Sequence[Item]) -> Iterator[Sc
         if told.order_matrix is None:
             why = told.error.message if told.error else "its label has no probabilities of both orders"
             raise BadRecord("the server refused it", why, item.id)
-        yield compared(told.order_matrix, cut)
+        yield score_comparisons(told.order_matrix, cut)
 
 
 def _body(item: Item) -> dict[str, Any]:
@@ -179,24 +179,24 @@ def _labels(client: Client, wanted: Wanted, bodies: Sequence[dict[str, Any]], tr
 # --------------------------------------------------------------------------- what is told of them
 
 
-def position_bias(items: Sequence[Item], scored: Sequence[Scored]) -> dict[str, Figure]:
+def measure_position_bias(items: Sequence[Item], scored: Sequence[Scored]) -> dict[str, Figure]:
     """``flips``: the share of comparable pairs whose verdict turns with the order; nothing where none was compared."""
-    sides = [each.sides for each in scored if isinstance(each, Compared)]
+    sides = [each.sides for each in scored if isinstance(each, ComparedItem)]
     if not sides:
         return {}
-    found = [flips(matrix, i, j) for item, matrix in zip(items, sides, strict=True) for i, j in item.pairs]
-    owners = pairs_of(items, [each.rewards for each in scored], [each.logits for each in scored])
+    found = [is_flipped(matrix, i, j) for item, matrix in zip(items, sides, strict=True) for i, j in item.pairs]
+    owners = flatten_pairs(items, [each.rewards for each in scored], [each.logits for each in scored])
     return {"flips": pair_share(owners, np.array(found, dtype=np.float64))}
 
 
-def flips(sides: Sequence[Sequence[float]], i: int, j: int) -> bool:
+def is_flipped(sides: Sequence[Sequence[float]], i: int, j: int) -> bool:
     """Whether the same place wins in both orders, whoever stands there."""
     return (sides[i][j] - 0.5) * (sides[j][i] - 0.5) > 0
 
 
-def notes(scored: Sequence[Scored]) -> list[str]:
+def describe_comparisons(scored: Sequence[Scored]) -> list[str]:
     """What a reader must know of numbers that come from comparisons."""
-    counts = [len(each.rewards) for each in scored if isinstance(each, Compared)]
+    counts = [len(each.rewards) for each in scored if isinstance(each, ComparedItem)]
     if not counts:
         return []
     found = [

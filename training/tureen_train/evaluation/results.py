@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tureen_train.evaluation.items import Item, Loaded
+from tureen_train.evaluation.items import Item, LoadedItems
 from tureen_train.evaluation.judging import Row
 from tureen_train.evaluation.objectives import Scored
-from tureen_train.measures.intervals import Figure, heard, told
+from tureen_train.measures.intervals import Figure, figure_from_json, figures_to_json
 from tureen_train.measures.non_finite import replace_non_finite
 from tureen_train.records.schema import BadFile
 
@@ -17,7 +17,7 @@ RESULTS, SCORES = "results.json", "scores.jsonl"
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredItem:
     """An item as ``scores.jsonl`` keeps it, without its texts.
 
     ``credit`` is None where nothing can be compared; ``pairs`` counts the comparable pairs.
@@ -48,7 +48,7 @@ class Evaluation:
     figures: Mapping[str, Figure]
     tables: Mapping[str, Mapping[str, Row]]
     notes: Sequence[str]
-    answered: Sequence[Answered]
+    answered: Sequence[AnsweredItem]
 
     @property
     def name(self) -> str:
@@ -65,9 +65,9 @@ class Evaluation:
         return found
 
 
-def answered(item: Item, scored: Scored, credit: float | None) -> Answered:
+def record_answers(item: Item, scored: Scored, credit: float | None) -> AnsweredItem:
     """An item with what a model gave for it."""
-    return Answered(
+    return AnsweredItem(
         id=item.id,
         digest=item.digest,
         subset=item.subset,
@@ -87,7 +87,7 @@ def _known(values: Sequence[float]) -> list[float | None]:
     return [value if value == value else None for value in values]
 
 
-def data_of(loaded: Loaded, rows: Sequence[Answered]) -> dict[str, Any]:
+def describe_data(loaded: LoadedItems, rows: Sequence[AnsweredItem]) -> dict[str, Any]:
     """What was judged: counts, and each file's digest."""
     return {
         "items": len(rows),
@@ -98,15 +98,18 @@ def data_of(loaded: Loaded, rows: Sequence[Answered]) -> dict[str, Any]:
     }
 
 
-def write(evaluation: Evaluation) -> None:
+def write_results(evaluation: Evaluation) -> None:
     """Both files, into the evaluation's folder."""
     document = {
         "kind": "evaluation",
         "bench": evaluation.bench,
         "model": evaluation.model,
         "data": evaluation.data,
-        "figures": told(evaluation.figures),
-        "tables": {title: {name: told(row) for name, row in rows.items()} for title, rows in evaluation.tables.items()},
+        "figures": figures_to_json(evaluation.figures),
+        "tables": {
+            title: {name: figures_to_json(row) for name, row in rows.items()}
+            for title, rows in evaluation.tables.items()
+        },
         "notes": list(evaluation.notes),
     }
     evaluation.folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +121,7 @@ def write(evaluation: Evaluation) -> None:
             file.write(json.dumps(row.__dict__) + "\n")
 
 
-def read(folder: Path) -> Evaluation:
+def read_results(folder: Path) -> Evaluation:
     """An evaluation's folder.
 
     Raises:
@@ -126,13 +129,13 @@ def read(folder: Path) -> Evaluation:
     """
     try:
         document = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        rows = [Answered(**row) for row in _lines(folder / SCORES)]
+        rows = [AnsweredItem(**row) for row in _lines(folder / SCORES)]
         return Evaluation(
             folder,
             document["bench"],
             document["model"],
             document["data"],
-            {name: heard(value) for name, value in document["figures"].items()},
+            {name: figure_from_json(value) for name, value in document["figures"].items()},
             {title: _rows(rows) for title, rows in document["tables"].items()},
             document["notes"],
             rows,
@@ -142,7 +145,7 @@ def read(folder: Path) -> Evaluation:
 
 
 def _rows(rows: Mapping[str, Any]) -> dict[str, Row]:
-    return {name: {key: heard(value) for key, value in row.items()} for name, row in rows.items()}
+    return {name: {key: figure_from_json(value) for key, value in row.items()} for name, row in rows.items()}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

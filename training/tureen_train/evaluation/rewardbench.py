@@ -8,9 +8,17 @@ each other's weight; here ``should-refuse`` weighs its 154 and ``should-respond`
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tureen_train.evaluation.items import Item, Loaded, compared, named_apart, provenance, published, turns
-from tureen_train.evaluation.judging import Findings, general
-from tureen_train.measures.intervals import Figure, share, weighted
+from tureen_train.evaluation.items import (
+    Item,
+    LoadedItems,
+    check_comparable,
+    describe_file,
+    number_repeated_ids,
+    read_published_rows,
+    read_turns,
+)
+from tureen_train.evaluation.judging import Findings, judge_items
+from tureen_train.measures.intervals import Figure, combine_weighted, estimate_share
 
 COLUMNS: dict[str, type | tuple[type, ...]] = {
     "prompt": (str, list),
@@ -49,7 +57,7 @@ PRIOR_SETS = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
 PRIOR_WEIGHT = 0.5
 
 
-def read(paths: Sequence[Path]) -> Loaded:
+def read_rewardbench(paths: Sequence[Path]) -> LoadedItems:
     """The items of RewardBench's files, in any container.
 
     Raises:
@@ -57,18 +65,20 @@ def read(paths: Sequence[Path]) -> Loaded:
     """
     items, files = [], {}
     for path in paths:
-        found = published(path, COLUMNS)
-        files[path.name] = provenance(path, len(found))
+        found = read_published_rows(path, COLUMNS)
+        files[path.name] = describe_file(path, len(found))
         for source, row in found:
-            answers = turns(row, "chosen", source), turns(row, "rejected", source)
+            answers = read_turns(row, "chosen", source), read_turns(row, "rejected", source)
             name = f"{row['subset']}/{row['id'] if row.get('id') is not None else Path(source).name}"
-            items.append(Item(name, turns(row, "prompt", source), answers, (1.0, 0.0), row["subset"], path.name))
-    return Loaded(compared(named_apart(items), paths), files)
+            items.append(Item(name, read_turns(row, "prompt", source), answers, (1.0, 0.0), row["subset"], path.name))
+    return LoadedItems(check_comparable(number_repeated_ids(items), paths), files)
 
 
-def judge(items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]) -> Findings:
+def judge_rewardbench(
+    items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
+) -> Findings:
     """The general figures, every subset's accuracy, the sections, and ``score`` over them."""
-    found = general(items, rewards, logits)
+    found = judge_items(items, rewards, logits)
     subsets = _subsets(items, [credit or 0.0 for credit in found.credits])
     sections = section_scores(subsets)
     tables = {
@@ -76,8 +86,8 @@ def judge(items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Seq
         "subset": {name: {"accuracy": figure} for name, figure in subsets.items()},
         "length": found.tables["length"],
     }
-    figures = {"score": overall(sections), **found.figures}
-    return Findings(figures, tables, found.credits, missing(subsets))
+    figures = {"score": average_sections(sections), **found.figures}
+    return Findings(figures, tables, found.credits, list_missing(subsets))
 
 
 def _subsets(items: Sequence[Item], credits: Sequence[float]) -> dict[str, Figure]:
@@ -86,7 +96,9 @@ def _subsets(items: Sequence[Item], credits: Sequence[float]) -> dict[str, Figur
     for item, credit in zip(items, credits, strict=True):
         gained.setdefault(item.subset, []).append(credit)
     order = [name for names in (*SECTIONS.values(), PRIOR_SETS) for name in names]
-    return {name: share(gained[name]) for name in (*order, *sorted(set(gained) - set(order))) if name in gained}
+    return {
+        name: estimate_share(gained[name]) for name in (*order, *sorted(set(gained) - set(order))) if name in gained
+    }
 
 
 def section_scores(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
@@ -95,23 +107,23 @@ def section_scores(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
     for section, weights in SECTIONS.items():
         there = [name for name in weights if name in subsets]
         if there:
-            scores[section] = weighted([subsets[name] for name in there], [weights[name] for name in there])
+            scores[section] = combine_weighted([subsets[name] for name in there], [weights[name] for name in there])
     prior = [subsets[name] for name in PRIOR_SETS if name in subsets]
     if prior:
-        scores[PRIOR] = weighted(prior, [1.0] * len(prior))
+        scores[PRIOR] = combine_weighted(prior, [1.0] * len(prior))
     return scores
 
 
-def overall(sections: Mapping[str, Figure]) -> Figure:
+def average_sections(sections: Mapping[str, Figure]) -> Figure:
     """The mean over sections, prior sets weighing one half: (2·Chat + 2·Chat Hard + 2·Safety + 2·Reasoning + Prior)/9.
 
-    Over the sections that are there; :func:`missing` names the others.
+    Over the sections that are there; :func:`list_missing` names the others.
     """
     weights = [PRIOR_WEIGHT if name == PRIOR else 1.0 for name in sections]
-    return weighted(list(sections.values()), weights)
+    return combine_weighted(list(sections.values()), weights)
 
 
-def missing(subsets: Mapping[str, Figure]) -> list[str]:
+def list_missing(subsets: Mapping[str, Figure]) -> list[str]:
     """What is not as published: subsets that are not there, sections without any, subsets that nobody knows."""
     notes = []
     for section, weights in SECTIONS.items():

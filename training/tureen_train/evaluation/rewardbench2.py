@@ -10,9 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tureen_train.evaluation.items import Item, Loaded, compared, named_apart, provenance, published, texts, turns
-from tureen_train.evaluation.judging import Findings, general
-from tureen_train.measures.intervals import Figure, Places, bootstrap, share, weighted
+from tureen_train.evaluation.items import (
+    Item,
+    LoadedItems,
+    check_comparable,
+    describe_file,
+    number_repeated_ids,
+    read_published_rows,
+    read_texts,
+    read_turns,
+)
+from tureen_train.evaluation.judging import Findings, judge_items
+from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, combine_weighted, estimate_share
 from tureen_train.measures.metrics import Array
 from tureen_train.records.fields import Fields
 from tureen_train.records.schema import BadRecord
@@ -29,7 +38,7 @@ TIES = "Ties"
 KINDS = ("ref", "tied")
 
 
-def read(paths: Sequence[Path]) -> Loaded:
+def read_rewardbench2(paths: Sequence[Path]) -> LoadedItems:
     """The items of RewardBench 2's files, in any container; right answers come first.
 
     Raises:
@@ -37,14 +46,14 @@ def read(paths: Sequence[Path]) -> Loaded:
     """
     items, files = [], {}
     for path in paths:
-        found = published(path, COLUMNS)
-        files[path.name] = provenance(path, len(found))
+        found = read_published_rows(path, COLUMNS)
+        files[path.name] = describe_file(path, len(found))
         items += [_item(row, source, path.name) for source, row in found]
-    return Loaded(compared(named_apart(items), paths), files)
+    return LoadedItems(check_comparable(number_repeated_ids(items), paths), files)
 
 
 def _item(row: Fields, source: str, file: str) -> Item:
-    right, wrong = (texts(row, name, source) for name in ("chosen", "rejected"))
+    right, wrong = (read_texts(row, name, source) for name in ("chosen", "rejected"))
     for name, there in (("num_correct", len(right)), ("num_incorrect", len(wrong))):
         if row.get(name) is not None and row[name] != there:
             raise BadRecord("lengths differ", f"`{name}` is {row[name]} and there are {there} such answers", source)
@@ -54,7 +63,7 @@ def _item(row: Fields, source: str, file: str) -> Item:
         _tie_key(str(row["id"]), source)
     scores = (1.0,) * len(right) + (0.0,) * len(wrong)
     name = f"{row['subset']}/{row['id']}"
-    return Item(name, turns(row, "prompt", source), (*right, *wrong), scores, row["subset"], file)
+    return Item(name, read_turns(row, "prompt", source), (*right, *wrong), scores, row["subset"], file)
 
 
 def is_tie(subset: str) -> bool:
@@ -69,38 +78,40 @@ def _tie_key(name: str, source: str) -> tuple[str, str]:
     return kind, prompt
 
 
-def credit(rewards: Sequence[float]) -> float:
+def credit_best(rewards: Sequence[float]) -> float:
     """Best of N: 1 over the number of answers at the maximum where the first is among them, else 0."""
     best = max(rewards)
     return 1 / rewards.count(best) if rewards[0] == best else 0.0
 
 
-def judge(items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]) -> Findings:
+def judge_rewardbench2(
+    items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
+) -> Findings:
     """The general figures, every subset's score, and ``score``, their plain mean."""
-    found = general(items, rewards, logits)
+    found = judge_items(items, rewards, logits)
     gained = [_gained(item, list(row)) for item, row in zip(items, rewards, strict=True)]
     subsets = {}
     for name in dict.fromkeys((*SUBSETS, *sorted({item.subset for item in items}))):
         mine = [place for place, item in enumerate(items) if item.subset == name]
         if mine and is_tie(name):
-            subsets[name] = ties([items[place] for place in mine], [list(rewards[place]) for place in mine])
+            subsets[name] = judge_ties([items[place] for place in mine], [list(rewards[place]) for place in mine])
         elif mine:
-            subsets[name] = share([gained[place] for place in mine])
+            subsets[name] = estimate_share([gained[place] for place in mine])
     tables = {
         "subset": {name: {"score": figure} for name, figure in subsets.items()},
         "length": found.tables["length"],
     }
-    figures = {"score": weighted(list(subsets.values()), [1.0] * len(subsets)), **found.figures}
-    return Findings(figures, tables, gained, missing(subsets))
+    figures = {"score": combine_weighted(list(subsets.values()), [1.0] * len(subsets)), **found.figures}
+    return Findings(figures, tables, gained, list_unexpected(subsets))
 
 
 def _gained(item: Item, rewards: list[float]) -> float:
     if not is_tie(item.subset):
-        return credit(rewards)
-    return float(apart(rewards, item.scores.count(1.0)) > 0)
+        return credit_best(rewards)
+    return float(measure_gap(rewards, item.scores.count(1.0)) > 0)
 
 
-def missing(subsets: Mapping[str, Figure]) -> list[str]:
+def list_unexpected(subsets: Mapping[str, Figure]) -> list[str]:
     """What is not as published: subsets that are not there, and others."""
     lowered = {name.lower() for name in subsets}
     absent = [name for name in SUBSETS if name.lower() not in lowered]
@@ -113,7 +124,7 @@ def missing(subsets: Mapping[str, Figure]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Ties:
+class TieGaps:
     """Of each prompt: how far right answers stand above wrong ones in its two items, and how far apart right ones are.
 
     ``ref [P]`` and ``tied [P]``: the least right reward minus the largest wrong one; ``within [P]``: the largest right
@@ -125,24 +136,24 @@ class Ties:
     within: Array
 
 
-def apart(rewards: Sequence[float], right: int) -> float:
+def measure_gap(rewards: Sequence[float], right: int) -> float:
     """The least of the first ``right`` rewards minus the largest of the others."""
     return min(rewards[:right]) - max(rewards[right:])
 
 
-def tabulate(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> Ties:
+def tabulate(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> TieGaps:
     """The gaps of every prompt, in the order in which prompts first appear."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for item, row in zip(items, rewards, strict=True):
         kind, prompt = _tie_key(item.id.partition("/")[2], item.file)
         right = item.scores.count(1.0)
-        found.setdefault(prompt, {})[kind] = (apart(row, right), max(row[:right]) - min(row[:right]))
+        found.setdefault(prompt, {})[kind] = (measure_gap(row, right), max(row[:right]) - min(row[:right]))
     nothing = (math.nan, math.nan)
     ref, tied = (np.array([each.get(kind, nothing) for each in found.values()]) for kind in KINDS)
-    return Ties(ref[:, 0], tied[:, 0], tied[:, 1])
+    return TieGaps(ref[:, 0], tied[:, 0], tied[:, 1])
 
 
-def ties_score(table: Ties) -> float:
+def score_ties(table: TieGaps) -> float:
     """.30·acc_tied + .30·acc_ref + .20·P + .20·H + .01·T of RewardBench 2's own script.
 
     acc: share of items whose right answers all stand above the wrong ones. Over the prompts with both items, with D
@@ -163,14 +174,14 @@ def ties_score(table: Ties) -> float:
     )
 
 
-def ties(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> Figure:
+def judge_ties(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> Figure:
     """The score of Ties, bootstrapped over prompts; ``n`` counts them."""
     table = tabulate(items, rewards)
 
     def score(places: Places) -> float:
-        return ties_score(Ties(table.ref[places], table.tied[places], table.within[places]))
+        return score_ties(TieGaps(table.ref[places], table.tied[places], table.within[places]))
 
-    return bootstrap(score, len(table.ref))
+    return bootstrap_interval(score, len(table.ref))
 
 
 def _above(gaps: Array) -> float:

@@ -104,12 +104,12 @@ class ArtifactScorer:
             **self.wanted.about(),
         }
         self.batch = batch
-        self.reader = reader_of(artifact)
+        self.reader = open_reader(artifact)
 
     def score(self, items: Sequence[Item], done: Done) -> list[Scored]:
         """As :class:`Scorer` says."""
         if self.compares:
-            return pairwise_models.read(
+            return pairwise_models.compare_in_process(
                 self.reader, lambda row: self.wanted.logit(self._named(row)), items, self.batch, done
             )
         rendered = [self._render(item) for item in items]
@@ -127,7 +127,7 @@ class ArtifactScorer:
         return [self.reader.renderer.render_conversation(messages) for messages in item.conversations]
 
 
-def reader_of(artifact: Artifact) -> RewardReader:
+def open_reader(artifact: Artifact) -> RewardReader:
     """What reads an artifact in this process, on the GPU where there is one.
 
     Raises:
@@ -160,7 +160,7 @@ class ServerScorer:
         self.wanted = Wanted.of(scales, objective, preferences, url)
         self.name = self.wanted.name
         asked = [cards[name] for name in self.wanted.weights]
-        self.compares = pairwise_models.compares(client, self.wanted)
+        self.compares = pairwise_models.compares_answers(client, self.wanted)
         self.about = {
             "name": self.name,
             "read": "over HTTP",
@@ -179,7 +179,7 @@ class ServerScorer:
             BadRecord: the server refuses an item.
         """
         if self.compares:
-            return pairwise_models.ask(self.client, self.wanted, items, self.batch, done)
+            return pairwise_models.ask_server(self.client, self.wanted, items, self.batch, done)
         scored = []
         for start in range(0, len(items), self.batch):
             some = items[start : start + self.batch]

@@ -14,7 +14,7 @@ LOOK = 5.0
 
 
 @contextmanager
-def serving(command: Sequence[str] = STARTER, patience: float = 600.0) -> Iterator[str]:
+def run_server(command: Sequence[str] = STARTER, patience: float = 600.0) -> Iterator[str]:
     """The address of a server that runs as long as the block.
 
     Args:

@@ -15,11 +15,11 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from tureen import Client
-from tureen_train.reports.plots import ACCENTS, save, sheet
+from tureen_train.reports.plots import ACCENTS, make_axes, save_figure
 
 
 @dataclass(frozen=True)
-class Sweep:
+class WeightSweep:
     """Rewards of a sweep: ``rewards[objective][w][p]`` at ``weights[w]`` of the second expert, for prompt p."""
 
     first: str
@@ -38,9 +38,9 @@ class Sweep:
         return {name: _spearman(self.means(name), own) for name, own in rising.items()}
 
 
-def sweep(
+def sweep_weights(
     client: Client, prompts: Sequence[str], first: str, second: str, steps: int, tokens: int, model: str | None
-) -> Sweep:
+) -> WeightSweep:
     """Generate at ``steps`` weights from ``first`` to ``second`` for each prompt, greedily, and score every text.
 
     Raises:
@@ -61,10 +61,10 @@ def sweep(
                 for name in rewards:
                     assert candidate.scores is not None
                     rewards[name][number].append(candidate.scores[name].calibrated)
-    return Sweep(first, second, weights, texts, rewards)
+    return WeightSweep(first, second, weights, texts, rewards)
 
 
-def table(result: Sweep) -> Table:
+def make_table(result: WeightSweep) -> Table:
     """Mean calibrated rewards by weight, and how each rises with its own."""
     correlations = result.spearman()
     names = list(result.rewards)
@@ -78,7 +78,7 @@ def table(result: Sweep) -> Table:
     return table
 
 
-def write(result: Sweep, prompts: Sequence[str], folder: Path) -> None:
+def write_sweep(result: WeightSweep, prompts: Sequence[str], folder: Path) -> None:
     """``sweep.png``, ``sweep.csv`` (means and standard errors) and ``texts.jsonl``."""
     folder.mkdir(parents=True, exist_ok=True)
     _plot(result, folder / "sweep.png")
@@ -104,8 +104,8 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _plot(result: Sweep, path: Path) -> None:
-    figure, panel = sheet()
+def _plot(result: WeightSweep, path: Path) -> None:
+    figure, panel = make_axes()
     correlations = result.spearman()
     for number, name in enumerate(result.rewards):
         means, errors = zip(*(_mean_and_error(row) for row in result.rewards[name]), strict=True)
@@ -114,4 +114,4 @@ def _plot(result: Sweep, path: Path) -> None:
     panel.set_xlabel(f"weight of {result.second} (the rest is {result.first}'s)")
     panel.set_ylabel(f"mean calibrated reward, {len(result.texts[0])} held-out prompts")
     panel.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))  # above: no point is covered
-    save(figure, path)
+    save_figure(figure, path)

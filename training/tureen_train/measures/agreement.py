@@ -11,13 +11,13 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
-from tureen_train.measures.intervals import Figure, Places, bootstrap
+from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
 from tureen_train.measures.metrics import Array
 
 Rewards = Sequence[Sequence[float]]
 
 
-def agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
+def measure_agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
     """``alike``: share of pairs with one verdict; ``kappa``: Cohen's over the three verdicts (Educational and
     Psychological Measurement 20 (1960) 37-46); ``margins``: Pearson's correlation of the pairs' margins; ``spearman``
     and ``pearson`` of all answers' rewards, across prompts too.
@@ -35,15 +35,17 @@ def agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
     judged, said = np.sign(one), np.sign(other)
     x, y = (np.array([reward for row in rows for reward in row], dtype=np.float64) for rows in (first, second))
     return {
-        "alike": bootstrap(lambda places: _alike(drawn(judged, places), drawn(said, places)), items, len(one)),
-        "kappa": bootstrap(lambda places: kappa(drawn(judged, places), drawn(said, places)), items, len(one)),
+        "alike": bootstrap_interval(lambda places: _alike(drawn(judged, places), drawn(said, places)), items, len(one)),
+        "kappa": bootstrap_interval(
+            lambda places: compute_kappa(drawn(judged, places), drawn(said, places)), items, len(one)
+        ),
         "margins": Figure(_correlation(one, other, pearsonr), n=len(one)),
         "spearman": Figure(_correlation(x, y, spearmanr), n=len(x)),
         "pearson": Figure(_correlation(x, y, pearsonr), n=len(x)),
     }
 
 
-def kappa(first: Array, second: Array) -> float:
+def compute_kappa(first: Array, second: Array) -> float:
     """Cohen's kappa of two lists of verdicts; NaN where both always say the same one thing, or there are none."""
     if not first.size:
         return math.nan

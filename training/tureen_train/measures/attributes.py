@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tureen_train.measures.correlation import spearman
+from tureen_train.measures.correlation import compute_spearman
 from tureen_train.measures.metrics import Array
 
 
@@ -38,7 +38,7 @@ def _figures(predicted: Array, known: Array) -> dict[str, float]:
     return {
         "n": known.size,
         "r2": 1 - error / spread if spread > 0 else float("nan"),
-        "spearman": spearman(predicted, known),
+        "spearman": compute_spearman(predicted, known),
         "rmse": float(np.sqrt(error / known.size)),
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
-from tureen_train.measures.intervals import Figure, Places, bootstrap
+from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
 from tureen_train.measures.metrics import Array
 from tureen_train.records.schema import BadOption, Record
 
@@ -21,24 +21,24 @@ Measure = Callable[[Array, Array], float]
 SCORES = "scores"
 
 
-def spearman(x: Array, y: Array) -> float:
+def compute_spearman(x: Array, y: Array) -> float:
     """Spearman's rank correlation, ties by their mean rank; NaN where either never varies."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 
-def kendall(x: Array, y: Array) -> float:
+def compute_kendall(x: Array, y: Array) -> float:
     """Kendall's τ-b, which takes ties into account; NaN where either never varies."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(kendalltau(x, y, method="asymptotic").statistic)  # the method is of a p-value that nobody reads
 
 
-MEASURES: dict[str, Measure] = {"spearman": spearman, "kendall": kendall}
+MEASURES: dict[str, Measure] = {"spearman": compute_spearman, "kendall": compute_kendall}
 
 
-def ratings_of(records: Sequence[Record], name: str) -> list[list[float]]:
+def collect_ratings(records: Sequence[Record], name: str) -> list[list[float]]:
     """The ratings of every record's answers, NaN where it has none.
 
     Args:
@@ -54,7 +54,7 @@ def ratings_of(records: Sequence[Record], name: str) -> list[list[float]]:
     return [row or [math.nan] * len(record.answers) for row, record in zip(rows, records, strict=True)]
 
 
-def correlations(rewards: Rows, ratings: Rows) -> dict[str, Figure]:
+def compute_correlations(rewards: Rows, ratings: Rows) -> dict[str, Figure]:
     """``spearman`` and ``kendall`` over answers, ``gap_spearman`` and ``gap_kendall`` over pairs.
 
     Args:
@@ -68,8 +68,8 @@ def correlations(rewards: Rows, ratings: Rows) -> dict[str, Figure]:
     }
 
 
-def differences(first: Rows, second: Rows, ratings: Rows) -> dict[str, Figure]:
-    """The second model's :func:`correlations` minus the first's, both drawn on the same prompts."""
+def compare_correlations(first: Rows, second: Rows, ratings: Rows) -> dict[str, Figure]:
+    """The second model's :func:`compute_correlations` minus the first's, both drawn on the same prompts."""
     found = {}
     for kind, columns in (("", _answers), ("gap_", _gaps)):
         one, other = columns(first, ratings), columns(second, ratings)
@@ -100,7 +100,7 @@ def _figure(columns: _Columns, measure: Measure, other: _Columns | None = None) 
         value = columns.measured(measure, places)
         return value if other is None else other.measured(measure, places) - value
 
-    return bootstrap(statistic, columns.prompts, len(columns.rewards))
+    return bootstrap_interval(statistic, columns.prompts, len(columns.rewards))
 
 
 def _joined(parts: list[Array]) -> _Columns:

@@ -37,18 +37,18 @@ class Figure:
         return told
 
 
-def told(figures: Mapping[str, Figure]) -> dict[str, Any]:
+def figures_to_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
     """Figures by name, as JSON says them."""
     return {name: figure.plain() for name, figure in figures.items()}
 
 
-def heard(value: Mapping[str, Any]) -> Figure:
+def figure_from_json(value: Mapping[str, Any]) -> Figure:
     """A figure as :meth:`Figure.plain` said it."""
     numbers = {key: math.nan if value.get(key) is None else float(value[key]) for key in ("value", "low", "high")}
     return Figure(**numbers, n=int(value.get("n") or 0))
 
 
-def share(credits: Sequence[float]) -> Figure:
+def estimate_share(credits: Sequence[float]) -> Figure:
     """The mean of credits in [0, 1], one an independent item, with Wilson's score interval.
 
     E. B. Wilson, JASA 22 (1927) 209-212. A tie's one half counts as half a success, which widens it a little: a
@@ -63,7 +63,7 @@ def share(credits: Sequence[float]) -> Figure:
     return Figure(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)
 
 
-def weighted(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
+def combine_weighted(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
     """Σ wₖ·pₖ / Σ wₖ of independent figures, its interval put together from theirs (MOVER).
 
     Low is p − √Σ wₖ²(pₖ − lowₖ)² and high p + √Σ wₖ²(highₖ − pₖ)², weights summing to one: G. Y. Zou, W. Huang and
@@ -80,7 +80,7 @@ def weighted(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
     return Figure(mean, mean - down, mean + up, sum(part.n for part in parts))
 
 
-def bootstrap(statistic: Callable[[Places], float], items: int, n: int | None = None) -> Figure:
+def bootstrap_interval(statistic: Callable[[Places], float], items: int, n: int | None = None) -> Figure:
     """A statistic of items, with the percentile interval of 1,000 resamples of them, drawn with a fixed seed.
 
     Args:
@@ -92,17 +92,21 @@ def bootstrap(statistic: Callable[[Places], float], items: int, n: int | None = 
     if not items:
         return Figure(math.nan, n=counted)
     value = statistic(np.arange(items))
-    low, high = spread([statistic(places) for places in draws(items)]) if items > 1 else (math.nan, math.nan)
+    low, high = (
+        compute_percentiles([statistic(places) for places in draw_resamples(items)])
+        if items > 1
+        else (math.nan, math.nan)
+    )
     return Figure(value, low, high, counted)
 
 
-def draws(items: int) -> list[Places]:
+def draw_resamples(items: int) -> list[Places]:
     """The places of 1,000 resamples, the same for the same number of items."""
     rng = np.random.default_rng(SEED)
     return [rng.integers(items, size=items) for _ in range(RESAMPLES)]
 
 
-def spread(values: Sequence[float]) -> tuple[float, float]:
+def compute_percentiles(values: Sequence[float]) -> tuple[float, float]:
     """The 2.5 and 97.5 percentiles of those that are numbers; NaN where fewer than half of them are."""
     known = np.array(values, dtype=np.float64)
     known = known[~np.isnan(known)]

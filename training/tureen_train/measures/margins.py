@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tureen_train.measures.correlation import spearman
-from tureen_train.measures.intervals import Figure, Places, bootstrap
-from tureen_train.measures.metrics import Array, accuracy
+from tureen_train.measures.correlation import compute_spearman
+from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
+from tureen_train.measures.metrics import Array, compute_accuracy
 
 
 def caps_of_pairs(caps: ArrayLike, scores: ArrayLike) -> Array:
-    """δ of every pair that :func:`tureen_train.measures.metrics.gaps_of` gives, in its order.
+    """δ of every pair that :func:`tureen_train.measures.metrics.compute_gaps` gives, in its order.
 
     Args:
         caps: ``[B, N, N]``.
@@ -61,7 +61,7 @@ class Margins:
         ``right_margin`` is the mean of positive gaps only, what PCRM's own script tells.
         """
         found = {
-            "accuracy": self._figure(accuracy, self.gaps),
+            "accuracy": self._figure(compute_accuracy, self.gaps),
             "margin": self._figure(_mean, self.gaps),
             "margin_std": self._figure(_spread, self.gaps),
             "right_margin": self._figure(lambda gaps: _mean(gaps[gaps > 0]), self.gaps),
@@ -72,7 +72,7 @@ class Margins:
                     lambda gaps, caps, name=name: cap_figures(gaps, caps)[name], self.gaps, self.caps
                 )
         for name, values in self.similarity.items():
-            found[f"gap_by_{name}"] = self._figure(spearman, values, self.gaps)
+            found[f"gap_by_{name}"] = self._figure(compute_spearman, values, self.gaps)
         return found
 
     def _figure(self, statistic: object, *columns: Array) -> Figure:
@@ -80,7 +80,7 @@ class Margins:
             often = np.bincount(places, minlength=self.prompts)[self.owner]
             return float(statistic(*(np.repeat(column, often) for column in columns)))  # type: ignore[operator]
 
-        return bootstrap(drawn, self.prompts, len(self.gaps))
+        return bootstrap_interval(drawn, self.prompts, len(self.gaps))
 
     def write(self, path: Path) -> None:
         """A CSV with a line a pair."""

@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationErrors:
     """Expected, average and maximum calibration error over equal bins of [0, 1] (APO's definitions)."""
 
     ece: float
@@ -46,39 +46,39 @@ class RankingMetrics:
         return asdict(self)
 
 
-def gaps_of(rewards: ArrayLike, scores: ArrayLike) -> Array:
+def compute_gaps(rewards: ArrayLike, scores: ArrayLike) -> Array:
     """The better answer's reward minus the worse one's for every pair of one prompt, ties and absent answers aside."""
     r, s = (np.asarray(each, dtype=np.float64) for each in (rewards, scores))
     return np.asarray((r[:, :, None] - r[:, None, :])[s[:, :, None] > s[:, None, :]])
 
 
-def accuracy(gaps: Array) -> float:
+def compute_accuracy(gaps: Array) -> float:
     """Share of positive gaps, equal rewards counting one half (DSP's total accuracy, RewardBench's rule)."""
     return float(np.mean((gaps > 0) + 0.5 * (gaps == 0))) if gaps.size else float("nan")
 
 
-def calibration_error(gaps: Array, bins: int = 10) -> Calibrated:
+def calibration_error(gaps: Array, bins: int = 10) -> CalibrationErrors:
     """APO's calibration errors of p = σ(gap), each pair counted both ways round: (p, 1) and (1 − p, 0).
 
     With S, Y, m the sums of p, of outcomes, and the count in a bin and M pairs in all: ECE = Σ|S − Y| / M, ACE the
     mean of |S − Y| / m over non-empty bins, MCE their maximum.
     """
     if not gaps.size:
-        return Calibrated(0.0, 0.0, 0.0)
-    p, outcome = both_ways(gaps)
-    index = bin_of(p, bins)
+        return CalibrationErrors(0.0, 0.0, 0.0)
+    p, outcome = mirror_pairs(gaps)
+    index = find_bin(p, bins)
     count = np.bincount(index, minlength=bins)
     off = np.abs(np.bincount(index, p, bins) - np.bincount(index, outcome, bins))
     share = off[count > 0] / count[count > 0]
-    return Calibrated(float(off.sum() / p.size), float(share.mean()), float(share.max()))
+    return CalibrationErrors(float(off.sum() / p.size), float(share.mean()), float(share.max()))
 
 
-def bin_of(p: Array, bins: int) -> NDArray[np.intp]:
+def find_bin(p: Array, bins: int) -> NDArray[np.intp]:
     """Which of ``bins`` equal parts of [0, 1] each probability falls into: k/n < p ≤ (k+1)/n, and 0 into the first."""
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p, side="left")
 
 
-def both_ways(gaps: Array) -> tuple[Array, Array]:
+def mirror_pairs(gaps: Array) -> tuple[Array, Array]:
     """Probabilities and outcomes of each pair in both orders."""
     p = 1 / (1 + np.exp(-np.clip(gaps, -500, 500)))
     return np.concatenate([p, 1 - p]), np.concatenate([np.ones_like(p), np.zeros_like(p)])
@@ -108,12 +108,12 @@ def length_correlation(rewards: Array, lengths: Array) -> float:
 def ranking_metrics(rewards: ArrayLike, scores: ArrayLike, lengths: ArrayLike) -> RankingMetrics:
     """All figures of one file from its ``[B, N]`` tables of rewards, scores and token lengths."""
     r, s, n = (np.asarray(each, dtype=np.float64) for each in (rewards, scores, lengths))
-    gaps = gaps_of(r, s)
+    gaps = compute_gaps(r, s)
     errors = calibration_error(gaps)
     known = r[~np.isnan(r)]
     return RankingMetrics(
         pairs=int(gaps.size),
-        accuracy=accuracy(gaps),
+        accuracy=compute_accuracy(gaps),
         best=best_rate(r, s),
         margin=float(gaps.mean()) if gaps.size else float("nan"),
         margin_std=float(gaps.std()) if gaps.size else float("nan"),

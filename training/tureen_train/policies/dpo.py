@@ -20,7 +20,7 @@ from tureen_train.networks.policy_reader import compute_mean_logprobs
 from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
-from tureen_train.reports.plots import curves
+from tureen_train.reports.plots import plot_curves
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.folder import find_base, write_probes, write_results
 from tureen_train.runs.history import History
@@ -60,7 +60,7 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
     trainer.save_model(str(folder / "model"))
     artifact = None
     if trainer.is_world_process_zero():
-        curves(trainer.state.log_history, folder)
+        plot_curves(trainer.state.log_history, folder)
         write_results(folder, run, data.provenance, metrics)
         write_probes(folder, [Probe(messages=each) for each in conversations])
         artifact = finish_run(folder, ExpertArtifact(), live, bare, sharded=run.scale.zero > 0)

@@ -10,7 +10,7 @@ from tureen_train.records.schema import BadOption, DataError
 from tureen_train.records.writing import write_pairs, write_steps, write_text_score
 
 
-def convert(
+def convert_command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A file, or a folder that `datasets` saved.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="`.json` makes a JSON list, else JSON Lines.")],
     domain: Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred.")] = None,

@@ -26,20 +26,20 @@ class Page:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self.blocks = [f"# {escaped(title)}"]
+        self.blocks = [f"# {escape_markdown(title)}"]
 
     def heading(self, title: str) -> None:
         """A section begins."""
-        self.blocks.append(f"## {escaped(title)}")
+        self.blocks.append(f"## {escape_markdown(title)}")
 
     def text(self, markdown: str) -> None:
-        """A paragraph in Markdown; what a user named goes through :func:`escaped`."""
+        """A paragraph in Markdown; what a user named goes through :func:`escape_markdown`."""
         self.blocks.append(markdown)
 
     def notes(self, lines: Sequence[str]) -> None:
         """A list of what a reader must know, if there is something."""
         if lines:
-            self.blocks.append("\n".join(f"- {escaped(line)}" for line in lines))
+            self.blocks.append("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], words: bool = False) -> None:
         """A table; its first column is of words, the others are of numbers and stand on the right, or ``words`` too."""
@@ -53,7 +53,7 @@ class Page:
 
     def picture(self, path: Path, says: str) -> None:
         """A picture that lies in the page's folder, with what it says below."""
-        self.blocks.append(f"![{escaped(says)}]({path.name})")
+        self.blocks.append(f"![{escape_markdown(says)}]({path.name})")
 
     def code(self, text: str) -> None:
         """Text as it stands."""
@@ -79,13 +79,13 @@ class Page:
         )
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Words that somebody chose, as Markdown that says just them on one line."""
     return SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(escaped, cells))} |"
+    return f"| {' | '.join(map(escape_markdown, cells))} |"
 
 
 def _figure(token: Any, folder: Path) -> str:

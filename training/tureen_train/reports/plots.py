@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 
 from tureen_train.measures.intervals import Figure
-from tureen_train.measures.metrics import Array, bin_of, both_ways
+from tureen_train.measures.metrics import Array, find_bin, mirror_pairs
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -19,22 +19,22 @@ INK = "#2f4858"
 ACCENTS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#8d6a9f", "#3d5a80")
 
 
-def curves(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def plot_curves(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """``loss.png`` and, where there were evaluations, ``accuracy.png`` from a Trainer's log history."""
     written = []
     loss = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
     if loss:
-        written.append(lines({"training": loss}, "loss", folder / "loss.png"))
+        written.append(plot_lines({"training": loss}, "loss", folder / "loss.png"))
     accuracy: dict[str, list[tuple[int, float]]] = {}
     for entry in history:
-        for name, value in accuracies(entry).items():
+        for name, value in read_accuracies(entry).items():
             accuracy.setdefault(name, []).append((entry["step"], value))
     if accuracy:
-        written.append(lines(accuracy, "pair accuracy", folder / "accuracy.png", floor=0.5))
+        written.append(plot_lines(accuracy, "pair accuracy", folder / "accuracy.png", floor=0.5))
     return written
 
 
-def accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
+def read_accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
     """Pair accuracy by evaluation file in one entry of a log; TRL's has the file's name on its loss only."""
     found = {}
     for key, value in entry.items():
@@ -46,11 +46,11 @@ def accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def lines(
+def plot_lines(
     series: Mapping[str, Sequence[tuple[int, float]]], label: str, path: Path, floor: float | None = None
 ) -> Path:
     """Curves over optimiser steps, one a name."""
-    figure, axes = sheet()
+    figure, axes = make_axes()
     for number, (name, points) in enumerate(series.items()):
         steps, values = zip(*points, strict=True)
         axes.plot(steps, values, label=name, color=ACCENTS[number % len(ACCENTS)], marker="o", markersize=3)
@@ -60,34 +60,34 @@ def lines(
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(label)
     axes.legend(frameon=False)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
-def reliability(gaps: Array, path: Path, temperature: float = 1.0, bins: int = 10) -> Path:
+def plot_reliability(gaps: Array, path: Path, temperature: float = 1.0, bins: int = 10) -> Path:
     """Reliability diagram of σ(gap / temperature): how often a pair judged p turns out so, against p.
 
     Each pair counts both ways round, so the picture is symmetric about (½, ½).
     """
-    return reliable({"as trained": gaps, f"T = {temperature:.2f}": gaps / temperature}, path, bins)
+    return plot_logit_reliability({"as trained": gaps, f"T = {temperature:.2f}": gaps / temperature}, path, bins)
 
 
-def reliable(logits: Mapping[str, Array], path: Path, bins: int = 10) -> Path:
-    """As :func:`reliability`, a curve for each name's log-odds."""
-    figure, axes = sheet()
+def plot_logit_reliability(logits: Mapping[str, Array], path: Path, bins: int = 10) -> Path:
+    """As :func:`plot_reliability`, a curve for each name's log-odds."""
+    figure, axes = make_axes()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="honest")
     for (label, odds), colour in zip(logits.items(), ACCENTS, strict=False):
-        p, outcome = both_ways(odds)
-        index = bin_of(p, bins)
+        p, outcome = mirror_pairs(odds)
+        index = find_bin(p, bins)
         full = [k for k in range(bins) if np.any(index == k)]
         means = [[float(p[index == k].mean()), float(outcome[index == k].mean())] for k in full]
         axes.plot(*zip(*means, strict=True), marker="o", color=colour, label=label)
     axes.set_xlabel("predicted probability")
     axes.set_ylabel("observed frequency")
     axes.legend(frameon=False)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
-def sheet(height: float = 4.2) -> tuple[Any, Any]:
+def make_axes(height: float = 4.2) -> tuple[Any, Any]:
     """An empty figure and its axes, in the house style; ``height`` in inches."""
     figure, axes = pyplot.subplots(figsize=(6.4, height), dpi=120, layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
@@ -95,7 +95,7 @@ def sheet(height: float = 4.2) -> tuple[Any, Any]:
     return figure, axes
 
 
-def save(figure: Any, path: Path) -> Path:
+def save_figure(figure: Any, path: Path) -> Path:
     """Write a figure and forget it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -103,14 +103,14 @@ def save(figure: Any, path: Path) -> Path:
     return path
 
 
-def whiskers(
+def plot_intervals(
     rows: Mapping[str, Mapping[str, Figure]], label: str, path: Path, floor: float | None = None, percent: bool = True
 ) -> Path:
     """Figures with their intervals, a line for each row; a row's several figures stand below each other, coloured."""
     kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
     each = 0.24 if len(kinds) == 1 else 0.15
     height = max(1.8, 0.9 + each * sum(len(row) + 0.7 for row in rows.values()))
-    figure, axes = sheet(height + (0.3 if len(kinds) > 1 else 0))
+    figure, axes = make_axes(height + (0.3 if len(kinds) > 1 else 0))
     scale, ticks, at = 100 if percent else 1, [], 0.0
     for row in rows.values():
         ticks.append(at + (len(row) - 1) / 2)
@@ -130,12 +130,12 @@ def whiskers(
     axes.set_ylim(at - 0.7, -1)
     axes.grid(axis="x", color="#e8ecef")
     axes.set_xlabel(label)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
-def margins(gaps: Array, path: Path) -> Path:
+def plot_margins(gaps: Array, path: Path) -> Path:
     """How far apart the two answers of a pair stand: rightly judged pairs right of zero, wrongly judged ones left."""
-    figure, axes = sheet(3.4)
+    figure, axes = make_axes(3.4)
     edge = float(np.abs(gaps).max()) or 1.0
     bins = np.linspace(-edge, edge, 31)
     axes.hist(gaps[gaps < 0], bins, color=ACCENTS[0], label=f"wrong ({int((gaps < 0).sum())})")
@@ -144,12 +144,12 @@ def margins(gaps: Array, path: Path) -> Path:
     axes.set_xlabel("reward of the better answer minus that of the worse one")
     axes.set_ylabel("pairs")
     axes.legend(frameon=False)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
-def matrix(values: Array, names: Sequence[str], path: Path) -> Path:
+def plot_matrix(values: Array, names: Sequence[str], path: Path) -> Path:
     """A square table of shares, coloured by how large they are; NaN stays white."""
-    figure, axes = sheet(max(2.6, 1.4 + 0.6 * len(names)))
+    figure, axes = make_axes(max(2.6, 1.4 + 0.6 * len(names)))
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
@@ -159,4 +159,4 @@ def matrix(values: Array, names: Sequence[str], path: Path) -> Path:
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=9)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.spines[:].set_visible(False)
-    return save(figure, path)
+    return save_figure(figure, path)

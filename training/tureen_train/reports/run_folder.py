@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tureen_train.records.schema import BadFile
-from tureen_train.reports.plots import accuracies
+from tureen_train.reports.plots import read_accuracies
 
 FILES = ("recipe.yaml", "metrics.json", "history.jsonl")
 Points = list[tuple[int, float]]
@@ -42,7 +42,7 @@ class RunFolder:
         """Pair accuracy by optimiser step, for each evaluation file."""
         found: dict[str, Points] = {}
         for entry in self.history:
-            for name, value in accuracies(entry).items():
+            for name, value in read_accuracies(entry).items():
                 found.setdefault(name, []).append((entry["step"], value))
         return found
 
@@ -80,24 +80,24 @@ def read_run(folder: Path) -> RunFolder:
         raise BadFile(f"{folder}: a file of the run is damaged: {error}") from error
 
 
-def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_keys(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """A nested document as its leaves, each by its dotted name; lists of plain values are leaves."""
     if isinstance(value, Mapping):
         for key, each in value.items():
-            yield from flat(each, f"{name}.{key}" if name else str(key))
+            yield from flatten_keys(each, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value):
         for index, each in enumerate(value):
-            yield from flat(each, f"{name}.{index}")
+            yield from flatten_keys(each, f"{name}.{index}")
     else:
         yield name, value
 
 
-def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """One evaluation file's figures that are numbers or null, by dotted name."""
-    return {name: value for name, value in flat(metrics) if value is None or isinstance(value, int | float)}
+    return {name: value for name, value in flatten_keys(metrics) if value is None or isinstance(value, int | float)}
 
 
-def cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A figure as a table shows it."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from tureen_train.reports.document import Page, escaped
-from tureen_train.reports.run_folder import RunFolder, cell, figures, read_run
+from tureen_train.reports.document import Page, escape_markdown
+from tureen_train.reports.run_folder import RunFolder, flatten_figures, format_cell, read_run
 
 PICTURES = {
     "loss": "training loss over optimiser steps",
@@ -22,7 +22,7 @@ GLOSSARY = {
 }
 
 
-def run_report(folder: Path) -> Path:
+def write_run_report(folder: Path) -> Path:
     """Write ``report.md`` and ``report.html`` into a run's folder, also of a run that has not finished.
 
     Returns:
@@ -47,9 +47,9 @@ def _lead(run: RunFolder) -> str:
     recipe, summary = run.recipe, run.summary()
     model = recipe.get("model") or {}
     what = {"reward": "A reward model", "expert": "An expert"}.get(str(recipe.get("kind")), "A model")
-    objective = f" for {escaped(str(recipe['objective']))}" if recipe.get("objective") else ""
+    objective = f" for {escape_markdown(str(recipe['objective']))}" if recipe.get("objective") else ""
     lora = f"LoRA of rank {model['lora']['rank']}" if model.get("lora") else "all weights"
-    told = [f"{what}{objective} on {escaped(str(model.get('base', 'an unknown base')))} ({lora})."]
+    told = [f"{what}{objective} on {escape_markdown(str(model.get('base', 'an unknown base')))} ({lora})."]
     if "train_runtime" in summary:
         told.append(f"{summary['steps']} optimiser steps in {_duration(summary['train_runtime'])}")
         told[-1] += f", mean loss {summary['train_loss']:.4g}." if "train_loss" in summary else "."
@@ -67,12 +67,14 @@ def _duration(seconds: float) -> str:
 
 def _figures(page: Page, run: RunFolder) -> None:
     page.heading("Held-out figures")
-    tables = {file: figures(each) for file, each in run.metrics.items()}
+    tables = {file: flatten_figures(each) for file, each in run.metrics.items()}
     names = list(dict.fromkeys(name for each in tables.values() for name in each))
     if not names:
         page.text("The run judged nothing, or has not come to its end.")
         return
-    page.table(("figure", *tables), [(name, *[cell(each.get(name)) for each in tables.values()]) for name in names])
+    page.table(
+        ("figure", *tables), [(name, *[format_cell(each.get(name)) for each in tables.values()]) for name in names]
+    )
     page.notes([f"{name}: {says}" for name, says in GLOSSARY.items() if name in names])
 
 
@@ -96,7 +98,10 @@ def _calibration(page: Page, run: RunFolder) -> None:
     page.text("Calibrated rewards are (raw − mean) / deviation; σ(Δ / temperature) is the probability to be preferred.")
     page.table(
         ("objective", "mean", "deviation", "temperature"),
-        [(name, *[cell(scale.get(key)) for key in ("mean", "std", "temperature")]) for name, scale in scales.items()],
+        [
+            (name, *[format_cell(scale.get(key)) for key in ("mean", "std", "temperature")])
+            for name, scale in scales.items()
+        ],
     )
 
 
@@ -106,7 +111,7 @@ def _data(page: Page, run: RunFolder) -> None:
         return
     page.heading("Data")
     rows = [
-        (file, cell(about.get("kept")), _reasons(about), f"{str(about.get('sha256', ''))[:12]}…")
+        (file, format_cell(about.get("kept")), _reasons(about), f"{str(about.get('sha256', ''))[:12]}…")
         for file, about in files.items()
     ]
     page.table(("file", "records kept", "left out", "SHA-256"), rows, words=True)

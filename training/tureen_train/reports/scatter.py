@@ -4,14 +4,14 @@ from pathlib import Path
 
 from tureen_train.measures.margins import Margins
 from tureen_train.measures.metrics import Array
-from tureen_train.reports.plots import ACCENTS, save, sheet
+from tureen_train.reports.plots import ACCENTS, make_axes, save_figure
 
 Curve = tuple[Array, Array]
 
 
-def scatter(margins: Margins, measure: str, path: Path, curve: Curve | None = None) -> Path:
+def plot_scatter(margins: Margins, measure: str, path: Path, curve: Curve | None = None) -> Path:
     """Gaps against a similarity; with ``curve``, s and δ(s) in rising order of s, also δ and δ/2."""
-    figure, axes = sheet()
+    figure, axes = make_axes()
     s = margins.similarity[measure]
     right = margins.gaps > 0
     axes.scatter(s[right], margins.gaps[right], s=10, color=ACCENTS[1], alpha=0.6, label="right")
@@ -26,4 +26,4 @@ def scatter(margins: Margins, measure: str, path: Path, curve: Curve | None = No
     axes.set_xlabel(f"similarity of the two answers ({measure.replace('_', ' ')})")
     axes.set_ylabel("reward of the better minus the worse")
     axes.legend(frameon=False, fontsize=9)
-    return save(figure, path)
+    return save_figure(figure, path)

@@ -16,7 +16,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import AttributesLoss, RecipeError, RewardRun
 from tureen_train.measures.attributes import attribute_metrics
-from tureen_train.measures.metrics import Array, accuracy, gaps_of
+from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import UNLABELLED, Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_texts
@@ -116,15 +116,15 @@ class AttributesMethod:
         figures = attribute_metrics(predicted, known, self._names)
         for column, name in enumerate(self._names):
             figures |= {f"{name}_label_mean": self._scale.mean[column], f"{name}_label_std": self._scale.std[column]}
-            gaps = gaps_of(predictions[..., column], labels[0][..., column])
+            gaps = compute_gaps(predictions[..., column], labels[0][..., column])
             if gaps.size:
-                figures[f"{name}_accuracy"] = accuracy(gaps)
+                figures[f"{name}_accuracy"] = compute_accuracy(gaps)
         return {name: float(value) for name, value in figures.items()}
 
     def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:  # noqa: ARG002
         """The training labels' scale, and a temperature where answers to one prompt are rated differently."""
         temperatures = [
-            fit_temperature(gaps_of(predictions[..., column], labels[0][..., column]).tolist())
+            fit_temperature(compute_gaps(predictions[..., column], labels[0][..., column]).tolist())
             for column in range(len(self._names))
         ]
         return self._objectives(temperatures)

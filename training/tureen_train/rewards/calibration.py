@@ -6,7 +6,7 @@ import numpy as np
 
 from tureen_core.calibration import Calibration, fit_calibration
 from tureen_train.measures.metrics import Array
-from tureen_train.reports.plots import reliability
+from tureen_train.reports.plots import plot_reliability
 
 
 def calibrate_rewards(rewards: Array, gaps: Array, folder: Path) -> Calibration:
@@ -18,5 +18,5 @@ def calibrate_rewards(rewards: Array, gaps: Array, folder: Path) -> Calibration:
     """
     scale = fit_calibration(rewards[~np.isnan(rewards)].tolist(), gaps.tolist())
     if gaps.size:
-        reliability(gaps, folder / "reliability.png", scale.temperature)
+        plot_reliability(gaps, folder / "reliability.png", scale.temperature)
     return scale

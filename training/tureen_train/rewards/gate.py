@@ -14,7 +14,7 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
-from tureen_train.measures.metrics import Array, accuracy, gaps_of, ranking_metrics
+from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, ranking_metrics
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
 from tureen_train.rewards.attributes import pad_rows
@@ -120,14 +120,14 @@ class GateMethod:
         scores, lengths, coefficients = labels
         figures = ranking_metrics(predictions[..., -1], scores, lengths).plain()
         for column, name in enumerate(self._loss.attributes):
-            figures[f"{name}_accuracy"] = accuracy(gaps_of(predictions[..., column], scores))
+            figures[f"{name}_accuracy"] = compute_accuracy(compute_gaps(predictions[..., column], scores))
             figures[f"{name}_coefficient"] = float(coefficients[:, column].mean())
         return figures
 
     def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
         """The attributes as they were, and the overall objective with its scale; ``reliability.png``."""
         overall = predictions[..., -1]
-        gaps = gaps_of(overall, labels[0])
+        gaps = compute_gaps(overall, labels[0])
         scale = calibrate_rewards(overall, gaps, folder)
         *attributes, last = self.objectives()
         return [*attributes, last.model_copy(update={"calibration": scale})]

@@ -14,7 +14,7 @@ from tureen_core.artifact import HEAD
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import OdinLoss, RecipeError, RewardRun
-from tureen_train.measures.metrics import Array, accuracy, gaps_of, length_correlation, ranking_metrics
+from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, length_correlation, ranking_metrics
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibration import calibrate_rewards
@@ -140,13 +140,13 @@ class OdinMethod:
         for name, column in (("length_head", LENGTH), ("quality_head", QUALITY)):
             row = predictions[..., column][known][None]  # all answers as one prompt's, so that nothing else is centred
             figures[f"{name}_length_correlation"] = length_correlation(row, lengths[known][None])
-        figures["both_heads_accuracy"] = accuracy(gaps_of(predictions.sum(-1), scores))
+        figures["both_heads_accuracy"] = compute_accuracy(compute_gaps(predictions.sum(-1), scores))
         return figures
 
     def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
         """The quality head with its scale; ``reliability.png``."""
         quality = predictions[..., QUALITY]
-        gaps = gaps_of(quality, labels[0])
+        gaps = compute_gaps(quality, labels[0])
         scale = calibrate_rewards(quality, gaps, folder)
         return [Objective(name=self._objective, column=QUALITY, calibration=scale)]
 

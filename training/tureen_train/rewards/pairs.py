@@ -20,7 +20,7 @@ from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
-from tureen_train.measures.metrics import Array, accuracy, calibration_error
+from tureen_train.measures.metrics import Array, calibration_error, compute_accuracy
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.calibration import calibrate_rewards
@@ -196,7 +196,7 @@ def compute_pair_metrics(logits: Array, targets: Array) -> dict[str, float]:
     errors = calibration_error(gaps)
     return {
         "pairs": float(gaps.size),
-        "accuracy": accuracy(gaps),
+        "accuracy": compute_accuracy(gaps),
         "flips": float(np.mean(read[:, 0] * read[:, 1] > 0)),
         "first_logit": float(read.mean()),
         "margin": float(gaps.mean()) if gaps.size else math.nan,

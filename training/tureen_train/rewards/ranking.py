@@ -12,7 +12,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RankingLoss, RewardRun
 from tureen_train.config.ranking import RandomCap
 from tureen_train.measures.margins import cap_figures, caps_of_pairs
-from tureen_train.measures.metrics import Array, gaps_of, ranking_metrics
+from tureen_train.measures.metrics import Array, compute_gaps, ranking_metrics
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibration import calibrate_rewards
@@ -109,11 +109,15 @@ class RankingMethod:
         """Ranking, margins, length bias and calibration; under a constraint also how the gaps stand to their caps."""
         scores, lengths, *caps = labels
         found = ranking_metrics(predictions, scores, lengths).plain()
-        return {**found, **cap_figures(gaps_of(predictions, scores), caps_of_pairs(caps[0], scores))} if caps else found
+        return (
+            {**found, **cap_figures(compute_gaps(predictions, scores), caps_of_pairs(caps[0], scores))}
+            if caps
+            else found
+        )
 
     def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
         """Mean, deviation and temperature; ``reliability.png``."""
-        gaps = gaps_of(predictions, labels[0])
+        gaps = compute_gaps(predictions, labels[0])
         scale = calibrate_rewards(predictions, gaps, folder)
         return [Objective(name=self._objective, calibration=scale)]
 

@@ -16,7 +16,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import GateLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
 from tureen_train.records.run_data import RunData, load_data
-from tureen_train.reports.plots import curves
+from tureen_train.reports.plots import plot_curves
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.frozen import fit_frozen
 from tureen_train.rewards.gate import read_attributes
@@ -160,7 +160,7 @@ def _report(
     folder = Path(run.output)
     first = next(iter(judged.values()), None)
     objectives = method.settle(first.predictions, first.labels, folder) if first else method.objectives()
-    curves(history, folder)
+    plot_curves(history, folder)
     write_results(folder, run, data.provenance, {name: dict(each.figures) for name, each in judged.items()})
     write_objectives(folder, objectives)
 

@@ -23,7 +23,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.steps import AGGREGATES, Aggregate, aggregate_steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
-from tureen_train.measures.metrics import Array, accuracy, best_rate, calibration_error
+from tureen_train.measures.metrics import Array, best_rate, calibration_error, compute_accuracy
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record, read_steps
 from tureen_train.rewards.calibration import calibrate_rewards
@@ -192,7 +192,7 @@ def compute_step_metrics(logits: Array, targets: Array) -> dict[str, float]:
     errors = calibration_error(right)
     return {
         "steps": float(right.size),
-        "accuracy": accuracy(right),
+        "accuracy": compute_accuracy(right),
         "auc": compute_auc(logits, targets),
         "ece": errors.ece,
         "ace": errors.ace,

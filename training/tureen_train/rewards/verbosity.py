@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tureen_train.measures.correlation import spearman
+from tureen_train.measures.correlation import compute_spearman
 from tureen_train.measures.metrics import Array
 
 PENALTIES = (0.0, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, *(step / 20 for step in range(4, 20)))
@@ -28,7 +28,7 @@ def choose_penalties(rewards: Array, verbosity: int, threshold: float) -> list[f
 
 def _smallest(reward: Array, wordy: Array, threshold: float) -> float:
     """A correlation that is not defined, since something never varies, is none."""
-    fits = (penalty for penalty in PENALTIES if not spearman(reward - penalty * wordy, wordy) > threshold)
+    fits = (penalty for penalty in PENALTIES if not compute_spearman(reward - penalty * wordy, wordy) > threshold)
     return next(fits, 1.0)
 
 

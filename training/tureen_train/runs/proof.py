@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, Manifest
-from tureen_train.reports.run_report import run_report
+from tureen_train.reports.run_report import write_run_report
 from tureen_train.runs.artifact_kind import ArtifactKind
 from tureen_train.runs.export import export_artifact
 from tureen_train.runs.folder import read_finished_run
@@ -56,7 +56,7 @@ def prove_and_export(folder: Path, kind: ArtifactKind) -> Artifact:
     """Prove and export in this process, and write the run's report."""
     prove_save(folder, kind)
     artifact = export_artifact(folder, kind)
-    run_report(folder)
+    write_run_report(folder)
     return artifact
 
 

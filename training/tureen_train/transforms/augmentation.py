@@ -25,7 +25,7 @@ WINS: tuple[Side, ...] = (
 TIES: tuple[Side, ...] = (("jw", "jl"), ("kw", "kl"), ("jw", "kw"), ("jw", "kl"), ("kw", "jl"), ("jl", "kl"))
 
 
-def counterfactual(records: Iterable[Record], seed: int = 0) -> Kept:
+def add_counterfactuals(records: Iterable[Record], seed: int = 0) -> Kept:
     """RRM's 14 extra rows of each pair, so that a model looks at the prompt and not at the answers alone.
 
     Each pair has two partners, those that follow it in a seeded circle, so none is its own. In 8 rows its answers,
@@ -58,7 +58,7 @@ def _row(items: Mapping[str, Record], sides: Side, scores: tuple[float, float]) 
     return Record(items["i"].prompt, answers, scores, items["i"].source, {"augmented": " ".join(sides)})
 
 
-def pseudo_labelled(records: Sequence[Record], probabilities: Sequence[float | None], threshold: float = 0.8) -> Kept:
+def label_by_model(records: Sequence[Record], probabilities: Sequence[float | None], threshold: float = 0.8) -> Kept:
     """Pairs as a model judges them, where it is sure (SSRM, arXiv 2409.06903): the likelier answer first.
 
     What the record said of the two is not looked at, but that the model turned it is counted under ``turned``.
@@ -88,7 +88,7 @@ def pseudo_labelled(records: Sequence[Record], probabilities: Sequence[float | N
     return Kept(kept, left_out)
 
 
-def turned(records: Iterable[Record]) -> int:
+def count_turned(records: Iterable[Record]) -> int:
     """How many pseudo-labelled records name another answer than their file did."""
     return sum(bool(record.meta.get("turned")) for record in records)
 

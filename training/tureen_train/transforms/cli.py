@@ -14,8 +14,8 @@ from tureen_train.records.schema import BadOption, Record
 from tureen_train.records.splitting import split_into_pairs
 from tureen_train.records.writing import write_pairs_with_ties
 from tureen_train.settings import set_offline
-from tureen_train.transforms.augmentation import counterfactual, pseudo_labelled, turned
-from tureen_train.transforms.filters import Kept, alternating, mean_pairs, score_ratio
+from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
+from tureen_train.transforms.filters import Kept, keep_alternating, pair_by_mean, pair_by_score_ratio
 
 transform = typer.Typer(no_args_is_help=True, help="Filter, augment or label preference data; OUT holds pairs.")
 
@@ -30,7 +30,7 @@ def rlhflow_filter(source: Source, target: Target, form: FormOf = "auto") -> Non
     """Keep what RLHFlow trains on: turns that alternate, none empty, contexts that are equal."""
     with exit_on_user_error():
         reading = Reading(source, form=form)
-        kept = alternating(reading)
+        kept = keep_alternating(reading)
         _write(Kept(list(split_into_pairs(kept.records)), kept.left_out), reading, target)
 
 
@@ -46,7 +46,7 @@ def ratio_of_scores(
     """Keep pairs whose scores are far apart, a few of each prompt, as RLHFlow takes SHP."""
     with exit_on_user_error():
         reading = Reading(source, form=form)
-        _write(score_ratio(reading, ratio, most, seed), reading, target)
+        _write(pair_by_score_ratio(reading, ratio, most, seed), reading, target)
 
 
 @transform.command("mean-pairs")
@@ -59,7 +59,7 @@ def pairs_by_mean(
     """Make pairs of rated answers by the mean of their ratings, as RLHFlow takes UltraFeedback and HelpSteer."""
     with exit_on_user_error():
         reading = Reading(source, form=form)
-        _write(mean_pairs(reading, attribute or ()), reading, target)
+        _write(pair_by_mean(reading, attribute or ()), reading, target)
 
 
 @transform.command("rrm")
@@ -74,7 +74,7 @@ def augmented(
     with exit_on_user_error():
         reading = Reading(source, form=form)
         pairs = list(split_into_pairs(reading))
-        extra = counterfactual(pairs, seed)
+        extra = add_counterfactuals(pairs, seed)
         given = [] if extra_only else pairs
         _write(Kept([*given, *extra.records], extra.left_out), reading, target)
 
@@ -102,10 +102,10 @@ def pseudo_label(
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("judging", total=len(twos))
             chances = judge.probabilities(twos, lambda count: progress.advance(task, count))
-        kept = pseudo_labelled(twos, chances, threshold)
+        kept = label_by_model(twos, chances, threshold)
         others = {"not two answers to one prompt": len(part) - len(twos)}
         _write(Kept(kept.records, {**kept.left_out, **others}), reading, target)
-    typer.echo(f"pairs turned round against their file: {turned(kept.records)}", err=True)
+    typer.echo(f"pairs turned round against their file: {count_turned(kept.records)}", err=True)
 
 
 def _part(records: list[Record], shard: str) -> list[Record]:

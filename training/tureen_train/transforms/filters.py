@@ -25,7 +25,7 @@ class Kept:
     left_out: Mapping[str, int]
 
 
-def alternating(records: Iterable[Record]) -> Kept:
+def keep_alternating(records: Iterable[Record]) -> Kept:
     """RLHFlow's filter of pairs (``pair-pm/process_pair_data.py``), of records with any number of answers.
 
     Kept are records whose conversations have one even number of messages, user and assistant by turns, none empty,
@@ -55,7 +55,7 @@ def _fault(conversations: Sequence[Conversation]) -> str | None:
     return None
 
 
-def score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int = 5, seed: int = 0) -> Kept:
+def pair_by_score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int = 5, seed: int = 0) -> Kept:
     """Pairs of one prompt whose better score is more than ``ratio`` times the worse one, ``most`` of each prompt.
 
     How RLHFlow takes SHP. A pair with a score that is not positive has no ratio and is left out.
@@ -84,7 +84,7 @@ def score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int = 5, se
     return Kept([pair for _, pair in sorted(kept, key=lambda each: each[0])], +left_out)
 
 
-def mean_pairs(records: Iterable[Record], attributes: Collection[str] = ()) -> Kept:
+def pair_by_mean(records: Iterable[Record], attributes: Collection[str] = ()) -> Kept:
     """All pairs of a prompt's answers by the mean of their ratings, equal means left out.
 
     How RLHFlow takes UltraFeedback (the fine-grained mean, 6 pairs of 4 answers) and HelpSteer (the mean of
@@ -96,7 +96,7 @@ def mean_pairs(records: Iterable[Record], attributes: Collection[str] = ()) -> K
     Raises:
         BadOption: no record has one of ``attributes``.
     """
-    everything = together(records)
+    everything = merge_prompts(records)
     known = {name for record in everything for name in record.attributes}
     for name in attributes:
         if name not in known:
@@ -112,7 +112,7 @@ def mean_pairs(records: Iterable[Record], attributes: Collection[str] = ()) -> K
     return Kept(kept, +left_out)
 
 
-def together(records: Iterable[Record]) -> list[Record]:
+def merge_prompts(records: Iterable[Record]) -> list[Record]:
     """Records of equal prompts as one, with all their answers and ratings; meta is the first one's, names aside."""
     found: dict[str, list[Record]] = defaultdict(list)
     whole = []

@@ -17,7 +17,7 @@ from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective
 from tureen_core.template import Rendered
 from tureen_core.tournament import compute_preference
-from tureen_train.evaluation.scorers import SCHEMES, reader_of
+from tureen_train.evaluation.scorers import SCHEMES, open_reader
 from tureen_train.records.schema import BadOption, BadRecord, Record
 
 Done = Callable[[float], object]
@@ -62,7 +62,7 @@ class ArtifactJudge:
             )
         self.objective = _one(manifest.objectives, objective, manifest.name)
         self.side_by_side = manifest.input == "pair"
-        self.reader = reader_of(artifact)
+        self.reader = open_reader(artifact)
         self.batch = batch
 
     def probabilities(self, records: Sequence[Record], done: Done) -> list[float | None]:

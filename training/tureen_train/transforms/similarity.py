@@ -15,7 +15,7 @@ Form = Annotated[str, typer.Option(help="the form of the data; `auto` looks at t
 Pooled = Annotated[str | None, typer.Option(help="mean or cls; what the encoder's folder says by default")]
 
 
-def similarity(
+def similarity_command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="preference data in any form")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="`.json` makes a JSON list, else JSON Lines")],
     encoder: Annotated[str, typer.Option(help="`minilm`, or an encoder's folder")] = "minilm",
