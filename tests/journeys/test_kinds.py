@@ -115,7 +115,7 @@ def test_probes_were_proven_at_the_start(client: Client) -> None:
 
 @pytest.mark.parametrize(("name", "columns"), [("capped", ["capped"]), ("rated", NAMES), ("quality", ["", "quality"])])
 def test_scores_of_whole_answers(kinds: Kinds, client: Client, name: str, columns: list[str]) -> None:
-    wanted = kinds.reader(name).rewards([conversation(answer) for answer in ANSWERS])
+    wanted = kinds.reader(name).score_conversations([conversation(answer) for answer in ANSWERS])
     asked = [each for each in columns if each]
     (item,) = client.score([{"prompt": PROMPT, "candidates": ANSWERS}], rewards=asked).data
     for candidate, row in zip(item.candidates, wanted, strict=True):
@@ -129,7 +129,7 @@ def test_steps(kinds: Kinds, client: Client) -> None:
     """A step's number is that of the answer up to it, whatever comes after."""
     (item,) = client.score([{"prompt": PROMPT, "steps": STEPS}]).data
     texts = [conversation("\n\n".join(STEPS[: 1 + index])) for index in range(len(STEPS))]
-    wanted = kinds.reader("proof").values([Probe(messages=text) for text in texts], "steps")
+    wanted = kinds.reader("proof").score_probes([Probe(messages=text) for text in texts], "steps")
     found = [step.scores["proof"].raw for step in item.candidates if step.scores]
     assert found == pytest.approx([row[0] for row in wanted], abs=1e-4)
     assert item.summary is not None
@@ -142,7 +142,7 @@ def test_duels(kinds: Kinds, client: Client) -> None:
     temperature = kinds.beside["duel"].manifest.objectives[0].calibration.temperature
 
     def sure(first: int, second: int) -> float:
-        there, back = reader.values(
+        there, back = reader.score_probes(
             [
                 Probe(messages=conversation(ANSWERS[i]), rival=conversation(ANSWERS[j]))
                 for i, j in ((first, second), (second, first))
@@ -165,7 +165,7 @@ def test_duels(kinds: Kinds, client: Client) -> None:
 def test_a_gate_weighs_the_rewards_by_the_prompt(kinds: Kinds) -> None:
     columns = [*NAMES, "overall"]
     texts = [Probe(messages=conversation(answer)) for answer in ANSWERS]
-    wanted = kinds.reader("gated").values(texts)
+    wanted = kinds.reader("gated").score_probes(texts)
     for client in served(kinds.gated):
         (item,) = client.score([{"prompt": PROMPT, "candidates": ANSWERS}]).data
         for candidate, row in zip(item.candidates, wanted, strict=True):

@@ -95,7 +95,7 @@ def test_scores_over_http_are_the_trainers_own(trained: Trained, url: str) -> No
     """Float32 within 1e-4, whatever the batch, its order, or whether the prompt was shared."""
     reader = RewardReader(trained.reward.folder, trained.base, trained.reward.manifest.reading)
     found = list(Reading(trained.data))
-    wanted = [[row[0] for row in reader.rewards(record.conversations)] for record in found]
+    wanted = [[row[0] for row in reader.score_conversations(record.conversations)] for record in found]
     items = [
         {"prompt": list(record.prompt), "candidates": [list(answer) for answer in record.answers]} for record in found
     ]

@@ -135,11 +135,11 @@ def test_changes_reach_into_groups_lists_and_absent_groups(tmp_path: Path) -> No
     ("change", "says"),
     [
         ("optimisation.epochs", "write it as key.key=value"),
-        ("data.train.7.path=x", "'7' is no index into a list of 1"),
-        ("data.train.first=x", "'first' is no index"),
-        ("name.first=x", "nothing stands below 'name'"),
+        ("data.train.7.path=x", "'7' is not an index of a list of 1"),
+        ("data.train.first=x", "'first' is not an index"),
+        ("name.first=x", "'name' has no keys"),
         ("name.first.second=x", "'first' is not a group"),
-        ("name=[", "--set name is no YAML"),
+        ("name=[", "--set name: cannot read it as YAML"),
         ("modle.base=x", "modle"),
     ],
 )
@@ -151,7 +151,12 @@ def test_a_change_that_cannot_be_made_says_why(change: str, says: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("- a list", "a recipe is a mapping"), ("name: [", "is no YAML"), ("", "a recipe is a mapping")]
+    ("text", "says"),
+    [
+        ("- a list", "a recipe must be a mapping"),
+        ("name: [", "cannot read it as YAML"),
+        ("", "a recipe must be a mapping"),
+    ],
 )
 def test_a_file_that_is_no_recipe_is_refused(text: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=says):
@@ -159,7 +164,9 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, says: str, tmp_path: Pat
 
 
 def test_an_unknown_name_lists_the_packaged_ones() -> None:
-    with pytest.raises(RecipeError, match=r"'nothing' is no file.*starter/domain-reward"):
+    with pytest.raises(
+        RecipeError, match=r"'nothing' is neither a file nor one of the packaged recipes: .*starter/domain-reward"
+    ):
         read_recipe("nothing")
 
 

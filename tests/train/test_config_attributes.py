@@ -26,8 +26,8 @@ def test_attributes_are_rows_and_ridge_leaves_the_backbone() -> None:
     ("loss", "message"),
     [
         ({"attributes": []}, "loss.attributes"),
-        ({"attributes": ["a b"]}, "loss.attributes: 'a b' is no name"),
-        ({"attributes": ["a", "a"]}, "loss.attributes: an attribute is named twice: a, a"),
+        ({"attributes": ["a b"]}, "loss.attributes: 'a b' is not a valid name"),
+        ({"attributes": ["a", "a"]}, "loss.attributes: an attribute is listed twice: a, a"),
         ({"attributes": ["a"], "alphas": [0.0]}, "loss.alphas: a ridge penalty must be positive"),
         ({"attributes": ["a"], "fit": "lasso"}, "loss.fit"),
         ({"attributes": ["a"], "validation": 1.0}, "loss.validation"),

@@ -14,9 +14,9 @@ from tureen_train.config import PairLoss, RecipeError, RewardRun, format_recipe,
 @pytest.mark.parametrize(
     ("reading", "words"),
     [
-        ({"eos": "append"}, "reading.eos: loss.method: {} reads texts that go on"),
-        ({"pooling": "mean"}, "loss.method: {} reads the last token"),
-        ({"truncation": "right"}, "loss.method: {} reads the last token, and truncates left"),
+        ({"eos": "append"}, "reading.eos: loss.method: {} reads inside of a text; use none"),
+        ({"pooling": "mean"}, "loss.method: {} needs pooling: last or eos"),
+        ({"truncation": "right"}, "loss.method: {} needs pooling: last or eos, and truncation: left"),
     ],
 )
 def test_pairs_and_steps_are_read_at_their_last_token(

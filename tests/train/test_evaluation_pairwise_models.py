@@ -125,7 +125,7 @@ def test_an_artifact_gives_what_its_reader_gives_in_both_orders(base: Path, tmp_
     def sure(item: Item, i: int, j: int) -> float:
         talks = item.conversations
         probes = [Probe(messages=list(talks[a]), rival=list(talks[b])) for a, b in ((i, j), (j, i))]
-        (forward,), (backward,) = reader.values(probes, "pair")
+        (forward,), (backward,) = reader.score_probes(probes, "pair")
         return compute_preference(forward, backward, TEMPERATURE)
 
     for item, each in ((ITEMS[0], two), (ITEMS[4], whole)):

@@ -39,7 +39,8 @@ def test_an_artifact_gives_what_its_reader_gives(base: Path, tmp_path: Path) -> 
     seen: list[int] = []
     scored = found.score(ITEMS, seen.append)
     for item, each in zip(ITEMS, scored, strict=True):
-        assert each.rewards == pytest.approx([row[0] for row in reader.rewards(item.conversations)], abs=1e-5)
+        wanted = [row[0] for row in reader.score_conversations(item.conversations)]
+        assert each.rewards == pytest.approx(wanted, abs=1e-5)
         assert each.logits == each.rewards  # a temperature of 1
     assert [each.truncated for each in scored] == [[False, False], [False], [True, False, False]]
     assert sum(seen) == 6
@@ -50,7 +51,7 @@ def test_an_artifact_gives_what_its_reader_gives(base: Path, tmp_path: Path) -> 
 def test_an_objective_of_several_is_its_column(base: Path, tmp_path: Path) -> None:
     artifact = tiny.reward(tmp_path / "two", base, "two", 1, objectives=["a", "b"])
     reader = RewardReader(artifact.folder, base, artifact.manifest.reading, objectives=2)
-    rows = reader.rewards(ITEMS[0].conversations)
+    rows = reader.score_conversations(ITEMS[0].conversations)
     second = scorer(artifact.folder, "b")
     assert second.name == "two:b"
     assert second.score(ITEMS, ignore_progress)[0].rewards == pytest.approx([row[1] for row in rows], abs=1e-5)
@@ -65,7 +66,8 @@ def test_a_full_checkpoint_is_read_without_a_base(base: Path, tmp_path: Path) ->
     artifact = tiny.full_reward(tmp_path / "full", base, "full", 2)
     reader = RewardReader(artifact.folder, None, artifact.manifest.reading)
     (first, *_) = scorer(artifact.folder).score(ITEMS, ignore_progress)
-    assert first.rewards == pytest.approx([row[0] for row in reader.rewards(ITEMS[0].conversations)], abs=1e-5)
+    wanted = [row[0] for row in reader.score_conversations(ITEMS[0].conversations)]
+    assert first.rewards == pytest.approx(wanted, abs=1e-5)
 
 
 def test_another_base_is_refused(base: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_run_trains_exports_and_shows_the_figures(base: Path, tmp_path: Path, re
     raw = recipe(base, tmp_path, optimisation={"max_steps": 2})
     result = call("run", written(tmp_path, raw), "--set", "name=wolves", "--set", "optimisation.learning_rate=1e-3")
     assert result.exit_code == 0, result.output
-    assert "wolves, held out" in result.stdout
+    assert "wolves, on held-out data" in result.stdout
     assert "accuracy" in result.stdout
     assert f"exported {tmp_path / 'run' / 'artifact'}: verify it with tureen-serve check" in result.stdout
     assert open_artifact(tmp_path / "run" / "artifact").name == "wolves"
@@ -54,7 +54,7 @@ def test_run_trains_exports_and_shows_the_figures(base: Path, tmp_path: Path, re
 
 def test_run_resumes_and_export_writes_again(base: Path, tmp_path: Path) -> None:
     path = written(tmp_path, reward_recipe(base, tmp_path, watch={"save_every": 2}))
-    assert "nothing to resume" in failed(call("run", path, "--resume"))
+    assert "--resume: there is no checkpoint in" in failed(call("run", path, "--resume"))
     assert call("run", path).exit_code == 0
     assert call("run", path, "--resume", "--set", "optimisation.max_steps=6").exit_code == 0
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
@@ -73,7 +73,7 @@ def test_run_resumes_and_export_writes_again(base: Path, tmp_path: Path) -> None
         (["data.train.0.path=nowhere.json"], "nowhere.json"),
         (["model.lora.targets=[nothing]"], "model.lora.targets: 'nothing' is no module"),
         (["model.start=nowhere"], "tureen.json"),
-        (["optimisation.learning_rate=1e30"], "lower the learning rate"),
+        (["optimisation.learning_rate=1e30"], "lower optimisation.learning_rate"),
     ],
     ids=str,
 )
@@ -110,7 +110,7 @@ def test_what_show_prints_is_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["show", "nothing"], "none of the packaged recipes"),
+        (["show", "nothing"], "neither a file nor one of the packaged recipes"),
         (["show", "starter/domain-reward", "--set", "name"], "write it as key.key=value"),
         (["show", "starter/domain-reward", "--set", "modle.base=x"], "modle: Extra inputs are not permitted"),
     ],

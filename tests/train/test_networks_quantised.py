@@ -48,9 +48,9 @@ def test_eight_bits_leave_the_heads_whole(installed: None) -> None:
 def test_weights_of_few_bits_are_not_trained_nor_taken_apart(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="quantise needs lora"):
         Model(quantise="nf4", lora=None)
-    with pytest.raises(RecipeError, match="model.quantise: ZeRO-3 would take the packed weights apart"):
+    with pytest.raises(RecipeError, match="model.quantise: ZeRO-3 cannot shard quantised weights"):
         reward_run(base, tmp_path, model={"quantise": "nf4"}, scale={"zero": 3})
-    with pytest.raises(RecipeError, match="model.quantise: an expert is trained on its base as it is"):
+    with pytest.raises(RecipeError, match="model.quantise: an expert is trained on the unquantised base"):
         expert_run(base, tmp_path, model={"quantise": "nf4"})
 
 

@@ -22,22 +22,22 @@ def reader(base: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest
 
 
 def test_texts_together_are_read_as_alone(reader: RewardReader) -> None:
-    alone = reader.rewards(TALKS)
+    alone = reader.score_conversations(TALKS)
     texts = [reader.renderer.render_conversation(talk).ids for talk in TALKS]
     assert len({len(text) for text in texts}) > 2
     for batch in (2, 3, 64):
-        for row, wanted in zip(reader.read(texts, batch), alone, strict=True):
+        for row, wanted in zip(reader.score_ids(texts, batch), alone, strict=True):
             assert row == pytest.approx(wanted, abs=1e-5)
     assert all(len(row) == 2 for row in alone)
     assert len({row[0] for row in alone}) == len(TALKS)
 
 
 def test_probes_are_read_as_the_conversations_that_they_are(reader: RewardReader) -> None:
-    assert reader.values([Probe(messages=talk) for talk in TALKS]) == reader.rewards(TALKS)
+    assert reader.score_probes([Probe(messages=talk) for talk in TALKS]) == reader.score_conversations(TALKS)
 
 
 def test_progress_is_told_text_by_text(reader: RewardReader) -> None:
     seen: list[int] = []
-    reader.read([[1, 2], [1], [1, 2, 3], [1, 2], [3]], batch=2, done=seen.append)
+    reader.score_ids([[1, 2], [1], [1, 2, 3], [1, 2], [3]], batch=2, done=seen.append)
     assert seen == [2, 2, 1]
-    assert reader.read([]) == []
+    assert reader.score_ids([]) == []

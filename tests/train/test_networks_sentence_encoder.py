@@ -91,7 +91,7 @@ def test_an_encoder_that_is_not_there_is_named() -> None:
 def test_a_pooling_that_does_not_exist_is_refused() -> None:
     assert parse_pooling(None) is None
     assert parse_pooling("cls") == "cls"
-    with pytest.raises(BadOption, match="--pooling: 'max' is none of mean, cls"):
+    with pytest.raises(BadOption, match="--pooling: 'max' is not one of mean, cls"):
         parse_pooling("max")
 
 
@@ -117,7 +117,7 @@ def test_what_another_encoder_said_is_computed_again(encoder: Encoder) -> None:
 def test_cosines_of_other_answers_are_refused(encoder: Encoder) -> None:
     meta = {"similarity": {"cosine": [[1, 0.25], [0.25, 1]], "encoder": encoder.name}}
     torn = Record(RECORDS[1].prompt, RECORDS[1].answers, RECORDS[1].scores, "pairs.json:3", meta)
-    with pytest.raises(RecipeError, match=r"pairs.json:3: meta.similarity.cosine is 2×2 and there are 3 answers"):
+    with pytest.raises(RecipeError, match=r"pairs.json:3: meta.similarity.cosine is 2×2, but there are 3 answers"):
         read_cosines(torn)
 
 

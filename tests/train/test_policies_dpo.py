@@ -178,5 +178,5 @@ def test_nothing_to_train_on_is_told(base: Path, tmp_path: Path, kind: str) -> N
     rows = [{"text": [dialogue.format(1), dialogue.format(2)], "score": [1.0, 1.0]}] if kind == "ties" else []
     path = tmp_path / "few.json"
     path.write_text(json.dumps(rows))
-    with pytest.raises(RecipeError, match=r"data\.train: no comparable pair"):
+    with pytest.raises(RecipeError, match=r"data\.train: no record has two answers with different scores"):
         train_expert(expert_run(base, tmp_path, data={"train": [{"path": str(path)}]}))

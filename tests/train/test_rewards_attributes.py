@@ -108,7 +108,7 @@ def test_figures_are_in_the_labels_own_unit(method: Callable[..., AttributesMeth
     one = method(standardise=True)
     labels = one.collate(ITEMS, 2)["ratings"].numpy()
     predictions = np.where(np.isnan(labels), np.nan, labels - 1.0)
-    figures = one.figures(predictions, [labels])
+    figures = one.compute_metrics(predictions, [labels])
     assert figures["foxes_rmse"] == pytest.approx(1.0)
     assert (figures["foxes_label_mean"], figures["foxes_label_std"]) == (2.0, 1.0)
     assert (figures["foxes_accuracy"], figures["foxes_n"]) == (1.0, 2)
@@ -117,7 +117,7 @@ def test_figures_are_in_the_labels_own_unit(method: Callable[..., AttributesMeth
 
 def test_an_attribute_that_nobody_rates_is_named_with_those_that_are(base: Path, tmp_path: Path) -> None:
     run = attributes_run(base, tmp_path, loss={"method": "attributes", "attributes": ["foxes", "wit"]})
-    with pytest.raises(RecipeError, match="no training record rates 'wit'; they rate: foxes, rare, verbosity"):
+    with pytest.raises(RecipeError, match="no training record rates 'wit'; the records rate: foxes, rare, verbosity"):
         train_reward(run)
 
 
@@ -193,5 +193,5 @@ def test_gradients_learn_as_well(base: Path, tmp_path: Path) -> None:
 
 def test_too_few_labels_for_a_penalty_are_told(base: Path, tmp_path: Path) -> None:
     run = attributes_run(base, tmp_path, data={"holdout": 0, "limit": 3})
-    with pytest.raises(RecipeError, match=r"loss\.attributes: 'rare': too few labels to choose a penalty by"):
+    with pytest.raises(RecipeError, match=r"loss\.attributes: 'rare': it has too few labels to choose a ridge penalty"):
         train_reward(run)

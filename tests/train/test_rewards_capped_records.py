@@ -68,7 +68,7 @@ def test_a_record_that_carries_no_cosines_gets_them_and_they_are_kept(
 
 def test_cosines_that_do_not_fit_the_answers_are_refused(renderer: Renderer, bert: Path, tmp_path: Path) -> None:
     torn = record("fox", "dog", "do", similarity={"cosine": [[1, 0], [0, 1]], "encoder": open_encoder(str(bert)).name})
-    with pytest.raises(RecipeError, match="a:1: meta.similarity.cosine is 2×2 and there are 3 answers"):
+    with pytest.raises(RecipeError, match="a:1: meta.similarity.cosine is 2×2, but there are 3 answers"):
         caps(renderer, tmp_path, torn, prior="cosine", beta1=2, encoder=str(bert))
 
 

@@ -60,5 +60,5 @@ def test_a_launcher_of_several_processes_is_refused(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match="a frozen backbone is read by one process"):
+    with pytest.raises(RecipeError, match="a frozen backbone runs in one process"):
         train_reward(attributes_run(base, tmp_path, model={"lora": LORA}))

@@ -80,9 +80,8 @@ def test_backbone_adapter_and_rows_are_those_of_the_first_stage(stages: Stages, 
     assert torch.equal(before[1], after[1])
     for path, pair in before[0].modules.items():
         assert torch.equal(pair.a, after[0].modules[path].a)
-    rewards = [
-        RewardReader(each.folder, base, each.manifest.reading, 3).rewards(talk(GOOD)) for each in (first, second)
-    ]
+    readers = [RewardReader(each.folder, base, each.manifest.reading, 3) for each in (first, second)]
+    rewards = [reader.score_conversations(talk(GOOD)) for reader in readers]
     assert rewards[0] == rewards[1]
 
 
@@ -96,10 +95,10 @@ def test_the_score_is_the_gates_sum_over_the_rewards_without_verbosity(stages: S
         with torch.no_grad():
             state = reader.model.base_model(torch.tensor([text.ids]))[0][0, text.shared - 1]
             gates = gate(state[None])[0].double().numpy()
-        (rewards,) = reader.rewards([messages])
+        (rewards,) = reader.score_conversations([messages])
         shares = (torch.eye(3) - gate.transform)[1].double().numpy()
         rid = np.array(rewards) - shares * rewards[1]
-        (values,) = reader.values([Probe(messages=messages)])
+        (values,) = reader.score_probes([Probe(messages=messages)])
         assert values[:3] == rewards
         assert values[3] == pytest.approx(float(gates @ rid), abs=1e-5)
         assert text.ids[: text.shared] == reader.renderer.tokenize_prompt(messages[:1])
@@ -110,7 +109,7 @@ def test_the_saved_transform_is_made_on_the_answers_trained_on(stages: Stages, b
     gate = read_gate(second)
     assert gate is not None
     reader = RewardReader(second.folder, base, second.manifest.reading, 3)
-    told = [row for record in load_data(run.data).train for row in reader.rewards(record.conversations)]
+    told = [row for record in load_data(run.data).train for row in reader.score_conversations(record.conversations)]
     torch.testing.assert_close(gate.transform, make_verbosity_transform(choose_penalties(np.array(told), 1, 0.03), 1))
     assert gate.transform[1, 1] == 0
 
@@ -147,7 +146,7 @@ def test_evaluation_reads_the_overall_reward(stages: Stages, base: Path) -> None
     (asked, good), (_, bad) = talk(GOOD, BAD)
     item = Item("one", (asked,), ((good,), (bad,)), (1.0, 0.0))
     (scored,) = scorer.score([item], lambda _: None)
-    values = scorer.reader.values([Probe(messages=messages) for messages in talk(GOOD, BAD)])
+    values = scorer.reader.score_probes([Probe(messages=messages) for messages in talk(GOOD, BAD)])
     assert scored.rewards == pytest.approx([row[3] for row in values], abs=1e-5)
 
 
@@ -204,25 +203,25 @@ def test_data_without_any_prompt_is_refused(stages: Stages, base: Path, tmp_path
     rows = [{"text": ["\n\nHuman: a\n\nAssistant: b", "\n\nHuman: c\n\nAssistant: d"], "score": [1.0, 0.0]}]
     path.write_text(json.dumps(rows))
     data = {"train": [{"path": str(path)}], "holdout": 0.0}
-    with pytest.raises(RecipeError, match="the gate reads the prompt's end, which no record has"):
+    with pytest.raises(RecipeError, match="the gate reads the prompt's end, and no record shows it"):
         train_reward(gate_run(base, tmp_path, stages[1], data=data))
 
 
 def test_a_text_that_is_cut_has_no_overall_reward(stages: Stages, base: Path) -> None:
     reader = RewardReader(stages[2].folder, base, stages[2].manifest.reading, 3)
     with pytest.raises(Unprocessable, match="the text was cut"):
-        reader.values([Probe(messages=talk(GOOD * 40)[0])])
+        reader.score_probes([Probe(messages=talk(GOOD * 40)[0])])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"objective": "foxes"}, "objective: 'foxes' is an attribute"),
-        ({"loss": {"verbosity": "wit"}}, "loss.verbosity: 'wit' is none of the attributes: foxes, verbosity, rare"),
+        ({"loss": {"verbosity": "wit"}}, "loss.verbosity: 'wit' is not one of the attributes: foxes, verbosity, rare"),
         ({"loss": {"attributes": ["foxes"]}}, "loss.attributes: model.start has foxes, verbosity, rare"),
         ({"reading": {"pooling": "mean"}}, "reading.pooling: a gate reads single tokens"),
-        ({"model": {"start": None}}, "model.start: a gate stands on an artifact of loss.method: attributes"),
-        ({"scale": {"zero": 2}}, "scale: a frozen backbone is read by one process"),
+        ({"model": {"start": None}}, "model.start: a gate needs an artifact of loss.method: attributes"),
+        ({"scale": {"zero": 2}}, "scale: a frozen backbone runs in one process"),
     ],
     ids=str,
 )
@@ -234,20 +233,20 @@ def test_what_makes_no_gate_is_named_by_its_key(
 
 
 def test_a_start_that_is_no_attribute_model_is_refused(stages: Stages, base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="gated has no row of the head for each objective"):
+    with pytest.raises(RecipeError, match="a gate needs one row of the head for each objective, which gated has not"):
         train_reward(gate_run(base, tmp_path, stages[2]))
     with pytest.raises(ArtifactError, match=r"has no tureen\.json"):
         train_reward(gate_run(base, tmp_path, stages[1], model={"start": str(tmp_path)}))
 
 
 def test_a_frozen_run_is_run_again_rather_than_resumed(stages: Stages, base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="--resume: a frozen backbone's states are kept in the cache"):
+    with pytest.raises(RecipeError, match="--resume: a run with a frozen backbone has no checkpoints"):
         train_reward(gate_run(base, tmp_path, stages[1]), resume=True)
 
 
 def test_pairs_are_needed(stages: Stages, base: Path, tmp_path: Path) -> None:
     data = {"train": [{"path": str(rated(tmp_path))}], "holdout": 0.0}
-    with pytest.raises(RecipeError, match=r"data\.train: no record has two answers of which one is better"):
+    with pytest.raises(RecipeError, match=r"data\.train: no record has two answers with different scores"):
         train_reward(gate_run(base, tmp_path, stages[1], data=data))
 
 

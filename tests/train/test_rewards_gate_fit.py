@@ -11,7 +11,7 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_train.config import Optimisation, Watch
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features
-from tureen_train.rewards.frozen import Ground
+from tureen_train.rewards.frozen import FitContext
 from tureen_train.rewards.gate_fit import compute_overall_gaps, draw_pairs, find_pairs, train_gate
 from tureen_train.rewards.verbosity import make_verbosity_transform
 from tureen_train.runs.history import Journal
@@ -53,12 +53,12 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(loss, logits)
 
 
-def ground(folder: Path) -> Ground:
-    return Ground(
+def make_context(folder: Path) -> FitContext:
+    return FitContext(
         head=LinearHead(6, 3),
         features=Features(None, "none", folder, 1),  # nothing more is read here
         journal=Journal(folder / "history.jsonl"),
-        judge=lambda: {"file": {"accuracy": 0.5}},
+        evaluate=lambda: {"file": {"accuracy": 0.5}},
     )
 
 
@@ -73,7 +73,7 @@ def test_a_gate_learns_which_attribute_each_kind_of_prompt_goes_by(tmp_path: Pat
     torch.manual_seed(3)
     gate = GatedHead(6, 3, width=16, depth=2, temperature=1.0, dropout=0.1)
     settings = Optimisation(learning_rate=1e-2, max_steps=150, batch=32, warmup=0.0)
-    train_gate(gate, rewards, prompts, pairs, settings, Watch(log_every=50, eval_every=75), ground(tmp_path))
+    train_gate(gate, rewards, prompts, pairs, settings, Watch(log_every=50, eval_every=75), make_context(tmp_path))
     with torch.no_grad():
         right = (compute_overall_gaps(gate, rewards, prompts, pairs) > 0).float().mean()
         mean = torch.stack([gate(prompts[kinds == kind]).mean(0) for kind in (0, 1)])
@@ -90,7 +90,7 @@ def test_a_gate_learns_which_attribute_each_kind_of_prompt_goes_by(tmp_path: Pat
 def test_without_a_number_of_steps_the_pairs_are_gone_through_as_often_as_asked(tmp_path: Path) -> None:
     gate, rewards, prompts = world()
     settings = Optimisation(epochs=4, batch=2)
-    train_gate(gate.float(), rewards, prompts, PAIRS, settings, Watch(log_every=1), ground(tmp_path))
+    train_gate(gate.float(), rewards, prompts, PAIRS, settings, Watch(log_every=1), make_context(tmp_path))
     assert [entry["step"] for entry in history(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 

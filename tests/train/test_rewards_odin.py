@@ -199,5 +199,5 @@ def test_a_run_serves_the_quality_head_and_keeps_the_other(base: Path, tmp_path:
 
 def test_orthogonality_needs_the_whole_head(base: Path, tmp_path: Path) -> None:
     run = reward_run(base, tmp_path, loss={"method": "odin", "orthogonality": 0.1}, scale={"zero": 3})
-    with pytest.raises(RecipeError, match=r"loss\.orthogonality reads the head whole"):
+    with pytest.raises(RecipeError, match=r"loss\.orthogonality needs the whole head on each rank"):
         OdinMethod(run, Renderer(load_tokenizer(base), tiny.reading(base)))

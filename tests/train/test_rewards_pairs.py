@@ -221,13 +221,13 @@ def test_a_run_learns_forgets_its_lean_and_is_proved(base: Path, tmp_path: Path,
 
     probe, turned = manifest.probes[:2]
     assert (probe.messages, probe.rival) == (turned.rival, turned.messages)
-    again = RewardReader(artifact.folder, base, manifest.reading).values(manifest.probes, "pair")
+    again = RewardReader(artifact.folder, base, manifest.reading).score_probes(manifest.probes, "pair")
     assert [row[0] for row in again] == pytest.approx([each.scores["foxes"] for each in manifest.probes], abs=1e-6)
 
 
 def test_calibration_is_that_of_the_log_odds_without_the_lean(judge: Judge, tmp_path: Path) -> None:
     logits, targets = np.array([[2.0, -1.0], [1.0, 3.0], [3.0, 1.0]]), np.array([1.0, 1.0, 1.0])
-    (objective,) = judge().settle(logits, [targets], tmp_path)
+    (objective,) = judge().calibrate(logits, [targets], tmp_path)
     assert objective.calibration.temperature == fit_temperature([1.5, -1.0, 1.0])
     assert objective.calibration.mean == pytest.approx(logits.mean())
     assert (tmp_path / "reliability.png").is_file()

@@ -157,5 +157,5 @@ def test_a_later_stage_keeps_the_head_it_has(base: Path, tmp_path: Path) -> None
 def test_sharded_weights_cannot_be_probed() -> None:
     raw = {"kind": "reward", "name": "a", "data": {"train": [{"path": "x"}]}, "model": {"head": "probe"}}
     resolve_recipe({**raw, "scale": {"zero": 2}})
-    with pytest.raises(RecipeError, match=r"model\.head: probe reads the weights whole"):
+    with pytest.raises(RecipeError, match=r"model\.head: probe needs whole weights on each rank"):
         resolve_recipe({**raw, "scale": {"zero": 3}})

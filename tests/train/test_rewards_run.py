@@ -48,7 +48,7 @@ def talk(answer: str) -> list[dict[str, str]]:
 def prefers_foxes(artifact: Artifact, base: Path) -> bool:
     lora = artifact.manifest.weights == "lora"
     reader = RewardReader(artifact.folder, base if lora else None, artifact.manifest.reading)
-    good, bad = reader.rewards([talk(GOOD), talk(f"{BAD} 0")])
+    good, bad = reader.score_conversations([talk(GOOD), talk(f"{BAD} 0")])
     return good[0] > bad[0]
 
 
@@ -110,7 +110,7 @@ def test_the_artifact_verifies_and_its_probes_are_held_out(learnt: tuple[RewardR
     assert manifest.objectives[0].name == "foxes"
     assert len(manifest.probes) == 4
     reader = RewardReader(artifact.folder, base, manifest.reading)
-    again = reader.rewards([probe.messages for probe in manifest.probes])
+    again = reader.score_conversations([probe.messages for probe in manifest.probes])
     assert [row[0] for row in again] == pytest.approx([probe.scores["foxes"] for probe in manifest.probes], abs=1e-6)
 
 
@@ -210,7 +210,7 @@ def test_a_seed_decides_a_run_and_another_seed_another(base: Path, tmp_path: Pat
 
 
 def test_nothing_to_resume_is_told(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"nothing to resume in .*: set watch\.save_every"):
+    with pytest.raises(RecipeError, match=r"--resume: there is no checkpoint in .*; set watch\.save_every"):
         train_reward(reward_run(base, tmp_path), resume=True)
 
 
@@ -249,7 +249,7 @@ def test_nothing_to_train_on_is_told(base: Path, tmp_path: Path) -> None:
 
 
 def test_another_template_than_the_bases_is_refused(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"reading\.template is 0123"):
+    with pytest.raises(RecipeError, match=r"reading\.template: is 0123"):
         train_reward(reward_run(base, tmp_path, reading={"template": "0123"}))
 
 

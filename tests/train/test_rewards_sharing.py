@@ -160,7 +160,7 @@ def test_sharing_computes_a_prompt_once(base: Path, tmp_path: Path) -> None:
 def test_a_packing_of_other_texts_is_refused(base: Path) -> None:
     model = load_reward_model(base, Model(lora=None, precision="fp32"), tiny.reading(base))
     ids, mask = padded(FIRST, SECOND)
-    with pytest.raises(ValueError, match=r"the packing is of other texts: \[1, 4\], not \[2, 4\]"):
+    with pytest.raises(ValueError, match=r"packing and ids are of different texts: \[1, 4\] and \[2, 4\]"):
         model(input_ids=ids, attention_mask=mask, packing=pack(*padded(FIRST)))
 
 

@@ -64,7 +64,7 @@ def untied(base: Path, folder: Path, seed: int = 5) -> Path:
 @pytest.mark.parametrize("alpha", [8, 2, 16])
 def test_an_adapter_goes_on_with_the_reward_it_had(base: Path, tmp_path: Path, general: Artifact, alpha: int) -> None:
     """Also where the recipe's alpha is another: the scale moves into B."""
-    expected = RewardReader(general.folder, base, tiny.reading(base)).rewards([TALK])[0][0]
+    expected = RewardReader(general.folder, base, tiny.reading(base)).score_conversations([TALK])[0][0]
     model = start(later(base, tmp_path, general.folder, {**SAME, "alpha": alpha}), base)
     assert reward_of(model, base) == pytest.approx(expected, abs=1e-5)
     fresh = start(later(base, tmp_path, None), base)
@@ -75,7 +75,7 @@ def test_an_adapter_goes_on_with_the_reward_it_had(base: Path, tmp_path: Path, g
     ("lora", "says"),
     [
         ({**SAME, "rank": 2}, "general has rank 4 .* and the recipe's LoRA has 2"),
-        ({**SAME, "targets": ["q_proj", "v_proj"]}, "general has .*down_proj.* which this recipe's LoRA has not"),
+        ({**SAME, "targets": ["q_proj", "v_proj"]}, "general has .*down_proj.* which this recipe's LoRA lacks"),
         ({**SAME, "targets": [*TARGETS, "o_proj"]}, "general does not adapt .*o_proj"),
         (None, "general has lora weights; make model.lora agree"),
     ],
@@ -142,7 +142,7 @@ def classifier(base: Path, folder: Path) -> Artifact:
 def test_all_weights_go_on_with_their_head(base: Path, tmp_path: Path, tied: bool) -> None:
     root = base if tied else untied(base, tmp_path / "untied")
     begun = classifier(root, tmp_path)
-    expected = RewardReader(begun.folder, None, tiny.reading(root)).rewards([TALK])[0][0]
+    expected = RewardReader(begun.folder, None, tiny.reading(root)).score_conversations([TALK])[0][0]
     model = start(later(root, tmp_path, begun.folder, lora=None), root)
     assert reward_of(model, root) == pytest.approx(expected, abs=1e-6)
     with pytest.raises(RecipeError, match="full has full weights"):
@@ -176,5 +176,5 @@ def test_imitation_without_any_lm_head_is_refused(base: Path, tmp_path: Path) ->
     root = untied(base, tmp_path / "untied")
     begun = classifier(root, tmp_path)
     shutil.copyfile(begun.folder / "model.safetensors", root / "model.safetensors")
-    with pytest.raises(RecipeError, match="set loss.lm_coefficient to 0"):
+    with pytest.raises(RecipeError, match=r"loss\.lm_coefficient: .* so nothing can be imitated; set it to 0"):
         start(later(root, tmp_path, begun.folder, lora=None, loss={"lm_coefficient": 0.1}), root)

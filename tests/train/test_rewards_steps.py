@@ -221,5 +221,5 @@ def test_a_run_learns_its_steps_and_is_proved(base: Path, tmp_path: Path, target
     assert figures["accuracy"] > 0.9
     assert figures["mixed"] > 3
     assert figures["best_last" if targets == "outcome" else "best_min"] > 0.9
-    again = RewardReader(artifact.folder, base, manifest.reading).values(manifest.probes, "steps")
+    again = RewardReader(artifact.folder, base, manifest.reading).score_probes(manifest.probes, "steps")
     assert [row[0] for row in again] == pytest.approx([each.scores["foxes"] for each in manifest.probes], abs=1e-6)

@@ -48,5 +48,5 @@ def test_a_text_of_several_tokens_starts_nothing(base: Path, tmp_path: Path) -> 
 
 
 def test_the_start_is_refused_where_there_are_no_tokens(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="model.head: tokens is the start of loss.method: pair or steps"):
+    with pytest.raises(RecipeError, match="model.head: tokens is for loss.method: pair or steps"):
         reward_run(base, tmp_path, model={"head": "tokens"})

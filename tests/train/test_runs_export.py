@@ -212,5 +212,5 @@ def test_a_full_artifact_is_read_back_as_it_was_trained(full: Path) -> None:
     artifact = open_artifact(full / "artifact")
     live = json.loads((full / "proof.json").read_text())["live"]
     reader = RewardReader(artifact.folder, None, artifact.manifest.reading)
-    again = [row[0] for row in reader.rewards([probe.messages for probe in artifact.manifest.probes])]
+    again = [row[0] for row in reader.score_conversations([probe.messages for probe in artifact.manifest.probes])]
     assert again == pytest.approx(live, abs=1e-4)

@@ -154,7 +154,7 @@ def test_a_loss_that_reads_padding_is_padded_and_it_is_said(
 
 def test_the_last_checkpoint_is_the_one_with_the_highest_step(base: Path, tmp_path: Path) -> None:
     one = run(base, tmp_path)
-    with pytest.raises(RecipeError, match="nothing to resume"):
+    with pytest.raises(RecipeError, match="--resume: there is no checkpoint in"):
         find_last_checkpoint(one)
     for step in (5, 100, 20):
         (Path(one.output) / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)

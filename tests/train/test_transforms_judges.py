@@ -65,7 +65,7 @@ def test_a_model_of_pairs_is_asked_in_both_orders(base: Path, tmp_path: Path) ->
     for record, chance in zip(RECORDS, found, strict=True):
         first, second = record.answers
         texts = [render_pair(renderer, record.prompt, *order).ids for order in ((first, second), (second, first))]
-        (forward,), (backward,) = reader.read(texts)
+        (forward,), (backward,) = reader.score_ids(texts)
         assert chance == pytest.approx(compute_preference(forward, backward, 2.0), abs=1e-6)
     assert found[2] == pytest.approx(0.5, abs=1e-6)
     assert sum(told) == 3
@@ -80,7 +80,7 @@ def test_a_model_of_conversations_judges_by_the_gap_of_one_objective(base: Path,
     found = open_judge(str(tmp_path), "dog").probabilities(RECORDS, lambda _: None)
     reader = RewardReader(tmp_path, base, made.manifest.reading, 2)
     for record, chance in zip(RECORDS, found, strict=True):
-        (_, first), (_, second) = reader.rewards(record.conversations)
+        (_, first), (_, second) = reader.score_conversations(record.conversations)
         assert chance == pytest.approx(compute_sigmoid((first - second) / 2), abs=1e-6)
 
 

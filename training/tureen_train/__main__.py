@@ -1,4 +1,4 @@
-"""``tureen-train``: train, show, export, convert, transform and sweep. One recipe a run."""
+"""The commands of ``tureen-train``. A run trains one recipe."""
 
 import logging
 import os
@@ -31,17 +31,17 @@ app.command("similarity")(similarity_command)
 app.command("margins")(margins_command)
 console = Console()
 
-RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged one")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="change one key, as optimisation.epochs=2")]
+RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged recipe")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="change one key of the recipe, as optimisation.epochs=2")]
 
 
 @app.command()
 def run(
     recipe: RecipeName,
     change: Set = None,
-    resume: Annotated[bool, typer.Option(help="go on from the last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option(help="continue from the last checkpoint")] = False,
 ) -> None:
-    """Train what a recipe describes and export it as an artifact."""
+    """Train by a recipe and export the result as an artifact."""
     set_offline()
     level = "INFO" if read_rank() == 0 else "WARNING"
     logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
@@ -56,7 +56,7 @@ def run(
 
 
 def _leave() -> NoReturn:
-    """End a launcher's process at once: all is saved, and DeepSpeed's threads abort some at the interpreter's end."""
+    """End a launcher's process at once: all is saved, and DeepSpeed's threads can abort a normal shutdown."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -69,23 +69,23 @@ def _train(recipe: Recipe, resume: bool) -> None:
         (Path(recipe.output) / "recipe.yaml").write_text(format_recipe(recipe), encoding="utf-8")
     artifact = train_run(recipe, resume)
     if artifact is not None:
-        console.print(_figures(recipe.name, artifact.manifest.training.metrics))
+        console.print(_metrics_table(recipe.name, artifact.manifest.training.metrics))
         typer.echo(f"exported {artifact.folder}: verify it with tureen-serve check {artifact.folder}")
 
 
-def _figures(name: str, metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
-    table = Table("figure", title=f"{name}, held out")
+def _metrics_table(name: str, metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
+    table = Table("figure", title=f"{name}, on held-out data")
     for file in metrics:
         table.add_column(file, justify="right")
-    for key in sorted({key for figures in metrics.values() for key in figures}):
-        values = [figures.get(key) for figures in metrics.values()]
+    for key in sorted({key for each in metrics.values() for key in each}):
+        values = [each.get(key) for each in metrics.values()]
         table.add_row(key, *["–" if value is None else f"{value:.4g}" for value in values])
     return table
 
 
 @app.command()
-def export(folder: Annotated[Path, typer.Argument(help="a finished run's folder")]) -> None:
-    """Write a finished run's artifact again, as after an upgrade."""
+def export(folder: Annotated[Path, typer.Argument(help="the folder of a finished run")]) -> None:
+    """Export a finished run again, for example after an upgrade."""
     set_offline()
     with exit_on_user_error():
         typer.echo(f"exported {export_run(folder).folder}")
@@ -93,7 +93,7 @@ def export(folder: Annotated[Path, typer.Argument(help="a finished run's folder"
 
 @app.command()
 def show(recipe: RecipeName, change: Set = None) -> None:
-    """Print a recipe with every default filled in."""
+    """Print a recipe with all defaults filled in."""
     with exit_on_user_error():
         typer.echo(format_recipe(read_recipe(recipe, change or [])), nl=False)
 

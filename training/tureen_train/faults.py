@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: one sentence on standard error and exit status 1."""
+"""Ends a command that fails by a user's mistake: one sentence on standard error and exit status 1."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +8,16 @@ import typer
 from tureen.errors import TureenError
 from tureen_core.base import BaseError
 
-# recipes, data, artifacts and proofs are ValueErrors
+# errors of recipes, data, artifacts and proofs are ValueErrors
 FAULTS = (ValueError, OSError, FloatingPointError, BaseError, TureenError)
 
 
 @contextmanager
 def exit_on_user_error(before: str = "") -> Iterator[None]:
-    """Turn what a user can mend into a sentence; anything else is a fault of ours and keeps its traceback.
+    """Print an error that the user can correct and exit with status 1. Other errors keep their traceback.
 
     Args:
-        before: put before the sentence, as the end of a line on which a progress bar stands.
+        before: printed before the sentence, as a line break after a progress bar.
     """
     try:
         yield

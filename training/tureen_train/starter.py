@@ -1,4 +1,4 @@
-"""``python -m tureen_train.starter``: train the packaged starter artifacts, a process each, and put them in place."""
+"""``python -m tureen_train.starter``: train the packaged starter artifacts, each in a process, and install them."""
 
 import shutil
 import subprocess
@@ -11,13 +11,13 @@ import typer
 from tureen_core.artifact import open_artifact
 
 DOMAINS = ("academy", "business", "entertainment", "literature")
-# harmless is learnt from fewer pairs; what is packaged is what this makes
+# harmless is trained on fewer pairs; the packaged artifact is made by exactly these options
 DIALOGUES = {"helpful": (), "harmless": ("model.head=random", "data.limit=320", "data.eval_limit=160")}
 LARGEST = 2_000_000
 
 
 def list_jobs() -> dict[str, list[str]]:
-    """Folder of each starter artifact → the command line after ``tureen-train run``."""
+    """Map the folder of each starter artifact to its arguments of ``tureen-train run``."""
     found: dict[str, list[str]] = {}
     for name in DOMAINS:
         domains = [f"data.train.0.domain={name}", f"data.eval.domains.domain={name}"]
@@ -31,7 +31,7 @@ def list_jobs() -> dict[str, list[str]]:
 
 
 def make_command(folder: str, data: Path, runs: Path) -> list[str]:
-    """The command line that trains one starter artifact."""
+    """Make the command line that trains one starter artifact."""
     recipe, *changes = list_jobs()[folder]
     changes = [*changes, f"data.root={data}", f"output={runs / folder}"]
     sets = [word for change in changes for word in ("--set", change)]
@@ -39,26 +39,26 @@ def make_command(folder: str, data: Path, runs: Path) -> list[str]:
 
 
 def install_artifact(artifact: Path, target: Path) -> None:
-    """Copy a verified artifact into the package.
+    """Verify an artifact and copy it into the package.
 
     Raises:
-        ArtifactError: it does not verify.
-        ValueError: its weights are larger than a package should carry.
+        ArtifactError: the artifact does not verify.
+        ValueError: its weights are too large for the package.
     """
     open_artifact(artifact)
     size = sum(path.stat().st_size for path in artifact.glob("*.safetensors"))
     if size > LARGEST:
-        raise ValueError(f"{artifact}: {size} bytes of weights, and a starter artifact has at most {LARGEST}")
+        raise ValueError(f"{artifact}: {size} bytes of weights, but a starter artifact may have {LARGEST} at most")
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(artifact, target)
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="where the public data files lie")] = Path("../shared/data"),
-    out: Annotated[Path, typer.Option(help="where the artifacts go")] = Path("service/tureen_serve/starter"),
-    runs: Annotated[Path, typer.Option(help="where the run folders go")] = Path("runs/starter"),
-    only: Annotated[list[str] | None, typer.Option(help="some of them, as rewards/academy")] = None,
+    data: Annotated[Path, typer.Option(help="the folder of the public data files")] = Path("../shared/data"),
+    out: Annotated[Path, typer.Option(help="the folder for the artifacts")] = Path("service/tureen_serve/starter"),
+    runs: Annotated[Path, typer.Option(help="the folder for the runs")] = Path("runs/starter"),
+    only: Annotated[list[str] | None, typer.Option(help="only this one, as rewards/academy; may be repeated")] = None,
 ) -> None:
     """Train the starter artifacts with fixed seeds and install them."""
     for folder in only or list_jobs():

@@ -1,4 +1,4 @@
-"""Recipes and their parts."""
+"""Recipes: their parts, the kinds of run, and reading them from YAML. Imports no library of training."""
 
 from tureen_train.config.attributes import AttributesLoss
 from tureen_train.config.experts import ExpertRun, Preference

@@ -11,16 +11,16 @@ ALPHAS = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4]
 
 
 class AttributesLoss(Loss):
-    """Regression of each answer's attributes (ArmoRM's first stage, arXiv 2406.12845); missing labels are left out.
+    """Regression of each answer's attributes (ArmoRM's first stage, arXiv 2406.12845). Missing labels are ignored.
 
-    ``fit: gradient`` trains head and backbone by the mean squared error over the labelled cells. ``fit: ridge`` leaves
-    the backbone as it is and solves each attribute's ridge regression on its hidden states, without intercept, as
-    published: its penalty is the one of ``alphas`` with the least squared error on ``validation`` of the prompts, and
-    the weights are then fitted to all of them.
+    ``fit: gradient`` trains head and backbone by the mean squared error over the cells that have a label. ``fit:
+    ridge`` freezes the backbone and solves each attribute's ridge regression on its hidden states, without intercept,
+    as in the paper. The penalty is the one of ``alphas`` with the lowest squared error on the share ``validation`` of
+    the prompts; with it the weights are fitted to all prompts.
 
-    With ``standardise`` the labels' mean and deviation in the training data are taken out first, so that attributes of
-    any unit weigh alike, and a raw reward is a z-score; ``label_mean`` and ``label_std`` among the figures lead back.
-    Without it a raw reward is in the label's own unit. A calibrated reward is a z-score either way.
+    ``standardise`` subtracts the labels' mean in the training data and divides by their deviation, so that attributes
+    of any unit have the same weight and a raw reward is a z-score. The metrics ``label_mean`` and ``label_std`` allow
+    to convert back. Without it a raw reward is in the label's own unit. A calibrated reward is a z-score in both cases.
     """
 
     method: Literal["attributes"]
@@ -35,9 +35,9 @@ class AttributesLoss(Loss):
     def _named(cls, names: list[str]) -> list[str]:
         for name in names:
             if not NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no name: use 1 to 64 of letters, digits, '_', '.', '-'")
+                raise ValueError(f"{name!r} is not a valid name: use 1 to 64 of letters, digits, '_', '.', '-'")
         if len(set(names)) < len(names):
-            raise ValueError(f"an attribute is named twice: {', '.join(names)}")
+            raise ValueError(f"an attribute is listed twice: {', '.join(names)}")
         return names
 
     @field_validator("alphas")
@@ -49,7 +49,7 @@ class AttributesLoss(Loss):
 
     @property
     def frozen(self) -> bool:
-        """Whether the backbone stays as it is."""
+        """Whether the backbone is frozen."""
         return self.fit == "ridge"
 
     @property

@@ -8,7 +8,7 @@ from tureen_train.config.parts import RecipePart, Run
 
 
 class Preference(RecipePart):
-    """DPO's settings, given to TRL: β, and the weight of a likelihood term on the chosen answer."""
+    """Settings of TRL's DPO: β, and ``sft``, the weight of a likelihood term on the chosen answer."""
 
     beta: float = Field(default=0.1, gt=0)
     sft: float = Field(default=0.0, ge=0)
@@ -16,7 +16,7 @@ class Preference(RecipePart):
 
 
 class ExpertRun(Run):
-    """An expert policy: DPO (arXiv 2305.18290) toward one domain's or preference's answers."""
+    """An expert policy, trained by DPO (arXiv 2305.18290) toward the answers of one domain or objective."""
 
     kind: Literal["expert"]
     preference: Preference = Preference()
@@ -28,11 +28,13 @@ class ExpertRun(Run):
     def _fits_a_soup(self) -> "ExpertRun":
         self.objective = self.objective or self.name
         if self.model.lora is None:
-            raise ValueError("model.lora: an expert is an adapter, so that it can be souped; give it a rank")
+            raise ValueError(
+                "model.lora: an expert must be a LoRA adapter, so that it can be souped; set model.lora.rank"
+            )
         if self.model.start is not None:
-            raise ValueError("model.start: experts of one family all start from their base")
+            raise ValueError("model.start: all experts of a family start from the base; leave the key out")
         if self.model.head != "random":
-            raise ValueError("model.head: an expert has no score head")
+            raise ValueError("model.head: an expert has no score head; leave the key out")
         if self.model.quantise is not None:
-            raise ValueError("model.quantise: an expert is trained on its base as it is; set it to null")
+            raise ValueError("model.quantise: an expert is trained on the unquantised base; set it to null")
         return self

@@ -1,4 +1,4 @@
-"""Settings of the gate that weighs attributes by the prompt."""
+"""Settings of the gate, which weighs attributes by the prompt."""
 
 from typing import Literal
 
@@ -8,14 +8,14 @@ from tureen_train.config.parts import Loss, Source
 
 
 class GateLoss(Loss):
-    """ArmoRM's second stage (arXiv 2406.12845): a gate over a frozen multi-attribute model's rewards.
+    """ArmoRM's second stage (arXiv 2406.12845): a gate over the rewards of a frozen multi-attribute model.
 
-    The model is ``model.start``; ``attributes`` are its objectives, filled in from there. ``width``, ``depth``,
-    ``dropout``, ``temperature`` and ``scale`` are the gate's. ``verbosity`` names the attribute that is taken out of
-    the others, each by the smallest published penalty that brings its rank correlation with it to ``threshold`` on the
-    answers of ``reference``, by default those that are trained on; null leaves the rewards as they are.
+    The model is ``model.start``; ``attributes`` are filled in from its objectives. ``width``, ``depth``, ``dropout``,
+    ``temperature`` and ``scale`` are settings of the gate. ``verbosity`` names an attribute that is subtracted from
+    each of the others, times the smallest published penalty with which their rank correlation is at most ``threshold``
+    on the answers of ``reference`` (by default the training data). With null nothing is subtracted.
 
-    ``optimisation`` counts pairs: ``batch`` of them are drawn with replacement for each of ``max_steps``.
+    ``optimisation`` counts pairs: each of ``max_steps`` draws ``batch`` of them with replacement.
     """
 
     method: Literal["gate"]
@@ -31,7 +31,7 @@ class GateLoss(Loss):
 
     @property
     def frozen(self) -> bool:
-        """Whether the backbone stays as it is."""
+        """Whether the backbone is frozen."""
         return True
 
     @property

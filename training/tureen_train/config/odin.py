@@ -8,10 +8,10 @@ from tureen_train.config.parts import Loss
 
 
 class OdinLoss(Loss):
-    """ODIN (arXiv 2402.07319): ranking by the sum of a length head, row 0, and a quality head, row 1, kept apart.
+    """ODIN (arXiv 2402.07319): ranking by the sum of a length head (row 0) and a quality head (row 1).
 
-    ``length`` weighs 1 − corr(length, head 0), ``quality`` |corr(length, head 1)|, ``orthogonality`` |cos| of the two
-    rows. The objective is the quality head alone; the length head stays in the file and nobody reads it.
+    ``length`` weighs 1 − corr(length, head 0), ``quality`` weighs |corr(length, head 1)|, and ``orthogonality`` weighs
+    |cos| of the two rows. The objective is the quality head alone. The length head stays in the file, unused.
     """
 
     method: Literal["odin"]

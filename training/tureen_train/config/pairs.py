@@ -7,13 +7,13 @@ from tureen_train.config.parts import Loss
 
 
 class PairLoss(Loss):
-    """RLHFlow's pairwise model (arXiv 2405.07863): reads two answers at once, says how likely the first is better.
+    """RLHFlow's pairwise model (arXiv 2405.07863): it reads two answers and says how likely the first is better.
 
-    Binary cross-entropy of one logit; over two tokens' logits it is the published loss. In training ``sides: random``
-    shows each pair in one order, drawn anew each time, and ``both`` in both. A pair is certain, or as likely as its
-    record's ``chosen_prob`` says under ``soft_labels``. Equal scores make no pair, or with ``ties: half`` one of
-    probability ½. ``tokens`` are those that ``model.head: tokens`` starts from: the head is the first one's row of the
-    LM head minus the second one's.
+    The loss is the binary cross-entropy of one logit; with the difference of two tokens' logits it is the published
+    loss. ``sides: random`` trains on each pair in one order, drawn anew each time; ``both`` trains on both orders. With
+    ``soft_labels`` a pair has the probability ``chosen_prob`` of its record, otherwise 1. Equal scores make no pair;
+    with ``ties: half`` they make one of probability ½. With ``model.head: tokens`` the head starts as the difference of
+    the LM head's rows of the two ``tokens``.
     """
 
     method: Literal["pair"]
@@ -24,5 +24,5 @@ class PairLoss(Loss):
 
     @property
     def input(self) -> Input:
-        """What it reads."""
+        """What one input of the model is."""
         return "pair"

@@ -1,4 +1,4 @@
-"""The groups that every recipe has: data, model, optimisation, watching, scale."""
+"""The parts that every recipe has: data, model, optimisation, watch, scale."""
 
 from typing import Literal
 
@@ -12,17 +12,17 @@ Packed = Literal["prompts", "texts", "off"]
 
 
 class RecipeError(ValueError):
-    """A recipe cannot be run; the message names the key."""
+    """A recipe cannot be run. The message names the key."""
 
 
 class RecipePart(BaseModel):
-    """Base of a recipe's parts: an unknown key is an error, not a silent default."""
+    """Base class of a recipe's parts. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Source(RecipePart):
-    """One file or folder of preference records, and how to read it (see :mod:`tureen_train.records`)."""
+    """A file or folder of preference records, and how to read it (see :mod:`tureen_train.records`)."""
 
     path: str
     form: str = "auto"
@@ -35,12 +35,12 @@ class Source(RecipePart):
 
 
 class Data(RecipePart):
-    """What is trained on and what is held out.
+    """The training data and the evaluation data.
 
-    ``holdout`` of the prompts are kept for evaluation and never trained on: of ``train`` under the name ``heldout``,
-    and of each named file in ``eval`` (of which ``eval_whole`` judges all that is not trained on). Relative paths
-    stand below ``root``.
-    ``pairs_per_prompt`` breaks what is trained on into pairs and takes so many of each prompt, in turn.
+    ``holdout`` is the share of the prompts that are kept out of training. Without ``eval`` these prompts of ``train``
+    are the evaluation file ``heldout``. Of each file in ``eval`` the same share is evaluated. With ``eval_whole`` all
+    prompts of ``eval`` that are not trained on are evaluated. Relative paths are below ``root``. ``pairs_per_prompt``
+    splits the training records into pairs and draws at most this number for each record.
     """
 
     root: str = ""
@@ -55,7 +55,7 @@ class Data(RecipePart):
 
 
 class Lora(RecipePart):
-    """Low-rank adaptation; ``layers`` are counted from the top, all by default."""
+    """Low-rank adaptation. ``top_layers`` adapts only so many of the last layers; by default all."""
 
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16, gt=0)
@@ -65,12 +65,13 @@ class Lora(RecipePart):
 
 
 class Model(RecipePart):
-    """The start and what of it is trained.
+    """The start of training, and which weights are trained.
 
-    ``start`` is an artifact of an earlier stage to go on from (DSP's base → GRFT → CRFT); its base must be ``base``.
-    ``lora: null`` trains all weights. ``head: probe`` starts a new head from linear probing, with ``probe_decay`` as
-    its ridge penalty, instead of at random; ``head: tokens`` from the LM head's rows of ``loss.tokens``. ``quantise``
-    keeps the base under a LoRA in 4 or 8 bits (QLoRA); it is served whole, so its rewards are not quite training's.
+    ``start`` is the artifact of an earlier stage (DSP's base → GRFT → CRFT); its base must be ``base``. ``lora: null``
+    trains all weights. A new head starts at random; with ``head: probe`` it starts from linear probing with the ridge
+    penalty ``probe_decay``, with ``head: tokens`` from the LM head's rows of ``loss.tokens``. ``quantise`` keeps the
+    base under a LoRA in 4 or 8 bits (QLoRA). It is served unquantised, so served rewards differ slightly from
+    training's.
     """
 
     base: str = "smollm2-135m-instruct"
@@ -86,12 +87,12 @@ class Model(RecipePart):
     @model_validator(mode="after")
     def _quantised_weights_are_not_trained(self) -> "Model":
         if self.quantise and self.lora is None:
-            raise ValueError("quantise needs lora: weights of so few bits cannot be trained")
+            raise ValueError("quantise needs lora: quantised weights cannot be trained")
         return self
 
 
 class Optimisation(RecipePart):
-    """How many steps of what size. ``batch`` counts prompts on one device; ``warmup`` is a share of all steps."""
+    """The optimiser's settings. ``batch`` counts prompts on one device; ``warmup`` is a share of all steps."""
 
     learning_rate: float = Field(default=1e-4, gt=0)
     epochs: float = Field(default=1, gt=0)
@@ -107,7 +108,7 @@ class Optimisation(RecipePart):
 
 
 class Watch(RecipePart):
-    """When to log, evaluate and save. Steps are optimiser steps; 0 means never."""
+    """How often to log, evaluate and save, in optimiser steps; 0 means never. ``keep`` checkpoints are kept."""
 
     log_every: int = Field(default=5, ge=1)
     eval_at_start: bool = True
@@ -118,11 +119,12 @@ class Watch(RecipePart):
 
 
 class Scale(RecipePart):
-    """DeepSpeed's ZeRO stage, with the launcher's processes (torchrun, accelerate launch or deepspeed); and packing.
+    """DeepSpeed's ZeRO stage, which needs a launcher (torchrun, accelerate launch or deepspeed); and packing.
 
-    ``packing`` runs the texts of a reward model's batch as one row without padding: ``prompts`` also computes what the
-    answers to one prompt begin with once, ``texts`` does not. Loss and gradients stay those of ``off``, which pads;
-    where they would not, the run pads and says why. Only dropout differs: a shared prompt draws it once.
+    ``packing`` runs the texts of a reward model's batch as one row without padding. ``prompts`` also computes the
+    shared start of the answers to one prompt only once; ``texts`` does not. Loss and gradients are those of ``off``,
+    which pads. Where they would not be, the run pads and logs the reason. Only dropout differs: a shared prompt draws
+    it once.
     """
 
     zero: Literal[0, 1, 2, 3] = 0
@@ -137,7 +139,7 @@ class Scale(RecipePart):
 
 
 class Run(RecipePart):
-    """What both kinds of recipe share."""
+    """The keys that all kinds of recipe share."""
 
     name: str
     data: Data
@@ -154,14 +156,14 @@ class Run(RecipePart):
         if not NAME.fullmatch(self.name):
             raise ValueError("name: use 1 to 64 of letters, digits, '_', '.', '-'")
         if self.model.quantise and self.scale.zero == 3:
-            raise ValueError("model.quantise: ZeRO-3 would take the packed weights apart; use scale.zero up to 2")
+            raise ValueError("model.quantise: ZeRO-3 cannot shard quantised weights; use scale.zero up to 2")
         if not self.output:
             self.output = f"runs/{self.name}"
         return self
 
 
 class Loss(RecipePart):
-    """Base of the methods' settings: what most of them have in common."""
+    """Base class of the methods' settings, with the values that most of them share."""
 
     @property
     def rows(self) -> int:
@@ -170,12 +172,12 @@ class Loss(RecipePart):
 
     @property
     def input(self) -> Input:
-        """What it reads."""
+        """What one input of the model is."""
         return "conversation"
 
     @property
     def frozen(self) -> bool:
-        """Whether the backbone stays as it is, so that only what stands on it is fitted."""
+        """Whether the backbone is frozen, so that only the head or gate is fitted."""
         return False
 
     @property

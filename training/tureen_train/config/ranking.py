@@ -1,4 +1,4 @@
-"""Settings of ranking: Bradley-Terry's loss over any number of answers, and what may stand beside it."""
+"""Settings of ranking: Bradley-Terry's loss over any number of answers, and its optional terms."""
 
 from typing import Annotated, Literal
 
@@ -8,14 +8,14 @@ from tureen_train.config.parts import Loss, RecipePart
 
 
 class FixedCap(RecipePart):
-    """One cap for every pair."""
+    """The same cap for every pair."""
 
     prior: Literal["fixed"]
     value: float = Field(default=4.5, gt=0)
 
 
 class RandomCap(RecipePart):
-    """A cap for each pair and step, uniform between ``low`` and ``high``."""
+    """A cap drawn for each pair and step, uniform between ``low`` and ``high``."""
 
     prior: Literal["random"]
     low: float = Field(default=4.0, gt=0)
@@ -29,10 +29,10 @@ class RandomCap(RecipePart):
 
 
 class SimilarityCap(RecipePart):
-    """δ = β₁ / (s + β₂) + β₃ of two answers' similarity s in [0, 1]: the less similar, the larger.
+    """δ = β₁ / (s + β₂) + β₃, where s in [0, 1] is the similarity of the two answers: the less similar, the larger.
 
-    δ is smallest where s = 1. It grows without bound as s falls to 0, so it is cut at ``ceiling``, far above the gaps
-    that rewards have: there the constraint is off, and a mean of δ stays a number that can be read.
+    δ is smallest at s = 1. As s falls to 0 it grows without bound, so it is cut at ``ceiling``. The ceiling is far
+    above any reward gap: there the constraint has no effect, but the mean of δ stays readable.
     """
 
     beta1: float = Field(default=6.0, gt=0)
@@ -43,28 +43,28 @@ class SimilarityCap(RecipePart):
     @model_validator(mode="after")
     def _smallest_is_positive(self) -> "SimilarityCap":
         least = self.beta1 / (1 + self.beta2) + self.beta3
-        told = f"{self.beta1:g} / (1 + {self.beta2:g}) + {self.beta3:g} = {least:.4g}"
+        formula = f"{self.beta1:g} / (1 + {self.beta2:g}) + {self.beta3:g} = {least:.4g}"
         if least <= 0:
             raise ValueError(
-                f"beta3: the smallest cap, of two equal answers, is beta1 / (1 + beta2) + beta3 = {told}, and must be "
-                "positive: below 0 the better answer is pushed under the worse one; raise beta1 or beta3"
+                f"beta3: the smallest cap, of two equal answers, is beta1 / (1 + beta2) + beta3 = {formula}, and must "
+                "be positive: a negative cap pushes the better answer below the worse one; raise beta1 or beta3"
             )
         if least > self.ceiling:
-            raise ValueError(f"ceiling: {self.ceiling:g} is below the smallest cap, {told}; raise it")
+            raise ValueError(f"ceiling: {self.ceiling:g} is below the smallest cap, {formula}; raise it")
         return self
 
 
 class LengthCap(SimilarityCap):
-    """By the ratio of the answers' lengths in tokens, counted from where they diverge."""
+    """A cap by the ratio of the answers' lengths in tokens, counted after their shared start."""
 
     prior: Literal["length_ratio"]
 
 
 class CosineCap(SimilarityCap):
-    """By the angle between the answers' sentence embeddings.
+    """A cap by the angle between the answers' sentence embeddings.
 
-    ``encoder`` is ``minilm``, or the folder of another encoder; ``pooling`` is what that folder's own configuration
-    says, else ``mean``. PCRM takes BERT's ``cls``.
+    ``encoder`` is ``minilm`` or the folder of another encoder. ``pooling`` is by default what that folder's
+    configuration says, else ``mean``. PCRM uses BERT's ``cls``.
     """
 
     prior: Literal["cosine"]
@@ -76,13 +76,14 @@ Constraint = Annotated[FixedCap | RandomCap | LengthCap | CosineCap, Field(discr
 
 
 class RankingLoss(Loss):
-    """DSP's two losses, ranking over all comparable pairs and imitation of texts scored above a threshold, and PCRM's.
+    """DSP's ranking loss over all comparable pairs, with optional terms.
 
-    With two answers a prompt ranking is Bradley-Terry's loss. ``constraint`` caps the reward gap of each pair (PCRM,
-    arXiv 2404.00978). ``read: span`` compares a pair's rewards at every token from where the two diverge to the end of
-    the longer, as DeepSpeed-Chat and PCRM do; the shorter's last reward is held, or with ``span_padding: published``
-    read from its padding, as it is there. ``center`` weighs the mean of (r₁ + r₂)² over pairs (Eisenstein et al., arXiv
-    2312.09244), which keeps rewards around 0.
+    With two answers to each prompt ranking is Bradley-Terry's loss. ``lm_coefficient`` weighs DSP's imitation loss on
+    the texts scored above ``lm_threshold``. ``constraint`` caps the reward gap of each pair (PCRM, arXiv 2404.00978).
+    ``read: span`` compares the two rewards at every token from where the texts diverge to the end of the longer one, as
+    DeepSpeed-Chat and PCRM do. Past its end the shorter text keeps its last reward; with ``span_padding: published``
+    the reward is read from its padding, as in their code. ``center`` weighs the mean of (r₁ + r₂)² over pairs, which
+    keeps rewards around 0 (Eisenstein et al., arXiv 2312.09244).
     """
 
     method: Literal["ranking"] = "ranking"
@@ -97,5 +98,5 @@ class RankingLoss(Loss):
 
     @property
     def imitates(self) -> bool:
-        """Whether some texts' likelihood is trained beside their rewards."""
+        """Whether the LM head is trained too."""
         return self.lm_coefficient > 0

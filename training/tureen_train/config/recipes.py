@@ -1,4 +1,4 @@
-"""Recipes: one YAML a run, grouped, checked, and written resolved beside the result."""
+"""Reading recipes: YAML files that are validated, and written with all defaults beside the result."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,35 +18,37 @@ _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 
 def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, or a packaged one by name, with ``a.b=c`` changes applied.
+    """Read a recipe file, or a packaged recipe by name, and apply changes of the form ``a.b=c``.
 
     Raises:
-        RecipeError: no such file, a key that does not exist, or a value that cannot be.
+        RecipeError: there is no such file, a key does not exist, or a value is invalid.
     """
     path = Path(source)
     if not path.is_file():
         path = RECIPES / f"{source}.yaml"
     if not path.is_file():
-        raise RecipeError(f"{source!r} is no file and none of the packaged recipes: {', '.join(list_recipes())}")
+        raise RecipeError(f"{source!r} is neither a file nor one of the packaged recipes: {', '.join(list_recipes())}")
     raw = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(raw, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with `kind`, `name` and `data`")
+        raise RecipeError(f"{path}: a recipe must be a mapping with `kind`, `name` and `data`")
     for change in changes:
         _apply(raw, change)
     return resolve_recipe(raw, str(path))
 
 
 def resolve_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Validate a mapping as a recipe, all defaults filled in."""
+    """Validate a mapping as a recipe and fill in all defaults."""
     try:
         return _RECIPE.validate_python(raw)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {'; '.join(map(_told, error.errors()))}") from error
+        raise RecipeError(f"{where}: {'; '.join(map(_describe_error, error.errors()))}") from error
 
 
-def _told(fault: Any) -> str:
-    """A fault by its key in the recipe; pydantic puts the kind before it, a loss's method after ``loss``, a prior
-    after ``constraint``, and a few words before our own.
+def _describe_error(fault: Any) -> str:
+    """Describe one of pydantic's errors by its key in the recipe.
+
+    pydantic adds the tags of unions to the key (the kind, the method after ``loss``, the prior after ``constraint``)
+    and a few words to our own messages; they are removed.
     """
     place = [str(part) for part in fault["loc"]]
     if place[1:2] == ["loss"]:
@@ -59,12 +61,12 @@ def _told(fault: Any) -> str:
 
 
 def list_recipes() -> list[str]:
-    """Names of the recipes that travel in this package."""
+    """List the names of the packaged recipes."""
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
 def format_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML."""
+    """Format a recipe as YAML, with all defaults."""
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -72,7 +74,7 @@ def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"{where}: cannot read it as YAML: {' '.join(str(error).split())}") from error
 
 
 def _apply(raw: dict[str, Any], change: str) -> None:
@@ -88,7 +90,7 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     elif isinstance(node, dict):
         node[last] = _yaml(value, f"--set {key}")
     else:
-        raise RecipeError(f"--set {key}: nothing stands below {parents[-1]!r}")
+        raise RecipeError(f"--set {key}: {parents[-1]!r} has no keys")
 
 
 def _step(node: Any, part: str, key: str) -> Any:
@@ -103,5 +105,5 @@ def _step(node: Any, part: str, key: str) -> Any:
 
 def _index(node: list[Any], part: str, key: str) -> int:
     if not part.isdigit() or int(part) >= len(node):
-        raise RecipeError(f"--set {key}: {part!r} is no index into a list of {len(node)}")
+        raise RecipeError(f"--set {key}: {part!r} is not an index of a list of {len(node)}")
     return int(part)

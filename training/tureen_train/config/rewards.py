@@ -1,4 +1,4 @@
-"""The recipe of a reward model; its ``loss`` says by which method it is trained."""
+"""The recipe of a reward model. Its ``loss`` chooses the method."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from tureen_train.config.steps import StepsLoss
 
 
 def _method(value: Any) -> Any:
-    """The method that a loss names; ranking where it names none."""
+    """The tag of a loss: its method, by default ranking."""
     return value.get("method", "ranking") if isinstance(value, dict) else getattr(value, "method", None)
 
 
@@ -31,7 +31,7 @@ RewardLoss = Annotated[
 
 
 class RewardRun(Run):
-    """A reward model: a backbone with a score head, trained by the method that ``loss`` names."""
+    """A reward model: a backbone with a score head, trained by ``loss.method``."""
 
     kind: Literal["reward"]
     reading: Reading = Reading(max_length=512)
@@ -42,28 +42,32 @@ class RewardRun(Run):
     @model_validator(mode="after")
     def _probing_reads_whole_weights(self) -> "RewardRun":
         if self.model.head == "probe" and self.scale.zero == 3:
-            raise ValueError("model.head: probe reads the weights whole; use scale.zero up to 2, or head: random")
+            raise ValueError(
+                "model.head: probe needs whole weights on each rank; use scale.zero up to 2, or head: random"
+            )
         if self.model.head == "probe" and self.loss.method != "ranking":
-            raise ValueError("model.head: probe ranks answers; use loss.method: ranking, or head: random")
+            raise ValueError("model.head: probe is for loss.method: ranking; use it, or head: random")
         return self
 
     @model_validator(mode="after")
     def _tokens_are_of_a_loss(self) -> "RewardRun":
         if self.model.head == "tokens" and not isinstance(self.loss, PairLoss | StepsLoss):
-            raise ValueError("model.head: tokens is the start of loss.method: pair or steps; use random or probe")
+            raise ValueError("model.head: tokens is for loss.method: pair or steps; use random or probe")
         return self
 
     @model_validator(mode="after")
     def _ends_are_read(self) -> "RewardRun":
-        """Pairs and steps are read at a text's last token, and nothing is appended to it."""
+        """Pairs and steps are read at the last token of a text, and no token is appended."""
         if self.loss.input == "conversation":
             return self
         if self.reading.pooling not in ("eos", "last") or self.reading.truncation != "left":
-            raise ValueError(f"reading: loss.method: {self.loss.method} reads the last token, and truncates left")
+            raise ValueError(
+                f"reading: loss.method: {self.loss.method} needs pooling: last or eos, and truncation: left"
+            )
         if "eos" not in self.reading.model_fields_set:
             self.reading = self.reading.model_copy(update={"eos": "none"})
         if self.reading.eos == "append":
-            raise ValueError(f"reading.eos: loss.method: {self.loss.method} reads texts that go on; use none")
+            raise ValueError(f"reading.eos: loss.method: {self.loss.method} reads inside of a text; use none")
         return self
 
     @model_validator(mode="after")

@@ -9,9 +9,9 @@ from tureen_train.config.parts import Loss
 class StepsLoss(Loss):
     """How likely each step of an answer is right, read at the step's end (RLHFlow's math reward models).
 
-    Binary cross-entropy of one logit. ``targets: process`` judges every labelled step by its label, ``outcome`` the
-    last step's end by the answer's score, 1 where it is right and 0 where not. ``tokens`` are those that ``model.head:
-    tokens`` starts from: the head is the first one's row of the LM head minus the second one's.
+    The loss is the binary cross-entropy of one logit. ``targets: process`` trains each step that has a label on it;
+    ``outcome`` trains the end of the last step on the answer's score, 1 if right and 0 if wrong. With ``model.head:
+    tokens`` the head starts as the difference of the LM head's rows of the two ``tokens``.
     """
 
     method: Literal["steps"]
@@ -20,5 +20,5 @@ class StepsLoss(Loss):
 
     @property
     def input(self) -> Input:
-        """What it reads."""
+        """What one input of the model is."""
         return "steps"

@@ -135,7 +135,7 @@ def judge_margins(
     constraint = _constraint(open_artifact(artifact).manifest.training.recipe)
     texts = [[each.ids for each in render_answers(record, scorer.reader.renderer)] for record in records]
     column = scorer.columns[scorer.wanted.name]
-    rows = iter(scorer.reader.read([ids for each in texts for ids in each], batch, done))
+    rows = iter(scorer.reader.score_ids([ids for each in texts for ids in each], batch, done))
     rewards = [[next(rows)[column] for _ in each] for each in texts]
     similarity = {"length_ratio": [compare_lengths(each) for each in texts]}
     if isinstance(constraint, CosineCap):

@@ -88,7 +88,7 @@ def compare_in_process(
     """
     rendered = [render_comparisons(reader.renderer, item) for item in items]
     ids = [text.ids for each in rendered for text in each]
-    rows = iter(reader.read(ids, batch, _in_step(done, sum(len(item.answers) for item in items), len(ids))))
+    rows = iter(reader.score_ids(ids, batch, _in_step(done, sum(len(item.answers) for item in items), len(ids))))
     scored: list[Scored] = []
     for item, each in zip(items, rendered, strict=True):
         logits = [logit(row) for row in islice(rows, len(each))]

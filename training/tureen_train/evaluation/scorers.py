@@ -113,7 +113,7 @@ class ArtifactScorer:
                 self.reader, lambda row: self.wanted.logit(self._named(row)), items, self.batch, done
             )
         rendered = [self._render(item) for item in items]
-        rows = iter(self.reader.valued([text for texts in rendered for text in texts], self.batch, done))
+        rows = iter(self.reader.score_texts([text for texts in rendered for text in texts], self.batch, done))
         scored = []
         for texts in rendered:
             raws = [self._named(row) for row in islice(rows, len(texts))]

@@ -5,15 +5,15 @@ from torch.nn import functional
 
 
 def compute_token_nll(logits: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
-    """Mean negative log-likelihood of each text's counted tokens.
+    """Compute the mean negative log-likelihood of the counted tokens of each text.
 
     Args:
         logits: ``[M, T, V]``; position t predicts token t + 1.
         ids: ``[M, T]``.
-        counted: ``[M, T]``, true on the tokens whose likelihood counts; the first token never does.
+        counted: ``[M, T]``, true for the tokens that count. The first token never counts: nothing predicts it.
 
     Returns:
-        ``[M]`` nats a token; 0 for a text with none counted.
+        ``[M]``, in nats per token; 0 for a text without counted tokens.
     """
     wanted = counted[:, 1:]
     losses = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")

@@ -1,4 +1,4 @@
-"""Likelihood of an answer under an expert: what an expert's probes record."""
+"""The likelihood of an answer under an expert, which an expert's probes record."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,12 @@ from tureen_core.template import Messages, Reading, Renderer
 
 
 class ExpertReader:
-    """A base with one adapter on it, or bare (``folder=None``), read by PEFT in float32.
+    """A base with one adapter, or bare (``folder=None``), opened by PEFT in float32.
 
     Args:
-        folder: a PEFT LoRA folder.
+        folder: a PEFT LoRA folder, or None.
         base: the base's folder.
+        reading: how texts become ids.
     """
 
     def __init__(self, folder: Path | None, base: Path, reading: Reading) -> None:
@@ -28,13 +29,13 @@ class ExpertReader:
         self.renderer = Renderer(load_tokenizer(base), reading)
 
     def mean_logprobs(self, conversations: Sequence[Messages]) -> list[float]:
-        """As :func:`compute_mean_logprobs`."""
+        """See :func:`compute_mean_logprobs`."""
         return compute_mean_logprobs(self.model, self.renderer, conversations)
 
 
 @torch.no_grad()
 def compute_mean_logprobs(model: Any, renderer: Renderer, conversations: Sequence[Messages]) -> list[float]:
-    """Mean log-probability, in nats a token, of each conversation's last message and its end mark."""
+    """Compute the mean log-probability, in nats per token, of each conversation's last message with its end token."""
     return [_mean_logprob(model, renderer, messages) for messages in conversations]
 
 

@@ -1,4 +1,4 @@
-"""A base in 4 or 8 bits under a LoRA in full ones (QLoRA, arXiv 2305.14314), by bitsandbytes where it is installed."""
+"""A base quantised to 4 or 8 bits under a LoRA of full precision (QLoRA, arXiv 2305.14314), by bitsandbytes."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from transformers.utils import is_bitsandbytes_available
 from tureen_core.artifact import HEAD
 from tureen_train.config import Model, RecipeError
 
-WHOLE = [HEAD, "lm_head"]  # what is trained or tied stays as it is
+WHOLE = [HEAD, "lm_head"]  # not quantised: they are trained, or tied to the embeddings
 
 
 def make_quantisation(settings: Model) -> Any:
-    """How the library shall load a recipe's base: ``nf4`` with its constants quantised too, ``int8``, or as it is.
+    """Make the library's settings for a quantised base (``nf4`` with double quantisation, or ``int8``); None without.
 
     Raises:
         RecipeError: bitsandbytes is not installed.

@@ -1,7 +1,7 @@
 """A reward model in training: a causal language model with a score head beside its LM head.
 
-One class for each backbone, made from its own causal class, so that ``save_pretrained``, PEFT and DeepSpeed treat it
-as they treat that. Both heads run inside ``forward``: under ZeRO-3 their weights exist only there.
+Each backbone gets a class made from its own causal class, so that ``save_pretrained``, PEFT and DeepSpeed treat both
+alike. Both heads run inside ``forward``: under ZeRO-3 their weights are whole only there.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tureen_train.rewards.sharing import Packing
 
 @dataclass
 class RewardOutput(ModelOutput):
-    """``rewards [M, K]`` float32; ``nll [M]`` and ``token_rewards [M, T]`` float32 where they are asked for."""
+    """``rewards [M, K]``; where asked for, ``nll [M]`` and ``token_rewards [M, T]``. All are float32."""
 
     rewards: Tensor | None = None
     nll: Tensor | None = None
@@ -34,7 +34,7 @@ class RewardOutput(ModelOutput):
 
 
 def make_reward_config(folder: Path, reading: Reading, objectives: int = 1) -> Any:
-    """The configuration of the model in ``folder``, with what a reward model adds to it."""
+    """Load the configuration in ``folder``, and add the reading and the number of objectives to it."""
     config = AutoConfig.from_pretrained(folder)
     config.num_labels = objectives
     config.tureen_reading = reading.model_dump()
@@ -42,10 +42,10 @@ def make_reward_config(folder: Path, reading: Reading, objectives: int = 1) -> A
 
 
 def make_reward_class(config: Any) -> Any:
-    """The backbone's causal class with a float32 score head of ``config.num_labels`` rows.
+    """Make the class of a reward model: the backbone's causal class with a score head of ``config.num_labels`` rows.
 
     Raises:
-        RecipeError: the backbone has no causal class.
+        RecipeError: the library has no causal class for the backbone.
     """
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise RecipeError(f"model.base: {config.model_type} is no causal language model")
@@ -67,9 +67,13 @@ def make_reward_class(config: Any) -> Any:
         packing: Packing | None = None,
         **_: Any,
     ) -> RewardOutput:
-        """Rewards of ``[M, T]`` ids; with ``imitated [M, T]`` (tokens to imitate) also their nll; ``everywhere``, the
-        first row's at each token; with ``reads [M, R]`` rewards at those tokens ``[M, R, K]``, of no meaning where it
-        is negative. With ``packing`` the backbone runs on that instead of on the padded ids.
+        """Compute rewards ``[M, K]`` of texts ``[M, T]``.
+
+        Args:
+            imitated: ``[M, T]``, the tokens to imitate; the output then has their ``nll``.
+            everywhere: whether to compute also the first row's reward at each token.
+            reads: ``[M, R]``, the tokens to read; the rewards are then ``[M, R, K]``, undefined where it is negative.
+            packing: the same texts packed; the backbone runs on it instead of on the padded ids.
         """
         hidden = _hidden(self.base_model, input_ids, attention_mask, packing)
         if reads is None:
@@ -85,23 +89,25 @@ def make_reward_class(config: Any) -> Any:
         "__init__": __init__,
         "forward": forward,
         "__module__": __name__,
-        # a base has no score head, and a classifier no LM head: neither is worth the library's alarm
+        # a base has no score head and a classifier no LM head: the library need not warn
         "_keys_to_ignore_on_load_missing": [rf"^{HEAD}\.weight$", r"^lm_head\.weight$"],
     }
     return type(f"Reward{causal.__name__}", (causal,), members)
 
 
 def _hidden(backbone: Any, ids: Tensor, mask: Tensor, packing: Packing | None) -> Tensor:
-    """``[M, T, H]`` of each text, padded; what stands on padding means nothing."""
+    """Hidden states ``[M, T, H]`` of each text; undefined on padding."""
     if packing is None:
         padded: Tensor = backbone(input_ids=ids, attention_mask=mask, use_cache=False)[0]
         return padded
     if packing["texts"].shape != ids.shape:
-        raise ValueError(f"the packing is of other texts: {list(packing['texts'].shape)}, not {list(ids.shape)}")
+        raise ValueError(
+            f"packing and ids are of different texts: {list(packing['texts'].shape)} and {list(ids.shape)}"
+        )
     states = backbone(
         input_ids=packing["ids"],
         position_ids=packing["positions"],
-        attention_mask=mask.new_ones(1, 1, 0, 0),  # taken as it is, and an error where attention does not take spans
+        attention_mask=mask.new_ones(1, 1, 0, 0),  # taken as it is; attention that ignores spans fails on it
         use_cache=False,
         spans=spans_of(packing),
     )[0][0]
@@ -110,7 +116,7 @@ def _hidden(backbone: Any, ids: Tensor, mask: Tensor, packing: Packing | None) -
 
 
 def _nll(model: Any, hidden: Tensor, ids: Tensor, imitated: Tensor) -> Tensor:
-    """Likelihood of the texts that have tokens to imitate; one text at least, so that every rank runs the LM head."""
+    """The nll of the texts with tokens to imitate. One text always runs, since all ranks must use the LM head."""
     rows = imitated.any(1).nonzero().flatten()
     rows = rows if len(rows) else rows.new_zeros(1)
     nll = compute_token_nll(model.lm_head(hidden[rows]), ids[rows], imitated[rows])
@@ -118,12 +124,12 @@ def _nll(model: Any, hidden: Tensor, ids: Tensor, imitated: Tensor) -> Tensor:
 
 
 def load_reward_model(folder: Path, settings: Model, reading: Reading, zero: int = 0, rows: int = 1) -> Any:
-    """Load a backbone with a score head, all of its weights to be trained.
+    """Load a backbone with a score head. All weights are trainable.
 
     Args:
-        folder: the base, which gets a new head, or a full checkpoint whose head goes on.
-        zero: the DeepSpeed stage; under 3 all parameters stay in one dtype and the head with them.
-        rows: of the head.
+        folder: the base, which gets a new head, or a full checkpoint with a head.
+        zero: the DeepSpeed stage. Stage 3 wants all parameters, the head too, in one dtype.
+        rows: rows of the head.
     """
     config = make_reward_config(folder, reading, rows)
     half = settings.precision == "bf16" and (settings.lora is not None or zero > 0)
@@ -142,7 +148,7 @@ def load_reward_model(folder: Path, settings: Model, reading: Reading, zero: int
 
 
 def add_lora(model: Any, settings: Model, zero: int = 0) -> Any:
-    """Freeze the backbone and put the recipe's LoRA on it; the head is trained whole."""
+    """Freeze the backbone and add the recipe's LoRA. The head is trained in full."""
     assert settings.lora is not None
     if settings.quantise:
         checkpoints = {"use_reentrant": False}
@@ -151,10 +157,10 @@ def add_lora(model: Any, settings: Model, zero: int = 0) -> Any:
 
 
 def make_lora_config(lora: Lora, model: Any, heads: list[str] | None = None, task: str | None = None) -> LoraConfig:
-    """PEFT's configuration of a recipe's LoRA on a model.
+    """Make PEFT's configuration of a recipe's LoRA.
 
     Raises:
-        RecipeError: the model has no module of a target's name; PEFT would leave that target out without a word.
+        RecipeError: the model has no module of a target's name. PEFT would skip that target silently.
     """
     names = {path.rsplit(".", 1)[-1] for path, _ in model.named_modules()}
     for target in lora.targets:

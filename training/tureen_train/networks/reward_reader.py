@@ -1,6 +1,6 @@
-"""Reward reading in training: PEFT and the training class on whole texts, in float32.
+"""Reads rewards in training: by PEFT and the training class, on whole texts, in float32.
 
-Nothing of it is shared with the server but ``tureen_core``, so probes that agree mean that both are right.
+It shares only ``tureen_core`` with the server. So if the probes agree, two independent implementations do.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,21 +21,25 @@ Done = Callable[[int], object]
 
 
 def ignore_progress(_: int) -> None:
-    """Nobody asks how far it is."""
+    """Take a progress report and do nothing."""
 
 
 class RewardReader:
     """Reads a saved reward model: a PEFT folder over ``base``, or a full checkpoint.
 
     Args:
-        folder: what training saved or exported.
+        folder: the saved or exported model.
         base: the base's folder; None when ``folder`` is a full checkpoint with its tokenizer.
         objectives: rows of the head.
-        device: where it runs.
-        quantised: how the library shall load the base, where not as it is.
+        device: the device it runs on.
+        quantised: the library's settings for a quantised base.
 
     Attributes:
-        half: read under bfloat16's autocast, as training in bf16 reads.
+        half: whether to run under bfloat16 autocast, as training in bf16 does.
+
+    Example:
+        reader = RewardReader(artifact.folder, base, artifact.manifest.reading)
+        reader.score_conversations([[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]])
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class RewardReader:
         model = opener.from_pretrained(root, config=config, dtype=torch.float32, quantization_config=quantised)
         if base is not None:
             model = PeftModel.from_pretrained(model, folder).get_base_model()
-        self.model: Any = model.eval() if quantised else model.eval().to(device)  # those stay where they were packed
+        self.model: Any = model.eval() if quantised else model.eval().to(device)  # quantised weights cannot be moved
         self.renderer = Renderer(load_tokenizer(root), reading)
         self.device = model.device
         self.half = False
@@ -61,21 +65,21 @@ class RewardReader:
         self._prompt: tuple[list[int], bool] = ([], False)
         self._coefficients = torch.empty(0)
 
-    def rewards(self, conversations: Sequence[Messages]) -> list[list[float]]:
-        """Raw rewards of finished conversations, one row of K each; each text runs alone."""
-        return self.read([self.renderer.render_conversation(messages).ids for messages in conversations])
+    def score_conversations(self, conversations: Sequence[Messages]) -> list[list[float]]:
+        """Score finished conversations: a row of K raw rewards for each. Each text runs alone."""
+        return self.score_ids([self.renderer.render_conversation(messages).ids for messages in conversations])
 
-    def values(self, probes: Sequence[Probe], given: Input = "conversation") -> list[list[float]]:
-        """What a model that reads ``given`` gives for probes, a column for each objective; each runs alone."""
-        return self.valued([render_probe(self.renderer, given, probe) for probe in probes])
+    def score_probes(self, probes: Sequence[Probe], given: Input = "conversation") -> list[list[float]]:
+        """Score probes of a model whose input is ``given``: a column for each objective. Each text runs alone."""
+        return self.score_texts([render_probe(self.renderer, given, probe) for probe in probes])
 
-    def valued(self, texts: Sequence[Rendered], batch: int = 1, done: Done = ignore_progress) -> list[list[float]]:
-        """What texts are worth: the head's K rewards, and after them a gate's overall one where there is a gate.
+    def score_texts(self, texts: Sequence[Rendered], batch: int = 1, done: Done = ignore_progress) -> list[list[float]]:
+        """Score rendered texts: the head's K rewards, and after them the overall reward where there is a gate.
 
         Raises:
-            Unprocessable: a gate cannot tell where a text's prompt ends.
+            Unprocessable: there is a gate, and the end of a text's prompt is not known.
         """
-        rows = self.read([text.ids for text in texts], batch, done)
+        rows = self.score_ids([text.ids for text in texts], batch, done)
         if self.gate is None:
             return rows
         prompts = [select_prompt_ids(text) for text in texts]
@@ -84,31 +88,32 @@ class RewardReader:
     @torch.inference_mode()
     def _overall(self, rewards: list[float], prompt: list[int]) -> float:
         assert self.gate is not None
-        if (prompt, self.half) != self._prompt:  # the answers to one prompt follow each other
+        if (prompt, self.half) != self._prompt:  # answers to one prompt follow each other
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 hidden = self.model.base_model(torch.tensor([prompt], device=self.device), use_cache=False)[0]
             self._prompt, self._coefficients = (prompt, self.half), self.gate.coefficients(hidden[:, -1].cpu())
         return float(self.gate.score(torch.tensor([rewards]), self._coefficients))
 
-    def read(self, texts: Sequence[Sequence[int]], batch: int = 1, done: Done = ignore_progress) -> list[list[float]]:
-        """Raw rewards of texts as ids, one row of K each.
+    def score_ids(
+        self, texts: Sequence[Sequence[int]], batch: int = 1, done: Done = ignore_progress
+    ) -> list[list[float]]:
+        """Score texts given as ids: a row of K raw rewards for each.
 
         Args:
-            texts: their ids, rendered.
-            batch: how many run together, padded on the right; texts of about one length do.
-            done: told how many more are read, as they are.
+            batch: how many texts run together, padded on the right; texts of similar length do.
+            done: called with the number of texts that each batch has scored.
         """
         rows: list[list[float]] = [[] for _ in texts]
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         for start in range(0, len(order), batch):
             places = order[start : start + batch]
-            for place, row in zip(places, self._together([texts[place] for place in places]), strict=True):
+            for place, row in zip(places, self._score_batch([texts[place] for place in places]), strict=True):
                 rows[place] = row
             done(len(places))
         return rows
 
     @torch.inference_mode()
-    def _together(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+    def _score_batch(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
         longest, pad = max(map(len, texts)), self.renderer.tokenizer.pad_token_id
         ids = torch.tensor([[*text, *[pad] * (longest - len(text))] for text in texts], device=self.device)
         mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=self.device)

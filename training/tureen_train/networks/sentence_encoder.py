@@ -1,7 +1,7 @@
-"""How near the answers of a prompt are in a sentence encoder's eyes, computed once and kept with the records.
+"""The cosine similarity of a prompt's answers by a sentence encoder, computed once and kept with the records.
 
-The encoder is all-MiniLM-L6-v2, fetched by pip, or any folder that ``AutoModel`` reads from safetensors. As in PCRM
-(arXiv 2404.00978) it is frozen, reads prompt and answer, and what is too long loses its beginning.
+The encoder is all-MiniLM-L6-v2, installed by pip, or any folder that ``AutoModel`` reads from safetensors. As in PCRM
+(arXiv 2404.00978) it is frozen and reads prompt and answer. Long texts are truncated on the left.
 """
 
 import hashlib
@@ -36,15 +36,15 @@ META = "similarity"
 
 @dataclass(frozen=True)
 class Encoder:
-    """A sentence encoder's folder, how its token vectors become one, and a name that tells it from others."""
+    """A sentence encoder: its folder, its pooling, and a name made of its digest and pooling."""
 
     folder: Path
     pooling: Pooling
     name: str
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors ``[texts, H]`` float32, in their order."""
-        from transformers import AutoModel, AutoTokenizer  # seconds to import, and mostly the vectors are there
+        """Embed texts as unit vectors ``[texts, H]`` float32."""
+        from transformers import AutoModel, AutoTokenizer  # slow to import, and mostly the vectors are cached
 
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, truncation_side="left")
         model = AutoModel.from_pretrained(
@@ -55,11 +55,11 @@ class Encoder:
         vectors = torch.zeros(len(texts), model.config.hidden_size)
         for start in range(0, len(order), BATCH):
             places = order[start : start + BATCH]
-            vectors[places] = self._together(model, tokenizer, [texts[place] for place in places])
+            vectors[places] = self._embed_batch(model, tokenizer, [texts[place] for place in places])
         return vectors
 
     @torch.inference_mode()
-    def _together(self, model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
+    def _embed_batch(self, model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
         longest = min(LONGEST, model.config.max_position_embeddings)
         given = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         given = given.to(model.device)
@@ -70,14 +70,14 @@ class Encoder:
 
 
 def open_encoder(encoder: str = MINILM, pooling: Pooling | None = None) -> Encoder:
-    """The encoder that a recipe names.
+    """Open the encoder that a recipe or an option names.
 
     Args:
         encoder: ``minilm``, or a folder with ``config.json`` and safetensors.
-        pooling: what the folder's ``1_Pooling/config.json`` says, else ``mean``.
+        pooling: by default what the folder's ``1_Pooling/config.json`` says, else ``mean``.
 
     Raises:
-        BaseError: its package is not installed or was changed, or the folder holds no encoder.
+        BaseError: the package is not installed or has other weights, or the folder has no encoder.
     """
     folder = _packaged() if encoder == MINILM else Path(encoder).expanduser()
     if not (folder / "config.json").is_file():
@@ -88,13 +88,13 @@ def open_encoder(encoder: str = MINILM, pooling: Pooling | None = None) -> Encod
 
 
 def parse_pooling(name: str | None) -> Pooling | None:
-    """The pooling that an option names, None for the encoder's own.
+    """Check the value of ``--pooling``; None is the encoder's own.
 
     Raises:
-        BadOption: there is no such.
+        BadOption: it is not one of the known ones.
     """
     if name not in (None, *get_args(Pooling)):
-        raise BadOption(f"--pooling: {name!r} is none of {', '.join(get_args(Pooling))}")
+        raise BadOption(f"--pooling: {name!r} is not one of {', '.join(get_args(Pooling))}")
     return cast(Pooling | None, name)
 
 
@@ -117,12 +117,12 @@ def _own_pooling(folder: Path) -> Pooling:
 
 
 def add_similarity(records: Iterable[Record], encoder: Encoder, cache: Path | None = None) -> list[Record]:
-    """Records whose ``meta["similarity"]`` has the cosines ``[N, N]`` of their answers, and whose they are.
+    """Add the cosines ``[N, N]`` of their answers, and the encoder's name, to records as ``meta["similarity"]``.
 
-    Those that have them by this encoder stay as they are.
+    Records that have cosines of this encoder are not changed.
 
     Args:
-        cache: where vectors of the same texts are kept, for the next run on them.
+        cache: where vectors are cached, for the next run on the same texts.
     """
     listed = list(records)
     lacking = [place for place, record in enumerate(listed) if not _has(record, encoder)]
@@ -136,17 +136,17 @@ def add_similarity(records: Iterable[Record], encoder: Encoder, cache: Path | No
 
 
 def read_cosines(record: Record) -> NDArray[np.float64]:
-    """The cosines ``[N, N]`` that a record carries.
+    """Read the cosines ``[N, N]`` of a record.
 
     Raises:
-        RecipeError: they are not of its answers.
+        RecipeError: their shape does not fit the number of answers.
     """
     cosines: NDArray[np.float64] = torch.tensor(record.meta[META]["cosine"], dtype=torch.float64).numpy()
     if cosines.shape != (len(record.answers),) * 2:
         shape = "×".join(map(str, cosines.shape))
         raise RecipeError(
-            f"{record.source}: meta.similarity.cosine is {shape} and there are {len(record.answers)} answers; "
-            "take it out and run tureen-train similarity"
+            f"{record.source}: meta.similarity.cosine is {shape}, but there are {len(record.answers)} answers; "
+            "remove it and run tureen-train similarity"
         )
     return cosines
 
@@ -173,7 +173,7 @@ def _vectors(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Tens
         return load_file(path)["vectors"]
     vectors = encoder.embed(texts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")  # nobody reads a half of it
+    scratch = path.with_suffix(f".{os.getpid()}")  # so that a half-written file is never read
     save_file({"vectors": vectors}, scratch)
     scratch.replace(path)
     return vectors

@@ -1,4 +1,4 @@
-"""Weights as whole tensors: under ZeRO-3 each rank keeps a piece."""
+"""Whole weights under ZeRO-3, where each rank keeps a shard."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def gather_weights(weights: Sequence[Tensor], sharded: bool) -> AbstractContextManager[object]:
-    """The weights in one piece while the block runs; what the first rank writes to them is then everybody's."""
+    """Gather the weights while the block runs. What the first rank writes into them reaches all ranks."""
     if not sharded:
         return nullcontext()
-    from deepspeed.zero import GatheredParameters  # an extra that only sharded runs need
+    from deepspeed.zero import GatheredParameters  # an optional dependency
 
     gathered: AbstractContextManager[object] = GatheredParameters(list(weights), modifier_rank=0)
     return gathered

@@ -1,4 +1,4 @@
-"""An expert run from recipe to artifact: DPO by TRL, on pairs where one domain's or preference's answer is chosen."""
+"""An expert run from recipe to artifact: DPO by TRL on preference pairs of one domain or objective."""
 
 import logging
 import math
@@ -41,15 +41,17 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
         The artifact in ``<output>/artifact``; None on the launcher's other ranks.
 
     Raises:
-        RecipeError: no pair to train on, no answer that fits for a probe, or nothing to resume.
-        ProofError: the saved adapter, read again, gives other likelihoods than the trained one.
+        RecipeError: there is no pair to train on, no answer short enough for a probe, or nothing to resume.
+        ProofError: the saved adapter gives other likelihoods than the trained one.
     """
     folder, base = Path(run.output), find_base(run)
     checkpoint = find_last_checkpoint(run) if resume else None
     data = load_data(run.data)
     train = make_pair_rows(data.train)
     if not train:
-        raise RecipeError("data.train: no comparable pair is left to train on")
+        raise RecipeError(
+            "data.train: no record has two answers with different scores, so there is no pair to train on"
+        )
     held = {name: rows for name, records in data.eval.items() if (rows := make_pair_rows(records))}
     renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
     conversations = choose_probes(data, renderer, run.probes)
@@ -69,7 +71,7 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
 
 
 def make_pair_rows(records: Sequence[Record]) -> Rows:
-    """TRL's conversational rows, one a comparable pair; a record whose answers share no prompt gives none."""
+    """Make TRL's conversational rows, one for each comparable pair. A record without a prompt gives none."""
     return [
         {
             "prompt": [dict(turn) for turn in record.prompt],
@@ -83,10 +85,10 @@ def make_pair_rows(records: Sequence[Record]) -> Rows:
 
 
 def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Messages]:
-    """Prompts with their best answers, held-out ones first, none of them truncated.
+    """Choose prompts with their best answers as probes: held-out ones first, and none that would be truncated.
 
     Raises:
-        RecipeError: not one fits.
+        RecipeError: no prompt with its best answer fits into ``preference.max_length``.
     """
     fit: list[Messages] = []
     for record in [*(record for records in data.eval.values() for record in records), *data.train]:
@@ -97,7 +99,7 @@ def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Message
         if len(fit) == count:
             return fit
     if not fit:
-        raise RecipeError("preference.max_length: not one prompt fits with its answer")
+        raise RecipeError("preference.max_length: no prompt fits with its best answer; raise it")
     return fit
 
 
@@ -114,10 +116,10 @@ def _trainer(run: ExpertRun, base: Path, train: Rows, held: Mapping[str, Rows]) 
         loss_type=["sigmoid", "sft"] if preference.sft else ["sigmoid"],
         loss_weights=[1.0, preference.sft] if preference.sft else None,
         max_length=preference.max_length,
-        # between processes TRL hands them over in a file that only its writer finds
+        # with several processes TRL passes them on in a file that only the writing process finds
         precompute_ref_log_probs=count_processes() < 2,
     )
-    assert run.model.lora is not None  # the recipe's own check
+    assert run.model.lora is not None  # the recipe checks it
     dtype = torch.bfloat16 if run.model.precision == "bf16" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=run.model.attention)
     return DPOTrainer(
@@ -132,13 +134,13 @@ def _trainer(run: ExpertRun, base: Path, train: Rows, held: Mapping[str, Rows]) 
 
 
 def _evaluate(trainer: Any, names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """TRL's own figures of every held-out file: loss, implicit-reward accuracy and margin."""
-    return {name: _figures(trainer, name) for name in names}
+    """TRL's metrics of each held-out file: loss, accuracy and margin of the implicit reward."""
+    return {name: _evaluate_file(trainer, name) for name in names}
 
 
-def _figures(trainer: Any, name: str) -> dict[str, float]:
+def _evaluate_file(trainer: Any, name: str) -> dict[str, float]:
     trainer.evaluate(name, metric_key_prefix=f"eval_{name}")
-    logged = trainer.state.log_history[-1]  # what `evaluate` returns lacks the rewards
+    logged = trainer.state.log_history[-1]  # `evaluate` returns no rewards, but logs them
     keys = {"loss": f"eval_{name}_loss", "accuracy": "eval_rewards/accuracies", "margin": "eval_rewards/margins"}
     return {ours: float(logged[theirs]) for ours, theirs in keys.items()}
 
@@ -146,7 +148,7 @@ def _figures(trainer: Any, name: str) -> dict[str, float]:
 def _live_logprobs(
     trainer: Any, renderer: Renderer, conversations: Sequence[Messages]
 ) -> tuple[list[float], list[float]]:
-    """What the trained model gives for the probes, with its adapter and without; every rank takes part."""
+    """Mean log-probabilities of the probes with the adapter and without it. Every rank must call it."""
     model = trainer.model_wrapped
     model.eval()
     live = compute_mean_logprobs(model, renderer, conversations)

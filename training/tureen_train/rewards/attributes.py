@@ -1,4 +1,4 @@
-"""Multi-attribute regression: a row of the head for each attribute, by gradients or in closed form."""
+"""Multi-attribute regression: one row of the head for each attribute, trained by gradients or in closed form."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import UNLABELLED, Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_texts
 from tureen_train.rewards.features import States
-from tureen_train.rewards.frozen import Ground, compute_rewards
+from tureen_train.rewards.frozen import FitContext, compute_rewards
 from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, squared_sum
 
@@ -30,13 +30,13 @@ log = logging.getLogger("tureen.train")
 
 @dataclass(frozen=True)
 class Rated(Encoded):
-    """Answers with K ratings each, NaN where there is none."""
+    """Answers with K ratings each; NaN where a rating is missing."""
 
     ratings: list[list[float]]
 
 
 class RatedRecords(EncodedRecords):
-    """Encoded records with the ratings of some attributes."""
+    """Encoded records with their ratings of the attributes in ``names``."""
 
     def __init__(self, records: Iterable[Record], renderer: Renderer, names: Sequence[str]) -> None:
         self.names = names
@@ -50,15 +50,15 @@ class RatedRecords(EncodedRecords):
 
     @property
     def ratings(self) -> Array:
-        """``[M, K]`` of all answers."""
+        """``[M, K]``: the ratings of all answers, NaN where missing."""
         rows = [row for item in self.items if isinstance(item, Rated) for row in item.ratings]
         return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
 class AttributesMethod:
-    """Trains the mean squared error over the labelled cells.
+    """Trains the mean squared error over the cells that have a label.
 
-    What is encoded first is what is trained on: its labels set the scales.
+    The training records must be encoded first: their labels set the scales.
     """
 
     labels = ("ratings",)
@@ -66,17 +66,17 @@ class AttributesMethod:
     def __init__(self, run: RewardRun, renderer: Renderer) -> None:
         assert isinstance(run.loss, AttributesLoss)
         if run.objective not in (run.name, ""):
-            raise RecipeError("objective: every attribute is an objective; leave it out")
+            raise RecipeError("objective: every attribute is an objective of its own; leave the key out")
         self._loss, self._names = run.loss, run.loss.attributes
         self._seed, self._watch = run.optimisation.seed, run.watch
         self._renderer = renderer
         self._scales: Scales | None = None
 
     def encode(self, records: Iterable[Record]) -> RatedRecords:
-        """Each prompt's answers as ids, with their ratings.
+        """Encode each prompt's answers, with their ratings.
 
         Raises:
-            RecipeError: the training data have no label of an attribute.
+            RecipeError: no training record rates one of the attributes.
         """
         given = list(records)
         encoded = RatedRecords(given, self._renderer, self._names)
@@ -86,7 +86,7 @@ class AttributesMethod:
         return encoded
 
     def collate(self, items: Sequence[Rated], width: int) -> dict[str, Tensor]:
-        """Flat rows of answers; ``ratings`` ``[B, width, K]`` to be predicted, and ``answers`` ``[B]``, how many."""
+        """Make one batch: rows of answers, ``ratings [B, width, K]`` to predict, and ``answers [B]``, their counts."""
         batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
         laid = np.full((len(items), width, len(self._names)), np.nan)
         for number, item in enumerate(items):
@@ -96,11 +96,11 @@ class AttributesMethod:
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Labelled cells."""
+        """The number of cells with a label, ``[1]``."""
         return (~torch.isnan(batch["ratings"])).sum().reshape(1).float()
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
-        """Loss of one batch, and predictions laid out as the ratings are."""
+        """Compute the loss of one batch; the predictions have the shape of ``ratings``."""
         rewards = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])["rewards"]
         ratings = batch["ratings"]
         present = torch.arange(ratings.shape[1], device=ratings.device) < batch["answers"][:, None]
@@ -109,20 +109,20 @@ class AttributesMethod:
         laid[present] = rewards.detach().float()
         return Outcome(loss, laid, {})
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """How well each attribute is predicted, in its own unit, and pairs of one prompt ranked by it."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Errors of each attribute in its own unit, and the accuracy of ranking a prompt's answers by it."""
         scale = self._unit()
         known, predicted = (each * scale.std + scale.mean for each in (labels[0], predictions))
-        figures = attribute_metrics(predicted, known, self._names)
+        metrics = attribute_metrics(predicted, known, self._names)
         for column, name in enumerate(self._names):
-            figures |= {f"{name}_label_mean": self._scale.mean[column], f"{name}_label_std": self._scale.std[column]}
+            metrics |= {f"{name}_label_mean": self._scale.mean[column], f"{name}_label_std": self._scale.std[column]}
             gaps = compute_gaps(predictions[..., column], labels[0][..., column])
             if gaps.size:
-                figures[f"{name}_accuracy"] = compute_accuracy(gaps)
-        return {name: float(value) for name, value in figures.items()}
+                metrics[f"{name}_accuracy"] = compute_accuracy(gaps)
+        return {name: float(value) for name, value in metrics.items()}
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:  # noqa: ARG002
-        """The training labels' scale, and a temperature where answers to one prompt are rated differently."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:  # noqa: ARG002
+        """Take mean and deviation from the training labels; fit a temperature on pairs that are rated differently."""
         temperatures = [
             fit_temperature(compute_gaps(predictions[..., column], labels[0][..., column]).tolist())
             for column in range(len(self._names))
@@ -130,48 +130,48 @@ class AttributesMethod:
         return self._objectives(temperatures)
 
     def objectives(self) -> list[Objective]:
-        """The attributes with the training labels' scale."""
+        """The attributes with mean and deviation of the training labels."""
         return self._objectives([1.0] * len(self._names))
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
-        """The first answers of the held-out prompts, else of the training ones."""
+        """Take the first two answers of held-out prompts, else of training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         pairs = [(record, answer) for record in source for answer in record.answers[:2]]
         return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
 
-    # ----------------------------------------------------------------------- in closed form
+    # ----------------------------------------------------------------------- closed form
 
-    def learn(self, ground: Ground, records: RatedRecords, states: States) -> None:
-        """Set the head to each attribute's ridge regression.
+    def fit(self, context: FitContext, records: RatedRecords, states: States) -> None:
+        """Set each row of the head to its attribute's ridge regression.
 
         Raises:
-            RecipeError: an attribute has too few labels to choose its penalty by.
+            RecipeError: an attribute has too few labels to choose its penalty.
         """
         if self._watch.eval_at_start:
-            ground.judged(0)
+            context.log_metrics(0)
         answers, wanted = states.answers.double().numpy(), self._wanted(records.ratings)
         loss = self._loss
         try:
             found = fit_ridge(answers, wanted, states.group.numpy(), loss.alphas, loss.validation, self._seed)
         except TooFewLabelsError as error:
             raise RecipeError(f"loss.attributes: {self._names[error.column]!r}: {error}") from error
-        ground.head.weight.data.copy_(torch.from_numpy(found.weights))
+        context.head.weight.data.copy_(torch.from_numpy(found.weights))
         for name, alpha, mean in zip(self._names, found.alphas, found.errors, strict=True):
             log.info("%s: ridge penalty %g, squared error %.4g on validation", name, alpha, mean)
         chosen = {f"{name}_alpha": alpha for name, alpha in zip(self._names, found.alphas, strict=True)}
-        ground.journal.log({"step": 1, "loss": float(np.mean(found.errors)), **chosen})
+        context.journal.log({"step": 1, "loss": float(np.mean(found.errors)), **chosen})
 
-    def values(self, head: LinearHead, states: States) -> Tensor:
-        """The head's rewards."""
+    def predict(self, head: LinearHead, states: States) -> Tensor:
+        """The head's rewards ``[M, K]``."""
         return compute_rewards(head, states).cpu()
 
     def tables(self, records: RatedRecords, values: Tensor, states: States) -> tuple[Array, list[Array]]:  # noqa: ARG002
-        """Predictions and ratings ``[B, N, K]``."""
+        """Predictions and ratings, ``[B, N, K]`` each."""
         sizes = [len(item.ids) for item in records.items]
         return pad_rows(values.double().numpy(), sizes), [pad_rows(self._wanted(records.ratings), sizes)]
 
     def save(self, folder: Path) -> None:
-        """The head is all there is."""
+        """Write nothing: the head is saved with the model."""
 
     # ----------------------------------------------------------------------- scales
 
@@ -181,7 +181,7 @@ class AttributesMethod:
         return self._scales
 
     def _unit(self) -> Scales:
-        """What leads from predictions to the labels' own unit."""
+        """The scale between predictions and the labels' own unit."""
         k = len(self._names)
         return self._scale if self._loss.standardise else Scales(np.zeros(k), np.ones(k))
 
@@ -189,7 +189,7 @@ class AttributesMethod:
         return self._unit().standardise(ratings)
 
     def _objectives(self, temperatures: Sequence[float]) -> list[Objective]:
-        """A calibrated reward is a z-score: as it is, or by the labels' mean and deviation."""
+        """Make calibrated rewards z-scores: predictions are already, or the labels' mean and deviation make them so."""
         scale = Scales(np.zeros(len(self._names)), np.ones(len(self._names))) if self._loss.standardise else self._scale
         rows = zip(self._names, scale.mean.tolist(), scale.std.tolist(), temperatures, strict=True)
         return [
@@ -201,11 +201,11 @@ class AttributesMethod:
         found = ", ".join(sorted({name for record in records for name in record.attributes})) or "none"
         for name, column in zip(self._names, ratings.T, strict=True):
             if np.isnan(column).all():
-                raise RecipeError(f"loss.attributes: no training record rates {name!r}; they rate: {found}")
+                raise RecipeError(f"loss.attributes: no training record rates {name!r}; the records rate: {found}")
 
 
 def pad_rows(rows: Array, sizes: Sequence[int]) -> Array:
-    """``[M, ...]`` flat over answers as ``[B, N, ...]``, NaN where a prompt has fewer."""
+    """Split rows ``[M, ...]`` by prompt into ``[B, N, ...]``, padded with NaN; ``sizes [B]`` says how many each has."""
     table = np.full((len(sizes), max(sizes, default=0), *rows.shape[1:]), np.nan)
     start = 0
     for number, size in enumerate(sizes):

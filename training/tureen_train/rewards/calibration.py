@@ -1,4 +1,4 @@
-"""The scale of what a method trained, fitted on held-out answers, and the picture of how honest it is."""
+"""Calibration of trained rewards on held-out answers, and its reliability diagram."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from tureen_train.reports.plots import plot_reliability
 
 
 def calibrate_rewards(rewards: Array, gaps: Array, folder: Path) -> Calibration:
-    """Mean and deviation of the rewards, NaN left out, and the temperature of the gaps; ``reliability.png``.
+    """Fit mean and deviation of the rewards and the temperature of the gaps; draw ``reliability.png`` into ``folder``.
 
     Args:
-        rewards: a table of any shape.
-        gaps: ``[P]`` log-odds of what was right, one a pair or a step; none gives no picture.
+        rewards: of any shape; NaN is left out.
+        gaps: ``[P]`` log-odds of the right verdict, one for each pair or step; without any there is no picture.
     """
     scale = fit_calibration(rewards[~np.isnan(rewards)].tolist(), gaps.tolist())
     if gaps.size:

@@ -1,4 +1,4 @@
-"""Records with the cap of every pair of their answers, made once before training."""
+"""Encoded records with the cap δ on the reward gap of every two answers (PCRM), computed once before training."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from tureen_train.rewards.constraints import angular_similarity, compute_caps, c
 
 @dataclass(frozen=True)
 class Capped(Encoded):
-    """With ``caps [N, N]``, δ of every two answers."""
+    """Answers with ``caps [N, N]``, δ of every two."""
 
     caps: Array
 
 
 class CappedRecords(EncodedRecords):
-    """Encoded records, a :class:`Capped` each."""
+    """Encoded records; each item is a :class:`Capped`."""
 
     def __init__(self, records: Iterable[Record], renderer: Renderer, settings: Constraint) -> None:
         self._settings = settings
@@ -44,16 +44,16 @@ class CappedRecords(EncodedRecords):
 
 
 def compare_lengths(ids: Sequence[Sequence[int]]) -> Array:
-    """``[N, N]``: the length ratio of every two texts."""
+    """Compute the length ratio of every two texts, ``[N, N]``."""
     return np.array([[compute_length_ratio(first, second) for second in ids] for first in ids])
 
 
 def encode_capped(records: Iterable[Record], renderer: Renderer, settings: Constraint, cache: Path) -> CappedRecords:
-    """Records as ids with the caps of a constraint; cosines that they do not carry are computed.
+    """Encode records with the caps of a constraint. Cosines that a record lacks are computed and kept in ``cache``.
 
     Raises:
-        BaseError: the encoder is not there.
-        RecipeError: a record carries cosines of other answers.
+        BaseError: the sentence encoder is not installed.
+        RecipeError: a record has cosines of another number of answers.
     """
     if isinstance(settings, CosineCap):
         records = add_similarity(records, open_encoder(settings.encoder, settings.pooling), cache)
@@ -61,7 +61,7 @@ def encode_capped(records: Iterable[Record], renderer: Renderer, settings: Const
 
 
 def pad_caps(items: Sequence[Encoded], width: int) -> Tensor:
-    """``[B, width, width]`` float32, NaN where there is no pair."""
+    """Collect the caps of a batch: ``[B, width, width]`` float32, NaN where there is no pair."""
     table = torch.full((len(items), width, width), float("nan"))
     for place, item in enumerate(items):
         assert isinstance(item, Capped)

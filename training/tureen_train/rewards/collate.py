@@ -1,4 +1,4 @@
-"""Records to ids to tensors, by the service's own template: what is trained on is what is served."""
+"""From records to ids to tensors, by the server's own template: training and serving read the same ids."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from tureen_train.records.schema import Record
 
 @dataclass(frozen=True)
 class Encoded:
-    """One prompt's answers as ids, with their scores. ``starts[i]`` is where answer i begins, 0 if not known."""
+    """One prompt's answers as ids, with their scores. ``starts[i]`` is where answer i begins; 0 if not known."""
 
     ids: list[list[int]]
     starts: list[int]
@@ -22,12 +22,12 @@ class Encoded:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest answer with its prompt."""
+        """The number of tokens of the longest answer with its prompt."""
         return max(len(each) for each in self.ids)
 
 
 class EncodedRecords(Dataset[Encoded]):
-    """Encoded records, in memory. ``truncated`` counts the answers that were cut to ``max_length``."""
+    """Encoded records in memory. ``truncated`` is the number of answers that were cut to ``max_length``."""
 
     def __init__(self, records: Iterable[Record], renderer: Renderer) -> None:
         self.truncated = 0
@@ -46,21 +46,24 @@ class EncodedRecords(Dataset[Encoded]):
 
     @property
     def width(self) -> int:
-        """The most answers any prompt has."""
+        """The largest number of answers of a prompt."""
         return max((len(item.ids) for item in self.items), default=0)
 
 
 def render_answers(record: Record, renderer: Renderer) -> list[Rendered]:
-    """Ids of each answer, cut from the left where too long. A record without prompt holds whole conversations."""
+    """Render each answer after its prompt, cut on the left where too long.
+
+    The answers of a record without a prompt are whole conversations.
+    """
     if record.prompt:
         return renderer.render_candidates(record.prompt, record.answers)
     return [renderer.render_conversation(answer) for answer in record.answers]
 
 
 def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
-    """``input_ids`` and ``attention_mask`` ``[M, T]``, padded on the right.
+    """Make ``input_ids`` and ``attention_mask`` ``[M, T]``, padded on the right.
 
-    The mask, not the id, says what is padding.
+    Only the mask tells padding from text: the pad id may also occur in a text.
     """
     longest = max(len(ids) for ids in rows)
     return {
@@ -70,5 +73,5 @@ def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
 
 
 def pad_table(values: Sequence[Sequence[float]], width: int) -> Tensor:
-    """Ragged rows as ``[B, width]`` float32, NaN where there is nothing."""
+    """Make ``[B, width]`` float32 of rows of unequal length, padded with NaN."""
     return torch.tensor([[*row, *[math.nan] * (width - len(row))] for row in values], dtype=torch.float32)

@@ -1,7 +1,7 @@
-"""PCRM (arXiv 2404.00978): how alike two answers are, the cap δ on their reward gap, and the loss with it. Pure.
+"""PCRM (arXiv 2404.00978): the similarity of two answers, the cap δ on their reward gap, and the loss with it. Pure.
 
-A pair's loss is softplus(−g) + softplus(g − δ) for its gap g: convex, symmetric about δ/2, and least there. So δ/2 is
-where a gap comes to rest, and δ is twice the gap that is wanted.
+The loss of a pair with reward gap g is softplus(−g) + softplus(g − δ). It is convex and symmetric about its minimum at
+δ/2, so training draws the gap to δ/2, and δ is twice the wanted gap.
 """
 
 import math
@@ -18,21 +18,21 @@ from tureen_train.measures.metrics import Array
 
 
 def angular_similarity(cosine: ArrayLike) -> Array:
-    """s = (π − arccos q) / π in [½, 1], q the cosine, cut to [0, 1]."""
+    """Return s = (π − arccos q) / π in [½, 1], where q is the cosine, clipped to [0, 1]."""
     q = np.clip(np.asarray(cosine, dtype=np.float64), 0.0, 1.0)
     return np.asarray((math.pi - np.arccos(q)) / math.pi)
 
 
 def find_divergence(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two texts share before they part."""
+    """Return the number of tokens that two texts share at their start."""
     shared = (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
     return next(shared, min(len(first), len(second)))
 
 
 def compute_length_ratio(first: Sequence[int], second: Sequence[int]) -> float:
-    """Shorter over longer in tokens, counted from where the two diverge; 1 where nothing is left of either.
+    """Divide the shorter length by the longer one, in tokens after the shared start; 1 if nothing is left of either.
 
-    Two texts that were cut to one length count as equally long, as PCRM has it.
+    Two texts that were cut to the same length count as equally long, as in PCRM's code.
     """
     start = find_divergence(first, second)
     shorter, longer = sorted((len(first) - start, len(second) - start))
@@ -40,10 +40,10 @@ def compute_length_ratio(first: Sequence[int], second: Sequence[int]) -> float:
 
 
 def compute_caps(settings: Constraint, similarity: ArrayLike) -> Array:
-    """δ of each similarity s; where it is drawn, the mean of what is drawn.
+    """Compute δ for each similarity s. For random caps it is the mean of their range.
 
     Args:
-        settings: for a prior of similarity, δ = min(β₁ / (s + β₂) + β₃, ceiling).
+        settings: with a similarity prior, δ = min(β₁ / (s + β₂) + β₃, ceiling).
         similarity: of any shape, in [0, 1].
 
     Returns:
@@ -51,32 +51,35 @@ def compute_caps(settings: Constraint, similarity: ArrayLike) -> Array:
     """
     s = np.asarray(similarity, dtype=np.float64)
     if isinstance(settings, SimilarityCap):
-        with np.errstate(divide="ignore"):  # s = β₂ = 0 is as unlike as can be: the ceiling
+        with np.errstate(divide="ignore"):  # s = β₂ = 0 gives infinity, which the ceiling cuts
             caps = settings.beta1 / (s + settings.beta2) + settings.beta3
         return np.asarray(np.minimum(caps, settings.ceiling))
     return np.full(s.shape, settings.value if isinstance(settings, FixedCap) else (settings.low + settings.high) / 2)
 
 
 def draw_caps(settings: RandomCap, count: int) -> Tensor:
-    """``[P]`` caps by torch's own generator, which a run seeds and its checkpoints keep: resuming draws the same."""
+    """Draw ``count`` caps ``[P]`` from torch's global generator.
+
+    A run seeds it and its checkpoints save it, so that a resumed run draws the same caps.
+    """
     return settings.low + (settings.high - settings.low) * torch.rand(count)
 
 
 def compute_token_gaps(
     rewards: Tensor, ids: Tensor, mask: Tensor, better: Tensor, worse: Tensor, hold: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Gaps at every token of pairs, and how much each token weighs: a mean over the pair's span.
+    """Compute the reward gap of each pair at every token, and the weights of a mean over the pair's span.
 
-    The span begins where the two texts diverge and ends with the longer; of two equal texts it is the last token.
+    The span begins where the two texts diverge and ends with the longer one. For two equal texts it is the last token.
 
     Args:
-        rewards: ``[M, T]`` of every token.
+        rewards: ``[M, T]``, one for each token.
         ids: ``[M, T]``.
         mask: ``[M, T]``, padded on the right.
-        better: ``[P]``, the row of each pair's better text.
-        worse: ``[P]``.
-        hold: past its end a text keeps its last token's reward; else the reward of its padding counts, as in PCRM's
-            code.
+        better: ``[P]``, the row of the better text of each pair.
+        worse: ``[P]``, the row of the worse one.
+        hold: whether a text keeps the reward of its last token past its end. If not, the rewards of its padding count,
+            as in PCRM's code.
 
     Returns:
         Gaps ``[P, T]`` and weights ``[P, T]``, whose rows sum to 1.
@@ -94,10 +97,10 @@ def compute_token_gaps(
 
 
 def better_sum(gaps: Tensor, weights: Tensor) -> Tensor:
-    """Sum over pairs of the weighted mean of −ln σ(gap); ``gaps`` and ``weights`` are ``[P, L]``."""
+    """Sum over pairs of the weighted mean of −ln σ(gap). ``gaps`` and ``weights`` are ``[P, L]``."""
     return (functional.softplus(-gaps) * weights).sum()
 
 
 def capped_sum(gaps: Tensor, weights: Tensor, caps: Tensor) -> Tensor:
-    """Sum over pairs of the weighted mean of −ln σ(δ − gap); no gradient goes into ``caps [P]``."""
+    """Sum over pairs of the weighted mean of −ln σ(δ − gap). ``caps [P]`` are constants: they get no gradient."""
     return (functional.softplus(gaps - caps.detach()[:, None]) * weights).sum()

@@ -1,4 +1,4 @@
-"""Hidden states of a model that stays as it is, kept on disk for the next run on the same texts."""
+"""Hidden states of a frozen model, cached on disk for the next run on the same texts."""
 
 import hashlib
 import json
@@ -19,12 +19,13 @@ from tureen_train.rewards.collate import Encoded, pad_texts
 
 @dataclass(frozen=True)
 class States:
-    """What heads read of some items, float32.
+    """Hidden states of some items, float32.
 
     Attributes:
-        answers: ``[M, H]`` pooled, in the items' order.
-        prompts: ``[B, H]`` at the token before each item's answers; where that is not known, at its first token.
-        group: ``[M]``, whose prompt row m answers.
+        answers: ``[M, H]``, pooled, in the order of the items.
+        prompts: ``[B, H]``, at the last token of each item's prompt; at the first token where the prompt's end is not
+            known.
+        group: ``[M]``, the number of the item that each answer belongs to.
     """
 
     answers: Tensor
@@ -33,13 +34,13 @@ class States:
 
 
 class Features:
-    """Reads states of encoded items.
+    """Computes the hidden states of encoded items.
 
     Args:
         model: a reward model without adapters around it, in evaluation mode.
-        identity: of its weights.
-        cache: where states are kept.
-        batch: texts that run together.
+        identity: a name of its weights; it is a part of the cache's key.
+        cache: the folder of the cache.
+        batch: how many texts run together.
     """
 
     def __init__(self, model: Any, identity: str, cache: Path, batch: int) -> None:
@@ -47,13 +48,13 @@ class Features:
         self.folder = cache / "features"
 
     def __call__(self, items: Sequence[Encoded]) -> States:
-        """Their states, read from disk where they are known."""
+        """Return the states of ``items``, from the cache where they are there."""
         owners = torch.tensor([number for number, item in enumerate(items) for _ in item.ids], dtype=torch.long)
         found = load_or_compute(self.folder / f"states-{self._name(items)}.safetensors", lambda: self.read(items))
         return States(found["answers"], found["prompts"], owners)
 
     def read(self, items: Sequence[Encoded]) -> dict[str, Tensor]:
-        """``answers [M, H]`` and ``prompts [B, H]``; texts of about one length run together."""
+        """Compute ``answers [M, H]`` and ``prompts [B, H]``. Texts of similar length run together."""
         texts = [(ids, start) for item in items for ids, start in zip(item.ids, item.starts, strict=True)]
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place][0]))
         hidden = self.model.config.hidden_size
@@ -74,7 +75,7 @@ class Features:
         return pool_hidden_states(hidden, mask, reading.pooling, reading.eos == "append").cpu(), prompts.float().cpu()
 
     def _name(self, items: Sequence[Encoded]) -> str:
-        """One name for the same texts read the same way by the same weights."""
+        """A digest of the texts, of how they are read, and of the weights."""
         digest = hashlib.sha256(
             json.dumps([self.identity, self.model.config.tureen_reading, str(self.model.dtype)]).encode()
         )
@@ -84,7 +85,7 @@ class Features:
 
 
 def load_or_compute(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in a file, or those that ``make`` gives, written there; nobody reads a half of it."""
+    """Load the tensors of a file; if there is none, call ``make`` and write its tensors there in one step."""
     if path.is_file():
         return load_file(path)
     tensors = make()

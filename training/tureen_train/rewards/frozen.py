@@ -1,4 +1,4 @@
-"""Runs in which the backbone stays as it is: hidden states are read once, and what stands on them is fitted."""
+"""Runs with a frozen backbone: its hidden states are computed once, and the head or gate on top of them is fitted."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,60 +35,76 @@ log = logging.getLogger("tureen.train")
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a fit stands on: the score head, what reads more states, the log, and the figures as things stand."""
+class FitContext:
+    """What a method needs while it fits.
+
+    Attributes:
+        head: the score head.
+        features: computes hidden states of more texts.
+        journal: the run's log.
+        evaluate: the current metrics, by evaluation file.
+    """
 
     head: LinearHead
     features: Features
     journal: Journal
-    judge: Callable[[], Mapping[str, Mapping[str, float]]]
+    evaluate: Callable[[], Mapping[str, Mapping[str, float]]]
 
-    def judged(self, step: int) -> Mapping[str, Mapping[str, float]]:
-        """Judge, and log it."""
-        found = self.judge()
+    def log_metrics(self, step: int) -> Mapping[str, Mapping[str, float]]:
+        """Evaluate, and log the metrics under ``step``."""
+        found = self.evaluate()
         self.journal.log({"step": step, **flatten_metrics(found)})
         return found
 
 
 class FrozenMethod(Protocol):
-    """What a method of frozen states brings; ``encode``, ``figures``, ``settle``, ``objectives`` and ``probes`` are
-    those of :class:`tureen_train.rewards.method.Method`.
+    """A method on frozen hidden states.
+
+    ``encode``, ``compute_metrics``, ``calibrate``, ``objectives`` and ``probes`` are those of
+    :class:`tureen_train.rewards.method.Method`.
     """
 
     def encode(self, records: Iterable[Record]) -> EncodedRecords:
-        """Records as ids."""
+        """Turn records into ids."""
 
-    def learn(self, ground: Ground, records: EncodedRecords, states: States) -> None:
+    def fit(self, context: FitContext, records: EncodedRecords, states: States) -> None:
         """Fit to the training records."""
 
-    def values(self, head: LinearHead, states: States) -> Tensor:
-        """One row for each text, ``[M, C]``: a column for each objective."""
+    def predict(self, head: LinearHead, states: States) -> Tensor:
+        """Predict ``[M, C]``: a row for each text, a column for each objective."""
 
     def tables(self, records: EncodedRecords, values: Tensor, states: States) -> Table:
-        """Predictions and labels, laid out as ``figures`` takes them."""
+        """Lay out predictions and labels as ``compute_metrics`` takes them."""
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Figures of one evaluation file by name."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Metrics of one evaluation file, by name."""
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """The objectives with their scale."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """The objectives with their calibration."""
 
     def objectives(self) -> list[Objective]:
-        """The objectives without one evaluation file."""
+        """The objectives where no evaluation file calibrates them."""
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Probes without scores."""
 
     def save(self, folder: Path) -> None:
-        """Write what stands beside the model."""
+        """Write what the method fitted besides the head into ``folder``."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Predictions and labels by evaluation file, their figures, the probes' values, and the log."""
+    """The result of a fit.
+
+    Attributes:
+        tables: predictions and labels, by evaluation file.
+        metrics: metrics, by evaluation file.
+        live: the probes' rewards, a row each.
+        history: the entries of the log.
+    """
 
     tables: Mapping[str, Table]
-    figures: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, float]]
     live: list[list[float]]
     history: list[dict[str, Any]]
 
@@ -102,13 +118,15 @@ def fit_frozen(
     method: FrozenMethod,
     probes: Sequence[Probe],
 ) -> Fitted:
-    """Read states, fit on them, judge, and save the model under ``<output>/model``.
+    """Compute hidden states, fit on them, evaluate, and save the model under ``<output>/model``.
 
     Raises:
-        RecipeError: under a launcher of several processes, or as the method says.
+        RecipeError: several processes or ZeRO are asked for, or the method cannot fit the data.
     """
     if count_processes() > 1 or run.scale.zero:
-        raise RecipeError("scale: a frozen backbone is read by one process; start it without a launcher, scale.zero: 0")
+        raise RecipeError(
+            "scale: a frozen backbone runs in one process; start it without a launcher and set scale.zero: 0"
+        )
     folder, train = Path(run.output), method.encode(data.train)
     sets = {name: method.encode(records) for name, records in data.eval.items()}
     log.info("%d prompts to train on, %d answers truncated", len(train), train.truncated)
@@ -117,45 +135,49 @@ def fit_frozen(
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
     identity = f"{digest_weights(base)}:{begun.manifest.version if begun else ''}:{run.model.quantise}"
     features = Features(bare, identity, find_cache(run), run.optimisation.eval_batch)
-    files = Files(method, find_head(bare), {name: (each, features(each.items)) for name, each in sets.items()})
+    files = EvaluationFiles(
+        method, find_head(bare), {name: (each, features(each.items)) for name, each in sets.items()}
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    ground = Ground(files.head, features, Journal(folder / "history.jsonl"), files.judge)
-    method.learn(ground, train, features(train.items))
-    figures = ground.judged(ground.journal.entries[-1]["step"])
-    live = method.values(files.head, features(_texts(renderer, run, probes))).tolist()
+    context = FitContext(files.head, features, Journal(folder / "history.jsonl"), files.evaluate)
+    method.fit(context, train, features(train.items))
+    metrics = context.log_metrics(context.journal.entries[-1]["step"])
+    live = method.predict(files.head, features(_texts(renderer, run, probes))).tolist()
     model.save_pretrained(folder / "model")
     renderer.tokenizer.save_pretrained(folder / "model")
     method.save(folder / "model")
-    return Fitted(files.tables(), figures, live, ground.journal.entries)
+    return Fitted(files.tables(), metrics, live, context.journal.entries)
 
 
 @dataclass(frozen=True)
-class Files:
-    """The evaluation files with their states, judged as the method stands."""
+class EvaluationFiles:
+    """The evaluation files with their hidden states, to be evaluated at any time of the fit."""
 
     method: FrozenMethod
     head: LinearHead
     files: Mapping[str, tuple[EncodedRecords, States]]
 
     def tables(self) -> dict[str, Table]:
-        """Predictions and labels by file."""
+        """Predictions and labels, by file."""
         return {
-            name: self.method.tables(records, self.method.values(self.head, states), states)
+            name: self.method.tables(records, self.method.predict(self.head, states), states)
             for name, (records, states) in self.files.items()
         }
 
-    def judge(self) -> dict[str, dict[str, float]]:
-        """Figures by file."""
-        return {name: self.method.figures(predicted, labels) for name, (predicted, labels) in self.tables().items()}
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Metrics, by file."""
+        return {
+            name: self.method.compute_metrics(predicted, labels) for name, (predicted, labels) in self.tables().items()
+        }
 
 
-def flatten_metrics(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Figures by evaluation file as one entry of a log."""
-    return {f"eval_{file}_{key}": value for file, each in figures.items() for key, value in each.items()}
+def flatten_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Turn metrics by evaluation file into one entry of a log."""
+    return {f"eval_{file}_{key}": value for file, each in metrics.items() for key, value in each.items()}
 
 
 def compute_rewards(head: LinearHead, states: States) -> Tensor:
-    """The head's rewards ``[M, K]``, where the head is."""
+    """The head's rewards ``[M, K]``, on the head's device."""
     with torch.no_grad():
         rewards: Tensor = head(states.answers.to(head.weight.device))
         return rewards
@@ -167,7 +189,7 @@ def _texts(renderer: Renderer, run: RewardRun, probes: Sequence[Probe]) -> list[
 
 
 def open_frozen_model(run: RewardRun, base: Path, begun: Artifact | None) -> Any:
-    """The model to read, nothing of it to be trained; a head of another shape than the recipe's is begun anew."""
+    """Open the model with all weights frozen. A head of another shape than the recipe's is replaced by a new one."""
     full = begun is not None and begun.manifest.weights == "full"
     folder = begun.folder if begun is not None and full else base
     head = read_head_tensors(folder).get(f"{HEAD}.weight")
@@ -189,6 +211,6 @@ def open_frozen_model(run: RewardRun, base: Path, begun: Artifact | None) -> Any
 
 
 def find_head(model: Any) -> LinearHead:
-    """The score head that a model saves: PEFT keeps the one to save beside the one it wrapped."""
+    """Find the score head that a model saves. PEFT keeps it beside the one that it wrapped."""
     head: LinearHead = getattr(model.score, "modules_to_save", {"default": model.score})["default"]
     return head

@@ -1,4 +1,4 @@
-"""The gate of a frozen multi-attribute model: which attribute counts how much, by the prompt (ArmoRM, 2406.12845)."""
+"""The gate over a frozen multi-attribute model: it weighs the attributes by the prompt (ArmoRM, arXiv 2406.12845)."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from tureen_train.rewards.attributes import pad_rows
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.features import States
-from tureen_train.rewards.frozen import Ground, compute_rewards
+from tureen_train.rewards.frozen import FitContext, compute_rewards
 from tureen_train.rewards.gate_fit import find_pairs, train_gate
 from tureen_train.rewards.verbosity import choose_penalties, make_verbosity_transform
 
@@ -29,10 +29,10 @@ log = logging.getLogger("tureen.train")
 
 
 class PromptedRecords(EncodedRecords):
-    """Encoded records whose prompts' last token is known; ``unread`` counts those left out.
+    """Encoded records whose prompt's last token is known. ``unread`` is the number of the others, which are left out.
 
-    Left out are records without a prompt, those with an answer that was cut, and the few whose answer begins inside
-    a token.
+    Left out are records without a prompt, records with an answer that was cut, and the few records whose answer begins
+    inside a token.
     """
 
     def __init__(self, records: Iterable[Record], renderer: Renderer) -> None:
@@ -43,10 +43,11 @@ class PromptedRecords(EncodedRecords):
 
 
 class GateMethod:
-    """Trains the gate by Bradley-Terry's loss on its overall rewards; backbone, adapter and rows stay as they are.
+    """Trains the gate by Bradley-Terry's loss on its overall rewards. Backbone, adapter and head are frozen.
 
-    The published code reads the prompt where the assistant's header begins; here it is the header's last token, which
-    has seen the header. The verbosity transform is part of the score in training, evaluation and serving.
+    The published code reads the prompt's hidden state where the assistant's header begins. Here it is read at the
+    header's last token, which has seen the header. The verbosity transform is a part of the score in training,
+    evaluation and serving.
     """
 
     def __init__(self, run: RewardRun, renderer: Renderer) -> None:
@@ -55,77 +56,80 @@ class GateMethod:
         self._attributes = read_attributes(run)
         self._gate: GatedHead | None = None
         if run.reading.pooling not in ("eos", "last"):
-            raise RecipeError(f"reading.pooling: a gate reads single tokens, so eos or last, not {run.reading.pooling}")
+            raise RecipeError(
+                f"reading.pooling: a gate reads single tokens; use eos or last, not {run.reading.pooling}"
+            )
         if run.objective in run.loss.attributes:
-            raise RecipeError(f"objective: {run.objective!r} is an attribute; name the overall reward otherwise")
+            raise RecipeError(f"objective: {run.objective!r} is an attribute; give the overall reward another name")
         if run.loss.verbosity is not None and run.loss.verbosity not in run.loss.attributes:
             known = ", ".join(run.loss.attributes)
-            raise RecipeError(f"loss.verbosity: {run.loss.verbosity!r} is none of the attributes: {known}")
+            raise RecipeError(f"loss.verbosity: {run.loss.verbosity!r} is not one of the attributes: {known}")
 
     def encode(self, records: Iterable[Record]) -> PromptedRecords:
-        """Each prompt's answers as ids.
+        """Encode each prompt's answers.
 
         Raises:
-            RecipeError: no prompt's end is known.
+            RecipeError: the prompt's end is known for none of them.
         """
         encoded = PromptedRecords(records, self._renderer)
         if encoded.unread:
-            log.warning("%d records left out: no prompt, or cut to reading.max_length, or no border", encoded.unread)
+            why = "no prompt, an answer cut to reading.max_length, or an answer that begins inside a token"
+            log.warning("%d records left out: %s", encoded.unread, why)
         if not encoded.items:
-            raise RecipeError("data: the gate reads the prompt's end, which no record has; see reading.max_length")
+            raise RecipeError("data: the gate reads the prompt's end, and no record shows it; see reading.max_length")
         return encoded
 
-    def learn(self, ground: Ground, records: EncodedRecords, states: States) -> None:
-        """Make the verbosity transform and train the gate.
+    def fit(self, context: FitContext, records: EncodedRecords, states: States) -> None:
+        """Compute the verbosity transform and train the gate.
 
         Raises:
-            RecipeError: no pair to train on.
+            RecipeError: there is no pair to train on.
         """
-        head, rewards = ground.head, compute_rewards(ground.head, states)
+        head, rewards = context.head, compute_rewards(context.head, states)
         loss, device = self._loss, rewards.device
         sizes = (loss.width, loss.depth, loss.temperature, loss.scale, loss.dropout)
         self._gate = GatedHead(head.in_features, len(self._attributes), *sizes).to(device)
         if loss.verbosity is not None:
             told = (
-                rewards if loss.reference is None else compute_rewards(head, ground.features(self._reference().items))
+                rewards if loss.reference is None else compute_rewards(head, context.features(self._reference().items))
             )
             self._gate.transform.copy_(self._transform(told, loss.attributes.index(loss.verbosity)))
         pairs = find_pairs(records).to(device)
         if not len(pairs):
-            raise RecipeError("data.train: no record has two answers of which one is better")
+            raise RecipeError("data.train: no record has two answers with different scores")
         run = self._run
         if run.watch.eval_at_start:
-            ground.judged(0)
-        train_gate(self._gate, rewards, states.prompts.to(device), pairs, run.optimisation, run.watch, ground)
+            context.log_metrics(0)
+        train_gate(self._gate, rewards, states.prompts.to(device), pairs, run.optimisation, run.watch, context)
 
-    def values(self, head: LinearHead, states: States) -> Tensor:
-        """The attributes' rewards and the overall one, ``[M, K + 1]``."""
+    def predict(self, head: LinearHead, states: States) -> Tensor:
+        """Predict the attributes' rewards and the overall one, ``[M, K + 1]``."""
         rewards = compute_rewards(head, states)
         with torch.no_grad():
-            coefficients = self._opened.eval().coefficients(states.prompts.to(rewards.device))[states.group]
+            coefficients = self._fitted.eval().coefficients(states.prompts.to(rewards.device))[states.group]
         return torch.cat([rewards, GatedHead.score(rewards, coefficients)[:, None]], dim=1).cpu()
 
     def tables(self, records: EncodedRecords, values: Tensor, states: States) -> tuple[Array, list[Array]]:
-        """All rewards ``[B, N, K + 1]``; scores and lengths ``[B, N]``, and the prompts' coefficients ``[B, K]``."""
+        """All rewards ``[B, N, K + 1]``; labels: scores and lengths ``[B, N]``, coefficients ``[B, K]``."""
         sizes = [len(item.ids) for item in records.items]
         scores = np.asarray([score for item in records.items for score in item.scores], dtype=np.float64)
         lengths = np.asarray([float(len(ids)) for item in records.items for ids in item.ids])
         with torch.no_grad():
-            coefficients = self._opened.coefficients(states.prompts.to(self._opened.transform.device))
+            coefficients = self._fitted.coefficients(states.prompts.to(self._fitted.transform.device))
         labels = [pad_rows(scores, sizes), pad_rows(lengths, sizes), coefficients.double().cpu().numpy()]
         return pad_rows(values.double().numpy(), sizes), labels
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Ranking by the overall reward; what each attribute alone ranks right, and its mean coefficient."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Ranking metrics of the overall reward; accuracy and mean coefficient of each attribute."""
         scores, lengths, coefficients = labels
-        figures = ranking_metrics(predictions[..., -1], scores, lengths).plain()
+        metrics = ranking_metrics(predictions[..., -1], scores, lengths).plain()
         for column, name in enumerate(self._loss.attributes):
-            figures[f"{name}_accuracy"] = compute_accuracy(compute_gaps(predictions[..., column], scores))
-            figures[f"{name}_coefficient"] = float(coefficients[:, column].mean())
-        return figures
+            metrics[f"{name}_accuracy"] = compute_accuracy(compute_gaps(predictions[..., column], scores))
+            metrics[f"{name}_coefficient"] = float(coefficients[:, column].mean())
+        return metrics
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """The attributes as they were, and the overall objective with its scale; ``reliability.png``."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """Keep the attributes' calibration and fit that of the overall objective; draw ``reliability.png``."""
         overall = predictions[..., -1]
         gaps = compute_gaps(overall, labels[0])
         scale = calibrate_rewards(overall, gaps, folder)
@@ -137,19 +141,19 @@ class GateMethod:
         return [*self._attributes, Objective(name=self._run.objective, column=len(self._attributes))]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
-        """The first answers, whose prompt's end is known, of the held-out prompts, else of the training ones."""
+        """Take the first two answers of held-out prompts whose end is known, else of training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         found = (Probe(messages=list(conversation)) for record in source for conversation in record.conversations[:2])
         known = (probe for probe in found if self._renderer.render_conversation(probe.messages).shared)
         return [probe for probe, _ in zip(known, range(count), strict=False)]
 
     def save(self, folder: Path) -> None:
-        """The gate's file."""
-        write_gate(self._opened, folder)
+        """Write the gate."""
+        write_gate(self._fitted, folder)
 
     @property
-    def _opened(self) -> GatedHead:
-        assert self._gate is not None, "the gate is made when it learns"
+    def _fitted(self) -> GatedHead:
+        assert self._gate is not None, "the gate is made by fit"
         return self._gate
 
     def _reference(self) -> EncodedRecords:
@@ -160,21 +164,23 @@ class GateMethod:
     def _transform(self, rewards: Tensor, verbosity: int) -> Tensor:
         found = choose_penalties(rewards.double().cpu().numpy(), verbosity, self._loss.threshold)
         for name, penalty in zip(self._loss.attributes, found, strict=True):
-            log.info("%s: %g of %s is taken out", name, penalty, self._loss.verbosity)
+            log.info("%s: %g times %s is subtracted", name, penalty, self._loss.verbosity)
         return make_verbosity_transform(found, verbosity)
 
 
 def read_attributes(run: RewardRun) -> list[Objective]:
-    """The objectives of the multi-attribute model that a gate stands on, in the order of the head's rows.
+    """Read the objectives of the multi-attribute model under a gate, in the order of the head's rows.
 
     Raises:
-        RecipeError: there is none, it is gated itself, or a row of its head is no objective.
+        RecipeError: ``model.start`` is missing, has a gate itself, or has a row of its head that is no objective.
         ArtifactError: the folder is no artifact.
     """
     if run.model.start is None:
-        raise RecipeError("model.start: a gate stands on an artifact of loss.method: attributes; name its folder")
+        raise RecipeError("model.start: a gate needs an artifact of loss.method: attributes; name its folder")
     manifest = read_manifest(Path(run.model.start).expanduser())
     found = sorted(manifest.objectives, key=lambda each: each.column)
     if manifest.gated or manifest.kind != "reward" or [each.column for each in found] != list(range(len(found))):
-        raise RecipeError(f"model.start: {manifest.name} has no row of the head for each objective, as a gate needs")
+        raise RecipeError(
+            f"model.start: a gate needs one row of the head for each objective, which {manifest.name} has not"
+        )
     return found

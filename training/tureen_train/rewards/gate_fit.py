@@ -1,4 +1,4 @@
-"""Training a gate on cached rewards and prompt states: Bradley-Terry's loss on its overall rewards."""
+"""Training of a gate on cached rewards and prompt states, by Bradley-Terry's loss on the overall rewards."""
 
 import math
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from transformers import get_scheduler
 from tureen_core.heads import GatedHead
 from tureen_train.config import Optimisation, Watch
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.frozen import Ground
+from tureen_train.rewards.frozen import FitContext
 from tureen_train.rewards.losses import require_finite
 
 
 def compute_overall_gaps(gate: GatedHead, rewards: Tensor, prompts: Tensor, pairs: Tensor) -> Tensor:
-    """S(better) − S(worse) ``[P]``.
+    """Compute the gap of overall rewards, S(better) − S(worse), ``[P]``.
 
     Args:
-        rewards: ``[M, K]`` of all answers.
-        prompts: ``[B, H]`` of all prompts.
-        pairs: ``[P, 3]``, rows of (better, worse, prompt).
+        rewards: ``[M, K]``, of all answers.
+        prompts: ``[B, H]``, hidden states of all prompts.
+        pairs: ``[P, 3]``, the rows of the better answer, the worse answer and the prompt.
     """
     better, worse, prompt = pairs.T
     return GatedHead.score(rewards[better] - rewards[worse], gate.coefficients(prompts[prompt]))
@@ -35,9 +35,9 @@ def train_gate(
     pairs: Tensor,
     settings: Optimisation,
     watch: Watch,
-    ground: Ground,
+    context: FitContext,
 ) -> None:
-    """AdamW on pairs drawn with replacement; the tensors are those of :func:`compute_overall_gaps`."""
+    """Train the gate by AdamW on pairs drawn with replacement. For the tensors see :func:`compute_overall_gaps`."""
     passes = math.ceil(settings.epochs * len(pairs) / settings.batch)
     steps = settings.max_steps if settings.max_steps > 0 else passes
     optimiser = torch.optim.AdamW(gate.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
@@ -56,14 +56,16 @@ def train_gate(
         losses.append(loss.item())
         if step % watch.log_every == 0 or step in (1, steps):
             mean = sum(losses) / len(losses)
-            ground.journal.log({"step": step, "loss": mean, "grad_norm": float(norm), "learning_rate": rate})
+            context.journal.log({"step": step, "loss": mean, "grad_norm": float(norm), "learning_rate": rate})
             losses = []
         if watch.eval_every and step % watch.eval_every == 0:
-            ground.judged(step)
+            context.log_metrics(step)
 
 
 def find_pairs(records: EncodedRecords) -> Tensor:
-    """``[P, 3]``: rows of the better and the worse answer, flat over the records, and the prompt."""
+    """Find all comparable pairs, ``[P, 3]``: the rows of the better and the worse answer among all answers, and the
+    number of the prompt.
+    """
     rows, start = [], 0
     for number, item in enumerate(records.items):
         scored = list(enumerate(item.scores, start))
@@ -73,7 +75,7 @@ def find_pairs(records: EncodedRecords) -> Tensor:
 
 
 def draw_pairs(pairs: Tensor, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """``batch`` of the pairs with replacement for each step."""
+    """Draw ``batch`` pairs with replacement for each step."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         yield pairs[torch.randint(len(pairs), (batch,), generator=generator).to(pairs.device)]

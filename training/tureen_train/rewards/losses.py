@@ -1,7 +1,7 @@
 """Losses of reward training: pure functions on rewards, scores and groups.
 
-Rows are answers, flat over the batch; ``group[i]`` says whose prompt row i answers. No padding rows exist, and a row
-with a NaN score takes part in no comparison.
+Rows are the answers of a batch; ``group[i]`` is the number of the prompt that row i answers. There are no padding rows.
+A row with a NaN score takes part in no comparison.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from torch.nn import functional
 
 
 def find_comparable(scores: Tensor, group: Tensor) -> Tensor:
-    """Which ordered pairs compare: ``[M, M]``, true where i and j answer one prompt and i is scored above j.
+    """Find the comparable pairs: ``[M, M]``, true where i and j answer the same prompt and i has the higher score.
 
     Args:
-        scores: ``[M]``, larger is better; ties and NaN compare with nothing.
-        group: ``[M]`` prompt numbers.
+        scores: ``[M]``, larger is better. Ties and NaN make no pair.
+        group: ``[M]``, prompt numbers.
     """
     return (group[:, None] == group[None, :]) & (scores[:, None] > scores[None, :])
 
@@ -24,8 +24,8 @@ def find_comparable(scores: Tensor, group: Tensor) -> Tensor:
 def ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
     """DSP's ranking loss over N answers (arXiv 2309.03126): mean over comparable pairs of −ln σ(r_better − r_worse).
 
-    A mean over all pairs of the batch, so a prompt with more answers weighs more; ties are ignored. With two answers
-    it is Bradley-Terry's loss.
+    The mean is over all pairs of the batch, so a prompt with more answers weighs more. Ties are ignored. With two
+    answers to each prompt it is Bradley-Terry's loss.
 
     Args:
         rewards: ``[M]`` float32.
@@ -33,7 +33,7 @@ def ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
         group: ``[M]``.
 
     Returns:
-        A scalar; 0, with a gradient of 0, where nothing compares.
+        A scalar; 0, with a gradient of 0, if no pair is comparable.
     """
     return ranking_sum(rewards, scores, group) / find_comparable(scores, group).sum().clamp(min=1)
 
@@ -48,7 +48,7 @@ def ranking_sum(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
 
 
 def imitation_loss(nll: Tensor, keep: Tensor) -> Tensor:
-    """DSP's LM loss: mean of the kept texts' token-mean negative log-likelihood ``[M]``; 0 where none is kept."""
+    """DSP's language-model loss: the mean of ``nll [M]`` over the texts that ``keep [M]`` marks; 0 if it marks none."""
     return imitation_sum(nll, keep) / keep.sum().clamp(min=1)
 
 
@@ -58,9 +58,9 @@ def imitation_sum(nll: Tensor, keep: Tensor) -> Tensor:
 
 
 def normalise_scores(scores: Sequence[float]) -> list[float]:
-    """DSP's s / (max s + 1e-5), what the imitation threshold is compared with.
+    """Divide by the largest score, s / (max s + 1e-5), as DSP does before it compares with the imitation threshold.
 
-    All 0 where the largest is not positive: DSP's division explodes there. NaN stays NaN.
+    If the largest score is not positive, all become 0, since DSP's division grows without bound there. NaN stays NaN.
     """
     known = [score for score in scores if score == score]
     top = max(known, default=0.0)
@@ -70,11 +70,13 @@ def normalise_scores(scores: Sequence[float]) -> list[float]:
 
 
 def require_finite(loss: Tensor) -> Tensor:
-    """The loss, or an error that says training has diverged: a NaN must not reach the weights.
+    """Return the loss if it is finite, so that no NaN reaches the weights.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite.
     """
     if not bool(torch.isfinite(loss)):
-        raise FloatingPointError(f"the loss is {loss.item()}: lower the learning rate or check the data's scores")
+        raise FloatingPointError(
+            f"the loss is {loss.item()}: lower optimisation.learning_rate, or check the scores of the data"
+        )
     return loss

@@ -1,4 +1,4 @@
-"""What one way to train a reward model brings to the run that all share. :mod:`.methods` is the table of the ways."""
+"""The protocol of a method: what each way of training a reward model must provide. The table is in :mod:`.methods`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from tureen_train.records.schema import Record
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one batch gave.
+    """The result of one batch.
 
     Attributes:
-        loss: a scalar: each of the method's terms, summed over what it counts and divided by the counts given.
-        predictions: ``[B, ...]`` float32, one row an item, NaN where there is nothing; evaluation gathers them.
-        terms: detached figures of the batch for the log, by name.
+        loss: a scalar, the sum of the method's terms. Each term is a sum over the batch, divided by its given count.
+        predictions: ``[B, ...]`` float32, one row for each item, padded with NaN; evaluation gathers them.
+        terms: the terms of the loss, detached, for the log.
     """
 
     loss: Tensor
@@ -29,13 +29,13 @@ class Outcome:
 
 
 class Encodings(Protocol):
-    """Encoded records. ``width`` is the most answers (or steps) of any; ``truncated`` counts the texts cut."""
+    """Encoded records. ``truncated`` is the number of texts that were cut."""
 
     truncated: int
 
     @property
     def width(self) -> int:
-        """The most columns that an item needs in a table."""
+        """The largest number of columns (answers or steps) that an item needs in a table."""
 
     def __len__(self) -> int: ...
 
@@ -43,36 +43,37 @@ class Encodings(Protocol):
 
 
 class Method(Protocol):
-    """How records become batches, batches a loss, and predictions figures.
+    """Turns records into batches, batches into a loss, and predictions into metrics.
 
     Attributes:
-        labels: the keys of a batch that evaluation gathers beside the predictions, ``[B, ...]`` float32.
+        labels: keys of a batch, ``[B, ...]`` float32 each, that evaluation gathers beside the predictions.
     """
 
     labels: Sequence[str]
 
     def encode(self, records: Iterable[Record]) -> Encodings:
-        """Records as ids."""
+        """Turn records into ids."""
 
     def collate(self, items: Sequence[Any], width: int) -> dict[str, Tensor]:
-        """One batch; tables in it are ``width`` wide, so that those of several batches can be joined."""
+        """Make one batch. Its tables have ``width`` columns, so that the tables of several batches can be joined."""
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """``[C]`` float32: what each term of the loss is a mean over, as comparable pairs; known before the forward
-        pass, so that a step's micro-batches on all ranks share one mean.
+        """Count what each term of the loss is a mean over, as comparable pairs: ``[C]`` float32.
+
+        The counts are known before the forward pass, so that all micro-batches of a step, on all ranks, share one mean.
         """
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
-        """Run the model and compute the loss; ``counts`` are this batch's or the whole step's."""
+        """Run the model and compute the loss. ``counts`` are those of this batch or of the whole step."""
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Figures of one evaluation file by name, from all its batches."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Compute the metrics of one evaluation file, by name, from all its batches."""
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """The objectives with their scale, calibrated on one evaluation file; plots go into ``folder``."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """Calibrate the objectives on one evaluation file; write plots into ``folder``."""
 
     def objectives(self) -> list[Objective]:
-        """The objectives without a scale, where nothing was held out."""
+        """The objectives without calibration, for a run that holds nothing out."""
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
-        """Probes without scores, of held-out records where there are some."""
+        """Choose at most ``count`` probes, without scores, from held-out records where there are some."""

@@ -1,4 +1,4 @@
-"""ODIN (arXiv 2402.07319): two heads rank together, one keeps to length and the other away from it."""
+"""ODIN (arXiv 2402.07319): two heads rank together; one is made to correlate with length and the other not to."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ LENGTH, QUALITY = 0, 1
 
 @dataclass(frozen=True)
 class Measured(Encoded):
-    """Answers with their own lengths in tokens, the prompt's left out."""
+    """Answers with their lengths in tokens, without the prompt."""
 
     lengths: list[float]
 
 
 class MeasuredRecords(EncodedRecords):
-    """Encoded records whose answers are measured before anything is cut."""
+    """Encoded records. The answers' lengths are counted before truncation."""
 
     def _encode(self, record: Record, renderer: Renderer) -> Measured:
         encoded = super()._encode(record, renderer)
@@ -43,7 +43,7 @@ class MeasuredRecords(EncodedRecords):
 
 
 def compute_correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation of two vectors ``[M]``; 0, with a gradient of 0, where one does not vary."""
+    """Pearson's correlation of two vectors ``[M]``; 0, with a gradient of 0, if one of them is constant."""
     dx, dy = x - x.mean(), y - y.mean()
     spreads = [dx.square().sum(), dy.square().sum()]
     varies = (spreads[0] > 1e-12 * x.square().sum()) & (spreads[1] > 1e-12 * y.square().sum())
@@ -52,14 +52,14 @@ def compute_correlation(x: Tensor, y: Tensor) -> Tensor:
 
 
 def compute_length_terms(rewards: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """1 − corr(length, head 0) and |corr(length, head 1)| of ``rewards [M, 2]`` and ``lengths [M]``."""
+    """Compute 1 − corr(length, head 0) and |corr(length, head 1)| from ``rewards [M, 2]`` and ``lengths [M]``."""
     return 1 - compute_correlation(rewards[:, LENGTH], lengths), compute_correlation(rewards[:, QUALITY], lengths).abs()
 
 
 def gather_ranks(rewards: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Rewards and lengths of all ranks, of which only this rank's rewards are differentiated.
+    """Gather rewards and lengths of all ranks. Only this rank's own rewards have a gradient.
 
-    Two correlations of a rank's few answers are not the correlation of all, so the statistics are gathered.
+    The correlation over all answers is not a mean of the ranks' correlations, so all values are needed.
     """
     together = torch.cat([rewards.detach(), lengths[:, None]], dim=1)
     found = gather(pad_across_processes(together, pad_index=float("nan")))
@@ -72,7 +72,7 @@ def gather_ranks(rewards: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _place(found: Tensor, present: Tensor, rows: int) -> int:
-    """Where this rank's rows begin among those present; ranks are gathered in their order."""
+    """The number of the first row of this rank among those present; ranks are gathered in their order."""
     from torch import distributed
 
     width = len(found) // distributed.get_world_size()
@@ -82,8 +82,9 @@ def _place(found: Tensor, present: Tensor, rows: int) -> int:
 class OdinMethod:
     """Trains ``L_rank + length · (1 − corr) + quality · |corr| + orthogonality · |cos|``.
 
-    L_rank is a mean over pairs of −ln σ of the two heads' gap together (the published code puts the whole batch's sum
-    into one σ). The correlations are over one micro-batch of all ranks, so a micro-batch wants many answers.
+    L_rank is the mean over pairs of −ln σ(gap), where the gap is of the sum of both heads. (The published code takes
+    one σ of the whole batch's sum.) The correlations are over one micro-batch of all ranks, so a micro-batch needs
+    many answers.
     """
 
     labels = ("scores", "lengths")
@@ -91,17 +92,19 @@ class OdinMethod:
     def __init__(self, run: RewardRun, renderer: Renderer) -> None:
         assert isinstance(run.loss, OdinLoss)
         if run.loss.orthogonality and run.scale.zero == 3:
-            raise RecipeError("loss.orthogonality reads the head whole; use scale.zero up to 2, or leave it 0")
+            raise RecipeError(
+                "loss.orthogonality needs the whole head on each rank: use scale.zero up to 2, or set it to 0"
+            )
         self._loss = run.loss
         self._objective = run.objective
         self._renderer = renderer
 
     def encode(self, records: Iterable[Record]) -> MeasuredRecords:
-        """Each prompt's answers as ids, with their lengths."""
+        """Encode each prompt's answers, with their lengths."""
         return MeasuredRecords(records, self._renderer)
 
     def collate(self, items: Sequence[Measured], width: int) -> dict[str, Tensor]:
-        """Flat rows of answers, and the tables ``scores`` and ``lengths`` ``[B, width]``."""
+        """Make one batch: rows of answers, and the tables ``scores`` and ``lengths``, ``[B, width]`` each."""
         batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
         batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
         batch["scores"] = pad_table([item.scores for item in items], width)
@@ -109,12 +112,12 @@ class OdinMethod:
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Comparable pairs, and answers."""
+        """The numbers of comparable pairs and of answers, ``[2]``."""
         present = ~torch.isnan(batch["lengths"])
         return torch.stack([find_comparable(batch["scores"][present], batch["group"]).sum(), present.sum()]).float()
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
-        """Loss of one batch, and both heads' rewards ``[B, width, 2]``."""
+        """Compute the loss of one batch; the predictions are both heads' rewards ``[B, width, 2]``."""
         rewards = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])["rewards"].float()
         present = ~torch.isnan(batch["lengths"])
         lengths, scores = batch["lengths"][present], batch["scores"][present]
@@ -132,42 +135,42 @@ class OdinMethod:
         total = torch.stack(list(terms.values())).sum()
         return Outcome(total, laid, {name: each.detach() for name, each in terms.items()})
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Ranking by quality, and how both heads go with length over all answers."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Ranking metrics of the quality head, and the correlation of both heads with length over all answers."""
         scores, lengths = labels
-        figures = ranking_metrics(predictions[..., QUALITY], scores, lengths).plain()
+        metrics = ranking_metrics(predictions[..., QUALITY], scores, lengths).plain()
         known = ~np.isnan(lengths)
         for name, column in (("length_head", LENGTH), ("quality_head", QUALITY)):
-            row = predictions[..., column][known][None]  # all answers as one prompt's, so that nothing else is centred
-            figures[f"{name}_length_correlation"] = length_correlation(row, lengths[known][None])
-        figures["both_heads_accuracy"] = compute_accuracy(compute_gaps(predictions.sum(-1), scores))
-        return figures
+            row = predictions[..., column][known][None]  # as answers to one prompt, so that the mean is over all
+            metrics[f"{name}_length_correlation"] = length_correlation(row, lengths[known][None])
+        metrics["both_heads_accuracy"] = compute_accuracy(compute_gaps(predictions.sum(-1), scores))
+        return metrics
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """The quality head with its scale; ``reliability.png``."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """Calibrate the quality head; draw ``reliability.png``."""
         quality = predictions[..., QUALITY]
         gaps = compute_gaps(quality, labels[0])
         scale = calibrate_rewards(quality, gaps, folder)
         return [Objective(name=self._objective, column=QUALITY, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
-        """The quality head."""
+        """The quality head; the length head is no objective."""
         return [Objective(name=self._objective, column=QUALITY)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
-        """The first answers of the held-out prompts, else of the training ones."""
+        """Take the first two answers of held-out prompts, else of training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         pairs = [(record, answer) for record in source for answer in record.answers[:2]]
         return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
 
 
 def _magnified(value: Tensor, factor: float) -> Tensor:
-    """The value with ``factor`` times its gradient: each rank differentiates its own share, and ranks are averaged."""
+    """Multiply the gradient, not the value, by ``factor``: ranks average gradients of which each has a share."""
     return value * factor - value.detach() * (factor - 1)
 
 
 def _parallel(model: Any) -> Tensor:
-    """|cos| of the head's two rows."""
+    """|cos| of the angle between the head's two rows."""
     names = (f"{HEAD}.weight", f"{HEAD}.modules_to_save.default.weight")
     weight = next(each for name, each in model.named_parameters() if name.endswith(names))
     return torch.cosine_similarity(weight[LENGTH].float(), weight[QUALITY].float(), dim=0).abs()

@@ -1,7 +1,7 @@
-"""The pairwise preference model: two answers side by side, and the log-odds that the first is better.
+"""The pairwise preference model: it reads two answers and gives the log-odds that the first is better.
 
-RLHFlow's (arXiv 2405.07863), which tunes a language model to print A or B. One row read at the last token, trained by
-binary cross-entropy, is the same loss over those two tokens, needs no token of its own, and takes soft labels.
+RLHFlow (arXiv 2405.07863) tunes a language model to print A or B. Here one row of a head is read at the last token and
+trained by binary cross-entropy. That is the same loss over the two tokens' logits, and it also takes soft labels.
 """
 
 import math
@@ -31,7 +31,7 @@ from tureen_train.rewards.verdicts import sum_verdict_losses
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Two answers in both orders, the better one first in ``forward``, and how likely it is the better; ½ is a tie."""
+    """Two answers in both orders. ``forward`` has the better one first; ``target`` is its probability, ½ for a tie."""
 
     forward: list[int]
     backward: list[int]
@@ -39,7 +39,7 @@ class EncodedPair:
 
 
 class EncodedPairs(Dataset[EncodedPair]):
-    """Encoded pairs, in memory. ``truncated`` counts those that were cut to ``max_length``."""
+    """Encoded pairs in memory. ``truncated`` is the number of pairs that were cut to ``max_length``."""
 
     width = 2
 
@@ -65,14 +65,14 @@ class EncodedPairs(Dataset[EncodedPair]):
 
 
 def label_pairs(record: Record, soft: bool, ties: bool) -> list[tuple[tuple[int, int], float]]:
-    """The pairs of a record as ((better, worse), probability that the better one is).
+    """List the pairs of a record as ((better, worse), probability that the better one is better).
 
     Args:
-        soft: take ``chosen_prob`` of a record of two answers, where it has one; else 1.
-        ties: equal scores make pairs of probability ½, too.
+        soft: take the probability from the record's ``chosen_prob``, where it has two answers and this field; else 1.
+        ties: make pairs of probability ½ from equal scores too.
 
     Raises:
-        BadRecord: ``chosen_prob`` is no probability.
+        BadRecord: ``chosen_prob`` is not between 0 and 1.
     """
     known = record.meta.get("chosen_prob") if soft and len(record.answers) == 2 else None
     target = 1.0 if known is None else known
@@ -86,7 +86,7 @@ def label_pairs(record: Record, soft: bool, ties: bool) -> list[tuple[tuple[int,
 
 
 class PairMethod:
-    """Trains −p ln σ(l) − (1 − p) ln(1 − σ(l)), a mean over pairs; judges by both orders of each."""
+    """Trains the mean over pairs of −p ln σ(l) − (1 − p) ln(1 − σ(l)). Evaluation reads both orders of each pair."""
 
     labels = ("targets",)
 
@@ -97,20 +97,20 @@ class PairMethod:
         self._renderer = renderer
 
     def encode(self, records: Iterable[Record]) -> EncodedPairs:
-        """Each comparable pair in both orders.
+        """Encode each comparable pair in both orders.
 
         Raises:
-            RecipeError: no record has one.
+            RecipeError: no record has a comparable pair.
         """
         encoded = EncodedPairs(records, self._renderer, self._loss)
         if not encoded.items:
-            raise RecipeError("data: no pair is left to compare; is one answer of a prompt scored above another?")
+            raise RecipeError("data: no pair is left to compare: no record has two answers with different scores")
         return encoded
 
     def collate(self, items: Sequence[EncodedPair], width: int) -> dict[str, Tensor]:  # noqa: ARG002  (no tables)
-        """``[2B, T]`` ids, all pairs in their forward order, then all in their backward one, and ``targets [B]``.
+        """Make one batch: ids ``[2B, T]``, first all forward orders, then all backward ones; and ``targets [B]``.
 
-        Where one order of each will run, the rows go by other names, so that the trainer does not pack all of them.
+        Where only one order of each pair will run, the ids have other names, so that the trainer does not pack them.
         """
         texts = [item.forward for item in items] + [item.backward for item in items]
         batch = pad_texts(texts, self._renderer.tokenizer.pad_token_id)
@@ -122,11 +122,11 @@ class PairMethod:
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """How many pairs."""
+        """The number of pairs, ``[1]``."""
         return torch.tensor([float(len(batch["targets"]))], device=batch["targets"].device)
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
-        """Loss of one batch, and the logits ``[B, 2]`` of both orders, NaN for one that was not read."""
+        """Compute the loss of one batch; the predictions are the logits ``[B, 2]`` of both orders, NaN if not read."""
         rows, output = self._read(model, batch)
         logits = output["rewards"][:, 0]
         targets = torch.cat([batch["targets"], 1 - batch["targets"]])
@@ -137,9 +137,10 @@ class PairMethod:
         return Outcome(loss, laid.view(2, -1).T.contiguous(), {})
 
     def _read(self, model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
-        """Which of the ``2B`` rows ran, and what the model gave for them.
+        """Run the model. Returns the numbers of the rows that ran, out of ``2B``, and the model's output for them.
 
-        In training one order of each pair, where so asked, by the generator that the trainer seeds and checkpoints.
+        With ``sides: random`` training runs one order of each pair, drawn from the generator that the trainer seeds
+        and its checkpoints save.
         """
         pairs = len(batch["targets"])
         every = torch.arange(2 * pairs, device=batch["targets"].device)
@@ -148,22 +149,22 @@ class PairMethod:
         rows = every[:pairs] + pairs * torch.randint(2, (pairs,)).to(every.device) if model.training else every
         return rows, model(input_ids=batch["ids"][rows], attention_mask=batch["mask"][rows])
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Accuracy, margins, position bias and calibration; see :func:`compute_pair_metrics`."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Accuracy, margins, position bias and calibration errors: see :func:`compute_pair_metrics`."""
         return compute_pair_metrics(predictions, labels[0])
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """Mean, deviation and temperature, that of the log-odds without the lean to a side; ``reliability.png``."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """Fit mean, deviation and, without the position bias, temperature; draw ``reliability.png``."""
         gaps = remove_position_bias(predictions, labels[0])
         scale = calibrate_rewards(predictions, gaps, folder)
         return [Objective(name=self._objective, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
-        """The one."""
+        """The preference, without calibration."""
         return [Objective(name=self._objective)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
-        """Held-out pairs, else training ones, each in both orders."""
+        """Take held-out pairs, else training ones, each in both orders."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         talks = [
             ([*record.prompt, *record.answers[one]], [*record.prompt, *record.answers[other]])
@@ -175,22 +176,22 @@ class PairMethod:
 
 
 def remove_position_bias(logits: Array, targets: Array) -> Array:
-    """``[P]`` log-odds of the better answer without the lean to a side, from ``[B, 2]`` logits; ties are left out."""
+    """Average both orders: log-odds ``[P]`` of the better answer from logits ``[B, 2]``. Ties are left out."""
     read, target = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     clear = target != 0.5
     return np.asarray(np.where(target[clear] > 0.5, 0.5, -0.5) * (read[clear, 0] - read[clear, 1]))
 
 
 def compute_pair_metrics(logits: Array, targets: Array) -> dict[str, float]:
-    """Figures of one file of pairs.
+    """Compute the metrics of one file of pairs.
 
-    ``accuracy``: share judged right by the mean of both orders, exactly ½ counting one half, as RLHFlow does.
-    ``flips``: share whose verdict turns with the order. ``first_logit``: mean log-odds that the model gives the first
-    place, whatever stands there. ``margin``: mean log-odds of the better answer.
+    ``accuracy``: the share of right verdicts by the mean of both orders; a probability of exactly ½ counts one half, as
+    in RLHFlow's code. ``flips``: the share of pairs whose verdict changes with the order. ``first_logit``: the mean
+    log-odds of the answer in the first place. ``margin``: the mean log-odds of the better answer.
 
     Args:
         logits: ``[B, 2]``: with the better answer first, and with it second.
-        targets: ``[B]``: how likely it is the better; pairs of ½ count in ``flips`` and ``first_logit`` only.
+        targets: ``[B]``, the probability that it is better. Ties (½) count in ``flips`` and ``first_logit`` only.
     """
     gaps, read = remove_position_bias(logits, targets), np.asarray(logits, dtype=np.float64)
     errors = calibration_error(gaps)

@@ -1,7 +1,7 @@
-"""A score head to start from: linear probing on frozen features, before anything else is trained.
+"""A start for the score head: linear probing on frozen features, before anything else is trained.
 
-A random head spends the first steps of a small data set on finding a direction that the base knows already, and bends
-the features meanwhile; probing first and fine-tuning after avoids both (Kumar et al., arXiv 2202.10054).
+With a random head the first steps of training search a direction that the features already have, and distort the
+features meanwhile. Probing first and fine-tuning after avoids both (Kumar et al., arXiv 2202.10054).
 """
 
 import hashlib
@@ -19,28 +19,28 @@ from tureen_train.rewards.losses import find_comparable
 
 
 def start_from_probe(model: Any, records: EncodedRecords, decay: float, base: str, cache: Path) -> None:
-    """Set ``model.score`` to the ridge-penalised ranking head of the frozen model's pooled hidden states.
+    """Set the first row of ``model.score`` to a ridge-penalised ranking head on the frozen, pooled hidden states.
 
     Args:
-        model: before it is adapted; the head's first row is set.
-        records: what will be trained on.
-        decay: λ of λ/2·‖w‖² on features of unit spread; 0.1 leaves most of what is to learn to the fine-tuning.
-        base: digest of the model's weights.
-        cache: features of the same texts are kept here, for the next objective on them.
+        model: the model before its adapter is added.
+        records: the training records.
+        decay: λ of λ/2·‖w‖² on features of unit spread. 0.1 leaves most of the learning to the fine-tuning.
+        base: the digest of the model's weights.
+        cache: where features are cached, for the next objective on the same texts.
     """
     path = cache / "features" / f"{_name(model, records, base)}.safetensors"
     features = _features(model, records, path)
-    spread = features.std(0).mean().clamp(min=1e-6)  # equal features have none, and a head of zero
+    spread = features.std(0).mean().clamp(min=1e-6)  # 0 for equal features, which give a head of zeros
     gaps = _gaps(features / spread, records)
     if not len(gaps):
-        return  # nothing compares, so nothing is learnt
+        return  # no comparable pair: the head stays random
     weight = fit_ranking_head(gaps, decay) / spread
     with torch.no_grad():
         model.score.weight[0] = weight
 
 
 def _gaps(features: Tensor, records: EncodedRecords) -> Tensor:
-    """Better minus worse of every comparable pair, ``[P, H]``."""
+    """Features of the better answer minus those of the worse one, for every comparable pair, ``[P, H]``."""
     scores = torch.tensor([score for item in records.items for score in item.scores])
     gaps, start = [], 0
     for item in records.items:
@@ -52,7 +52,7 @@ def _gaps(features: Tensor, records: EncodedRecords) -> Tensor:
 
 
 def fit_ranking_head(gaps: Tensor, decay: float) -> Tensor:
-    """argmin over w of mean −ln σ(gaps·w) + λ/2·‖w‖², by L-BFGS; ``gaps [P, H]``, returns ``[H]``."""
+    """Minimise mean −ln σ(gaps·w) + λ/2·‖w‖² over w by L-BFGS. Takes ``gaps [P, H]`` and returns w ``[H]``."""
     weight = torch.zeros(gaps.shape[1], requires_grad=True)
     solver = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -67,7 +67,7 @@ def fit_ranking_head(gaps: Tensor, decay: float) -> Tensor:
 
 
 def _features(model: Any, records: EncodedRecords, path: Path) -> Tensor:
-    """``[answers, H]`` float32, in the records' order."""
+    """Pooled hidden states of all answers, ``[M, H]`` float32, in the order of the records."""
     return load_or_compute(path, lambda: {"features": _read(model, records)})["features"]
 
 
@@ -86,7 +86,7 @@ def _read(model: Any, records: EncodedRecords) -> Tensor:
 
 
 def _name(model: Any, records: EncodedRecords, base: str) -> str:
-    """One name for the same texts read the same way by the same weights."""
+    """A digest of the texts, of how they are read, and of the weights."""
     quantised = str(getattr(model.config, "quantization_config", None))
     seen = [base, model.config.tureen_reading, str(model.dtype), quantised]
     digest = hashlib.sha256(json.dumps(seen, sort_keys=True).encode())

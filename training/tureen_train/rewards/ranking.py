@@ -39,13 +39,13 @@ class RankingMethod:
         self.labels: Sequence[str] = ("scores", "lengths", *(["caps"] if run.loss.constraint else []))
 
     def encode(self, records: Iterable[Record]) -> EncodedRecords:
-        """Each prompt's answers as ids, with the cap of each pair under a constraint."""
+        """Encode each prompt's answers; with a constraint, also the cap of each pair."""
         if self._loss.constraint is None:
             return EncodedRecords(records, self._renderer)
         return encode_capped(records, self._renderer, self._loss.constraint, self._cache)
 
     def collate(self, items: Sequence[Encoded], width: int) -> dict[str, Tensor]:
-        """Flat rows of answers, and the tables ``scores`` and ``lengths`` ``[B, width]``."""
+        """Make one batch: rows of answers, and the tables ``scores`` and ``lengths``, ``[B, width]`` each."""
         batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
         batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
         batch["scores"] = pad_table([item.scores for item in items], width)
@@ -57,13 +57,13 @@ class RankingMethod:
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Comparable pairs, and imitated texts."""
+        """The numbers of comparable pairs and of imitated texts, ``[2]``."""
         pairs = find_comparable(_flat(batch), batch["group"]).sum()
         texts = batch["imitated"].any(1).sum() if "imitated" in batch else torch.zeros_like(pairs)
         return torch.stack([pairs, texts]).float()
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
-        """Loss of one batch, and the rewards laid out as the scores are."""
+        """Compute the loss of one batch; the predictions are the rewards, in the shape of ``scores``."""
         output = model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -82,7 +82,7 @@ class RankingMethod:
         return Outcome(loss, laid, {name: term.detach() for name, term in terms.items()})
 
     def _compared(self, output: Mapping[str, Tensor], batch: Mapping[str, Tensor], training: bool) -> dict[str, Tensor]:
-        """The terms that are means over pairs, before their division."""
+        """The terms that become means over pairs, before they are divided by the number of pairs."""
         rewards = output["rewards"][:, 0]
         better, worse = find_comparable(_flat(batch), batch["group"]).nonzero(as_tuple=True)
         if self._loss.read == "span":
@@ -99,14 +99,14 @@ class RankingMethod:
         return terms
 
     def _caps(self, batch: Mapping[str, Tensor], better: Tensor, worse: Tensor, training: bool) -> Tensor:
-        """``[P]``: each pair's cap. Random ones are drawn in training only, so that judging always says the same."""
+        """The cap of each pair, ``[P]``. Random caps are drawn in training only, so that evaluation is repeatable."""
         if training and isinstance(self._loss.constraint, RandomCap):
             return draw_caps(self._loss.constraint, len(better)).to(better.device)
         row, column = _present(batch).nonzero(as_tuple=True)
         return batch["caps"][row[better], column[better], column[worse]]
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Ranking, margins, length bias and calibration; under a constraint also how the gaps stand to their caps."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Ranking, margins, length bias and calibration errors; with a constraint also the gaps against their caps."""
         scores, lengths, *caps = labels
         found = ranking_metrics(predictions, scores, lengths).plain()
         return (
@@ -115,24 +115,24 @@ class RankingMethod:
             else found
         )
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """Mean, deviation and temperature; ``reliability.png``."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """Fit mean, deviation and temperature; draw ``reliability.png``."""
         gaps = compute_gaps(predictions, labels[0])
         scale = calibrate_rewards(predictions, gaps, folder)
         return [Objective(name=self._objective, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
-        """The one."""
+        """The reward, without calibration."""
         return [Objective(name=self._objective)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
-        """The first answers of the held-out prompts, else of the training ones."""
+        """Take the first two answers of held-out prompts, else of training ones."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         pairs = [(record, answer) for record in source for answer in record.answers[:2]]
         return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
 
     def _imitated(self, items: Sequence[Encoded], mask: Tensor) -> Tensor:
-        """``[M, T]``: the answer's tokens (the prompt's too if asked) of texts scored above the threshold."""
+        """The tokens to imitate, ``[M, T]``: the answers scored above the threshold, with ``lm_prompt`` all tokens."""
         kept = [
             score > self._loss.lm_threshold for item in items for score in normalise_scores(item.scores)
         ]  # NaN is above nothing
@@ -142,10 +142,10 @@ class RankingMethod:
 
 
 def _present(batch: Mapping[str, Tensor]) -> Tensor:
-    """``[B, N]``: where the tables hold an answer."""
+    """Where the tables have an answer, ``[B, N]``."""
     return ~torch.isnan(batch["lengths"])
 
 
 def _flat(batch: Mapping[str, Tensor]) -> Tensor:
-    """``[M]``: the scores of the rows."""
+    """The scores of the rows, ``[M]``."""
     return batch["scores"][_present(batch)]

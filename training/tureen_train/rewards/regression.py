@@ -1,4 +1,4 @@
-"""Regression on several attributes of which some labels are missing: its loss, its scales, its closed form. Pure."""
+"""Regression on several attributes with missing labels: loss, scales, and ridge regression in closed form. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,41 +12,41 @@ from tureen_train.measures.metrics import Array
 
 
 class TooFewLabelsError(ValueError):
-    """An attribute cannot be fitted; ``column`` is its place."""
+    """An attribute has too few labels to be fitted; ``column`` is its number."""
 
     def __init__(self, column: int) -> None:
-        super().__init__("too few labels to choose a penalty by: add records that rate it")
+        super().__init__("it has too few labels to choose a ridge penalty; add records that rate it")
         self.column = column
 
 
 def squared_sum(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Σ (prediction − label)² over the cells that have a label; both ``[M, K]``, NaN unlabelled."""
+    """Sum (prediction − label)² over the cells that have a label. Both are ``[M, K]``; a missing label is NaN."""
     gaps = predictions - torch.nan_to_num(labels)
     return torch.where(torch.isnan(labels), torch.zeros_like(gaps), gaps).square().sum()
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Mean and deviation of each attribute's labels, ``[K]`` each; 1 where a label does not vary."""
+    """Mean and deviation of each attribute's labels, ``[K]`` each. The deviation of constant labels is 1."""
 
     mean: Array
     std: Array
 
     @classmethod
     def of(cls, labels: Array) -> "Scales":
-        """Of labels ``[n, K]``, NaN unlabelled; every column needs one that is known."""
+        """From labels ``[n, K]``, NaN where missing; every column needs one label."""
         mean, std = np.nanmean(labels, axis=0), np.nanstd(labels, axis=0)
         constant = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
         return cls(mean, np.where(constant, 1.0, std))
 
     def standardise(self, labels: Array) -> Array:
-        """(label − mean) / std."""
+        """Return (label − mean) / std."""
         return (labels - self.mean) / self.std
 
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """Weights ``[K, H]``, the penalty chosen for each attribute, and its mean squared error on validation."""
+    """Weights ``[K, H]``, the chosen penalty of each attribute, and its mean squared error on the validation part."""
 
     weights: Array
     alphas: list[float]
@@ -56,18 +56,18 @@ class RidgeFit:
 def fit_ridge(
     features: Array, labels: Array, groups: NDArray[np.int_], alphas: Sequence[float], validation: float, seed: int
 ) -> RidgeFit:
-    """Ridge regression of each attribute without intercept, its penalty chosen on held-out groups.
+    """Fit a ridge regression without intercept to each attribute. Its penalty is chosen on held-out groups.
 
     Args:
         features: ``[n, H]`` float64.
-        labels: ``[n, K]``, NaN unlabelled.
-        groups: ``[n]``, of which the same stay on one side, as answers to one prompt do.
-        alphas: the penalties α of ‖Xw − y‖² + α‖w‖² to choose from; after the choice all rows are fitted.
-        validation: share of the groups that choose.
-        seed: draws them.
+        labels: ``[n, K]``, NaN where missing.
+        groups: ``[n]``; rows of one group, as the answers to one prompt, stay in the same part.
+        alphas: the penalties α of ‖Xw − y‖² + α‖w‖² to choose from. With the chosen one all rows are fitted.
+        validation: the share of the groups that are held out for the choice.
+        seed: for drawing these groups.
 
     Raises:
-        TooFewLabelsError: an attribute has no label on a side.
+        TooFewLabelsError: an attribute has no label in one of the two parts.
     """
     numbers = np.unique(groups)
     chosen = np.random.default_rng(seed).permutation(numbers)[: max(1, round(validation * len(numbers)))]
@@ -92,20 +92,20 @@ def fit_ridge(
 
 @dataclass(frozen=True)
 class Gram:
-    """XᵀX by its eigenvalues ``[H]`` and vectors ``[H, H]``, so that every penalty is a division."""
+    """XᵀX as eigenvalues ``[H]`` and eigenvectors ``[H, H]``, so that each penalty costs one division."""
 
     values: Array
     vectors: Array
 
     def weights(self, moments: Array, alphas: Sequence[float]) -> Array:
-        """(XᵀX + αI)⁻¹ Xᵀy for each α, ``[A, H]``; ``moments`` are Xᵀy."""
+        """Return (XᵀX + αI)⁻¹ Xᵀy for each α, ``[A, H]``. ``moments`` is Xᵀy."""
         turned = self.vectors.T @ moments
         shrunk: Array = turned / (self.values + np.asarray(alphas)[:, None])
         return np.asarray(shrunk @ self.vectors.T)
 
 
 def _gram(features: Array, rows: NDArray[np.bool_], solved: dict[bytes, Gram]) -> Gram:
-    """Attributes that are labelled on the same rows share one decomposition."""
+    """Decompose XᵀX. Attributes with labels on the same rows share one decomposition."""
     key = rows.tobytes()
     if key not in solved:
         values, vectors = np.linalg.eigh(features[rows].T @ features[rows])

@@ -1,4 +1,4 @@
-"""A reward run from recipe to artifact, readable from top to bottom."""
+"""A reward run from recipe to artifact, step by step from top to bottom."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -35,11 +35,11 @@ log = logging.getLogger("tureen.train")
 
 @dataclass(frozen=True)
 class EvaluatedFile:
-    """One evaluation file after training: what was predicted, against which labels, and its figures."""
+    """One evaluation file after training: predictions, labels and metrics."""
 
     predictions: Array
     labels: Sequence[Array]
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
@@ -49,12 +49,14 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
         The artifact in ``<output>/artifact``; None on the launcher's other ranks.
 
     Raises:
-        RecipeError: nothing to train on, a start that does not fit, or nothing to resume.
-        ProofError: the saved model, read again, gives other rewards than the trained one.
+        RecipeError: there is nothing to train on or to resume, or ``model.start`` does not fit.
+        ProofError: the saved model gives other rewards than the trained one.
     """
     folder, base = Path(run.output), find_base(run)
     if resume and run.loss.frozen:
-        raise RecipeError("--resume: a frozen backbone's states are kept in the cache; run it again")
+        raise RecipeError(
+            "--resume: a run with a frozen backbone has no checkpoints; start it again, its hidden states are cached"
+        )
     checkpoint = find_last_checkpoint(run) if resume else None
     renderer, run = resolve_reading(run, base)
     method = find_method(run, renderer)
@@ -70,33 +72,37 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
         return _frozen(run, base, begun, renderer, data, method, probes)
     trainer, sets = _trainer(run, base, begun, renderer, data, method)
     trainer.train(resume_from_checkpoint=checkpoint)
-    judged = {name: _judge(trainer, each, name) for name, each in sets.items()}
-    live = trainer.values(texts)
+    evaluated = {name: _evaluate(trainer, each, name) for name, each in sets.items()}
+    live = trainer.score_ids(texts)
     trainer.save_model(str(folder / "model"))
     artifact = None
     if trainer.is_world_process_zero():
         write_probes(folder, probes)
-        _report(run, method, data, judged, trainer.state.log_history)
+        _report(run, method, data, evaluated, trainer.state.log_history)
         artifact = finish_run(folder, RewardArtifact(), _flat(live), sharded=run.scale.zero > 0)
     trainer.accelerator.end_training()
     return artifact
 
 
 def resolve_reading(run: RewardRun, base: Path) -> tuple[Renderer, RewardRun]:
-    """The renderer, and the recipe with the template's digest in its reading."""
+    """Fill in the template's digest, and a gate's attributes. Returns the renderer and the completed recipe.
+
+    Raises:
+        RecipeError: the recipe names another template or other attributes.
+    """
     tokenizer = load_tokenizer(base)
     digest = Renderer(tokenizer, run.reading).digest()
     if run.reading.template not in ("", digest):
-        raise RecipeError(f"reading.template is {run.reading.template} and the base's template is {digest}")
+        raise RecipeError(f"reading.template: is {run.reading.template}, but the base's is {digest}; leave the key out")
     reading = run.reading.model_copy(update={"template": digest})
     return Renderer(tokenizer, reading), fill_in_attributes(run.model_copy(update={"reading": reading}))
 
 
 def fill_in_attributes(run: RewardRun) -> RewardRun:
-    """A gate's recipe with the attributes of the model it stands on.
+    """Fill in the attributes of a gate from its ``model.start``; other recipes stay as they are.
 
     Raises:
-        RecipeError: it names others.
+        RecipeError: the recipe names other attributes.
     """
     if not isinstance(run.loss, GateLoss):
         return run
@@ -115,11 +121,11 @@ def _frozen(
     method: Any,
     probes: Sequence[Probe],
 ) -> Artifact:
-    """The same, where the backbone stays as it is."""
+    """Train with a frozen backbone."""
     fitted = fit_frozen(run, base, begun, renderer, data, method, probes)
-    judged = {name: EvaluatedFile(*fitted.tables[name], figures) for name, figures in fitted.figures.items()}
+    evaluated = {name: EvaluatedFile(*fitted.tables[name], metrics) for name, metrics in fitted.metrics.items()}
     write_probes(Path(run.output), probes)
-    _report(run, method, data, judged, fitted.history)
+    _report(run, method, data, evaluated, fitted.history)
     return finish_run(Path(run.output), RewardArtifact(), _flat(fitted.live))
 
 
@@ -129,7 +135,7 @@ def _trainer(
     train = method.encode(data.train)
     sets = {name: method.encode(records) for name, records in data.eval.items()}
     log.info("%d prompts to train on, %d answers truncated", len(train), train.truncated)
-    # before the model: ZeRO-3 takes a model apart as it is loaded, and these settings tell it to
+    # must exist before the model: they switch on ZeRO-3, which shards a model while it loads
     settings = TrainingArguments(**make_trainer_arguments(run, evaluate=bool(sets)), label_names=list(method.labels))
     trainer = RewardTrainer(
         model=make_model(run, base, begun, train if isinstance(train, EncodedRecords) else None),
@@ -145,26 +151,26 @@ def _trainer(
     return trainer, sets
 
 
-def _judge(trainer: RewardTrainer, records: Encodings, name: str) -> EvaluatedFile:
-    """The figures at the end, which also close the history."""
+def _evaluate(trainer: RewardTrainer, records: Encodings, name: str) -> EvaluatedFile:
+    """Evaluate at the end, and log the metrics as the last entries of the history."""
     prediction = trainer.predict(records, metric_key_prefix=f"final_{name}")
-    figures = trainer.method.figures(prediction.predictions, prediction.label_ids)
-    trainer.log({f"eval_{name}_{key}": value for key, value in figures.items()})
-    return EvaluatedFile(prediction.predictions, prediction.label_ids, figures)
+    metrics = trainer.method.compute_metrics(prediction.predictions, prediction.label_ids)
+    trainer.log({f"eval_{name}_{key}": value for key, value in metrics.items()})
+    return EvaluatedFile(prediction.predictions, prediction.label_ids, metrics)
 
 
 def _report(
-    run: RewardRun, method: Method, data: RunData, judged: Mapping[str, EvaluatedFile], history: list[dict[str, Any]]
+    run: RewardRun, method: Method, data: RunData, evaluated: Mapping[str, EvaluatedFile], history: list[dict[str, Any]]
 ) -> None:
-    """Calibrate on the first evaluation file; write plots and figures."""
+    """Calibrate on the first evaluation file; write plots, metrics and objectives."""
     folder = Path(run.output)
-    first = next(iter(judged.values()), None)
-    objectives = method.settle(first.predictions, first.labels, folder) if first else method.objectives()
+    first = next(iter(evaluated.values()), None)
+    objectives = method.calibrate(first.predictions, first.labels, folder) if first else method.objectives()
     plot_curves(history, folder)
-    write_results(folder, run, data.provenance, {name: dict(each.figures) for name, each in judged.items()})
+    write_results(folder, run, data.provenance, {name: dict(each.metrics) for name, each in evaluated.items()})
     write_objectives(folder, objectives)
 
 
 def _flat(rewards: Sequence[Sequence[float]]) -> list[float]:
-    """The probes' rewards, row after row, as a proof compares them."""
+    """The probes' rewards in one list, row after row, as the proof compares them."""
     return [value for row in rewards for value in row]

@@ -1,4 +1,4 @@
-"""Where training begins: a base with a new head, or an earlier stage that goes on (DSP's base → GRFT → CRFT)."""
+"""The start of training: a base with a new head, or the artifact of an earlier stage (DSP's base → GRFT → CRFT)."""
 
 import logging
 from pathlib import Path
@@ -27,13 +27,13 @@ log = logging.getLogger("tureen.train")
 
 
 def open_start(run: RewardRun, base: Path) -> Artifact | None:
-    """The earlier stage that a recipe goes on from, verified; None where it starts from its base.
+    """Open and verify the artifact that ``model.start`` names; None where the recipe starts from its base.
 
-    Before the trainer's settings are made: under ZeRO-3 nothing can be opened on the side after them.
+    Call it before the trainer's settings are made: after that, under ZeRO-3, any model that is opened is sharded.
 
     Raises:
-        RecipeError: it has other weights, stands on another base, or reads its reward elsewhere.
-        ArtifactError: it does not verify.
+        RecipeError: the artifact has other weights or another base than the recipe, or reads its reward otherwise.
+        ArtifactError: the artifact does not verify.
     """
     if run.model.start is None:
         return None
@@ -56,13 +56,14 @@ def open_start(run: RewardRun, base: Path) -> Artifact | None:
 
 
 def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train: EncodedRecords | None = None) -> Any:
-    """The model that a run trains, with the weights it starts from: its base's, or those of :func:`open_start`.
+    """Make the model that a run trains, with the weights of its base or of ``begun``.
 
     Args:
-        train: what a new head is probed on, where the recipe asks for that.
+        begun: the result of :func:`open_start`.
+        train: the records for ``model.head: probe``.
 
     Raises:
-        RecipeError: the earlier stage's adapter has another shape than the recipe's.
+        RecipeError: the adapter of ``begun`` has another shape than the recipe's.
     """
     folder = begun.folder if begun is not None and begun.manifest.weights == "full" else base
     zero = run.scale.zero
@@ -83,10 +84,10 @@ def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train:
 
 
 def load_adapter(model: PeftModel, artifact: Artifact) -> None:
-    """Load an earlier stage's adapter and head into a LoRA model of the same shape.
+    """Load an artifact's adapter and head into a LoRA model of the same shape.
 
     Raises:
-        RecipeError: its modules or ranks are not the recipe's.
+        RecipeError: the artifact has other modules or ranks than the model.
     """
     adapter, head = read_weights(artifact)
     state = make_adapter_state(adapter, model)
@@ -94,14 +95,16 @@ def load_adapter(model: PeftModel, artifact: Artifact) -> None:
         state[f"base_model.model.{HEAD}.weight"] = head
     outcome = set_peft_model_state_dict(model, state)
     if outcome.unexpected_keys:
-        raise RecipeError(f"{artifact.name} has {outcome.unexpected_keys[0]}, which this recipe's LoRA has not")
+        raise RecipeError(
+            f"model.start: {artifact.name} has {outcome.unexpected_keys[0]}, which this recipe's LoRA lacks"
+        )
 
 
 def make_adapter_state(adapter: Adapter, model: PeftModel) -> dict[str, Tensor]:
-    """An adapter as PEFT's state dict; its scale is moved from B into the model's own alpha / r.
+    """Make PEFT's state dict of an adapter. B is rescaled to the model's own alpha / r.
 
     Raises:
-        RecipeError: a rank is not the recipe's, or a module of the recipe's is not adapted.
+        RecipeError: the adapter has another rank, or lacks a module that the recipe's LoRA has.
     """
     own = model.peft_config["default"]
     scale = own.lora_alpha / own.r
@@ -119,17 +122,17 @@ def make_adapter_state(adapter: Adapter, model: PeftModel) -> dict[str, Tensor]:
 
 
 def _settle_lm_head(model: Any, folder: Path, base: Path, imitates: bool, sharded: bool) -> None:
-    """An untied LM head: frozen where nothing is imitated; the base's where the earlier stage brought none."""
+    """Prepare an untied LM head: frozen unless it imitates, and the base's if the checkpoint in ``folder`` has none."""
     weight = model.lm_head.weight
     weight.requires_grad_(imitates)
     if imitates and _shard_of(folder, LM_HEAD) is None:
-        log.info("the LM head is the base's: a classifier keeps none")
+        log.info("the LM head is the base's: a classifier has none")
         with gather_weights([weight], sharded), torch.no_grad():
             weight.copy_(_lm_head(base))
 
 
 def _shard_of(folder: Path, name: str) -> Path | None:
-    """Which of a checkpoint's files holds a tensor."""
+    """Find the file of a checkpoint that has a tensor of this name."""
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as shard:
             if name in shard.keys():  # noqa: SIM118  (a safetensors file is no mapping)
@@ -140,7 +143,7 @@ def _shard_of(folder: Path, name: str) -> Path | None:
 def _lm_head(base: Path) -> Tensor:
     path = _shard_of(base, LM_HEAD)
     if path is None:
-        raise RecipeError(f"{base} has no {LM_HEAD}, so nothing can be imitated: set loss.lm_coefficient to 0")
+        raise RecipeError(f"loss.lm_coefficient: {base} has no {LM_HEAD}, so nothing can be imitated; set it to 0")
     with safe_open(path, framework="pt") as shard:
         weight: Tensor = shard.get_tensor(LM_HEAD)
     return weight

@@ -1,7 +1,7 @@
-"""Process and outcome rewards: how likely each step of an answer is right, read at the step's end.
+"""Process and outcome rewards: the log-odds that a step of an answer is right, read at the step's end.
 
-RLHFlow's math reward models print + or − after each step of a conversation. One row read at the end of each step,
-trained by binary cross-entropy, is the same loss over those two tokens and needs one pass for all steps.
+RLHFlow's math reward models print + or − after each step of a conversation. Here one row of a head is read at the end
+of each step and trained by binary cross-entropy. That is the same loss over the two tokens' logits, in one pass.
 """
 
 import logging
@@ -36,8 +36,14 @@ log = logging.getLogger("tureen.train")
 
 @dataclass(frozen=True)
 class EncodedSteps:
-    """One answer: its ids, where its steps end, their labels (NaN unlabelled), its prompt's number, and whether it is
-    right as a whole.
+    """One answer.
+
+    Attributes:
+        ids: the answer's, with its prompt.
+        ends: where its steps end.
+        labels: of its steps, 0 to 1, NaN without a label.
+        prompt: the number of its prompt.
+        right: 1 if the whole answer is right, 0 if it is wrong, NaN if that is not known.
     """
 
     ids: list[int]
@@ -48,10 +54,10 @@ class EncodedSteps:
 
 
 class EncodedAnswers(Dataset[EncodedSteps]):
-    """Encoded answers, in memory, those with a label only.
+    """Encoded answers in memory: those with a label.
 
-    ``truncated`` counts those whose prompt was cut, ``left_out`` those whose steps
-    alone are too long, or of which one is blank; ``example`` says of the first why.
+    ``truncated`` is the number of answers whose prompt was cut. ``left_out`` is the number of answers whose steps alone
+    are too long, or that have a blank step; ``example`` is the first reason.
     """
 
     def __init__(self, records: Iterable[Record], renderer: Renderer, loss: StepsLoss) -> None:
@@ -88,12 +94,12 @@ class EncodedAnswers(Dataset[EncodedSteps]):
 
     @property
     def width(self) -> int:
-        """The most steps any answer has."""
+        """The largest number of steps of an answer."""
         return max((len(item.ends) for item in self.items), default=0)
 
 
 def find_step_labels(record: Record, index: int, loss: StepsLoss) -> list[float]:
-    """The labels of an answer's steps; of an outcome, the answer's score at its last step, NaN before.
+    """Find the labels of an answer's steps. With ``targets: outcome`` the last has the answer's score, the rest NaN.
 
     Raises:
         BadRecord: an outcome's score is not 0 to 1.
@@ -108,7 +114,7 @@ def find_step_labels(record: Record, index: int, loss: StepsLoss) -> list[float]
 
 
 class StepsMethod:
-    """Trains −y ln σ(l) − (1 − y) ln(1 − σ(l)), a mean over labelled steps; one batch item is one answer."""
+    """Trains the mean over labelled steps of −y ln σ(l) − (1 − y) ln(1 − σ(l)). An item of a batch is an answer."""
 
     labels = ("targets", "answers")
 
@@ -119,21 +125,21 @@ class StepsMethod:
         self._renderer = renderer
 
     def encode(self, records: Iterable[Record]) -> EncodedAnswers:
-        """Each labelled answer's steps.
+        """Encode the steps of each answer that has a label.
 
         Raises:
-            RecipeError: nothing is labelled.
+            RecipeError: no answer has a label.
         """
         encoded = EncodedAnswers(records, self._renderer, self._loss)
         if encoded.left_out:
-            log.warning("%d answers left out, as %s", encoded.left_out, encoded.example)
+            log.warning("%d answers left out, as in %s", encoded.left_out, encoded.example)
         if not encoded.items:
             raise RecipeError(f"data: no answer has a label for loss.targets: {self._loss.targets}")
         return encoded
 
     def collate(self, items: Sequence[EncodedSteps], width: int) -> dict[str, Tensor]:
-        """``[B, T]`` ids; where steps are read, ``reads [B, width]``, −1 for none; ``targets [B, width]``, NaN for no
-        label; ``answers [B, 2]``, each one's prompt number and whether it is right.
+        """Make one batch: ids ``[B, T]``; ``reads [B, width]``, the tokens where steps are read, padded with −1;
+        ``targets [B, width]``, NaN without a label; ``answers [B, 2]``, the prompt's number and whether it is right.
         """
         batch = pad_texts([item.ids for item in items], self._renderer.tokenizer.pad_token_id)
         batch["reads"] = torch.tensor(
@@ -144,33 +150,33 @@ class StepsMethod:
         return batch
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Labelled steps."""
+        """The number of labelled steps, ``[1]``."""
         return (~torch.isnan(batch["targets"])).sum().float()[None]
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
-        """Loss of one batch, and the logits ``[B, width]`` of all steps, labelled or not, NaN where there is none."""
+        """Compute the loss of one batch; the predictions are all steps' logits ``[B, width]``, padded with NaN."""
         reads = batch["reads"]
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], reads=reads)
         logits = output["rewards"][..., 0]
         loss = sum_verdict_losses(logits, batch["targets"]) / counts[0].clamp(min=1)
         return Outcome(loss, logits.detach().float().masked_fill(reads < 0, math.nan), {})
 
-    def figures(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
-        """Accuracy, area under the curve and calibration of steps, best-of-N of answers."""
+    def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
+        """Accuracy, area under the ROC curve and calibration errors of steps; best-of-N of answers."""
         return {**compute_step_metrics(predictions, labels[0]), **compute_best_of_n(predictions, labels[1])}
 
-    def settle(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """Mean and deviation of the logits; temperature; ``reliability.png``."""
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """Fit mean, deviation and temperature of the logits; draw ``reliability.png``."""
         right = sign_logits(predictions, labels[0])
         scale = calibrate_rewards(predictions, right, folder)
         return [Objective(name=self._objective, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
-        """The one."""
+        """The reward, without calibration."""
         return [Objective(name=self._objective)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
-        """Held-out answers, else training ones, by turns one of each prompt."""
+        """Take held-out answers, else training ones: the first of each prompt, then the second of each, and so on."""
         source: list[Record] = next(iter(data.eval.values()), data.train)
         most = max((len(record.answers) for record in source), default=0)
         turns = [(record, turn) for turn in range(most) for record in source if turn < len(record.answers)]
@@ -178,7 +184,7 @@ class StepsMethod:
         return list(islice(filter(self._reads, found), count))
 
     def _reads(self, probe: Probe) -> bool:
-        """Whether an answer's steps fit."""
+        """Whether an answer's steps fit into ``max_length``."""
         try:
             render_probe(self._renderer, "steps", probe)
         except Unprocessable:
@@ -187,7 +193,7 @@ class StepsMethod:
 
 
 def compute_step_metrics(logits: Array, targets: Array) -> dict[str, float]:
-    """Figures of ``[B, S]`` steps: a verdict is right where σ and its label are on one side of ½."""
+    """Compute the metrics of steps ``[B, S]``. A verdict is right if σ(logit) is on the label's side of ½."""
     right = sign_logits(logits, targets)
     errors = calibration_error(right)
     return {
@@ -201,29 +207,29 @@ def compute_step_metrics(logits: Array, targets: Array) -> dict[str, float]:
 
 
 def compute_best_of_n(logits: Array, answers: Array) -> dict[str, float]:
-    """How often the best answer of a prompt is a right one, by each aggregate of its steps' probabilities.
+    """Compute how often the highest answer of a prompt is right, for each way to aggregate its steps' probabilities.
 
-    Over prompts with several answers of which some are right and some wrong, ``mixed`` in number; ``chance`` is the
-    share of right ones among their answers. Equal answers share.
+    Only prompts with right and wrong answers count; ``mixed`` is their number, and ``chance`` the share of right
+    answers. Ties for the highest place share it.
 
     Args:
-        logits: ``[B, S]``.
-        answers: ``[B, 2]``: prompt number; 1 right, 0 wrong, NaN unknown.
+        logits: ``[B, S]``, padded with NaN.
+        answers: ``[B, 2]``: the prompt's number; 1 right, 0 wrong, NaN not known.
     """
     prompts, known = answers[:, 0], ~np.isnan(answers[:, 1])
     groups = [np.flatnonzero((prompts == number) & known) for number in np.unique(prompts)]
     mixed = [group for group in groups if len(group) and np.ptp(answers[group, 1]) > 0]
-    figures = {"mixed": float(len(mixed))}
+    metrics = {"mixed": float(len(mixed))}
     if not mixed:
-        return figures
+        return metrics
     most = max(map(len, mixed))
     right = _laid([answers[group, 1] for group in mixed], most)
-    figures["chance"] = float(np.mean(np.nanmean(right, axis=1)))
+    metrics["chance"] = float(np.mean(np.nanmean(right, axis=1)))
     chances = 1 / (1 + np.exp(-np.clip(np.asarray(logits, dtype=np.float64), -500, 500)))
     for how in AGGREGATES:
         whole = [[_whole(chances[row], how) for row in group] for group in mixed]
-        figures[f"best_{how}"] = best_rate(_laid(whole, most), right)
-    return figures
+        metrics[f"best_{how}"] = best_rate(_laid(whole, most), right)
+    return metrics
 
 
 def _whole(chances: Array, how: Aggregate) -> float:

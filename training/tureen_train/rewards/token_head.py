@@ -1,8 +1,8 @@
-"""A score head to start from: the difference of two tokens' rows in the LM head.
+"""A start for the score head: the difference of two tokens' rows in the LM head.
 
-With it the reward is the two tokens' log-odds, ln p(first) − ln p(second), as the base already says them where it is
-asked: RLHFlow's softmax over A and B before any training. Exact where the LM head is linear; a cap on logits, as
-Gemma 2 has, is left out, and turns no verdict.
+The reward is then the log-odds of the two tokens, ln p(first) − ln p(second), as the base gives them: RLHFlow's softmax
+over A and B before any training. This is exact for a linear LM head. A cap on logits, as in Gemma 2, is left out; it
+changes no verdict.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from tureen_train.networks.sharded import gather_weights
 
 
 def start_from_tokens(model: Any, tokenizer: Any, run: RewardRun) -> None:
-    """Set the first row of ``model.score``, before the model is adapted.
+    """Set the first row of ``model.score``, before the model gets its adapter.
 
     Raises:
         RecipeError: a text of ``loss.tokens`` is not one token.
@@ -30,5 +30,7 @@ def start_from_tokens(model: Any, tokenizer: Any, run: RewardRun) -> None:
 def _token(tokenizer: Any, text: str) -> int:
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
-        raise RecipeError(f"loss.tokens: {text!r} is {len(ids)} tokens of this base; name two that are one each")
+        raise RecipeError(
+            f"loss.tokens: {text!r} is {len(ids)} tokens of this base; name two texts that are one token each"
+        )
     return ids[0]

@@ -22,12 +22,12 @@ log = logging.getLogger("tureen.train")
 class RewardTrainer(Trainer):
     """Trains by a :class:`tureen_train.rewards.method.Method`.
 
-    A step's loss is a mean over what the method counts in all of its micro-batches on all ranks, so that how a batch is
-    split changes nothing. The loss never sees padding rows, since there are none.
+    The loss of a step is a mean over what the method counts in all of its micro-batches on all ranks. So it does not
+    depend on how a batch is split. There are no padding rows.
 
     Args:
-        width: of the tables in a batch; wide enough for every data set.
-        packing: whether the texts of a batch run as one row, and whether those of one prompt share it.
+        width: the number of columns of the tables in a batch, enough for every data set.
+        packing: whether the texts of a batch run as one row, and whether texts of one prompt share it.
     """
 
     def __init__(
@@ -39,19 +39,19 @@ class RewardTrainer(Trainer):
         packing: Packed = "off",
         **kwargs: Any,
     ) -> None:
-        args._n_gpu = min(1, args.n_gpu)  # more are for a launcher's processes: DataParallel would tear groups apart
+        args._n_gpu = min(1, args.n_gpu)  # DataParallel would split a prompt's answers; several GPUs need a launcher
         collate = partial(method.collate, width=width)
-        super().__init__(args=args, data_collator=collate, compute_metrics=self._figures, **kwargs)
+        super().__init__(args=args, data_collator=collate, compute_metrics=self._compute_metrics, **kwargs)
         self.method = method
-        self.model_accepts_loss_kwargs = True  # the loss is divided by the whole step's counts already
+        self.model_accepts_loss_kwargs = True  # the loss is already divided by the counts of the step
         self._terms: dict[str, Tensor] = {}
         self._steps = 0
-        self._judged = torch.zeros(2)
+        self._eval_sums = torch.zeros(2)
         if packing != "off" and self._packable():
             self.data_collator = packed(collate, packing)
 
     def _packable(self) -> bool:
-        """Set the model's attention for packed rows, unless these would not be exact."""
+        """Switch the model to packed attention if that is exact for it. Returns whether it is."""
         model: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         reason = unpackable(model, model.reading.max_length)
         if reason is None:
@@ -61,13 +61,13 @@ class RewardTrainer(Trainer):
         return reason is None
 
     def _prepare_input(self, data: Any) -> Any:
-        """Batches as they are: under DeepSpeed the library would round scores and lengths to bfloat16."""
+        """Move a batch to the device and keep its dtypes: with DeepSpeed the library would round scores to bfloat16."""
         return data.to(self.args.device) if isinstance(data, Tensor) else super()._prepare_input(data)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | None]:
-        """A step's micro-batches, and what its loss is a mean over: the counts ``[C]`` of all of them on all ranks."""
+        """The micro-batches of a step, and the counts ``[C]`` of all of them on all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
@@ -82,10 +82,10 @@ class RewardTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Loss of one batch, and what the method predicts.
+        """Compute the loss and the predictions of one batch.
 
         Args:
-            num_items_in_batch: the whole step's counts; without, the loss is this batch's own mean.
+            num_items_in_batch: the counts of the whole step; without them the loss is the mean of this batch.
         """
         batch = {name: value for name, value in inputs.items() if name != "packing"}
         runs = PackedModel(model, inputs["packing"]) if "packing" in inputs else model
@@ -96,7 +96,7 @@ class RewardTrainer(Trainer):
             outcome = self.method.loss(runs, batch, num_items_in_batch)
             for name, term in outcome.terms.items():
                 self._terms[name] = self._terms.get(name, torch.zeros_like(term)) + term
-            # ranks average their gradients, and what is logged, where a sum is wanted
+            # the ranks' gradients and losses are averaged, but their sum is wanted
             loss = require_finite(outcome.loss) * self.accelerator.num_processes
         return (loss, {"predictions": outcome.predictions}) if return_outputs else loss
 
@@ -107,27 +107,27 @@ class RewardTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,  # noqa: ARG002  (the hook's signature)
     ) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...] | None]:
-        """Loss, predictions ``[B, ...]`` and labels of one batch."""
+        """Compute the loss, the predictions ``[B, ...]`` and the labels of one batch."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         weight = self.method.counts(inputs)[0]
-        self._judged = self._judged + torch.stack([loss.detach() * weight, weight])
+        self._eval_sums = self._eval_sums + torch.stack([loss.detach() * weight, weight])
         if prediction_loss_only:
             return loss.detach(), None, None
         return loss.detach(), outputs["predictions"], tuple(inputs[name] for name in self.method.labels)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """The library's, with the batches' losses weighed by what the method counts first, not by their texts."""
-        self._judged = torch.zeros(2, device=self.args.device)
+        """The library's evaluation, with the batches' losses weighed by the method's first count, not their rows."""
+        self._eval_sums = torch.zeros(2, device=self.args.device)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        total, count = self.accelerator.reduce(self._judged, "sum").tolist()
+        total, count = self.accelerator.reduce(self._eval_sums, "sum").tolist()
         if count:
             output.metrics[f"{metric_key_prefix}_loss"] = total / count
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """With the loss, the mean of each of its terms over the steps since the last time."""
+        """Log; beside the loss also the mean of each of its terms since it was logged last."""
         if "loss" in logs and self._terms:
             names = sorted(self._terms)
             sums = self.accelerator.reduce(torch.stack([self._terms[name] for name in names]), "sum")
@@ -136,18 +136,18 @@ class RewardTrainer(Trainer):
             self._terms, self._steps = {}, 0
         super().log(logs, start_time)
 
-    def values(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Rewards of texts, one at a time, by the model as it stands, on every rank alike; one row of K each."""
+    def score_ids(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Score texts one at a time with the current model: a row of K rewards for each. Every rank must call it."""
         model = self.model_wrapped
         model.eval()  # DeepSpeed's returns nothing
         with torch.no_grad(), self.compute_loss_context_manager():
-            return [self._values(model, ids) for ids in texts]
+            return [self._score_one(model, ids) for ids in texts]
 
-    def _values(self, model: Any, ids: Sequence[int]) -> list[float]:
+    def _score_one(self, model: Any, ids: Sequence[int]) -> list[float]:
         row = torch.tensor([ids], device=self.args.device)
         values: list[float] = model(input_ids=row, attention_mask=torch.ones_like(row))["rewards"][0].float().tolist()
         return values
 
-    def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Figures of one evaluation file, by name."""
-        return self.method.figures(prediction.predictions, prediction.label_ids)
+    def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Metrics of one evaluation file, by name."""
+        return self.method.compute_metrics(prediction.predictions, prediction.label_ids)

@@ -1,6 +1,6 @@
-"""Yes or no as one logit: the loss with soft labels, and how well logits tell the two apart. Pure.
+"""Binary verdicts as one logit: the loss with soft labels, and how well the logits separate the classes. Pure.
 
-A NaN label is no label: its cell counts in nothing.
+A NaN label is a missing label: its cell is ignored.
 """
 
 import numpy as np
@@ -13,14 +13,14 @@ from tureen_train.measures.metrics import Array
 
 
 def sum_verdict_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum over labelled cells of −y ln σ(l) − (1 − y) ln(1 − σ(l)), from the logits, so that no probability rounds.
+    """Sum −y ln σ(l) − (1 − y) ln(1 − σ(l)) over the cells with a label, computed from the logits for precision.
 
     Args:
         logits: of any shape, float32.
-        labels: of the same shape, 0 to 1, NaN where there is none.
+        labels: of the same shape, 0 to 1, NaN where missing.
 
     Returns:
-        A scalar; 0, with a gradient of 0, where nothing is labelled.
+        A scalar; 0, with a gradient of 0, if there is no label.
     """
     if logits.shape != labels.shape:
         raise ValueError(f"logits {list(logits.shape)} and labels {list(labels.shape)} must have one shape")
@@ -31,10 +31,10 @@ def sum_verdict_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def sign_logits(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """The labelled logits, turned so that a right verdict is positive; a label of ½ is no verdict.
+    """Flip the sign of logits whose label is 0, so that right verdicts are positive. Labels of ½ are left out.
 
     Returns:
-        A vector; a probability σ(·) of it is that of what the label says.
+        A vector; σ of it is the probability of the labelled class.
     """
     found, known = (np.asarray(each, dtype=np.float64).ravel() for each in (logits, labels))
     clear = ~np.isnan(known) & (known != 0.5)
@@ -42,9 +42,9 @@ def sign_logits(logits: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def compute_auc(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: the chance that a random yes has a higher logit than a random no, ties one half.
+    """Area under the ROC curve: the probability that a random positive has a higher logit than a random negative.
 
-    NaN where either is missing. By midranks (Mann and Whitney, 1947).
+    Ties count one half. NaN if there is no positive or no negative. Computed by midranks (Mann and Whitney, 1947).
     """
     found, known = (np.asarray(each, dtype=np.float64).ravel() for each in (logits, labels))
     yes, no = found[known > 0.5], found[known < 0.5]

@@ -1,4 +1,4 @@
-"""From a recipe to ``TrainingArguments``: the keys that both kinds of run share, and DeepSpeed's configuration."""
+"""From a recipe to ``TrainingArguments``: the keys that all kinds of run share, and DeepSpeed's configuration."""
 
 import logging
 from pathlib import Path
@@ -14,14 +14,19 @@ log = logging.getLogger("tureen.train")
 
 
 def make_trainer_arguments(run: Run, evaluate: bool) -> dict[str, Any]:
-    """Keyword arguments for ``TrainingArguments`` and its descendants (TRL's ``DPOConfig``).
+    """Make the keyword arguments of ``TrainingArguments`` and its subclasses (as TRL's ``DPOConfig``).
+
+    Args:
+        evaluate: whether there is an evaluation file.
 
     Raises:
-        RecipeError: ZeRO without a launcher's processes.
+        RecipeError: ZeRO is asked for, but no launcher started this process.
     """
     optimisation, watch, scale = run.optimisation, run.watch, run.scale
     if scale.zero and not count_processes():
-        raise RecipeError("scale.zero: start it as torchrun --nproc_per_node 1 -m tureen_train run ...")
+        raise RecipeError(
+            "scale.zero needs a launcher: start it as torchrun --nproc_per_node 1 -m tureen_train run ..."
+        )
     steps = evaluate and watch.eval_every > 0
     return {
         "output_dir": str(Path(run.output) / "checkpoints"),
@@ -59,18 +64,18 @@ def make_trainer_arguments(run: Run, evaluate: bool) -> dict[str, Any]:
 
 
 def choose_packing(run: RewardRun) -> Packed:
-    """How a run's batches are packed: not where its loss reads the hidden states of padding, as PCRM's code does."""
+    """Choose how batches are packed. They are not if the loss reads hidden states of padding, as PCRM's code does."""
     if getattr(run.loss, "span_padding", "hold") == "published" and run.scale.packing != "off":
-        log.info("batches are padded, and no prompt is shared: loss.span_padding: published reads padding")
+        log.info("batches are padded, and no prompt is shared: loss.span_padding: published reads the padding")
         return "off"
     return run.scale.packing
 
 
 def make_deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
-    """ZeRO by one key. ``train_batch_size`` stays out: with ``auto`` a plain torchrun dies (transformers#28803)."""
+    """Make DeepSpeed's configuration, without ``train_batch_size``: ``auto`` fails in torchrun (transformers#28803)."""
     stage: dict[str, Any] = {"stage": scale.zero, "overlap_comm": False, "contiguous_gradients": True}
     if scale.zero == 3:
-        # without gathering, the saved folder has shards only and no model.safetensors
+        # without it the saved folder has only shards and no model.safetensors
         stage["stage3_gather_16bit_weights_on_model_save"] = True
     if scale.offload:
         stage["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
@@ -83,19 +88,21 @@ def make_deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
         "zero_allow_untested_optimizer": True,
-        # DeepSpeed's own Adam is for states that a GPU offloads; elsewhere it only takes minutes to compile
+        # DeepSpeed's own Adam is for offloaded states of a GPU; without a GPU it only takes minutes to compile
         "zero_force_ds_cpu_optimizer": torch.cuda.is_available(),
     }
 
 
 def find_last_checkpoint(run: Run) -> str:
-    """Where to resume.
+    """Find the checkpoint to resume from.
 
     Raises:
-        RecipeError: the run saved nothing yet.
+        RecipeError: the run has saved none.
     """
     folder = Path(run.output) / "checkpoints"
     found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if found is None:
-        raise RecipeError(f"nothing to resume in {folder}: set watch.save_every and run it first")
+        raise RecipeError(
+            f"--resume: there is no checkpoint in {folder}; set watch.save_every and run without --resume first"
+        )
     return str(found)

@@ -30,7 +30,7 @@ class RewardArtifact:
     def reread_probes(self, run: RewardRun, folder: Path, base: Path) -> list[float]:
         """The probes' rewards, row after row."""
         reader = open_reward_reader(run, folder / "model", base, as_trained=True)
-        return [value for row in reader.values(read_probes(folder), run.loss.input) for value in row]
+        return [value for row in reader.score_probes(read_probes(folder), run.loss.input) for value in row]
 
     def reread_base(self, run: RewardRun, folder: Path, base: Path) -> None:  # noqa: ARG002
         """A base has no score head."""
@@ -44,9 +44,9 @@ class RewardArtifact:
         gated = _write_weights(run, folder / "model", base, out)
         probes = read_probes(folder)
         reader = open_reward_reader(run, out, base)
-        values = reader.values(probes, run.loss.input)
+        values = reader.score_probes(probes, run.loss.input)
         reader.half = True
-        rounding = _farthest(values, reader.values(probes, run.loss.input))
+        rounding = _farthest(values, reader.score_probes(probes, run.loss.input))
         if rounding > spread / 2:
             log.warning(
                 "in bfloat16 rewards are up to %.2g off, of a deviation of %.2g: serve it in float32", rounding, spread

@@ -70,7 +70,7 @@ class ArtifactJudge:
         rendered = [self._texts(record) for record in records]
         fits = [not any(text.truncated for text in texts) for texts in rendered]
         read = [text.ids for texts, whole in zip(rendered, fits, strict=True) if whole for text in texts]
-        found = iter(self.reader.read(read, self.batch, lambda count: done(count / 2)))
+        found = iter(self.reader.score_ids(read, self.batch, lambda count: done(count / 2)))
         done(len(records) - sum(fits))
         return [self._judge(*islice(found, 2)) if whole else None for whole in fits]
 
