@@ -44,7 +44,7 @@ def test_run_trains_exports_and_shows_the_figures(base: Path, tmp_path: Path, re
     raw = recipe(base, tmp_path, optimisation={"max_steps": 2})
     result = call("run", written(tmp_path, raw), "--set", "name=wolves", "--set", "optimisation.learning_rate=1e-3")
     assert result.exit_code == 0, result.output
-    assert "wolves, on held-out data" in result.stdout
+    assert "wolves, held out" in result.stdout
     assert "accuracy" in result.stdout
     assert f"exported {tmp_path / 'run' / 'artifact'}: verify it with tureen-serve check" in result.stdout
     assert open_artifact(tmp_path / "run" / "artifact").name == "wolves"

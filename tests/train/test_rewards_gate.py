@@ -195,7 +195,7 @@ def test_records_whose_prompt_has_no_known_end_are_left_out(
     path.write_text(json.dumps([*rows, early, longest]))
     data = {"train": [{"path": str(path)}], "holdout": 0.0}
     trained(gate_run(base, tmp_path, stages[1], data=data, optimisation={"max_steps": 1}))
-    assert "2 records left out: no prompt, or cut to reading.max_length" in caplog.text
+    assert "2 records left out: no prompt, an answer cut to reading.max_length" in caplog.text
 
 
 def test_data_without_any_prompt_is_refused(stages: Stages, base: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_zero_without_a_launcher_says_how_to_launch_it(
 ) -> None:
     monkeypatch.setattr("tureen_train.runs.launch.count_processes", lambda: 0)
     make_trainer_arguments(run(base, tmp_path), evaluate=False)
-    with pytest.raises(RecipeError, match="scale.zero: start it as torchrun"):
+    with pytest.raises(RecipeError, match="scale.zero needs a launcher: start it as torchrun"):
         make_trainer_arguments(run(base, tmp_path, scale={"zero": 1}), evaluate=False)
 
 
@@ -146,7 +146,7 @@ def test_a_loss_that_reads_padding_is_padded_and_it_is_said(
         assert choose_packing(run(base, tmp_path, loss={**published, "span_padding": "hold"})) == "prompts"
         assert not caplog.text
         assert choose_packing(run(base, tmp_path, loss=published)) == "off"
-    assert "loss.span_padding: published reads padding" in caplog.text
+    assert "loss.span_padding: published reads the padding" in caplog.text
 
 
 # --------------------------------------------------------------------------- resuming

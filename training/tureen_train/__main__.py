@@ -74,7 +74,7 @@ def _train(recipe: Recipe, resume: bool) -> None:
 
 
 def _metrics_table(name: str, metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
-    table = Table("figure", title=f"{name}, on held-out data")
+    table = Table("figure", title=f"{name}, held out")
     for file in metrics:
         table.add_column(file, justify="right")
     for key in sorted({key for each in metrics.values() for key in each}):
