@@ -102,10 +102,10 @@ def test_pod_outlives_the_drain(helm: Helm, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "image"),
     [
-        ({}, "tureen:0.1.0-cpu"),
-        ({"gpu.count": 1}, "tureen:0.1.0-cuda"),
+        ({}, "tureen:0.2.0-cpu"),
+        ({"gpu.count": 1}, "tureen:0.2.0-cuda"),
         ({"image.tag": "nightly"}, "tureen:nightly"),
-        ({"image.repository": "registry.example:5000/a/tureen"}, "registry.example:5000/a/tureen:0.1.0-cpu"),
+        ({"image.repository": "registry.example:5000/a/tureen"}, "registry.example:5000/a/tureen:0.2.0-cpu"),
         ({"image.tag": "nightly", "image.digest": "sha256:" + "0" * 64}, "tureen@sha256:" + "0" * 64),
     ],
 )
