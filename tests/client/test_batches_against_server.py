@@ -172,7 +172,7 @@ def test_what_no_route_would_take_is_told_by_the_files_lines(url: str, tmp_path:
     assert (result.exit_code, result.stdout) == (1, "")
     _, field, doubled = result.stderr.splitlines()
     assert field == f"  {source}, line 3: rewads: is not a field of this request"
-    assert f"{source}, line 5: the custom_id 'x' stands on another line too" in doubled
+    assert f"{source}, line 5: the custom_id 'x' is also used by another line" in doubled
 
 
 # --------------------------------------------------------------------------- kills

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from tureen.errors import PayloadTooLarge, Unavailable
 from tureen_serve.batches.database import StoreError
-from tureen_serve.batches.file_store import PART, FileStore
+from tureen_serve.batches.file_store import PART_BYTES, FileStore
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -37,14 +37,14 @@ def test_what_is_written_is_read(files: FileStore) -> None:
 
 
 def test_large_files_are_read_in_parts(files: FileStore) -> None:
-    files.write("a", [b"x" * PART, b"y" * PART, b"z"])
-    assert [len(part) for part in files.read("a")] == [PART, PART, 1]
+    files.write("a", [b"x" * PART_BYTES, b"y" * PART_BYTES, b"z"])
+    assert [len(part) for part in files.read("a")] == [PART_BYTES, PART_BYTES, 1]
 
 
 def test_a_slice_is_read_by_itself(files: FileStore) -> None:
     files.write("a", [b"0123456789"])
-    assert files.slice("a", 2, 3) == b"234"
-    assert files.slice("a", 8, 2) == b"89"
+    assert files.read_range("a", 2, 3) == b"234"
+    assert files.read_range("a", 8, 2) == b"89"
 
 
 def test_a_slice_is_asked_for_as_buckets_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_slice_is_asked_for_as_buckets_are(monkeypatch: pytest.MonkeyPatch, tm
     fsspec.register_implementation("bucket", Bucket, clobber=True)
     bucket = FileStore(f"bucket:/{tmp_path}")
     bucket.write("a", [b"0123456789"])
-    assert bucket.slice("a", 2, 3) == b"234"
+    assert bucket.read_range("a", 2, 3) == b"234"
 
 
 def test_more_than_the_limit_is_refused_and_leaves_nothing(files: FileStore) -> None:
@@ -96,7 +96,7 @@ def test_what_is_removed_is_gone_and_may_be_removed_again(files: FileStore) -> N
     with pytest.raises(Unavailable):
         next(files.read("a"))
     with pytest.raises(Unavailable):
-        files.slice("a", 0, 1)
+        files.read_range("a", 0, 1)
 
 
 def test_a_folder_is_swept_but_for_what_stays(files: FileStore) -> None:

@@ -94,7 +94,7 @@ def test_it_goes_on_only_with_the_same_input(job: LocalBatch) -> None:
 
 def test_what_is_there_is_not_overwritten(job: LocalBatch) -> None:
     job.target.write_text("precious")
-    with pytest.raises(InvalidRequest, match="is there already"):
+    with pytest.raises(InvalidRequest, match="exists already"):
         work(job)
     assert job.target.read_text() == "precious"
     assert not job.state.exists()

@@ -91,7 +91,7 @@ def test_an_input_that_is_not_valid_is_told_line_by_line(config: Path, tmp_path:
     arguments = ["batch", "run", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--config", str(config)]
     for given, says in (
         (content(2) + b"\n{}\n", "in.jsonl, line 4: must be a request of `custom_id`"),
-        (content(2) + b"\n" + content(1), "in.jsonl, line 4: the custom_id 'n0' stands on another line too"),
+        (content(2) + b"\n" + content(1), "in.jsonl, line 4: the custom_id 'n0' is also used by another line"),
         (content(2) + line("z", {}) + line("y", {}), "in.jsonl, line 4: "),
         (b"\n", "in.jsonl holds no lines"),
     ):
@@ -124,7 +124,7 @@ def test_a_file_that_is_there_is_not_overwritten(config: Path, tmp_path: Path) -
     result = RUN.invoke(
         app, ["batch", "run", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--config", str(config)]
     )
-    assert (result.exit_code, "is there already" in result.output) == (1, True)
+    assert (result.exit_code, "exists already" in result.output) == (1, True)
 
 
 def test_killed_it_goes_on_where_it_was(config: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tureen.errors import InvalidRequest, Unavailable, Unprocessable, Unsupporte
 from tureen.validation import explain_errors
 from tureen.wire import ExpiresAfter, File, FileDeleted, FileList, Purpose
 from tureen_serve.batches.batch_service import BatchService
-from tureen_serve.batches.file_store import PART
+from tureen_serve.batches.file_store import PART_BYTES
 from tureen_serve.batches.records import new_id
 from tureen_serve.faults import document_errors
 
@@ -99,7 +99,7 @@ def _checked(form: FormData) -> tuple[UploadFile, int | None]:
 
 def _parts(file: UploadFile) -> Iterator[bytes]:
     file.file.seek(0)
-    while part := file.file.read(PART):
+    while part := file.file.read(PART_BYTES):
         yield part
 
 

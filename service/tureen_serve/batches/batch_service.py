@@ -1,4 +1,7 @@
-"""Files and batches of one server, opened beside it: where their store cannot be had, everything else is served."""
+"""The batch service of one server: opens the database and the file store beside it, retries, runs and closes them.
+
+While the stores cannot be opened, the server serves everything else.
+"""
 
 import asyncio
 import logging
@@ -30,10 +33,10 @@ BROKEN = "the store of files and batches cannot be opened; the server's log says
 
 @dataclass(frozen=True)
 class OpenStores:
-    """What there is once the store is open.
+    """The open database and file store, and the runner over them.
 
     Attributes:
-        runner: None where this server leaves the work to others.
+        runner: None if this server leaves the work to other replicas.
     """
 
     store: Store
@@ -41,16 +44,16 @@ class OpenStores:
     runner: Runner | None
 
     def wake(self) -> None:
-        """Tell the runner that there is something new."""
+        """Tell the runner to look for work now."""
         if self.runner is not None:
             self.runner.wake()
 
 
 class BatchService:
-    """Files and batches, from before their store is open until after it is closed.
+    """Files and batches, from before their stores are open until after they are closed.
 
     Args:
-        engine: tells the engine, None while nothing should be run on it.
+        engine: returns the engine; None while nothing should run on it.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class BatchService:
     ) -> None:
         self.options = options
         self.io = IoThreads()
-        self._worker_io = IoThreads(options.chunks + 3)  # no caller's slow upload may keep a lease from being extended
+        # separate threads, so that slow uploads never delay the extension of a lease
+        self._worker_io = IoThreads(options.chunks + 3)
         self._endpoints = endpoints
         self._engine = engine
         self._metrics = metrics
@@ -70,7 +74,7 @@ class BatchService:
 
     @property
     def state(self) -> State:
-        """How files and batches are. Where they fail, everything else is served."""
+        """The state of files and batches, as ``/health/ready`` reports it."""
         if not self.options.enabled:
             return "off"
         if self._opened is None or self._database is None:
@@ -80,10 +84,10 @@ class BatchService:
 
     @contextmanager
     def uploading(self) -> Iterator[None]:
-        """A place among the uploads that this server takes at once.
+        """Hold one of the places for uploads.
 
         Raises:
-            Unavailable: there is none.
+            Unavailable: all places are taken.
         """
         if self._uploads >= self.options.uploads:
             message = f"{self._uploads} files are being uploaded, which is the limit, `batches.uploads`; try again"
@@ -95,11 +99,11 @@ class BatchService:
             self._uploads -= 1
 
     def opened(self) -> OpenStores:
-        """Store and files.
+        """Return the open stores.
 
         Raises:
             NotFound: this server takes no batches.
-            Unavailable: they are not open; the message says why.
+            Unavailable: the stores are not open; the message says why.
         """
         if not self.options.enabled:
             raise NotFound(
@@ -110,24 +114,24 @@ class BatchService:
         return self._opened
 
     async def open(self) -> None:
-        """Open the store, and try again as long as it cannot be had. Why it cannot is logged once."""
+        """Open the stores, and try again every ``AGAIN_SECONDS`` until it works. The first failure is logged."""
         while self.options.enabled and self._opened is None:
             try:
                 await self.connect()
-            except Exception as error:  # a driver's own, as of missing credentials, among them
+            except Exception as error:  # also a driver's own error, for example for missing credentials
                 if not self._failed:
                     known = isinstance(error, TureenError | StoreError)
-                    told = "no files and batches for now: %s (see the settings under `batches`)"
-                    LOG.error(told, error, exc_info=None if known else error)
+                    message = "no files and batches for now: %s (see the settings under `batches`)"
+                    LOG.error(message, error, exc_info=None if known else error)
                 self._failed = True
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def connect(self) -> OpenStores:
-        """Open the store.
+        """Open the stores once.
 
         Raises:
-            StoreError: it cannot be used as it is set.
-            Unavailable: it cannot be reached or written.
+            StoreError: the settings of a store cannot be used.
+            Unavailable: a store cannot be reached or written.
         """
         self._opened = self._assemble(*await self.io(self._connect))
         return self._opened
@@ -146,7 +150,7 @@ class BatchService:
         return OpenStores(store, files, runner)
 
     async def close(self) -> None:
-        """Give back what is not done, and close the store."""
+        """Give unfinished work back, and close the stores."""
         if self._opened is not None and self._opened.runner is not None:
             await self._opened.runner.close()
         for io in (self._worker_io, self.io):

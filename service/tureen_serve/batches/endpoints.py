@@ -1,4 +1,4 @@
-"""What a runner knows of the routes: for each endpoint, what a line's body must be, and how bodies are answered."""
+"""The contract between batches and routes: for each endpoint, the type of a body and the function that answers it."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,41 +17,42 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class LineAnswer:
-    """What the route would answer to one body."""
+    """The answer of a route to one line's body: status and JSON body, as over HTTP."""
 
     status: int
     body: Json
 
     @classmethod
     def refusal(cls, error: TureenError) -> "LineAnswer":
-        """The answer that tells of an error."""
-        told = ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
-        return cls(error.status, ErrorReply(error=told).model_dump())
+        """Make the answer that reports an error."""
+        detail = ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
+        return cls(error.status, ErrorReply(error=detail).model_dump())
 
     @property
     def good(self) -> bool:
-        """Whether it is no error."""
+        """Whether it is not an error."""
         return self.status == HTTPStatus.OK
 
     @property
     def transient(self) -> bool:
-        """Whether it says only that the server can do nothing at the moment."""
+        """Whether the server could not answer just now (503); the chunk is run again later."""
         return self.status == HTTPStatus.SERVICE_UNAVAILABLE
 
     @property
     def faulty(self) -> bool:
-        """Whether the server failed at it, so that another try may succeed."""
+        """Whether the server failed at this line, so that another try may succeed."""
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not self.transient
 
 
 @dataclass(frozen=True)
 class BatchEndpoint:
-    """One route without its connection.
+    """One endpoint that batches may use.
 
     Attributes:
-        body: the type of a request's body.
-        run: answers to bodies, in order, at the lowest priority. What floats come out depends on the bodies alone,
-            where the runtime's batches do. The number bounds how many texts are written at once.
+        body: the type of a line's body.
+        run: returns the answers to bodies, in their order, at the lowest priority. The last argument bounds how many
+            texts are generated at once. Bodies form the same runtime batches at every try, so that the numbers are the
+            same wherever the runtime's are.
     """
 
     body: type[BaseModel]

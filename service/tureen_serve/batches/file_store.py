@@ -1,7 +1,7 @@
-"""Bytes under keys, in whatever store fsspec reaches: a local folder by default.
+"""Files under keys, in any store that fsspec reaches: a local folder by default.
 
-A key is written once and never again. What is written counts when the database says so; a local file is on the disk
-by then. Calls block: they are for threads.
+A key is written once. A file counts once the database has committed its key, and a local file is synced to the disk
+before that. Calls block, so call them in threads.
 """
 
 import hashlib
@@ -21,24 +21,24 @@ from tureen_serve.batches.database import StoreError
 from tureen_serve.batches.records import StoredFile
 
 LOG = logging.getLogger(__name__)
-PART = 2**20
+PART_BYTES = 2**20
 
 
 class FileStore:
     """A store of files.
 
     Args:
-        url: a folder, or fsspec's URL of one.
+        url: a local folder, or an fsspec URL of a folder, as ``s3://bucket/tureen``.
 
     Raises:
-        StoreError: fsspec knows no such store, or the package for it is missing.
-        Unavailable: it cannot be reached or written.
+        StoreError: fsspec does not know this kind of store, or its package is missing.
+        Unavailable: the store cannot be reached or written.
     """
 
     def __init__(self, url: str) -> None:
         _check_known(url)
-        with _reached(url):
-            # what another replica has written just now is in no list of before
+        with _reporting_failure(url):
+            # a cached listing would miss files that another replica has just written
             self._system, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
             self._local = isinstance(self._system, LocalFileSystem)
             self._system.makedirs(self._root, exist_ok=True)
@@ -49,51 +49,51 @@ class FileStore:
         """Store bytes under a new key.
 
         Raises:
-            PayloadTooLarge: there are more than ``limit``; nothing is left of them.
+            PayloadTooLarge: there are more than ``limit`` bytes; none of them is kept.
             Unavailable: the store cannot be written.
         """
         digest, size = hashlib.sha256(), 0
         try:
-            with _reached(key), self._created(key) as file:
+            with _reporting_failure(key), self._created(key) as file:
                 for part in parts:
                     digest.update(part)
                     size += file.write(part)
                     if limit is not None and size > limit:
-                        raise PayloadTooLarge(f"the file is over {limit} bytes; send it in parts", param="file")
+                        raise PayloadTooLarge(f"the file is over {limit} bytes; split it into several", param="file")
         except BaseException:
             self.remove(key)
             raise
         return StoredFile(key, size, digest.hexdigest())
 
     def read(self, key: str) -> Iterator[bytes]:
-        """The bytes, in parts.
+        """Yield the bytes of a file in parts.
 
         Raises:
             Unavailable: the store cannot be read.
         """
-        with _reached(key), self._system.open(self._path(key), "rb") as file:
-            while part := file.read(PART):
+        with _reporting_failure(key), self._system.open(self._path(key), "rb") as file:
+            while part := file.read(PART_BYTES):
                 yield part
 
-    def slice(self, key: str, start: int, length: int) -> bytes:
-        """``length`` bytes from ``start``.
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Return ``length`` bytes of a file from ``start``.
 
         Raises:
             Unavailable: the store cannot be read.
         """
-        with _reached(key):
+        with _reporting_failure(key):
             found: bytes = self._system.cat_file(self._path(key), start=start, end=start + length)
             return found
 
     def remove(self, key: str) -> None:
-        """Delete what is under the key, if there is anything."""
-        with _reached(key), suppress(FileNotFoundError):
+        """Delete the file under a key, if there is one."""
+        with _reporting_failure(key), suppress(FileNotFoundError):
             self._system.rm_file(self._path(key))
 
     def sweep(self, folder: str, keep: Iterable[str] = ()) -> None:
-        """Delete what is under keys that start with ``folder/``, but for those to ``keep``."""
+        """Delete the files under ``folder/``, except those whose keys are in ``keep``."""
         kept = {self._path(key) for key in keep}
-        with _reached(folder), suppress(FileNotFoundError):
+        with _reporting_failure(folder), suppress(FileNotFoundError):
             for path in self._system.find(self._path(folder)):
                 if path not in kept:
                     self._system.rm_file(path)
@@ -129,8 +129,8 @@ def _check_known(url: str) -> None:
 
 
 @contextmanager
-def _reached(what: str) -> Iterator[None]:
-    """An error of the store is one of the server: callers are not told of its paths, the log is."""
+def _reporting_failure(what: str) -> Iterator[None]:
+    """Turn errors of the store into Unavailable. The log gets the details; callers do not see paths."""
     try:
         yield
     except (OSError, ImportError, ValueError) as error:
@@ -140,7 +140,7 @@ def _reached(what: str) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new file is there after a power cut only if its folder is on the disk too."""
+    """Sync a folder: only then does a new file in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

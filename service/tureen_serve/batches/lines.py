@@ -1,4 +1,4 @@
-"""The lines of an input file: read strictly, checked one by one, and cut into chunks. Pure."""
+"""The lines of an input file: read strictly, checked one by one, and grouped into chunks. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ MAX_ERRORS = 100
 
 @dataclass(frozen=True)
 class InputLimits:
-    """What an input file may hold, and how much of it makes a chunk."""
+    """Limits of an input file and of a chunk, in lines and bytes."""
 
     lines: int
     line_bytes: int
@@ -31,7 +31,7 @@ class InputLimits:
 
 @dataclass(frozen=True)
 class InputCheck:
-    """What a look through an input file found: its pieces, or what is wrong with it, and its SHA-256."""
+    """The result of checking an input file: its chunks' line ranges, its errors, and its SHA-256."""
 
     pieces: Sequence[LineRange]
     errors: Sequence[BatchError]
@@ -40,14 +40,14 @@ class InputCheck:
 
 @dataclass(frozen=True)
 class RequestLine:
-    """A line that can be run."""
+    """A valid line of an input file."""
 
     custom_id: str
     body: BaseModel
 
 
 class ChunkCutter:
-    """Where chunks begin and end: a function of the lines' lengths, so that it is the same at every try."""
+    """Groups lines into chunks by the lines' lengths alone, so that every try gives the same chunks."""
 
     def __init__(self, bounds: InputLimits) -> None:
         self._bounds = bounds
@@ -56,7 +56,7 @@ class ChunkCutter:
         self._lines = self._length = 0
 
     def add(self, length: int) -> None:
-        """One more line."""
+        """Add the next line, of ``length`` bytes."""
         full = self._lines == self._bounds.chunk_lines or self._length + length > self._bounds.chunk_bytes
         if self._lines and full:
             self._cut()
@@ -64,7 +64,7 @@ class ChunkCutter:
         self._length += length
 
     def pieces(self) -> list[LineRange]:
-        """All lines so far."""
+        """Return the ranges of all lines so far."""
         if self._lines:
             self._cut()
         return self._pieces
@@ -77,15 +77,15 @@ class ChunkCutter:
 
 
 def check_input(parts: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: InputLimits) -> InputCheck:
-    """Look through an input file, a line at a time. No more is told than its first hundred errors."""
+    """Check an input file line by line. Only its first ``MAX_ERRORS`` errors are reported."""
     digest = hashlib.sha256()
     cutter = ChunkCutter(bounds)
     lines = split_lines(_hashed(parts, digest), bounds.line_bytes)
     mistakes = _mistakes(lines, endpoint, body, bounds, cutter)
-    errors = [_told(number, error) for number, error in islice(mistakes, MAX_ERRORS)]
+    errors = [_batch_error(number, error) for number, error in islice(mistakes, MAX_ERRORS)]
     pieces = cutter.pieces()
     if not pieces:
-        errors.append(_told(None, InvalidRequest("the file is empty", code="empty_file")))
+        errors.append(_batch_error(None, InvalidRequest("the file is empty", code="empty_file")))
     return InputCheck(pieces, errors, digest.hexdigest())
 
 
@@ -105,40 +105,40 @@ def _mistakes(
             yield number, error
             continue
         if name in seen:
-            message = f"the custom_id {name!r} stands on another line too"
+            message = f"the custom_id {name!r} is also used by another line"
             yield number, Unprocessable(message, param="custom_id", code="duplicate_custom_id")
         seen.add(name)
 
 
 def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest: int) -> RequestLine:
-    """One line.
+    """Parse and validate one line.
 
     Raises:
-        InvalidRequest: it is too long, no JSON, no request, or none that this endpoint takes.
+        InvalidRequest: the line is too long, is not JSON, is not a request, or is not one for this endpoint.
     """
     if len(raw) > longest:
         raise InvalidRequest(f"the line is over {longest} bytes", code="line_too_long")
     line = _valid(InputLine, parse_json(raw.strip(), "the line"))
     if line.url != endpoint:
-        message = f"this batch goes to {endpoint}, and the line to {line.url}; send it in a batch of its own"
+        message = f"url: the batch goes to {endpoint} and this line to {line.url}; send the line in another batch"
         raise Unprocessable(message, param="url", code="mismatched_endpoint")
     try:
         found = _valid(body, line.body)
     except TureenError as error:
         raise error.at("body") from None
     if getattr(found, "stream", False):
-        raise Unprocessable("a batch's answers are written whole; leave `stream` out", param="body.stream")
+        raise Unprocessable("body.stream: a batch writes whole answers; leave `stream` out", param="body.stream")
     return RequestLine(line.custom_id, found)
 
 
 def read_custom_id(raw: bytes) -> str:
-    """The name of a line that was checked before."""
+    """Return the custom id of a line that was checked before."""
     found: str = parse_json(raw.strip())["custom_id"]
     return found
 
 
 def split_lines(parts: Iterable[bytes], longest: int) -> Iterator[bytes]:
-    """Lines with their ends. A line that is too long is the last one, and only its beginning is kept."""
+    """Yield lines with their line ends. After a line that is too long, of which a part is yielded, nothing follows."""
     rest = b""
     for part in parts:
         *whole, rest = (rest + part).split(b"\n")
@@ -162,5 +162,5 @@ def _valid(kind: type[M], document: object) -> M:
         raise explain_errors(error.errors(include_url=False), document) from None
 
 
-def _told(number: int | None, error: TureenError) -> BatchError:
+def _batch_error(number: int | None, error: TureenError) -> BatchError:
     return BatchError(code=error.code, line=number, message=error.message, param=error.param)

@@ -1,4 +1,4 @@
-"""A batch in this process: a file in, files out, and a folder beside them from which a later run goes on."""
+"""A batch in this process: reads a file, writes files, and keeps a folder from which a later run resumes."""
 
 import asyncio
 import hashlib
@@ -27,14 +27,14 @@ Watch = Callable[[RequestCounts], None]
 
 @dataclass(frozen=True)
 class LocalBatch:
-    """What is to be made of what.
+    """The files of a batch in this process.
 
     Attributes:
-        source: the input, as :mod:`tureen.batch_jobs.input_lines` reads it.
-        target: where the results of good lines go.
-        errors: where the others go.
-        endpoint: where every line goes.
-        restart: forget an earlier run, and replace what it made.
+        source: the input file, as :mod:`tureen.batch_jobs.input_lines` reads it.
+        target: the file for the results of good lines.
+        errors: the file for lines that failed.
+        endpoint: the endpoint of every line.
+        restart: discard an earlier run and replace its files.
     """
 
     source: Path
@@ -45,31 +45,31 @@ class LocalBatch:
 
     @property
     def state(self) -> Path:
-        """The folder of what is not finished, beside the target, on the same disk."""
+        """The folder of an unfinished run, beside the target and so on the same disk."""
         return self.target.with_name(f"{self.target.name}.unfinished")
 
 
 async def run_local_batch(
     job: LocalBatch, endpoints: BatchEndpoints, engine: Engine, options: BatchSettings, watch: Watch
 ) -> Batch:
-    """Run every line of a file, or go on where an earlier run broke off; ``watch`` is told how far it is.
+    """Run every line of a file, or resume an earlier run; ``watch`` gets the counts as they grow.
 
     Returns:
-        The batch as it ended: completed, its files written, or failed, with what is wrong with the input.
+        The ended batch: completed with its files written, or failed with the errors of the input.
 
     Raises:
-        InvalidRequest: the target is there already, or what is unfinished belongs to another input.
+        InvalidRequest: the target exists, or the unfinished run is of another input.
         Unprocessable: a line cannot be made a request.
-        TureenError: files or database cannot be used.
+        TureenError: the file store or the database cannot be used.
     """
     digest = await asyncio.to_thread(_digest, job)
     if job.restart:
         shutil.rmtree(job.state, ignore_errors=True)
     elif job.target.exists() and not job.state.exists():
-        raise InvalidRequest(f"{job.target} is there already; name another file, or begin anew with --restart")
-    told = {"folder": job.state, "store": None, "files": None, "worker": True, "enabled": True}
+        raise InvalidRequest(f"{job.target} exists already; name another file, or replace it with --restart")
+    stores = {"folder": job.state, "store": None, "files": None, "worker": True, "enabled": True}
     pace = {"lease_seconds": LEASE_SECONDS, "poll_seconds": POLL_SECONDS}
-    batches = BatchService(options.model_copy(update=told | pace), endpoints, lambda: engine, Metrics())
+    batches = BatchService(options.model_copy(update=stores | pace), endpoints, lambda: engine, Metrics())
     try:
         opened = await batches.connect()
         batch = await batches.io(_begin, opened, job, digest)
@@ -87,7 +87,7 @@ async def run_local_batch(
 
 
 def _begin(opened: OpenStores, job: LocalBatch, digest: str) -> Batch:
-    """The batch that an earlier run began with this input, else a new one."""
+    """Return the batch that an earlier run began with this input, else a new one."""
     begun = opened.store.list_batches(limit=1).data
     if not begun:
         stored = opened.files.write("uploads/input", read_requests(job.source, job.endpoint))
@@ -96,13 +96,13 @@ def _begin(opened: OpenStores, job: LocalBatch, digest: str) -> Batch:
         return opened.store.create_batch(request)
     _, stored = opened.store.get_file(begun[0].input_file_id)
     if digest != stored.digest:
-        told = f"what is unfinished there was begun with another input than {job.source} as it is now"
-        raise InvalidRequest(f"{told}; name another file, or begin anew with --restart")
+        message = f"the unfinished run in {job.state} has another input than {job.source} now"
+        raise InvalidRequest(f"{message}; name another target, or discard it with --restart")
     return begun[0]
 
 
 def _digest(job: LocalBatch) -> str:
-    """The SHA-256 of the requests that the input makes."""
+    """Return the SHA-256 of the requests that the input makes."""
     digest = hashlib.sha256()
     for part in read_requests(job.source, job.endpoint):
         digest.update(part)
@@ -110,7 +110,7 @@ def _digest(job: LocalBatch) -> str:
 
 
 def _write(opened: OpenStores, batch: Batch, job: LocalBatch) -> None:
-    """The target comes last: once it is there, all is. An error file of before goes where there are no errors now."""
+    """Write both files, the target last: once it exists, all is done. Without errors, an old error file is removed."""
     if batch.error_file_id is None:
         job.errors.unlink(missing_ok=True)
     else:

@@ -1,4 +1,4 @@
-"""What batches count. A label is a state or an outcome, so that the number of series is bounded."""
+"""Prometheus metrics of batches. Labels are states or outcomes, so the number of series is bounded."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ class BatchMetrics:
     """The metrics of files and batches, on a server's registry.
 
     Args:
-        failing: whether they cannot be had or run at the moment.
+        failing: returns whether files and batches cannot be reached or run at the moment.
     """
 
     def __init__(self, registry: CollectorRegistry, failing: Callable[[], bool]) -> None:
@@ -31,17 +31,17 @@ class BatchMetrics:
             registry=registry,
         )
 
-    def jobs_are(self, counts: Mapping[str, int], oldest: float) -> None:
-        """How many batches are in each state, and the age of the oldest that waits."""
+    def set_batches(self, counts: Mapping[str, int], oldest: float) -> None:
+        """Set the number of batches in each state, and the age in seconds of the oldest that waits."""
         for status in STATUSES:
             self._jobs.labels(status).set(counts.get(status, 0))
         self._oldest.set(oldest)
 
-    def lines_done(self, completed: int, failed: int) -> None:
-        """Lines whose results were committed."""
+    def count_lines(self, completed: int, failed: int) -> None:
+        """Count lines whose results were committed."""
         self._lines.labels("completed").inc(completed)
         self._lines.labels("failed").inc(failed)
 
-    def job_done(self, seconds: float) -> None:
-        """A batch that has ended after so long."""
+    def observe_duration(self, seconds: float) -> None:
+        """Observe the duration of a batch that has ended."""
         self._duration.observe(seconds)

@@ -1,4 +1,4 @@
-"""What stands in the tables, as the wire tells it and as a runner holds it. Pure."""
+"""Rows of the tables as objects: the wire's files and batches, and the worker's chunks and leases. Pure."""
 
 import secrets
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ RUNNING: tuple[BatchStatus, ...] = ("validating", "in_progress")
 
 
 def new_id(prefix: str) -> str:
-    """An id that nobody guesses."""
+    """Make a random id, which cannot be guessed."""
     return prefix + secrets.token_hex(16)
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """Bytes in the file store: where, how many, and their SHA-256."""
+    """A file in the file store: its key, its size in bytes and its SHA-256."""
 
     key: str
     bytes: int
@@ -29,7 +29,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of some lines."""
+    """Counts over the lines of a result: lines answered, lines with errors, tokens."""
 
     completed: int = 0
     failed: int = 0
@@ -39,7 +39,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class LineRange:
-    """Some lines of an input file, to be run together: ``length`` bytes from ``start``."""
+    """Consecutive lines of an input file that are run together: ``length`` bytes from ``start``."""
 
     first_line: int
     lines: int
@@ -49,13 +49,13 @@ class LineRange:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a batch.
+    """A chunk of a batch: the unit of work.
 
     Attributes:
-        key: where its result lies, None for one that was never run.
+        key: where its result is stored; None if it was never run.
         completed, failed: lines of its result.
-        deaths: workers that were not heard of again while they had it.
-        refusals: attempts that came to nothing.
+        deaths: leases on it that ran out, because the worker died or hung.
+        refusals: attempts that failed as a whole.
     """
 
     number: int
@@ -69,11 +69,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to work on a batch, or on one chunk of it, for a while. A newer lease has a higher fence.
+    """The right to work on a batch, or on one chunk of it, for a limited time. A newer lease has a higher fence.
 
     Attributes:
-        status: the batch's when the lease was taken.
-        outcome: the state that a batch which is finalizing or cancelling comes to.
+        status: the batch's status when the lease was taken.
+        outcome: the status in which a finalizing or cancelling batch will end.
         input: the batch's input file.
     """
 
@@ -87,7 +87,7 @@ class Lease:
 
 
 def file_from_row(row: Row[Any]) -> File:
-    """A file's object."""
+    """Make the wire's file object."""
     return File(
         id=row.id,
         bytes=row.bytes,
@@ -99,7 +99,7 @@ def file_from_row(row: Row[Any]) -> File:
 
 
 def batch_from_row(row: Row[Any]) -> Batch:
-    """A batch's object."""
+    """Make the wire's batch object."""
     return Batch(
         id=row.id,
         endpoint=row.endpoint,
@@ -134,6 +134,6 @@ def _times(row: Row[Any]) -> Mapping[str, Any]:
 
 
 def chunk_from_row(row: Row[Any]) -> Chunk:
-    """A chunk."""
+    """Make a chunk."""
     piece = LineRange(row.first_line, row.lines, row.start, row.length)
     return Chunk(row.number, piece, row.key, row.completed, row.failed, row.deaths, row.refusals)

@@ -1,4 +1,4 @@
-"""Lines of output and error files, and the files themselves, put together from the chunks in the input's order."""
+"""Results: the lines of each chunk, and a batch's output and error file, joined from its chunks in input order."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from tureen_serve.batches.lines import read_custom_id, split_lines
 from tureen_serve.batches.records import Chunk, Lease, StoredFile, Tally, new_id
 
 GOOD, BAD = ".good", ".bad"
-NOT_JSON = LineAnswer.refusal(ServerFault("the answer holds what is not JSON, as a number that is not finite"))
+NOT_JSON = LineAnswer.refusal(ServerFault("the answer cannot be written as JSON; it holds a number that is not finite"))
 UNRUN_ERRORS = {
     "expired": LineError(code="batch_expired", message="the completion window closed before this line was run"),
     "cancelled": LineError(code="batch_cancelled", message="the batch was cancelled before this line was run"),
@@ -21,7 +21,7 @@ UNRUN_ERRORS = {
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What a chunk has come to: the lines of its output, those of its errors, and how many."""
+    """A chunk's result: output lines, error lines, and their counts."""
 
     good: bytes
     bad: bytes
@@ -29,11 +29,11 @@ class ChunkResult:
 
 
 def build_result(names: Sequence[str], answers: Sequence[LineAnswer]) -> ChunkResult:
-    """The result of lines called so. Pure but for the ids."""
-    told = [_encode_answer(name, answer) for name, answer in zip(names, answers, strict=True)]
-    good = [line for line, answer in told if answer.good]
-    bad = [line for line, answer in told if not answer.good]
-    used = [answer.body.get("usage", {}) for _, answer in told if answer.good]
+    """Build the result of lines with these custom ids. Pure but for the random ids."""
+    encoded = [_encode_answer(name, answer) for name, answer in zip(names, answers, strict=True)]
+    good = [line for line, answer in encoded if answer.good]
+    bad = [line for line, answer in encoded if not answer.good]
+    used = [answer.body.get("usage", {}) for _, answer in encoded if answer.good]
     tally = Tally(
         completed=len(good),
         failed=len(bad),
@@ -44,7 +44,7 @@ def build_result(names: Sequence[str], answers: Sequence[LineAnswer]) -> ChunkRe
 
 
 def _encode_answer(name: str, answer: LineAnswer) -> tuple[bytes, LineAnswer]:
-    """A line, and what it says: an error where the answer has no form in JSON."""
+    """Return an answer as a line, or an error and its line if JSON cannot express the answer."""
     try:
         return _line(name, answer), answer
     except ValueError:
@@ -68,12 +68,12 @@ def _encode(line: OutputLine) -> bytes:
 
 
 def batch_folder(batch_id: str) -> str:
-    """Where all that a batch makes lies."""
+    """Return the folder, in the file store, of all files that a batch makes."""
     return f"batches/{batch_id}"
 
 
 def write_result(files: FileStore, lease: Lease, chunk: Chunk, made: ChunkResult) -> str:
-    """Store a chunk's result under a key of this lease's own. It counts once the lease is committed."""
+    """Store a chunk's result under a key of this lease and return the key. It counts once the lease is committed."""
     key = f"{batch_folder(lease.batch_id)}/{chunk.number:05}-{lease.fence}"
     for suffix, part in ((GOOD, made.good), (BAD, made.bad)):
         if part:
@@ -82,7 +82,7 @@ def write_result(files: FileStore, lease: Lease, chunk: Chunk, made: ChunkResult
 
 
 def remove_result(files: FileStore, key: str) -> None:
-    """Remove a result that was not taken."""
+    """Remove a result that was refused."""
     for suffix in (GOOD, BAD):
         files.remove(key + suffix)
 
@@ -90,7 +90,7 @@ def remove_result(files: FileStore, key: str) -> None:
 def write_batch_files(
     files: FileStore, lease: Lease, chunks: Sequence[Chunk]
 ) -> tuple[StoredFile | None, StoredFile | None]:
-    """Output and error file of a batch, streamed into new keys; None for one that would be empty."""
+    """Write the output and the error file of a batch under new keys; None for a file that would be empty."""
     why = UNRUN_ERRORS.get(lease.outcome or "")
 
     def output() -> Iterator[bytes]:
@@ -117,6 +117,6 @@ def _store(files: FileStore, lease: Lease, kind: str, parts: Iterable[bytes]) ->
 
 
 def _unrun_lines(files: FileStore, lease: Lease, chunk: Chunk, why: LineError) -> Iterator[bytes]:
-    raw = files.slice(lease.input.key, chunk.piece.start, chunk.piece.length)
+    raw = files.read_range(lease.input.key, chunk.piece.start, chunk.piece.length)
     for line in split_lines([raw], len(raw)):
         yield _encode(OutputLine(id=new_id("batch_req_"), custom_id=read_custom_id(line), error=why))

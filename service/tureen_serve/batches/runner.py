@@ -1,7 +1,7 @@
-"""When work is done: one loop that validates and finishes batches, and so many that run chunks, each under a lease.
+"""The loops that look for work: one validates and finishes batches, the others run chunks, each under a lease.
 
-A lease is extended while its work goes on. Work whose lease is lost is broken off, and so is all of it when the server
-leaves; what is not committed by then is given back.
+A lease is extended while its work goes on. Work is cancelled when its lease is lost, or when the server shuts down;
+work that was not committed by then is given back.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ PATIENCE = 10.0
 
 
 class Runner:
-    """Works until it is closed. It is made on the event loop.
+    """Works until it is closed. Create it on the event loop.
 
     Args:
-        engine: tells the engine, None while nothing should be run on it.
+        engine: returns the engine; None while nothing should run on it.
     """
 
     def __init__(
@@ -42,21 +42,21 @@ class Runner:
         self._waking = asyncio.Event()
         self._working: set[asyncio.Task[None]] = set()
         self._failing: set[int] = set()
-        steps = [self._tend, *[self._advance] * options.chunks]
-        self._loops = [asyncio.create_task(self._live(number, step)) for number, step in enumerate(steps)]
+        steps = [self._tend_batches, *[self._run_chunk] * options.chunks]
+        self._loops = [asyncio.create_task(self._run_loop(number, step)) for number, step in enumerate(steps)]
 
     @property
     def failing(self) -> bool:
-        """Whether a loop could not even look for work when it last tried."""
+        """Whether a loop could not look for work when it last tried."""
         return bool(self._failing)
 
     def wake(self) -> None:
-        """There is something new: work to take, or work that is void."""
+        """Let all loops look now: there is new work, or work was voided."""
         waking, self._waking = self._waking, asyncio.Event()
         waking.set()
 
     async def close(self) -> None:
-        """Break off what is not done and give it back."""
+        """Cancel unfinished work and give it back."""
         self._leaving = True
         self._worker.leave()
         for work in self._working:
@@ -66,21 +66,21 @@ class Runner:
 
     # ----------------------------------------------------------------------- loops
 
-    async def _live(self, number: int, step: Callable[[], Awaitable[bool]]) -> None:
+    async def _run_loop(self, number: int, step: Callable[[], Awaitable[bool]]) -> None:
         while not self._leaving:
             waking, wait = self._waking, self._options.poll_seconds
             try:
                 busy = await step()
                 self._failing.discard(number)
-            except Exception as error:  # the store may be back later, and until then others must be served
-                LOG.error("batches wait: %s", error, exc_info=_unexpected(error))
+            except Exception as error:  # the store may come back later
+                LOG.error("batches wait, and look for work again soon: %s", error, exc_info=_unexpected(error))
                 busy, wait = False, PATIENCE
                 self._failing.add(number)
             if not busy and not self._leaving:
-                await _either(waking, wait)
+                await _wait_for_event(waking, wait)
 
-    async def _tend(self) -> bool:
-        """Validate or finish a batch, if there is one to; else tidy up."""
+    async def _tend_batches(self) -> bool:
+        """Validate or finish one batch; if there is none, tidy up."""
         if await self._io(self._leases.upkeep.expire_batches):
             self.wake()
         lease = await self._io(self._leases.take_batch)
@@ -91,8 +91,8 @@ class Runner:
         await self._hold(lease, self._worker.validate(lease) if validating else self._worker.finish(lease))
         return True
 
-    async def _advance(self) -> bool:
-        """Run a chunk, if there is one."""
+    async def _run_chunk(self) -> bool:
+        """Run one chunk, if there is one."""
         engine = self._engine()
         lease = await self._io(self._leases.take_chunk) if engine else None
         if engine is None or lease is None or lease.chunk is None:
@@ -103,10 +103,10 @@ class Runner:
     # ----------------------------------------------------------------------- leases
 
     async def _hold(self, lease: Lease, work: Coroutine[Any, Any, None]) -> None:
-        """Do leased work and keep the lease meanwhile; work that came to nothing is given back."""
+        """Do leased work and extend its lease meanwhile; give failed work back."""
         working = asyncio.create_task(work)
         self._working.add(working)
-        beating = asyncio.create_task(self._beat(lease, working))
+        beating = asyncio.create_task(self._keep_extending(lease, working))
         if self._leaving:
             working.cancel()
         try:
@@ -128,25 +128,25 @@ class Runner:
             LOG.warning("%s waits %g s: %s", lease.batch_id, wait, error, exc_info=_unexpected(error))
             await self._io(self._leases.release, lease, wait, refused=True)
 
-    async def _beat(self, lease: Lease, working: asyncio.Task[None]) -> None:
+    async def _keep_extending(self, lease: Lease, working: asyncio.Task[None]) -> None:
         while True:
-            await _either(self._waking, self._options.lease_seconds / 4)
+            await _wait_for_event(self._waking, self._options.lease_seconds / 4)
             try:
                 await self._io(self._leases.extend, lease)
             except LeaseLost:
                 working.cancel()
                 return
-            except Unavailable:  # the next beat may reach the store; until then the lease holds, or another takes it
+            except Unavailable:  # the next try may reach the store; until then the lease holds or runs out
                 continue
 
 
-async def _either(event: asyncio.Event, seconds: float) -> None:
-    """Until the event, or so long."""
+async def _wait_for_event(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, at most ``seconds``."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):  # wait_for may swallow a cancellation that comes with the event
             await event.wait()
 
 
 def _unexpected(error: BaseException) -> BaseException | None:
-    """An error whose traceback the log should show."""
+    """Return the error if the log should show its traceback."""
     return None if isinstance(error, TureenError) else error

@@ -1,4 +1,4 @@
-"""The tables of files and batches. Times are in seconds of the epoch, as the database's clock tells them."""
+"""The tables of files and batches. Times are seconds of the epoch by the database's clock."""
 
 from sqlalchemy import (
     JSON,
@@ -15,13 +15,13 @@ from sqlalchemy import (
     Text,
 )
 
-# the tables' digest for each form that they ever had: whoever changes them adds one, and older databases are refused
+# a digest of the tables for each version; a change of the tables adds a version, and older databases are refused
 DIGESTS = {1: "09a685e4fff4fb61"}
 VERSION = max(DIGESTS)
 
 metadata = MetaData()
 
-# one row: which form the tables have
+# one row: the version of the tables
 schema = Table("tureen_schema", metadata, Column("version", Integer, primary_key=True))
 
 files = Table(
@@ -37,7 +37,7 @@ files = Table(
     Column("expires_at", Double, nullable=False, index=True),
 )
 
-# ``outcome`` is the state that finalizing leads to; ``fence`` counts leases, and only the last one may commit
+# ``outcome`` is the status after finalizing; ``fence`` counts leases, and only the last lease may commit
 batches = Table(
     "tureen_batches",
     metadata,
@@ -69,7 +69,7 @@ batches = Table(
     Column("swept", Boolean, nullable=False, default=False),
 )
 
-# ``state`` is waiting, leased, done or void; the result of a chunk that is done lies under ``key``, so many lines of it
+# ``state`` is waiting, leased, done or void; ``key`` is where the result of a done chunk is stored
 chunks = Table(
     "tureen_chunks",
     metadata,
@@ -92,7 +92,7 @@ chunks = Table(
     Index("tureen_chunks_open", "state", "number"),
 )
 
-# what was answered under an ``Idempotency-Key``; without a batch, the answer is still being made
+# the batch that an ``Idempotency-Key`` has created; NULL while its request is being answered
 claims = Table(
     "tureen_claims",
     metadata,

@@ -1,4 +1,4 @@
-"""Writes that callers and runners share, each within a transaction of theirs."""
+"""Writes that both :mod:`store` and :mod:`leases` need. Each runs within its caller's transaction."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ UNFINISHED = ("waiting", "leased")
 def insert_file(
     connection: Connection, now: float, stored: StoredFile, filename: str, purpose: Purpose, seconds: float
 ) -> str:
-    """Note a file that is kept for so long; returns its id."""
+    """Insert the row of a stored file that is kept for ``seconds``; returns its id."""
     name = new_id("file-")
     row = {"id": name, "purpose": purpose, "filename": filename, "created_at": now, "expires_at": now + seconds}
     connection.execute(insert(files).values(row | vars(stored)))
@@ -22,7 +22,7 @@ def insert_file(
 
 
 def void_unfinished(connection: Connection, batch_id: str, **values: Any) -> None:
-    """Let no line of a batch begin any more, take nothing that is not finished, and write ``values`` on the batch."""
+    """Void a batch's unfinished chunks, refuse the results of running ones, and write ``values`` on the batch."""
     taken = {**values, "fence": batches.c.fence + 1, "leased_until": None}
     connection.execute(update(batches).where(batches.c.id == batch_id).values(taken))
     unfinished = (chunks.c.batch_id == batch_id) & chunks.c.state.in_(UNFINISHED)

@@ -1,6 +1,6 @@
-"""What callers ask of files and batches: made, found, listed, cancelled, deleted. Every call is one transaction.
+"""Files and batches for the routes: create, get, list, cancel, delete. Every method is one transaction.
 
-Nothing here runs a batch: :mod:`tureen_serve.batches.leases` gives that work out.
+Nothing here runs a batch; :mod:`tureen_serve.batches.leases` gives out that work.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ STALE_CLAIM = 60
 
 
 class Store:
-    """Files, batches, and what was answered under which idempotency key.
+    """Files, batches, and the batches that idempotency keys have created.
 
     Args:
-        keep_days: how long a file is kept that does not say so itself.
+        keep_days: how long a file is kept unless its upload sets a time.
     """
 
     def __init__(self, database: Database, keep_days: int = 30) -> None:
@@ -38,7 +38,7 @@ class Store:
     def add_file(
         self, stored: StoredFile, filename: str, purpose: Purpose = "batch", seconds: int | None = None
     ) -> File:
-        """Note a file whose bytes are stored; it is kept for ``seconds``."""
+        """Record a file whose bytes are stored; it is kept for ``seconds``."""
         with self._database.writing() as connection:
             found = insert_file(
                 connection, self._database.now(connection), stored, filename, purpose, seconds or self._keep
@@ -46,10 +46,10 @@ class Store:
             return records.file_from_row(_file(connection, found))
 
     def get_file(self, name: str) -> tuple[File, StoredFile]:
-        """A file, and where its bytes are.
+        """Return a file, and where its bytes are stored.
 
         Raises:
-            NotFound: there is none, or none any more.
+            NotFound: there is no such file.
         """
         with self._database.reading() as connection:
             row = _file(connection, name)
@@ -62,7 +62,7 @@ class Store:
         purpose: Purpose | None = None,
         order: Literal["asc", "desc"] = "desc",
     ) -> FileList:
-        """A page of files after the one called ``after``."""
+        """Return the page of files that follows the file ``after``."""
         with self._database.reading() as connection:
             where = [files.c.purpose == purpose] if purpose else []
             page, more = _page(connection, files, limit, after, order, where)
@@ -70,10 +70,10 @@ class Store:
         return FileList(data=data, has_more=more, **_ends(data))
 
     def delete_file(self, name: str) -> str:
-        """Forget a file; returns the key of its bytes, which may then go.
+        """Delete a file's row; returns the key of its bytes, which the caller removes.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such file.
             Conflict: a batch that has not ended reads it.
         """
         with self._database.writing() as connection:
@@ -111,32 +111,32 @@ class Store:
                 _enter_claim(connection, key, fingerprint, now)
                 return None
             if row.fingerprint != fingerprint:
-                message = "this Idempotency-Key was used for another request; send each its own"
+                message = "this Idempotency-Key was used for a different request; give each request its own key"
                 raise Unprocessable(message, param="Idempotency-Key", code="idempotency_key_reused")
             if row.batch_id is None:
                 raise _in_flight()
             return records.batch_from_row(_batch(connection, row.batch_id))
 
     def release_key(self, key: str) -> None:
-        """The request under this key made nothing; it may be sent again."""
+        """Release a key whose request created nothing, so that it may be sent again."""
         with self._database.writing() as connection:
             connection.execute(delete(claims).where((claims.c.key == key) & claims.c.batch_id.is_(None)))
 
     def create_batch(self, request: BatchRequest, key: str | None = None) -> Batch:
-        """A new batch, to be validated; the answer of the idempotency key ``key``.
+        """Create a batch, to be validated, and record it as the answer to the idempotency key ``key``.
 
         Raises:
             NotFound: there is no such input file.
-            Unprocessable: it is no input for a batch.
+            Unprocessable: the file is not the input of a batch.
         """
         name = new_id("batch_")
         with self._database.writing() as connection:
             now = self._database.now(connection)
             source = _file(connection, request.input_file_id, "input_file_id", lock=True)
             if source.expires_at <= now:
-                raise NotFound(f"the time of {source.id} is over; upload it again", param="input_file_id")
+                raise NotFound(f"input_file_id: {source.id} has expired; upload the file again", param="input_file_id")
             if source.purpose != "batch":
-                message = f"{source.id} is a batch's output; upload a file for the purpose batch"
+                message = f"input_file_id: {source.id} is the output of a batch; upload a file for the purpose `batch`"
                 raise Unprocessable(message, param="input_file_id")
             row = {
                 "id": name,
@@ -155,27 +155,27 @@ class Store:
             return records.batch_from_row(_batch(connection, name))
 
     def get_batch(self, name: str) -> Batch:
-        """A batch as it stands.
+        """Return a batch in its current state.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such batch.
         """
         with self._database.reading() as connection:
             return records.batch_from_row(_batch(connection, name))
 
     def list_batches(self, limit: int, after: str | None = None) -> BatchList:
-        """A page of batches after the one called ``after``, the newest first."""
+        """Return the page of batches that follows the batch ``after``, the newest first."""
         with self._database.reading() as connection:
             page, more = _page(connection, batches, limit, after, "desc", [])
         data = [records.batch_from_row(row) for row in page]
         return BatchList(data=data, has_more=more, **_ends(data))
 
     def cancel_batch(self, name: str) -> Batch:
-        """Begin to cancel a batch: no line of it is begun from now on, and what is not finished is void.
+        """Cancel a batch: from now on none of its lines is begun, and its unfinished chunks are voided.
 
         Raises:
-            NotFound: there is none.
-            Conflict: it has ended, or is about to.
+            NotFound: there is no such batch.
+            Conflict: the batch has ended, or is about to.
         """
         with self._database.writing() as connection:
             status = _batch(connection, name, lock=True).status
@@ -207,12 +207,12 @@ def _batch(connection: Connection, name: str, lock: bool = False) -> Row[Any]:
 def _page(
     connection: Connection, table: Table, limit: int, after: str | None, order: Literal["asc", "desc"], where: list[Any]
 ) -> tuple[list[Row[Any]], bool]:
-    """Rows by time and id, and whether more follow."""
+    """Return rows ordered by time and id, and whether more follow."""
     place = tuple_(table.c.created_at, table.c.id)
     if after is not None:
         row = connection.execute(select(table.c.created_at, table.c.id).where(table.c.id == after)).one_or_none()
         if row is None:
-            raise NotFound(f"there is no {after!r} to list after", param="after")
+            raise NotFound(f"after: there is no {after!r}", param="after")
         where = [*where, place < tuple(row) if order == "desc" else place > tuple(row)]
     sorting = [column.desc() if order == "desc" else column for column in (table.c.created_at, table.c.id)]
     rows = connection.execute(select(table).where(*where).order_by(*sorting).limit(limit + 1)).all()
@@ -231,5 +231,5 @@ def _enter_claim(connection: Connection, key: str, fingerprint: str, now: float)
 
 
 def _in_flight() -> Conflict:
-    message = "the same request is being answered at the moment; ask again for its answer"
+    message = "a request with this Idempotency-Key is being answered; send it again to get its answer"
     return Conflict(message, param="Idempotency-Key", code="idempotency_in_flight", retry_after=1)

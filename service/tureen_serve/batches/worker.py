@@ -1,7 +1,7 @@
-"""What is done under a lease: a batch validated, a chunk of it run, a batch finished.
+"""The work under a lease: validate a batch, run one of its chunks, finish it.
 
-It may be killed at any point. A chunk's result is stored under a key of its own, and the database's word makes it true;
-what was not committed is done again, by whoever has the next lease.
+A worker may be killed at any point. It stores a chunk's result under a key of its own; the result counts once the
+database has committed that key. Work that was not committed is done again under the next lease.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,11 +30,14 @@ from tureen_serve.telemetry import Metrics
 ATTEMPTS = 3
 MOST_DEATHS = 10
 DAY = 86400
-DEADLY = ServerFault(f"the server has died {MOST_DEATHS} times at this line or one beside it", code="worker_died")
+DEADLY = ServerFault(
+    f"servers died {MOST_DEATHS} times while they ran this line's chunk; send its lines one by one to find which",
+    code="worker_died",
+)
 
 
 class Worker:
-    """Does the work; when, and how much at once, is the runner's affair."""
+    """Does leased work. The runner decides when, and how much at once."""
 
     def __init__(
         self,
@@ -56,16 +59,16 @@ class Worker:
         self._leaving = False
 
     def leave(self) -> None:
-        """Break off what does not end by itself soon."""
+        """Stop validations that would take long, because the server shuts down."""
         self._leaving = True
 
     # ----------------------------------------------------------------------- validating
 
     async def validate(self, lease: Lease) -> None:
-        """Look at every line of a batch's input before any model does.
+        """Check every line of a batch's input before any model runs.
 
         Raises:
-            LeaseLost: the batch is another's, or was cancelled.
+            LeaseLost: another worker has the batch, or it was cancelled.
         """
         errors, pieces = await self._io(self._check, lease)
         if errors:
@@ -74,12 +77,12 @@ class Worker:
             await self._io(self._leases.begin, lease, pieces)
 
     def _check(self, lease: Lease) -> tuple[list[BatchError], Sequence[LineRange]]:
-        told = self._options
-        bounds = InputLimits(told.lines, told.line_bytes, told.chunk_lines, told.chunk_bytes)
+        options = self._options
+        limits = InputLimits(options.lines, options.line_bytes, options.chunk_lines, options.chunk_bytes)
         parts = self._while_staying(self._files.read(lease.input.key))
-        checked = check_input(parts, lease.endpoint, self._endpoints[lease.endpoint].body, bounds)
+        checked = check_input(parts, lease.endpoint, self._endpoints[lease.endpoint].body, limits)
         if not checked.errors and checked.digest != lease.input.digest:
-            message = "the file is not what was uploaded; upload it again"
+            message = "the stored file differs from the uploaded one (SHA-256); upload it again"
             return [BatchError(code="input_changed", message=message)], ()
         return list(checked.errors), checked.pieces
 
@@ -92,11 +95,11 @@ class Worker:
     # ----------------------------------------------------------------------- running
 
     async def run(self, engine: Engine, lease: Lease, chunk: Chunk) -> None:
-        """Run a chunk's lines and commit what comes of them.
+        """Run a chunk's lines and commit the result.
 
         Raises:
-            LeaseLost: the chunk is another's, or void; nothing of this run counts.
-            Unavailable: it cannot be run at the moment.
+            LeaseLost: another worker has the chunk, or it was voided; this result does not count.
+            Unavailable: the chunk cannot be run at the moment.
         """
         endpoint = self._endpoints[lease.endpoint]
         lines = await self._io(self._read, lease, chunk, endpoint)
@@ -112,14 +115,14 @@ class Worker:
         except LeaseLost:
             await self._io(results.remove_result, self._files, key)
             raise
-        self._meters.lines_done(made.tally.completed, made.tally.failed)
+        self._meters.count_lines(made.tally.completed, made.tally.failed)
 
     def _read(self, lease: Lease, chunk: Chunk, endpoint: BatchEndpoint) -> list[tuple[str, RequestLine | TureenError]]:
-        raw = self._files.slice(lease.input.key, chunk.piece.start, chunk.piece.length)
+        raw = self._files.read_range(lease.input.key, chunk.piece.start, chunk.piece.length)
         return [self._line(each, lease.endpoint, endpoint) for each in split_lines([raw], len(raw))]
 
     def _line(self, raw: bytes, url: str, endpoint: BatchEndpoint) -> tuple[str, RequestLine | TureenError]:
-        """A line and its name. It was read before, perhaps by an older server that took more."""
+        """Read a line and its custom id. It was valid before, but perhaps to an older server that accepted more."""
         try:
             return read_custom_id(raw), read_request_line(raw, url, endpoint.body, self._options.line_bytes)
         except TureenError as error:
@@ -128,7 +131,7 @@ class Worker:
     async def _answers(
         self, engine: Engine, endpoint: BatchEndpoint, lines: Sequence[RequestLine | TureenError]
     ) -> list[LineAnswer]:
-        """An answer to each line. Those at which the server failed are tried again, together, a few times."""
+        """Answer each line. Lines at which the server failed are tried again, together, up to ``ATTEMPTS`` times."""
         answers = {place: LineAnswer.refusal(line) for place, line in enumerate(lines) if isinstance(line, TureenError)}
         left = {place: line.body for place, line in enumerate(lines) if isinstance(line, RequestLine)}
         for _ in range(ATTEMPTS):
@@ -144,10 +147,10 @@ class Worker:
     # ----------------------------------------------------------------------- finishing
 
     async def finish(self, lease: Lease) -> None:
-        """Put a batch's files together and end it.
+        """Write a batch's output and error file and end it.
 
         Raises:
-            LeaseLost: another does, or has done so.
+            LeaseLost: another worker does so, or has done so.
         """
         chunks = await self._io(self._leases.chunks, lease.batch_id)
         made = await self._io(results.write_batch_files, self._files, lease, chunks)
@@ -156,7 +159,7 @@ class Worker:
         except LeaseLost:
             await self._io(self._remove, made)
             raise
-        self._meters.job_done(seconds)
+        self._meters.observe_duration(seconds)
 
     def _remove(self, made: Iterable[StoredFile | None]) -> None:
         for stored in made:
@@ -164,9 +167,9 @@ class Worker:
                 self._files.remove(stored.key)
 
     async def tidy(self) -> None:
-        """Remove what ended batches and files past their time have left behind, and count what there is."""
+        """Remove what ended batches and expired files have left behind, and update the metrics."""
         await self._io(self._sweep)
-        self._meters.jobs_are(*await self._io(self._leases.upkeep.count_batches))
+        self._meters.set_batches(*await self._io(self._leases.upkeep.count_batches))
 
     def _sweep(self) -> None:
         for batch_id, keys in self._leases.upkeep.find_unswept():
