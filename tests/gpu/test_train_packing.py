@@ -8,9 +8,9 @@ import tiny
 import torch
 
 from tureen_train.config import Model
-from tureen_train.networks.attention import NAME
 from tureen_train.networks.reward_model import load_reward_model
-from tureen_train.networks.sharing import pack
+from tureen_train.rewards.attention import NAME
+from tureen_train.rewards.sharing import pack
 
 pytestmark = [
     pytest.mark.gpu,

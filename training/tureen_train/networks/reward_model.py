@@ -18,10 +18,10 @@ from tureen_core.artifact import HEAD
 from tureen_core.heads import LinearHead, pool_hidden_states
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
-from tureen_train.networks.attention import spans_of
 from tureen_train.networks.likelihood import compute_token_nll
 from tureen_train.networks.quantised import make_quantisation
-from tureen_train.networks.sharing import Packing
+from tureen_train.rewards.attention import spans_of
+from tureen_train.rewards.sharing import Packing
 
 
 @dataclass

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from tureen_train.config import Packed
-from tureen_train.networks.attention import NAME, unpackable
-from tureen_train.networks.sharing import PackedModel, packed
+from tureen_train.rewards.attention import NAME, unpackable
 from tureen_train.rewards.losses import require_finite
 from tureen_train.rewards.method import Method
+from tureen_train.rewards.sharing import PackedModel, packed
 
 log = logging.getLogger("tureen.train")
 

@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from tureen_train.networks.sharing import Packing
+from tureen_train.rewards.sharing import Packing
 
 NAME = "tureen_shared"
 LAYERS = {"full_attention", "sliding_attention"}

@@ -17,8 +17,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from tureen_train.networks.attention import NAME, packed_attention, spans_of, unpackable
-from tureen_train.networks.sharing import pack
+from tureen_train.rewards.attention import NAME, packed_attention, spans_of, unpackable
+from tureen_train.rewards.sharing import pack
 
 SMALL = {
     "vocab_size": 50,

@@ -13,10 +13,10 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Lora, Model
 from tureen_train.networks.reward_model import add_lora, load_reward_model
-from tureen_train.networks.sharing import pack
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords, pad_texts
 from tureen_train.rewards.ranking import RankingMethod
+from tureen_train.rewards.sharing import pack
 from tureen_train.rewards.trainer import RewardTrainer
 
 FIRST, SECOND, OTHER = [5, 6, 7, 8], [5, 6, 9], [4, 4]
