@@ -23,10 +23,10 @@ from bench.shapes import device as found_device
 from transformers import AutoModel
 
 from tureen_core.heads import LinearHead
+from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_serve.inference.batcher import Batcher
 from tureen_serve.runtimes.contract import Limits, Rewards, Row, Scorer
 from tureen_serve.runtimes.on_transformers.models import twin
-from tureen_serve.runtimes.on_transformers.packable import unpackable
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut
@@ -88,7 +88,7 @@ def build(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
 
 def build_scorers(backbone: Any, limits: Limits, names: Sequence[str]) -> Iterator[tuple[str, Scorer]]:
     """Each over the same weights, in a module tree of its own."""
-    reason = unpackable(backbone)
+    reason = find_packing_obstacle(backbone)
     if reason is not None:
         print(f"not packed: {reason}")
         names = ["padded"]

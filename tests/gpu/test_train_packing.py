@@ -7,10 +7,10 @@ import pytest
 import tiny
 import torch
 
+from tureen_core.packed.attention import NAME
 from tureen_train.config import Model
 from tureen_train.networks.reward_model import load_reward_model
-from tureen_train.rewards.attention import NAME
-from tureen_train.rewards.sharing import pack
+from tureen_train.rewards.packing import pack_padded
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,8 +34,7 @@ def test_rewards_and_gradients_are_those_of_the_padded_batch(tmp_path: Path) -> 
     model = load_reward_model(base, Model(lora=None), tiny.reading(base), zero=2).cuda()  # bfloat16
     model.base_model.set_attn_implementation(NAME)
     rewards, expected = gradients(model, None)
-    packing: Any = pack(TEXTS, torch.ones_like(TEXTS), GROUPS)
-    again, found = gradients(model, {name: each.cuda() for name, each in packing.items()})
+    again, found = gradients(model, pack_padded(TEXTS, torch.ones_like(TEXTS), GROUPS))
     assert torch.allclose(rewards, again, atol=0.05)
     for name, gradient in expected.items():
         apart = (found[name] - gradient).norm() / gradient.norm().clamp(min=1e-6)

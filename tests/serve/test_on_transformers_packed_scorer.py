@@ -19,10 +19,10 @@ from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import Artifact
 from tureen_core.base import locate_base
 from tureen_core.heads import LinearHead
+from tureen_core.packed.attention import NAME
 from tureen_core.soup import Adapter, LoraPair, Stack, concatenate_adapters
 from tureen_serve.runtimes.contract import Limits, Row, Scorer
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime, twin
-from tureen_serve.runtimes.on_transformers.packed_attention import NAME
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory
 from tureen_serve.runtimes.on_transformers.rank_gate import attach

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from tureen_core.packed.layout import Prompt
 from tureen_serve.runtimes.on_transformers.prompt_memory import Past, PromptMemory, laid, past
-from tureen_serve.runtimes.on_transformers.sharing import Prompt
 
 LAYERS, HEADS, DEPTH, HIDDEN = 3, 2, 4, 5
 

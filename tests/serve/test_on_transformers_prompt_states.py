@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from tureen_core.packed.layout import Prompt
 from tureen_serve.runtimes.on_transformers.prompt_memory import Past
 from tureen_serve.runtimes.on_transformers.prompt_states import Recall
-from tureen_serve.runtimes.on_transformers.sharing import Prompt
 
 PROMPT: Prompt = (1, 2), (("kind", 1.0),)
 

@@ -16,12 +16,12 @@ from transformers.modeling_outputs import ModelOutput
 
 from tureen_core.artifact import HEAD
 from tureen_core.heads import LinearHead, pool_hidden_states
+from tureen_core.packed.attention import run_packed
+from tureen_core.packed.layout import PackedBatch
 from tureen_core.template import Reading
 from tureen_train.config import Lora, Model, RecipeError
 from tureen_train.networks.likelihood import compute_token_nll
 from tureen_train.networks.quantised import make_quantisation
-from tureen_train.rewards.attention import spans_of
-from tureen_train.rewards.sharing import Packing
 
 
 @dataclass
@@ -64,7 +64,7 @@ def make_reward_class(config: Any) -> Any:
         imitated: Tensor | None = None,
         everywhere: bool = False,
         reads: Tensor | None = None,
-        packing: Packing | None = None,
+        packing: PackedBatch | None = None,
         **_: Any,
     ) -> RewardOutput:
         """Compute rewards ``[M, K]`` of texts ``[M, T]``.
@@ -95,23 +95,16 @@ def make_reward_class(config: Any) -> Any:
     return type(f"Reward{causal.__name__}", (causal,), members)
 
 
-def _hidden(backbone: Any, ids: Tensor, mask: Tensor, packing: Packing | None) -> Tensor:
+def _hidden(backbone: Any, ids: Tensor, mask: Tensor, packing: PackedBatch | None) -> Tensor:
     """Hidden states ``[M, T, H]`` of each text; undefined on padding."""
     if packing is None:
         padded: Tensor = backbone(input_ids=ids, attention_mask=mask, use_cache=False)[0]
         return padded
-    if packing["texts"].shape != ids.shape:
-        raise ValueError(
-            f"packing and ids are of different texts: {list(packing['texts'].shape)} and {list(ids.shape)}"
-        )
-    states = backbone(
-        input_ids=packing["ids"],
-        position_ids=packing["positions"],
-        attention_mask=mask.new_ones(1, 1, 0, 0),  # taken as it is; attention that ignores spans fails on it
-        use_cache=False,
-        spans=spans_of(packing),
-    )[0][0]
-    texts: Tensor = states.index_select(0, packing["texts"].flatten()).unflatten(0, ids.shape)
+    places, _ = packing.find_texts(range(len(packing.segments)))
+    if places.shape != ids.shape:
+        raise ValueError(f"packing and ids are of different texts: {list(places.shape)} and {list(ids.shape)}")
+    states = run_packed(backbone, packing, device=ids.device)
+    texts: Tensor = states.index_select(0, places.flatten().to(ids.device)).unflatten(0, ids.shape)
     return texts
 
 

@@ -10,11 +10,12 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
+from tureen_core.packed.attention import NAME
+from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_train.config import Packed
-from tureen_train.rewards.attention import NAME, unpackable
 from tureen_train.rewards.losses import require_finite
 from tureen_train.rewards.method import Method
-from tureen_train.rewards.sharing import PackedModel, packed
+from tureen_train.rewards.packing import PackedModel, make_packed_collator
 
 log = logging.getLogger("tureen.train")
 
@@ -48,12 +49,13 @@ class RewardTrainer(Trainer):
         self._steps = 0
         self._eval_sums = torch.zeros(2)
         if packing != "off" and self._packable():
-            self.data_collator = packed(collate, packing)
+            self.data_collator = make_packed_collator(collate, packing)
 
     def _packable(self) -> bool:
         """Switch the model to packed attention if that is exact for it. Returns whether it is."""
         model: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        reason = unpackable(model, model.reading.max_length)
+        eager = model.config.get_text_config()._attn_implementation == "eager"
+        reason = "model.attention is eager" if eager else find_packing_obstacle(model, model.reading.max_length)
         if reason is None:
             model.base_model.set_attn_implementation(NAME)
         else:

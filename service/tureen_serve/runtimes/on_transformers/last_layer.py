@@ -5,23 +5,12 @@ All tokens give keys and values there, as in every layer; attention and the MLP 
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tureen_serve.runtimes.on_transformers.packing import Packing, edges
 from tureen_serve.runtimes.on_transformers.rank_gate import Gate
-
-READ = 2  # ``last`` reads the token before an appended EOS
-
-
-class Ends(NamedTuple):
-    """The last tokens of each segment: their places ``[N]``, the edges ``[S + 1]`` between segments, and the layer."""
-
-    places: Tensor
-    queries_at: Tensor
-    layer: int
 
 
 class LastMlp:
@@ -51,14 +40,6 @@ class LastMlp:
         with self._gate.at(self.places) if self._gate else nullcontext():
             out[:, self.places] = self._compute(x[:, self.places])
         return out
-
-
-def ends_of(packing: Packing, layer: int) -> Ends:
-    """The ends of a packing's segments."""
-    counts = packing.lengths.clamp(max=READ)
-    segments = torch.arange(len(counts)).repeat_interleave(counts)
-    back = edges(counts)[1:][segments] - torch.arange(len(segments))
-    return Ends(edges(packing.lengths)[1:][segments] - back, edges(counts).int(), layer)
 
 
 def last_mlp(layers: Sequence[nn.Module], gate: Gate | None) -> LastMlp | None:

@@ -11,12 +11,13 @@ from transformers import AutoModel, AutoModelForCausalLM
 from transformers.utils import logging
 
 from tureen_core.artifact import Artifact, ArtifactError, check_head, read_head_tensors, read_weights
+from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import Standing
 from tureen_serve.runtimes.contract import Limits, Scorer
 from tureen_serve.runtimes.on_transformers import onednn
+from tureen_serve.runtimes.on_transformers.accelerator import mortal
 from tureen_serve.runtimes.on_transformers.generator import Room, TransformersStepper
-from tureen_serve.runtimes.on_transformers.packable import unpackable
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.runtimes.on_transformers.rank_gate import Gate, attach
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
@@ -92,12 +93,21 @@ class TransformersRuntime:
 
     def _above(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: Gate | None) -> Scorer:
         """Packed where that is wanted and possible, else padded; the scorer says which and why."""
-        reason = unpackable(backbone) if self._packs else "packing is off"
+        reason = self._find_obstacle(backbone)
         if reason is not None:
             return TransformersScorer(backbone, readouts, gate, self._limits, f"padded: {reason}", self._memory)
         compiled = self._device.type == "cuda"
         compiler, memory = ("inductor", 0) if compiled else (None, self._memory)
         return PackedScorer(backbone, readouts, gate, self._limits, compiler, memory)
+
+    def _find_obstacle(self, backbone: Any) -> str | None:
+        """Why scores run padded, or None."""
+        if not self._packs:
+            return "packing is off"
+        if self._device.type == "cuda" and self.dtype == "float32":
+            return "FlashAttention needs 16 bits"
+        with mortal():
+            return find_packing_obstacle(backbone)
 
     def _stepper(self, model: Any, stack: Stack, tokenizer: Any) -> TransformersStepper:
         return TransformersStepper(model, attach(model, stack), tokenizer, self._room)

@@ -14,24 +14,23 @@ from torch import Tensor
 
 from tureen.errors import TureenError
 from tureen_core.heads import Pooling, find_readout_positions, pool_hidden_states
+from tureen_core.packed.attention import NAME, run_packed
+from tureen_core.packed.exactness import can_share_prompts, list_layers, make_sample, summarise_error
+from tureen_core.packed.layout import PackedBatch, Prompt, SegmentEnds, find_edges, find_ends, pack_texts
 from tureen_serve.runtimes.contract import Limits, Rewards, Row
 from tureen_serve.runtimes.on_transformers.accelerator import lonely, mortal
-from tureen_serve.runtimes.on_transformers.last_layer import Ends, ends_of, last_mlp
-from tureen_serve.runtimes.on_transformers.packable import gist, layers_of, sample
-from tureen_serve.runtimes.on_transformers.packed_attention import NAME, forward
-from tureen_serve.runtimes.on_transformers.packing import Packing, edges, pack
+from tureen_serve.runtimes.on_transformers.last_layer import last_mlp
 from tureen_serve.runtimes.on_transformers.prompt_memory import NOTHING, PromptMemory
 from tureen_serve.runtimes.on_transformers.prompt_states import Recall
 from tureen_serve.runtimes.on_transformers.rank_gate import Gate
-from tureen_serve.runtimes.on_transformers.scorer import can_share
-from tureen_serve.runtimes.on_transformers.sharing import Prompt, cached, prompt, shared
+from tureen_serve.runtimes.on_transformers.sharing import cached, prompt, shared
 from tureen_serve.runtimes.readout import ReadOut, read, reads
 
 SPARSE: set[Pooling] = {"last", "eos"}
 
 
 class PackedScorer:
-    """One backbone that ``unpackable`` finds nothing against, and the reward models on it.
+    """One backbone that ``find_packing_obstacle`` finds nothing against, and the reward models on it.
 
     Args:
         backbone: a headless Hugging Face model; from here on it attends in packed sequences only.
@@ -57,14 +56,14 @@ class PackedScorer:
     ) -> None:
         self.limits = replace(limits, padded=False)
         self.why = "packed: no padding, each shared prompt once"
-        self._shares = can_share(backbone)
+        self._shares = can_share_prompts(backbone)
         self._backbone = backbone.eval()
         self._backbone.config.use_cache = False
         self._backbone.set_attn_implementation(NAME)
         self._readouts = readouts
         self._gate = gate
         self._memory = PromptMemory(room)
-        self._last = None if compiler else last_mlp(layers_of(backbone), gate)
+        self._last = None if compiler else last_mlp(list_layers(backbone), gate)
         if compiler is not None:
             self.why += self._compile(compiler)
 
@@ -85,7 +84,7 @@ class PackedScorer:
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:
         known = {each: found for each in map(prompt, rows) if (found := memory.get(each)) is not None}
         prompts = self._shared(rows, known) if self._shares else {}
-        packing = pack(_twice_if_lone(rows), prompts, known)
+        packing = pack_texts(_twice_if_lone(rows), prompts, known)
         behind = [known[each] for each in packing.known]
         recall = Recall(behind, self._new(rows, packing, known)) if memory.room else None
         hidden = self._hidden(packing, recall, self._ends(rows, packing))
@@ -106,42 +105,42 @@ class PackedScorer:
         like = reads(self._readouts, row)
         return len(row.ids) - row.shared == 1 and like.pooling == "last" and like.eos_appended
 
-    def _new(self, rows: Sequence[Row], packing: Packing, known: Container[Prompt]) -> dict[Prompt, slice]:
+    def _new(self, rows: Sequence[Row], packing: PackedBatch, known: Container[Prompt]) -> dict[Prompt, slice]:
         """Where the prompts stand that this batch computes."""
-        starts = packing.keys[edges(packing.reaches)[packing.segments]].tolist()
+        starts = packing.keys[find_edges(packing.reaches)[packing.segments]].tolist()
         return {
             prompt(row): slice(start, start + row.shared)
             for row, start in zip(rows, starts, strict=False)
             if row.shared and self._shares and prompt(row) not in known
         }
 
-    def _ends(self, rows: Sequence[Row], packing: Packing) -> Ends | None:
+    def _ends(self, rows: Sequence[Row], packing: PackedBatch) -> SegmentEnds | None:
         """Where the last layer is read, if that is in few places."""
         poolings = {reads(self._readouts, row).pooling for row in rows}
         if self._last is None or not poolings <= SPARSE:
             return None
-        return ends_of(packing, self._last.layer)
+        return find_ends(packing, self._last.layer)
 
-    def _hidden(self, packing: Packing, recall: Recall | None = None, ends: Ends | None = None) -> Tensor:
+    def _hidden(self, packing: PackedBatch, recall: Recall | None = None, ends: SegmentEnds | None = None) -> Tensor:
         """Hidden states ``[T, H]``."""
         if self._gate is not None:
             self._gate.set([(blend, "delta") for blend in packing.blends], packing.lengths)
         if self._last is not None:
             self._last.places = None if ends is None else ends.places
-        return forward(self._backbone, packing, recall, ends)
+        return run_packed(self._backbone, packing, recall, ends)
 
     def _compile(self, backend: str) -> str:
         """Compile the layers, one for all, and say how that went."""
-        layers = layers_of(self._backbone)
+        layers = list_layers(self._backbone)
         try:
             for layer in layers:
                 layer.compile(backend=backend, dynamic=True, fullgraph=True)
             with mortal(), torch.inference_mode():
-                self._hidden(sample(((next(iter(self._readouts)), 1.0),), self._shares)[1])
+                self._hidden(make_sample(((next(iter(self._readouts)), 1.0),), self._shares)[1])
         except RuntimeError as error:
             for layer in layers:
                 layer._compiled_call_impl = None
-            return f", not compiled: {gist(error)}"
+            return f", not compiled: {summarise_error(error)}"
         return ", compiled"
 
 
@@ -150,9 +149,9 @@ def _twice_if_lone(rows: Sequence[Row]) -> Sequence[Row]:
     return [*rows, *rows] if [len(row.ids) for row in rows] == [1] else rows
 
 
-def _pooled(hidden: Tensor, packing: Packing, picks: Sequence[int], like: ReadOut) -> Tensor:
+def _pooled(hidden: Tensor, packing: PackedBatch, picks: Sequence[int], like: ReadOut) -> Tensor:
     """The hidden state of each of these rows, ``[n, H]``; of a row that is read in one place only that is looked up."""
-    index, mask = packing.texts(picks)
+    index, mask = packing.find_texts(picks)
     pooling = like.pooling
     if pooling in SPARSE:
         place = find_readout_positions(mask, pooling, like.eos_appended).unsqueeze(1)

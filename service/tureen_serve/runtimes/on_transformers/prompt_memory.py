@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from tureen_serve.runtimes.on_transformers.sharing import Prompt
+from tureen_core.packed.layout import Prompt
 
 
 @dataclass(frozen=True)

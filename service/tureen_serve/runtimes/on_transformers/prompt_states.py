@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from tureen_core.packed.layout import Prompt
 from tureen_serve.runtimes.on_transformers.prompt_memory import Past
-from tureen_serve.runtimes.on_transformers.sharing import Prompt
 
 
 class Recall:

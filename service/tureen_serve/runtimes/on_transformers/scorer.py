@@ -12,12 +12,14 @@ from transformers import DynamicCache
 
 from tureen.errors import TureenError
 from tureen_core.heads import pool_hidden_states
+from tureen_core.packed.exactness import can_share_prompts
+from tureen_core.packed.layout import Prompt
 from tureen_serve.runtimes.contract import Limits, Rewards, Row, Weights
 from tureen_serve.runtimes.on_transformers.accelerator import lonely, mortal
 from tureen_serve.runtimes.on_transformers.padding import alike, pad, positions
 from tureen_serve.runtimes.on_transformers.prompt_memory import NOTHING, Past, PromptMemory, laid, past
 from tureen_serve.runtimes.on_transformers.rank_gate import Gate
-from tureen_serve.runtimes.on_transformers.sharing import Prompt, cached, prompt, shared
+from tureen_serve.runtimes.on_transformers.sharing import cached, prompt, shared
 from tureen_serve.runtimes.readout import ReadOut, read
 
 
@@ -51,7 +53,7 @@ class TransformersScorer:
         self._backbone.config.use_cache = False
         self._readouts = readouts
         self._gate = gate
-        self._shares = can_share(self._backbone)
+        self._shares = can_share_prompts(self._backbone)
         self._memory = PromptMemory(room)
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
@@ -134,16 +136,3 @@ class TransformersScorer:
             return pool_hidden_states(hidden[picks], mask[picks], like.pooling, like.eos_appended)
 
         return read(rows, self._readouts, pooled)
-
-
-@torch.inference_mode()
-def can_share(backbone: Any) -> bool:
-    """Whether a prompt's hidden states do not depend on what follows it, and its cache is keys and values only.
-
-    Tried out, since no attribute says so for all models: an encoder's first state changes with the last token.
-    """
-    if any(DynamicCache(config=backbone.config).is_linear):
-        return False
-    ids = torch.tensor([[1, 1], [1, 2]], device=backbone.device)
-    first = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
-    return bool(torch.dist(first[0], first[1]) < 1e-3 * first[0].norm())

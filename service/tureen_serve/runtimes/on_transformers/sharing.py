@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 
-from tureen_serve.runtimes.contract import Row, Weights
-
-Prompt = tuple[tuple[int, ...], Weights]
+from tureen_core.packed.layout import Prompt
+from tureen_serve.runtimes.contract import Row
 
 
 def prompt(row: Row) -> Prompt:

@@ -4,30 +4,23 @@ from typing import Any
 
 import pytest
 import torch
+from core.packed_rows import Row, pack_rows
 from serve.experts import texts
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
-from tureen_serve.runtimes.contract import Row
-from tureen_serve.runtimes.on_transformers.packed_attention import (
-    EVERYTHING,
-    NAME,
-    attend,
-    forward,
-    packed_attention,
-    spans_of,
-)
-from tureen_serve.runtimes.on_transformers.packing import Packing, edges, pack
-from tureen_serve.runtimes.on_transformers.sharing import shared
+from tureen_core.packed.attention import NAME, attend, make_spans, packed_attention, run_packed
+from tureen_core.packed.layout import PackedBatch, find_edges, pack_texts
+from tureen_core.packed.segments import EVERYTHING
 
 KIND = (("kind", 1.0),)
 CPU = torch.device("cpu")
 
 
-def packing() -> Packing:
+def packing() -> PackedBatch:
     prompt, first, second, other, single = texts([7, 1, 5, 9, 1])
     rows = [Row(other, KIND), Row(prompt + first, KIND, 7), Row(prompt + second, KIND, 7), Row(single, KIND)]
-    return pack(rows, shared(rows))
+    return pack_rows(rows)
 
 
 def tensors(tokens: int, heads: int = 4, groups: int = 2, width: int = 8) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,9 +30,9 @@ def tensors(tokens: int, heads: int = 4, groups: int = 2, width: int = 8) -> tup
     return query, key, value
 
 
-def visible(layout: Packing, causal: bool, window: int) -> Tensor:
+def visible(layout: PackedBatch, causal: bool, window: int) -> Tensor:
     """``[T, T]``, written down token by token from what a text is."""
-    starts, ends = edges(layout.lengths).tolist(), edges(layout.reaches).tolist()
+    starts, ends = find_edges(layout.lengths).tolist(), find_edges(layout.reaches).tolist()
     found = torch.zeros(len(layout.ids), len(layout.ids), dtype=torch.bool)
     for segment in range(len(layout.lengths)):
         text = layout.keys[ends[segment] : ends[segment + 1]].tolist()
@@ -65,28 +58,28 @@ def dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float)
 def test_each_token_sees_its_text_up_to_itself(causal: bool, window: int, groups: int) -> None:
     layout = packing()
     qkv = tensors(len(layout.ids), groups=groups)
-    found = attend(*qkv, *spans_of(layout, CPU), causal, window, 0.4)
+    found = attend(*qkv, *make_spans(layout, CPU)[:5], causal, window, 0.4)
     torch.testing.assert_close(found, dense(*qkv, visible(layout, causal, window), 0.4), atol=1e-6, rtol=0)
 
 
 def test_nothing_shared_is_the_same_kernel_without_a_copy() -> None:
-    layout = pack([Row(each, KIND) for each in texts([4, 6])], {})
+    layout = pack_texts([Row(each, KIND) for each in texts([4, 6])], {})
     qkv = tensors(10)
-    found = attend(*qkv, *spans_of(layout, CPU), True, EVERYTHING, 0.4)
+    found = attend(*qkv, *make_spans(layout, CPU)[:5], True, EVERYTHING, 0.4)
     torch.testing.assert_close(found, dense(*qkv, visible(layout, True, EVERYTHING), 0.4), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("window", [EVERYTHING, 3])
 def test_the_operator_is_what_torch_compile_is_told_it_is(window: int) -> None:
     layout = packing()
-    torch.library.opcheck(attend, (*tensors(len(layout.ids)), *spans_of(layout, CPU), True, window, 0.4))
+    torch.library.opcheck(attend, (*tensors(len(layout.ids)), *make_spans(layout, CPU)[:5], True, window, 0.4))
 
 
 def test_a_value_may_be_narrower_than_its_key() -> None:
     layout = packing()
     query, key, value = tensors(len(layout.ids))
     mask = visible(layout, True, EVERYTHING)
-    found = attend(query, key, value[..., :4].contiguous(), *spans_of(layout, CPU), True, EVERYTHING, 0.4)
+    found = attend(query, key, value[..., :4].contiguous(), *make_spans(layout, CPU)[:5], True, EVERYTHING, 0.4)
     torch.testing.assert_close(found, dense(query, key, value, mask, 0.4)[..., :4], atol=1e-6, rtol=0)
 
 
@@ -99,7 +92,7 @@ class Attention(nn.Module):
 def call(mask: Tensor | None = None, **asked: Any) -> Tensor:
     layout = packing()
     query, key, value = (each.transpose(0, 1).unsqueeze(0) for each in tensors(len(layout.ids)))
-    return packed_attention(Attention(), query, key, value, mask, spans_of(layout, CPU), **asked)[0]
+    return packed_attention(Attention(), query, key, value, mask, make_spans(layout, CPU), **asked)[0]
 
 
 @pytest.mark.parametrize("asked", ["softcap", "s_aux", "position_bias"])
@@ -130,13 +123,13 @@ def test_a_llama_in_one_sequence_is_a_llama_text_by_text() -> None:
     model = LlamaModel(LlamaConfig(vocab_size=300, num_key_value_heads=2, initializer_range=0.3, **size)).eval()
     layout = packing()
     with torch.inference_mode():
-        index, mask = layout.texts(range(4))
+        index, mask = layout.find_texts(range(4))
         alone = [
             model(input_ids=layout.ids[row[present]].unsqueeze(0)).last_hidden_state[0]
             for row, present in zip(index, mask.bool(), strict=True)
         ]
         model.set_attn_implementation(NAME)
-        found = forward(model, layout)
+        found = run_packed(model, layout)
     torch.testing.assert_close(found[index[mask.bool()]], torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
@@ -146,7 +139,7 @@ def test_a_llama_in_one_sequence_is_a_llama_text_by_text() -> None:
 def test_the_gpu_kernel_sees_what_the_cpu_sees(causal: bool, window: int) -> None:
     layout, device = packing(), torch.device("cuda")
     qkv = [each.to(device, torch.bfloat16) for each in tensors(len(layout.ids), width=64)]
-    found = attend(*qkv, *spans_of(layout, device), causal, window, 0.125).float().cpu()
+    found = attend(*qkv, *make_spans(layout, device)[:5], causal, window, 0.125).float().cpu()
     query, key, value = (each.float().cpu() for each in qkv)
     expected = dense(query, key, value, visible(layout, causal, window), 0.125)
     torch.testing.assert_close(found, expected, atol=2e-2, rtol=2e-2)

@@ -8,9 +8,8 @@ import transformers
 from torch._dynamo.exc import BackendCompilerFailed
 from transformers import AutoModel, LlamaConfig, LlamaModel
 
-from tureen.errors import Unavailable
 from tureen_core.base import locate_base
-from tureen_serve.runtimes.on_transformers.packable import gist, layers_of, sample, unpackable
+from tureen_core.packed.exactness import find_packing_obstacle, list_layers, make_sample, summarise_error
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
 MARKS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
@@ -48,7 +47,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_models_that_attend_through_the_interface_are_packed(kind: str) -> None:
     model = build(kind, **PACKED[kind])
     before = model.config._attn_implementation
-    assert unpackable(model) is None
+    assert find_packing_obstacle(model) is None
     assert model.config._attn_implementation == before
 
 
@@ -57,7 +56,7 @@ def test_models_that_packing_would_change_are_refused_with_the_reason(kind: str)
     sizes, reason = REFUSED[kind]
     model = build(kind, **sizes)
     before = model.config._attn_implementation
-    assert reason in str(unpackable(model))
+    assert reason in str(find_packing_obstacle(model))
     assert model.config._attn_implementation == before
 
 
@@ -66,8 +65,8 @@ def test_positions_that_the_longest_text_changes_are_refused(kind: str) -> None:
     rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
     if kind == "longrope":
         rope |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 64}
-    assert unpackable(build("Llama", **GROUPED, rope_parameters=rope)) is not None
-    assert unpackable(build("Llama", **GROUPED, rope_parameters={**rope, "rope_type": "default"})) is None
+    assert find_packing_obstacle(build("Llama", **GROUPED, rope_parameters=rope)) is not None
+    assert find_packing_obstacle(build("Llama", **GROUPED, rope_parameters={**rope, "rope_type": "default"})) is None
 
 
 class Forgetful(LlamaModel):  # type: ignore[misc]
@@ -98,8 +97,8 @@ class Deaf(LlamaModel):  # type: ignore[misc]
 def test_a_model_that_only_looks_packable_is_found_out(kind: type[LlamaModel], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(**GROUPED, initializer_range=0.15)
-    assert unpackable(LlamaModel(config).to(dtype)) is None
-    assert unpackable(kind(config).to(dtype)) is not None
+    assert find_packing_obstacle(LlamaModel(config).to(dtype)) is None
+    assert find_packing_obstacle(kind(config).to(dtype)) is not None
 
 
 def test_a_model_whose_layers_are_not_known_is_refused() -> None:
@@ -108,12 +107,12 @@ def test_a_model_whose_layers_are_not_known_is_refused() -> None:
             self.layers = torch.nn.ModuleList()
             return super().forward(input_ids=input_ids, **rest)
 
-    assert unpackable(Bare(LlamaConfig(**GROUPED))) == "nothing tells in torch.float32 whether Bare can be"
+    assert find_packing_obstacle(Bare(LlamaConfig(**GROUPED))) == "nothing tells in torch.float32 whether Bare can be"
 
 
 def test_a_model_too_coarse_to_tell_is_refused() -> None:
     wild = LlamaModel(LlamaConfig(**GROUPED, initializer_range=1.0)).to(torch.bfloat16)
-    assert unpackable(wild) == "nothing tells in torch.bfloat16 whether LlamaModel can be"
+    assert find_packing_obstacle(wild) == "nothing tells in torch.bfloat16 whether LlamaModel can be"
 
 
 def test_a_dead_accelerator_is_no_reason_to_pad() -> None:
@@ -123,29 +122,29 @@ def test_a_dead_accelerator_is_no_reason_to_pad() -> None:
         raise torch.AcceleratorError("illegal memory access", 700)
 
     model.layers[1].register_forward_pre_hook(fail)
-    with pytest.raises(Unavailable):
-        unpackable(model)
+    with pytest.raises(torch.AcceleratorError):
+        find_packing_obstacle(model)
 
 
 def test_the_sample_has_no_two_sizes_alike() -> None:
     """Else a compiler could take the number of tokens for the number of keys."""
-    rows, packing = sample((), True)
-    sizes = [len(packing.ids), len(packing.keys), len(packing.lengths) + 1, len(rows)]
+    texts, packing = make_sample((), True)
+    sizes = [len(packing.ids), len(packing.keys), len(packing.lengths) + 1, len(texts)]
     assert len(set(sizes)) == len(sizes)
 
 
 def test_layers_are_those_that_repeat() -> None:
-    assert len(layers_of(build("Llama", **GROUPED))) == 2
+    assert len(list_layers(build("Llama", **GROUPED))) == 2
 
 
 def test_the_gist_is_one_line_and_of_a_compiler_its_own() -> None:
-    assert gist(RuntimeError("out of luck\nand a long story")) == "out of luck"
-    assert gist(KeyError()) == "KeyError"
-    assert gist(BackendCompilerFailed(lambda: None, OSError("no compiler"), None)) == "no compiler"
+    assert summarise_error(RuntimeError("out of luck\nand a long story")) == "out of luck"
+    assert summarise_error(KeyError()) == "KeyError"
+    assert summarise_error(BackendCompilerFailed(lambda: None, OSError("no compiler"), None)) == "no compiler"
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_smollm2_is_packed_in_every_dtype(dtype: torch.dtype) -> None:
     """Its states in 16 bits are apart by more than themselves after thirty layers, whatever computes them."""
-    assert unpackable(AutoModel.from_pretrained(locate_base("smollm2-135m-instruct"), dtype=dtype)) is None
+    assert find_packing_obstacle(AutoModel.from_pretrained(locate_base("smollm2-135m-instruct"), dtype=dtype)) is None

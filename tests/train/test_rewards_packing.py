@@ -15,8 +15,8 @@ from tureen_train.config import Lora, Model
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords, pad_texts
+from tureen_train.rewards.packing import pack_padded
 from tureen_train.rewards.ranking import RankingMethod
-from tureen_train.rewards.sharing import pack
 from tureen_train.rewards.trainer import RewardTrainer
 
 FIRST, SECOND, OTHER = [5, 6, 7, 8], [5, 6, 9], [4, 4]
@@ -31,19 +31,19 @@ def padded(*rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_a_shared_prompt_stands_once_before_what_its_texts_add() -> None:
-    found = pack(*padded(FIRST, OTHER, SECOND), torch.tensor([0, 1, 0]))
-    assert found["ids"].tolist() == [[5, 6, 7, 8, 4, 4, 9]]
-    assert found["positions"].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
-    assert found["lengths"].tolist() == [2, 2, 2, 1]
-    assert found["stems"].tolist() == [0, 0, 2, 0]
-    assert found["texts"].tolist() == [[0, 1, 2, 3], [4, 5, 0, 0], [0, 1, 6, 0]]
+    found = pack_padded(*padded(FIRST, OTHER, SECOND), torch.tensor([0, 1, 0]))
+    assert found.ids.tolist() == [5, 6, 7, 8, 4, 4, 9]
+    assert found.positions.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert found.lengths.tolist() == [2, 2, 2, 1]
+    assert found.keys.tolist() == [0, 1] + [0, 1, 2, 3] + [4, 5] + [0, 1, 6]
+    assert found.find_texts(range(3))[0].tolist() == [[0, 1, 2, 3], [4, 5, 0, 0], [0, 1, 6, 0]]
 
 
 def test_without_groups_each_text_stands_alone() -> None:
-    found = pack(*padded(FIRST, SECOND))
-    assert found["ids"].tolist() == [[*FIRST, *SECOND]]
-    assert found["positions"].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
-    assert found["stems"].tolist() == [0, 1]
+    found = pack_padded(*padded(FIRST, SECOND))
+    assert found.ids.tolist() == [*FIRST, *SECOND]
+    assert found.positions.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert found.lengths.tolist() == found.reaches.tolist() == [4, 3]
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,13 @@ def test_without_groups_each_text_stands_alone() -> None:
 )
 def test_what_all_texts_of_a_prompt_begin_with_is_shared(rows: list[list[int]], tokens: int) -> None:
     ids, mask = padded(*rows)
-    found = pack(ids, mask, torch.zeros(len(rows)).long())
-    assert found["ids"].shape == (1, tokens)
-    assert torch.equal(found["ids"][0][found["texts"]] * mask, ids)
+    found = pack_padded(ids, mask, torch.zeros(len(rows)).long())
+    assert found.ids.shape == (tokens,)
+    places, present = found.find_texts(range(len(rows)))
+    assert torch.equal(present, mask)
+    assert torch.equal(found.ids[places] * mask, ids)
     again = torch.arange(ids.shape[1]) * mask
-    assert torch.equal(found["positions"][0][found["texts"]] * mask, again)
+    assert torch.equal(found.positions[places] * mask, again)
 
 
 # --------------------------------------------------------------------------- exactness
@@ -161,7 +163,7 @@ def test_a_packing_of_other_texts_is_refused(base: Path) -> None:
     model = load_reward_model(base, Model(lora=None, precision="fp32"), tiny.reading(base))
     ids, mask = padded(FIRST, SECOND)
     with pytest.raises(ValueError, match=r"packing and ids are of different texts: \[1, 4\] and \[2, 4\]"):
-        model(input_ids=ids, attention_mask=mask, packing=pack(*padded(FIRST)))
+        model(input_ids=ids, attention_mask=mask, packing=pack_padded(*padded(FIRST)))
 
 
 def test_attention_that_knows_no_packing_fails(base: Path, tmp_path: Path) -> None:
@@ -169,4 +171,4 @@ def test_attention_that_knows_no_packing_fails(base: Path, tmp_path: Path) -> No
     model = load_reward_model(base, Model(lora=None, precision="fp32"), tiny.reading(base))
     ids, mask = padded(FIRST, SECOND)
     with pytest.raises(RuntimeError):
-        model(input_ids=ids, attention_mask=mask, packing=pack(ids, mask))
+        model(input_ids=ids, attention_mask=mask, packing=pack_padded(ids, mask))
