@@ -134,7 +134,7 @@ def test_completions_and_candidates(client: Client) -> None:
 
 
 def test_a_sweep_answers_each_mixture(client: Client) -> None:
-    reply = client.sweep("Hello", cli.line(*EXPERTS, 3), max_tokens=4, temperature=0.0)
+    reply = client.sweep("Hello", cli.make_sweep_weights(*EXPERTS, 3), max_tokens=4, temperature=0.0)
     assert [choice.preferences for choice in reply.choices] == [
         {"academy": 1.0},
         {"academy": 0.5, "entertainment": 0.5},
