@@ -141,7 +141,7 @@ def test_a_server_that_fails_gives_none_for_all_or_the_error(
         rewards = call(kind("length", base_url=address, retries=HASTY), PLAIN, ANSWERS)
     assert rewards == [None, None, None]
     assert "no reward for any of 3 rows: " in caplog.text
-    with pytest.raises(Exception, match="nothing answers" if where == "dead" else "the engine is dead"):
+    with pytest.raises(Exception, match="no server answers" if where == "dead" else "the engine is dead"):
         call(kind("length", base_url=address, retries=HASTY, on_failure="raise"), PLAIN, ANSWERS)
 
 

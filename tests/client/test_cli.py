@@ -79,7 +79,7 @@ def test_an_empty_file_is_said(standin: StandIn, tmp_path: Path, content: str) -
     path.write_text(content)
     result = run(standin, "score", "--file", path)
     assert (result.exit_code, standin.seen) == (1, [])
-    assert result.stderr.startswith(f"tureen: {path} holds no items; give one in each line, as {{")
+    assert result.stderr.startswith(f"tureen: {path} holds no items; write one item per line, as {{")
 
 
 def test_chat_streams_one_answer(standin: StandIn) -> None:

@@ -218,7 +218,7 @@ def test_an_empty_input_is_said(standin: StandIn, tmp_path: Path, name: str) -> 
     (tmp_path / name).write_bytes(b"[]" if name == "in.json" else b"")
     result = run(standin, tmp_path / name, tmp_path / "out.jsonl")
     assert (result.exit_code, standin.seen) == (1, [])
-    assert result.stderr.startswith(f"tureen: {tmp_path / name} holds no items; give one in each line")
+    assert result.stderr.startswith(f"tureen: {tmp_path / name} holds no items; write one item per line")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

@@ -105,7 +105,7 @@ def test_other_events_carry_no_error(data: str) -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (httpx2.ConnectError("refused"), "nothing answers at http://server"),
+        (httpx2.ConnectError("refused"), "no server answers at http://server"),
         (httpx2.ReadTimeout("slow"), r"http://server did not answer in time \(ReadTimeout\)"),
         (httpx2.ReadError("reset"), r"the connection to http://server broke off \(ReadError: reset\)"),
     ],

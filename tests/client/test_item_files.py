@@ -49,12 +49,12 @@ HH = {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman
         (HH, "in hh-rlhf's text the answer is what follows the last `Assistant:`"),
         ({"prompt": "Why?", "chosen": "a", "rejected": "b"}, "the two answers as candidates"),
         (["a", "b"], "line 1: an item is an object, as {"),
-        ("a", "not a text"),
+        ("a", "not a string"),
         (None, "not null"),
-        (True, "not true or false"),
+        (True, "not a boolean"),
         (1.5, "not a number"),
-        ({**item(1), "id": 1.5}, "line 1: id: must be a text or a whole number"),
-        ({**item(1), "id": True}, "line 1: id: must be a text or a whole number"),
+        ({**item(1), "id": 1.5}, "line 1: id: must be a string or an integer"),
+        ({**item(1), "id": True}, "line 1: id: must be a string or an integer"),
     ],
 )
 def test_a_row_of_another_form_says_what_to_do(tmp_path: Path, row: Any, says: str) -> None:

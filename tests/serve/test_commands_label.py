@@ -112,7 +112,7 @@ def test_inputs_without_any_item_are_said_and_an_empty_one_among_others_is_none(
     options = ("--out", tmp_path / "out", "--config", config)
     result = run(tmp_path / "a.jsonl", *options)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"tureen-serve: {tmp_path}/a.jsonl holds no items; give one in each line")
+    assert result.stderr.startswith(f"tureen-serve: {tmp_path}/a.jsonl holds no items; write one item per line")
     write(tmp_path / "b.jsonl", [item(1), item(2)])
     assert run(tmp_path / "a.jsonl", tmp_path / "b.jsonl", *options).exit_code == 0
     assert (rows(tmp_path / "out" / "a.jsonl"), len(rows(tmp_path / "out" / "b.jsonl"))) == ([], 2)

@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all."""
+"""Write files atomically: a file is complete or absent, and survives a power cut once written."""
 
 import os
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """A place beside ``path`` to write to. What stands there at the end takes the place of ``path``, for good.
+    """Yield a temporary path beside ``path``. On success the file written there is synced and replaces ``path``.
 
     Raises:
-        OSError: it cannot be put there.
+        OSError: the file cannot be written or moved.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -24,7 +24,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def move_into_place(made: Path, path: Path) -> None:
-    """Put a file that is on the disk in the place of ``path``, for good."""
+    """Move a synced file to ``path`` and sync the folder."""
     os.replace(made, path)
     if os.name == "posix":  # folders cannot be synced elsewhere
         _sync(path.parent)

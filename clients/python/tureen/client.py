@@ -1,6 +1,6 @@
-"""The blocking and the asynchronous client: the methods that a caller sees.
+"""The blocking and the asynchronous client, with the methods that users call.
 
-What each sends and makes of the answer stands in ``flows``, and how it is sent in ``sending``.
+``calls.request_flows`` builds the requests and reads the replies; ``calls.senders`` sends them.
 """
 
 from collections.abc import Iterable
@@ -27,22 +27,24 @@ from tureen.wire import ModelList, PreferencesReply, ScoreReply
 
 
 class Client(Sender):
-    """Calls a Tureen server and waits for the answer. Threads may share one; its connections are kept and reused.
+    """Calls a Tureen server and waits for each reply. Thread-safe; connections are reused.
 
-    Every method raises the class of ``tureen.errors`` that the server raised, or ``ConnectionFailed``, once another
-    try makes no sense. Every method that generates or scores takes ``deadline``, the seconds that the whole call may
-    last: no wait is begun that would outlast it.
+        with Client("http://127.0.0.1:8900") as client:
+            reply = client.score([{"prompt": "Why?", "candidates": ["Because."]}])
+
+    When no retry can help, a method raises the class of ``tureen.errors`` that the server raised, or
+    ``ConnectionFailed``. Methods that score or generate take ``deadline``, the seconds that the whole call may last.
 
     Args:
         base_url: the server's address; ``TUREEN_BASE_URL`` or http://127.0.0.1:8900 by default.
         api_key: the key; ``TUREEN_API_KEY`` by default.
-        transport: what carries the requests; httpx2's own by default.
+        transport: the httpx2 transport; its default one if None.
         patience: ``timeout`` in seconds of one request (600), ``retries``, ``chunks``, ``poll`` and
             ``on_retry``; see :class:`tureen.calls.request_flows.Calls`.
 
     Attributes:
-        files: upload, read and delete files, as batches need and make them.
-        batches: run every line of a file.
+        files: upload, read and delete the files of batches.
+        batches: run the lines of a file as requests.
     """
 
     def __init__(
@@ -58,22 +60,28 @@ class Client(Sender):
         self.batches = Batches(self._run, self._calls)
 
     def score(self, items: Items, **options: Unpack[ScoreOptions]) -> ScoreReply:
-        """Rewards of finished conversations, of a prompt's candidates, or of its steps.
+        """Score finished conversations, candidates of a prompt, or steps of an answer.
+
+            reply = client.score([{"prompt": "Why?", "candidates": ["Because.", "No idea."]}])
+            reply.data[0].candidates[1].reward
 
         Args:
-            items: any number; they go out in requests of the size of ``chunks``, and the reply is one.
+            items: any number; they are split into requests by ``chunks``, and the replies are merged into one.
             options: the other fields of ``wire.ScoreRequest``, and ``deadline``.
 
         Raises:
-            Unprocessable: an item or an option cannot be used; ``param`` names it.
-            Conflict: the fingerprint asked for is not loaded, or the model changed between two requests.
+            Unprocessable: an item or an option is invalid; ``param`` names it.
+            Conflict: the requested fingerprint is not loaded, or the model changed between two requests.
         """
         return self._run(self._calls.score(items, options))
 
     def preferences(self, items: Items, **options: Unpack[PreferencesOptions]) -> PreferencesReply:
-        """Which of each prompt's candidates is preferred; errors are those of :meth:`score`.
+        """Label which of each prompt's candidates is preferred. Raises the errors of :meth:`score`.
 
-        The rows of ``data`` are ``Label``, ``TrlLabel`` or ``RankingLabel``, by ``format``.
+            reply = client.preferences([{"prompt": "Why?", "candidates": ["Because.", "No idea."]}])
+            reply.data[0].chosen, reply.data[0].probability
+
+        ``format`` sets the type of the rows in ``data``: ``Label``, ``TrlLabel`` or ``RankingLabel``.
 
         Args:
             items: any number, as for :meth:`score`.
@@ -94,11 +102,13 @@ class Client(Sender):
     def chat(
         self, messages: Messages, *, stream: bool = False, **options: Unpack[ChatOptions]
     ) -> ChatReply | Stream[ChatChunk]:
-        """The next message, from the policy that ``preferences`` make.
+        """Generate the next message with the policy souped to ``preferences``.
+
+            client.chat("Why do leaves fall?", preferences={"helpful": 0.7, "harmless": 0.3}).text
 
         Args:
-            messages: the conversation; a text is what the user says.
-            stream: return the chunks as they come instead of the whole reply.
+            messages: the conversation; a plain text is one user message.
+            stream: return a stream of chunks instead of the whole reply.
             options: the other fields of ``wire.ChatRequest``, and ``deadline``.
         """
         if stream:
@@ -118,11 +128,13 @@ class Client(Sender):
     def complete(
         self, prompt: str | Iterable[str], *, stream: bool = False, **options: Unpack[CompletionOptions]
     ) -> CompletionReply | Stream[CompletionReply]:
-        """How a text, or each of several, goes on, without a chat template.
+        """Continue one text or several, without a chat template.
+
+            client.complete("Leaves fall because", max_tokens=20).text
 
         Args:
             prompt: the text or texts.
-            stream: return the chunks as they come instead of the whole reply.
+            stream: return a stream of chunks instead of the whole reply.
             options: the other fields of ``wire.CompletionRequest``, and ``deadline``.
         """
         if stream:
@@ -130,22 +142,25 @@ class Client(Sender):
         return self._run(self._calls.complete(prompt, options))
 
     def sweep(self, messages: Messages, weights: Iterable[Weights], **options: Unpack[SweepOptions]) -> ChatReply:
-        """One prompt under many preferences in one batch: a choice for each of ``weights``, in their order."""
+        """Answer one prompt under several preferences in one batch. ``choices`` has one answer per map, in order.
+
+        client.sweep("Why?", [{"helpful": 1.0}, {"harmless": 1.0}]).choices
+        """
         return self._run(self._calls.sweep(messages, weights, options))
 
     def models(self) -> ModelList:
-        """What is loaded: reward models, policy families and presets."""
+        """List the loaded reward models, policy families and presets."""
         return self._run(self._calls.models())
 
     def ready(self) -> bool:
-        """Whether the server answers, and would score and generate now. Asked once."""
+        """Return whether the server is ready to score and generate. Sends one request and does not retry."""
         return self._run(self._calls.ready()) is None
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Look every ``poll`` seconds until :meth:`ready`.
+        """Poll every ``poll`` seconds until the server is ready.
 
         Raises:
-            DeadlineExceeded: it is not after ``timeout`` seconds; the message says why.
+            DeadlineExceeded: the server is not ready after ``timeout`` seconds; the message says why.
         """
         self._run(self._calls.wait_until_ready(timeout))
 

@@ -56,7 +56,7 @@ class TureenError(Exception):
         self.request_id = request_id
 
     def at(self, prefix: str) -> "TureenError":
-        """The same error with ``prefix`` put before its field: ``at("items[2]")``."""
+        """Return the same error with ``prefix`` before its field: ``at("items[2]")``."""
         param = prefix if not self.param else f"{prefix}.{self.param}"
         return type(self)(self.message, param=param, code=self.code, retry_after=self.retry_after)
 
@@ -193,7 +193,7 @@ BY_STATUS: dict[int, type[TureenError]] = {
 
 
 def find_error_class(status: int) -> type[TureenError]:
-    """The class for a status: exact, else by its hundred."""
+    """Return the class for a status: the exact one, else ``ServerFault`` from 500 on and ``InvalidRequest`` below."""
     if status in BY_STATUS:
         return BY_STATUS[status]
     return ServerFault if status >= 500 else InvalidRequest

@@ -29,10 +29,10 @@ _BY_TYPE = {error.type: error for error in reversed(BY_STATUS.values())}
 
 
 def require_success(told: httpx2.Response | ConnectionFailed) -> httpx2.Response:
-    """The response, if it is a success.
+    """Return the response if it is successful.
 
     Raises:
-        TureenError: the server's error, or the one that stands for no response.
+        TureenError: the server's error, or ``ConnectionFailed`` if there was no response.
     """
     if isinstance(told, ConnectionFailed):
         raise told
@@ -42,19 +42,19 @@ def require_success(told: httpx2.Response | ConnectionFailed) -> httpx2.Response
 
 
 def parse_response(kind: type[B], response: httpx2.Response) -> B:
-    """A successful response's reply.
+    """Parse the body of a successful response as ``kind``.
 
     Raises:
-        ServerFault: the body is something else.
+        ServerFault: the body is not a ``kind``.
     """
     return parse_json(kind, response.content)
 
 
 def parse_json(kind: type[B], body: bytes | str) -> B:
-    """A reply, or one event of a stream, from its JSON.
+    """Parse the JSON of a reply, or of one event of a stream, as ``kind``.
 
     Raises:
-        ServerFault: it is something else.
+        ServerFault: it is not a ``kind``.
     """
     try:
         document = from_json(body)
@@ -67,10 +67,10 @@ def parse_json(kind: type[B], body: bytes | str) -> B:
 
 
 def read_fault(response: httpx2.Response) -> TureenError:
-    """The error that the server raised: the same class, with its message, field, code, Retry-After and request id.
+    """Return the server's error: the same class, with its message, field, code, Retry-After and request id.
 
-    A proxy's 408 is a 504 to us: the same request may be sent again. A 409 may not: another model is loaded; or it
-    tells by its Retry-After that the same request is being answered at the moment.
+    A proxy's 408 becomes ``DeadlineExceeded`` (504), which is retried. A 409 is retried only if it has a Retry-After:
+    the same request is then in progress. Without one, another model is loaded.
     """
     reply = _error_reply(response)
     kind = (
@@ -91,14 +91,14 @@ def _error_reply(response: httpx2.Response) -> ErrorReply:
     try:
         return ErrorReply.model_validate_json(response.content)
     except ValidationError:
-        # A proxy in between, or another server altogether.
+        # The reply comes from a proxy or from another kind of server.
         said = " ".join(response.text.split())[:EXCERPT] or response.reason_phrase
         message = f"{response.request.url} answered {response.status_code}: {said}"
         return ErrorReply(error=ErrorDetail(message=message, type="unknown"))
 
 
 def read_streamed_fault(data: str) -> TureenError | None:
-    """The error that one event of a stream carries, if it does."""
+    """Return the error in one event of a stream, or None."""
     try:
         reply = ErrorReply.model_validate_json(data)
     except ValidationError:
@@ -107,15 +107,15 @@ def read_streamed_fault(data: str) -> TureenError | None:
 
 
 def make_fault(error: ErrorDetail, request_id: str | None = None) -> TureenError:
-    """The error that stands inside an answer, where no status tells its class: its code does, or its type."""
+    """Return the error for an error object without an HTTP status. Its code gives the class, else its type."""
     kind = _BY_CODE.get(error.code or "") or _BY_TYPE.get(error.type, ServerFault)
     return kind(error.message, param=error.param, code=error.code, request_id=request_id)
 
 
 def make_connection_error(error: httpx2.RequestError, url: str) -> ConnectionFailed:
-    """The error for a request that no response came to."""
+    """Return the error for a request that got no response."""
     if isinstance(error, httpx2.ConnectError):
-        message = f"nothing answers at {url}: start a server with `tureen-serve --starter`, or set TUREEN_BASE_URL"
+        message = f"no server answers at {url}: start one with `tureen-serve --starter`, or set TUREEN_BASE_URL"
     elif isinstance(error, httpx2.TimeoutException):
         message = f"{url} did not answer in time ({type(error).__name__})"
     else:
@@ -126,7 +126,7 @@ def make_connection_error(error: httpx2.RequestError, url: str) -> ConnectionFai
 
 
 def read_retry_after(response: httpx2.Response) -> float | None:
-    """Seconds that the server asks to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
+    """Return the seconds to wait, from ``retry-after-ms`` or from ``retry-after`` (seconds or a date), or None."""
     told = response.headers
     milliseconds = _seconds(told.get("retry-after-ms"))
     if milliseconds is not None:
@@ -144,7 +144,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _until(moment: str | None, now: str | None) -> float | None:
-    """Measured from the response's own date, so that no clocks need to agree."""
+    """Measured from the response's own date, so the clocks of client and server need not agree."""
     try:
         return max(0.0, (parsedate_to_datetime(moment or "") - parsedate_to_datetime(now or "")).total_seconds())
     except (TypeError, ValueError):

@@ -22,11 +22,13 @@ B = TypeVar("B", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Form:
-    """A file to be sent as a part of a form, with the form's other fields. A file that is open is sent from its start.
+    """A multipart form with one file. An open file is sent from its start.
 
     Attributes:
-        name: what the file is called.
-        boundary: what stands between the parts.
+        name: the file's name.
+        file: its content, open or as bytes.
+        fields: the form's other fields.
+        boundary: the separator between the parts.
     """
 
     name: str
@@ -37,7 +39,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Download:
-    """Where a successful response's body is to be written, and until when."""
+    """The file to write a successful response's body to, and the deadline for it."""
 
     path: Path
     until: Deadline
@@ -45,17 +47,17 @@ class Download:
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request to be sent.
+    """One request.
 
     Attributes:
-        path: below the server's address.
-        body: JSON, or None for none.
+        path: the path below the server's address.
+        body: JSON, or None.
         delay: seconds to wait before sending.
-        timeout: seconds to wait for the answer.
-        stream: leave a successful response's body unread.
-        key: the server does only once what is sent with the same one.
-        form: what is sent instead of a body.
-        into: where a successful response's body goes instead of into memory.
+        timeout: seconds to wait for the reply.
+        stream: leave the body of a successful response unread.
+        key: the idempotency key; the server acts only once on requests with the same key.
+        form: a form to send instead of ``body``.
+        into: the file to write a successful response's body to, instead of memory.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -69,9 +71,9 @@ class HttpRequest:
     into: Download | None = None
 
     def headers(self) -> dict[str, str]:
-        """What this request carries beside :func:`headers`.
+        """Return the headers of this request, beside those of :func:`build_headers`.
 
-        It tells the server how long the answer is waited for, so that it drops what comes too late.
+        The timeout header lets the server drop requests whose client no longer waits.
         """
         told = {TIMEOUT_HEADER: str(max(1, int(self.timeout * 1000)))}
         if self.key is not None:
@@ -82,18 +84,18 @@ class HttpRequest:
 
 
 def build_headers(key: str | None) -> dict[str, str]:
-    """What every request carries."""
+    """Return the headers that every request has."""
     fixed = {"user-agent": f"tureen-python/{version('tureen')}", "content-type": "application/json"}
     return fixed | ({"authorization": f"Bearer {key}"} if key else {})
 
 
 def check_fields(kind: type[B], fields: Mapping[str, object]) -> B:
-    """A request of ``kind``, or a part of one.
+    """Validate fields as a request of type ``kind``.
 
     Raises:
-        Unprocessable: a field has a value that it cannot have; ``param`` names it.
+        Unprocessable: a field is invalid; ``param`` names it.
     """
-    # Whatever can be iterated may stand for a list, and is read once: here, so that an error can be placed in it.
+    # Iterables are read once, here, so that an error can be located in them.
     document = {name: _listed(value) for name, value in fields.items()}
     try:
         return kind.model_validate(document)
@@ -106,19 +108,19 @@ def _listed(value: object) -> object:
 
 
 def build_body(kind: type[BaseModel], fields: Mapping[str, object]) -> bytes:
-    """The body of a request of ``kind``: only what was said, so that the server's defaults hold.
+    """Return the JSON body of a request, with only the given fields: the server's defaults apply to the others.
 
     Raises:
-        Unprocessable: a field has a value that it cannot have; ``param`` names it.
+        Unprocessable: a field is invalid; ``param`` names it.
     """
     return check_fields(kind, fields).model_dump_json(exclude_unset=True).encode()
 
 
 def encode_json(value: object) -> bytes:
-    """JSON of anything, checked or not. Lone surrogates are escaped, so that the server can tell of them.
+    """Encode any value as JSON. Lone surrogates are escaped, so that the server can report them.
 
     Raises:
-        Unprocessable: a part of it has no form in JSON.
+        Unprocessable: a part cannot be written as JSON.
     """
     return json.dumps(value, default=_plain).encode()
 

@@ -1,4 +1,4 @@
-"""Files of items, one at a time, with the place of each: JSON Lines, gzip of them, JSON lists and Parquet."""
+"""Read items from JSON Lines, gzipped JSON Lines, JSON lists and Parquet, with the place of each item."""
 
 import gzip
 import json
@@ -17,10 +17,10 @@ FORM = '{"prompt": ..., "candidates": [...]}'
 
 @dataclass(frozen=True)
 class Row:
-    """An item and where it stands: ``in.jsonl, line 7`` or ``in.json, item 7``, counted from 1.
+    """An item and its place: ``in.jsonl, line 7`` or ``in.json, item 7``, counted from 1.
 
     Attributes:
-        id: what the item is called, if it says so; the server is not told.
+        id: the item's own id, if any; it is not sent to the server.
     """
 
     place: str
@@ -29,11 +29,11 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The items of a file, all of them.
+    """Read all items of a file.
 
     Raises:
-        Unprocessable: it cannot be read, or a line of it; the message says where.
-        OSError: it is not there.
+        Unprocessable: the file or a line is invalid; the message says which.
+        OSError: the file cannot be opened.
     """
     rows = [_row(raw, describe_place(path, number)) for number, raw in iterate_items(path)]
     if not rows:
@@ -47,18 +47,18 @@ def _row(raw: Any, where: str) -> Row:
         raise type(error)(f"{where}: {error.message}", param=error.param, code=error.code)
     name = raw.get("id")
     if name is not None and (not isinstance(name, str | int) or isinstance(name, bool)):
-        raise Unprocessable(f"{where}: id: must be a text or a whole number", param="id")
+        raise Unprocessable(f"{where}: id: must be a string or an integer", param="id")
     return Row(where, {field: value for field, value in raw.items() if field != "id"}, name)
 
 
 def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
-    """Each item with its number, counted from 1: of the line in JSON Lines, of the item in other files.
+    """Yield each item with its number from 1: the line number in JSON Lines, the item number in other files.
 
-    In place of a line that is no JSON stands the error that says so.
+    A line that is not JSON is yielded as an error.
 
     Raises:
-        Unprocessable: the file as a whole cannot be read, or needs a package that is not installed.
-        OSError: it is not there.
+        Unprocessable: the whole file is invalid, or needs a package that is not installed.
+        OSError: the file cannot be opened.
     """
     with _readable(path):
         if path.suffix == ".parquet":
@@ -74,7 +74,7 @@ def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def count_items(path: Path) -> int:
-    """How many items :func:`each` will give, for a progress bar."""
+    """Return how many items :func:`iterate_items` will yield, for a progress bar."""
     with _readable(path):
         if path.suffix == ".parquet":
             return int(_parquet(path).metadata.num_rows)
@@ -85,17 +85,17 @@ def count_items(path: Path) -> int:
 
 
 def describe_place(path: Path, number: int) -> str:
-    """Where an item stands, for a message."""
+    """Return an item's place for a message: ``in.jsonl, line 7``."""
     return f"{path}, {'item' if path.suffix in ('.json', '.parquet') else 'line'} {number}"
 
 
 def make_empty_file_error(path: Path) -> Unprocessable:
-    """The error for a file without items."""
-    return Unprocessable(f"{path} holds no items; give one in each line, as {FORM}", code="empty_file")
+    """Return the error for a file without items."""
+    return Unprocessable(f"{path} holds no items; write one item per line, as {FORM}", code="empty_file")
 
 
 def explain_foreign_row(raw: Any) -> Unprocessable | None:
-    """What to do about a row that is no item but of a form that is well known."""
+    """Return an error with advice if the row is not an item, or has another known form; else None."""
     if not isinstance(raw, Mapping):
         return Unprocessable(f"an item is an object, as {FORM}, not {_KINDS.get(type(raw), type(raw).__name__)}")
     if not {"chosen", "rejected"} <= raw.keys() or "candidates" in raw:
@@ -106,12 +106,19 @@ def explain_foreign_row(raw: Any) -> Unprocessable | None:
     return Unprocessable(told, param="chosen")
 
 
-_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+_KINDS = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
 
 
 @contextmanager
 def name_rows_in_errors(rows: Sequence[Row]) -> Iterator[None]:
-    """Tells of an error by the row's place instead of the item's index."""
+    """Name a row's place instead of its item index in an error raised inside."""
     try:
         yield
     except TureenError as error:
@@ -129,11 +136,11 @@ def name_rows_in_errors(rows: Sequence[Row]) -> Iterator[None]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Damage that shows while a file is read, as a sentence."""
+    """Turn the errors of a damaged file into an ``Unprocessable``."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # pyarrow's are ValueErrors
-        raise Unprocessable(f"{path} is damaged, or not what its name says: {error}") from error
+        raise Unprocessable(f"{path} is damaged, or not of the type in its name: {error}") from error
 
 
 def _listed(path: Path) -> list[Any]:
@@ -142,7 +149,7 @@ def _listed(path: Path) -> list[Any]:
         raise Unprocessable(f"{path}: {document}")
     items = document.get("items") if isinstance(document, dict) else document
     if not isinstance(items, list):
-        raise Unprocessable(f"{path} holds no list of items: name it .jsonl if each line is one")
+        raise Unprocessable(f"{path} holds no list of items: name it .jsonl if it has one item per line")
     return items
 
 
@@ -161,14 +168,14 @@ def _decoded(line: bytes) -> Any:
 
 def _parquet(path: Path) -> Any:
     try:
-        from pyarrow.parquet import ParquetFile  # the client stands without it
+        from pyarrow.parquet import ParquetFile  # optional: the client works without it
     except ImportError:
-        raise Unprocessable("Parquet needs pyarrow: pip install pyarrow, or take JSON Lines") from None
+        raise Unprocessable("Parquet needs pyarrow: pip install pyarrow, or use JSON Lines") from None
     return ParquetFile(path)
 
 
 def _bare(value: Any) -> Any:
-    """Without the nulls by which tables fill what a row does not have."""
+    """Remove the nulls that tables store for missing fields."""
     if isinstance(value, dict):
         return {name: _bare(each) for name, each in value.items() if each is not None}
     return [_bare(each) for each in value] if isinstance(value, list) else value

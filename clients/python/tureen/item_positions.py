@@ -8,7 +8,7 @@ _ITEM = re.compile(r"^items\[(\d+)\]")
 
 
 def shift_error(error: TureenError, offset: int) -> TureenError:
-    """The error as if ``offset`` items had stood before its request's first."""
+    """Return the error with ``offset`` added to the item index in its message and field."""
     return type(error)(
         shift_index(error.message, offset) or "",
         param=shift_index(error.param, offset),
@@ -19,11 +19,11 @@ def shift_error(error: TureenError, offset: int) -> TureenError:
 
 
 def shift_index(text: str | None, offset: int) -> str | None:
-    """A field, or a sentence that begins with one, with ``offset`` added to the item's index if it stands in one."""
+    """Add ``offset`` to the index in a text that starts with ``items[i]``; other texts stay as they are."""
     return text and _ITEM.sub(lambda found: f"items[{int(found[1]) + offset}]", text)
 
 
 def find_item_index(param: str | None) -> int | None:
-    """The item that a field stands in, if it stands in one."""
+    """Return ``i`` for a field that starts with ``items[i]``, else None."""
     found = _ITEM.match(param or "")
     return int(found[1]) if found else None

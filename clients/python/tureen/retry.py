@@ -1,4 +1,4 @@
-"""When another try makes sense, and how long to wait before it. The clock and the dice come from outside."""
+"""When to retry a request and how long to wait first. The caller passes the clock and the random numbers."""
 
 import math
 import time
@@ -7,23 +7,24 @@ from dataclasses import dataclass
 
 from tureen.errors import DeadlineExceeded, TureenError
 
-SETTLED = {"non_finite_score"}  # the same text would score the same again
+SETTLED = {"non_finite_score"}  # a retry would give the same score
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and how patiently a failed request is sent again.
+    """How often a failed request is retried, and after which waits.
 
-    Waits double from ``first`` to ``most``, each shortened by up to a quarter so that clients who failed together
-    do not come back together. A server's Retry-After is obeyed instead, as the openai SDK does.
+        Client(retries=Retries(limit=10, outage=300))
+
+    Waits double from ``first`` to ``most``. Each is shortened by a random part of up to a quarter, so that clients that
+    failed together do not retry together. A Retry-After of the server replaces the wait, as in the openai SDK.
 
     Attributes:
-        limit: tries after the first; 0 sends every request once.
-        first: seconds before the second try.
-        most: the longest wait in seconds that doubling leads to.
-        patience: the longest Retry-After in seconds; one that asks for more is not waited for.
-        outage: seconds for which a request is tried again even if that takes more tries, as while a server is away
-            to be started anew.
+        limit: retries after the first try; 0 sends every request once.
+        first: seconds before the first retry.
+        most: the longest wait in seconds that doubling reaches.
+        patience: the longest Retry-After to accept, in seconds; a longer one ends the retries.
+        outage: seconds during which a request is retried beyond ``limit``, as while a server restarts.
     """
 
     limit: int = 5
@@ -33,15 +34,15 @@ class Retries:
     outage: float = 0.0
 
     def wait(self, tries: int, error: TureenError, draw: float, away: float = math.inf) -> float | None:
-        """Seconds before the next try, or None to give up.
+        """Return the seconds before the next try, or None to give up.
 
         Args:
-            tries: how many were made already, at least 1.
-            error: the last try's; its ``retry_after`` is what the server asked for, if it did.
+            tries: the number of tries made, at least 1.
+            error: the error of the last try; its ``retry_after`` is the server's Retry-After.
             draw: a random number in [0, 1).
-            away: seconds since the first of these tries failed.
+            away: seconds since the first try failed.
         """
-        again = error.retryable or error.retry_after  # a server that says when to come back wants to be asked again
+        again = error.retryable or error.retry_after  # a Retry-After asks for a retry
         spent = tries > self.limit and away >= self.outage
         if not again or error.code in SETTLED or spent or (error.retry_after or 0) > self.patience:
             return None
@@ -52,11 +53,11 @@ class Retries:
 
 
 class Deadline:
-    """A moment after which nobody waits any more.
+    """A point in time after which a call gives up.
 
     Args:
-        seconds: from now on; None never ends.
-        clock: seconds that only grow.
+        seconds: the time from now; None means no deadline.
+        clock: a monotonic clock in seconds.
     """
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,14 +66,14 @@ class Deadline:
         self._end = math.inf if seconds is None else clock() + seconds
 
     def left(self) -> float:
-        """Seconds until the end, negative after it."""
+        """Return the seconds left, negative after the deadline."""
         return self._end - self._clock()
 
     def check(self, cause: Exception | None = None) -> None:
-        """Raise if it has passed.
+        """Raise if the deadline has passed.
 
         Raises:
-            DeadlineExceeded: it has, because of ``cause`` if one is given.
+            DeadlineExceeded: it has passed; ``cause`` becomes the error's cause.
         """
         if self.left() <= 0:
             raise DeadlineExceeded(f"not answered within the {self.seconds:g} s allowed") from cause

@@ -1,4 +1,4 @@
-"""Where the server is, which key opens it and what is wished of it: the client's only reader of the environment."""
+"""The server's address, the API key and the preferences from the environment. No other file reads it."""
 
 import os
 
@@ -8,29 +8,29 @@ LOCAL = "http://127.0.0.1:8900"
 
 
 def resolve_base_url(given: str | None = None) -> str:
-    """The server's address without a trailing slash: as given, else ``TUREEN_BASE_URL``, else this machine.
+    """Return the server's address without a trailing slash: the given one, else ``TUREEN_BASE_URL``, else localhost.
 
-    A trailing ``/v1``, which OpenAI's client wants there, is taken off.
+    A trailing ``/v1``, which OpenAI's client needs, is removed.
 
     Raises:
-        InvalidRequest: it does not start with http:// or https://.
+        InvalidRequest: the address does not start with http:// or https://.
     """
     url = (given or os.environ.get("TUREEN_BASE_URL") or LOCAL).rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
-        raise InvalidRequest(f"{url!r} is no address: write it as {LOCAL}", param="base_url")
+        raise InvalidRequest(f"{url!r} is not a server address: write it as {LOCAL}", param="base_url")
     return url
 
 
 def resolve_api_key(given: str | None = None) -> str | None:
-    """The key as given, else ``TUREEN_API_KEY``, else none."""
+    """Return the given key, else ``TUREEN_API_KEY``, else None."""
     return given or os.environ.get("TUREEN_API_KEY") or None
 
 
 def read_preferences() -> dict[str, float] | None:
-    """The weights that ``TUREEN_PREFERENCES`` holds, as ``helpful=0.7,harmless=0.3``; None without it.
+    """Return the weights in ``TUREEN_PREFERENCES``, written as ``helpful=0.7,harmless=0.3``, or None if it is not set.
 
     Raises:
-        InvalidRequest: it cannot be read.
+        InvalidRequest: a weight is malformed.
     """
     text = os.environ.get("TUREEN_PREFERENCES")
     return dict(_weight(pair.strip()) for pair in text.split(",")) if text else None
@@ -41,5 +41,5 @@ def _weight(pair: str) -> tuple[str, float]:
     try:
         return name, float(number)
     except ValueError:
-        message = f"TUREEN_PREFERENCES: {pair!r} is no weight: write it as helpful=0.7,harmless=0.3"
+        message = f"TUREEN_PREFERENCES: {pair!r} is not a weight: write it as helpful=0.7,harmless=0.3"
         raise InvalidRequest(message, param="TUREEN_PREFERENCES") from None

@@ -1,4 +1,4 @@
-"""One sentence from pydantic's list of errors: which field it is, and what is wrong with it."""
+"""Turn pydantic's list of errors into one sentence: the field, and what is wrong with it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ Listed = ErrorDetails | Mapping[str, Any]
 
 
 def explain_errors(errors: Sequence[Listed], document: Any) -> Unprocessable:
-    """The error that tells of the first mistake.
+    """Return an error for the first mistake.
 
     Args:
-        errors: as pydantic lists them; a union gives several for one mistake, and the deepest was what was meant.
-        document: what was validated. Parts of a location that it does not hold are names of a union's branches.
+        errors: pydantic's list. A union gives several errors for one mistake; the one with the longest path is used.
+        document: the validated input. Location parts that it does not have are names of union branches.
     """
     found = [_locate(error, document) for error in errors]
     union = found[0].union
@@ -30,7 +30,7 @@ def explain_errors(errors: Sequence[Listed], document: Any) -> Unprocessable:
 
 
 def join_path(path: Iterable[int | str]) -> str | None:
-    """``items[3].candidates[1]``; None for the document itself."""
+    """Join a path as ``items[3].candidates[1]``. Return None for the empty path, the document itself."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".") or None
 

@@ -1,6 +1,6 @@
 """The keyword arguments of the client's methods, for type checkers and editors.
 
-The wire types check the values; a test holds these names equal to theirs.
+The wire types validate the values. A test checks that the names here equal theirs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ Weights = Mapping[str, float]
 
 
 class Patience(TypedDict, total=False):
-    """How patiently a client calls; see :class:`tureen.calls.request_flows.Calls`."""
+    """Timeouts, retries and request sizes of a client; see :class:`tureen.calls.request_flows.Calls`."""
 
     timeout: float
     retries: Retries
@@ -35,7 +35,7 @@ class Patience(TypedDict, total=False):
 
 
 class CallOptions(TypedDict, total=False):
-    """What every call takes: ``deadline``, the seconds it may last with all its tries and requests."""
+    """``deadline``: the seconds that a call may last, with all its requests and retries."""
 
     deadline: float | None
 
@@ -62,7 +62,7 @@ class PreferencesOptions(ScoreOptions, total=False):
 
 
 class SweepOptions(CallOptions, total=False):
-    """The fields of a generation that a sweep leaves open."""
+    """The generation fields that a sweep takes."""
 
     model: str | None
     max_tokens: int | None
@@ -118,7 +118,7 @@ class CompletionOptions(GenerationOptions, total=False):
 
 
 class BatchOptions(CallOptions, total=False):
-    """The fields of ``wire.BatchRequest`` that may be left out, and the key under which all tries make one batch."""
+    """The optional fields of ``wire.BatchRequest``, and the idempotency key that lets retries create only one batch."""
 
     metadata: Mapping[str, str] | None
     output_expires_after: ExpiresAfter | dict[str, Any] | None

@@ -1,4 +1,4 @@
-"""Big inputs in several requests, and their replies as one."""
+"""Split a large input into several requests, and merge their replies into one."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,24 +32,26 @@ LABELS: dict[str, type[Label | TrlLabel | RankingLabel]] = {"full": Label, "trl"
 
 
 class AnyItems(Request):
-    """Items of any number and form."""
+    """Any number of items, not validated."""
 
     items: Annotated[list[Any], Field(min_length=1)]
 
 
 class CheckedItems(AnyItems):
-    """Items of any number."""
+    """Any number of validated items."""
 
     items: Annotated[list[ScoreItem], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """How much goes into one request.
+    """The largest request.
+
+        Client(chunks=Chunks(items=64))
 
     Attributes:
-        items: the most items.
-        size: about the most bytes; an item larger than that goes alone.
+        items: the most items in one request.
+        size: the most bytes, approximately; a larger item is sent alone.
     """
 
     items: int = 256
@@ -57,10 +59,10 @@ class Chunks:
 
     def __post_init__(self) -> None:
         if not 1 <= self.items <= MAX_ITEMS or self.size < 1:
-            raise InvalidRequest(f"a request takes 1 to {MAX_ITEMS} items of 1 byte or more", param="chunks")
+            raise InvalidRequest(f"chunks: give 1 to {MAX_ITEMS} items, and a size of 1 byte or more", param="chunks")
 
     def split(self, items: Sequence[Item]) -> Iterator[tuple[int, Sequence[Item]]]:
-        """The items in order, in runs that fit, each with the index of its first."""
+        """Yield runs of items that fit into one request, in order, each with the index of its first item."""
         start, size = 0, 0
         for index, item in enumerate(items):
             more = len(encode_json(item))
@@ -72,19 +74,19 @@ class Chunks:
 
 
 def check_items(items: object, options: Mapping[str, object]) -> list[Any]:
-    """The items of all requests, checked before the first is sent, unless bad ones are to be spared.
+    """Return the items as a list, validated before the first request unless ``on_error`` is ``item``.
 
     Raises:
-        Unprocessable: there are none, or one is not to be spared and cannot be used.
+        Unprocessable: there are no items, or one is invalid and ``on_error`` is ``fail``.
     """
     return check_fields(AnyItems if _spares(options) else CheckedItems, {"items": items}).items
 
 
 def build_chunk(kind: type[BaseModel], fields: Mapping[str, object]) -> bytes:
-    """The body of one request. Bad items that are to be spared go out as they are, for the server to name.
+    """Return the body of one request. With ``on_error: item`` invalid items are sent too; the server reports them.
 
     Raises:
-        Unprocessable: an option cannot be used.
+        Unprocessable: an option is invalid.
     """
     try:
         return build_body(kind, fields)
@@ -99,10 +101,10 @@ def _spares(options: Mapping[str, object]) -> bool:
 
 
 def merge_replies(replies: Sequence[R]) -> R:
-    """One reply from the replies to :meth:`Chunks.split`'s runs, in their order: rows renumbered, usage summed.
+    """Merge the replies to the runs of :meth:`Chunks.split`, in order: rows are renumbered and usage is summed.
 
     Raises:
-        Conflict: another model answered a later run.
+        Conflict: a later run was answered by another model.
     """
     first = replies[0]
     rows: list[Row] = []
@@ -114,10 +116,10 @@ def merge_replies(replies: Sequence[R]) -> R:
 
 
 def check_rows(reply: R, count: int) -> R:
-    """``reply`` if it holds one row for each of ``count`` items, in order.
+    """Return ``reply`` if it has one row for each of ``count`` items, in order.
 
     Raises:
-        ServerFault: rows are missing, doubled or out of order.
+        ServerFault: rows are missing, repeated or out of order.
     """
     if [row.index for row in reply.data] != list(range(count)):
         raise ServerFault(f"the answer does not hold the {count} items in order", code="unreadable_reply")
@@ -125,14 +127,14 @@ def check_rows(reply: R, count: int) -> R:
 
 
 def set_row_types(reply: PreferencesReply, form: str) -> PreferencesReply:
-    """The reply with its rows typed by the format that was asked for, where their fields leave it open."""
+    """Return the reply with rows of the type of the requested format; the fields alone may be ambiguous."""
     kind = LABELS[form]
     rows = [kind.model_validate(row.model_dump(exclude_unset=True)) for row in reply.data]
     return reply.model_copy(update={"data": rows})
 
 
 def shift_row(row: Row, offset: int) -> Row:
-    """A row as if ``offset`` items had stood before its request's first."""
+    """Add ``offset`` to the row's index and to the item index in its errors."""
     update: dict[str, object] = {"index": row.index + offset, "error": _detail(row.error, offset)}
     if isinstance(row, ItemScore | Label):
         update["candidates"] = [

@@ -1,6 +1,7 @@
-"""Every call as a generator that yields what is to be sent, is given what came back, and returns the reply.
+"""Each call as a generator: it yields requests, receives their outcomes, and returns the reply.
 
-The two clients differ only in how they send. What comes back is the response, or the error that stands for none.
+The blocking and the asynchronous client run the same generators and differ only in how they send. An outcome is the
+response, or the error if there was no response.
 """
 
 import random
@@ -46,16 +47,16 @@ Flow = Generator[HttpRequest, Outcome, T]
 
 @dataclass(frozen=True)
 class Calls:
-    """The calls that a client offers, and how patiently they are made.
+    """The calls that a client offers, with their timeouts and retries.
 
     Attributes:
-        timeout: seconds that one request may wait for its answer.
-        retries: how often and how patiently a failed request is sent again.
-        chunks: how much of a big input goes into one request.
-        poll: seconds between two looks at whether the server is ready.
-        on_retry: told of each error after which a request is sent again, and of the seconds since its first try failed;
-            the threads that share a client call it.
-        clock: seconds that only grow.
+        timeout: seconds to wait for the reply to one request.
+        retries: how often a failed request is retried, and after which waits.
+        chunks: the largest number of items and bytes in one request.
+        poll: seconds between two checks of whether the server is ready.
+        on_retry: called before each retry with the error and the seconds since the request first failed; called from
+            every thread that uses the client.
+        clock: a monotonic clock in seconds.
         dice: random numbers in [0, 1).
     """
 
@@ -68,12 +69,12 @@ class Calls:
     dice: Callable[[], float] = random.random
 
     def score(self, items: Items, options: Options) -> Flow[ScoreReply]:
-        """``POST /v1/score``, in as many requests as the items need."""
+        """``POST /v1/score``, split into as many requests as ``chunks`` needs."""
         read = partial(http_replies.parse_response, ScoreReply)
         return self._in_chunks("/v1/score", ScoreRequest, read, items, options)
 
     def preferences(self, items: Items, options: Options) -> Flow[PreferencesReply]:
-        """``POST /v1/preferences``, in as many requests as the items need."""
+        """``POST /v1/preferences``, split into as many requests as ``chunks`` needs."""
 
         def read(response: httpx2.Response) -> PreferencesReply:
             return set_row_types(
@@ -88,7 +89,7 @@ class Calls:
         return self._ask(CHAT, ChatRequest, fields, ChatReply)
 
     def chat_stream(self, messages: Messages, options: Options) -> Flow[OpenStream[ChatChunk]]:
-        """The same, as a stream."""
+        """Stream the reply of the same route."""
         fields = {"messages": make_messages(messages), **options}
         return self._open(CHAT, ChatRequest, fields, ChatChunk)
 
@@ -97,11 +98,11 @@ class Calls:
         return self._ask(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
 
     def complete_stream(self, prompt: str | Iterable[str], options: Options) -> Flow[OpenStream[CompletionReply]]:
-        """The same, as a stream."""
+        """Stream the reply of the same route."""
         return self._open(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
 
     def sweep(self, messages: Messages, weights: Iterable[Weights], options: Options) -> Flow[ChatReply]:
-        """One prompt under many preferences, one choice for each."""
+        """``POST /v1/chat/completions`` with a list of preferences: one choice for each."""
         return self.chat(messages, {**options, "preferences": list(weights)})
 
     def models(self) -> Flow[ModelList]:
@@ -110,10 +111,10 @@ class Calls:
         return http_replies.parse_response(ModelList, response)
 
     def ready(self, delay: float = 0.0) -> Flow[TureenError | None]:
-        """``GET /health/ready``, once: why the server is not ready, or None.
+        """``GET /health/ready``, once. Return why the server is not ready, or None if it is.
 
         Raises:
-            TureenError: the answer says that waiting will not help, such as 404.
+            TureenError: waiting cannot help, as for 404.
         """
         try:
             http_replies.require_success(
@@ -126,10 +127,10 @@ class Calls:
         return None
 
     def wait_until_ready(self, timeout: float) -> Flow[None]:
-        """Look until the server is ready.
+        """Poll until the server is ready.
 
         Raises:
-            DeadlineExceeded: it is not after ``timeout`` seconds; the message says why.
+            DeadlineExceeded: the server is not ready after ``timeout`` seconds; the message says why.
         """
         until = Deadline(timeout, self.clock)
         reason = yield from self.ready()
@@ -139,10 +140,10 @@ class Calls:
             reason = yield from self.ready(self.poll)
 
     def exchange(self, send: HttpRequest, until: Deadline) -> Flow[httpx2.Response]:
-        """The successful response, after as many tries as make sense before the deadline.
+        """Send a request, with retries before the deadline, and return the successful response.
 
         Raises:
-            TureenError: the last try's error.
+            TureenError: the error of the last try.
         """
         until.check()
         tries, wait, failed = 0, send.delay, None
@@ -196,5 +197,5 @@ class Calls:
 
 
 def make_messages(messages: Messages) -> object:
-    """Messages as they are; a text is what the user says."""
+    """Return messages unchanged, and a plain text as one user message."""
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages

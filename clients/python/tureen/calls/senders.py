@@ -1,6 +1,6 @@
-"""What sends, once blocking and once asynchronous: it sleeps, sends and reads, and nothing else.
+"""Run a flow's requests over the network, blocking or asynchronous: sleep, send and read.
 
-What is sent, when it is sent again and what is made of the answer stands in ``flows``, once for both.
+``request_flows`` decides what to send, when to retry and how to read the reply, once for both senders.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ CONNECT_TIMEOUT = 5.0
 
 
 class RunFlow(Protocol):
-    """Does what a flow asks for, and gives what it returns."""
+    """Runs a flow and returns its result."""
 
     def __call__(self, flow: Flow[T]) -> T: ...
 
@@ -32,13 +32,13 @@ class AsyncRunFlow(Protocol):
 
 
 class _Address:
-    """What both senders know: where the server is, who asks, and how patiently."""
+    """The state of both senders: address, key, timeouts and retries."""
 
     def __init__(self, base_url: str | None, api_key: str | None, patience: Patience) -> None:
         self.base_url = settings.resolve_base_url(base_url)
         self._calls = Calls(**patience)
         headers = http_requests.build_headers(settings.resolve_api_key(api_key))
-        # Plain http needs no certificates, and to load them takes a tenth of a second.
+        # Loading certificates takes a tenth of a second, and plain http needs none.
         verify = self.base_url.startswith("https://")
         self._http_options: dict[str, Any] = {"base_url": self.base_url, "headers": headers, "verify": verify}
 
@@ -54,7 +54,7 @@ class _Address:
 
 
 class Sender(_Address):
-    """Sends and waits. Threads may share one; its connections are kept and reused."""
+    """Sends requests and blocks until the reply. Thread-safe; connections are reused."""
 
     def __init__(
         self, base_url: str | None, api_key: str | None, transport: httpx2.BaseTransport | None, patience: Patience
@@ -98,7 +98,7 @@ class Sender(_Address):
 
 
 class AsyncSender(_Address):
-    """As :class:`Sender`, for one event loop."""
+    """The asynchronous form of :class:`Sender`, for one event loop."""
 
     def __init__(
         self, base_url: str | None, api_key: str | None, transport: httpx2.AsyncBaseTransport | None, patience: Patience

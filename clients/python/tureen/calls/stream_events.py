@@ -14,7 +14,7 @@ G = TypeVar("G", bound=Generated)
 
 
 class Events(Generic[G]):
-    """Reads the data of a stream's events."""
+    """Parses the events of one stream."""
 
     def __init__(self, kind: type[G], until: Deadline) -> None:
         self._kind = kind
@@ -22,11 +22,11 @@ class Events(Generic[G]):
         self._ended = False
 
     def read(self, data: str) -> G | None:
-        """The next chunk; None for the end mark.
+        """Return the chunk in ``data``, or None for the end mark.
 
         Raises:
-            TureenError: the one that the server put into the stream.
-            DeadlineExceeded: the stream took longer than allowed.
+            TureenError: the event holds an error of the server.
+            DeadlineExceeded: the deadline has passed.
         """
         self._until.check()
         if data == "[DONE]":
@@ -38,19 +38,19 @@ class Events(Generic[G]):
             raise http_replies.read_streamed_fault(data) or unreadable from None
 
     def lost(self, error: httpx2.RequestError, url: str) -> ConnectionFailed:
-        """The error for a stream that was cut off.
+        """Return the error for a stream that was cut off.
 
         Raises:
-            DeadlineExceeded: nobody would have waited for the rest.
+            DeadlineExceeded: the deadline has passed.
         """
         self._until.check(error)
         return http_replies.make_connection_error(error, url)
 
     def finish(self) -> None:
-        """Nothing more comes.
+        """Check that the stream ended with its end mark.
 
         Raises:
-            ConnectionFailed: the end mark has not come either.
+            ConnectionFailed: there was no end mark.
         """
         if not self._ended:
             raise ConnectionFailed("the stream broke off before its end")
@@ -58,7 +58,7 @@ class Events(Generic[G]):
 
 @dataclass(frozen=True)
 class OpenStream(Generic[G]):
-    """A stream that has begun: the response with its body unread, and what reads its events."""
+    """A started stream: the response with its body unread, and the parser of its events."""
 
     response: httpx2.Response
     events: Events[G]

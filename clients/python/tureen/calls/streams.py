@@ -1,4 +1,4 @@
-"""The chunks of a streamed reply, as they come."""
+"""Iterate over the chunks of a streamed reply."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Generic, Self
@@ -9,9 +9,13 @@ from tureen.calls.stream_events import G, OpenStream
 
 
 class Stream(Generic[G]):
-    """Iterate it once. To stop early, leave its ``with`` block or close it: the server then stops too.
+    """A streamed reply, to be iterated once.
 
-    Iterating raises the server's error if one comes within the stream, and ``ConnectionFailed`` if it breaks off.
+        with client.chat("Why?", stream=True) as stream:
+            for chunk in stream: print(chunk.text, end="")
+
+    Leaving the ``with`` block early also stops the server. Iterating raises an error that the server sends within the
+    stream, and ``ConnectionFailed`` if the stream is cut off.
     """
 
     def __init__(self, opened: OpenStream[G]) -> None:
@@ -35,12 +39,12 @@ class Stream(Generic[G]):
             self._events.finish()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._response.close()
 
 
 class AsyncStream(Generic[G]):
-    """As :class:`Stream`, for ``async for`` and ``async with``."""
+    """The asynchronous form of :class:`Stream`, for ``async for`` and ``async with``."""
 
     def __init__(self, opened: OpenStream[G]) -> None:
         self._response = opened.response
@@ -63,5 +67,5 @@ class AsyncStream(Generic[G]):
             self._events.finish()
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         await self._response.aclose()
