@@ -115,5 +115,5 @@ def test_grpo_learns_nothing_from_a_batch_whose_rewards_are_lost(tmp_path: Path)
 
 def test_grpo_stops_where_a_lost_batch_is_to_be_raised(tmp_path: Path) -> None:
     function = AsyncRewardFunction("helpful", base_url=free_url(), retries=Retries(limit=0), on_failure="raise")
-    with pytest.raises(Exception, match="nothing answers"):
+    with pytest.raises(Exception, match="no server answers"):
         trained(tmp_path, function, PLAIN)
