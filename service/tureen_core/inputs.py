@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tureen.answer_steps import STEP_BREAK, split_steps
 from tureen.errors import Unprocessable
 from tureen_core.manifest import Input, Probe
-from tureen_core.steps import STEP_BREAK, split_steps
 from tureen_core.template import Messages, Rendered, Renderer, check_finished, check_messages, check_text
 
 CHARACTERS = 32  # a token

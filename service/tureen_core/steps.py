@@ -1,17 +1,10 @@
-"""Process rewards: how a text parts into steps, and what its steps' probabilities say of the whole answer. Pure."""
+"""Process rewards: what the probabilities of its steps say of the whole answer. Pure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 Aggregate = Literal["min", "product", "last", "mean"]
-
-STEP_BREAK = "\n\n"
-
-
-def split_steps(text: str) -> list[str]:
-    """The steps of an answer: what blank lines part it into."""
-    return text.split(STEP_BREAK)
 
 
 def aggregate_steps(probabilities: Sequence[float], how: Aggregate) -> float:

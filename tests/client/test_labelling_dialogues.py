@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tureen.errors import Unprocessable
 from tureen.labelling.dialogues import DSP, HH, Style, write_dialogue, write_prompt_and_answers
+from tureen.records import dialogue
 from tureen.wire import Message
-from tureen_train.records import dialogue
 
 USER, ASSISTANT = Message(role="user", content="Why?"), Message(role="assistant", content="Because.")
 

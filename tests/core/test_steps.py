@@ -2,7 +2,8 @@
 
 import pytest
 
-from tureen_core.steps import AGGREGATES, STEP_BREAK, Aggregate, aggregate_steps, split_steps
+from tureen.answer_steps import STEP_BREAK, split_steps
+from tureen_core.steps import AGGREGATES, Aggregate, aggregate_steps
 
 
 @pytest.mark.parametrize(("how", "value"), [("min", 0.25), ("product", 0.1), ("last", 0.5), ("mean", 1.55 / 3)])

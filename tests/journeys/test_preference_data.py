@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from tureen.labelling.recipe import FORMS, PAIRED, Recipe
+from tureen.records.reading import Reading
 from tureen_serve.labelling.local_engine import label_locally
 from tureen_serve.labelling.shards import find_shards
 from tureen_serve.settings import load_settings
-from tureen_train.records.reading import Reading
 
 COUNT = 9
 PAIRS_EACH = 2  # best-each of three candidates

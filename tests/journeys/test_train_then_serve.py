@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from tureen import Client
+from tureen.records.reading import Reading
 from tureen_core.artifact import Artifact, open_artifact, read_weights
 from tureen_core.base import load_tokenizer
 from tureen_core.soup import concatenate_adapters, merge_checkpoint
@@ -26,7 +27,6 @@ from tureen_serve.settings import FamilyEntry, RewardEntry, Settings
 from tureen_train.__main__ import app as train
 from tureen_train.config import format_recipe, resolve_recipe
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.reading import Reading
 
 RUNNER = CliRunner()
 PROMPT = [{"role": "user", "content": "why do leaves fall?"}]

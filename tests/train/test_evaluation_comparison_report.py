@@ -8,10 +8,10 @@ import pytest
 import yaml
 from train.test_evaluation_evaluate import DATA, Longest, rewardbench
 
+from tureen.records.schema import BadFile, BadOption
 from tureen_train.evaluation.comparison_report import compare_folders, measure_difference
 from tureen_train.evaluation.evaluate import evaluate_model, load_items
 from tureen_train.evaluation.results import AnsweredItem, Evaluation
-from tureen_train.records.schema import BadFile, BadOption
 
 
 def row(name: str, credit: float | None, pairs: int = 1, digest: str = "d") -> AnsweredItem:

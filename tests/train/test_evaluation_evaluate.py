@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tureen.records.schema import BadFile, BadOption
 from tureen_core.calibration import Calibration
 from tureen_train.evaluation.evaluate import BENCHES, evaluate_model, load_items
 from tureen_train.evaluation.evaluation_page import format_figure, format_interval, format_number
@@ -16,7 +17,6 @@ from tureen_train.evaluation.objectives import Scored, Wanted
 from tureen_train.evaluation.results import read_results
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done
-from tureen_train.records.schema import BadFile, BadOption
 
 DATA = Path(__file__).parent / "data"
 

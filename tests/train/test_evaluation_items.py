@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import BadFile, BadRecord
 from tureen_train.evaluation.items import (
     Item,
     LoadedItems,
@@ -16,8 +18,6 @@ from tureen_train.evaluation.items import (
     read_published_rows,
     read_turns,
 )
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import BadFile, BadRecord
 
 DATA = Path(__file__).parent / "data"
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tureen.records.dialogue import assistant_turn, user_turn
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import EVEN, LONGER, SHORTER, credit_items, flatten_pairs, judge_items
 from tureen_train.measures.intervals import estimate_share
 from tureen_train.measures.metrics import calibration_error
-from tureen_train.records.dialogue import assistant_turn, user_turn
 
 NAN = math.nan
 

@@ -3,9 +3,9 @@
 import pytest
 
 from tureen.errors import Unprocessable
+from tureen.records.schema import BadOption
 from tureen_core.calibration import Calibration
 from tureen_train.evaluation.objectives import Wanted, parse_weights
-from tureen_train.records.schema import BadOption
 
 SCALES = {
     "a": Calibration(mean=1.0, std=2.0, temperature=4.0),

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from train.tiny_runs import records
 
+from tureen.records.dialogue import assistant_turn, user_turn
 from tureen_core.artifact import Artifact, ArtifactError, seal_artifact
 from tureen_core.calibration import Calibration, compute_sigmoid
 from tureen_core.manifest import Input, Probe
@@ -26,7 +27,6 @@ from tureen_train.evaluation.pairwise_models import (
 )
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
-from tureen_train.records.dialogue import assistant_turn, user_turn
 
 TEMPERATURE = 1.7
 PROMPT = (user_turn("why?"),)

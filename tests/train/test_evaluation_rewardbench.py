@@ -8,6 +8,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import BadRecord
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.rewardbench import (
     PRIOR,
@@ -20,8 +22,6 @@ from tureen_train.evaluation.rewardbench import (
     section_scores,
 )
 from tureen_train.measures.intervals import Figure, estimate_share
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import BadRecord
 
 ROW: dict[str, Any] = {
     "prompt": "Name a prime.",

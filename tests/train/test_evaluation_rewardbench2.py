@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import BadRecord
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.rewardbench2 import (
     SUBSETS,
@@ -18,8 +20,6 @@ from tureen_train.evaluation.rewardbench2 import (
     score_ties,
     tabulate,
 )
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import BadRecord
 
 ROW: dict[str, Any] = {
     "id": "12",

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import tiny
 
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import BadOption
 from tureen_core.artifact import ArtifactError
 from tureen_core.base import BaseError
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import BadOption
 
 ITEMS = [
     Item("1", (user_turn("why?"),), ((assistant_turn("a fox"),), (assistant_turn("a dog"),)), (1, 0)),

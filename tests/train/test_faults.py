@@ -4,11 +4,11 @@ import pytest
 import typer
 
 from tureen.errors import ConnectionFailed
+from tureen.records.schema import BadFile
 from tureen_core.artifact import ArtifactError
 from tureen_core.base import BaseError
 from tureen_train.config import RecipeError
 from tureen_train.faults import exit_on_user_error
-from tureen_train.records.schema import BadFile
 from tureen_train.runs.proof import ProofError
 
 

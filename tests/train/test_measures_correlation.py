@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tureen.records.pairing import split_into_pairs
+from tureen.records.reading import Reading
+from tureen.records.schema import BadOption, Record
 from tureen_train.measures.correlation import (
     collect_ratings,
     compare_correlations,
@@ -13,9 +16,6 @@ from tureen_train.measures.correlation import (
     compute_kendall,
     compute_spearman,
 )
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import split_into_pairs
 
 NAN = math.nan
 SCORED = Path(__file__).parent / "data" / "deepspeed_chat_scored.parquet"

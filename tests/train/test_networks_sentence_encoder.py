@@ -9,11 +9,11 @@ import torch
 from train import tiny_encoder
 from transformers import BertModel
 
+from tureen.records.pairing import split_into_pairs
+from tureen.records.schema import BadOption, Record
 from tureen_core.base import BaseError
 from tureen_train.config import RecipeError
 from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open_encoder, parse_pooling, read_cosines
-from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import split_into_pairs
 
 
 @pytest.fixture(scope="module")

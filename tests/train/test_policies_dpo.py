@@ -8,6 +8,7 @@ import pytest
 import tiny
 from train.tiny_runs import BAD, GOOD, expert_run, history
 
+from tureen.records.schema import Record
 from tureen_core.artifact import Artifact, open_artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
@@ -16,7 +17,6 @@ from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.policies import dpo as policies
 from tureen_train.policies.dpo import choose_probes, make_pair_rows, train_expert
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import Record
 
 
 def train(run: ExpertRun, resume: bool = False) -> Artifact:

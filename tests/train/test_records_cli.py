@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tureen.records.reading import Reading
 from tureen_train.records.cli import convert_command
-from tureen_train.records.reading import Reading
 
 DATA = Path(__file__).parent / "data"
 DSP = str(DATA / "dsp_domains.cc-by-nc.json")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tureen.records.schema import BadFile, BadRecord, Record
 from tureen_train.config import Data, RecipeError
 from tureen_train.records.run_data import draw_pairs, draw_records, load_data
-from tureen_train.records.schema import BadFile, BadRecord, Record
 
 DSP = Path(__file__).parent / "data" / "dsp_domains.cc-by-nc.json"
 

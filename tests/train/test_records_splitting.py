@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import UNLABELLED, BadOption, Record
-from tureen_train.records.splitting import hold_out_prompts, limit_records, mix_records, split_into_pairs
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.pairing import split_into_pairs
+from tureen.records.schema import UNLABELLED, BadOption, Record
+from tureen_train.records.splitting import hold_out_prompts, limit_records, mix_records
 
 
 def record(prompt: int, *scores: float, tag: str = "") -> Record:

@@ -12,10 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from trl import is_conversational
 
-from tureen_train.records.dialogue import STYLES, assistant_turn, user_turn
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Record
-from tureen_train.records.splitting import split_into_pairs
+from tureen.records.dialogue import STYLES, assistant_turn, user_turn
+from tureen.records.pairing import split_into_pairs
+from tureen.records.reading import Reading
+from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Record
 from tureen_train.records.writing import write_pairs, write_pairs_with_ties, write_steps, write_text_score
 
 DATA = Path(__file__).parent / "data"

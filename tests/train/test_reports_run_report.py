@@ -10,8 +10,8 @@ import pytest
 import yaml
 from train.tiny_runs import expert_run, reward_run
 
+from tureen.records.schema import BadFile
 from tureen_train.policies.dpo import train_expert
-from tureen_train.records.schema import BadFile
 from tureen_train.reports.run_folder import flatten_keys, format_cell, read_run
 from tureen_train.reports.run_report import write_run_report
 from tureen_train.rewards.run import train_reward

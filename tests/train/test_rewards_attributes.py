@@ -13,12 +13,12 @@ from torch import Tensor
 from train.rated_runs import NAMES, attributes_run, trained
 from train.tiny_runs import LORA, history
 
+from tureen.records.schema import Record
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.schema import Record
 from tureen_train.rewards.attributes import AttributesMethod, Rated, pad_rows
 from tureen_train.rewards.run import train_reward
 

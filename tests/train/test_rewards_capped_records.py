@@ -10,12 +10,12 @@ import torch
 from pydantic import TypeAdapter
 from train import tiny_encoder
 
+from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.config.ranking import Constraint
 from tureen_train.networks.sentence_encoder import open_encoder
-from tureen_train.records.schema import Record
 from tureen_train.rewards.capped_records import compare_lengths, encode_capped, pad_caps
 
 _SETTINGS: TypeAdapter[Constraint] = TypeAdapter(Constraint)

@@ -6,9 +6,9 @@ import pytest
 import tiny
 import torch
 
+from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords, pad_table, pad_texts, render_answers
 
 

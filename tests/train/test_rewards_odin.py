@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from train.rated_runs import trained
 from train.tiny_runs import BAD, GOOD, history, reward_run
 
+from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.heads import LinearHead
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
-from tureen_train.records.schema import Record
 from tureen_train.rewards import odin
 from tureen_train.rewards.odin import Measured, OdinMethod, compute_correlation, compute_length_terms, gather_ranks
 

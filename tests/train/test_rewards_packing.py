@@ -9,11 +9,11 @@ import torch
 from train.tiny_runs import LORA, reward_run
 from transformers import TrainingArguments
 
+from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Lora, Model
 from tureen_train.networks.reward_model import add_lora, load_reward_model
-from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords, pad_texts
 from tureen_train.rewards.packing import pack_padded
 from tureen_train.rewards.ranking import RankingMethod

@@ -13,6 +13,8 @@ from torch.nn import functional
 from train.tiny_runs import history, reward_run
 from transformers import AutoModelForCausalLM
 
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import BadRecord, Record
 from tureen_core.artifact import open_artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.calibration import fit_temperature
@@ -20,8 +22,6 @@ from tureen_core.inputs import render_pair
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.pairs import PairMethod, compute_pair_metrics, label_pairs, remove_position_bias
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.start import make_model

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from scipy.optimize import minimize
 from train.tiny_runs import history, reward_run
 
+from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model, RecipeError, resolve_recipe
 from tureen_train.measures.metrics import compute_accuracy, compute_gaps
 from tureen_train.networks.reward_model import load_reward_model
-from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.probe_head import fit_ranking_head, start_from_probe
 from tureen_train.rewards.run import train_reward

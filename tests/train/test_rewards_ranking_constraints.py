@@ -14,12 +14,12 @@ from train import tiny_encoder
 from train.test_rewards_run import history_of, stop_after
 from train.tiny_runs import history, reward_run
 
+from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model, RecipeError
 from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.networks.sentence_encoder import open_encoder
-from tureen_train.records.schema import Record
 from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.run import train_reward
 

@@ -12,15 +12,15 @@ import torch
 from torch.nn import functional
 from train.tiny_runs import reward_run
 
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import BadRecord, Record
 from tureen_core.artifact import open_artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.inputs import render_steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, StepsLoss
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.dialogue import assistant_turn, user_turn
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.start import make_model
 from tureen_train.rewards.steps import StepsMethod, compute_best_of_n, compute_step_metrics, find_step_labels

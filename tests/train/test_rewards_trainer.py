@@ -11,13 +11,13 @@ import torch
 from train.tiny_runs import reward_run
 from transformers import TrainingArguments
 
+from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model
 from tureen_train.measures.metrics import ranking_metrics
 from tureen_train.networks.likelihood import compute_token_nll
 from tureen_train.networks.reward_model import load_reward_model
-from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.losses import imitation_loss, normalise_scores, ranking_loss
 from tureen_train.rewards.ranking import RankingMethod

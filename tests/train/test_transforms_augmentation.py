@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import UNLABELLED, BadOption, Record
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import UNLABELLED, BadOption, Record
 from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
 
 

@@ -8,9 +8,9 @@ import pytest
 from train.test_transforms_judges import artifact
 from typer.testing import CliRunner, Result
 
+from tureen.records.reading import Reading
+from tureen.records.schema import Record
 from tureen_train.__main__ import app
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import Record
 
 
 def run(*arguments: str | Path) -> Result:

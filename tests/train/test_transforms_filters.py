@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import UNLABELLED, BadOption, Record
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import UNLABELLED, BadOption, Record
 from tureen_train.transforms.filters import keep_alternating, merge_prompts, pair_by_mean, pair_by_score_ratio
 
 ASKED = (user_turn("q"),)

@@ -9,6 +9,8 @@ import tiny
 import torch
 
 from tureen import Client
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Record
 from tureen.wire import PreferencesReply
 from tureen_core.artifact import Artifact, ArtifactError, Base, Manifest, Objective, seal_artifact
 from tureen_core.base import digest_weights, load_tokenizer
@@ -19,8 +21,6 @@ from tureen_core.soup import write_adapter
 from tureen_core.template import Renderer
 from tureen_core.tournament import compute_preference
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Record
 from tureen_train.transforms.judges import ServerJudge, open_judge
 
 TEXTS = ("the quick brown fox", "the lazy dog", "leaves fall in autumn")

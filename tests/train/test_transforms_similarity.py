@@ -7,9 +7,9 @@ import pytest
 from train import tiny_encoder
 from typer.testing import CliRunner
 
+from tureen.records.reading import Reading
 from tureen_train.__main__ import app
 from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open_encoder, read_cosines
-from tureen_train.records.reading import Reading
 
 
 @pytest.fixture(scope="module")

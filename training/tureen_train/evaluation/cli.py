@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tureen import Client
+from tureen.records.reading import Reading
 from tureen_train.faults import exit_on_user_error
-from tureen_train.records.reading import Reading
 from tureen_train.settings import set_offline
 
 PROMPTS = Path(__file__).with_name("heldout_prompts.json")

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from tureen.records.schema import BadFile, BadOption
 from tureen_train.evaluation.evaluation_page import NAMES, TITLES, format_figure, format_interval, select_figure
 from tureen_train.evaluation.results import RESULTS, AnsweredItem, Evaluation, read_results
 from tureen_train.measures.agreement import measure_agreement
 from tureen_train.measures.intervals import Figure, bootstrap_interval
 from tureen_train.measures.metrics import Array
-from tureen_train.records.schema import BadFile, BadOption
 from tureen_train.reports import plots
 from tureen_train.reports.document import Page, escape_markdown
 from tureen_train.reports.run_folder import RunFolder, flatten_figures, flatten_keys, format_cell, is_run, read_run

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tureen.records.schema import BadOption
 from tureen_train.evaluation import pairwise_models, rewardbench, rewardbench2
 from tureen_train.evaluation.evaluation_page import write_evaluation_page
 from tureen_train.evaluation.items import Item, LoadedItems, read_pairs
@@ -12,7 +13,6 @@ from tureen_train.evaluation.objectives import Scored
 from tureen_train.evaluation.results import Evaluation, describe_data, record_answers, write_results
 from tureen_train.evaluation.scorers import Scorer
 from tureen_train.networks.reward_reader import Done, ignore_progress
-from tureen_train.records.schema import BadOption
 
 Judge = Callable[[Sequence[Item], Sequence[Sequence[float]], Sequence[Sequence[float]]], Findings]
 

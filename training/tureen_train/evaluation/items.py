@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tureen_train.records import dialogue
-from tureen_train.records.containers import compute_digest, read_rows
-from tureen_train.records.fields import Fields, check_type, describe_type, read_messages
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import BadFile, BadRecord, Conversation, Record
+from tureen.records import dialogue
+from tureen.records.containers import compute_digest, read_rows
+from tureen.records.fields import Fields, check_type, describe_type, read_messages
+from tureen.records.reading import Reading
+from tureen.records.schema import BadFile, BadRecord, Conversation, Record
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def read_published_rows(path: Path, needs: Mapping[str, type | tuple[type, ...]]
     """The rows of a benchmark's file, each with where it stands; every one must have the published columns.
 
     Raises:
-        BadFile: as :func:`tureen_train.records.containers.read_rows`.
+        BadFile: as :func:`tureen.records.containers.read_rows`.
         BadRecord: a row cannot be decoded, or a column is missing or of another type; row, file and column are named.
     """
     return [(source, _row(source, item, needs)) for source, item in read_rows(path)]

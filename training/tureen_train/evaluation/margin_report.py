@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from tureen.records.schema import BadFile, Record
 from tureen_core.artifact import open_artifact
 from tureen_train.config import RecipeError
 from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
@@ -24,7 +25,6 @@ from tureen_train.measures.non_finite import replace_non_finite
 from tureen_train.networks.reward_reader import Done, ignore_progress
 from tureen_train.networks.sentence_encoder import Encoder, add_similarity, open_encoder, read_cosines
 from tureen_train.records.run_data import load_data
-from tureen_train.records.schema import BadFile, Record
 from tureen_train.reports import plots
 from tureen_train.reports.document import Page, escape_markdown
 from tureen_train.reports.scatter import Curve, plot_scatter

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tureen.records.schema import BadOption
 from tureen_core.calibration import Calibration
 from tureen_core.preference import format_weights, normalise_weights
-from tureen_train.records.schema import BadOption
 
 Weights = Mapping[str, float]
 

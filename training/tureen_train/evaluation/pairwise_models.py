@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tureen import Client
+from tureen.records.schema import BadRecord
 from tureen.wire import Label
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.inputs import render_pair
@@ -24,7 +25,6 @@ from tureen_train.evaluation.judging import flatten_pairs, pair_share
 from tureen_train.evaluation.objectives import Scored, Wanted
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done, RewardReader
-from tureen_train.records.schema import BadRecord
 
 ABOUT = {"comparisons": "of all pairs of answers, each in both orders"}
 TOO_LONG = "context_length_exceeded"

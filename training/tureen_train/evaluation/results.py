@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tureen.records.schema import BadFile
 from tureen_train.evaluation.items import Item, LoadedItems
 from tureen_train.evaluation.judging import Row
 from tureen_train.evaluation.objectives import Scored
 from tureen_train.measures.intervals import Figure, figure_from_json, figures_to_json
 from tureen_train.measures.non_finite import replace_non_finite
-from tureen_train.records.schema import BadFile
 
 RESULTS, SCORES = "results.json", "scores.jsonl"
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tureen.records.fields import Fields
+from tureen.records.schema import BadRecord
 from tureen_train.evaluation.items import (
     Item,
     LoadedItems,
@@ -23,8 +25,6 @@ from tureen_train.evaluation.items import (
 from tureen_train.evaluation.judging import Findings, judge_items
 from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, combine_weighted, estimate_share
 from tureen_train.measures.metrics import Array
-from tureen_train.records.fields import Fields
-from tureen_train.records.schema import BadRecord
 
 COLUMNS: dict[str, type | tuple[type, ...]] = {
     "id": (str, int),

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from tureen import Client
+from tureen.records.schema import BadRecord
 from tureen.wire import CandidateScore, ItemScore, ModelCard
 from tureen_core.artifact import Artifact, ArtifactError, open_artifact, read_head_tensors, read_weights
 from tureen_core.base import BaseError, digest_weights, locate_base
@@ -19,7 +20,6 @@ from tureen_train.evaluation import pairwise_models
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import Scored, Wanted, Weights
 from tureen_train.networks.reward_reader import Done, RewardReader
-from tureen_train.records.schema import BadRecord
 
 SCHEMES = ("http://", "https://")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
+from tureen.records.schema import BadOption, Record
 from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
 from tureen_train.measures.metrics import Array
-from tureen_train.records.schema import BadOption, Record
 
 Rows = Sequence[Sequence[float]]
 Measure = Callable[[Array, Array], float]

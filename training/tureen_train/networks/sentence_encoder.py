@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from tureen.records.schema import BadOption, Conversation, Record
 from tureen_core.base import BaseError, digest_weights
 from tureen_train.config import RecipeError
-from tureen_train.records.schema import BadOption, Conversation, Record
 
 Pooling = Literal["mean", "cls"]
 

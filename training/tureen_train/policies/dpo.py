@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, set_seed
 from trl import DPOConfig, DPOTrainer
 
+from tureen.records.schema import Record
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.manifest import Probe
@@ -19,7 +20,6 @@ from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.networks.policy_reader import compute_mean_logprobs
 from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.records.run_data import RunData, load_data
-from tureen_train.records.schema import Record
 from tureen_train.reports.plots import plot_curves
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.folder import find_base, write_probes, write_results

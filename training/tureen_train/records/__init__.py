@@ -1,1 +1,1 @@
-"""Preference data: every public form read into one record, split by prompt, and written back."""
+"""The records of a run: split by prompt, limited, written back. :mod:`tureen.records` reads them."""

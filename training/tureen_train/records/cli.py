@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import BadOption, DataError
+from tureen.records.reading import Reading
+from tureen.records.schema import BadOption, DataError
 from tureen_train.records.writing import write_pairs, write_steps, write_text_score
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tureen.records.pairing import split_into_pairs
+from tureen.records.reading import Reading
+from tureen.records.schema import Record
 from tureen_train.config import Data, RecipeError, Source
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import Record
-from tureen_train.records.splitting import hold_out_prompts, limit_records, split_into_pairs
+from tureen_train.records.splitting import hold_out_prompts, limit_records
 
 log = logging.getLogger("tureen.train")
 

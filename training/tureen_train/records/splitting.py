@@ -1,4 +1,4 @@
-"""Records in, records out: pairs, a held-out part, a mixture, fewer.
+"""Records in, records out: a held-out part, a mixture, fewer.
 
 What is chosen depends on a hash of the seed and the prompt, never on the order of a file: a prompt stays on its side
 when files are added, and all records of a prompt stay together.
@@ -6,25 +6,9 @@ when files are added, and all records of a prompt stay together.
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
-from tureen_train.records.schema import BadOption, Record
-
-
-def split_into_pairs(records: Iterable[Record]) -> Iterator[Record]:
-    """Each comparable pair as a record of two answers, the better first; ties and unlabelled answers make none."""
-    for record in records:
-        for better, worse in record.pairs:
-            yield Record(
-                record.prompt,
-                (record.answers[better], record.answers[worse]),
-                (record.scores[better], record.scores[worse]),
-                record.source,
-                _meta_of(record, better, worse),
-                {name: (values[better], values[worse]) for name, values in record.attributes.items()},
-                (record.steps[better], record.steps[worse]) if record.steps else (),
-            )
+from tureen.records.schema import BadOption, Record
 
 
 def hold_out_prompts(records: Iterable[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
@@ -66,14 +50,3 @@ def _draw(record: Record, seed: int) -> float:
     """A number in [0, 1) that the seed and the prompt decide."""
     drawn = hashlib.sha256(f"{seed}:{record.prompt_key}".encode()).digest()
     return int.from_bytes(drawn[:6], "big") / 2**48
-
-
-def _meta_of(record: Record, *indices: int) -> dict[str, Any]:
-    """``meta`` of some of the answers: one name an answer, and how alike every two are."""
-    meta = dict(record.meta)
-    if "names" in meta:
-        meta["names"] = [meta["names"][index] for index in indices]
-    alike = meta.get("similarity")
-    if isinstance(alike, dict) and len(alike.get("cosine", ())) == len(record.answers):
-        meta["similarity"] = {**alike, "cosine": [[alike["cosine"][i][j] for j in indices] for i in indices]}
-    return meta

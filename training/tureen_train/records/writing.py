@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tureen_train.records import dialogue
-from tureen_train.records.schema import BadOption, BadRecord, Record, read_steps
-from tureen_train.records.splitting import split_into_pairs
+from tureen.records import dialogue
+from tureen.records.pairing import split_into_pairs
+from tureen.records.schema import BadOption, BadRecord, Record, read_steps
 
 
 def write_text_score(records: Iterable[Record], path: str | Path, style: str = "dsp") -> int:
@@ -21,7 +21,7 @@ def write_text_score(records: Iterable[Record], path: str | Path, style: str = "
     Args:
         records: they are read once.
         path: ``.json`` for a list, else JSON Lines.
-        style: how a turn begins, a name of :data:`tureen_train.records.dialogue.STYLES`.
+        style: how a turn begins, a name of :data:`tureen.records.dialogue.STYLES`.
 
     Returns:
         How many records were written.

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tureen_train.records.schema import BadFile
+from tureen.records.schema import BadFile
 from tureen_train.reports.plots import read_accuracies
 
 FILES = ("recipe.yaml", "metrics.json", "history.jsonl")

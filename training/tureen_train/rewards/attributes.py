@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tureen.records.schema import UNLABELLED, Record
 from tureen_core.calibration import Calibration, fit_temperature
 from tureen_core.heads import LinearHead
 from tureen_core.manifest import Objective, Probe
@@ -18,7 +19,6 @@ from tureen_train.config import AttributesLoss, RecipeError, RewardRun
 from tureen_train.measures.attributes import attribute_metrics
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import UNLABELLED, Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_texts
 from tureen_train.rewards.features import States
 from tureen_train.rewards.frozen import FitContext, compute_rewards

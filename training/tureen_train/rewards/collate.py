@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tureen.records.schema import Record
 from tureen_core.template import Rendered, Renderer
-from tureen_train.records.schema import Record
 
 
 @dataclass(frozen=True)

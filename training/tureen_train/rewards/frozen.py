@@ -11,6 +11,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from torch import Tensor
 from transformers import set_seed
 
+from tureen.records.schema import Record
 from tureen_core.artifact import HEAD, Artifact, read_head_tensors, read_weights
 from tureen_core.base import digest_weights
 from tureen_core.heads import LinearHead
@@ -21,7 +22,6 @@ from tureen_train.config import RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import Record
 from tureen_train.rewards.collate import Encoded, EncodedRecords
 from tureen_train.rewards.features import Features, States
 from tureen_train.rewards.start import make_adapter_state

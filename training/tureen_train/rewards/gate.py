@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tureen.records.schema import Record
 from tureen_core.artifact import read_manifest
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead, LinearHead
@@ -16,7 +17,6 @@ from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, ranking_metrics
 from tureen_train.records.run_data import RunData, load_data
-from tureen_train.records.schema import Record
 from tureen_train.rewards.attributes import pad_rows
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import EncodedRecords

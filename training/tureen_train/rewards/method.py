@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from tureen.records.schema import Record
 from tureen_core.manifest import Objective, Probe
 from tureen_train.measures.metrics import Array
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import Record
 
 
 @dataclass(frozen=True)

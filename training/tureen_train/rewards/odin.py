@@ -10,13 +10,13 @@ import torch
 from accelerate.utils import gather, pad_across_processes
 from torch import Tensor
 
+from tureen.records.schema import Record
 from tureen_core.artifact import HEAD
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import OdinLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, length_correlation, ranking_metrics
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import Record
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts
 from tureen_train.rewards.losses import find_comparable, ranking_sum

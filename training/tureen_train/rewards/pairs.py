@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tureen.records.schema import BadRecord, Record
 from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, calibration_error, compute_accuracy
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_texts
 from tureen_train.rewards.method import Outcome

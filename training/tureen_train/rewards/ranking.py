@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tureen.records.schema import Record
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RankingLoss, RewardRun
@@ -14,7 +15,6 @@ from tureen_train.config.ranking import RandomCap
 from tureen_train.measures.margins import cap_figures, caps_of_pairs
 from tureen_train.measures.metrics import Array, compute_gaps, ranking_metrics
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import Record
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.capped_records import encode_capped, pad_caps
 from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tureen.errors import Unprocessable
+from tureen.records.schema import BadRecord, Record, read_steps
 from tureen_core.inputs import render_probe, render_steps
 from tureen_core.manifest import Objective, Probe
 from tureen_core.steps import AGGREGATES, Aggregate, aggregate_steps
@@ -25,7 +26,6 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
 from tureen_train.measures.metrics import Array, best_rate, calibration_error, compute_accuracy
 from tureen_train.records.run_data import RunData
-from tureen_train.records.schema import BadRecord, Record, read_steps
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_table, pad_texts
 from tureen_train.rewards.method import Outcome

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import split_into_pairs
+from tureen.records.pairing import split_into_pairs
+from tureen.records.schema import BadOption, Record
 from tureen_train.transforms.filters import Kept
 
 Side = tuple[str, str]

@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from tureen.records.pairing import split_into_pairs
+from tureen.records.reading import Reading
+from tureen.records.schema import BadOption, Record
 from tureen_train.faults import exit_on_user_error
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import BadOption, Record
-from tureen_train.records.splitting import split_into_pairs
 from tureen_train.records.writing import write_pairs_with_ties
 from tureen_train.settings import set_offline
 from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from tureen_train.records.schema import UNLABELLED, BadOption, Conversation, Record
-from tureen_train.records.splitting import split_into_pairs
+from tureen.records.pairing import split_into_pairs
+from tureen.records.schema import UNLABELLED, BadOption, Conversation, Record
 
 ROLES = ("user", "assistant")
 

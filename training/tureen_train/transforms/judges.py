@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tureen import Client
+from tureen.records.schema import BadOption, BadRecord, Record
 from tureen.wire import Label
 from tureen_core.artifact import Artifact, ArtifactError, open_artifact
 from tureen_core.calibration import compute_sigmoid
@@ -18,7 +19,6 @@ from tureen_core.manifest import Objective
 from tureen_core.template import Rendered
 from tureen_core.tournament import compute_preference
 from tureen_train.evaluation.scorers import SCHEMES, open_reader
-from tureen_train.records.schema import BadOption, BadRecord, Record
 
 Done = Callable[[float], object]
 TOO_LONG = "context_length_exceeded"

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tureen.records.reading import Reading
 from tureen_train.faults import exit_on_user_error
-from tureen_train.records.reading import Reading
 from tureen_train.records.writing import write_pairs, write_text_score
 from tureen_train.settings import set_offline
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tureen_train.records.schema import BadOption, BadRecord, Conversation, Message
+from tureen.records.schema import BadOption, BadRecord, Conversation, Message
 
 SPEAKERS = {"Human": "user", "User": "user", "Assistant": "assistant"}
 

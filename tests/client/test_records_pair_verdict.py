@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.forms import parse_record
+from tureen.records.schema import BadRecord, Conversation
 from tureen_core.inputs import write_pair_messages
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.forms import parse_record
-from tureen_train.records.schema import BadRecord, Conversation
 
 ASKED: Conversation = (
     user_turn("why do\n\nleaves fall?"),

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from tureen.records.schema import UNLABELLED, BadRecord, Conversation, Message
 from tureen.wire import Message as WireMessage
-from tureen_train.records.schema import UNLABELLED, BadRecord, Conversation, Message
 
 Fields = Mapping[str, Any]
 Wanted = TypeVar("Wanted")

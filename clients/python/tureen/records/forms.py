@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tureen_train.records import dialogue, pair_verdict, stepwise
-from tureen_train.records.draft import Draft, make_unlabelled_scores
-from tureen_train.records.fields import Fields, check_type, describe_type, read_messages, read_score
-from tureen_train.records.ratings import RATING_FIELDS, read_listed_ratings, read_pair_ratings, read_ratings
-from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, split_prompt
+from tureen.records import dialogue, pair_verdict, stepwise
+from tureen.records.draft import Draft, make_unlabelled_scores
+from tureen.records.fields import Fields, check_type, describe_type, read_messages, read_score
+from tureen.records.ratings import RATING_FIELDS, read_listed_ratings, read_pair_ratings, read_ratings
+from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, split_prompt
 
 TIES = (0.0, 3.0)
 PAIR_SCORES = ("chosen_score", "rejected_score")
@@ -23,7 +23,7 @@ JOINING_SPACE = re.compile(r"\A (?! )")  # two and more are the indentation of c
 
 
 @dataclass(frozen=True)
-class Form:
+class RecordForm:
     """The fields that make a form out, with their types; those that it may have; what reads them; and what else tells
     it from a form of the same fields, where types do not.
     """
@@ -72,7 +72,7 @@ def detect_form(fields: Fields) -> str:
     return next((name for name in named if _fits(FORMS[name], fields)), named[0])
 
 
-def _fits(form: Form, fields: Fields) -> bool:
+def _fits(form: RecordForm, fields: Fields) -> bool:
     return all(isinstance(fields[name], wanted) for name, wanted in form.required.items()) and form.matches(fields)
 
 
@@ -187,22 +187,26 @@ def _rated(fields: Fields) -> Draft:
     return Draft(tuple(prompt), ((answer,),), make_unlabelled_scores(1), attributes=read_ratings(fields))
 
 
-FORMS: dict[str, Form] = {
-    "dsp": Form({"query": str, "responses": dict}, (), _dsp),
-    "text-score": Form({"text": list, "score": list}, (), _text_score),
-    "completions": Form({"user_input": str, "completion_a": str, "completion_b": str}, (), _completions),
-    "alpaca-pair": Form({"instruction": str, "output_1": str, "output_2": str}, ("input", "preference"), _alpaca_pair),
-    "alpaca-samples": Form({"instruction": str, "output": object}, ("input",), _alpaca_samples),
-    "chat": Form({"chosen": list, "rejected": list}, ("prompt", *PAIR_SCORES), _chat),
-    "prompt-pair": Form({"prompt": str, "chosen": str, "rejected": str}, PAIR_SCORES, _prompt_pair),
-    "hh": Form({"chosen": str, "rejected": str}, PAIR_SCORES, _hh),
-    "pair-verdict": Form({"messages": list}, (), pair_verdict.read_verdict, pair_verdict.is_pair_text),
-    "stepwise": Form({"prompt": object, "completions": list, "labels": list}, ("score",), stepwise.read_completions),
-    "math-answers": Form({"prompt": str, "answers": list, "label": list}, (), stepwise.read_answers),
-    "math-steps": Form({"conversations": list}, ("prompt",), stepwise.read_conversations),
-    "math-shepherd": Form({"input": str, "label": str}, (), stepwise.read_math_shepherd),
-    "rated": Form({"messages": list}, RATING_FIELDS, _rated),
-    "rated-response": Form({"prompt": object, "response": str}, RATING_FIELDS, _rated),
+FORMS: dict[str, RecordForm] = {
+    "dsp": RecordForm({"query": str, "responses": dict}, (), _dsp),
+    "text-score": RecordForm({"text": list, "score": list}, (), _text_score),
+    "completions": RecordForm({"user_input": str, "completion_a": str, "completion_b": str}, (), _completions),
+    "alpaca-pair": RecordForm(
+        {"instruction": str, "output_1": str, "output_2": str}, ("input", "preference"), _alpaca_pair
+    ),
+    "alpaca-samples": RecordForm({"instruction": str, "output": object}, ("input",), _alpaca_samples),
+    "chat": RecordForm({"chosen": list, "rejected": list}, ("prompt", *PAIR_SCORES), _chat),
+    "prompt-pair": RecordForm({"prompt": str, "chosen": str, "rejected": str}, PAIR_SCORES, _prompt_pair),
+    "hh": RecordForm({"chosen": str, "rejected": str}, PAIR_SCORES, _hh),
+    "pair-verdict": RecordForm({"messages": list}, (), pair_verdict.read_verdict, pair_verdict.is_pair_text),
+    "stepwise": RecordForm(
+        {"prompt": object, "completions": list, "labels": list}, ("score",), stepwise.read_completions
+    ),
+    "math-answers": RecordForm({"prompt": str, "answers": list, "label": list}, (), stepwise.read_answers),
+    "math-steps": RecordForm({"conversations": list}, ("prompt",), stepwise.read_conversations),
+    "math-shepherd": RecordForm({"input": str, "label": str}, (), stepwise.read_math_shepherd),
+    "rated": RecordForm({"messages": list}, RATING_FIELDS, _rated),
+    "rated-response": RecordForm({"prompt": object, "response": str}, RATING_FIELDS, _rated),
 }
 
 
@@ -210,7 +214,7 @@ def _absent(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _unread(fields: Fields, form: Form) -> dict[str, Any]:
+def _unread(fields: Fields, form: RecordForm) -> dict[str, Any]:
     """What the form does not read; an inner ``meta``, as the writers of this package leave it, is laid open."""
     unread = {name: value for name, value in fields.items() if name not in form.required and name not in form.optional}
     inner = unread.get("meta")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tureen_train.records import dialogue
-from tureen_train.records.dialogue import STYLES, assistant_turn, user_turn
-from tureen_train.records.schema import BadOption, BadRecord
+from tureen.records import dialogue
+from tureen.records.dialogue import STYLES, assistant_turn, user_turn
+from tureen.records.schema import BadOption, BadRecord
 
 TURNS = [
     user_turn("hi"),

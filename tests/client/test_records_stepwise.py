@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.forms import parse_record
-from tureen_train.records.schema import BadRecord, Record, read_steps
-from tureen_train.records.stepwise import split_marked_steps
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.forms import parse_record
+from tureen.records.schema import BadRecord, Record, read_steps
+from tureen.records.stepwise import split_marked_steps
 
 QUESTION = "What is 2 + 2 + 2?"
 STEPS = ["Step 1: 2 + 2 = 4.", "Step 2: 4 + 2 = 7. The answer is: 7"]

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from tureen_train.records.containers import compute_digest, read_rows
-from tureen_train.records.forms import check_form, parse_record
-from tureen_train.records.schema import BadOption, BadRecord, Record
-from tureen_train.records.splitting import split_into_pairs
+from tureen.records.containers import compute_digest, read_rows
+from tureen.records.forms import check_form, parse_record
+from tureen.records.pairing import split_into_pairs
+from tureen.records.schema import BadOption, BadRecord, Record
 
 EXAMPLES = 3
 
@@ -59,7 +59,7 @@ class Reading:
 
     Args:
         paths: JSON lists, JSON Lines, gzip of both, Parquet, or folders that ``datasets`` saved; one or several.
-        form: a name of :data:`tureen_train.records.forms.FORMS`; ``auto`` looks at each record's fields.
+        form: a name of :data:`tureen.records.forms.FORMS`; ``auto`` looks at each record's fields.
         domain: DSP only: its answer scores 1 and the others 0. Without it DSP's answers are unlabelled.
         exclude: DSP only: domains whose answers are left out, as ``normal``.
         pairs: give one record a comparable pair, the better answer first.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tureen_train.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, Record
+from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, Record
 
 
 @dataclass(frozen=True)

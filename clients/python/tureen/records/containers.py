@@ -16,10 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-from pyarrow.parquet import ParquetFile
-
-from tureen_train.records.schema import BadFile, BadOption, BadRecord
+from tureen.records.schema import BadFile, BadOption, BadRecord
 
 Row = tuple[str, object]
 
@@ -123,22 +120,30 @@ def _list(path: Path) -> Iterator[Row]:
 
 def _parquet(path: Path) -> Iterator[Row]:
     try:
+        from pyarrow import ArrowException  # optional: a client without it reads the other containers
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise BadFile(f"{path}: Parquet needs pyarrow: pip install pyarrow, or use JSON Lines") from None
+    try:
         with ParquetFile(path) as file:
             items = (item for batch in file.iter_batches(batch_size=1024) for item in batch.to_pylist())
             for index, item in enumerate(items):
                 yield f"{path}[{index}]", item
-    except (pyarrow.ArrowException, OSError) as error:
+    except (ArrowException, OSError) as error:
         raise BadFile(f"{path} is a damaged Parquet file: {error}") from error
 
 
 def _dataset(path: Path, split: str | None) -> Iterator[Row]:
-    from datasets import DatasetDict, load_from_disk  # takes seconds and pandas: only for those who read one
-
     if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
         raise BadFile(f"{path} is a folder, and no Hugging Face dataset was saved in it")
     try:
+        from datasets import DatasetDict, load_from_disk  # takes seconds and pandas: only for those who read one
+        from pyarrow import ArrowException
+    except ImportError:
+        raise BadFile(f"{path}: a saved dataset needs the package datasets: pip install datasets") from None
+    try:
         saved = load_from_disk(str(path))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (ArrowException, OSError, ValueError) as error:
         raise BadFile(f"{path} is a damaged dataset: {error}") from error
     if isinstance(saved, DatasetDict):
         name = _one_split(path, list(saved), split)

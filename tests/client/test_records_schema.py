@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tureen_train.records.schema import UNLABELLED, BadRecord, Conversation, DataError, Record, split_prompt
+from tureen.records.schema import UNLABELLED, BadRecord, Conversation, DataError, Record, split_prompt
 
 
 def user(text: str) -> dict[str, str]:

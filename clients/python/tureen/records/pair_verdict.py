@@ -7,10 +7,10 @@ and as RLHFlow's RRM augmentation leaves it, which moves the answers with the sp
 
 import re
 
-from tureen_train.records import dialogue
-from tureen_train.records.draft import Draft
-from tureen_train.records.fields import Fields, read_messages
-from tureen_train.records.schema import BadRecord, Conversation, Message
+from tureen.records import dialogue
+from tureen.records.draft import Draft
+from tureen.records.fields import Fields, read_messages
+from tureen.records.schema import BadRecord, Conversation, Message
 
 MARKS = ("[CONTEXT]", "[RESPONSE A]", "[RESPONSE B]")
 TEXT = re.compile(r"\A\[CONTEXT\](.*)\[RESPONSE A\](.*)\[RESPONSE B\](.*)\Z", re.DOTALL)

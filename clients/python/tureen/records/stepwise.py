@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tureen_core.steps import STEP_BREAK
-from tureen_train.records import dialogue
-from tureen_train.records.draft import Draft
-from tureen_train.records.fields import Fields, check_type, read_messages, read_score
-from tureen_train.records.schema import BadRecord, Conversation
+from tureen.answer_steps import STEP_BREAK
+from tureen.records import dialogue
+from tureen.records.draft import Draft
+from tureen.records.fields import Fields, check_type, read_messages, read_score
+from tureen.records.schema import BadRecord, Conversation
 
 MARK = re.compile(r"[ \t]+ки[ \t]*(?:\n|\Z)")  # Math-Shepherd's; as a word's end it has no space before it
 SIGN = re.compile(r"[ \t]+([+-])[ \t]*(?:\n|\Z)")

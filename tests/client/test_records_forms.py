@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.draft import Draft
-from tureen_train.records.forms import FORMS, check_form, detect_form, parse_record
-from tureen_train.records.schema import BadOption, BadRecord, Record
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.draft import Draft
+from tureen.records.forms import FORMS, check_form, detect_form, parse_record
+from tureen.records.schema import BadOption, BadRecord, Record
 
 HH = {"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: go away"}
 CHAT = {

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict
 
-from tureen_train.records.dialogue import assistant_turn, user_turn
-from tureen_train.records.reading import Reading
-from tureen_train.records.schema import BadFile, BadOption, BadRecord
+from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.reading import Reading
+from tureen.records.schema import BadFile, BadOption, BadRecord
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "train/data"
 DSP = DATA / "dsp_domains.cc-by-nc.json"
 GOOD = {"prompt": "q", "chosen": "a", "rejected": "b"}
 

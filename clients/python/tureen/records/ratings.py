@@ -1,7 +1,7 @@
 """Ratings among a record's fields: of one answer by several attributes, or of both answers of a pair."""
 
-from tureen_train.records.fields import Fields, check_type, read_score
-from tureen_train.records.schema import UNLABELLED
+from tureen.records.fields import Fields, check_type, read_score
+from tureen.records.schema import UNLABELLED
 
 RATING_FIELDS = ("attributes", "labels")
 SIDES = ("chosen", "rejected")

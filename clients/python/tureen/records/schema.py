@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, get_args
 
+from tureen.answer_steps import split_steps
 from tureen.wire import Role
-from tureen_core.steps import split_steps
 
 Message = dict[str, str]
 Conversation = tuple[Message, ...]

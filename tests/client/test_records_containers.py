@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict
 
-from tureen_train.records.containers import compute_digest, detect_container, read_rows
-from tureen_train.records.schema import BadFile, BadOption, BadRecord
+from tureen.records.containers import compute_digest, detect_container, read_rows
+from tureen.records.schema import BadFile, BadOption, BadRecord
 
 ITEMS: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 2, "b": "ü\u2028\n"}, {"a": 3, "b": ""}]
 LIST = json.dumps(ITEMS).encode()

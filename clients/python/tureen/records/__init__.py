@@ -1,0 +1,1 @@
+"""Preference data: every public form of files and records read into one record."""

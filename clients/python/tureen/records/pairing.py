@@ -1,0 +1,32 @@
+"""Records of many answers as records of two."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tureen.records.schema import Record
+
+
+def split_into_pairs(records: Iterable[Record]) -> Iterator[Record]:
+    """Each comparable pair as a record of two answers, the better first; ties and unlabelled answers make none."""
+    for record in records:
+        for better, worse in record.pairs:
+            yield Record(
+                record.prompt,
+                (record.answers[better], record.answers[worse]),
+                (record.scores[better], record.scores[worse]),
+                record.source,
+                _meta_of(record, better, worse),
+                {name: (values[better], values[worse]) for name, values in record.attributes.items()},
+                (record.steps[better], record.steps[worse]) if record.steps else (),
+            )
+
+
+def _meta_of(record: Record, *indices: int) -> dict[str, Any]:
+    """``meta`` of some of the answers: one name an answer, and how alike every two are."""
+    meta = dict(record.meta)
+    if "names" in meta:
+        meta["names"] = [meta["names"][index] for index in indices]
+    alike = meta.get("similarity")
+    if isinstance(alike, dict) and len(alike.get("cosine", ())) == len(record.answers):
+        meta["similarity"] = {**alike, "cosine": [[alike["cosine"][i][j] for j in indices] for i in indices]}
+    return meta
