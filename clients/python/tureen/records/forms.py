@@ -50,9 +50,8 @@ def parse_record(item: object, form: str = "auto") -> Draft:
     chosen = FORMS[detect_form(fields) if form == "auto" else form]
     for name, wanted in chosen.required.items():
         if name not in fields:
-            raise BadRecord(
-                "missing field", f"`{name}` is not there or null; there is {', '.join(fields) or 'nothing'}"
-            )
+            detail = f"`{name}` is not there or null; there is {', '.join(fields) or 'nothing'}"
+            raise BadRecord("missing field", detail)
         check_type(fields[name], wanted, name)
     draft = chosen.read(fields)
     read = {"attributes", *draft.attributes} if draft.attributes else set()
@@ -219,8 +218,7 @@ def _unread(fields: Fields, form: RecordForm) -> dict[str, Any]:
     unread = {name: value for name, value in fields.items() if name not in form.required and name not in form.optional}
     inner = unread.get("meta")
     if isinstance(inner, dict):
-        del unread["meta"]
-        return {**inner, **unread}
+        return {**inner, **{name: value for name, value in unread.items() if name != "meta"}}
     return unread
 
 
