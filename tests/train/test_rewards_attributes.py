@@ -19,7 +19,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.schema import Record
-from tureen_train.rewards.attributes import AttributesMethod, Rated, pad_rows
+from tureen_train.rewards.attributes import AttributesMethod, Rated, split_by_prompt
 from tureen_train.rewards.run import train_reward
 
 NAN = math.nan
@@ -127,7 +127,7 @@ def test_the_objective_is_not_one(base: Path, tmp_path: Path) -> None:
 
 
 def test_rows_are_laid_out_by_prompt() -> None:
-    table = pad_rows(np.arange(6, dtype=np.float64).reshape(3, 2), [1, 2])
+    table = split_by_prompt(np.arange(6, dtype=np.float64).reshape(3, 2), [1, 2])
     expected = np.array([[[0.0, 1.0], [NAN, NAN]], [[2.0, 3.0], [4.0, 5.0]]])
     assert np.array_equal(table, expected, equal_nan=True)
 

@@ -4,7 +4,7 @@ Pure. An answer has two numbers: its reward, which ranks it, and its logit, the 
 differences are the log-odds that the artifact itself states.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from tureen_train.measures.metrics import (
     best_rate,
     calibration_error,
     length_correlation,
+    pad_rows,
 )
 
 Row = Mapping[str, Figure]
@@ -195,15 +196,6 @@ def renumber_pairs(pairs: ComparedPairs, places: Sequence[int]) -> ComparedPairs
     """The same pairs, their owners counted among ``places`` only."""
     owner = np.searchsorted(np.array(places), pairs.owner)
     return ComparedPairs(pairs.gaps, pairs.logits, pairs.longer, owner, len(places))
-
-
-def pad_rows(rows: Iterable[Sequence[float]]) -> Array:
-    """Ragged rows as ``[B, N]``, NaN where there is nothing."""
-    listed = list(rows)
-    made = np.full((len(listed), max(map(len, listed), default=0)), np.nan)
-    for place, row in enumerate(listed):
-        made[place, : len(row)] = row
-    return made
 
 
 def _best(item: Item, rewards: Sequence[float]) -> float:

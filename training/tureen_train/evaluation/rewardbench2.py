@@ -10,23 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tureen_train.evaluation.items import (
-    Item,
-    LoadedItems,
-    check_comparable,
-    describe_file,
-    number_repeated_ids,
-    read_published_rows,
-    read_texts,
-    read_turns,
-)
+from tureen_train.evaluation.items import Columns, Item, LoadedItems, read_benchmark, read_texts, read_turns
 from tureen_train.evaluation.judging import Findings, judge_items
 from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, combine_weighted, estimate_share
 from tureen_train.measures.metrics import Array
 from tureen_train.records.fields import Fields
 from tureen_train.records.schema import BadRecord
 
-COLUMNS: dict[str, type | tuple[type, ...]] = {
+COLUMNS: Columns = {
     "id": (str, int),
     "prompt": (str, list),
     "chosen": list,
@@ -44,12 +35,7 @@ def read_rewardbench2(paths: Sequence[Path]) -> LoadedItems:
     Raises:
         DataError: a file cannot be read, a row lacks a published column, or its counts are not those of its answers.
     """
-    items, files = [], {}
-    for path in paths:
-        found = read_published_rows(path, COLUMNS)
-        files[path.name] = describe_file(path, len(found))
-        items += [_item(row, source, path.name) for source, row in found]
-    return LoadedItems(check_comparable(number_repeated_ids(items), paths), files)
+    return read_benchmark(paths, COLUMNS, _item)
 
 
 def _item(row: Fields, source: str, file: str) -> Item:

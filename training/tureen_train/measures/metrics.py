@@ -3,6 +3,7 @@
 All take ``[B, N]`` tables: row b is a prompt, column n an answer, NaN where there is none.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -44,6 +45,14 @@ class RankingMetrics:
     def plain(self) -> dict[str, float]:
         """As a dictionary of numbers."""
         return asdict(self)
+
+
+def pad_rows(rows: Sequence[Sequence[float] | Array]) -> Array:
+    """Make a table ``[B, N]`` of B rows of unequal length. Cells past a row's end are NaN."""
+    table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
 
 
 def compute_gaps(rewards: ArrayLike, scores: ArrayLike) -> Array:

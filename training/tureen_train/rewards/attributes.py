@@ -23,6 +23,7 @@ from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_texts
 from tureen_train.rewards.features import States
 from tureen_train.rewards.frozen import FitContext, compute_rewards
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_answer_probes
 from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, squared_sum
 
 log = logging.getLogger("tureen.train")
@@ -135,9 +136,7 @@ class AttributesMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
-        pairs = [(record, answer) for record in source for answer in record.answers[:2]]
-        return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
+        return choose_answer_probes(data, count)
 
     # ----------------------------------------------------------------------- closed form
 
@@ -168,7 +167,7 @@ class AttributesMethod:
     def tables(self, records: RatedRecords, values: Tensor, states: States) -> tuple[Array, list[Array]]:  # noqa: ARG002
         """Predictions and ratings, ``[B, N, K]`` each."""
         sizes = [len(item.ids) for item in records.items]
-        return pad_rows(values.double().numpy(), sizes), [pad_rows(self._wanted(records.ratings), sizes)]
+        return split_by_prompt(values.double().numpy(), sizes), [split_by_prompt(self._wanted(records.ratings), sizes)]
 
     def save(self, folder: Path) -> None:
         """Write nothing: the head is saved with the model."""
@@ -204,8 +203,8 @@ class AttributesMethod:
                 raise RecipeError(f"loss.attributes: no training record rates {name!r}; the records rate: {found}")
 
 
-def pad_rows(rows: Array, sizes: Sequence[int]) -> Array:
-    """Split rows ``[M, ...]`` by prompt into ``[B, N, ...]``, padded with NaN; ``sizes [B]`` says how many each has."""
+def split_by_prompt(rows: Array, sizes: Sequence[int]) -> Array:
+    """Split rows ``[M, ...]`` by prompt into ``[B, N, ...]``, padded with NaN; prompt b has ``sizes[b]`` rows."""
     table = np.full((len(sizes), max(sizes, default=0), *rows.shape[1:]), np.nan)
     start = 0
     for number, size in enumerate(sizes):

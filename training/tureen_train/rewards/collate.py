@@ -75,3 +75,11 @@ def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
 def pad_table(values: Sequence[Sequence[float]], width: int) -> Tensor:
     """Make ``[B, width]`` float32 of rows of unequal length, padded with NaN."""
     return torch.tensor([[*row, *[math.nan] * (width - len(row))] for row in values], dtype=torch.float32)
+
+
+def collate_answers(items: Sequence[Encoded], width: int, pad: int) -> dict[str, Tensor]:
+    """Make a batch of answers: a row for each, ``group [M]``, their prompts' numbers, and ``scores [B, width]``."""
+    batch = pad_texts([ids for item in items for ids in item.ids], pad)
+    batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
+    batch["scores"] = pad_table([item.scores for item in items], width)
+    return batch

@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tureen_core.heads import pool_hidden_states
+from tureen_train.networks.tensor_cache import load_or_compute
 from tureen_train.rewards.collate import Encoded, pad_texts
 
 
@@ -82,18 +81,6 @@ class Features:
         for item in items:
             digest.update(json.dumps([item.ids, item.starts[:1]]).encode())
         return digest.hexdigest()[:24]
-
-
-def load_or_compute(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Load the tensors of a file; if there is none, call ``make`` and write its tensors there in one step."""
-    if path.is_file():
-        return load_file(path)
-    tensors = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    save_file(tensors, scratch)
-    scratch.replace(path)
-    return tensors
 
 
 def _parts(order: list[int], size: int) -> Iterator[list[int]]:

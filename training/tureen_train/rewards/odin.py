@@ -18,9 +18,10 @@ from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps,
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibration import calibrate_rewards
-from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts
+from tureen_train.rewards.collate import Encoded, EncodedRecords, collate_answers, pad_table
 from tureen_train.rewards.losses import find_comparable, ranking_sum
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_answer_probes
 
 LENGTH, QUALITY = 0, 1
 
@@ -105,9 +106,7 @@ class OdinMethod:
 
     def collate(self, items: Sequence[Measured], width: int) -> dict[str, Tensor]:
         """Make one batch: rows of answers, and the tables ``scores`` and ``lengths``, ``[B, width]`` each."""
-        batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
-        batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
-        batch["scores"] = pad_table([item.scores for item in items], width)
+        batch = collate_answers(items, width, self._renderer.tokenizer.pad_token_id)
         batch["lengths"] = pad_table([item.lengths for item in items], width)
         return batch
 
@@ -159,9 +158,7 @@ class OdinMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
-        pairs = [(record, answer) for record in source for answer in record.answers[:2]]
-        return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
+        return choose_answer_probes(data, count)
 
 
 def _magnified(value: Tensor, factor: float) -> Tensor:

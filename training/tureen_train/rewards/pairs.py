@@ -26,6 +26,7 @@ from tureen_train.records.schema import BadRecord, Record
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_texts
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verdicts import sum_verdict_losses
 
 
@@ -165,7 +166,7 @@ class PairMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take held-out pairs, else training ones, each in both orders."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
+        source = choose_probe_records(data)
         talks = [
             ([*record.prompt, *record.answers[one]], [*record.prompt, *record.answers[other]])
             for record in source

@@ -17,10 +17,11 @@ from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import Record
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.capped_records import encode_capped, pad_caps
-from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts
+from tureen_train.rewards.collate import Encoded, EncodedRecords, collate_answers, pad_table
 from tureen_train.rewards.constraints import better_sum, capped_sum, compute_token_gaps, draw_caps
 from tureen_train.rewards.losses import find_comparable, imitation_sum, normalise_scores
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_answer_probes
 from tureen_train.runs.folder import find_cache
 
 
@@ -46,9 +47,7 @@ class RankingMethod:
 
     def collate(self, items: Sequence[Encoded], width: int) -> dict[str, Tensor]:
         """Make one batch: rows of answers, and the tables ``scores`` and ``lengths``, ``[B, width]`` each."""
-        batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
-        batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
-        batch["scores"] = pad_table([item.scores for item in items], width)
+        batch = collate_answers(items, width, self._renderer.tokenizer.pad_token_id)
         batch["lengths"] = pad_table([[float(len(ids)) for ids in item.ids] for item in items], width)
         if self._loss.constraint:
             batch["caps"] = pad_caps(items, width)
@@ -127,9 +126,7 @@ class RankingMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
-        pairs = [(record, answer) for record in source for answer in record.answers[:2]]
-        return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
+        return choose_answer_probes(data, count)
 
     def _imitated(self, items: Sequence[Encoded], mask: Tensor) -> Tensor:
         """The tokens to imitate, ``[M, T]``: the answers scored above the threshold, with ``lm_prompt`` all tokens."""
