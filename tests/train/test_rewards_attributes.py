@@ -19,13 +19,13 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.schema import Record
-from tureen_train.rewards.attributes import AttributesMethod, Rated, split_by_prompt
+from tureen_train.rewards.attributes import AttributesMethod, RatedRecord, split_by_prompt
 from tureen_train.rewards.run import train_reward
 
 NAN = math.nan
 ITEMS = [
-    Rated([[5, 6, 7], [5, 8]], [1, 1], [NAN, NAN], [[2.0, NAN, 0.0], [4.0, 1.0, NAN]]),
-    Rated([[9, 9, 9, 9]], [0], [NAN], [[NAN, NAN, NAN]]),
+    RatedRecord([[5, 6, 7], [5, 8]], [1, 1], [NAN, NAN], [[2.0, NAN, 0.0], [4.0, 1.0, NAN]]),
+    RatedRecord([[9, 9, 9, 9]], [0], [NAN], [[NAN, NAN, NAN]]),
 ]
 
 

@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 
 from tureen_train.config import Model
 from tureen_train.networks.reward_model import load_reward_model
-from tureen_train.rewards.collate import Encoded
+from tureen_train.rewards.collate import EncodedRecord
 from tureen_train.rewards.features import Features
 
 ITEMS = [
-    Encoded([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0]),
-    Encoded([[11, 12, 13, 14, 15, 2]], [4], [1.0]),
-    Encoded([[21, 22]], [0], [1.0]),
+    EncodedRecord([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0]),
+    EncodedRecord([[11, 12, 13, 14, 15, 2]], [4], [1.0]),
+    EncodedRecord([[21, 22]], [0], [1.0]),
 ]
 
 
@@ -48,6 +48,6 @@ def test_states_are_kept_for_the_same_texts_and_weights_only(model: Any, tmp_pat
     save_file({"answers": torch.ones(4, 32), "prompts": torch.ones(3, 32)}, path)
     assert Features(model, "tiny", tmp_path, 4)(ITEMS).answers.min() == 1
     assert Features(model, "other", tmp_path, 4)(ITEMS).answers.min() != 1
-    later = [Encoded(ITEMS[0].ids, [3, 3], ITEMS[0].scores), *ITEMS[1:]]
+    later = [EncodedRecord(ITEMS[0].ids, [3, 3], ITEMS[0].scores), *ITEMS[1:]]
     assert Features(model, "tiny", tmp_path, 4)(later).answers.min() != 1
     assert len(list((tmp_path / "features").iterdir())) == 3

@@ -71,7 +71,7 @@ def judge_rewardbench(
     """The general figures, every subset's accuracy, the sections, and ``score`` over them."""
     found = judge_items(items, rewards, logits)
     subsets = _subsets(items, [credit or 0.0 for credit in found.credits])
-    sections = section_scores(subsets)
+    sections = score_sections(subsets)
     tables = {
         "section": {name: {"score": figure} for name, figure in sections.items()},
         "subset": {name: {"accuracy": figure} for name, figure in subsets.items()},
@@ -92,7 +92,7 @@ def _subsets(items: Sequence[Item], credits: Sequence[float]) -> dict[str, Figur
     }
 
 
-def section_scores(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
+def score_sections(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
     """Each section's weighted mean over the subsets that are there; a section without any is left out."""
     scores = {}
     for section, weights in SECTIONS.items():

@@ -127,7 +127,7 @@ def measure_gap(rewards: Sequence[float], right: int) -> float:
     return min(rewards[:right]) - max(rewards[right:])
 
 
-def tabulate(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> TieGaps:
+def tabulate_tie_gaps(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> TieGaps:
     """The gaps of every prompt, in the order in which prompts first appear."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for item, row in zip(items, rewards, strict=True):
@@ -162,7 +162,7 @@ def score_ties(table: TieGaps) -> float:
 
 def judge_ties(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> Figure:
     """The score of Ties, bootstrapped over prompts; ``n`` counts them."""
-    table = tabulate(items, rewards)
+    table = tabulate_tie_gaps(items, rewards)
 
     def score(places: Places) -> float:
         return score_ties(TieGaps(table.ref[places], table.tied[places], table.within[places]))

@@ -14,7 +14,7 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
-from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, ranking_metrics
+from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, compute_ranking_metrics
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
 from tureen_train.rewards.attributes import split_by_prompt
@@ -123,7 +123,7 @@ class GateMethod:
     def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
         """Ranking metrics of the overall reward; accuracy and mean coefficient of each attribute."""
         scores, lengths, coefficients = labels
-        metrics = ranking_metrics(predictions[..., -1], scores, lengths).plain()
+        metrics = compute_ranking_metrics(predictions[..., -1], scores, lengths).plain()
         for column, name in enumerate(self._loss.attributes):
             metrics[f"{name}_accuracy"] = compute_accuracy(compute_gaps(predictions[..., column], scores))
             metrics[f"{name}_coefficient"] = float(coefficients[:, column].mean())

@@ -23,7 +23,13 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.steps import AGGREGATES, Aggregate, aggregate_steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
-from tureen_train.measures.metrics import Array, best_rate, calibration_error, compute_accuracy, pad_rows
+from tureen_train.measures.metrics import (
+    Array,
+    compute_accuracy,
+    compute_best_rate,
+    compute_calibration_errors,
+    pad_rows,
+)
 from tureen_train.records.run_data import RunData
 from tureen_train.records.schema import BadRecord, Record, read_steps
 from tureen_train.rewards.calibration import calibrate_rewards
@@ -196,7 +202,7 @@ class StepsMethod:
 def compute_step_metrics(logits: Array, targets: Array) -> dict[str, float]:
     """Compute the metrics of steps ``[B, S]``. A verdict is right if σ(logit) is on the label's side of ½."""
     right = sign_logits(logits, targets)
-    errors = calibration_error(right)
+    errors = compute_calibration_errors(right)
     return {
         "steps": float(right.size),
         "accuracy": compute_accuracy(right),
@@ -228,7 +234,7 @@ def compute_best_of_n(logits: Array, answers: Array) -> dict[str, float]:
     chances = 1 / (1 + np.exp(-np.clip(np.asarray(logits, dtype=np.float64), -500, 500)))
     for how in AGGREGATES:
         whole = [[_whole(chances[row], how) for row in group] for group in mixed]
-        metrics[f"best_{how}"] = best_rate(pad_rows(whole), right)
+        metrics[f"best_{how}"] = compute_best_rate(pad_rows(whole), right)
     return metrics
 
 
