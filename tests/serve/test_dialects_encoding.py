@@ -62,7 +62,7 @@ def test_blocks_stand_one_after_another() -> None:
 )
 def test_a_number_beyond_the_type_is_refused_and_no_infinity(dtype: str, number: float) -> None:
     for write in (Encoding(dtype, "native").block, Encoding(dtype, "native").text):
-        with pytest.raises(Unprocessable, match=f"beyond {dtype}") as caught:
+        with pytest.raises(Unprocessable, match=f"too large for {dtype}") as caught:
             write([0.0, number])
         assert caught.value.param == "embed_dtype"
 
