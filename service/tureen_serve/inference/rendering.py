@@ -158,5 +158,5 @@ def _candidate(
 
 
 def relocate_error(error: TureenError, param: str) -> TureenError:
-    """The same error, laid to another field; ``""`` is the whole group."""
-    return type(error)(error.message, param=param or None, code=error.code)
+    """Return the same error with another field as its ``param``; ``""`` gives None."""
+    return type(error)(error.message, param=param or None, code=error.code, retry_after=error.retry_after)
