@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen.errors import Unprocessable
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.dialects.query_documents import pair_texts, shorten_text
 from tureen_serve.dialects.vllm_encoding import DTYPES, Encoding
 

@@ -6,7 +6,8 @@ import pytest
 import tiny
 
 from tureen.errors import TureenError, Unavailable, Unprocessable
-from tureen_core.template import Cut, Reading, Rendered, Renderer
+from tureen_core.reading import Cut, Reading, Rendered
+from tureen_core.template import Renderer
 from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, Steps, relocate_error, render_answers
 
 RENDERER = Renderer(tiny.tokenizer(), Reading(max_length=48))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tureen.errors import Unprocessable
 from tureen.wire import Text
-from tureen_core.template import Messages
+from tureen_core.turns import Messages
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody

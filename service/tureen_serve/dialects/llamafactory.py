@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt
 
 from tureen.errors import InvalidRequest
 from tureen.wire import Text
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.api.reward_items import read_answer, read_prompt
 from tureen_serve.inference.engine import Group
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenError, Unauthorized, Unavailable
 from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.activation import label_scores

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from tureen.errors import Unprocessable
 from tureen.wire import Message, Text
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.dialects.dialect_context import DialectBody
 from tureen_serve.dialects.inputs import Input, Texts, is_single, list_inputs
 from tureen_serve.dialects.query_documents import NO_INSTRUCTION

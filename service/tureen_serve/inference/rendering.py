@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from tureen.errors import TureenError
 from tureen_core import inputs
-from tureen_core.template import Cut, Messages, Rendered, Renderer, check_finished, check_messages
+from tureen_core.reading import Cut, Rendered
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages, check_finished, check_messages
 
 
 @dataclass(frozen=True)

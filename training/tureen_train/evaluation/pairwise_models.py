@@ -17,7 +17,8 @@ from tureen import Client
 from tureen.wire import Label
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.inputs import render_pair
-from tureen_core.template import Rendered, Renderer
+from tureen_core.reading import Rendered
+from tureen_core.template import Renderer
 from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robin
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import estimate_pair_share, flatten_pairs

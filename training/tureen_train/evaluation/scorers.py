@@ -14,7 +14,7 @@ from tureen_core.artifact import Artifact, ArtifactError, open_artifact, read_he
 from tureen_core.base import BaseError, digest_weights, locate_base
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
-from tureen_core.template import Rendered
+from tureen_core.reading import Rendered
 from tureen_train.evaluation import pairwise_models
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem, Weights

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tureen_core.template import Rendered, Renderer
+from tureen_core.reading import Rendered
+from tureen_core.template import Renderer
 from tureen_train.records.schema import Record
 
 
