@@ -12,8 +12,9 @@ from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering, 
 from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
+from tureen_core.reading import Reading
 from tureen_core.soup import Adapter, LoraPair, write_adapter
-from tureen_core.template import Reading, Renderer
+from tureen_core.template import Renderer
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

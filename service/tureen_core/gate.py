@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tureen.errors import Unprocessable
 from tureen_core.heads import GatedHead
-from tureen_core.template import Rendered
+from tureen_core.reading import Rendered
 
 GATE = "gate.safetensors"
 

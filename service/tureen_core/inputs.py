@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from tureen.answer_steps import STEP_BREAK, split_steps
 from tureen.errors import Unprocessable
 from tureen_core.manifest import Input, Probe
-from tureen_core.template import Messages, Rendered, Renderer, check_finished, check_messages, check_text
+from tureen_core.reading import Rendered
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages, check_finished, check_messages, check_text
 
 CHARACTERS = 32  # a token
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 
 from tureen_core.calibration import Calibration
 from tureen_core.preference import NAME
-from tureen_core.template import Reading
+from tureen_core.reading import Reading
 
 FORMAT: Literal[1] = 1
 

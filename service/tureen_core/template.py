@@ -11,21 +11,16 @@ date is given :data:`TODAY`, since a reward must not depend on the calendar.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_core.heads import Pooling
-
-Messages = Sequence[Mapping[str, str]]
+from tureen_core.reading import Cut, Reading, Rendered
+from tureen_core.turns import Messages, check_messages, check_text
 
 TODAY = datetime(2024, 7, 26)  # what the templates of Llama 3 print where they cannot ask for the date
-ROLES = ("system", "user", "assistant", "tool")
 CANARY: Messages = (
     {
         "role": "user",
@@ -33,42 +28,6 @@ CANARY: Messages = (
     },
     {"role": "assistant", "content": "  Für Gewürze & gold…  猫も。\n```py\nprint('ok')\n```"},
 )
-
-
-class Reading(BaseModel):
-    """How an artifact's text becomes ids and where its reward is read. Part of its fingerprint.
-
-    ``bos: add`` puts the BOS id first unless it stands there already; ``eos: append`` ends with the EOS id, replacing
-    white space that a template writes after it. Truncation from the left drops BOS and keeps EOS, as DSP does; from
-    the right it puts EOS in the place of the last token kept. ``template`` is :meth:`Renderer.digest`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    pooling: Pooling = "eos"
-    template: str = ""
-    bos: Literal["add", "none"] = "add"
-    eos: Literal["append", "none"] = "append"
-    truncation: Literal["left", "right"] = "left"
-    max_length: int = Field(default=1024, ge=8)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """Token ids of one text: ``ids[:shared]`` are its prompt's, the same for every candidate of that prompt."""
-
-    ids: list[int]
-    shared: int = 0
-    truncated: bool = False
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How a text that is too long is cut: to ``length`` tokens, from a side; the reading's own where it is None."""
-
-    length: int | None = None
-    side: Literal["left", "right"] | None = None
 
 
 class Renderer:
@@ -265,38 +224,3 @@ def _tokens_before(encoded: Any, border: int) -> int:
     if first is not None and encoded.token_to_chars(first).start == border:
         return int(first)
     return 0
-
-
-def check_messages(messages: Messages) -> None:
-    """Refuse what a template would render in silence: no turns, unknown roles, a late system turn.
-
-    Raises:
-        Unprocessable: ``param`` is ``messages[i].role`` or ``messages[i].content``.
-    """
-    if not messages:
-        raise Unprocessable("a conversation needs at least one message", param="messages")
-    for index, message in enumerate(messages):
-        role = message.get("role")
-        if role not in ROLES:
-            raise Unprocessable(f"unknown role {role!r}; use {', '.join(ROLES)}", param=f"messages[{index}].role")
-        if role == "system" and index:
-            raise Unprocessable("a system message stands first or not at all", param=f"messages[{index}].role")
-        check_text(message.get("content"), f"messages[{index}].content")
-
-
-def check_finished(messages: Messages) -> None:
-    """Refuse a conversation whose last turn is not the assistant's: there is no answer to score."""
-    check_messages(messages)
-    if messages[-1]["role"] != "assistant":
-        where = f"messages[{len(messages) - 1}].role"
-        raise Unprocessable("the last message must be the assistant's: it is what is scored", param=where)
-
-
-def check_text(text: object, param: str) -> None:
-    """Refuse what is no text, and lone surrogates, which no tokenizer takes."""
-    if not isinstance(text, str):
-        raise Unprocessable(f"a text is needed here, not {type(text).__name__}", param=param)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Unprocessable(f"a lone surrogate at character {error.start} is not Unicode", param=param) from None

@@ -11,12 +11,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from tureen_serve import dialects
 from tureen_serve.admission import Admission
 from tureen_serve.api import batches, chat, files, models, ops, preferences, score
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.api.server_state import ServerState
 from tureen_serve.batches.batch_service import BatchService
+from tureen_serve.dialects import DIALECTS, ERROR_BUILDERS
 from tureen_serve.dialects.model_names import check_aliases
 from tureen_serve.faults import HANDLERS, Faults
 from tureen_serve.inference.engine import Engine
@@ -85,14 +85,14 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     app.state.batches = jobs
     for module in (score, preferences, chat, files, batches, models, ops):
         app.include_router(module.router)
-    for router in dialects.ROUTERS:
-        app.include_router(router)
-    # the last one added stands outermost
+    for dialect in DIALECTS:
+        app.include_router(dialect.router)
+    # the middleware that is added last runs first
     app.add_middleware(
         Admission, limits=settings.limits, uploads={files.UPLOAD: settings.batches.file_bytes + files.FORM_BYTES}
     )
     app.add_middleware(Keys, digests=read_keys(settings.keys) if settings.keys else ())
-    app.add_middleware(Faults, dialects=dialects.FAULTS)
+    app.add_middleware(Faults, builders=ERROR_BUILDERS)
     app.add_middleware(Telemetry, metrics=server.metrics)
     return app
 

@@ -33,17 +33,19 @@ from tureen_serve.telemetry import REQUEST_ID, App, Message, Receive, Scope, Sen
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
 
+ErrorReplyBuilder = Callable[[TureenError], Response]
+
 
 class Faults:
-    """ASGI: answers for every error that was not answered below.
+    """ASGI middleware: answers every error that the layers below raised.
 
     Args:
-        dialects: path → what makes an error's reply there, where it is not :func:`build_error_reply`.
+        builders: path → function that builds the error reply of its dialect. Other paths use :func:`build_error_reply`.
     """
 
-    def __init__(self, app: App, dialects: Mapping[str, Callable[[TureenError], Response]] | None = None) -> None:
+    def __init__(self, app: App, builders: Mapping[str, ErrorReplyBuilder] | None = None) -> None:
         self._app = app
-        self._dialects = dialects or {}
+        self._builders = builders or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -60,7 +62,7 @@ class Faults:
                 raise
             fault = translate_error(error)
             scope["tureen.fault"] = fault.code
-            reply = self._dialects.get(scope["path"], build_error_reply)(fault)
+            reply = self._builders.get(scope["path"], build_error_reply)(fault)
             await reply(scope, receive, send)
 
 

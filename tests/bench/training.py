@@ -43,7 +43,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import Packed, RewardRun, resolve_recipe
 from tureen_train.networks.reward_model import add_lora, load_reward_model, make_lora_config
 from tureen_train.records.run_data import load_data
-from tureen_train.rewards.collate import Encoded, EncodedRecords
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
 from tureen_train.rewards.methods import find_method
 from tureen_train.rewards.trainer import RewardTrainer
 from tureen_train.runs.folder import find_base
@@ -66,7 +66,7 @@ def main() -> None:
     compare(asked, chosen(EncodedRecords(load_data(run.data).train, renderer).items, needed(asked)))
 
 
-def compare(asked: argparse.Namespace, items: Sequence[Encoded]) -> None:
+def compare(asked: argparse.Namespace, items: Sequence[EncodedRecord]) -> None:
     """Train all contestants on these prompts, in turn, and print."""
     logging.disable(logging.WARNING)
     disable_progress_bar()
@@ -127,13 +127,13 @@ def recipe(asked: argparse.Namespace) -> RewardRun:
     return run
 
 
-def chosen(items: Sequence[Encoded], count: int) -> list[Encoded]:
+def chosen(items: Sequence[EncodedRecord], count: int) -> list[EncodedRecord]:
     """So many prompts with four comparisons each, at random but always the same."""
     whole = [item for item in items if len(pairs([item])) == 4]
     return random.Random(7).sample(whole, count)
 
 
-def pairs(items: Sequence[Encoded]) -> list[tuple[list[int], list[int]]]:
+def pairs(items: Sequence[EncodedRecord]) -> list[tuple[list[int], list[int]]]:
     """The comparisons as TRL wants them: the better and the worse text of each."""
     return [
         (item.ids[better], item.ids[worse])
@@ -147,7 +147,9 @@ def pairs(items: Sequence[Encoded]) -> list[tuple[list[int], list[int]]]:
 # --------------------------------------------------------------------------- contestants
 
 
-def trainer(run: RewardRun, folder: Path, asked: argparse.Namespace, items: Sequence[Encoded], name: str) -> Trainer:
+def trainer(
+    run: RewardRun, folder: Path, asked: argparse.Namespace, items: Sequence[EncodedRecord], name: str
+) -> Trainer:
     """A contestant, all from the same weights."""
     base = find_base(run)
     tokenizer = load_tokenizer(base)
@@ -195,7 +197,7 @@ def peers_model(run: RewardRun, base: Path, head: torch.Tensor) -> Any:
     return get_peft_model(model, make_lora_config(run.model.lora, model, ["score"]))
 
 
-def rows(items: Sequence[Encoded]) -> Dataset:
+def rows(items: Sequence[EncodedRecord]) -> Dataset:
     """TRL's columns."""
     return Dataset.from_list([{"chosen_ids": better, "rejected_ids": worse} for better, worse in pairs(items)])
 
@@ -234,7 +236,7 @@ class Bench:
             each.remove_callback(PrinterCallback)
         self._prompts = prompts
 
-    def train(self, name: str, items: Sequence[Encoded]) -> None:
+    def train(self, name: str, items: Sequence[EncodedRecord]) -> None:
         """One round on these prompts."""
         one, clock = self._trainers[name], Clock()
         one.train_dataset = rows(items) if name == "trl" else items

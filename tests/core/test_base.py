@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from tureen_core import base as bases
 from tureen_core.base import PACKAGED, BaseError, Packaged, digest_weights, load_tokenizer, locate_base
-from tureen_core.template import Reading, Renderer
+from tureen_core.reading import Reading
+from tureen_core.template import Renderer
 
 
 def test_a_folder_is_its_own_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

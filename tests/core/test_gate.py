@@ -10,7 +10,7 @@ from torch import Tensor
 from tureen.errors import Unprocessable
 from tureen_core.gate import GATE, GateError, load_gate, select_prompt_ids, write_gate
 from tureen_core.heads import GatedHead
-from tureen_core.template import Rendered
+from tureen_core.reading import Rendered
 
 
 def gate() -> GatedHead:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tureen.errors import Unprocessable
 from tureen_core.inputs import render_pair, render_probe, render_steps, split_rivals, write_pair_messages
 from tureen_core.manifest import Probe
-from tureen_core.template import Reading, Renderer
+from tureen_core.reading import Reading
+from tureen_core.template import Renderer
 
 PUBLISHED = (  # pair-pm/process_pair_data.py
     "\n{% for message in messages %}{% if loop.index0 % 2 == 0 %}\n\n<turn> user\n {{ message['content'] }}"

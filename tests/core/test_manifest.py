@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Base, Manifest, Objective, Probe, Steering, Training
-from tureen_core.template import Reading
+from tureen_core.reading import Reading
 
 FULL: dict[str, Any] = {
     "kind": "reward",

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tureen.errors import Unprocessable
-from tureen_core.template import Cut, Messages, Reading, Renderer, check_finished, check_messages, check_text
+from tureen_core.reading import Cut, Reading
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages, check_finished, check_messages, check_text
 
 USER = {"role": "user", "content": "why do leaves fall?"}
 ANSWER = {"role": "assistant", "content": "the days grow short"}

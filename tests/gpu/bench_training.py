@@ -22,7 +22,7 @@ from bench import training
 from bench.shapes import SHAPES, ids
 from transformers import AutoModelForCausalLM
 
-from tureen_train.rewards.collate import Encoded
+from tureen_train.rewards.collate import EncodedRecord
 
 SCORES = [1.0, 0.0, 0.0, 0.0, 0.0]
 
@@ -55,13 +55,13 @@ def build(shape: str, folder: Path) -> Path:
     return folder
 
 
-def prompts(asked: argparse.Namespace) -> Iterator[Encoded]:
+def prompts(asked: argparse.Namespace) -> Iterator[EncodedRecord]:
     """Five answers each; lengths vary by a half."""
     rng = random.Random(7)
     for _ in range(training.needed(asked)):
         prompt = list(ids(rng, rng.randint(asked.prompt // 2, 3 * asked.prompt // 2)))
         answers = [list(ids(rng, rng.randint(asked.answer // 2, 3 * asked.answer // 2))) for _ in SCORES]
-        yield Encoded([prompt + answer for answer in answers], [len(prompt)] * len(SCORES), SCORES)
+        yield EncodedRecord([prompt + answer for answer in answers], [len(prompt)] * len(SCORES), SCORES)
 
 
 if __name__ == "__main__":

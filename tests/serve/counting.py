@@ -17,8 +17,10 @@ from tureen.errors import TureenError, Unavailable
 from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
+from tureen_core.reading import Cut, Reading
 from tureen_core.soup import Semantics
-from tureen_core.template import Cut, Messages, Reading, Renderer, check_finished
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages, check_finished
 from tureen_serve.inference.engine import (
     SOUP,
     AnswerPair,

@@ -10,8 +10,8 @@ from serve.counting import CONTEXT, CountingEngine
 
 from tureen.errors import NotFound, ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_serve.api.server_state import ServerState
-from tureen_serve.dialects import FAULTS, MODULES, ROUTERS
-from tureen_serve.dialects.dialect_context import DialectContext, relocate_error
+from tureen_serve.dialects import DIALECTS, ERROR_BUILDERS
+from tureen_serve.dialects.dialect_context import DialectContext
 from tureen_serve.inference.engine import FinishedText, Group
 
 T = TypeVar("T")
@@ -159,25 +159,19 @@ def test_an_error_of_the_whole_call_is_raised() -> None:
     assert found.retry_after == 7
 
 
-def test_a_located_error_is_the_same_but_for_its_field() -> None:
-    error = Unavailable("full", param="candidates[0]", code="queue_full", retry_after=3)
-    found = relocate_error(error, "texts[1]")
-    assert type(found) is Unavailable
-    assert (found.message, found.param, found.code, found.retry_after) == ("full", "texts[1]", "queue_full", 3)
-
-
 # --------------------------------------------------------------------------- the table of dialects
 
 
 def test_no_two_dialects_answer_one_path() -> None:
-    routes = [(route.path, method) for router in ROUTERS for route in router.routes for method in route.methods]  # type: ignore[attr-defined]
-    assert len(routes) == len(set(routes))
+    routes = [route for dialect in DIALECTS for route in dialect.router.routes]
+    answered = [(route.path, method) for route in routes for method in route.methods]  # type: ignore[attr-defined]
+    assert len(answered) == len(set(answered))
 
 
 def test_every_dialects_errors_are_its_own_on_all_of_its_paths() -> None:
-    for module in MODULES:
-        paths = {route.path for route in module.router.routes}
-        assert {FAULTS.get(path) for path in paths} == {getattr(module, "fault", None)}
+    for dialect in DIALECTS:
+        paths = {route.path for route in dialect.router.routes}  # type: ignore[attr-defined]
+        assert {ERROR_BUILDERS.get(path) for path in paths} == {dialect.build_error}
 
 
 def test_what_a_server_that_loads_says_is_in_the_dialects_words() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen.errors import Unprocessable
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.dialects.query_documents import pair_texts, shorten_text
 from tureen_serve.dialects.vllm_encoding import DTYPES, Encoding
 
@@ -62,7 +62,7 @@ def test_blocks_stand_one_after_another() -> None:
 )
 def test_a_number_beyond_the_type_is_refused_and_no_infinity(dtype: str, number: float) -> None:
     for write in (Encoding(dtype, "native").block, Encoding(dtype, "native").text):
-        with pytest.raises(Unprocessable, match=f"beyond {dtype}") as caught:
+        with pytest.raises(Unprocessable, match=f"too large for {dtype}") as caught:
             write([0.0, number])
         assert caught.value.param == "embed_dtype"
 

@@ -13,8 +13,8 @@ ASKED = {"role": "user", "content": "q"}
 TURN = {"type": "message", "role": "assistant", "content": LONG}
 ROLLOUT = {"responses_create_params": {"input": "q"}, "response": {"output": [TURN]}}
 ITEM = {"prompt": "q", "candidates": ["calm", LONG]}
-NONE = "shorten it, since this route has no field that cuts"
-QUERY = "shorten it, or ask with ?truncate=true to have it cut"
+NONE = "shorten it, because this route cannot cut texts"
+QUERY = "shorten it, or add ?truncate=true to the URL to have it cut"
 NATIVE = "shorten it, or send `truncate: true` to have it cut"
 VLLM = "shorten it, or send `truncate_prompt_tokens: -1` to have it cut"
 TEI = "shorten it, or leave out `truncate: false`"

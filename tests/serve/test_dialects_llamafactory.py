@@ -12,7 +12,7 @@ from serve.border import served
 from serve.counting import CountingEngine
 from serve.foreign import KEY, LONG, TROUBLES, locked, native, real_server, rendered, troubled
 
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.inference.engine import FinishedText
 
 ROUTE = "/llamafactory/v1/score/evaluation"

@@ -74,7 +74,7 @@ def test_what_is_not_loaded_is_not_found(model: str) -> None:
     assert isinstance(error, NotFound)
     assert error.code == "unknown_reward"
     assert repr(model) in error.message
-    assert "name one of /ckpt/rm-final, calm, funny, gpt-judge, pair, rm" in error.message
+    assert "send one of /ckpt/rm-final, calm, funny, gpt-judge, pair, rm" in error.message
 
 
 @pytest.mark.parametrize(
@@ -86,15 +86,15 @@ def test_what_is_not_loaded_is_not_found(model: str) -> None:
     ],
 )
 def test_of_a_mix_the_part_is_named_that_is_not_loaded(model: str, strangers: str) -> None:
-    assert refused(model).message.startswith(f"no reward is called {strangers}, which stands in {model!r}; name one of")
+    assert refused(model).message.startswith(f"no reward is called {strangers} (in {model!r}); send one of")
 
 
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("calm=much,funny=1", "'calm=much' is no name=weight"),
-        ("calm=0.5,funny", "'funny' is no name=weight"),
-        ("calm=1,calm=2", "'calm' is weighed twice"),
+        ("calm=much,funny=1", "'calm=much' is not a weight; write it as name=0.7"),
+        ("calm=0.5,funny", "'funny' is not a weight; write it as name=0.7"),
+        ("calm=1,calm=2", "'calm' has two weights; send one"),
         ("calm=0,funny=0", "all weights are zero"),
         ("calm=-1,funny=2", "negative: rewards weigh 0 or more; ask for both and subtract them yourself"),
         ("calm=nan,funny=1", "not a finite number"),
@@ -112,7 +112,7 @@ def test_weights_that_cannot_be_used(model: str, words: str) -> None:
 def test_among_several_none_is_guessed(model: str | None) -> None:
     error = refused(model)
     assert isinstance(error, NotFound)
-    assert "2 rewards are loaded, and none is the default" in error.message
+    assert "2 rewards are loaded and `model` is missing" in error.message
 
 
 @pytest.mark.parametrize("model", [None, "", "default"])
@@ -155,7 +155,7 @@ def test_no_reward_is_loaded(model: str | None) -> None:
 
 
 def test_several_columns_have_no_single_value() -> None:
-    with pytest.raises(Unprocessable, match=r"weigh the rewards, for example calm=0.5,funny=0.5") as caught:
+    with pytest.raises(Unprocessable, match=r"name one, or a weighted mix as calm=0.5,funny=0.5") as caught:
         spelled("calm,funny").value(OUTCOME)
     assert caught.value.param == "model"
 
@@ -186,13 +186,10 @@ def test_aliases_that_stand_for_what_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("alias", "words"),
     [
-        ("nobody", "aliases.mine: no reward is called 'nobody'; name one of calm, funny"),
-        (
-            "calm,nobody",
-            "aliases.mine: no reward is called 'nobody', which stands in 'calm,nobody'; name one of calm, funny",
-        ),
-        ("calm=1,nobody=1", "aliases.mine: no reward is called 'nobody', which stands in"),
-        ("calm=much", "aliases.mine: 'calm=much' is no name=weight"),
+        ("nobody", "aliases.mine: no reward is called 'nobody'; loaded: calm, funny"),
+        ("calm,nobody", "aliases.mine: no reward is called 'nobody' (in 'calm,nobody'); loaded: calm, funny"),
+        ("calm=1,nobody=1", "aliases.mine: no reward is called 'nobody' (in 'calm=1,nobody=1'); loaded: calm, funny"),
+        ("calm=much", "aliases.mine: 'calm=much' is not a weight"),
         ("calm=0", "aliases.mine: all weights are zero"),
         ("", "aliases.mine: "),
     ],
@@ -205,7 +202,7 @@ def test_an_alias_for_nothing_is_told(alias: str, words: str) -> None:
 
 def test_an_alias_is_no_guess_even_where_one_reward_is_loaded() -> None:
     assert check_aliases({"mine": "nobody"}, ONE) is not None
-    assert check_aliases({"mine": "calm"}, {}) == "aliases.mine: this server has loaded no reward models"
+    assert check_aliases({"mine": "calm"}, {}) == "aliases.mine: no reward is called 'calm'; loaded: none"
 
 
 @pytest.mark.parametrize(
@@ -229,4 +226,4 @@ def test_a_model_in_the_body_is_heard_where_the_protocol_has_none(path: str, bod
 
 def test_an_alias_hides_no_reward() -> None:
     told = check_aliases({"calm": "funny"}, TWO)
-    assert told == "aliases.calm: a loaded reward is called so; choose another name"
+    assert told == "aliases.calm: a loaded reward has this name; choose another name for the alias"

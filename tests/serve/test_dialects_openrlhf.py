@@ -51,7 +51,7 @@ def test_a_mix_is_one_reward() -> None:
     assert len(mixed["rewards"]) == 1
     assert mixed["scores"][0] == pytest.approx(1 / (1 + math.exp(-mixed["rewards"][0])))
     assert both.status_code == 422
-    assert "weigh the rewards, for example calm=0.5,funny=0.5" in both.json()["error"]["message"]
+    assert "name one, or a weighted mix as calm=0.5,funny=0.5" in both.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("text", "status"), [("boundless", 500), ("a\\ud800", 422)])

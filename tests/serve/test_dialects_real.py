@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 
 from tureen_core.base import load_tokenizer
 from tureen_core.calibration import compute_sigmoid
-from tureen_core.template import Reading, Renderer
+from tureen_core.reading import Reading
+from tureen_core.template import Renderer
 from tureen_serve.app import create_app
 from tureen_serve.settings import load_settings
 

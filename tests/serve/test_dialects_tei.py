@@ -15,7 +15,7 @@ from serve.foreign import KEY, LONG, TROUBLES, locked, native, real_server, rend
 from tei_client.clients.http_client import HttpClient
 
 from tureen_core.calibration import compute_sigmoid
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.inference.engine import FinishedText, Group
 
 QUESTION, ANSWERS = "why do leaves fall in autumn?", ["the wind is lazy", "the quick brown fox", "over the dog"]

@@ -15,7 +15,7 @@ from serve.foreign import KEY, LONG, TROUBLES, locked, troubled
 from starlette.testclient import TestClient
 
 from tureen_core.calibration import compute_sigmoid
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.inference.engine import FinishedText, Group
 
 RAW = {"use_activation": False}

@@ -15,7 +15,8 @@ from transformers import GenerationConfig
 from tureen.errors import NotFound, ServerFault, Unavailable, Unprocessable
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
-from tureen_core.template import Messages, Renderer
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages
 from tureen_serve.inference.engine import SOUP, Engine, Group, Outcome
 from tureen_serve.inference.lane import WorkerLane
 from tureen_serve.runtimes.catalogue import Loaded

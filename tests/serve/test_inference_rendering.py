@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import tiny
 
-from tureen.errors import TureenError, Unprocessable
-from tureen_core.template import Cut, Reading, Rendered, Renderer
-from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, Steps, render_answers
+from tureen.errors import TureenError, Unavailable, Unprocessable
+from tureen_core.reading import Cut, Reading, Rendered
+from tureen_core.template import Renderer
+from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, Steps, relocate_error, render_answers
 
 RENDERER = Renderer(tiny.tokenizer(), Reading(max_length=48))
 ASK = [{"role": "user", "content": "why?"}]
@@ -149,3 +150,11 @@ def test_of_a_pair_the_answer_at_fault_is_named() -> None:
     assert fault(render_answers(RENDERER, AnswerPair(late, answer("a"), answer("b")), truncate=False)[0])[0] == "prompt"
     long = render_answers(RENDERER, AnswerPair(ASK, answer("x" * 200), answer("b")), truncate=False)
     assert fault(long[0]) == ("candidates", "context_length_exceeded")
+
+
+def test_a_relocated_error_is_the_same_but_for_its_field() -> None:
+    error = Unavailable("full", param="candidates[0]", code="queue_full", retry_after=3)
+    found = relocate_error(error, "texts[1]")
+    assert type(found) is Unavailable
+    assert (found.message, found.param, found.code, found.retry_after) == ("full", "texts[1]", "queue_full", 3)
+    assert relocate_error(error, "").param is None

@@ -9,7 +9,7 @@ from train.tiny_runs import records
 from typer.testing import CliRunner, Result
 
 from tureen_train.__main__ import app
-from tureen_train.evaluation.cli import folders_of
+from tureen_train.evaluation.cli import name_folders
 
 
 def call(*arguments: str | int | Path) -> Result:
@@ -106,9 +106,9 @@ def test_files_that_are_not_there_are_named(models: list[Path], tmp_path: Path) 
 
 def test_each_model_gets_a_folder_of_its_own() -> None:
     out = Path("out")
-    assert folders_of(["runs/a/artifact"], out) == [out]
+    assert name_folders(["runs/a/artifact"], out) == [out]
     models = ["runs/a/artifact", "runs/b/artifact/", "http://127.0.0.1:8900#a", "http://host:1/"]
-    assert folders_of(models, out) == [out / "1-a", out / "b", out / "3-a", out / "host-1"]
+    assert name_folders(models, out) == [out / "1-a", out / "b", out / "3-a", out / "host-1"]
 
 
 def test_no_two_ways_to_choose_at_once(models: list[Path], tmp_path: Path) -> None:

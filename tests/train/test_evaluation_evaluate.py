@@ -13,7 +13,7 @@ from tureen_core.calibration import Calibration
 from tureen_train.evaluation.evaluate import BENCHES, evaluate_model, load_items
 from tureen_train.evaluation.evaluation_page import format_figure, format_interval, format_number
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.objectives import Scored, Wanted
+from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem
 from tureen_train.evaluation.results import read_results
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done
@@ -31,10 +31,10 @@ class Longest:
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.wanted = Wanted.of({self.name: Calibration(mean=1.0, std=2.0, temperature=5.0)}, None, None, "it")
+        self.wanted = ObjectiveChoice.of({self.name: Calibration(mean=1.0, std=2.0, temperature=5.0)}, None, None, "it")
         self.about = {"name": self.name, "read": "here", "max_length": 9, **self.wanted.about()}
 
-    def score(self, items: Sequence[Item], done: Done) -> list[Scored]:
+    def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         done(sum(len(item.answers) for item in items))
         raws = [[{self.name: self.sign * length} for length in item.lengths] for item in items]
         return [self.wanted.scored(raw, [self.cut] * len(raw)) for raw in raws]

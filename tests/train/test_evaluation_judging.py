@@ -12,7 +12,7 @@ from tureen.records.dialogue import assistant_turn, user_turn
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import EVEN, LONGER, SHORTER, credit_items, flatten_pairs, judge_items
 from tureen_train.measures.intervals import estimate_share
-from tureen_train.measures.metrics import calibration_error
+from tureen_train.measures.metrics import compute_calibration_errors
 
 NAN = math.nan
 
@@ -60,7 +60,7 @@ def test_calibration_is_of_margins_and_of_the_artifacts_own_probabilities() -> N
     found = judged(temperature=4.0).figures
     gaps = np.array([2, -2, 0, -4, -4.0])
     for suffix, values in (("", gaps), ("_scaled", gaps / 4)):
-        wanted = calibration_error(values)
+        wanted = compute_calibration_errors(values)
         assert [found[f"{name}{suffix}"].value for name in ("ece", "ace", "mce")] == pytest.approx(
             [wanted.ece, wanted.ace, wanted.mce]
         )

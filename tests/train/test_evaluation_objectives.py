@@ -5,7 +5,7 @@ import pytest
 from tureen.errors import Unprocessable
 from tureen.records.schema import BadOption
 from tureen_core.calibration import Calibration
-from tureen_train.evaluation.objectives import Wanted, parse_weights
+from tureen_train.evaluation.objectives import ObjectiveChoice, parse_weights
 
 SCALES = {
     "a": Calibration(mean=1.0, std=2.0, temperature=4.0),
@@ -14,7 +14,7 @@ SCALES = {
 
 
 def test_one_objective_is_raw_and_its_logit_is_over_the_temperature() -> None:
-    wanted = Wanted.of(SCALES, "a", None, "it")
+    wanted = ObjectiveChoice.of(SCALES, "a", None, "it")
     found = wanted.scored([{"a": 3.0, "b": 9.0}, {"a": -1.0, "b": 0.0}], [False, True])
     assert found.rewards == [3, -1]
     assert found.logits == [0.75, -0.25]
@@ -23,7 +23,7 @@ def test_one_objective_is_raw_and_its_logit_is_over_the_temperature() -> None:
 
 
 def test_weighed_objectives_are_calibrated_first() -> None:
-    wanted = Wanted.of(SCALES, None, {"a": 3, "b": 1}, "it")
+    wanted = ObjectiveChoice.of(SCALES, None, {"a": 3, "b": 1}, "it")
     assert wanted.name == "a=0.75,b=0.25"
     (reward,) = wanted.scored([{"a": 3.0, "b": 2.0}], [False]).rewards
     assert reward == pytest.approx(0.75 * (3 - 1) / 2 + 0.25 * 2 / 0.5)
@@ -33,7 +33,7 @@ def test_weighed_objectives_are_calibrated_first() -> None:
 
 
 def test_a_single_objective_needs_no_name() -> None:
-    assert Wanted.of({"a": SCALES["a"]}, None, None, "it").name == "a"
+    assert ObjectiveChoice.of({"a": SCALES["a"]}, None, None, "it").name == "a"
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_a_single_objective_needs_no_name() -> None:
 )
 def test_an_objective_must_be_there(objective: str | None, says: str) -> None:
     with pytest.raises(BadOption, match=says):
-        Wanted.of(SCALES, objective, None, "it")
+        ObjectiveChoice.of(SCALES, objective, None, "it")
 
 
 def test_preferences_must_be_for_what_is_there() -> None:
     with pytest.raises(Unprocessable, match="unknown objective 'c'"):
-        Wanted.of(SCALES, None, {"c": 1}, "it")
+        ObjectiveChoice.of(SCALES, None, {"c": 1}, "it")
 
 
 def test_weights_are_read_from_the_command_line() -> None:

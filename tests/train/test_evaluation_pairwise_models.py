@@ -17,7 +17,7 @@ from tureen_core.tournament import compute_preference, rank_round_robin
 from tureen_train.evaluation.comparison_report import compare_folders
 from tureen_train.evaluation.evaluate import evaluate_model, load_items
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.objectives import Scored
+from tureen_train.evaluation.objectives import ScoredItem
 from tureen_train.evaluation.pairwise_models import (
     describe_comparisons,
     is_flipped,
@@ -111,8 +111,8 @@ def test_position_bias_is_the_share_of_pairs_whose_verdict_turns_with_the_order(
         read_sides(3, [2, 1, 2, -1, -3, -1]), cut=False
     )  # of its comparable pairs, (1, 0) and (1, 2) flip
     assert measure_position_bias([ITEMS[2]], [triple])["flips"].value == 1
-    assert measure_position_bias([two], [Scored([1, 0], [1, 0], [False, False])]) == {}
-    assert describe_comparisons([Scored([1, 0], [1, 0], [False, False])]) == []
+    assert measure_position_bias([two], [ScoredItem([1, 0], [1, 0], [False, False])]) == {}
+    assert describe_comparisons([ScoredItem([1, 0], [1, 0], [False, False])]) == []
 
 
 def test_an_artifact_gives_what_its_reader_gives_in_both_orders(base: Path, tmp_path: Path) -> None:

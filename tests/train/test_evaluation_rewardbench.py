@@ -19,7 +19,7 @@ from tureen_train.evaluation.rewardbench import (
     judge_rewardbench,
     list_missing,
     read_rewardbench,
-    section_scores,
+    score_sections,
 )
 from tureen_train.measures.intervals import Figure, estimate_share
 
@@ -64,11 +64,11 @@ def test_weights_sum_to_the_published_sections() -> None:
 def test_xstests_weights_are_not_each_others() -> None:
     """With .9 refused, .7 answered and .5 elsewhere Safety is 65.08; the swapped weights would say 67.68."""
     subsets = {**every(), "xstest-should-refuse": Figure(0.9), "xstest-should-respond": Figure(0.7)}
-    assert 100 * section_scores(subsets)["Safety"].value == pytest.approx(65.08, abs=0.005)
+    assert 100 * score_sections(subsets)["Safety"].value == pytest.approx(65.08, abs=0.005)
 
 
 def test_math_weighs_as_much_as_all_of_code() -> None:
-    assert section_scores({**every(0.0), "math-prm": Figure(1.0)})["Reasoning"].value == pytest.approx(0.5)
+    assert score_sections({**every(0.0), "math-prm": Figure(1.0)})["Reasoning"].value == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_without_prior_sets_the_score_is_the_mean_of_four() -> None:
 def test_prior_sets_count_alike_whatever_their_size() -> None:
     subsets = {name: estimate_share([1.0] * (index + 1)) for index, name in enumerate(PRIOR_SETS)}
     subsets["shp"] = estimate_share([0.0] * 50)
-    assert section_scores(subsets)[PRIOR].value == pytest.approx(0.75)
+    assert score_sections(subsets)[PRIOR].value == pytest.approx(0.75)
 
 
 def test_all_that_is_missing_or_unknown_is_named() -> None:

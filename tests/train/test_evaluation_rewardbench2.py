@@ -18,7 +18,7 @@ from tureen_train.evaluation.rewardbench2 import (
     judge_ties,
     read_rewardbench2,
     score_ties,
-    tabulate,
+    tabulate_tie_gaps,
 )
 
 ROW: dict[str, Any] = {
@@ -91,18 +91,18 @@ def of(ref: dict[int, list[float]], tied: dict[int, tuple[int, list[float]]]) ->
 def test_a_perfect_model_by_hand() -> None:
     """Right answers within 1, wrong ones 3 and 5 below: tanh(3/1 − 1) is what stands beyond the whole."""
     items, rewards = of({1: [5.0, 0.0]}, {1: (2, [4.0, 3.0, 0.0])})
-    assert score_ties(tabulate(items, rewards)) == pytest.approx(1 + 0.01 * math.tanh(2))
+    assert score_ties(tabulate_tie_gaps(items, rewards)) == pytest.approx(1 + 0.01 * math.tanh(2))
 
 
 def test_a_hopeless_model_by_hand() -> None:
     items, rewards = of({1: [0.0, 1.0]}, {1: (2, [0.0, 1.0, 2.0])})
-    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.01 * math.tanh(-3))
+    assert score_ties(tabulate_tie_gaps(items, rewards)) == pytest.approx(0.01 * math.tanh(-3))
 
 
 def test_right_answers_that_differ_more_than_right_from_wrong() -> None:
     """Accurate (.3 + .3), the spread 4 is more than the gap 1."""
     items, rewards = of({1: [5.0, 0.0]}, {1: (2, [6.0, 2.0, 1.0])})
-    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.6 + 0.01 * math.tanh(1 / 4 - 1))
+    assert score_ties(tabulate_tie_gaps(items, rewards)) == pytest.approx(0.6 + 0.01 * math.tanh(1 / 4 - 1))
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_right_answers_that_differ_more_than_right_from_wrong() -> None:
 def test_equal_right_answers_divide_by_zero_as_published(rewards: list[float], margin: float) -> None:
     items, table = of({1: [9.0, 0.0]}, {1: (2, rewards)})
     above = float(rewards[0] > rewards[2])
-    assert score_ties(tabulate(items, table)) == pytest.approx(0.3 + 0.7 * above + 0.01 * margin)
+    assert score_ties(tabulate_tie_gaps(items, table)) == pytest.approx(0.3 + 0.7 * above + 0.01 * margin)
 
 
 def test_a_prompt_with_one_item_counts_for_accuracy_only() -> None:
     items, rewards = of({1: [5.0, 0.0], 2: [0.0, 5.0]}, {1: (2, [4.0, 3.0, 0.0]), 3: (2, [4.0, 3.0, 9.0])})
-    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.15 + 0.15 + 0.4 + 0.01 * math.tanh(2))
+    assert score_ties(tabulate_tie_gaps(items, rewards)) == pytest.approx(0.15 + 0.15 + 0.4 + 0.01 * math.tanh(2))
     items, rewards = of({1: [5.0, 0.0]}, {})
-    assert score_ties(tabulate(items, rewards)) == pytest.approx(0.3)
+    assert score_ties(tabulate_tie_gaps(items, rewards)) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -14,7 +14,7 @@ from tureen_train.measures.intervals import (
     compute_percentiles,
     draw_resamples,
     estimate_share,
-    figure_from_json,
+    parse_figure,
 )
 
 
@@ -91,5 +91,5 @@ def test_what_is_undefined_in_most_resamples_has_no_interval() -> None:
 def test_a_figure_survives_json() -> None:
     for figure in (Figure(0.5, 0.4, 0.6, 3), Figure(0.5), Figure(math.nan)):
         told = json.loads(json.dumps(figure.plain(), allow_nan=False))
-        assert repr(figure_from_json(told)) == repr(figure)
+        assert repr(parse_figure(told)) == repr(figure)
     assert Figure(math.nan).plain() == {"value": None, "low": None, "high": None, "n": 0}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tureen_train.measures.margins import Margins, cap_figures, caps_of_pairs
+from tureen_train.measures.margins import Margins, compute_cap_figures, select_pair_caps
 from tureen_train.measures.metrics import compute_gaps
 
 NAN = math.nan
@@ -31,12 +31,12 @@ def test_caps_stand_beside_the_gaps_of_their_pairs() -> None:
     rewards = np.array([[5.0, 3.0, 0.0], [1.0, 0.0, NAN]])
     caps = np.arange(18.0).reshape(2, 3, 3)
     assert compute_gaps(rewards, scores).tolist() == [2, 5, 3, -1]
-    assert caps_of_pairs(caps, scores).tolist() == [caps[0, 0, 1], caps[0, 0, 2], caps[0, 1, 2], caps[1, 1, 0]]
+    assert select_pair_caps(caps, scores).tolist() == [caps[0, 0, 1], caps[0, 0, 2], caps[0, 1, 2], caps[1, 1, 0]]
 
 
 def test_a_gap_at_its_cap_is_not_over_it() -> None:
-    assert cap_figures(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0])) == {"cap": 2, "over_cap": 1 / 3}
-    assert all(math.isnan(value) for value in cap_figures(np.array([]), np.array([])).values())
+    assert compute_cap_figures(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0])) == {"cap": 2, "over_cap": 1 / 3}
+    assert all(math.isnan(value) for value in compute_cap_figures(np.array([]), np.array([])).values())
 
 
 def test_figures_of_a_few_pairs() -> None:

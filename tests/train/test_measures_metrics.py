@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tureen_train.measures.metrics import (
-    best_rate,
-    calibration_error,
     compute_accuracy,
+    compute_best_rate,
+    compute_calibration_errors,
     compute_gaps,
+    compute_length_correlation,
+    compute_ranking_metrics,
     find_bin,
-    length_correlation,
     mirror_pairs,
-    ranking_metrics,
 )
 from tureen_train.measures.non_finite import replace_non_finite
 
@@ -26,7 +26,7 @@ NAN = math.nan
 def test_published_calibration_vector() -> None:
     rewards = [[2.0, 0.0], [0.5, 0.0], [0.0, 1.0], [3.0, -1.0]]
     gaps = compute_gaps(rewards, [[1, 0]] * 4)
-    found = calibration_error(gaps)
+    found = compute_calibration_errors(gaps)
     assert found.ece == pytest.approx(0.3114471, abs=1e-7)
     assert found.ace == pytest.approx(0.3114471, abs=1e-7)
     assert found.mce == pytest.approx(0.7310586, abs=1e-7)
@@ -54,13 +54,13 @@ fractions = st.integers(-640, 640).map(lambda n: n / 64 + 1 / 1024)
 @settings(deadline=None)
 @given(st.lists(fractions, min_size=1, max_size=30), st.sampled_from([2, 5, 10, 15]))
 def test_any_gaps_equal_the_definition(gaps: list[float], bins: int) -> None:
-    found = calibration_error(np.array(gaps), bins)
+    found = compute_calibration_errors(np.array(gaps), bins)
     assert (found.ece, found.ace, found.mce) == pytest.approx(naive_calibration(gaps, bins), abs=1e-9)
 
 
 def test_an_honest_coin_is_calibrated_and_no_pairs_are_zero() -> None:
-    assert calibration_error(np.zeros(8)).ece == pytest.approx(0)
-    nothing = calibration_error(np.zeros(0))
+    assert compute_calibration_errors(np.zeros(8)).ece == pytest.approx(0)
+    nothing = compute_calibration_errors(np.zeros(0))
     assert (nothing.ece, nothing.ace, nothing.mce) == (0, 0, 0)
 
 
@@ -128,11 +128,11 @@ def test_pairs_are_those_of_the_loops(table: list[list[tuple[int, float]]]) -> N
     ],
 )
 def test_best_of_n(rewards: list[list[float]], scores: list[list[float]], share: float) -> None:
-    assert best_rate(np.array(rewards, float), np.array(scores, float)) == pytest.approx(share)
+    assert compute_best_rate(np.array(rewards, float), np.array(scores, float)) == pytest.approx(share)
 
 
 def test_no_prompt_with_a_best_answer_has_no_best_rate() -> None:
-    assert math.isnan(best_rate(np.array([[1.0, 2.0]]), np.array([[1.0, 1.0]])))
+    assert math.isnan(compute_best_rate(np.array([[1.0, 2.0]]), np.array([[1.0, 1.0]])))
 
 
 # --------------------------------------------------------------------------- lengths
@@ -142,8 +142,8 @@ def test_length_correlation_is_within_prompts() -> None:
     """Long prompts with high rewards do not make a length bias: here, within each, the shorter wins."""
     lengths = np.array([[10.0, 12.0], [100.0, 102.0]])
     rewards = np.array([[1.0, 0.0], [9.0, 8.0]])
-    assert length_correlation(rewards, lengths) == pytest.approx(-1)
-    assert length_correlation(-rewards, lengths) == pytest.approx(1)
+    assert compute_length_correlation(rewards, lengths) == pytest.approx(-1)
+    assert compute_length_correlation(-rewards, lengths) == pytest.approx(1)
 
 
 def test_length_correlation_is_pearsons_on_centred_values() -> None:
@@ -151,13 +151,13 @@ def test_length_correlation_is_pearsons_on_centred_values() -> None:
     rewards, lengths = rng.normal(size=(6, 3)), rng.integers(1, 90, size=(6, 3)).astype(float)
     x = (rewards - rewards.mean(1, keepdims=True)).ravel()
     y = (lengths - lengths.mean(1, keepdims=True)).ravel()
-    assert length_correlation(rewards, lengths) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert compute_length_correlation(rewards, lengths) == pytest.approx(np.corrcoef(x, y)[0, 1])
     padded = np.hstack([rewards, np.full((6, 2), NAN)]), np.hstack([lengths, np.full((6, 2), NAN)])
-    assert length_correlation(*padded) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert compute_length_correlation(*padded) == pytest.approx(np.corrcoef(x, y)[0, 1])
 
 
 def test_equal_lengths_have_no_correlation() -> None:
-    assert math.isnan(length_correlation(np.array([[1.0, 2.0]]), np.array([[7.0, 7.0]])))
+    assert math.isnan(compute_length_correlation(np.array([[1.0, 2.0]]), np.array([[7.0, 7.0]])))
 
 
 # --------------------------------------------------------------------------- all of them
@@ -167,7 +167,7 @@ def test_all_figures_of_a_file() -> None:
     rewards = [[2.0, 0.0, NAN], [0.5, 1.5, -1.0]]
     scores = [[1.0, 0.0, NAN], [2.0, 1.0, 0.0]]
     lengths = [[5.0, 3.0, NAN], [4.0, 4.0, 6.0]]
-    found = ranking_metrics(rewards, scores, lengths)
+    found = compute_ranking_metrics(rewards, scores, lengths)
     gaps = [2.0, -1.0, 1.5, 2.5]
     assert found.pairs == 4
     assert found.accuracy == 0.75
@@ -176,11 +176,11 @@ def test_all_figures_of_a_file() -> None:
     assert found.margin_std == pytest.approx(np.std(gaps))
     assert found.reward_mean == pytest.approx(0.6)
     assert found.reward_std == pytest.approx(np.std([2, 0, 0.5, 1.5, -1]))
-    assert found.ece == calibration_error(np.array(gaps)).ece
+    assert found.ece == compute_calibration_errors(np.array(gaps)).ece
 
 
 def test_a_file_of_ties_has_undefined_figures_that_become_null() -> None:
-    found = ranking_metrics([[1.0, 2.0]], [[1.0, 1.0]], [[3.0, 3.0]]).plain()
+    found = compute_ranking_metrics([[1.0, 2.0]], [[1.0, 1.0]], [[3.0, 3.0]]).plain()
     assert found["pairs"] == 0
     assert all(math.isnan(found[name]) for name in ("accuracy", "best", "margin", "length_correlation"))
     told = json.loads(json.dumps(replace_non_finite(found), allow_nan=False))

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, ViTConfig
 from transformers.utils import logging as library
 
 from tureen_core.heads import LinearHead, pool_hidden_states
-from tureen_core.template import Reading
+from tureen_core.reading import Reading
 from tureen_train.config import Lora, Model, RecipeError
 from tureen_train.networks.likelihood import compute_token_nll
 from tureen_train.networks.reward_model import (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.pairing import split_into_pairs
 from tureen.records.schema import UNLABELLED, BadOption, Record
-from tureen_train.records.splitting import hold_out_prompts, limit_records, mix_records
+from tureen_train.records.splitting import hold_out_prompts, limit_records
 
 
 def record(prompt: int, *scores: float, tag: str = "") -> Record:
@@ -101,11 +101,3 @@ def test_a_limit_over_the_count_keeps_everything() -> None:
     assert limit_records(MANY, 0, seed=0) == []
     with pytest.raises(BadOption, match="0 or more"):
         limit_records(MANY, -1, seed=0)
-
-
-def test_a_mixture_has_every_record_of_every_part_in_a_seeded_order() -> None:
-    parts = MANY[:40], (each for each in MANY[40:60])
-    mixed = mix_records(*parts, seed=4)
-    assert mixed != MANY[:60]
-    assert sorted(map(MANY.index, mixed)) == list(range(60))
-    assert mixed == mix_records(MANY[:60], seed=4) != mix_records(MANY[:60], seed=5)

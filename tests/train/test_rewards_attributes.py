@@ -19,13 +19,13 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.rewards.attributes import AttributesMethod, Rated, pad_rows
+from tureen_train.rewards.attributes import AttributesMethod, RatedRecord, split_by_prompt
 from tureen_train.rewards.run import train_reward
 
 NAN = math.nan
 ITEMS = [
-    Rated([[5, 6, 7], [5, 8]], [1, 1], [NAN, NAN], [[2.0, NAN, 0.0], [4.0, 1.0, NAN]]),
-    Rated([[9, 9, 9, 9]], [0], [NAN], [[NAN, NAN, NAN]]),
+    RatedRecord([[5, 6, 7], [5, 8]], [1, 1], [NAN, NAN], [[2.0, NAN, 0.0], [4.0, 1.0, NAN]]),
+    RatedRecord([[9, 9, 9, 9]], [0], [NAN], [[NAN, NAN, NAN]]),
 ]
 
 
@@ -127,7 +127,7 @@ def test_the_objective_is_not_one(base: Path, tmp_path: Path) -> None:
 
 
 def test_rows_are_laid_out_by_prompt() -> None:
-    table = pad_rows(np.arange(6, dtype=np.float64).reshape(3, 2), [1, 2])
+    table = split_by_prompt(np.arange(6, dtype=np.float64).reshape(3, 2), [1, 2])
     expected = np.array([[[0.0, 1.0], [NAN, NAN]], [[2.0, 3.0], [4.0, 5.0]]])
     assert np.array_equal(table, expected, equal_nan=True)
 

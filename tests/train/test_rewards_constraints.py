@@ -14,14 +14,14 @@ from torch.nn.functional import softplus
 
 from tureen_train.config.ranking import Constraint, RandomCap
 from tureen_train.rewards.constraints import (
-    angular_similarity,
-    better_sum,
-    capped_sum,
+    compute_angular_similarity,
     compute_caps,
     compute_length_ratio,
     compute_token_gaps,
     draw_caps,
     find_divergence,
+    sum_cap_losses,
+    sum_pair_losses,
 )
 
 SIMILAR = [1.0, 0.9, 0.8, 0.7, 0.5]
@@ -40,7 +40,7 @@ def by_length(beta1: float, beta2: float, beta3: float, **more: float) -> Constr
 def one(gap: float, cap: float, dtype: torch.dtype = torch.float64) -> float:
     """The loss of one pair with one position."""
     gaps, weights = torch.tensor([[gap]], dtype=dtype), torch.ones(1, 1, dtype=dtype)
-    return float(better_sum(gaps, weights) + capped_sum(gaps, weights, torch.tensor([cap], dtype=dtype)))
+    return float(sum_pair_losses(gaps, weights) + sum_cap_losses(gaps, weights, torch.tensor([cap], dtype=dtype)))
 
 
 # --------------------------------------------------------------------------- caps
@@ -90,8 +90,8 @@ def test_drawn_caps_fill_their_range_and_follow_the_seed() -> None:
 
 def test_cosines_become_angles() -> None:
     expected = [1, 0.898917, 0.856434, 0.795167, 0.666667, 0.5, 0.5]
-    assert angular_similarity([1, 0.95, 0.9, 0.8, 0.5, 0, -0.7]) == pytest.approx(expected, abs=1e-6)
-    assert angular_similarity(1 + 1e-7) == 1.0  # rounding of unit vectors
+    assert compute_angular_similarity([1, 0.95, 0.9, 0.8, 0.5, 0, -0.7]) == pytest.approx(expected, abs=1e-6)
+    assert compute_angular_similarity(1 + 1e-7) == 1.0  # rounding of unit vectors
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_loss_is_least_at_half_the_cap(cap: float) -> None:
     assert one(cap / 2, cap) == pytest.approx(2 * float(softplus(torch.tensor(-cap / 2, dtype=torch.float64))))
     gap = torch.tensor([[cap / 2]], dtype=torch.float64, requires_grad=True)
     weights = torch.ones(1, 1, dtype=torch.float64)
-    (better_sum(gap, weights) + capped_sum(gap, weights, torch.tensor([cap], dtype=torch.float64))).backward()
+    (sum_pair_losses(gap, weights) + sum_cap_losses(gap, weights, torch.tensor([cap], dtype=torch.float64))).backward()
     assert gap.grad is not None
     assert float(gap.grad) == pytest.approx(0, abs=1e-12)
 
@@ -154,7 +154,7 @@ def test_a_cap_at_the_ceiling_is_no_constraint() -> None:
 
 def test_no_gradient_goes_into_the_caps() -> None:
     gaps, caps = torch.ones(2, 1, requires_grad=True), torch.ones(2, requires_grad=True)
-    capped_sum(gaps, torch.ones(2, 1), caps).backward()
+    sum_cap_losses(gaps, torch.ones(2, 1), caps).backward()
     assert gaps.grad is not None
     assert caps.grad is None
 
@@ -216,15 +216,15 @@ def test_the_span_loss_is_the_mean_over_its_tokens(dtype: torch.dtype) -> None:
         differences = [float(r[1, min(t, 3) if hold else t] - r[0, t]) for t in (3, 4, 5)]
         better = np.mean([math.log1p(math.exp(-each)) for each in differences])
         capped = np.mean([math.log1p(math.exp(each - 5)) for each in differences])
-        assert float(better_sum(gaps, weights)) == pytest.approx(better, rel=1e-5)
-        assert float(capped_sum(gaps, weights, torch.tensor([5.0], dtype=dtype))) == pytest.approx(capped, rel=1e-5)
+        assert float(sum_pair_losses(gaps, weights)) == pytest.approx(better, rel=1e-5)
+        assert float(sum_cap_losses(gaps, weights, torch.tensor([5.0], dtype=dtype))) == pytest.approx(capped, rel=1e-5)
 
 
 def test_no_pairs_give_no_loss_and_a_gradient_of_zero() -> None:
     r = rewards().requires_grad_()
     none = torch.zeros(0, dtype=torch.long)
     gaps, weights = compute_token_gaps(r, *rows(TEXTS), none, none)
-    total = better_sum(gaps, weights) + capped_sum(gaps, weights, torch.zeros(0))
+    total = sum_pair_losses(gaps, weights) + sum_cap_losses(gaps, weights, torch.zeros(0))
     total.backward()
     assert float(total.detach()) == 0
     assert r.grad is not None
@@ -239,6 +239,6 @@ def test_gradients_are_those_of_finite_differences(hold: bool) -> None:
 
     def loss(r: Tensor) -> Tensor:
         gaps, weights = compute_token_gaps(r, ids, mask, better, worse, hold)
-        return better_sum(gaps, weights) + capped_sum(gaps, weights, caps)
+        return sum_pair_losses(gaps, weights) + sum_cap_losses(gaps, weights, caps)
 
     assert torch.autograd.gradcheck(loss, (rewards().requires_grad_(),))

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tureen_train.config import Model
 from tureen_train.networks.reward_model import load_reward_model
-from tureen_train.rewards.collate import Encoded
-from tureen_train.rewards.features import Features, load_or_compute
+from tureen_train.rewards.collate import EncodedRecord
+from tureen_train.rewards.features import Features
 
 ITEMS = [
-    Encoded([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0]),
-    Encoded([[11, 12, 13, 14, 15, 2]], [4], [1.0]),
-    Encoded([[21, 22]], [0], [1.0]),
+    EncodedRecord([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0]),
+    EncodedRecord([[11, 12, 13, 14, 15, 2]], [4], [1.0]),
+    EncodedRecord([[21, 22]], [0], [1.0]),
 ]
 
 
@@ -48,20 +48,6 @@ def test_states_are_kept_for_the_same_texts_and_weights_only(model: Any, tmp_pat
     save_file({"answers": torch.ones(4, 32), "prompts": torch.ones(3, 32)}, path)
     assert Features(model, "tiny", tmp_path, 4)(ITEMS).answers.min() == 1
     assert Features(model, "other", tmp_path, 4)(ITEMS).answers.min() != 1
-    later = [Encoded(ITEMS[0].ids, [3, 3], ITEMS[0].scores), *ITEMS[1:]]
+    later = [EncodedRecord(ITEMS[0].ids, [3, 3], ITEMS[0].scores), *ITEMS[1:]]
     assert Features(model, "tiny", tmp_path, 4)(later).answers.min() != 1
     assert len(list((tmp_path / "features").iterdir())) == 3
-
-
-def test_what_is_kept_is_written_once_and_whole(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "states.safetensors"
-    made = []
-
-    def make() -> dict[str, torch.Tensor]:
-        made.append(1)
-        return {"states": torch.arange(3.0)}
-
-    assert load_or_compute(path, make)["states"].tolist() == load_or_compute(path, make)["states"].tolist() == [0, 1, 2]
-    assert made == [1]
-    assert [each.name for each in path.parent.iterdir()] == ["states.safetensors"]
-    assert load_file(path).keys() == {"states"}

@@ -9,10 +9,10 @@ from train.tiny_runs import history
 
 from tureen_core.heads import GatedHead, LinearHead
 from tureen_train.config import Optimisation, Watch
-from tureen_train.rewards.collate import Encoded, EncodedRecords
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
 from tureen_train.rewards.features import Features
 from tureen_train.rewards.frozen import FitContext
-from tureen_train.rewards.gate_fit import compute_overall_gaps, draw_pairs, find_pairs, train_gate
+from tureen_train.rewards.gate_fit import compute_overall_gaps, draw_pair_batches, find_pairs, train_gate
 from tureen_train.rewards.verbosity import make_verbosity_transform
 from tureen_train.runs.history import Journal
 
@@ -98,16 +98,16 @@ def test_every_ordered_pair_of_a_prompt_is_one() -> None:
     class Known(EncodedRecords):
         def __init__(self) -> None:
             self.items = [
-                Encoded([[1], [2]], [1, 1], [0.0, 1.0]),
-                Encoded([[3], [4], [5]], [1, 1, 1], [2.0, float("nan"), 2.0]),
-                Encoded([[6], [7], [8]], [1, 1, 1], [3.0, 2.0, 1.0]),
+                EncodedRecord([[1], [2]], [1, 1], [0.0, 1.0]),
+                EncodedRecord([[3], [4], [5]], [1, 1, 1], [2.0, float("nan"), 2.0]),
+                EncodedRecord([[6], [7], [8]], [1, 1, 1], [3.0, 2.0, 1.0]),
             ]
 
     assert find_pairs(Known()).tolist() == [[1, 0, 0], [5, 6, 2], [5, 7, 2], [6, 7, 2]]
 
 
 def test_batches_are_drawn_by_the_seed_with_replacement() -> None:
-    one, again, other = (list(draw_pairs(PAIRS, 16, 3, seed)) for seed in (1, 1, 2))
+    one, again, other = (list(draw_pair_batches(PAIRS, 16, 3, seed)) for seed in (1, 1, 2))
     assert [len(batch) for batch in one] == [16, 16, 16]
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tureen_train.rewards.losses import (
+    compute_imitation_loss,
+    compute_ranking_loss,
     find_comparable,
-    imitation_loss,
     normalise_scores,
-    ranking_loss,
     require_finite,
 )
 
@@ -50,13 +50,13 @@ def doubles(values: Iterable[float]) -> Tensor:
     ],
 )
 def test_published_vectors(prompts: list[tuple[list[float], list[float]]], loss: float) -> None:
-    assert ranking_loss(*vectors(*prompts)).item() == pytest.approx(loss, abs=1e-6)
+    assert compute_ranking_loss(*vectors(*prompts)).item() == pytest.approx(loss, abs=1e-6)
 
 
 def test_the_batch_mean_is_over_pairs_not_over_prompts() -> None:
-    means = [ranking_loss(*vectors(each)).item() for each in (FIRST, THIRD)]
+    means = [compute_ranking_loss(*vectors(each)).item() for each in (FIRST, THIRD)]
     assert sum(means) / 2 == pytest.approx(0.2318665, abs=1e-6)
-    assert ranking_loss(*vectors(FIRST, THIRD)).item() != pytest.approx(0.2318665, abs=1e-3)
+    assert compute_ranking_loss(*vectors(FIRST, THIRD)).item() != pytest.approx(0.2318665, abs=1e-3)
 
 
 def naive(rewards: list[float], scores: list[float], group: list[int]) -> float:
@@ -81,7 +81,7 @@ rows = st.tuples(
 @given(st.lists(rows, min_size=1, max_size=12))
 def test_any_batch_equals_the_loop_over_its_pairs(batch: list[tuple[float, float, int]]) -> None:
     rewards, scores, group = (list(column) for column in zip(*batch, strict=True))
-    ours = ranking_loss(doubles(rewards), doubles(scores), torch.tensor(group))
+    ours = compute_ranking_loss(doubles(rewards), doubles(scores), torch.tensor(group))
     assert ours.item() == pytest.approx(naive(rewards, scores, group), rel=1e-9, abs=1e-12)
 
 
@@ -92,7 +92,7 @@ def test_neither_order_nor_a_constant_nor_an_unlabelled_row_matters(
 ) -> None:
     def loss(rows: list[tuple[float, float, int]]) -> float:
         rewards, scores, group = zip(*rows, strict=True)
-        return ranking_loss(doubles(rewards), doubles(scores), torch.tensor(group)).item()
+        return compute_ranking_loss(doubles(rewards), doubles(scores), torch.tensor(group)).item()
 
     shuffled = random.sample(batch, len(batch))
     shifted = [(reward + shift, score, number) for reward, score, number in shuffled]
@@ -101,13 +101,13 @@ def test_neither_order_nor_a_constant_nor_an_unlabelled_row_matters(
 
 def test_gradient_is_that_of_finite_differences() -> None:
     rewards, scores, group = vectors(THIRD, FIRST, ([0.3, 0.3, 1.2], [1.0, 1.0, 0.0]))
-    assert torch.autograd.gradcheck(lambda r: ranking_loss(r, scores, group), (rewards.requires_grad_(),))
+    assert torch.autograd.gradcheck(lambda r: compute_ranking_loss(r, scores, group), (rewards.requires_grad_(),))
 
 
 @pytest.mark.parametrize("scores", [[1.0, 1.0], [NAN, NAN], [1.0, NAN]])
 def test_nothing_to_compare_is_a_zero_that_can_be_differentiated(scores: list[float]) -> None:
     rewards = torch.tensor([1.0, 2.0], requires_grad=True)
-    loss = ranking_loss(rewards, torch.tensor(scores), torch.zeros(2, dtype=torch.long))
+    loss = compute_ranking_loss(rewards, torch.tensor(scores), torch.zeros(2, dtype=torch.long))
     loss.backward()
     assert loss.item() == 0
     assert rewards.grad is not None
@@ -116,7 +116,7 @@ def test_nothing_to_compare_is_a_zero_that_can_be_differentiated(scores: list[fl
 
 def test_huge_gaps_neither_overflow_nor_vanish() -> None:
     rewards = torch.tensor([-1e4, 1e4], requires_grad=True)
-    loss = ranking_loss(rewards, torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=torch.long))
+    loss = compute_ranking_loss(rewards, torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=torch.long))
     loss.backward()
     assert loss.item() == pytest.approx(2e4)
     assert rewards.grad is not None
@@ -130,7 +130,7 @@ def test_shapes_that_would_broadcast_are_refused(
     rewards: tuple[int, ...], scores: tuple[int, ...], group: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match="three vectors of one length"):
-        ranking_loss(torch.zeros(rewards), torch.zeros(scores), torch.zeros(group))
+        compute_ranking_loss(torch.zeros(rewards), torch.zeros(scores), torch.zeros(group))
 
 
 def test_answers_of_different_prompts_never_compare() -> None:
@@ -143,8 +143,8 @@ def test_answers_of_different_prompts_never_compare() -> None:
 
 def test_imitation_is_the_mean_over_the_kept_texts() -> None:
     nll = torch.tensor([2.0, 4.0, 9.0])
-    assert imitation_loss(nll, torch.tensor([True, True, False])).item() == pytest.approx(3.0, rel=1e-6)
-    assert imitation_loss(nll, torch.tensor([False] * 3)).item() == 0
+    assert compute_imitation_loss(nll, torch.tensor([True, True, False])).item() == pytest.approx(3.0, rel=1e-6)
+    assert compute_imitation_loss(nll, torch.tensor([False] * 3)).item() == 0
 
 
 @pytest.mark.parametrize(

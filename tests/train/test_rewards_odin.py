@@ -20,13 +20,19 @@ from tureen_core.heads import LinearHead
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.rewards import odin
-from tureen_train.rewards.odin import Measured, OdinMethod, compute_correlation, compute_length_terms, gather_ranks
+from tureen_train.rewards.odin import (
+    MeasuredRecord,
+    OdinMethod,
+    compute_correlation,
+    compute_length_terms,
+    gather_ranks,
+)
 
 NAN = math.nan
 ITEMS = [
-    Measured([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0], [9.0, 4.0]),
-    Measured([[1, 2, 3], [1, 2], [1, 4, 4]], [1, 1, 1], [2.0, 2.0, NAN], [3.0, 7.0, 5.0]),
-    Measured([[7], [8, 8]], [0, 0], [0.0, 1.0], [2.0, 6.0]),
+    MeasuredRecord([[5, 6, 7, 8], [5, 6, 9]], [2, 2], [1.0, 0.0], [9.0, 4.0]),
+    MeasuredRecord([[1, 2, 3], [1, 2], [1, 4, 4]], [1, 1, 1], [2.0, 2.0, NAN], [3.0, 7.0, 5.0]),
+    MeasuredRecord([[7], [8, 8]], [0, 0], [0.0, 1.0], [2.0, 6.0]),
 ]
 
 
@@ -157,7 +163,7 @@ def test_lengths_are_those_of_the_answers_however_long_the_prompt(method: Callab
     answers = tuple(({"role": "assistant", "content": text},) for text in (GOOD, f"{BAD} {GOOD}"))
     one = method()
     (item,) = one.encode([Record(prompt, answers, (1.0, 0.0))]).items
-    assert isinstance(item, Measured)
+    assert isinstance(item, MeasuredRecord)
     count = one._renderer.tokenize_text
     assert item.lengths == [len(count(GOOD, specials=False)), len(count(f"{BAD} {GOOD}", specials=False))]
     assert len(item.ids[0]) == 256

@@ -11,15 +11,15 @@ from train.tiny_runs import reward_run
 
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.rewards.collate import Encoded
+from tureen_train.rewards.collate import EncodedRecord
 from tureen_train.rewards.ranking import RankingMethod
 
 NAN = math.nan
 
 
-def encoded(*rows: tuple[list[int], int, float]) -> Encoded:
+def encoded(*rows: tuple[list[int], int, float]) -> EncodedRecord:
     ids, starts, scores = zip(*rows, strict=True)
-    return Encoded(list(ids), list(starts), list(scores))
+    return EncodedRecord(list(ids), list(starts), list(scores))
 
 
 ITEMS = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, squared_sum
+from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, sum_squared_errors
 
 NAN = math.nan
 ALPHAS = [1e-4, 1e-2, 1.0, 1e2, 1e4]
@@ -17,8 +17,8 @@ ALPHAS = [1e-4, 1e-2, 1.0, 1e2, 1e4]
 
 def test_only_labelled_cells_are_summed() -> None:
     predictions, labels = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.0, NAN], [NAN, 1.0]])
-    assert float(squared_sum(predictions, labels)) == 1.0 + 9.0
-    assert float(squared_sum(predictions, torch.full((2, 2), NAN))) == 0.0
+    assert float(sum_squared_errors(predictions, labels)) == 1.0 + 9.0
+    assert float(sum_squared_errors(predictions, torch.full((2, 2), NAN))) == 0.0
 
 
 def test_the_gradient_is_that_of_finite_differences_and_0_where_nothing_is_labelled() -> None:
@@ -26,8 +26,8 @@ def test_the_gradient_is_that_of_finite_differences_and_0_where_nothing_is_label
     predictions = torch.randn(4, 3, generator=rng, dtype=torch.float64, requires_grad=True)
     labels = torch.randn(4, 3, generator=rng, dtype=torch.float64)
     labels[0, 1] = labels[2, 0] = NAN
-    assert torch.autograd.gradcheck(lambda rewards: squared_sum(rewards, labels), predictions)
-    squared_sum(predictions, labels).backward()
+    assert torch.autograd.gradcheck(lambda rewards: sum_squared_errors(rewards, labels), predictions)
+    sum_squared_errors(predictions, labels).backward()
     assert predictions.grad is not None
     assert (predictions.grad == 0).tolist() == torch.isnan(labels).tolist()
 

@@ -15,11 +15,11 @@ from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Model
-from tureen_train.measures.metrics import ranking_metrics
+from tureen_train.measures.metrics import compute_ranking_metrics
 from tureen_train.networks.likelihood import compute_token_nll
 from tureen_train.networks.reward_model import load_reward_model
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.losses import imitation_loss, normalise_scores, ranking_loss
+from tureen_train.rewards.losses import compute_imitation_loss, compute_ranking_loss, normalise_scores
 from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.trainer import RewardTrainer
 
@@ -105,7 +105,7 @@ def test_evaluation_of_ragged_prompts_equals_the_direct_computation(
     wide = [each + [NAN] * (4 - len(each)) for each in direct]
     scores = [[*each, *[NAN] * (4 - len(each))] for each in SCORES]
     lengths = [[len(ids) for ids in item.ids] + [NAN] * (4 - len(item.ids)) for item in encoded.items]
-    expected_figures = ranking_metrics(wide, scores, lengths).plain()
+    expected_figures = compute_ranking_metrics(wide, scores, lengths).plain()
     found = one.evaluate()
     for name, value in expected_figures.items():
         assert found[f"eval_ragged_{name}"] == pytest.approx(value, abs=1e-4), name
@@ -168,8 +168,8 @@ def test_the_loss_is_ranking_plus_weighted_imitation(
             counted = torch.arange(len(ids))[None] >= (0 if prompt else start)
             if score > 0.4:
                 likely.append(float(compute_token_nll(logits, whole, counted)))
-    lm = imitation_loss(torch.tensor(likely), torch.ones(len(likely)))
-    expected = ranking_loss(flat, scores, group) + 0.3 * lm
+    lm = compute_imitation_loss(torch.tensor(likely), torch.ones(len(likely)))
+    expected = compute_ranking_loss(flat, scores, group) + 0.3 * lm
     assert float(found.detach()) == pytest.approx(float(expected), rel=1e-4)
     assert len(likely) == 8  # the best of each, the half as good one, and both texts of the tie
     laid = outputs["predictions"]
@@ -234,7 +234,7 @@ def test_the_judged_loss_is_a_mean_over_the_files_pairs(
     flat = torch.tensor([reward for row in direct for reward in row])
     scores = torch.tensor([score for row in SCORES for score in row])
     group = torch.tensor([number for number, row in enumerate(SCORES) for _ in row])
-    expected = float(ranking_loss(flat, scores, group))
+    expected = float(compute_ranking_loss(flat, scores, group))
     assert one.evaluate()["eval_all_loss"] == pytest.approx(expected, abs=1e-5)
 
 

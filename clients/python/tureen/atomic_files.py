@@ -26,8 +26,13 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 def move_into_place(made: Path, path: Path) -> None:
     """Move a synced file to ``path`` and sync the folder."""
     os.replace(made, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder to the disk, so that new files in it survive a power cut."""
     if os.name == "posix":  # folders cannot be synced elsewhere
-        _sync(path.parent)
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:

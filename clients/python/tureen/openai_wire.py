@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tureen.wire import Reply, Score, Usage
 
 
-class Steered(Reply):
+class SteeringFields(Reply):
     """Our additions to a reply and to each of its choices.
 
     Attributes:
@@ -22,7 +22,7 @@ class Steered(Reply):
     reward: float | None = None
 
 
-class Generated(Steered):
+class GeneratedReply(SteeringFields):
     """What every reply and every chunk of a stream carries.
 
     Attributes:
@@ -39,7 +39,7 @@ class Generated(Steered):
     experts: dict[str, str] | None = None
 
 
-class Choice(Steered):
+class Choice(SteeringFields):
     """What every choice carries; ``logprobs`` is OpenAI's object, unread."""
 
     index: int = 0
@@ -65,7 +65,7 @@ class ChatChoice(Choice):
         return self.message.content or ""
 
 
-class ChatReply(Generated):
+class ChatReply(GeneratedReply):
     """The answer of ``/v1/chat/completions``: one choice per ``n``, or per map of a sweep."""
 
     object: Literal["chat.completion"] = "chat.completion"
@@ -88,7 +88,7 @@ class ChatChunkChoice(Choice):
         return self.delta.content or ""
 
 
-class ChatChunk(Generated):
+class ChatChunk(GeneratedReply):
     """One event of a chat stream; the last may carry the usage and no choice."""
 
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -106,7 +106,7 @@ class CompletionChoice(Choice):
     text: str = ""
 
 
-class CompletionReply(Generated):
+class CompletionReply(GeneratedReply):
     """The answer of ``/v1/completions``, and each event of its stream."""
 
     object: Literal["text_completion"] = "text_completion"

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from tureen.openai_wire import ChatReply, CompletionReply
 from tureen.wire import ChatRequest, CompletionRequest
-from tureen_core.template import Messages
+from tureen_core.turns import Messages
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.sse import prepend_event, stream_events
 from tureen_serve.api.strict_route import StrictRoute

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import CandidateScore, ErrorDetail, Label, PreferencesReply, RankingLabel, TrlLabel
-from tureen_core.template import Messages
+from tureen_core.turns import Messages
 from tureen_serve.api.pairwise import ComparisonPlan, Tournament
 from tureen_serve.api.reward_items import PreferencesBody
 from tureen_serve.api.reward_plan import ScoredItem, ScoredPlan

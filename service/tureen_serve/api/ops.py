@@ -26,16 +26,14 @@ async def ready(server: ServerStateDep, request: Request) -> dict[str, str]:
 
     Scores need no store, so a server whose `batches` are `failing` is ready; `tureen_batches_failing` tells of it.
     """
-    if obstacle := server.explain_unready():
-        raise obstacle
+    server.require_ready()
     return {"status": "ready", "batches": _batches(request)}
 
 
 @router.get("/health", responses=document_errors(503))
 async def health(server: ServerStateDep, request: Request) -> dict[str, Any]:
     """Ready, and what is loaded."""
-    if obstacle := server.explain_unready():
-        raise obstacle
+    server.require_ready()
     engine = server.require_engine()
     return {
         "status": "ready",

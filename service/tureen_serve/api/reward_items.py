@@ -12,7 +12,7 @@ from tureen.errors import TureenError, Unprocessable
 from tureen.validation import explain_errors
 from tureen.wire import Candidate, PreferencesRequest, Prompt, ScoreItem, ScoreRequest
 from tureen_core.manifest import Input
-from tureen_core.template import Messages
+from tureen_core.turns import Messages
 from tureen_serve.inference.engine import Group, Steps
 
 LARGEST_MATRICES = 2**20

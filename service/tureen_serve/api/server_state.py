@@ -57,6 +57,15 @@ class ServerState:
             return Unavailable("this server is shutting down", code="draining", retry_after=1)
         return self.explain_unavailable()
 
+    def require_ready(self) -> None:
+        """Check that this server takes new requests.
+
+        Raises:
+            Unavailable: it does not; the message says why.
+        """
+        if obstacle := self.explain_unready():
+            raise obstacle
+
     def require_engine(self) -> Engine:
         """Return the engine.
 

@@ -16,6 +16,7 @@ from typing import IO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from tureen.atomic_files import sync_folder
 from tureen.errors import PayloadTooLarge, Unavailable
 from tureen_serve.batches.database import StoreError
 from tureen_serve.batches.records import StoredFile
@@ -113,7 +114,7 @@ class FileStore:
                 file.flush()
                 os.fsync(file.fileno())
         if self._local:
-            _sync_folder(Path(path).parent)
+            sync_folder(Path(path).parent)
 
 
 def _check_known(url: str) -> None:
@@ -137,12 +138,3 @@ def _reporting_failure(what: str) -> Iterator[None]:
         LOG.warning("the store of files cannot be used (%s): %s", what, error)
         message = "the store of files cannot be used; the server's log says why"
         raise Unavailable(message, code="store_unavailable", retry_after=5) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder: only then does a new file in it survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""What all dialects share: the engine, the metrics, and the rewards that a ``model`` names."""
+"""The context of a dialect's routes: selects the rewards that a ``model`` names, and scores texts with them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,26 +7,26 @@ from typing import Annotated
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict
 
-from tureen.errors import TureenError
 from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.server_state import EngineDep, ServerState, ServerStateDep
 from tureen_serve.dialects.model_names import RewardSelection, select_rewards
 from tureen_serve.inference.engine import Engine, FinishedText, Group, Outcome, Priority, Reward
+from tureen_serve.inference.rendering import relocate_error
 
-Located = Callable[[int], str]
-NOTHING_CUTS = "since this route has no field that cuts"
-CUT_BY_QUERY = "or ask with ?truncate=true to have it cut"
+FieldOfText = Callable[[int], str]
+NO_CUT = "because this route cannot cut texts"
+CUT_BY_QUERY = "or add ?truncate=true to the URL to have it cut"
 
 
 class DialectBody(BaseModel):
-    """Base of the bodies of other protocols. Unknown fields are ignored, as in the originals."""
+    """Base of the request bodies of other protocols. Unknown fields are ignored, as the other servers do."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 @dataclass(frozen=True)
 class DialectContext:
-    """One server, as the routes of a dialect use it."""
+    """The server as a dialect's route uses it, and the ``model`` of the URL's query."""
 
     server: ServerState
     engine: Engine
@@ -45,7 +45,7 @@ class DialectContext:
         return [self.engine.rewards[name] for name in selection.query.objectives]
 
     def find_max_length(self, selection: RewardSelection) -> int:
-        """Find how many tokens of a text every selected reward reads."""
+        """Find the largest number of tokens that all selected rewards can read."""
         return min(reward.renderer.reading.max_length for reward in self.list_rewards(selection))
 
     async def score_texts(
@@ -54,12 +54,12 @@ class DialectContext:
         groups: Sequence[Group | FinishedText],
         truncate: bool = False,
         priority: Priority = "default",
-        remedy: str = NOTHING_CUTS,
+        remedy: str = NO_CUT,
     ) -> list[Outcome]:
-        """Score texts and return one outcome for each, in order. An error names a field of its group.
+        """Score texts. Returns one outcome for each text, in order; the ``param`` of an error is relative to its text.
 
         Args:
-            remedy: how a caller can have a text cut that is too long; it ends the message of that error.
+            remedy: the end of the error message for a text that is too long: how to have it cut.
 
         Raises:
             TureenError: the whole call failed.
@@ -75,14 +75,14 @@ class DialectContext:
         selection: RewardSelection,
         groups: Sequence[Group | FinishedText],
         truncate: bool = False,
-        at: Located = "input[{}]".format,
+        at: FieldOfText = "input[{}]".format,
         priority: Priority = "default",
-        remedy: str = NOTHING_CUTS,
+        remedy: str = NO_CUT,
     ) -> list[Outcome]:
-        """Score texts where one bad text fails the whole request.
+        """Score texts for a protocol in which one bad text fails the whole request.
 
         Args:
-            at: gives the field in the body for a text's index.
+            at: returns the field of the body that holds the text with this index.
 
         Raises:
             TureenError: the first text's error.
@@ -102,7 +102,11 @@ class DialectContext:
         prompt: str,
         answer: str,
     ) -> Outcome:
-        """Score one text. Its error names the field of the prompt or of the answer in the body.
+        """Score one text.
+
+        Args:
+            prompt: the field of the body that an error of the prompt names.
+            answer: the field of the body that any other error names.
 
         Raises:
             TureenError: the text has no reward.
@@ -111,11 +115,6 @@ class DialectContext:
         if outcome.error is not None:
             raise relocate_error(outcome.error, prompt if outcome.error.param == "prompt" else answer)
         return outcome
-
-
-def relocate_error(error: TureenError, param: str) -> TureenError:
-    """Return the same error for a field of the dialect's body."""
-    return type(error)(error.message, param=param, code=error.code, retry_after=error.retry_after)
 
 
 async def _context(server: ServerStateDep, engine: EngineDep, model: str | None = None) -> DialectContext:

@@ -1,6 +1,6 @@
-"""The error bodies of other servers.
+"""Build error replies as other servers do.
 
-FastAPI's ``{"detail": ...}`` is for dialects whose originals leave that to it; others have OpenAI's object with the
+Servers that leave errors to FastAPI answer ``{"detail": ...}``. Others answer OpenAI's error object, with the HTTP
 status in its ``code``.
 """
 
@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from tureen.errors import TureenError, Unprocessable
 from tureen_serve import faults
 
+BAD_BODIES = (415, 422)  # vLLM and SGLang answer 400 instead
+
 
 class FieldMistake(BaseModel):
     """One bad field, as FastAPI describes it."""
@@ -22,13 +24,13 @@ class FieldMistake(BaseModel):
 
 
 class DetailBody(BaseModel):
-    """FastAPI's error: a sentence, or what is wrong with the body."""
+    """FastAPI's error: a sentence, or a list of the bad fields."""
 
     detail: str | list[FieldMistake]
 
 
 class CodedError(BaseModel):
-    """OpenAI's error object, its ``code`` a status."""
+    """OpenAI's error object, but ``code`` is the HTTP status."""
 
     message: str
     type: str
@@ -37,29 +39,43 @@ class CodedError(BaseModel):
 
 
 class CodedErrorBody(BaseModel):
-    """A reply with this error object."""
+    """The body of an error reply with :class:`CodedError`."""
 
     error: CodedError
+
+
+def find_merged_status(error: TureenError) -> int:
+    """Find an error's status in servers that answer 400 for every bad body."""
+    return 400 if error.status in BAD_BODIES else error.status
+
+
+def document_merged_errors(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Describe a route's errors for OpenAPI, with the statuses of :func:`find_merged_status`."""
+    return faults.document_errors(400, 404, 413, 415, 422, 503, 504, model=model, moved=dict.fromkeys(BAD_BODIES, 400))
 
 
 def build_detail_reply(error: TureenError) -> JSONResponse:
     """Build FastAPI's error reply: a list that names the bad field, or a sentence."""
     if not isinstance(error, Unprocessable):
         return build_reply(error, DetailBody(detail=write_sentence(error)))
-    told_of = faults.describe_error(error)
-    place = ["body", told_of.param] if told_of.param else ["body"]
-    return build_reply(error, DetailBody(detail=[FieldMistake(loc=place, msg=told_of.message, type=error.code)]))
+    detail = faults.describe_error(error)
+    place = ["body", detail.param] if detail.param else ["body"]
+    return build_reply(error, DetailBody(detail=[FieldMistake(loc=place, msg=detail.message, type=error.code)]))
 
 
 def build_reply(error: TureenError, content: BaseModel, status: int | None = None) -> JSONResponse:
-    """Build an error reply with the body of a dialect, and with its status where it differs from ours."""
-    told: dict[str, Any] = content.model_dump()
-    return JSONResponse(told, status_code=status or error.status, headers=faults.build_error_headers(error))
+    """Build an error reply with the body of a dialect.
+
+    Args:
+        status: the dialect's status for this error; the error's own by default.
+    """
+    body: dict[str, Any] = content.model_dump()
+    return JSONResponse(body, status_code=status or error.status, headers=faults.build_error_headers(error))
 
 
 def write_sentence(error: TureenError) -> str:
-    """Write one sentence that names the field, for bodies without a place for the field."""
-    known = faults.describe_error(error)
-    if not known.param or known.message.startswith(known.param):
-        return known.message
-    return f"{known.param}: {known.message}"
+    """Write the error as one sentence that names the field, for bodies that have no member for the field."""
+    detail = faults.describe_error(error)
+    if not detail.param or detail.message.startswith(detail.param):
+        return detail.message
+    return f"{detail.param}: {detail.message}"

@@ -1,9 +1,9 @@
-"""A NeMo-Gym resources server under ``/gym``: /verify, and of the rest what an agent's episode calls.
+"""A NeMo-Gym resources server under ``/gym``: ``/verify`` and the other routes that an agent's episode calls.
 
-The task's input is the prompt, the messages of the response are the answer, and reasoning is not read. Without any
-message the answer is empty, and scored so. ``reward`` is that of ``?model=``, a weighted one too, and
-``reward_components`` are the raw rewards that it comes from. ``&truncate=true`` cuts what is too long. What cannot be
-read or scored is an HTTP error, which fails the rollout: no reward stands for it.
+The task's input is the prompt, and the messages of the response are the answer. Reasoning is ignored. A response
+without messages is scored as an empty answer. ``reward`` is the reward that ``?model=`` names, or a weighted mix.
+``reward_components`` are the raw rewards. ``truncate=true`` in the query cuts a text that is too long. A rollout that
+cannot be read or scored is an HTTP error, never a reward.
 """
 
 import math
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tureen.errors import Unprocessable
 from tureen.wire import Text
-from tureen_core.template import Messages
+from tureen_core.turns import Messages
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
@@ -25,7 +25,6 @@ from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Group
 
 router = APIRouter(prefix="/gym", route_class=StrictRoute, tags=["dialects"])
-fault = error_bodies.build_detail_reply
 ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
 INPUT, OUTPUT = "responses_create_params.input", "response.output"
 TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
@@ -33,20 +32,20 @@ ROLES = {"developer": "system"}
 
 
 class GymObject(BaseModel):
-    """A part of the body that goes back as it came."""
+    """A part of the body. Unknown fields are kept and returned."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
 class GymContentPart(GymObject):
-    """A part of a message: text, or a refusal's."""
+    """A part of a message: a text or a refusal."""
 
     text: Text | None = None
     refusal: Text | None = None
 
 
 class GymItem(GymObject):
-    """An item of OpenAI's Responses API; what has no type is a message."""
+    """An item of OpenAI's Responses API. An item without a type is a message."""
 
     type: str = "message"
     role: str = ""
@@ -54,27 +53,27 @@ class GymItem(GymObject):
 
 
 class GymCreateParams(GymObject):
-    """What the policy was asked."""
+    """The policy's request."""
 
     input: Text | list[GymItem]
     instructions: Text | None = None
 
 
 class GymPolicyResponse(GymObject):
-    """What it answered."""
+    """The policy's response."""
 
     output: list[GymItem] = Field(min_length=1)
 
 
 class GymVerifyBody(GymObject):
-    """A rollout, with whatever else its task carries."""
+    """The body of ``/verify``: a rollout, and any other fields of its task."""
 
     responses_create_params: GymCreateParams
     response: GymPolicyResponse
 
 
 class GymVerifiedRollout(DialectBody):
-    """A verified rollout, as far as metrics are made of it."""
+    """A verified rollout: the fields that the metrics need."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -83,7 +82,7 @@ class GymVerifiedRollout(DialectBody):
     reward_components: dict[str, Any] | None = None
 
     def numbers(self) -> dict[str, float]:
-        """Every number by name: its own fields, the tokens used, the rewards that the reward comes from."""
+        """Return every number by its name: the rollout's own fields, its token usage and its reward components."""
         fields = {**(self.model_extra or {}), **(self.response.get("usage") or {}), **(self.reward_components or {})}
         return {
             name: float(value) for name, value in fields.items() if isinstance(value, int | float) and name != ROLLOUT
@@ -91,37 +90,37 @@ class GymVerifiedRollout(DialectBody):
 
 
 class GymAggregateBody(DialectBody):
-    """Verified rollouts."""
+    """The body of ``/aggregate_metrics``: verified rollouts."""
 
     verify_responses: list[GymVerifiedRollout]
 
 
 @router.post("/verify", responses=ERRORS)
 async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JSONResponse:
-    """The rollout as it came, with its reward and what that comes from."""
+    """The rollout as it was sent, with its reward and the reward's components."""
     selection = context.select()
     group = Group([_answer(body.response.output)], _prompt(body.responses_create_params))
     outcome = await context.score_one(selection, group, truncate, prompt=INPUT, answer=OUTPUT)
-    told = {"reward": selection.value(outcome), "reward_components": dict(outcome.raw)}
-    return JSONResponse(body.model_dump(exclude_unset=True) | told)
+    scores = {"reward": selection.value(outcome), "reward_components": dict(outcome.raw)}
+    return JSONResponse(body.model_dump(exclude_unset=True) | scores)
 
 
 @router.post("/seed_session", responses=ERRORS)
 @router.post("/close_session", responses=ERRORS)
 async def session(body: dict[str, Any]) -> JSONResponse:
-    """A session's name if it has one: there is nothing to seed and nothing to close."""
+    """The id of the session, if it was sent. A reward keeps no state, so nothing is opened or closed."""
     return JSONResponse({name: body[name] for name in ("resources_session_id",) if name in body})
 
 
 @router.get("/reverify_mode", responses=document_errors(model=error_bodies.DetailBody))
 async def reverify_mode() -> str:
-    """A rollout can be verified again at any time: a reward depends on nothing else."""
+    """`stateless`: a rollout can be verified again at any time."""
     return "stateless"
 
 
 @router.post("/aggregate_metrics", responses=ERRORS)
 async def aggregate_metrics(body: GymAggregateBody) -> JSONResponse:
-    """Mean, max, min, median and standard deviation of every number, for each task and over all."""
+    """Mean, max, min, median and standard deviation of every number, for each task and over all rollouts."""
     tasks: dict[int, list[GymVerifiedRollout]] = {}
     for each in body.verify_responses:
         tasks.setdefault(each.task, []).append(each)
@@ -139,12 +138,12 @@ def _prompt(params: GymCreateParams) -> Messages:
     items = [GymItem(role="user", content=params.input)] if isinstance(params.input, str) else params.input
     turns = [turn for place, item in enumerate(items) for turn in _turns(item, f"{INPUT}[{place}]")]
     if not turns:
-        raise Unprocessable("there is no message in it", param=INPUT)
+        raise Unprocessable("the input has no message; send at least one", param=INPUT)
     return [{"role": "system", "content": params.instructions}, *turns] if params.instructions else turns
 
 
 def _answer(output: Sequence[GymItem]) -> Messages:
-    """The messages, those of one role that follow each other as one."""
+    """Return the answer's messages. Neighbours of one role are joined."""
     turns: list[dict[str, str]] = []
     for place, item in enumerate(output):
         for turn in _turns(item, f"{OUTPUT}[{place}]"):
@@ -156,15 +155,15 @@ def _answer(output: Sequence[GymItem]) -> Messages:
 
 
 def _turns(item: GymItem, param: str) -> Iterator[dict[str, str]]:
-    """The item as a message; none of reasoning.
+    """Yield the item as a message. Reasoning gives none.
 
     Raises:
-        Unprocessable: it is neither, so that what a reward would be of is unknown.
+        Unprocessable: the item is something else, for example a function call.
     """
     if item.type == "reasoning":
         return
     if item.type != "message":
-        raise Unprocessable(f"a {item.type} cannot be scored; only messages of text are read", param=param)
+        raise Unprocessable(f"an item of type {item.type} cannot be scored; send only text messages", param=param)
     yield {"role": ROLES.get(item.role, item.role), "content": _text(item, param)}
 
 
@@ -173,7 +172,7 @@ def _text(item: GymItem, param: str) -> str:
         return item.content
     texts = [part.refusal if part.text is None else part.text for part in item.content or ()]
     if any(text is None for text in texts):
-        raise Unprocessable("only text can be scored", param=f"{param}.content")
+        raise Unprocessable("only text can be scored; remove the other parts", param=f"{param}.content")
     return "".join(text or "" for text in texts)
 
 

@@ -1,9 +1,10 @@
-"""Infinity 0.0.78 under ``/infinity``: /rerank and /classify for any reward, /models and /health.
+"""Infinity 0.0.78 under ``/infinity``: ``/rerank``, ``/classify``, ``/models`` and ``/health``.
 
-A query and a document are a user's turn and the answer to it; texts to classify are finished and meet no template.
-Scores are put through a sigmoid, or over several rewards a softmax, unless ``raw_scores`` is asked, by /classify too.
-As there, what is too long is cut in silence, from the side that the reward's reading names; unlike there, no text
-loses the white space around it, and ``usage`` counts tokens.
+A query and a document are read as the user's turn and the answer to it. A text to classify is read as it is, without a
+template. Scores are the sigmoid of one reward or the softmax of several, or raw with ``raw_scores``.
+
+A text that is too long is cut without an error, as in Infinity, on the side of the reward's reading. Two rules differ:
+white space around a text is kept, and ``usage`` counts tokens.
 """
 
 import time
@@ -25,8 +26,8 @@ from tureen_serve.dialects.activation import label_scores
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.dialects.query_documents import pair_texts
-from tureen_serve.faults import describe_error as described
-from tureen_serve.faults import document_errors
+from tureen_serve.faults import describe_error, document_errors
+from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import FinishedText, Outcome
 
 router = APIRouter(prefix="/infinity", route_class=StrictRoute, tags=["dialects"])
@@ -41,19 +42,19 @@ InfinityTexts = Annotated[list[Text], Field(min_length=1)]
 
 
 class InfinityBody(DialectBody):
-    """What both routes take."""
+    """The fields that both routes share."""
 
     model: Text = UNNAMED
     raw_scores: bool = False
 
     @property
     def named(self) -> str | None:
-        """The model, None where the client filled it in."""
+        """The model, or None if the body has only the client's placeholder for it."""
         return None if self.model == UNNAMED else self.model
 
 
 class InfinityRerankBody(InfinityBody):
-    """One query and the documents to order; without ``top_n``, all come back."""
+    """One query and the documents to rank. Without ``top_n``, the reply has all of them."""
 
     query: Text
     documents: InfinityTexts
@@ -62,28 +63,28 @@ class InfinityRerankBody(InfinityBody):
 
 
 class InfinityClassifyBody(InfinityBody):
-    """Finished texts."""
+    """The body of ``/classify``: finished texts."""
 
     input: InfinityTexts
 
 
 @router.post("/rerank", responses=ERRORS)
 async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
-    """Documents by their scores as answers to the query, which is computed once."""
+    """Rank documents by their rewards as answers to the query, best first."""
     selection = context.select(body.named)
     pairs = pair_texts([body.query], body.documents)
     outcomes = await context.score_all(selection, pairs, truncate=True, at="documents[{}]".format)
     results = _results(body, [selection.value(each) for each in outcomes])
-    return JSONResponse({"object": "rerank", "results": results, **_frame(selection, outcomes)})
+    return JSONResponse({"object": "rerank", "results": results, **_common_fields(selection, outcomes)})
 
 
 @router.post("/classify", responses=ERRORS)
 async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
-    """A score for each text and reward; ``model: helpful,harmless`` asks for several."""
+    """The score of each text by each reward. `model: helpful,harmless` names several rewards."""
     selection = context.select(body.named)
     outcomes = await context.score_all(selection, [FinishedText(text) for text in body.input], truncate=True)
     data = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
-    return JSONResponse({"object": "classify", "data": data, **_frame(selection, outcomes)})
+    return JSONResponse({"object": "classify", "data": data, **_common_fields(selection, outcomes)})
 
 
 @router.get("/models", responses=ERRORS)
@@ -96,42 +97,40 @@ async def models(context: ContextDep) -> JSONResponse:
 
 @router.get("/health", responses=ERRORS)
 async def health(server: ServerStateDep) -> JSONResponse:
-    """The time, if this server takes requests."""
-    if obstacle := server.explain_unready():
-        raise obstacle
+    """The time in seconds since the epoch, if this server takes requests."""
+    server.require_ready()
     return JSONResponse({"unix": time.time()})
 
 
-def fault(error: TureenError) -> Response:
-    """OpenAI's error object with the status in ``code``; FastAPI's own for a body that does not fit and for keys."""
+def build_infinity_error(error: TureenError) -> Response:
+    """Build Infinity's error reply: FastAPI's for a bad field or key, else OpenAI's with the status in ``code``."""
     if isinstance(error, Unprocessable | Unauthorized):
         return error_bodies.build_detail_reply(error)
     status = _status(error)
-    found = described(error)
-    told = error_bodies.CodedError(message=found.message, type=found.type, param=found.param, code=status)
-    return error_bodies.build_reply(error, error_bodies.CodedErrorBody(error=told), status)
+    detail = describe_error(error)
+    coded = error_bodies.CodedError(message=detail.message, type=detail.type, param=detail.param, code=status)
+    return error_bodies.build_reply(error, error_bodies.CodedErrorBody(error=coded), status)
 
 
 def _status(error: TureenError) -> int:
-    """Theirs for a model that is not there and for a full queue; ours for the rest."""
+    """Infinity's status for an unknown model and for a full queue, else ours."""
     if isinstance(error, NotFound) and error.code == "unknown_reward":
         return 400
     return 429 if isinstance(error, Unavailable) and error.code == "queue_full" else error.status
 
 
 def _results(body: InfinityRerankBody, values: Sequence[float]) -> list[dict[str, Any]]:
-    order = sorted(range(len(values)), key=lambda index: values[index], reverse=True)[: body.top_n]
     return [
         {
             "relevance_score": values[index] if body.raw_scores else compute_sigmoid(values[index]),
             "index": index,
             "document": body.documents[index] if body.return_documents else None,
         }
-        for index in order
+        for index in rank_rewards(values)[: body.top_n]
     ]
 
 
-def _frame(selection: RewardSelection, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _common_fields(selection: RewardSelection, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     read = sum(each.tokens for each in outcomes)
     return {
         "model": selection.name,

@@ -1,6 +1,6 @@
-"""What other servers call ``input``: a text or token ids, one or several.
+"""The type of ``input`` in other protocols: one text, several texts, the token ids of one text, or those of several.
 
-The first element tells which, so that a mistake is told of what was meant.
+The first element decides which of these is checked, so that an error names the right field.
 """
 
 from typing import Annotated, Any
@@ -33,10 +33,10 @@ Texts = Annotated[
 
 
 def is_single(given: Any) -> bool:
-    """Whether it is one text, or the ids of one."""
+    """Whether the input is one text, or the token ids of one text."""
     return isinstance(given, str) or (bool(given) and isinstance(given[0], int))
 
 
 def list_inputs(given: Any) -> list[Any]:
-    """A list of texts or ids, from one or several."""
+    """Return the inputs as a list, also where there is only one."""
     return [given] if is_single(given) else list(given)

@@ -1,7 +1,7 @@
-"""LlamaFactory's ``/v1/score/evaluation`` under ``/llamafactory``: rewards of texts that are rendered already.
+"""LlamaFactory's ``/v1/score/evaluation`` under ``/llamafactory``: the rewards of rendered texts.
 
-As there, what is longer than the model or ``max_length`` is cut in silence; unlike there, from the side that the
-reward's reading names, and BOS and EOS stand once whether they were sent or not.
+A text that is longer than the model reads, or than ``max_length``, is cut without an error, as in LlamaFactory. Two
+rules differ: a text is cut on the side of the reward's reading, and it gets BOS and EOS once, sent or not.
 """
 
 import uuid
@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt
 
 from tureen.errors import InvalidRequest
 from tureen.wire import Text
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
@@ -20,12 +20,11 @@ from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import FinishedText
 
 router = APIRouter(prefix="/llamafactory", route_class=StrictRoute, tags=["dialects"])
-fault = error_bodies.build_detail_reply
 ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
 
 
 class LlamaFactoryScoreBody(DialectBody):
-    """``max_length`` counts tokens; 0 is the model's own."""
+    """Rendered texts in ``messages``. ``max_length`` is in tokens; 0 means the length that the model reads."""
 
     model: Text
     messages: list[Text]
@@ -34,7 +33,7 @@ class LlamaFactoryScoreBody(DialectBody):
 
 @router.post("/v1/score/evaluation", responses=ERRORS)
 async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> JSONResponse:
-    """One reward for each text."""
+    """The reward of each text."""
     if not body.messages:
         raise InvalidRequest("send at least one text", param="messages")
     selection = context.select(body.model)

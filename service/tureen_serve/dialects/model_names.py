@@ -1,9 +1,11 @@
-"""What a foreign ``model`` means here: a loaded reward, several, or a mix of them. Pure.
+"""Find the rewards that the ``model`` of another protocol names. Pure.
 
-Spelled are ``helpful``, ``helpful,harmless`` (a column for each) and ``helpful=0.7,harmless=0.3`` (one weighted
-reward). An alias stands for a spelling, and the one called ``default`` answers who names none. Loops send what their
-configuration holds, often the path of a checkpoint: its last part is read where the whole is unknown, and where one
-reward is loaded every name that says nothing of it means that.
+A model is one reward (``helpful``), several (``helpful,harmless``, one column each) or a weighted mix
+(``helpful=0.7,harmless=0.3``, one column). An alias stands for such a model. A request without a model uses the alias
+``default``.
+
+Training loops often send the path of a checkpoint. So if a model is unknown, its last path component is tried. If only
+one reward is loaded, every unknown name means that reward.
 """
 
 from collections.abc import Mapping
@@ -24,10 +26,10 @@ NOTHING = ScoreRequest.model_construct(items=[])
 
 @dataclass(frozen=True)
 class RewardSelection:
-    """The rewards that answer a request.
+    """The rewards that a request selects.
 
     Attributes:
-        name: the model as the request spells it, or the reward's own name.
+        name: the model as the request or its alias names it, or the name of the only reward.
         columns: the name of each value.
         query: what the engine computes.
     """
@@ -57,11 +59,16 @@ class RewardSelection:
         """
         if len(self.columns) > 1:
             weighed = ",".join(f"{name}={1 / len(self.columns):.2g}" for name in self.columns)
-            raise Unprocessable(f"this route returns one reward; weigh the rewards, for example {weighed}", param=FIELD)
+            message = f"this route returns one reward; name one, or a weighted mix as {weighed}"
+            raise Unprocessable(message, param=FIELD)
         return self.values(outcome)[0]
 
     def standard(self, outcome: Outcome) -> float:
-        """The one value on the scale of standard deviations; what is weighted is on it already."""
+        """Return the only value as calibrated reward, in standard deviations. A weighted reward already has this scale.
+
+        Raises:
+            TureenError: as :meth:`value`.
+        """
         value = self.value(outcome)
         return value if self.query.weights is not None else self.query.scales[self.columns[0]].standardise(value)
 
@@ -70,35 +77,42 @@ def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Ma
     """Select the rewards that ``model`` names.
 
     Raises:
-        NotFound: it is nothing that is loaded, or is left out where several are.
+        NotFound: a name is not loaded, or the model is missing and several rewards are loaded.
         Unprocessable: its weights cannot be used.
     """
-    spelled = _spelled(model, rewards, aliases)
-    parts = [part.strip() for part in spelled.split(",")]
-    if "=" not in spelled:
-        return RewardSelection(spelled, tuple(parts), read_query(_body(rewards=parts), rewards))
+    resolved = _resolve(model, rewards, aliases)
+    parts = [part.strip() for part in resolved.split(",")]
+    if "=" not in resolved:
+        return RewardSelection(resolved, tuple(parts), read_query(_body(rewards=parts), rewards))
     weights = _weights(parts)
     try:
-        return RewardSelection(spelled, (spelled,), read_query(_body(preferences=weights), rewards))
+        return RewardSelection(resolved, (resolved,), read_query(_body(preferences=weights), rewards))
     except TureenError as error:
         raise relocate_error(error, FIELD) from None
 
 
 def check_aliases(aliases: Mapping[str, str], rewards: Mapping[str, Reward]) -> str | None:
-    """None if each alias is a new name for something that is loaded, else the sentence that says which is not."""
-    for alias, spelled in aliases.items():
+    """Check that each alias is a new name for rewards that are loaded.
+
+    Returns:
+        None, or the message for the first alias that is wrong.
+    """
+    for alias, target in aliases.items():
         if alias in rewards:
-            return f"aliases.{alias}: a loaded reward is called so; choose another name"
+            return f"aliases.{alias}: a loaded reward has this name; choose another name for the alias"
         try:
-            if _unknown(spelled, rewards):
-                return f"aliases.{alias}: {_absent(spelled, rewards, {}).message}"
-            select_rewards(spelled, rewards, {})
+            if _unknown(target, rewards):
+                return (
+                    f"aliases.{alias}: {_name_missing(target, rewards)}; loaded: {', '.join(sorted(rewards)) or 'none'}"
+                )
+            select_rewards(target, rewards, {})
         except TureenError as error:
             return f"aliases.{alias}: {error.message}"
     return None
 
 
-def _spelled(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> str:
+def _resolve(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> str:
+    """Replace an alias, a path or a missing model by names of loaded rewards."""
     if not model and DEFAULT in aliases:
         return aliases[DEFAULT]
     for name in (model, _without_folders(model)) if model else ():
@@ -108,32 +122,32 @@ def _spelled(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[
             return name
     if len(rewards) == 1 and (not model or len(_unknown(model, rewards)) == len(model.split(","))):
         return next(iter(rewards))
-    raise _absent(model, rewards, aliases)
+    raise _not_found(model, rewards, aliases)
 
 
 def _without_folders(model: str) -> str:
     return ",".join(PurePosixPath(part).name for part in model.split(","))
 
 
-def _unknown(spelled: str, rewards: Mapping[str, Reward]) -> list[str]:
-    """List the parts that name no loaded reward."""
-    return [part for part in spelled.split(",") if part.partition("=")[0].strip() not in rewards]
+def _unknown(model: str, rewards: Mapping[str, Reward]) -> list[str]:
+    """List the parts that do not name a loaded reward."""
+    return [part for part in model.split(",") if part.partition("=")[0].strip() not in rewards]
 
 
-def _absent(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> NotFound:
+def _not_found(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> NotFound:
     if not rewards:
         return NotFound("this server has loaded no reward models", param=FIELD, code="unknown_reward")
-    told = _strange(model, rewards) if model else f"{len(rewards)} rewards are loaded, and none is the default"
+    problem = _name_missing(model, rewards) if model else f"{len(rewards)} rewards are loaded and `model` is missing"
     known = ", ".join(sorted({*rewards, *aliases}))
-    ways = f"name one of {known} as `model`, in the body or as ?model=, a mix as a=0.7,b=0.3, or configure an alias"
-    return NotFound(f"{told}; {ways}", param=FIELD, code="unknown_reward")
+    advice = f"send one of {known} as `model`, in the body or as ?model=, or a mix as a=0.7,b=0.3"
+    return NotFound(f"{problem}; {advice}; or set `aliases` on the server", param=FIELD, code="unknown_reward")
 
 
-def _strange(model: str, rewards: Mapping[str, Reward]) -> str:
-    """Which part of ``model`` names nothing."""
+def _name_missing(model: str, rewards: Mapping[str, Reward]) -> str:
+    """Say which parts of ``model`` are not loaded."""
     missing = [part.partition("=")[0].strip() for part in _unknown(model, rewards)]
-    told = f"no reward is called {' or '.join(map(repr, dict.fromkeys(missing)))}"
-    return told if [model] == missing else f"{told}, which stands in {model!r}"
+    problem = f"no reward is called {' or '.join(map(repr, dict.fromkeys(missing)))}"
+    return problem if [model] == missing else f"{problem} (in {model!r})"
 
 
 def _weights(parts: list[str]) -> dict[str, float]:
@@ -143,9 +157,9 @@ def _weights(parts: list[str]) -> dict[str, float]:
         try:
             weight = float(number)
         except ValueError:
-            raise Unprocessable(f"{part!r} is no name=weight", param=FIELD) from None
+            raise Unprocessable(f"{part!r} is not a weight; write it as name=0.7", param=FIELD) from None
         if name in weights:
-            raise Unprocessable(f"{name!r} is weighed twice", param=FIELD)
+            raise Unprocessable(f"{name!r} has two weights; send one", param=FIELD)
         weights[name] = weight
     return weights
 

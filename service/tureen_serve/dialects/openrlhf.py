@@ -1,8 +1,8 @@
-"""OpenRLHF's ``/get_reward``: what its loops ask at ``--reward.remote_url`` (before 0.11: ``--remote_rm_url``).
+"""OpenRLHF's ``/get_reward``, for ``--reward.remote_url`` (before 0.11: ``--remote_rm_url``).
 
-Texts are decoded prompts with their responses, special tokens kept, so they meet no template. Answers are those of all
-three generations: ``rewards`` (0.5 and 0.6 read nothing else), ``scores`` in (0, 1) for dynamic filtering, and
-``extra_logs``. An empty batch is answered with empty lists: some versions send one to spare servers.
+A text is a decoded prompt with its response, special tokens included, so no template is applied. The reply suits all
+versions: ``rewards`` (the only field that 0.5 and 0.6 read), ``scores`` in (0, 1) for dynamic filtering, and
+``extra_logs``. An empty batch gets empty lists, because some versions send one to servers that they do not need.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
 
 class OpenRlhfRewardBody(DialectBody):
-    """``prompts`` and ``labels`` are sent along by newer versions and not read; ``model`` is ours."""
+    """The texts in ``query``. ``prompts`` and ``labels``, which newer versions send, are ignored. ``model`` is ours."""
 
     query: list[Text] | Text
     model: Text | None = None
@@ -32,11 +32,11 @@ class OpenRlhfRewardBody(DialectBody):
 
 @router.post("/get_reward", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
 async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONResponse:
-    """Rewards of finished texts; ``?model=helpful=0.7%2Charmless=0.3`` weighs several (it splits URLs at commas)."""
+    """Rewards of finished texts. `?model=helpful=0.7%2Charmless=0.3` gives a mix; OpenRLHF splits URLs at commas."""
     queries = [body.query] if isinstance(body.query, str) else body.query
     selection = context.select(body.model)
-    pad = {reward.renderer.tokenizer.pad_token for reward in context.engine.scoring.values()}
-    texts = [FinishedText(_unpadded(query, pad)) for query in queries]
+    pads = {reward.renderer.tokenizer.pad_token for reward in context.engine.scoring.values()}
+    texts = [FinishedText(_drop_padding(query, pads)) for query in queries]
     outcomes = await context.score_all(selection, texts, at="query[{}]".format)
     return JSONResponse(
         {
@@ -47,8 +47,8 @@ async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONRespo
     )
 
 
-def _unpadded(query: str, pads: set[str]) -> str:
-    """Without the padding that a batch's decoder may leave on either side."""
+def _drop_padding(query: str, pads: set[str]) -> str:
+    """Remove padding tokens from both ends. Decoding a batch can leave them there."""
     for pad in pads:
         while query.startswith(pad):
             query = query.removeprefix(pad)

@@ -1,7 +1,7 @@
-"""Queries and documents, as rerankers are asked, for rewards that read conversations.
+"""Read a reranker's queries and documents as conversations.
 
-A reranker reads two texts side by side. A reward has learnt to read a conversation: so the query is what the user
-said, the document what the assistant answered, and the reward's own template stands around them.
+A reranker reads two texts side by side. A reward model was trained on conversations. So the query becomes the user's
+turn, the document becomes the assistant's answer, and the reward's own template renders them.
 """
 
 from collections.abc import Sequence
@@ -10,29 +10,33 @@ from operator import itemgetter
 from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.api.reward_items import read_answer, read_prompt
 from tureen_serve.inference.engine import Group
 
+NO_INSTRUCTION = "is not supported: the template has no place for an instruction; write it into the query"
+
 
 def pair_texts(queries: Sequence[str], documents: Sequence[str], cut: Cut | None = None) -> list[Group]:
-    """One query with one document or all of them, or each with its own; those of one query that stand together are
-    one group, so that its prompt is read once.
+    """Pair one query with all documents, or each query with its own document.
+
+    Neighbours with the same query become one group, so that the query is read once.
 
     Raises:
-        Unprocessable: there are none of one sort, or they cannot be paired.
+        Unprocessable: there is no query or no document, or their numbers do not match.
     """
     if not queries or not documents:
-        raise Unprocessable("at least one query and one document must be given")
+        raise Unprocessable("send at least one query and one document")
     if len(queries) not in (1, len(documents)):
-        raise Unprocessable(f"{len(queries)} queries and {len(documents)} documents: send 1 to 1, 1 to N or N to N")
+        message = f"{len(queries)} queries and {len(documents)} documents cannot be paired"
+        raise Unprocessable(f"{message}; send one query, or as many queries as documents")
     asked = [queries[0]] * len(documents) if len(queries) == 1 else queries
     runs = groupby(zip(asked, documents, strict=True), key=itemgetter(0))
     return [Group([read_answer(document) for _, document in run], read_prompt(query), cut) for query, run in runs]
 
 
 def shorten_text(text: str, tokenizer: Any, most: int) -> str:
-    """The longest beginning of a text that is ``most`` tokens by itself, as vLLM cuts it: between characters."""
+    """Cut a text to its longest beginning of ``most`` tokens, as vLLM does. It is never cut within a character."""
     while text:
         offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         if len(offsets) <= most:

@@ -1,11 +1,11 @@
-"""SGLang's OpenAI-like routes (0.5), under ``/sglang``: what verl asks where its reward model runs on SGLang.
+"""SGLang's OpenAI-like routes (0.5), under ``/sglang``. verl calls them for a reward model that runs on SGLang.
 
-``/v1/embeddings`` and ``/v1/score`` read finished texts: BOS and EOS as the reward's reading says, each once, ids as
-they stand. ``/v1/score`` sets query and item side by side as SGLang does. ``/v1/rerank`` reads them as a conversation,
-since a reward has learnt nothing else. Rewards are raw.
+``/v1/embeddings`` and ``/v1/score`` read finished texts. A text gets the BOS and EOS tokens that the reward's reading
+names, each once. Token ids are read as they are. ``/v1/score`` joins query and item as SGLang does. ``/v1/rerank``
+reads query and document as a conversation, because reward models are trained on conversations. Rewards are raw.
 
-``/v1/classify`` is not here: SGLang's softmax turns every score of a model with one label into 1.0. What one label's
-``apply_softmax`` gives at ``/v1/score`` is 1.0 too, there as here.
+``/v1/classify`` is left out, because SGLang's softmax over one label gives 1.0 for every text. ``apply_softmax`` at
+``/v1/score`` with one reward gives 1.0 as well, as in SGLang.
 """
 
 import struct
@@ -23,10 +23,10 @@ from tureen.wire import Text
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.activation import apply_softmax
 from tureen_serve.dialects.dialect_context import ContextDep
-from tureen_serve.dialects.error_bodies import build_reply
+from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors, find_merged_status
 from tureen_serve.dialects.inputs import Ids, Input, is_single, list_inputs
-from tureen_serve.dialects.query_documents import pair_texts
-from tureen_serve.dialects.sglang_native import BAD_REQUESTS, SglangBody, build_meta_info, document_sglang_errors
+from tureen_serve.dialects.query_documents import NO_INSTRUCTION, pair_texts
+from tureen_serve.dialects.sglang_native import SglangBody, build_meta_info
 from tureen_serve.faults import describe_error
 from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import FinishedText, Outcome
@@ -38,7 +38,7 @@ router = APIRouter(route_class=StrictRoute, prefix="/sglang", tags=["dialects"])
 
 
 class SglangErrorBody(BaseModel):
-    """The error of SGLang's routes that are like OpenAI's."""
+    """The body of an error reply of SGLang's OpenAI-like routes."""
 
     object: Literal["error"] = "error"
     message: str
@@ -47,29 +47,29 @@ class SglangErrorBody(BaseModel):
     code: int
 
 
-ERRORS = document_sglang_errors(SglangErrorBody)
+ERRORS = document_merged_errors(SglangErrorBody)
 
 
 class SglangNamedBody(SglangBody):
-    """``model`` may be SGLang's ``base:adapter``; then the adapter is the reward."""
+    """A body with a ``model``. It may be SGLang's ``base:adapter``; then the adapter names the reward."""
 
     model: str = DEFAULT_MODEL
 
     @property
     def reward(self) -> str:
-        """What is asked for."""
+        """The model that names the rewards."""
         return self.model.rpartition(":")[2] or self.model
 
 
 class SglangEmbeddingsBody(SglangNamedBody):
-    """Finished texts or ids, one or several."""
+    """The body of ``/v1/embeddings``: finished texts or token ids, of one text or several."""
 
     input: Input
     encoding_format: Literal["float", "base64"] = "float"
 
     @field_validator("input")
     @classmethod
-    def _something(cls, value: Any) -> Any:
+    def _refuse_blank(cls, value: Any) -> Any:
         if not value or (isinstance(value, str) and not value.strip()):
             raise ValueError("cannot be empty or white space only")
         if isinstance(value, list) and any(isinstance(each, str) and not each.strip() for each in value):
@@ -78,7 +78,10 @@ class SglangEmbeddingsBody(SglangNamedBody):
 
 
 class SglangScoreBody(SglangNamedBody):
-    """One query that every item continues, texts or ids; ``label_token_ids`` are a language model's and not read."""
+    """The body of ``/v1/score``: one query that every item continues, as texts or token ids.
+
+    ``label_token_ids`` are for language models and are ignored.
+    """
 
     query: Text | Ids | None = None
     items: Input
@@ -91,32 +94,32 @@ class SglangScoreBody(SglangNamedBody):
 
     @field_validator("score_extraction_token", "return_pooled_hidden_states", "return_token_logprobs")
     @classmethod
-    def _not_here(cls, value: Any) -> Any:
+    def _refuse_unsupported(cls, value: Any) -> Any:
         if value:
-            raise ValueError("is not served here: a reward is one number for a text")
+            raise ValueError("must be left out: a reward model returns only one number for a text")
         return value
 
     @model_validator(mode="after")
-    def _alike(self) -> "SglangScoreBody":
+    def _check_fields(self) -> "SglangScoreBody":
         if self.temperature != 1 and not self.apply_softmax:
-            raise ValueError("`temperature` needs `apply_softmax`")
+            raise ValueError("`temperature` needs `apply_softmax: true`")
         given = [*list_inputs(self.items), self.query]
         if len({isinstance(each, str) for each in given if each is not None}) > 1:
             raise ValueError("send `query` and `items` both as texts or both as token ids")
         return self
 
     def texts(self) -> list[FinishedText]:
-        """What the engine reads."""
-        return [FinishedText(self._joined(item)) for item in list_inputs(self.items)]
+        """Return the texts as the engine reads them: the query joined with each item."""
+        return [FinishedText(self._join(item)) for item in list_inputs(self.items)]
 
-    def _joined(self, item: Any) -> Any:
+    def _join(self, item: Any) -> Any:
         if self.query is None:
             return item
         return item + self.query if self.item_first else self.query + item
 
 
 class SglangRerankBody(SglangBody):
-    """A query and documents; the reward is named by ``lora_path`` or ``?model=``."""
+    """The body of ``/v1/rerank``: a query and documents. ``lora_path`` or ``?model=`` names the reward."""
 
     query: Text
     documents: list[Text]
@@ -126,30 +129,30 @@ class SglangRerankBody(SglangBody):
 
     @field_validator("query", "documents")
     @classmethod
-    def _something(cls, value: Any) -> Any:
+    def _refuse_blank(cls, value: Any) -> Any:
         if not value or any(not each.strip() for each in ([value] if isinstance(value, str) else value)):
             raise ValueError("cannot be empty or white space only")
         return value
 
     @field_validator("instruct")
     @classmethod
-    def _in_the_query(cls, value: str | None) -> str | None:
+    def _refuse_instruction(cls, value: str | None) -> str | None:
         if value:
-            raise ValueError("no template here has a place for it; write it into the query")
+            raise ValueError(NO_INSTRUCTION)
         return value
 
 
-def fault(error: TureenError) -> Response:
-    """SGLang's flat error object; whatever is wrong with a body is a 400."""
-    status = 400 if error.status in BAD_REQUESTS else error.status
-    told = describe_error(error)
-    kind = TYPES.get(status, str(status))
-    return build_reply(error, SglangErrorBody(message=told.message, type=kind, param=told.param, code=status), status)
+def build_sglang_error(error: TureenError) -> Response:
+    """Build SGLang's flat error object. Every bad body is a 400."""
+    status = find_merged_status(error)
+    detail = describe_error(error)
+    body = SglangErrorBody(message=detail.message, type=TYPES.get(status, str(status)), param=detail.param, code=status)
+    return build_reply(error, body, status)
 
 
 @router.post("/v1/embeddings", responses=ERRORS)
 async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONResponse:
-    """SGLang: each text's raw rewards as its embedding."""
+    """SGLang: the raw rewards of each text, as its embedding."""
     selection = context.select(body.adapter or body.reward)
     at = "input".format if is_single(body.input) else "input[{}]".format
     outcomes = await context.score_all(
@@ -165,27 +168,27 @@ async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONRes
 
 @router.post("/v1/score", responses=ERRORS)
 async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
-    """SGLang: the rewards of a query with each of its items."""
+    """SGLang: the raw rewards of the query joined with each item."""
     selection = context.select(body.adapter or body.reward)
     outcomes = await context.score_all(selection, body.texts(), at="items[{}]".format, priority=body.urgency)
     rows = [selection.values(outcome) for outcome in outcomes]
-    told = {"pooled_hidden_states": None, "token_logprobs": None, "model": body.model, "usage": _usage(outcomes)}
+    others = {"pooled_hidden_states": None, "token_logprobs": None, "model": body.model, "usage": _usage(outcomes)}
     scores = [_probabilities(row, body.temperature) for row in rows] if body.apply_softmax else rows
-    return JSONResponse({"scores": scores, **told, "object": "scoring"})
+    return JSONResponse({"scores": scores, **others, "object": "scoring"})
 
 
 @router.post("/v1/rerank", responses=ERRORS)
 @router.put("/v1/rerank", responses=ERRORS)
 async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
-    """SGLang: documents as answers to one query, best first."""
+    """SGLang: rank documents by their rewards as answers to one query, best first."""
     began = time.perf_counter()
     selection = context.select(body.adapter)
     groups = pair_texts([body.query], body.documents)
     outcomes = await context.score_all(selection, groups, at="documents[{}]".format, priority=body.urgency)
-    told = build_meta_info(selection, outcomes, body, time.perf_counter() - began)
+    known = build_meta_info(selection, outcomes, body, time.perf_counter() - began)
     scores = [selection.value(outcome) for outcome in outcomes]
     results = [
-        {"score": scores[each], "document": body.documents[each], "index": each, "meta_info": told[each]}
+        {"score": scores[each], "document": body.documents[each], "index": each, "meta_info": known[each]}
         for each in rank_rewards(scores)[: body.top_n]
     ]
     hidden = () if body.return_documents else ("document",)
@@ -193,13 +196,13 @@ async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
 
 
 def _probabilities(row: Sequence[float], temperature: float) -> list[float]:
-    """Centred before it is divided, so that no temperature is too small."""
+    """Return the softmax of the rewards divided by the temperature. The largest is subtracted first: no overflow."""
     most = max(row)
     return apply_softmax([(each - most) / temperature for each in row])
 
 
 def _base64(row: Sequence[float]) -> str:
-    """Float32, little-endian."""
+    """Encode the numbers as float32, little-endian, in base64."""
     return b64encode(struct.pack(f"<{len(row)}f", *row)).decode()
 
 

@@ -1,7 +1,7 @@
-"""SGLang's own ``/classify`` (0.5), under ``/sglang``: rewards of finished texts, one object or a list of them.
+"""SGLang's native ``/classify`` (0.5), under ``/sglang``: the rewards of one finished text, or a list for several.
 
-Texts begin with BOS and end with EOS as the reward's reading says, each once; ids are taken as they stand. The body
-has no ``model``: ``lora_path`` names a reward, or ``?model=`` does.
+A text gets the BOS and EOS tokens that the reward's reading names, each once. Token ids are read as they are. The body
+has no ``model``; ``lora_path`` or ``?model=`` names a reward.
 """
 
 import time
@@ -16,40 +16,31 @@ from pydantic import BaseModel, field_validator, model_validator
 from tureen.errors import TureenError
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
-from tureen_serve.dialects.error_bodies import build_reply, write_sentence
+from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors, find_merged_status, write_sentence
 from tureen_serve.dialects.inputs import Ids, Texts, is_single, list_inputs
 from tureen_serve.dialects.model_names import RewardSelection
-from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import FinishedText, Outcome, Priority
-
-BAD_REQUESTS = (415, 422)
-NOT_HERE = "must be left out: only texts and token ids are read"
 
 router = APIRouter(route_class=StrictRoute, prefix="/sglang", tags=["dialects"])
 
 
 class SglangNativeError(BaseModel):
-    """What went wrong."""
+    """An error message."""
 
     message: str
 
 
 class SglangNativeErrorBody(BaseModel):
-    """The error of SGLang's native routes."""
+    """The body of an error reply of SGLang's native routes."""
 
     error: SglangNativeError
 
 
-def document_sglang_errors(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's account of a route's errors: whatever is wrong with a body is a 400."""
-    return document_errors(400, 404, 413, 415, 422, 503, 504, model=model, moved=dict.fromkeys(BAD_REQUESTS, 400))
-
-
-ERRORS = document_sglang_errors(SglangNativeErrorBody)
+ERRORS = document_merged_errors(SglangNativeErrorBody)
 
 
 class SglangBody(DialectBody):
-    """What SGLang's bodies share. Whoever has a higher ``priority`` goes first."""
+    """The fields that SGLang's bodies share. A higher ``priority`` goes first."""
 
     rid: str | list[str] | None = None
     priority: int | None = None
@@ -60,14 +51,14 @@ class SglangBody(DialectBody):
     @classmethod
     def _one_adapter(cls, value: Any) -> Any:
         if isinstance(value, list) and len(set(value)) > 1:
-            raise ValueError("names several adapters; send a request for each")
+            raise ValueError("names several adapters; send one request for each")
         return value
 
     @field_validator("dimensions")
     @classmethod
-    def _whole(cls, value: Any) -> Any:
+    def _refuse_dimensions(cls, value: Any) -> Any:
         if value is not None:
-            raise ValueError("must be left out: a reward has the dimensions that it has")
+            raise ValueError("must be left out: the number of rewards cannot be changed")
         return value
 
     @property
@@ -77,11 +68,11 @@ class SglangBody(DialectBody):
 
     @property
     def urgency(self) -> Priority:
-        """The band that the request waits in."""
+        """The priority in our words."""
         return "default" if not self.priority else "interactive" if self.priority > 0 else "batch"
 
     def names(self, count: int) -> list[str]:
-        """An id for each text."""
+        """Return an id for each of ``count`` texts: those of ``rid``, or new ones."""
         if isinstance(self.rid, list) and len(self.rid) == count:
             return self.rid
         if isinstance(self.rid, str):
@@ -90,7 +81,7 @@ class SglangBody(DialectBody):
 
 
 class SglangClassifyBody(SglangBody):
-    """``text`` or ``input_ids``, one or several."""
+    """The body of ``/classify``: ``text`` or ``input_ids``, each for one text or several."""
 
     model: str | None = None
     text: Texts | None = None
@@ -102,34 +93,34 @@ class SglangClassifyBody(SglangBody):
 
     @field_validator("image_data", "video_data", "audio_data", "input_embeds")
     @classmethod
-    def _texts_only(cls, value: Any) -> Any:
+    def _refuse_media(cls, value: Any) -> Any:
         if value:
-            raise ValueError(NOT_HERE)
+            raise ValueError("must be left out: rewards read only texts and token ids")
         return value
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "SglangClassifyBody":
+    def _check_input(self) -> "SglangClassifyBody":
         if (self.text is None) == (self.input_ids is None):
             raise ValueError("send either `text` or `input_ids`")
         if self.given == []:
-            raise ValueError("there is nothing to score: the list is empty")
+            raise ValueError("the list of texts is empty; send at least one")
         return self
 
     @property
     def given(self) -> Any:
-        """What is to be read."""
+        """The texts or token ids."""
         return self.text if self.text is not None else self.input_ids
 
     def at(self, index: int) -> str:
-        """The field of a text."""
+        """Return the field of a text."""
         name = "text" if self.text is not None else "input_ids"
         return name if is_single(self.given) else f"{name}[{index}]"
 
 
-def fault(error: TureenError) -> Response:
-    """What SGLang's native routes answer where they fail: a sentence, and no more."""
-    status = 400 if error.status in BAD_REQUESTS else error.status
-    return build_reply(error, SglangNativeErrorBody(error=SglangNativeError(message=write_sentence(error))), status)
+def build_native_error(error: TureenError) -> Response:
+    """Build the error reply of SGLang's native routes: one sentence."""
+    body = SglangNativeErrorBody(error=SglangNativeError(message=write_sentence(error)))
+    return build_reply(error, body, find_merged_status(error))
 
 
 @router.post("/classify", responses=ERRORS)
@@ -152,7 +143,11 @@ async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONRespons
 def build_meta_info(
     selection: RewardSelection, outcomes: Sequence[Outcome], body: SglangBody, seconds: float
 ) -> list[dict[str, Any]]:
-    """What is told of each text. ``weight_version`` is the fingerprint of what scored it."""
+    """Build ``meta_info`` for each text. ``weight_version`` is the fingerprint of the rewards that scored it.
+
+    Args:
+        seconds: how long the request took.
+    """
     version = ",".join(selection.query.fingerprints.values())
     shared = {"weight_version": version, "num_retractions": 0, "e2e_latency": seconds}
     finish = {"type": "length", "length": 0}

@@ -1,12 +1,13 @@
-"""slime's ``remote_rm`` at ``/slime``: one sample in, and the whole answer is its reward.
+"""slime's ``remote_rm`` at ``/slime``: a request holds one sample, and the reply is only its reward.
 
-``--rm-url http://host:8900/slime`` gets a bare number. ``/slime?model=helpful,harmless`` gets an object, from which
-``--reward-key`` picks; ``&truncate=true`` cuts what is too long, which is an error otherwise.
+``--rm-url http://host:8900/slime`` gets a number. ``/slime?model=helpful,harmless`` gets an object with a number for
+each reward, and ``--reward-key`` picks one. A sample that is too long is an error, unless the query has
+``truncate=true``.
 
-slime sends a prompt as its dataset has it: messages, or a text. With ``--apply-chat-template`` that text is templated,
-and it was by the reward's own template if it holds what that writes to open an answer: then it is finished and meets no
-template again. Any other text is a user's turn. A prompt in the template of a policy that differs from the reward's
-cannot be told from a user's own words: there, leave ``--apply-chat-template`` out, so that slime sends messages.
+The prompt is a list of messages or a text, as in slime's dataset. With ``--apply-chat-template``, slime sends a
+rendered text. A text that holds the reward's own generation prompt counts as rendered and is read as it is. Any other
+text is read as the user's turn. So if the policy's template differs from the reward's, leave ``--apply-chat-template``
+out: a text in another template would be read as the user's words.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
 
 class SlimeSample(DialectBody):
-    """``label`` is for rewards by rule and not read; ``model`` is ours."""
+    """slime's sample. ``label`` is for rule-based rewards and is ignored. ``model`` is our addition."""
 
     prompt: Text | Annotated[list[Message], Field(min_length=1)]
     response: Text
@@ -39,7 +40,7 @@ class SlimeSample(DialectBody):
 
 @router.post("/slime", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
 async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JSONResponse:
-    """The reward of one sample: a number, or an object of several with ``?model=helpful,harmless``."""
+    """The reward of one sample: a number, or an object of several rewards with `?model=helpful,harmless`."""
     selection = context.select(body.model)
     renderers = [reward.renderer for reward in context.list_rewards(selection)]
     outcome = await context.score_one(selection, _text(body, renderers), truncate, prompt="prompt", answer="response")
@@ -48,22 +49,22 @@ async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) 
 
 
 def _text(body: SlimeSample, renderers: Sequence[Renderer]) -> Group | FinishedText:
-    if isinstance(body.prompt, str) and _templated(body.prompt, renderers):
+    if isinstance(body.prompt, str) and _is_rendered(body.prompt, renderers):
         return FinishedText(body.prompt + body.response)
-    return Group([read_answer(_unended(body.response, renderers))], read_prompt(body.prompt))
+    return Group([read_answer(_drop_end_tokens(body.response, renderers))], read_prompt(body.prompt))
 
 
-def _templated(text: str, renderers: Sequence[Renderer]) -> bool:
+def _is_rendered(text: str, renderers: Sequence[Renderer]) -> bool:
     found = {renderer.opens_answer(text) for renderer in renderers}
     if len(found) > 1:
-        message = "these rewards differ in their templates and the text is in one of them; send messages"
+        message = "the text is rendered in the template of only some of these rewards; send messages"
         raise Unprocessable(message, param="prompt")
     return found == {True}
 
 
-def _unended(response: str, renderers: Sequence[Renderer]) -> str:
-    """Without the mark that ended it, which slime keeps and a template writes itself."""
-    marks = {mark for each in renderers for mark in (each.tokenizer.eos_token, each.tokenizer.pad_token) if mark}
-    while found := next((mark for mark in marks if response.endswith(mark)), None):
+def _drop_end_tokens(response: str, renderers: Sequence[Renderer]) -> str:
+    """Remove EOS and padding from the end. slime keeps them, and the template writes its own EOS."""
+    tokens = {token for each in renderers for token in (each.tokenizer.eos_token, each.tokenizer.pad_token) if token}
+    while found := next((token for token in tokens if response.endswith(token)), None):
         response = response.removesuffix(found)
     return response

@@ -1,8 +1,9 @@
-"""text-embeddings-inference 1.9 under ``/tei``: its predictions, ranks, statuses and errors.
+"""text-embeddings-inference 1.9 under ``/tei``: ``/predict``, ``/rerank``, ``/info``, ``/health``, and its errors.
 
-A single text is finished and meets no template. A pair is a user's turn and the answer to it, and so is a query with
-each of its texts. Scores are put through a sigmoid, or over several rewards a softmax, unless ``raw_scores`` is asked.
-What is too long is cut unless ``truncate`` is false, and where no direction is named, as the reward's reading says.
+A single text is read as it is, without a template. A pair is read as the user's turn and the answer to it. So is a
+query with each of its texts. Scores are the sigmoid of one reward or the softmax of several, or raw with
+``raw_scores``. A text that is too long is cut unless ``truncate`` is false. A cut without a direction uses the side of
+the reward's reading.
 """
 
 import time
@@ -17,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenError, Unauthorized, Unavailable
 from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.activation import label_scores
@@ -33,7 +34,7 @@ CUT_IT = "or leave out `truncate: false`"
 
 
 class TeiErrorBody(BaseModel):
-    """TEI's error."""
+    """The body of TEI's error replies."""
 
     error: str
     error_type: str
@@ -50,12 +51,12 @@ def _lower(given: Any) -> Any:
     return given.lower() if isinstance(given, str) else given
 
 
-Some = Annotated[list[Text], Field(min_length=1, max_length=2)]
+TextOrPair = Annotated[list[Text], Field(min_length=1, max_length=2)]
 Side = Annotated[Literal["left", "right"], BeforeValidator(_lower)]
 
 
 class TeiBody(DialectBody):
-    """What both routes take; ``model`` is ours."""
+    """The fields that both routes share. ``model`` is our addition."""
 
     truncate: bool | None = None
     truncation_direction: Side | None = None
@@ -64,23 +65,23 @@ class TeiBody(DialectBody):
 
     @property
     def cut(self) -> Cut | None:
-        """What to do where a text is too long."""
+        """How to cut a text that is too long; None refuses it."""
         return None if self.truncate is False else Cut(side=self.truncation_direction)
 
 
 class TeiPredictBody(TeiBody):
-    """One text, one pair of texts, or a list of either."""
+    """One text, one pair of texts, or a list of texts and pairs."""
 
-    inputs: Text | Some | Annotated[list[Some], Field(min_length=1)]
+    inputs: Text | TextOrPair | Annotated[list[TextOrPair], Field(min_length=1)]
 
     @property
     def single(self) -> bool:
-        """Whether one prediction is asked, not a list of them."""
+        """Whether the reply is one prediction and not a list."""
         return isinstance(self.inputs, str) or isinstance(self.inputs[0], str)
 
     @property
     def batch(self) -> list[list[str]]:
-        """Each text alone or with its pair."""
+        """The inputs as lists of one text or two."""
         if isinstance(self.inputs, str):
             return [[self.inputs]]
         several = [each for each in self.inputs if not isinstance(each, str)]
@@ -88,7 +89,7 @@ class TeiPredictBody(TeiBody):
 
 
 class TeiRerankBody(TeiBody):
-    """One query and the texts to order."""
+    """One query and the texts to rank."""
 
     query: Text
     texts: list[Text]
@@ -98,7 +99,7 @@ class TeiRerankBody(TeiBody):
 @router.post("", responses=ERRORS)
 @router.post("/predict", responses=ERRORS)
 async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
-    """Scores of finished texts and of pairs; ``?model=helpful,harmless`` gives a score for each reward."""
+    """Scores of texts and pairs. `?model=helpful,harmless` gives a score for each reward."""
     began = time.perf_counter()
     selection, batch = context.select(body.model), body.batch
     place = "inputs" if body.single else "inputs[{}]"
@@ -108,29 +109,29 @@ async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
         selection, [_read(texts, body.cut) for texts in batch], at=place.format, remedy=CUT_IT
     )
     found = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
-    spent = _spent(began, sum(len(text) for texts in batch for text in texts), outcomes)
-    return JSONResponse(found[0] if body.single else found, headers=spent)
+    headers = _headers(began, sum(len(text) for texts in batch for text in texts), outcomes)
+    return JSONResponse(found[0] if body.single else found, headers=headers)
 
 
 @router.post("/rerank", responses=ERRORS)
 async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
-    """Texts by their scores as answers to the query, which is computed once."""
+    """Rank texts by their rewards as answers to the query, best first."""
     began = time.perf_counter()
     selection = context.select(body.model)
     if not body.texts:
-        raise InvalidRequest("`texts` cannot be empty", param="texts", code=EMPTY)
+        raise InvalidRequest("`texts` cannot be empty; send at least one text", param="texts", code=EMPTY)
     for index, text in enumerate(body.texts):
         _check_filled((body.query, text), f"texts[{index}]")
     outcomes = await context.score_all(
         selection, pair_texts([body.query], body.texts, body.cut), at="texts[{}]".format, remedy=CUT_IT
     )
-    spent = _spent(began, sum(len(body.query) + len(text) for text in body.texts), outcomes)
-    return JSONResponse(_ranks(body, [selection.value(each) for each in outcomes]), headers=spent)
+    headers = _headers(began, sum(len(body.query) + len(text) for text in body.texts), outcomes)
+    return JSONResponse(_ranks(body, [selection.value(each) for each in outcomes]), headers=headers)
 
 
 @router.get("/info", responses=ERRORS)
 async def info(context: ContextDep) -> JSONResponse:
-    """What is served, and its limits; ``?model=`` as for scores."""
+    """The reward models and the limits of this server. `?model=` names rewards, as for `/predict`."""
     selection, limits = context.select(), context.server.limits
     longest = context.find_max_length(selection)
     return JSONResponse(
@@ -155,14 +156,13 @@ async def info(context: ContextDep) -> JSONResponse:
 
 @router.get("/health", responses=ERRORS)
 async def health(server: ServerStateDep) -> Response:
-    """Nothing, with 200 if this server takes requests."""
-    if obstacle := server.explain_unready():
-        raise obstacle
+    """200 with an empty body if this server takes requests."""
+    server.require_ready()
     return Response()
 
 
-def fault(error: TureenError) -> Response:
-    """TEI's ``{error, error_type}``; a refused key has no body. Where TEI has no status for a case, ours stays."""
+def build_tei_error(error: TureenError) -> Response:
+    """Build TEI's error reply. A refused key has no body. Errors that TEI does not know keep our status."""
     if isinstance(error, Unauthorized):
         return Response(status_code=error.status, headers=build_error_headers(error))
     kind, status = _kind(error)
@@ -186,7 +186,7 @@ def _kind(error: TureenError) -> tuple[str, int]:
 
 def _check_filled(texts: Sequence[str], param: str) -> None:
     if not any(texts):
-        raise InvalidRequest("`inputs` cannot be empty", param=param, code=EMPTY)
+        raise InvalidRequest("`inputs` cannot be empty; send a text", param=param, code=EMPTY)
 
 
 def _read(texts: Sequence[str], cut: Cut | None) -> Group | FinishedText:
@@ -196,7 +196,7 @@ def _read(texts: Sequence[str], cut: Cut | None) -> Group | FinishedText:
 
 
 def _ranks(body: TeiRerankBody, values: Sequence[float]) -> list[dict[str, Any]]:
-    """Best first; of equals, TEI puts the later one first."""
+    """Rank the texts, best first. Of equal scores the later text comes first, as in TEI."""
     ranks = []
     for index in sorted(range(len(values)), key=lambda index: (values[index], index), reverse=True):
         text = {"text": body.texts[index]} if body.return_text else {}
@@ -205,8 +205,8 @@ def _ranks(body: TeiRerankBody, values: Sequence[float]) -> list[dict[str, Any]]
     return ranks
 
 
-def _spent(began: float, characters: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """TEI's headers, as far as they can be told: times in milliseconds."""
+def _headers(began: float, characters: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Return TEI's headers: times in milliseconds, and the numbers of characters and tokens."""
     milliseconds = str(round((time.perf_counter() - began) * 1000))
     return {
         "x-compute-time": milliseconds,

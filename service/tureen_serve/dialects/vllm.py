@@ -1,17 +1,18 @@
-"""vLLM's scoring routes (0.32), at the root and under ``/vllm``: what verl's reward router and many scripts ask.
+"""vLLM's scoring routes (0.32), at the root and under ``/vllm``. verl's reward router and many scripts call them.
 
-Errors are vLLM's, and one bad text fails its request. What differs, since a reward is meant:
+Errors look like vLLM's, and one bad text fails its request. Some rules differ from vLLM's, because a reward model reads
+the texts:
 
-* A finished text begins with BOS and ends with EOS as the reward's reading says, each once, and white space that a
-  template leaves after EOS is not read: so a text that the caller templated scores as its conversation does.
-  ``add_special_tokens: false`` and token ids are taken as they stand.
-* Conversations meet the reward's own template; another one, a generation prompt, or a chat without an answer is
-  refused. So are images.
-* ``/score`` and ``/rerank`` read the query as the user's turn and the document as the assistant's answer. vLLM sets
-  the two texts side by side without a template, by which a reward model ranks them differently.
-* ``model`` may name any loaded reward, several (a column of ``probs`` for each, ``label`` the highest one's name) or a
-  mix of them.
-* A cut asked for without a side is on the side from which the reward was trained to be cut.
+* A finished text gets the BOS and EOS tokens that the reward's reading names, each once. White space after EOS is
+  dropped. So a text that the caller rendered scores the same as its conversation. With ``add_special_tokens: false``,
+  and for token ids, the input is read as it is.
+* A conversation is rendered by the reward's own template. Another template, a generation prompt, a conversation
+  without an answer, and images are refused.
+* ``/score`` and ``/rerank`` read the query as the user's turn and the document as the assistant's answer. vLLM joins
+  the two texts without a template, which makes a reward model rank them differently.
+* ``model`` may name one loaded reward, several rewards, or a weighted mix. For several, ``probs`` has one column for
+  each, and ``label`` is the name of the highest.
+* A cut without a side uses the side that the reward was trained with.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from tureen_serve.dialects.vllm_answers import (
     build_pooling_answer,
     build_rerank_answer,
     build_score_answer,
-    fault,
+    build_vllm_error,
 )
 from tureen_serve.dialects.vllm_bodies import (
     CUT_IT,
@@ -44,7 +45,7 @@ from tureen_serve.dialects.vllm_bodies import (
 )
 from tureen_serve.inference.engine import Outcome
 
-__all__ = ["fault", "router"]
+__all__ = ["build_vllm_error", "router"]
 
 Pairs = VllmScoreBody | VllmRerankBody
 
@@ -55,14 +56,14 @@ named = APIRouter(tags=["dialects"])
 
 @plain.post("/classify", responses=ERRORS)
 async def classify(body: VllmTextsBody, context: ContextDep) -> JSONResponse:
-    """vLLM: a reward, or its probability, of each text or of one conversation."""
+    """vLLM: the reward of each text or of one conversation, or its probability."""
     selection = context.select(body.model)
     return JSONResponse(build_classify_answer(selection, await _texts(body, context, selection), body))
 
 
 @plain.post("/pooling", responses=ERRORS)
 async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
-    """vLLM: the same as numbers, base64 or bytes."""
+    """vLLM: the rewards of `/classify` as numbers, base64 or bytes."""
     selection = context.select(body.model)
     return build_pooling_answer(selection, await _texts(body, context, selection), body)
 
@@ -70,7 +71,7 @@ async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
 @plain.post("/score", responses=ERRORS)
 @versioned.post("/v1/score", responses=ERRORS)
 async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
-    """vLLM: a score of each document as the answer to its query."""
+    """vLLM: the reward of each document as an answer to its query."""
     selection = context.select(body.model)
     outcomes, _ = await _documents(body, context, selection)
     return JSONResponse(build_score_answer(selection, outcomes, body))
@@ -80,7 +81,7 @@ async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
 @versioned.post("/v1/rerank", responses=ERRORS)
 @versioned.post("/v2/rerank", responses=ERRORS)
 async def rerank(body: VllmRerankBody, context: ContextDep) -> JSONResponse:
-    """vLLM: documents as answers to one query, best first."""
+    """vLLM: rank documents by their rewards as answers to one query, best first."""
     selection = context.select(body.model)
     outcomes, documents = await _documents(body, context, selection)
     return JSONResponse(build_rerank_answer(selection, outcomes, body, documents, body.top_n))
@@ -88,15 +89,14 @@ async def rerank(body: VllmRerankBody, context: ContextDep) -> JSONResponse:
 
 @named.get("/health", response_class=Response, responses=ERRORS)
 async def health(server: ServerStateDep) -> Response:
-    """vLLM: nothing, with 200 while requests are answered."""
-    if obstacle := server.explain_unready():
-        raise obstacle
+    """vLLM: 200 with an empty body if this server takes requests."""
+    server.require_ready()
     return Response()
 
 
 @named.get("/v1/models", responses=ERRORS)
 async def models(context: ContextDep) -> dict[str, Any]:
-    """vLLM: what ``model`` may be: rewards, and aliases."""
+    """vLLM: the names that `model` can have: rewards and aliases."""
     shared = {
         "object": "model",
         "created": context.server.since,
@@ -127,18 +127,18 @@ async def _texts(body: VllmTextsBody, context: DialectContext, selection: Reward
 async def _documents(
     body: Pairs, context: DialectContext, selection: RewardSelection
 ) -> tuple[list[Outcome], list[str]]:
-    """Outcomes, and the documents as they were sent."""
+    """Score the documents. Returns the outcomes, and the documents as they were sent."""
     longest = context.find_max_length(selection)
     body.check_bounds(longest)
     queries, documents = body.sides()
-    groups = pair_texts(*await _within(body, context, selection, queries, documents), body.cut(longest))
+    groups = pair_texts(*await _shorten(body, context, selection, queries, documents), body.cut(longest))
     return await context.score_all(selection, groups, at=body.at, priority=body.urgency, remedy=CUT_IT), documents
 
 
-async def _within(
+async def _shorten(
     body: VllmPairsBody, context: DialectContext, selection: RewardSelection, queries: list[str], documents: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Texts within the body's bounds; tokens are those of the first reward's tokenizer."""
+    """Cut queries and documents to the body's bounds, in tokens of the first reward's tokenizer."""
     bounds = body.max_tokens_per_query, body.max_tokens_per_doc
     if not any(bounds):
         return queries, documents

@@ -1,4 +1,4 @@
-"""What vLLM's scoring routes answer, and how they fail (0.32)."""
+"""The replies of vLLM's scoring routes and their errors (0.32)."""
 
 import json
 import time
@@ -13,11 +13,17 @@ from fastapi.responses import JSONResponse
 from tureen.errors import TureenError
 from tureen_core.calibration import compute_sigmoid
 from tureen_serve.dialects import activation
-from tureen_serve.dialects.error_bodies import CodedError, CodedErrorBody, build_reply
+from tureen_serve.dialects.error_bodies import (
+    CodedError,
+    CodedErrorBody,
+    build_reply,
+    document_merged_errors,
+    find_merged_status,
+)
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.dialects.vllm_bodies import VllmBody, VllmPoolingBody
 from tureen_serve.dialects.vllm_encoding import Encoding
-from tureen_serve.faults import describe_error, document_errors
+from tureen_serve.faults import describe_error
 from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import Outcome
 
@@ -27,43 +33,40 @@ TYPES = {
     500: "InternalServerError",
     503: "ServiceUnavailableError",
 }
-BAD_REQUESTS = (415, 422)
-ERRORS = document_errors(
-    400, 404, 413, 415, 422, 503, 504, model=CodedErrorBody, moved=dict.fromkeys(BAD_REQUESTS, 400)
-)
+ERRORS = document_merged_errors(CodedErrorBody)
 
 
-def fault(error: TureenError) -> Response:
-    """vLLM's error object: ``code`` is the status, and whatever is wrong with a body is a 400."""
-    status = 400 if error.status in BAD_REQUESTS else error.status
-    told = describe_error(error)
+def build_vllm_error(error: TureenError) -> Response:
+    """Build vLLM's error reply: ``code`` is the status, and every bad body is a 400."""
+    status = find_merged_status(error)
+    detail = describe_error(error)
     kind = TYPES.get(status, HTTPStatus(status).phrase)
-    said = CodedError(message=told.message, type=kind, param=told.param, code=status)
-    return build_reply(error, CodedErrorBody(error=said), status)
+    body = CodedErrorBody(error=CodedError(message=detail.message, type=kind, param=detail.param, code=status))
+    return build_reply(error, body, status)
 
 
 def read_row(selection: RewardSelection, outcome: Outcome, activated: bool) -> list[float]:
-    """Each column's reward; activated, σ of the only one, or the softmax of several.
+    """Return the reward of each column. With ``activated``, σ of a single reward or the softmax of several.
 
     Raises:
-        TureenError: the text has none.
+        TureenError: the text has no reward.
     """
     values = selection.values(outcome)
     return activation.activate_scores(values) if activated else values
 
 
 def read_number(selection: RewardSelection, outcome: Outcome, activated: bool) -> float:
-    """The only column's.
+    """Return the single reward, as :func:`read_row` does.
 
     Raises:
-        TureenError: the text has none, or several are asked for.
+        TureenError: the text has no reward, or several rewards are selected.
     """
     value = selection.value(outcome)
     return compute_sigmoid(value) if activated else value
 
 
 def build_classify_answer(selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
-    """``/classify``'s answer; the label is the objective with the highest reward."""
+    """Build the reply of ``/classify``. The label is the objective with the highest reward."""
     data = []
     for index, outcome in enumerate(outcomes):
         probs = read_row(selection, outcome, body.activated)
@@ -73,7 +76,7 @@ def build_classify_answer(selection: RewardSelection, outcomes: Sequence[Outcome
 
 
 def build_pooling_answer(selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmPoolingBody) -> Response:
-    """``/pooling``'s answer, as the body wants it written."""
+    """Build the reply of ``/pooling`` in the encoding that the body asks for."""
     rows = [read_row(selection, outcome, body.activated) for outcome in outcomes]
     encoding = Encoding(body.embed_dtype, body.endianness)
     if body.encoding_format in ("float", "base64"):
@@ -81,14 +84,14 @@ def build_pooling_answer(selection: RewardSelection, outcomes: Sequence[Outcome]
         data = [{"index": index, "object": "pooling", "data": write(each)} for index, each in enumerate(rows)]
         return JSONResponse(_listed("pooling", selection, outcomes, body, data))
     content, data = encoding.blocks(rows)
-    told = _listed("pooling", selection, outcomes, body, data) | {"usage": _read(outcomes)}
-    told.pop("object")
-    named = {} if body.encoding_format == "bytes_only" else {"metadata": json.dumps(told)}
-    return Response(content, media_type="application/octet-stream", headers=named)
+    metadata = _listed("pooling", selection, outcomes, body, data) | {"usage": _read(outcomes)}
+    metadata.pop("object")
+    headers = {} if body.encoding_format == "bytes_only" else {"metadata": json.dumps(metadata)}
+    return Response(content, media_type="application/octet-stream", headers=headers)
 
 
 def build_score_answer(selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody) -> dict[str, Any]:
-    """``/score``'s answer."""
+    """Build the reply of ``/score``."""
     data = [
         {"index": index, "object": "score", "score": read_number(selection, outcome, body.activated)}
         for index, outcome in enumerate(outcomes)
@@ -99,15 +102,14 @@ def build_score_answer(selection: RewardSelection, outcomes: Sequence[Outcome], 
 def build_rerank_answer(
     selection: RewardSelection, outcomes: Sequence[Outcome], body: VllmBody, documents: Sequence[str], top: int
 ) -> dict[str, Any]:
-    """``/rerank``'s answer: best first, the ``top`` best, all if it is 0."""
+    """Build the reply of ``/rerank``: the ``top`` best documents, best first. 0 returns all of them."""
     scores = [read_number(selection, outcome, body.activated) for outcome in outcomes]
     best = rank_rewards(scores)[: top or None]
     results = [
         {"index": each, "document": {"text": documents[each], "multi_modal": None}, "relevance_score": scores[each]}
         for each in best
     ]
-    told = {"id": _id("score", body), "model": selection.name, "usage": _read(outcomes)}
-    return told | {"results": results}
+    return {"id": _id("score", body), "model": selection.name, "usage": _read(outcomes), "results": results}
 
 
 def _listed(

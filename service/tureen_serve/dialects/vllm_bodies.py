@@ -1,6 +1,6 @@
-"""What vLLM's scoring routes are sent (fields, defaults and bounds of 0.32), and what it means here.
+"""The request bodies of vLLM's scoring routes: fields, defaults and bounds of 0.32.
 
-Left unread are ``user``, ``cache_salt``, ``padding`` and what concerns images: they change no score of a text.
+``user``, ``cache_salt``, ``padding`` and the fields for images are ignored, because they change no reward of a text.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from tureen.errors import Unprocessable
 from tureen.wire import Message, Text
-from tureen_core.template import Cut
+from tureen_core.reading import Cut
 from tureen_serve.dialects.dialect_context import DialectBody
 from tureen_serve.dialects.inputs import Input, Texts, is_single, list_inputs
+from tureen_serve.dialects.query_documents import NO_INSTRUCTION
 from tureen_serve.inference.engine import FinishedText, Group, Priority
 
 CUT_IT = "or send `truncate_prompt_tokens: -1` to have it cut"
@@ -20,13 +21,13 @@ PAIRS = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), (
 
 
 class VllmMessage(Message):
-    """A message; what else stands in it is not read."""
+    """A message. Unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class VllmTemplateBody(DialectBody):
-    """What other callers may change of a template. A reward is read through the one that it was trained with."""
+    """The fields that change the chat template. They are refused: a reward needs the template of its training."""
 
     chat_template: Any = None
     chat_template_kwargs: Any = None
@@ -34,17 +35,18 @@ class VllmTemplateBody(DialectBody):
 
     @field_validator("chat_template", "chat_template_kwargs", "continue_final_message")
     @classmethod
-    def _its_own(cls, value: Any) -> Any:
+    def _refuse_template(cls, value: Any) -> Any:
         if value:
-            raise ValueError("must be left out: a reward is read through the template that it was trained with")
+            raise ValueError("must be left out: a reward is always read with the template that it was trained with")
         return value
 
 
 class VllmBody(VllmTemplateBody):
-    """What all scoring routes share.
+    """The fields that all scoring routes share.
 
-    ``use_activation`` is on unless it is false; older clients call it ``activation``. A ``priority`` below zero goes
-    before others, one above after them.
+    Attributes:
+        use_activation: apply the sigmoid or softmax; true by default. Older clients name it ``activation``.
+        priority: below 0 goes before other requests, above 0 after them.
     """
 
     model: str | None = None
@@ -60,42 +62,43 @@ class VllmBody(VllmTemplateBody):
 
     @field_validator("normalize", mode="before")
     @classmethod
-    def _gone(cls, _: Any) -> Any:
-        raise ValueError("was removed; use `use_activation`")
+    def _refuse_normalize(cls, _: Any) -> Any:
+        raise ValueError("was removed by vLLM; use `use_activation`")
 
     @property
     def activated(self) -> bool:
-        """Whether probabilities are asked for, and not raw rewards."""
+        """Whether the sigmoid or softmax is applied to the raw rewards."""
         return (self.activation if self.use_activation is None else self.use_activation) is not False
 
     @property
     def urgency(self) -> Priority:
-        """The band that the request waits in."""
+        """The priority in our words."""
         return "default" if self.priority == 0 else "interactive" if self.priority < 0 else "batch"
 
     def cut(self, longest: int) -> Cut | None:
-        """What to do with a text that is too long; None refuses it.
+        """Return how to cut a text that is too long, or None to refuse it.
 
         Args:
-            longest: tokens that every reward asked reads.
+            longest: the number of tokens that all selected rewards can read.
 
         Raises:
-            Unprocessable: it would be cut to nothing, or to more.
+            Unprocessable: ``truncate_prompt_tokens`` is 0 or more than ``longest``.
         """
         length = self.truncate_prompt_tokens
         if length is None:
             return None
         if length == 0 or length > longest:
             name = "truncate_prompt_tokens"
-            raise Unprocessable(f"{name} must be -1, or 1 to {longest}, which is what the model reads", param=name)
+            raise Unprocessable(f"{name} must be -1, or 1 to {longest}: the model reads {longest} tokens", param=name)
         return Cut(None if length < 0 else length, self.truncation_side)
 
 
 class VllmTextsBody(VllmBody):
-    """``/classify``: finished texts or their ids in ``input``, or one conversation in ``messages``.
+    """The body of ``/classify``: finished texts or token ids in ``input``, or one conversation in ``messages``.
 
-    With ``add_special_tokens`` (on) a finished text begins with BOS and ends with EOS as the reward's reading says,
-    each once. A conversation has them once however that is set.
+    Attributes:
+        add_special_tokens: give a finished text the BOS and EOS tokens that the reward's reading names, each once; true
+            by default. A conversation always has them once.
     """
 
     input: Input | None = None
@@ -110,20 +113,18 @@ class VllmTextsBody(VllmBody):
         if task in REMOVED:
             raise ValueError(f"the task `{task}` was removed; {REMOVED[task]}")
         if task not in (None, "classify"):
-            raise ValueError(
-                f"no loaded reward answers the task `{task}`: each gives one number for a text, `classify`"
-            )
+            raise ValueError(f"no loaded reward has the task `{task}`; send `classify`, which returns rewards")
         return task
 
     @field_validator("add_generation_prompt")
     @classmethod
-    def _answered(cls, value: bool) -> bool:
+    def _refuse_opened_answer(cls, value: bool) -> bool:
         if value:
-            raise ValueError("must be false: what is scored is the last answer, so none is opened after it")
+            raise ValueError("must be false: the last answer is scored, and no new answer is begun after it")
         return value
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "VllmTextsBody":
+    def _check_input(self) -> "VllmTextsBody":
         if (self.input is None) == (self.messages is None):
             raise ValueError("send either `input` or `messages`")
         if self.input == []:
@@ -131,21 +132,21 @@ class VllmTextsBody(VllmBody):
         return self
 
     def groups(self, longest: int) -> list[Group | FinishedText]:
-        """The texts, as the engine reads them."""
+        """Return the texts as the engine reads them."""
         cut = self.cut(longest)
         if self.messages is not None:
             return [Group([[turn.plain() for turn in self.messages]], cut=cut)]
         return [FinishedText(each, self.add_special_tokens is not False, cut) for each in list_inputs(self.input or "")]
 
     def at(self, index: int) -> str:
-        """The field of a text."""
+        """Return the field of a text."""
         if self.messages is not None:
             return "messages"
         return "input" if is_single(self.input) else f"input[{index}]"
 
 
 class VllmPoolingBody(VllmTextsBody):
-    """``/pooling``: the same, and how the numbers are written."""
+    """The body of ``/pooling``: that of ``/classify``, and the encoding of the numbers."""
 
     encoding_format: Literal["float", "base64", "bytes", "bytes_only"] = "float"
     embed_dtype: Literal["float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2"] = "float32"
@@ -154,7 +155,7 @@ class VllmPoolingBody(VllmTextsBody):
 
 
 class VllmPairsBody(VllmBody):
-    """What ``/score`` and ``/rerank`` share: bounds of each text, in tokens, 0 for none."""
+    """The fields that ``/score`` and ``/rerank`` share. The bounds are in tokens; 0 means no bound."""
 
     max_tokens_per_query: Annotated[int, Field(ge=0)] = 0
     max_tokens_per_doc: Annotated[int, Field(ge=0)] = 0
@@ -162,24 +163,25 @@ class VllmPairsBody(VllmBody):
 
     @field_validator("instruction")
     @classmethod
-    def _in_the_query(cls, value: str | None) -> str | None:
+    def _refuse_instruction(cls, value: str | None) -> str | None:
         if value:
-            raise ValueError("no template here has a place for it; write it into the query")
+            raise ValueError(NO_INSTRUCTION)
         return value
 
     def check_bounds(self, longest: int) -> None:
-        """Refuse bounds beyond what the model reads.
+        """Check that the bounds are less than ``longest``, the number of tokens that the model reads.
 
         Raises:
-            Unprocessable: one is.
+            Unprocessable: a bound is too large.
         """
         for name in ("max_tokens_per_query", "max_tokens_per_doc"):
             if getattr(self, name) >= longest:
-                raise Unprocessable(f"{name} must be less than {longest}, which is what the model reads", param=name)
+                message = f"{name} must be less than {longest}, the number of tokens that the model reads"
+                raise Unprocessable(message, param=name)
 
 
 class VllmScoreBody(VllmPairsBody):
-    """``/score``: a query and a document, by any of the four pairs of names; 1 to 1, 1 to N or N to N."""
+    """The body of ``/score``: queries and documents, under any pair of names in ``PAIRS``; 1 to 1, 1 to N or N to N."""
 
     queries: Texts | None = None
     documents: Texts | None = None
@@ -190,38 +192,38 @@ class VllmScoreBody(VllmPairsBody):
     text_2: Texts | None = None
 
     @model_validator(mode="after")
-    def _a_pair(self) -> "VllmScoreBody":
+    def _check_pair(self) -> "VllmScoreBody":
         if self.names is None:
             raise ValueError("send " + " or ".join(f"`{first}` with `{second}`" for first, second in PAIRS))
         return self
 
     @property
     def names(self) -> tuple[str, str] | None:
-        """The pair that is given."""
+        """The names of the two fields that the body has."""
         return next((pair for pair in PAIRS if all(getattr(self, name) is not None for name in pair)), None)
 
     def sides(self) -> tuple[list[str], list[str]]:
-        """Queries and documents."""
+        """Return the queries and the documents."""
         first, second = self.names or PAIRS[0]
         return list_inputs(getattr(self, first)), list_inputs(getattr(self, second))
 
     def at(self, index: int) -> str:
-        """The field of a document."""
+        """Return the field of a document."""
         name = (self.names or PAIRS[0])[1]
         return name if isinstance(getattr(self, name), str) else f"{name}[{index}]"
 
 
 class VllmRerankBody(VllmPairsBody):
-    """``/rerank``: the ``top_n`` best documents, 0 for all."""
+    """The body of ``/rerank``. The reply has the ``top_n`` best documents; 0 returns all of them."""
 
     query: Text
     documents: Texts
     top_n: Annotated[int, Field(ge=0)] = 0
 
     def sides(self) -> tuple[list[str], list[str]]:
-        """Queries and documents."""
+        """Return the query, as a list, and the documents."""
         return [self.query], list_inputs(self.documents)
 
     def at(self, index: int) -> str:
-        """The field of a document."""
+        """Return the field of a document."""
         return "documents" if isinstance(self.documents, str) else f"documents[{index}]"

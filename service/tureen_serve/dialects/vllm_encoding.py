@@ -1,4 +1,4 @@
-"""How vLLM writes rows of numbers: as JSON, as base64 of their bytes, or as one block of bytes. Pure."""
+"""Encode rows of numbers as vLLM does: as base64 of their bytes, or as one block of bytes. Pure."""
 
 import sys
 from base64 import b64encode
@@ -21,20 +21,20 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Encoding:
-    """A number's type, and the order of its bytes: ``native``, ``big`` or ``little``."""
+    """The type of the numbers, and the order of their bytes: ``native``, ``big`` or ``little``."""
 
     dtype: str
     endianness: str
 
     def block(self, row: Sequence[float]) -> bytes:
-        """The bytes of a row.
+        """Encode a row.
 
         Raises:
-            Unprocessable: a number is beyond the type.
+            Unprocessable: a number is too large for the type.
         """
         dtype = DTYPES[self.dtype]
         if any(abs(number) > torch.finfo(dtype).max for number in row):
-            message = f"a reward of this text is beyond {self.dtype}; ask for float32"
+            message = f"a reward is too large for {self.dtype}; send `embed_dtype: float32`"
             raise Unprocessable(message, param="embed_dtype", code="out_of_range")
         octets = torch.tensor(row, dtype=torch.float32).to(dtype).view(torch.uint8).reshape(len(row), -1)
         if self.endianness not in ("native", sys.byteorder):
@@ -42,17 +42,16 @@ class Encoding:
         return bytes(octets.flatten().tolist())
 
     def text(self, row: Sequence[float]) -> str:
-        """The bytes of a row in base64."""
+        """Encode a row in base64."""
         return b64encode(self.block(row)).decode()
 
     def blocks(self, rows: Sequence[Sequence[float]]) -> tuple[bytes, list[dict[str, Any]]]:
-        """All rows' bytes, and where each stands among them."""
-        told, end = [], 0
+        """Encode all rows as one block. Returns it, and for each row its type, shape and place in the block."""
+        places: list[dict[str, Any]] = []
+        end = 0
         blocks = [self.block(row) for row in rows]
+        kind = {"embed_dtype": self.dtype, "endianness": self.endianness}
         for index, (row, block) in enumerate(zip(rows, blocks, strict=True)):
             start, end = end, end + len(block)
-            told.append({"index": index, **self._named(), "start": start, "end": end, "shape": [len(row)]})
-        return b"".join(blocks), told
-
-    def _named(self) -> dict[str, str]:
-        return {"embed_dtype": self.dtype, "endianness": self.endianness}
+            places.append({"index": index, **kind, "start": start, "end": end, "shape": [len(row)]})
+        return b"".join(blocks), places

@@ -1,7 +1,6 @@
-"""vLLM's ``/tokenize`` and ``/detokenize``: the ids that a reward reads.
+"""vLLM's ``/tokenize`` and ``/detokenize``, with the tokenizer of a reward; of several rewards, that of the first.
 
-Of several rewards the first one's tokenizer answers. A prompt's ids are those that ``/classify`` would read, and so
-are a conversation's without a generation prompt.
+The ids of a prompt are those that ``/classify`` reads. So are the ids of a conversation without a generation prompt.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ router = APIRouter(route_class=StrictRoute, tags=["dialects"])
 
 
 class VllmTokenizeBody(VllmTemplateBody):
-    """A finished text, or a conversation; it is opened for an answer unless that is turned off."""
+    """A finished text, or a conversation. A generation prompt follows the conversation by default."""
 
     model: str | None = None
     prompt: Text | None = None
@@ -33,13 +32,13 @@ class VllmTokenizeBody(VllmTemplateBody):
     return_token_strs: bool | None = False
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "VllmTokenizeBody":
+    def _check_input(self) -> "VllmTokenizeBody":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("send either `prompt` or `messages`")
         return self
 
     def ids(self, renderer: Renderer) -> list[int]:
-        """The tokens."""
+        """Return the token ids of the text or the conversation."""
         if self.prompt is not None:
             return renderer.tokenize_text(self.prompt, self.add_special_tokens is not False)
         turns = [turn.plain() for turn in self.messages or ()]
@@ -47,7 +46,7 @@ class VllmTokenizeBody(VllmTemplateBody):
 
 
 class VllmDetokenizeBody(DialectBody):
-    """Token ids."""
+    """Token ids to turn into a text."""
 
     model: str | None = None
     tokens: list[int]
@@ -58,19 +57,20 @@ async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JSONResponse:
     """vLLM: the token ids of a text or a conversation."""
     renderer = _renderer(context, body.model)
     ids = await asyncio.to_thread(body.ids, renderer)
-    told: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
+    reply: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
     strings = renderer.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
-    return JSONResponse({**told, "token_strs": strings})
+    return JSONResponse({**reply, "token_strs": strings})
 
 
 @router.post("/detokenize", responses=ERRORS)
 async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JSONResponse:
-    """vLLM: the text of token ids, special tokens kept."""
+    """vLLM: the text of token ids, with special tokens."""
     tokenizer = _renderer(context, body.model).tokenizer
     known = len(tokenizer)
     for index, each in enumerate(body.tokens):
         if not 0 <= each < known:
-            raise Unprocessable(f"the tokenizer has no token {each}", param=f"tokens[{index}]")
+            message = f"{each} is not a token id; the tokenizer has the ids 0 to {known - 1}"
+            raise Unprocessable(message, param=f"tokens[{index}]")
     return JSONResponse({"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)})
 
 

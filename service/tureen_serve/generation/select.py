@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tureen.errors import ServerFault
 from tureen.wire import CandidateOptions
-from tureen_core.template import Messages
+from tureen_core.turns import Messages
 from tureen_serve.generation.plan import Plan, Variation
 from tureen_serve.generation.texts import TextTask
 from tureen_serve.generation.weigh import rank_rewards, weigh_rewards

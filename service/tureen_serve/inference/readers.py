@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from tureen.errors import TureenError, Unprocessable
 from tureen_core.gate import select_prompt_ids
-from tureen_core.template import Rendered, Renderer
+from tureen_core.reading import Rendered
+from tureen_core.template import Renderer
 from tureen_serve.inference.registry import Models
 from tureen_serve.inference.rendering import ScoreInput, relocate_error, render_answers
 from tureen_serve.inference.scorer_lane import ScorerLane

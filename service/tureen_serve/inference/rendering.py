@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from tureen.errors import TureenError
 from tureen_core import inputs
-from tureen_core.template import Cut, Messages, Rendered, Renderer, check_finished, check_messages
+from tureen_core.reading import Cut, Rendered
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages, check_finished, check_messages
 
 
 @dataclass(frozen=True)
@@ -158,5 +160,5 @@ def _candidate(
 
 
 def relocate_error(error: TureenError, param: str) -> TureenError:
-    """The same error, laid to another field; ``""`` is the whole group."""
-    return type(error)(error.message, param=param or None, code=error.code)
+    """Return the same error with another field as its ``param``; ``""`` gives None."""
+    return type(error)(error.message, param=param or None, code=error.code, retry_after=error.retry_after)

@@ -7,7 +7,7 @@ from tureen.errors import TureenError
 from tureen_core.artifact import Artifact, Probe
 from tureen_core.gate import select_prompt_ids
 from tureen_core.inputs import render_probe
-from tureen_core.template import Rendered
+from tureen_core.reading import Rendered
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
 from tureen_serve.runtimes.readout import weighed

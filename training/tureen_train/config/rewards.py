@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tureen_core.template import Reading
+from tureen_core.reading import Reading
 from tureen_train.config.attributes import AttributesLoss
 from tureen_train.config.gate import GateLoss
 from tureen_train.config.odin import OdinLoss

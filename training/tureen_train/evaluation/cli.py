@@ -52,7 +52,7 @@ def evaluate_command(
         loaded = run.load_items(bench, data, form, domain).limited(limit)
         for note in loaded.notes:
             typer.echo(note, err=True)
-        folders = folders_of(models, out)
+        folders = name_folders(models, out)
         answers = sum(len(item.answers) for item in loaded.items)
         for model, folder in zip(models, folders, strict=True):
             with open_scorer(model, objective, weights, batch) as scorer, _progress() as progress:
@@ -68,7 +68,7 @@ def _progress() -> Progress:
     return Progress(console=Console(stderr=True))
 
 
-def folders_of(models: Sequence[str], out: Path) -> list[Path]:
+def name_folders(models: Sequence[str], out: Path) -> list[Path]:
     """Where each model's evaluation goes: into ``out``, or, of several, into a folder there named after it."""
     if len(models) == 1:
         return [out]

@@ -9,7 +9,7 @@ from tureen_train.evaluation import pairwise_models, rewardbench, rewardbench2
 from tureen_train.evaluation.evaluation_page import write_evaluation_page
 from tureen_train.evaluation.items import Item, LoadedItems, read_pairs
 from tureen_train.evaluation.judging import Findings, judge_items
-from tureen_train.evaluation.objectives import Scored
+from tureen_train.evaluation.objectives import ScoredItem
 from tureen_train.evaluation.results import Evaluation, describe_data, record_answers, write_results
 from tureen_train.evaluation.scorers import Scorer
 from tureen_train.networks.reward_reader import Done, ignore_progress
@@ -69,7 +69,7 @@ def evaluate_model(
     return made
 
 
-def _warnings(scored: Sequence[Scored], scorer: Scorer) -> list[str]:
+def _warnings(scored: Sequence[ScoredItem], scorer: Scorer) -> list[str]:
     cut = sum(sum(each.truncated) for each in scored)
     found = []
     if cut:

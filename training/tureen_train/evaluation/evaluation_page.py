@@ -11,6 +11,7 @@ from tureen_train.evaluation.results import Evaluation
 from tureen_train.measures.intervals import Figure
 from tureen_train.reports import plots
 from tureen_train.reports.document import Page
+from tureen_train.reports.run_folder import describe_dropped
 
 SHARES = {"score", "accuracy", "best", "alike", "difference", "flips"}
 TITLES = {"pairs": "preference pairs", "rewardbench": "RewardBench", "rewardbench2": "RewardBench 2"}
@@ -170,15 +171,10 @@ def _facts(found: Evaluation) -> dict[str, str]:
     for name, scale in found.model["calibration"].items():
         told[f"scale of {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in scale.items())
     for file, about in found.data["files"].items():
-        told[f"file {file}"] = f"{about['kept']} records, SHA-256 {about['sha256'][:12]}…{_dropped(about)}"
+        reasons = describe_dropped(about)
+        left_out = f"; left out: {reasons}" if reasons else ""
+        told[f"file {file}"] = f"{about['kept']} records, SHA-256 {about['sha256'][:12]}…{left_out}"
     return told
-
-
-def _dropped(about: Mapping[str, Mapping[str, int]]) -> str:
-    reasons = [
-        f"{count} {what}" for key in ("dropped", "dropped_answers") for what, count in about.get(key, {}).items()
-    ]
-    return f"; left out: {', '.join(reasons)}" if reasons else ""
 
 
 def make_summary(found: Evaluation) -> Table:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from tureen.records.containers import compute_digest, read_rows
 from tureen.records.fields import Fields, check_type, describe_type, read_messages
 from tureen.records.reading import Reading
 from tureen.records.schema import BadFile, BadRecord, Conversation, Record
+
+Columns = Mapping[str, type | tuple[type, ...]]
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,29 @@ def number_repeated_ids(items: Iterable[Item]) -> list[Item]:
 # --------------------------------------------------------------------------- published benchmarks
 
 
-def read_published_rows(path: Path, needs: Mapping[str, type | tuple[type, ...]]) -> list[tuple[str, Fields]]:
+def read_benchmark(
+    paths: Sequence[Path], columns: Columns, make_item: Callable[[Fields, str, str], Item]
+) -> LoadedItems:
+    """Read the files of a published benchmark, in any container.
+
+    Args:
+        columns: the published columns and their types.
+        make_item: makes an item from a row, the row's place in the file, and the file's name.
+
+    Raises:
+        DataError: a file cannot be read, or see :func:`read_published_rows`.
+        BadFile: no item has an answer that is better than another.
+    """
+    items: list[Item] = []
+    files: dict[str, Any] = {}
+    for path in paths:
+        rows = read_published_rows(path, columns)
+        files[path.name] = {"sha256": compute_digest(path), "kept": len(rows), "dropped": {}}
+        items += [make_item(row, source, path.name) for source, row in rows]
+    return LoadedItems(check_comparable(number_repeated_ids(items), paths), files)
+
+
+def read_published_rows(path: Path, needs: Columns) -> list[tuple[str, Fields]]:
     """The rows of a benchmark's file, each with where it stands; every one must have the published columns.
 
     Raises:
@@ -161,7 +185,7 @@ def read_published_rows(path: Path, needs: Mapping[str, type | tuple[type, ...]]
     return [(source, _row(source, item, needs)) for source, item in read_rows(path)]
 
 
-def _row(source: str, item: object, needs: Mapping[str, type | tuple[type, ...]]) -> Fields:
+def _row(source: str, item: object, needs: Columns) -> Fields:
     if isinstance(item, BadRecord):
         raise item.at(source)
     if not isinstance(item, dict):
@@ -209,8 +233,3 @@ def read_texts(fields: Fields, name: str, source: str) -> tuple[Conversation, ..
     except BadRecord as error:
         raise error.at(source) from error
     return tuple((dialogue.assistant_turn(text),) for text in given)
-
-
-def describe_file(path: Path, count: int) -> dict[str, Any]:
-    """What results tell of a benchmark's file."""
-    return {"sha256": compute_digest(path), "kept": count, "dropped": {}}

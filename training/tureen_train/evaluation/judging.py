@@ -4,7 +4,7 @@ Pure. An answer has two numbers: its reward, which ranks it, and its logit, the 
 differences are the log-odds that the artifact itself states.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,9 +16,10 @@ from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, 
 from tureen_train.measures.metrics import (
     Array,
     CalibrationErrors,
-    best_rate,
-    calibration_error,
-    length_correlation,
+    compute_best_rate,
+    compute_calibration_errors,
+    compute_length_correlation,
+    pad_rows,
 )
 
 Row = Mapping[str, Figure]
@@ -85,41 +86,47 @@ def judge_items(
 ) -> Findings:
     """Figures of all items, by length, by file and by subset, where there are several of these."""
     pairs = flatten_pairs(items, rewards, logits)
-    tables: dict[str, Mapping[str, Row]] = {"length": by_length(pairs)}
+    tables: dict[str, Mapping[str, Row]] = {"length": tabulate_by_length(pairs)}
     for title, names in (("file", [item.file for item in items]), ("subset", [item.subset for item in items])):
         if len(set(names)) > 1:
-            tables[title] = by_name(items, rewards, pairs, names)
-    if rated := by_rating(items, rewards):
+            tables[title] = tabulate_by_name(items, rewards, pairs, names)
+    if rated := tabulate_by_rating(items, rewards):
         tables["rating"] = rated
-    figures = {**ranking(items, rewards, pairs), **calibration(pairs), **lengths(items, rewards)}
+    figures = {
+        **compute_ranking_figures(items, rewards, pairs),
+        **compute_calibration_figures(pairs),
+        **correlate_lengths(items, rewards),
+    }
     return Findings(figures, tables, credit_items(pairs))
 
 
-def ranking(items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: ComparedPairs) -> dict[str, Figure]:
+def compute_ranking_figures(
+    items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: ComparedPairs
+) -> dict[str, Figure]:
     """``accuracy`` over pairs (ties one half), ``best`` over items (best of N; ties share), mean ``margin``."""
     return {
-        "accuracy": pair_accuracy(pairs),
+        "accuracy": estimate_pair_accuracy(pairs),
         "best": estimate_share([rate for rate in map(_best, items, rewards) if rate == rate]),
-        "margin": over_pairs(pairs, pairs.gaps, _mean),
+        "margin": bootstrap_pairs(pairs, pairs.gaps, _mean),
     }
 
 
-def pair_accuracy(pairs: ComparedPairs) -> Figure:
+def estimate_pair_accuracy(pairs: ComparedPairs) -> Figure:
     """Share of pairs judged right, equal rewards one half.
 
     Wilson's interval where no item has more than one pair, else the bootstrap's over items.
     """
-    return pair_share(pairs, credit_gaps(pairs.gaps))
+    return estimate_pair_share(pairs, credit_gaps(pairs.gaps))
 
 
-def pair_share(pairs: ComparedPairs, credits: Array) -> Figure:
-    """The mean of the pairs' credits in [0, 1], with the interval that :func:`pair_accuracy` names."""
+def estimate_pair_share(pairs: ComparedPairs, credits: Array) -> Figure:
+    """The mean of the pairs' credits in [0, 1], with the interval that :func:`estimate_pair_accuracy` names."""
     if len(np.unique(pairs.owner)) == len(credits):
         return estimate_share(credits.tolist())
-    return over_pairs(pairs, credits, _mean)
+    return bootstrap_pairs(pairs, credits, _mean)
 
 
-def over_pairs(pairs: ComparedPairs, values: Array, statistic: Callable[[Array], float]) -> Figure:
+def bootstrap_pairs(pairs: ComparedPairs, values: Array, statistic: Callable[[Array], float]) -> Figure:
     """A statistic of the pairs' values, bootstrapped over items."""
     return bootstrap_interval(lambda places: statistic(pairs.drawn(values, places)), pairs.items, len(values))
 
@@ -136,34 +143,38 @@ def credit_items(pairs: ComparedPairs) -> list[float | None]:
     return [float(w / n) if n else None for w, n in zip(won, count, strict=True)]
 
 
-def calibration(pairs: ComparedPairs) -> dict[str, Figure]:
+def compute_calibration_figures(pairs: ComparedPairs) -> dict[str, Figure]:
     """ECE, ACE and MCE over ten bins, of σ(margin) and, as ``…_scaled``, of the artifact's own probabilities."""
     found = {}
     for suffix, values in (("", pairs.gaps), ("_scaled", pairs.logits)):
         for name in ("ece", "ace", "mce"):
-            found[f"{name}{suffix}"] = over_pairs(pairs, values, lambda gaps, name=name: _error(gaps, name))  # type: ignore[misc]
+            found[f"{name}{suffix}"] = bootstrap_pairs(pairs, values, lambda gaps, name=name: _error(gaps, name))  # type: ignore[misc]
     return found
 
 
-def lengths(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Figure]:
+def correlate_lengths(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Figure]:
     """Pearson's correlation of reward with an answer's length in characters, both centred within their prompt."""
     r, n = pad_rows(rewards), pad_rows([item.lengths for item in items])
     return {
-        "length_correlation": bootstrap_interval(lambda places: length_correlation(r[places], n[places]), len(items))
+        "length_correlation": bootstrap_interval(
+            lambda places: compute_length_correlation(r[places], n[places]), len(items)
+        )
     }
 
 
-def by_length(pairs: ComparedPairs) -> dict[str, Row]:
+def tabulate_by_length(pairs: ComparedPairs) -> dict[str, Row]:
     """Accuracy where the better answer is longer, shorter, or within a tenth as long as the other."""
     parts = {
         LONGER: pairs.longer > ALIKE,
         SHORTER: pairs.longer < -ALIKE,
         EVEN: np.abs(pairs.longer) <= ALIKE,
     }
-    return {name: {"accuracy": pair_accuracy(pairs.of(chosen))} for name, chosen in parts.items() if chosen.any()}
+    return {
+        name: {"accuracy": estimate_pair_accuracy(pairs.of(chosen))} for name, chosen in parts.items() if chosen.any()
+    }
 
 
-def by_name(
+def tabulate_by_name(
     items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: ComparedPairs, names: Sequence[str]
 ) -> dict[str, Row]:
     """Accuracy, best-of-N rate and margin of the items of each name, in the order in which names first appear."""
@@ -172,11 +183,13 @@ def by_name(
         inside = np.array([each == name for each in names])
         mine = [place for place, chosen in enumerate(inside) if chosen]
         part = renumber_pairs(pairs.of(inside[pairs.owner]), mine)
-        rows[name or "(none)"] = ranking([items[place] for place in mine], [rewards[place] for place in mine], part)
+        rows[name or "(none)"] = compute_ranking_figures(
+            [items[place] for place in mine], [rewards[place] for place in mine], part
+        )
     return rows
 
 
-def by_rating(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Row]:
+def tabulate_by_rating(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Row]:
     """Rank correlations with every rating that answers have; with the scores where these are more than two levels."""
     names = dict.fromkeys(name for item in items for name in item.attributes)
     rows: dict[str, Row] = {
@@ -197,17 +210,8 @@ def renumber_pairs(pairs: ComparedPairs, places: Sequence[int]) -> ComparedPairs
     return ComparedPairs(pairs.gaps, pairs.logits, pairs.longer, owner, len(places))
 
 
-def pad_rows(rows: Iterable[Sequence[float]]) -> Array:
-    """Ragged rows as ``[B, N]``, NaN where there is nothing."""
-    listed = list(rows)
-    made = np.full((len(listed), max(map(len, listed), default=0)), np.nan)
-    for place, row in enumerate(listed):
-        made[place, : len(row)] = row
-    return made
-
-
 def _best(item: Item, rewards: Sequence[float]) -> float:
-    return best_rate(np.array([rewards], dtype=np.float64), np.array([item.scores], dtype=np.float64))
+    return compute_best_rate(np.array([rewards], dtype=np.float64), np.array([item.scores], dtype=np.float64))
 
 
 def _mean(values: Array) -> float:
@@ -215,5 +219,5 @@ def _mean(values: Array) -> float:
 
 
 def _error(gaps: Array, name: str) -> float:
-    found: CalibrationErrors = calibration_error(gaps)
+    found: CalibrationErrors = compute_calibration_errors(gaps)
     return float(getattr(found, name)) if gaps.size else float("nan")

@@ -18,7 +18,7 @@ from tureen_train.evaluation.comparison_report import label_folders
 from tureen_train.evaluation.scorers import ArtifactScorer
 from tureen_train.kinds import find_artifact_kind
 from tureen_train.measures.correlation import collect_ratings, compare_correlations, compute_correlations
-from tureen_train.measures.intervals import Figure, figures_to_json
+from tureen_train.measures.intervals import Figure, dump_figures
 from tureen_train.measures.margins import Margins
 from tureen_train.measures.metrics import Array
 from tureen_train.measures.non_finite import replace_non_finite
@@ -30,7 +30,7 @@ from tureen_train.reports.document import Page, escape_markdown
 from tureen_train.reports.scatter import Curve, plot_scatter
 from tureen_train.rewards.capped_records import compare_lengths
 from tureen_train.rewards.collate import render_answers
-from tureen_train.rewards.constraints import angular_similarity, compute_caps
+from tureen_train.rewards.constraints import compute_angular_similarity, compute_caps
 from tureen_train.runs.folder import read_finished_run
 
 _CONSTRAINT: TypeAdapter[Constraint] = TypeAdapter(Constraint)
@@ -142,7 +142,7 @@ def judge_margins(
         encoder = open_encoder(constraint.encoder, constraint.pooling)
     if encoder is not None:
         records = add_similarity(records, encoder, cache)
-        similarity["cosine"] = [angular_similarity(read_cosines(record)) for record in records]
+        similarity["cosine"] = [compute_angular_similarity(read_cosines(record)) for record in records]
     return JudgedRecords(scorer.name, folder, records, rewards, similarity, constraint)
 
 
@@ -177,8 +177,8 @@ def write_margin_report(found: Sequence[JudgedRecords], out: Path, rating: str |
         _table(page, against)
     for number, (name, each) in enumerate(zip(names, found, strict=True), start=1):
         _pictures(page, name, each, out, f"{number}-" if len(found) > 1 else "")
-    document = {"models": {name: figures_to_json(each) for name, each in figures.items()}, "rating": rating}
-    document["differences"] = {name: figures_to_json(each) for name, each in against.items()}
+    document = {"models": {name: dump_figures(each) for name, each in figures.items()}, "rating": rating}
+    document["differences"] = {name: dump_figures(each) for name, each in against.items()}
     (out / "margins.json").write_text(json.dumps(replace_non_finite(document), indent=1) + "\n", encoding="utf-8")
     return page.write(out)
 

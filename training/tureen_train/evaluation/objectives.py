@@ -17,7 +17,7 @@ Weights = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredItem:
     """An item's answers: reward, logit, and whether the text was cut to the model's length."""
 
     rewards: list[float]
@@ -26,7 +26,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ObjectiveChoice:
     """What is read of a model: the weights of its objectives (one, of weight 1, where nothing is weighed), and scales.
 
     Raises:
@@ -40,7 +40,7 @@ class Wanted:
     @classmethod
     def of(
         cls, scales: Mapping[str, Calibration], objective: str | None, preferences: Weights | None, whose: str
-    ) -> "Wanted":
+    ) -> "ObjectiveChoice":
         """Of these objectives with their scales, those that are asked for."""
         if preferences is not None:
             weights = normalise_weights(preferences, scales, field="--preferences")
@@ -72,9 +72,9 @@ class Wanted:
         """What differs between two answers by the log-odds that one is preferred."""
         return math.fsum(weight * raw[name] / self.scales[name].temperature for name, weight in self.weights.items())
 
-    def scored(self, raws: Sequence[Mapping[str, float]], truncated: Sequence[bool]) -> Scored:
+    def scored(self, raws: Sequence[Mapping[str, float]], truncated: Sequence[bool]) -> ScoredItem:
         """An item's answers from their raw rewards by objective."""
-        return Scored([self.reward(raw) for raw in raws], [self.logit(raw) for raw in raws], list(truncated))
+        return ScoredItem([self.reward(raw) for raw in raws], [self.logit(raw) for raw in raws], list(truncated))
 
 
 def parse_weights(text: str) -> dict[str, float]:

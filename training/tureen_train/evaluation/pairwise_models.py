@@ -18,11 +18,12 @@ from tureen.records.schema import BadRecord
 from tureen.wire import Label
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.inputs import render_pair
-from tureen_core.template import Rendered, Renderer
+from tureen_core.reading import Rendered
+from tureen_core.template import Renderer
 from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robin
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.judging import flatten_pairs, pair_share
-from tureen_train.evaluation.objectives import Scored, Wanted
+from tureen_train.evaluation.judging import estimate_pair_share, flatten_pairs
+from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done, RewardReader
 
@@ -32,7 +33,7 @@ DIGITS = 14  # of a probability: what lies beyond is rounding, and would tell eq
 
 
 @dataclass(frozen=True)
-class ComparedItem(Scored):
+class ComparedItem(ScoredItem):
     """An item whose answers were compared.
 
     ``sides[i][j]`` is P(answer i over answer j) with i in the first place; ½ on the diagonal. ``truncated`` is of all
@@ -78,7 +79,7 @@ def compare_in_process(
     items: Sequence[Item],
     batch: int,
     done: Done,
-) -> list[Scored]:
+) -> list[ScoredItem]:
     """Compare all answers of each item.
 
     Args:
@@ -89,7 +90,7 @@ def compare_in_process(
     rendered = [render_comparisons(reader.renderer, item) for item in items]
     ids = [text.ids for each in rendered for text in each]
     rows = iter(reader.score_ids(ids, batch, _in_step(done, sum(len(item.answers) for item in items), len(ids))))
-    scored: list[Scored] = []
+    scored: list[ScoredItem] = []
     for item, each in zip(items, rendered, strict=True):
         logits = [logit(row) for row in islice(rows, len(each))]
         scored.append(score_comparisons(read_sides(len(item.answers), logits), any(text.truncated for text in each)))
@@ -111,7 +112,7 @@ def _in_step(done: Done, answers: int, texts: int) -> Done:
 # --------------------------------------------------------------------------- over HTTP
 
 
-def compares_answers(client: Client, wanted: Wanted) -> bool:
+def compares_answers(client: Client, wanted: ObjectiveChoice) -> bool:
     """Whether a server's rewards compare answers: no card says it, a label does.
 
     Raises:
@@ -121,7 +122,9 @@ def compares_answers(client: Client, wanted: Wanted) -> bool:
     return label.orders is not None
 
 
-def ask_server(client: Client, wanted: Wanted, items: Sequence[Item], batch: int, done: Done) -> list[Scored]:
+def ask_server(
+    client: Client, wanted: ObjectiveChoice, items: Sequence[Item], batch: int, done: Done
+) -> list[ScoredItem]:
     """Have a server compare all answers of each item.
 
     Args:
@@ -131,7 +134,7 @@ def ask_server(client: Client, wanted: Wanted, items: Sequence[Item], batch: int
     Raises:
         BadRecord: the server refuses an item, or its answers are whole conversations.
     """
-    scored: list[Scored] = []
+    scored: list[ScoredItem] = []
     for start in range(0, len(items), batch):
         some = items[start : start + batch]
         found = _asked(client, wanted, [item for item in some if len(item.answers) > 1])
@@ -141,7 +144,7 @@ def ask_server(client: Client, wanted: Wanted, items: Sequence[Item], batch: int
     return scored
 
 
-def _asked(client: Client, wanted: Wanted, items: Sequence[Item]) -> Iterator[Scored]:
+def _asked(client: Client, wanted: ObjectiveChoice, items: Sequence[Item]) -> Iterator[ScoredItem]:
     """Each item's comparisons. A label does not say that something was cut, so first nothing may be."""
     bodies = [_body(item) for item in items]
     labels = _labels(client, wanted, bodies, truncate=False)
@@ -162,7 +165,7 @@ def _body(item: Item) -> dict[str, Any]:
     return {"prompt": list(item.prompt), "candidates": [list(answer) for answer in item.answers]}
 
 
-def _labels(client: Client, wanted: Wanted, bodies: Sequence[dict[str, Any]], truncate: bool) -> list[Label]:
+def _labels(client: Client, wanted: ObjectiveChoice, bodies: Sequence[dict[str, Any]], truncate: bool) -> list[Label]:
     if not bodies:
         return []
     reply = client.preferences(
@@ -179,14 +182,14 @@ def _labels(client: Client, wanted: Wanted, bodies: Sequence[dict[str, Any]], tr
 # --------------------------------------------------------------------------- what is told of them
 
 
-def measure_position_bias(items: Sequence[Item], scored: Sequence[Scored]) -> dict[str, Figure]:
+def measure_position_bias(items: Sequence[Item], scored: Sequence[ScoredItem]) -> dict[str, Figure]:
     """``flips``: the share of comparable pairs whose verdict turns with the order; nothing where none was compared."""
     sides = [each.sides for each in scored if isinstance(each, ComparedItem)]
     if not sides:
         return {}
     found = [is_flipped(matrix, i, j) for item, matrix in zip(items, sides, strict=True) for i, j in item.pairs]
     owners = flatten_pairs(items, [each.rewards for each in scored], [each.logits for each in scored])
-    return {"flips": pair_share(owners, np.array(found, dtype=np.float64))}
+    return {"flips": estimate_pair_share(owners, np.array(found, dtype=np.float64))}
 
 
 def is_flipped(sides: Sequence[Sequence[float]], i: int, j: int) -> bool:
@@ -194,7 +197,7 @@ def is_flipped(sides: Sequence[Sequence[float]], i: int, j: int) -> bool:
     return (sides[i][j] - 0.5) * (sides[j][i] - 0.5) > 0
 
 
-def describe_comparisons(scored: Sequence[Scored]) -> list[str]:
+def describe_comparisons(scored: Sequence[ScoredItem]) -> list[str]:
     """What a reader must know of numbers that come from comparisons."""
     counts = [len(each.rewards) for each in scored if isinstance(each, ComparedItem)]
     if not counts:

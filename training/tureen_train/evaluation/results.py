@@ -9,8 +9,8 @@ from typing import Any
 from tureen.records.schema import BadFile
 from tureen_train.evaluation.items import Item, LoadedItems
 from tureen_train.evaluation.judging import Row
-from tureen_train.evaluation.objectives import Scored
-from tureen_train.measures.intervals import Figure, figure_from_json, figures_to_json
+from tureen_train.evaluation.objectives import ScoredItem
+from tureen_train.measures.intervals import Figure, dump_figures, parse_figure
 from tureen_train.measures.non_finite import replace_non_finite
 
 RESULTS, SCORES = "results.json", "scores.jsonl"
@@ -65,7 +65,7 @@ class Evaluation:
         return found
 
 
-def record_answers(item: Item, scored: Scored, credit: float | None) -> AnsweredItem:
+def record_answers(item: Item, scored: ScoredItem, credit: float | None) -> AnsweredItem:
     """An item with what a model gave for it."""
     return AnsweredItem(
         id=item.id,
@@ -105,10 +105,9 @@ def write_results(evaluation: Evaluation) -> None:
         "bench": evaluation.bench,
         "model": evaluation.model,
         "data": evaluation.data,
-        "figures": figures_to_json(evaluation.figures),
+        "figures": dump_figures(evaluation.figures),
         "tables": {
-            title: {name: figures_to_json(row) for name, row in rows.items()}
-            for title, rows in evaluation.tables.items()
+            title: {name: dump_figures(row) for name, row in rows.items()} for title, rows in evaluation.tables.items()
         },
         "notes": list(evaluation.notes),
     }
@@ -135,7 +134,7 @@ def read_results(folder: Path) -> Evaluation:
             document["bench"],
             document["model"],
             document["data"],
-            {name: figure_from_json(value) for name, value in document["figures"].items()},
+            {name: parse_figure(value) for name, value in document["figures"].items()},
             {title: _rows(rows) for title, rows in document["tables"].items()},
             document["notes"],
             rows,
@@ -145,7 +144,7 @@ def read_results(folder: Path) -> Evaluation:
 
 
 def _rows(rows: Mapping[str, Any]) -> dict[str, Row]:
-    return {name: {key: figure_from_json(value) for key, value in row.items()} for name, row in rows.items()}
+    return {name: {key: parse_figure(value) for key, value in row.items()} for name, row in rows.items()}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

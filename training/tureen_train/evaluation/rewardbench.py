@@ -8,19 +8,12 @@ each other's weight; here ``should-refuse`` weighs its 154 and ``should-respond`
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tureen_train.evaluation.items import (
-    Item,
-    LoadedItems,
-    check_comparable,
-    describe_file,
-    number_repeated_ids,
-    read_published_rows,
-    read_turns,
-)
+from tureen.records.fields import Fields
+from tureen_train.evaluation.items import Columns, Item, LoadedItems, read_benchmark, read_turns
 from tureen_train.evaluation.judging import Findings, judge_items
 from tureen_train.measures.intervals import Figure, combine_weighted, estimate_share
 
-COLUMNS: dict[str, type | tuple[type, ...]] = {
+COLUMNS: Columns = {
     "prompt": (str, list),
     "chosen": (str, list),
     "rejected": (str, list),
@@ -63,15 +56,13 @@ def read_rewardbench(paths: Sequence[Path]) -> LoadedItems:
     Raises:
         DataError: a file cannot be read, or a row lacks a published column.
     """
-    items, files = [], {}
-    for path in paths:
-        found = read_published_rows(path, COLUMNS)
-        files[path.name] = describe_file(path, len(found))
-        for source, row in found:
-            answers = read_turns(row, "chosen", source), read_turns(row, "rejected", source)
-            name = f"{row['subset']}/{row['id'] if row.get('id') is not None else Path(source).name}"
-            items.append(Item(name, read_turns(row, "prompt", source), answers, (1.0, 0.0), row["subset"], path.name))
-    return LoadedItems(check_comparable(number_repeated_ids(items), paths), files)
+    return read_benchmark(paths, COLUMNS, _item)
+
+
+def _item(row: Fields, source: str, file: str) -> Item:
+    answers = read_turns(row, "chosen", source), read_turns(row, "rejected", source)
+    name = f"{row['subset']}/{row['id'] if row.get('id') is not None else Path(source).name}"
+    return Item(name, read_turns(row, "prompt", source), answers, (1.0, 0.0), row["subset"], file)
 
 
 def judge_rewardbench(
@@ -80,7 +71,7 @@ def judge_rewardbench(
     """The general figures, every subset's accuracy, the sections, and ``score`` over them."""
     found = judge_items(items, rewards, logits)
     subsets = _subsets(items, [credit or 0.0 for credit in found.credits])
-    sections = section_scores(subsets)
+    sections = score_sections(subsets)
     tables = {
         "section": {name: {"score": figure} for name, figure in sections.items()},
         "subset": {name: {"accuracy": figure} for name, figure in subsets.items()},
@@ -101,7 +92,7 @@ def _subsets(items: Sequence[Item], credits: Sequence[float]) -> dict[str, Figur
     }
 
 
-def section_scores(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
+def score_sections(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
     """Each section's weighted mean over the subsets that are there; a section without any is left out."""
     scores = {}
     for section, weights in SECTIONS.items():

@@ -13,12 +13,10 @@ import numpy as np
 from tureen.records.fields import Fields
 from tureen.records.schema import BadRecord
 from tureen_train.evaluation.items import (
+    Columns,
     Item,
     LoadedItems,
-    check_comparable,
-    describe_file,
-    number_repeated_ids,
-    read_published_rows,
+    read_benchmark,
     read_texts,
     read_turns,
 )
@@ -26,7 +24,7 @@ from tureen_train.evaluation.judging import Findings, judge_items
 from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, combine_weighted, estimate_share
 from tureen_train.measures.metrics import Array
 
-COLUMNS: dict[str, type | tuple[type, ...]] = {
+COLUMNS: Columns = {
     "id": (str, int),
     "prompt": (str, list),
     "chosen": list,
@@ -44,12 +42,7 @@ def read_rewardbench2(paths: Sequence[Path]) -> LoadedItems:
     Raises:
         DataError: a file cannot be read, a row lacks a published column, or its counts are not those of its answers.
     """
-    items, files = [], {}
-    for path in paths:
-        found = read_published_rows(path, COLUMNS)
-        files[path.name] = describe_file(path, len(found))
-        items += [_item(row, source, path.name) for source, row in found]
-    return LoadedItems(check_comparable(number_repeated_ids(items), paths), files)
+    return read_benchmark(paths, COLUMNS, _item)
 
 
 def _item(row: Fields, source: str, file: str) -> Item:
@@ -141,7 +134,7 @@ def measure_gap(rewards: Sequence[float], right: int) -> float:
     return min(rewards[:right]) - max(rewards[right:])
 
 
-def tabulate(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> TieGaps:
+def tabulate_tie_gaps(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> TieGaps:
     """The gaps of every prompt, in the order in which prompts first appear."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for item, row in zip(items, rewards, strict=True):
@@ -176,7 +169,7 @@ def score_ties(table: TieGaps) -> float:
 
 def judge_ties(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> Figure:
     """The score of Ties, bootstrapped over prompts; ``n`` counts them."""
-    table = tabulate(items, rewards)
+    table = tabulate_tie_gaps(items, rewards)
 
     def score(places: Places) -> float:
         return score_ties(TieGaps(table.ref[places], table.tied[places], table.within[places]))

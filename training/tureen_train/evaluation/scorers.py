@@ -15,10 +15,10 @@ from tureen_core.artifact import Artifact, ArtifactError, open_artifact, read_he
 from tureen_core.base import BaseError, digest_weights, locate_base
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
-from tureen_core.template import Rendered
+from tureen_core.reading import Rendered
 from tureen_train.evaluation import pairwise_models
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.objectives import Scored, Wanted, Weights
+from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem, Weights
 from tureen_train.networks.reward_reader import Done, RewardReader
 
 SCHEMES = ("http://", "https://")
@@ -35,7 +35,7 @@ class Scorer(Protocol):
     name: str
     about: dict[str, Any]
 
-    def score(self, items: Sequence[Item], done: Done) -> list[Scored]:
+    def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         """Score all answers; ``done`` is told how many more are, as they are."""
 
 
@@ -90,7 +90,7 @@ class ArtifactScorer:
         self.compares = manifest.input == "pair"
         self.columns = {each.name: each.column for each in manifest.objectives}
         scales = {each.name: each.calibration for each in manifest.objectives}
-        self.wanted = Wanted.of(scales, objective, preferences, str(folder))
+        self.wanted = ObjectiveChoice.of(scales, objective, preferences, str(folder))
         single = len(self.columns) == 1
         self.name = manifest.name if single else f"{manifest.name}:{self.wanted.name}"
         self.about = {
@@ -106,7 +106,7 @@ class ArtifactScorer:
         self.batch = batch
         self.reader = open_reader(artifact)
 
-    def score(self, items: Sequence[Item], done: Done) -> list[Scored]:
+    def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         """As :class:`Scorer` says."""
         if self.compares:
             return pairwise_models.compare_in_process(
@@ -157,7 +157,7 @@ class ServerScorer:
         self.client = client
         cards = {card.id: card for card in client.models().data if card.kind == "reward"}
         scales = {name: Calibration(**card.calibration.get(name, {})) for name, card in cards.items()}
-        self.wanted = Wanted.of(scales, objective, preferences, url)
+        self.wanted = ObjectiveChoice.of(scales, objective, preferences, url)
         self.name = self.wanted.name
         asked = [cards[name] for name in self.wanted.weights]
         self.compares = pairwise_models.compares_answers(client, self.wanted)
@@ -172,7 +172,7 @@ class ServerScorer:
         }
         self.batch = batch
 
-    def score(self, items: Sequence[Item], done: Done) -> list[Scored]:
+    def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         """As :class:`Scorer` says.
 
         Raises:
@@ -203,12 +203,12 @@ class ServerScorer:
             found = [next(replies) for _ in _bodies(item)]
             yield [candidate for each in found for candidate in _checked(item, each)]
 
-    def _read(self, answers: Sequence[CandidateScore]) -> Scored:
+    def _read(self, answers: Sequence[CandidateScore]) -> ScoredItem:
         raws = [{name: score.raw for name, score in (answer.scores or {}).items()} for answer in answers]
         scored = self.wanted.scored(raws, [answer.truncated for answer in answers])
         if not self.wanted.weighed:
             return scored
-        return Scored([float(answer.reward or 0.0) for answer in answers], scored.logits, scored.truncated)
+        return ScoredItem([float(answer.reward or 0.0) for answer in answers], scored.logits, scored.truncated)
 
 
 def _bodies(item: Item) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 from rich.table import Table
-from scipy.stats import spearmanr
 
 from tureen import Client
+from tureen_train.measures.correlation import compute_spearman
 from tureen_train.reports.plots import ACCENTS, make_axes, save_figure
 
 
@@ -35,7 +35,7 @@ class WeightSweep:
     def spearman(self) -> dict[str, float]:
         """Rank correlation of each swept objective's mean reward with its own weight; NaN where it never moves."""
         rising = {self.first: [1 - weight for weight in self.weights], self.second: self.weights}
-        return {name: _spearman(self.means(name), own) for name, own in rising.items()}
+        return {name: compute_spearman(np.array(self.means(name)), np.array(own)) for name, own in rising.items()}
 
 
 def sweep_weights(
@@ -94,10 +94,6 @@ def write_sweep(result: WeightSweep, prompts: Sequence[str], folder: Path) -> No
         for number, weight in enumerate(result.weights):
             for prompt, text in zip(prompts, result.texts[number], strict=True):
                 file.write(json.dumps({"weight": weight, "prompt": prompt, "text": text}) + "\n")
-
-
-def _spearman(values: Sequence[float], weights: Sequence[float]) -> float:
-    return float(spearmanr(values, weights).statistic) if np.ptp(values) > 0 else float("nan")
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
 
+from tureen_train.measures.correlation import compute_pearson, compute_spearman
 from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
 from tureen_train.measures.metrics import Array
 
@@ -39,9 +39,9 @@ def measure_agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
         "kappa": bootstrap_interval(
             lambda places: compute_kappa(drawn(judged, places), drawn(said, places)), items, len(one)
         ),
-        "margins": Figure(_correlation(one, other, pearsonr), n=len(one)),
-        "spearman": Figure(_correlation(x, y, spearmanr), n=len(x)),
-        "pearson": Figure(_correlation(x, y, pearsonr), n=len(x)),
+        "margins": Figure(compute_pearson(one, other), n=len(one)),
+        "spearman": Figure(compute_spearman(x, y), n=len(x)),
+        "pearson": Figure(compute_pearson(x, y), n=len(x)),
     }
 
 
@@ -65,9 +65,3 @@ def _margins(rewards: Rewards) -> Array:
 def _owners(rewards: Rewards) -> np.typing.NDArray[np.intp]:
     counts = [len(row) * (len(row) - 1) // 2 for row in rewards]
     return np.repeat(np.arange(len(rewards)), counts)
-
-
-def _correlation(x: Array, y: Array, measure: object) -> float:
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(measure(x, y).statistic)  # type: ignore[operator]

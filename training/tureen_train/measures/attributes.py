@@ -9,7 +9,7 @@ from tureen_train.measures.correlation import compute_spearman
 from tureen_train.measures.metrics import Array
 
 
-def attribute_metrics(predictions: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> dict[str, float]:
+def compute_attribute_metrics(predictions: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> dict[str, float]:
     """``<name>_n``, ``_r2``, ``_spearman`` and ``_rmse`` of each attribute, and the means ``r2`` and ``spearman``.
 
     R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)² with the mean of the labels judged. NaN where labels (for Spearman predictions,

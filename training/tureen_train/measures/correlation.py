@@ -21,11 +21,16 @@ Measure = Callable[[Array, Array], float]
 SCORES = "scores"
 
 
-def compute_spearman(x: Array, y: Array) -> float:
-    """Spearman's rank correlation, ties by their mean rank; NaN where either never varies."""
+def compute_pearson(x: Array, y: Array) -> float:
+    """Compute Pearson's correlation of two vectors; NaN if one of them is constant."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def compute_spearman(x: Array, y: Array) -> float:
+    """Compute Spearman's rank correlation of two vectors, with mean ranks for ties; NaN if one of them is constant."""
+    return compute_pearson(rankdata(x), rankdata(y))
 
 
 def compute_kendall(x: Array, y: Array) -> float:

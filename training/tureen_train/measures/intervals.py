@@ -37,12 +37,12 @@ class Figure:
         return told
 
 
-def figures_to_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
+def dump_figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
     """Figures by name, as JSON says them."""
     return {name: figure.plain() for name, figure in figures.items()}
 
 
-def figure_from_json(value: Mapping[str, Any]) -> Figure:
+def parse_figure(value: Mapping[str, Any]) -> Figure:
     """A figure as :meth:`Figure.plain` said it."""
     numbers = {key: math.nan if value.get(key) is None else float(value[key]) for key in ("value", "low", "high")}
     return Figure(**numbers, n=int(value.get("n") or 0))

@@ -17,7 +17,7 @@ from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
 from tureen_train.measures.metrics import Array, compute_accuracy
 
 
-def caps_of_pairs(caps: ArrayLike, scores: ArrayLike) -> Array:
+def select_pair_caps(caps: ArrayLike, scores: ArrayLike) -> Array:
     """δ of every pair that :func:`tureen_train.measures.metrics.compute_gaps` gives, in its order.
 
     Args:
@@ -28,7 +28,7 @@ def caps_of_pairs(caps: ArrayLike, scores: ArrayLike) -> Array:
     return np.asarray(np.asarray(caps, dtype=np.float64)[s[:, :, None] > s[:, None, :]])
 
 
-def cap_figures(gaps: Array, caps: Array) -> dict[str, float]:
+def compute_cap_figures(gaps: Array, caps: Array) -> dict[str, float]:
     """``cap``: the mean δ, twice the gap that is wanted; ``over_cap``: the share of gaps above their δ."""
     if not gaps.size:
         return {"cap": math.nan, "over_cap": math.nan}
@@ -69,7 +69,7 @@ class Margins:
         if self.caps is not None:
             for name in ("cap", "over_cap"):
                 found[name] = self._figure(
-                    lambda gaps, caps, name=name: cap_figures(gaps, caps)[name], self.gaps, self.caps
+                    lambda gaps, caps, name=name: compute_cap_figures(gaps, caps)[name], self.gaps, self.caps
                 )
         for name, values in self.similarity.items():
             found[f"gap_by_{name}"] = self._figure(compute_spearman, values, self.gaps)

@@ -3,6 +3,7 @@
 All take ``[B, N]`` tables: row b is a prompt, column n an answer, NaN where there is none.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -46,6 +47,14 @@ class RankingMetrics:
         return asdict(self)
 
 
+def pad_rows(rows: Sequence[Sequence[float] | Array]) -> Array:
+    """Make a table ``[B, N]`` of B rows of unequal length. Cells past a row's end are NaN."""
+    table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
+
+
 def compute_gaps(rewards: ArrayLike, scores: ArrayLike) -> Array:
     """The better answer's reward minus the worse one's for every pair of one prompt, ties and absent answers aside."""
     r, s = (np.asarray(each, dtype=np.float64) for each in (rewards, scores))
@@ -57,7 +66,7 @@ def compute_accuracy(gaps: Array) -> float:
     return float(np.mean((gaps > 0) + 0.5 * (gaps == 0))) if gaps.size else float("nan")
 
 
-def calibration_error(gaps: Array, bins: int = 10) -> CalibrationErrors:
+def compute_calibration_errors(gaps: Array, bins: int = 10) -> CalibrationErrors:
     """APO's calibration errors of p = σ(gap), each pair counted both ways round: (p, 1) and (1 − p, 0).
 
     With S, Y, m the sums of p, of outcomes, and the count in a bin and M pairs in all: ECE = Σ|S − Y| / M, ACE the
@@ -84,7 +93,7 @@ def mirror_pairs(gaps: Array) -> tuple[Array, Array]:
     return np.concatenate([p, 1 - p]), np.concatenate([np.ones_like(p), np.zeros_like(p)])
 
 
-def best_rate(rewards: Array, scores: Array) -> float:
+def compute_best_rate(rewards: Array, scores: Array) -> float:
     """Share of prompts whose highest reward falls on a best-scored answer; rewards that tie for highest share it."""
     rates = []
     for reward, score in zip(rewards, scores, strict=True):
@@ -95,7 +104,7 @@ def best_rate(rewards: Array, scores: Array) -> float:
     return float(np.mean(rates)) if rates else float("nan")
 
 
-def length_correlation(rewards: Array, lengths: Array) -> float:
+def compute_length_correlation(rewards: Array, lengths: Array) -> float:
     """Pearson's correlation of reward with length, both centred within their prompt; NaN where either never varies."""
     x = (rewards - np.nanmean(rewards, axis=1, keepdims=True)).ravel()
     y = (lengths - np.nanmean(lengths, axis=1, keepdims=True)).ravel()
@@ -105,19 +114,19 @@ def length_correlation(rewards: Array, lengths: Array) -> float:
     return float((x * y).sum() / norm) if norm > 0 else float("nan")
 
 
-def ranking_metrics(rewards: ArrayLike, scores: ArrayLike, lengths: ArrayLike) -> RankingMetrics:
+def compute_ranking_metrics(rewards: ArrayLike, scores: ArrayLike, lengths: ArrayLike) -> RankingMetrics:
     """All figures of one file from its ``[B, N]`` tables of rewards, scores and token lengths."""
     r, s, n = (np.asarray(each, dtype=np.float64) for each in (rewards, scores, lengths))
     gaps = compute_gaps(r, s)
-    errors = calibration_error(gaps)
+    errors = compute_calibration_errors(gaps)
     known = r[~np.isnan(r)]
     return RankingMetrics(
         pairs=int(gaps.size),
         accuracy=compute_accuracy(gaps),
-        best=best_rate(r, s),
+        best=compute_best_rate(r, s),
         margin=float(gaps.mean()) if gaps.size else float("nan"),
         margin_std=float(gaps.std()) if gaps.size else float("nan"),
-        length_correlation=length_correlation(r, n),
+        length_correlation=compute_length_correlation(r, n),
         reward_mean=float(known.mean()) if known.size else float("nan"),
         reward_std=float(known.std()) if known.size else float("nan"),
         ece=errors.ece,

@@ -9,7 +9,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from tureen_core.base import load_tokenizer
-from tureen_core.template import Messages, Reading, Renderer
+from tureen_core.reading import Reading
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages
 
 
 class ExpertReader:

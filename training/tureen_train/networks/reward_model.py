@@ -18,7 +18,7 @@ from tureen_core.artifact import HEAD
 from tureen_core.heads import LinearHead, pool_hidden_states
 from tureen_core.packed.attention import run_packed
 from tureen_core.packed.layout import PackedBatch
-from tureen_core.template import Reading
+from tureen_core.reading import Reading
 from tureen_train.config import Lora, Model, RecipeError
 from tureen_train.networks.likelihood import compute_token_nll
 from tureen_train.networks.quantised import make_quantisation

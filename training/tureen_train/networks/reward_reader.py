@@ -14,7 +14,9 @@ from tureen_core.base import load_tokenizer
 from tureen_core.gate import GATE, load_gate, select_prompt_ids
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Input, Probe
-from tureen_core.template import Messages, Reading, Rendered, Renderer
+from tureen_core.reading import Reading, Rendered
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages
 from tureen_train.networks.reward_model import make_reward_class, make_reward_config
 
 Done = Callable[[int], object]

@@ -7,7 +7,6 @@ The encoder is all-MiniLM-L6-v2, installed by pip, or any folder that ``AutoMode
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,13 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from tureen.records.schema import BadOption, Conversation, Record
 from tureen_core.base import BaseError, digest_weights
 from tureen_train.config import RecipeError
+from tureen_train.networks.tensor_cache import load_or_compute
 
 Pooling = Literal["mean", "cls"]
 
@@ -169,11 +168,4 @@ def _vectors(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Tens
         return encoder.embed(texts)
     digest = hashlib.sha256(json.dumps([encoder.name, *texts]).encode()).hexdigest()
     path = cache / META / f"{digest[:24]}.safetensors"
-    if path.is_file():
-        return load_file(path)["vectors"]
-    vectors = encoder.embed(texts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")  # so that a half-written file is never read
-    save_file({"vectors": vectors}, scratch)
-    scratch.replace(path)
-    return vectors
+    return load_or_compute(path, lambda: {"vectors": encoder.embed(texts)})["vectors"]

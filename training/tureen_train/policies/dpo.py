@@ -15,7 +15,8 @@ from tureen.records.schema import Record
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.manifest import Probe
-from tureen_core.template import Messages, Renderer
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.networks.policy_reader import compute_mean_logprobs
 from tureen_train.networks.reward_model import make_lora_config

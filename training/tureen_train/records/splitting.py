@@ -1,11 +1,10 @@
-"""Records in, records out: a held-out part, a mixture, fewer.
+"""Records in, records out: a held-out part, fewer.
 
 What is chosen depends on a hash of the seed and the prompt, never on the order of a file: a prompt stays on its side
 when files are added, and all records of a prompt stay together.
 """
 
 import hashlib
-import random
 from collections.abc import Iterable
 
 from tureen.records.schema import BadOption, Record
@@ -37,13 +36,6 @@ def limit_records(records: Iterable[Record], count: int, seed: int) -> list[Reco
     everything = list(records)
     drawn = sorted(range(len(everything)), key=lambda index: (_draw(everything[index], seed), index))
     return [everything[index] for index in sorted(drawn[:count])]
-
-
-def mix_records(*parts: Iterable[Record], seed: int) -> list[Record]:
-    """All records of all parts, shuffled by ``seed``."""
-    mixed = [record for part in parts for record in part]
-    random.Random(seed).shuffle(mixed)
-    return mixed
 
 
 def _draw(record: Record, seed: int) -> float:

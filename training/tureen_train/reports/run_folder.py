@@ -97,6 +97,16 @@ def flatten_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flatten_keys(metrics) if value is None or isinstance(value, int | float)}
 
 
+def describe_dropped(about: Mapping[str, Any]) -> str:
+    """Describe how many records and answers of a file were left out, by reason; an empty text if none were.
+
+    Args:
+        about: a file's entry in ``data.json``.
+    """
+    found = [(reason, count) for key in ("dropped", "dropped_answers") for reason, count in about.get(key, {}).items()]
+    return ", ".join(f"{count} {reason}" for reason, count in found)
+
+
 def format_cell(value: Any) -> str:
     """A figure as a table shows it."""
     if isinstance(value, list):

@@ -1,12 +1,11 @@
 """The page of one training run, made from the files in its folder."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from tureen_train.reports.document import Page, escape_markdown
-from tureen_train.reports.run_folder import RunFolder, flatten_figures, format_cell, read_run
+from tureen_train.reports.run_folder import RunFolder, describe_dropped, flatten_figures, format_cell, read_run
 
 PICTURES = {
     "loss": "training loss over optimiser steps",
@@ -111,15 +110,15 @@ def _data(page: Page, run: RunFolder) -> None:
         return
     page.heading("Data")
     rows = [
-        (file, format_cell(about.get("kept")), _reasons(about), f"{str(about.get('sha256', ''))[:12]}…")
+        (
+            file,
+            format_cell(about.get("kept")),
+            describe_dropped(about) or "nothing",
+            f"{str(about.get('sha256', ''))[:12]}…",
+        )
         for file, about in files.items()
     ]
     page.table(("file", "records kept", "left out", "SHA-256"), rows, words=True)
-
-
-def _reasons(about: dict[str, Any]) -> str:
-    found = [(what, count) for key in ("dropped", "dropped_answers") for what, count in about.get(key, {}).items()]
-    return ", ".join(f"{count} {what}" for what, count in found) or "nothing"
 
 
 def _proof(page: Page, run: RunFolder) -> None:

@@ -16,20 +16,21 @@ from tureen_core.heads import LinearHead
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import AttributesLoss, RecipeError, RewardRun
-from tureen_train.measures.attributes import attribute_metrics
+from tureen_train.measures.attributes import compute_attribute_metrics
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps
 from tureen_train.records.run_data import RunData
-from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_texts
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords, pad_texts
 from tureen_train.rewards.features import States
 from tureen_train.rewards.frozen import FitContext, compute_rewards
 from tureen_train.rewards.method import Outcome
-from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, squared_sum
+from tureen_train.rewards.probe_texts import choose_answer_probes
+from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, sum_squared_errors
 
 log = logging.getLogger("tureen.train")
 
 
 @dataclass(frozen=True)
-class Rated(Encoded):
+class RatedRecord(EncodedRecord):
     """Answers with K ratings each; NaN where a rating is missing."""
 
     ratings: list[list[float]]
@@ -42,16 +43,18 @@ class RatedRecords(EncodedRecords):
         self.names = names
         super().__init__(records, renderer)
 
-    def _encode(self, record: Record, renderer: Renderer) -> Rated:
+    def _encode(self, record: Record, renderer: Renderer) -> RatedRecord:
         encoded = super()._encode(record, renderer)
         unknown = (UNLABELLED,) * len(record.answers)
         columns = [record.attributes.get(name, unknown) for name in self.names]
-        return Rated(encoded.ids, encoded.starts, encoded.scores, [list(row) for row in zip(*columns, strict=True)])
+        return RatedRecord(
+            encoded.ids, encoded.starts, encoded.scores, [list(row) for row in zip(*columns, strict=True)]
+        )
 
     @property
     def ratings(self) -> Array:
         """``[M, K]``: the ratings of all answers, NaN where missing."""
-        rows = [row for item in self.items if isinstance(item, Rated) for row in item.ratings]
+        rows = [row for item in self.items if isinstance(item, RatedRecord) for row in item.ratings]
         return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
@@ -85,7 +88,7 @@ class AttributesMethod:
             self._scales = Scales.of(encoded.ratings)
         return encoded
 
-    def collate(self, items: Sequence[Rated], width: int) -> dict[str, Tensor]:
+    def collate(self, items: Sequence[RatedRecord], width: int) -> dict[str, Tensor]:
         """Make one batch: rows of answers, ``ratings [B, width, K]`` to predict, and ``answers [B]``, their counts."""
         batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
         laid = np.full((len(items), width, len(self._names)), np.nan)
@@ -104,7 +107,7 @@ class AttributesMethod:
         rewards = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])["rewards"]
         ratings = batch["ratings"]
         present = torch.arange(ratings.shape[1], device=ratings.device) < batch["answers"][:, None]
-        loss = squared_sum(rewards, ratings[present]) / counts[0].clamp(min=1)
+        loss = sum_squared_errors(rewards, ratings[present]) / counts[0].clamp(min=1)
         laid = torch.full_like(ratings, float("nan"))
         laid[present] = rewards.detach().float()
         return Outcome(loss, laid, {})
@@ -113,7 +116,7 @@ class AttributesMethod:
         """Errors of each attribute in its own unit, and the accuracy of ranking a prompt's answers by it."""
         scale = self._unit()
         known, predicted = (each * scale.std + scale.mean for each in (labels[0], predictions))
-        metrics = attribute_metrics(predicted, known, self._names)
+        metrics = compute_attribute_metrics(predicted, known, self._names)
         for column, name in enumerate(self._names):
             metrics |= {f"{name}_label_mean": self._scale.mean[column], f"{name}_label_std": self._scale.std[column]}
             gaps = compute_gaps(predictions[..., column], labels[0][..., column])
@@ -135,9 +138,7 @@ class AttributesMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
-        pairs = [(record, answer) for record in source for answer in record.answers[:2]]
-        return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
+        return choose_answer_probes(data, count)
 
     # ----------------------------------------------------------------------- closed form
 
@@ -168,7 +169,7 @@ class AttributesMethod:
     def tables(self, records: RatedRecords, values: Tensor, states: States) -> tuple[Array, list[Array]]:  # noqa: ARG002
         """Predictions and ratings, ``[B, N, K]`` each."""
         sizes = [len(item.ids) for item in records.items]
-        return pad_rows(values.double().numpy(), sizes), [pad_rows(self._wanted(records.ratings), sizes)]
+        return split_by_prompt(values.double().numpy(), sizes), [split_by_prompt(self._wanted(records.ratings), sizes)]
 
     def save(self, folder: Path) -> None:
         """Write nothing: the head is saved with the model."""
@@ -204,8 +205,8 @@ class AttributesMethod:
                 raise RecipeError(f"loss.attributes: no training record rates {name!r}; the records rate: {found}")
 
 
-def pad_rows(rows: Array, sizes: Sequence[int]) -> Array:
-    """Split rows ``[M, ...]`` by prompt into ``[B, N, ...]``, padded with NaN; ``sizes [B]`` says how many each has."""
+def split_by_prompt(rows: Array, sizes: Sequence[int]) -> Array:
+    """Split rows ``[M, ...]`` by prompt into ``[B, N, ...]``, padded with NaN; prompt b has ``sizes[b]`` rows."""
     table = np.full((len(sizes), max(sizes, default=0), *rows.shape[1:]), np.nan)
     start = 0
     for number, size in enumerate(sizes):

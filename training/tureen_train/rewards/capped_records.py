@@ -13,31 +13,35 @@ from tureen_core.template import Renderer
 from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
 from tureen_train.measures.metrics import Array
 from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, read_cosines
-from tureen_train.rewards.collate import Encoded, EncodedRecords
-from tureen_train.rewards.constraints import angular_similarity, compute_caps, compute_length_ratio
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
+from tureen_train.rewards.constraints import (
+    compute_angular_similarity,
+    compute_caps,
+    compute_length_ratio,
+)
 
 
 @dataclass(frozen=True)
-class Capped(Encoded):
+class CappedRecord(EncodedRecord):
     """Answers with ``caps [N, N]``, δ of every two."""
 
     caps: Array
 
 
 class CappedRecords(EncodedRecords):
-    """Encoded records; each item is a :class:`Capped`."""
+    """Encoded records; each item is a :class:`CappedRecord`."""
 
     def __init__(self, records: Iterable[Record], renderer: Renderer, settings: Constraint) -> None:
         self._settings = settings
         super().__init__(records, renderer)
 
-    def _encode(self, record: Record, renderer: Renderer) -> Capped:
+    def _encode(self, record: Record, renderer: Renderer) -> CappedRecord:
         plain = super()._encode(record, renderer)
-        return Capped(**vars(plain), caps=compute_caps(self._settings, self._similarity(record, plain.ids)))
+        return CappedRecord(**vars(plain), caps=compute_caps(self._settings, self._similarity(record, plain.ids)))
 
     def _similarity(self, record: Record, ids: Sequence[Sequence[int]]) -> Array:
         if isinstance(self._settings, CosineCap):
-            return angular_similarity(read_cosines(record))
+            return compute_angular_similarity(read_cosines(record))
         if isinstance(self._settings, LengthCap):
             return compare_lengths(ids)
         return np.ones((len(ids), len(ids)))
@@ -60,11 +64,11 @@ def encode_capped(records: Iterable[Record], renderer: Renderer, settings: Const
     return CappedRecords(records, renderer, settings)
 
 
-def pad_caps(items: Sequence[Encoded], width: int) -> Tensor:
+def pad_caps(items: Sequence[EncodedRecord], width: int) -> Tensor:
     """Collect the caps of a batch: ``[B, width, width]`` float32, NaN where there is no pair."""
     table = torch.full((len(items), width, width), float("nan"))
     for place, item in enumerate(items):
-        assert isinstance(item, Capped)
+        assert isinstance(item, CappedRecord)
         count = len(item.ids)
         table[place, :count, :count] = torch.from_numpy(item.caps)
     return table

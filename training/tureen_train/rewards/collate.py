@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tureen.records.schema import Record
-from tureen_core.template import Rendered, Renderer
+from tureen_core.reading import Rendered
+from tureen_core.template import Renderer
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRecord:
     """One prompt's answers as ids, with their scores. ``starts[i]`` is where answer i begins; 0 if not known."""
 
     ids: list[list[int]]
@@ -26,22 +27,22 @@ class Encoded:
         return max(len(each) for each in self.ids)
 
 
-class EncodedRecords(Dataset[Encoded]):
+class EncodedRecords(Dataset[EncodedRecord]):
     """Encoded records in memory. ``truncated`` is the number of answers that were cut to ``max_length``."""
 
     def __init__(self, records: Iterable[Record], renderer: Renderer) -> None:
         self.truncated = 0
         self.items = [self._encode(record, renderer) for record in records]
 
-    def _encode(self, record: Record, renderer: Renderer) -> Encoded:
+    def _encode(self, record: Record, renderer: Renderer) -> EncodedRecord:
         rendered = render_answers(record, renderer)
         self.truncated += sum(each.truncated for each in rendered)
-        return Encoded([each.ids for each in rendered], [each.shared for each in rendered], list(record.scores))
+        return EncodedRecord([each.ids for each in rendered], [each.shared for each in rendered], list(record.scores))
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Encoded:
+    def __getitem__(self, index: int) -> EncodedRecord:
         return self.items[index]
 
     @property
@@ -75,3 +76,11 @@ def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
 def pad_table(values: Sequence[Sequence[float]], width: int) -> Tensor:
     """Make ``[B, width]`` float32 of rows of unequal length, padded with NaN."""
     return torch.tensor([[*row, *[math.nan] * (width - len(row))] for row in values], dtype=torch.float32)
+
+
+def collate_answers(items: Sequence[EncodedRecord], width: int, pad: int) -> dict[str, Tensor]:
+    """Make a batch of answers: a row for each, ``group [M]``, their prompts' numbers, and ``scores [B, width]``."""
+    batch = pad_texts([ids for item in items for ids in item.ids], pad)
+    batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
+    batch["scores"] = pad_table([item.scores for item in items], width)
+    return batch

@@ -17,7 +17,7 @@ from tureen_train.config.ranking import Constraint, FixedCap, RandomCap, Similar
 from tureen_train.measures.metrics import Array
 
 
-def angular_similarity(cosine: ArrayLike) -> Array:
+def compute_angular_similarity(cosine: ArrayLike) -> Array:
     """Return s = (π − arccos q) / π in [½, 1], where q is the cosine, clipped to [0, 1]."""
     q = np.clip(np.asarray(cosine, dtype=np.float64), 0.0, 1.0)
     return np.asarray((math.pi - np.arccos(q)) / math.pi)
@@ -96,11 +96,11 @@ def compute_token_gaps(
     return rewards[better] - rewards[worse], span / span.sum(1, keepdim=True)
 
 
-def better_sum(gaps: Tensor, weights: Tensor) -> Tensor:
+def sum_pair_losses(gaps: Tensor, weights: Tensor) -> Tensor:
     """Sum over pairs of the weighted mean of −ln σ(gap). ``gaps`` and ``weights`` are ``[P, L]``."""
     return (functional.softplus(-gaps) * weights).sum()
 
 
-def capped_sum(gaps: Tensor, weights: Tensor, caps: Tensor) -> Tensor:
+def sum_cap_losses(gaps: Tensor, weights: Tensor, caps: Tensor) -> Tensor:
     """Sum over pairs of the weighted mean of −ln σ(δ − gap). ``caps [P]`` are constants: they get no gradient."""
     return (functional.softplus(gaps - caps.detach()[:, None]) * weights).sum()

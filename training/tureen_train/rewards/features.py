@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tureen_core.heads import pool_hidden_states
-from tureen_train.rewards.collate import Encoded, pad_texts
+from tureen_train.networks.tensor_cache import load_or_compute
+from tureen_train.rewards.collate import EncodedRecord, pad_texts
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,13 @@ class Features:
         self.model, self.identity, self.batch = model, identity, batch
         self.folder = cache / "features"
 
-    def __call__(self, items: Sequence[Encoded]) -> States:
+    def __call__(self, items: Sequence[EncodedRecord]) -> States:
         """Return the states of ``items``, from the cache where they are there."""
         owners = torch.tensor([number for number, item in enumerate(items) for _ in item.ids], dtype=torch.long)
         found = load_or_compute(self.folder / f"states-{self._name(items)}.safetensors", lambda: self.read(items))
         return States(found["answers"], found["prompts"], owners)
 
-    def read(self, items: Sequence[Encoded]) -> dict[str, Tensor]:
+    def read(self, items: Sequence[EncodedRecord]) -> dict[str, Tensor]:
         """Compute ``answers [M, H]`` and ``prompts [B, H]``. Texts of similar length run together."""
         texts = [(ids, start) for item in items for ids, start in zip(item.ids, item.starts, strict=True)]
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place][0]))
@@ -74,7 +73,7 @@ class Features:
         prompts = hidden[torch.arange(len(texts), device=hidden.device), ends]
         return pool_hidden_states(hidden, mask, reading.pooling, reading.eos == "append").cpu(), prompts.float().cpu()
 
-    def _name(self, items: Sequence[Encoded]) -> str:
+    def _name(self, items: Sequence[EncodedRecord]) -> str:
         """A digest of the texts, of how they are read, and of the weights."""
         digest = hashlib.sha256(
             json.dumps([self.identity, self.model.config.tureen_reading, str(self.model.dtype)]).encode()
@@ -82,18 +81,6 @@ class Features:
         for item in items:
             digest.update(json.dumps([item.ids, item.starts[:1]]).encode())
         return digest.hexdigest()[:24]
-
-
-def load_or_compute(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Load the tensors of a file; if there is none, call ``make`` and write its tensors there in one step."""
-    if path.is_file():
-        return load_file(path)
-    tensors = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    save_file(tensors, scratch)
-    scratch.replace(path)
-    return tensors
 
 
 def _parts(order: list[int], size: int) -> Iterator[list[int]]:

@@ -22,7 +22,7 @@ from tureen_train.config import RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.records.run_data import RunData
-from tureen_train.rewards.collate import Encoded, EncodedRecords
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
 from tureen_train.rewards.features import Features, States
 from tureen_train.rewards.start import make_adapter_state
 from tureen_train.runs.folder import find_cache
@@ -93,7 +93,7 @@ class FrozenMethod(Protocol):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """The result of a fit.
 
     Attributes:
@@ -117,7 +117,7 @@ def fit_frozen(
     data: RunData,
     method: FrozenMethod,
     probes: Sequence[Probe],
-) -> Fitted:
+) -> FitResult:
     """Compute hidden states, fit on them, evaluate, and save the model under ``<output>/model``.
 
     Raises:
@@ -146,7 +146,7 @@ def fit_frozen(
     model.save_pretrained(folder / "model")
     renderer.tokenizer.save_pretrained(folder / "model")
     method.save(folder / "model")
-    return Fitted(files.tables(), metrics, live, context.journal.entries)
+    return FitResult(files.tables(), metrics, live, context.journal.entries)
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ def compute_rewards(head: LinearHead, states: States) -> Tensor:
         return rewards
 
 
-def _texts(renderer: Renderer, run: RewardRun, probes: Sequence[Probe]) -> list[Encoded]:
+def _texts(renderer: Renderer, run: RewardRun, probes: Sequence[Probe]) -> list[EncodedRecord]:
     texts = [render_probe(renderer, run.loss.input, probe) for probe in probes]
-    return [Encoded([text.ids], [text.shared], [0.0]) for text in texts]
+    return [EncodedRecord([text.ids], [text.shared], [0.0]) for text in texts]
 
 
 def open_frozen_model(run: RewardRun, base: Path, begun: Artifact | None) -> Any:

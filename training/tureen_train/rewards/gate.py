@@ -15,14 +15,15 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
-from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, ranking_metrics
+from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, compute_ranking_metrics
 from tureen_train.records.run_data import RunData, load_data
-from tureen_train.rewards.attributes import pad_rows
+from tureen_train.rewards.attributes import split_by_prompt
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.features import States
 from tureen_train.rewards.frozen import FitContext, compute_rewards
 from tureen_train.rewards.gate_fit import find_pairs, train_gate
+from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verbosity import choose_penalties, make_verbosity_transform
 
 log = logging.getLogger("tureen.train")
@@ -116,13 +117,13 @@ class GateMethod:
         lengths = np.asarray([float(len(ids)) for item in records.items for ids in item.ids])
         with torch.no_grad():
             coefficients = self._fitted.coefficients(states.prompts.to(self._fitted.transform.device))
-        labels = [pad_rows(scores, sizes), pad_rows(lengths, sizes), coefficients.double().cpu().numpy()]
-        return pad_rows(values.double().numpy(), sizes), labels
+        labels = [split_by_prompt(scores, sizes), split_by_prompt(lengths, sizes), coefficients.double().cpu().numpy()]
+        return split_by_prompt(values.double().numpy(), sizes), labels
 
     def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
         """Ranking metrics of the overall reward; accuracy and mean coefficient of each attribute."""
         scores, lengths, coefficients = labels
-        metrics = ranking_metrics(predictions[..., -1], scores, lengths).plain()
+        metrics = compute_ranking_metrics(predictions[..., -1], scores, lengths).plain()
         for column, name in enumerate(self._loss.attributes):
             metrics[f"{name}_accuracy"] = compute_accuracy(compute_gaps(predictions[..., column], scores))
             metrics[f"{name}_coefficient"] = float(coefficients[:, column].mean())
@@ -142,7 +143,7 @@ class GateMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts whose end is known, else of training ones."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
+        source = choose_probe_records(data)
         found = (Probe(messages=list(conversation)) for record in source for conversation in record.conversations[:2])
         known = (probe for probe in found if self._renderer.render_conversation(probe.messages).shared)
         return [probe for probe, _ in zip(known, range(count), strict=False)]
@@ -184,3 +185,16 @@ def read_attributes(run: RewardRun) -> list[Objective]:
             f"model.start: a gate needs one row of the head for each objective, which {manifest.name} has not"
         )
     return found
+
+
+def fill_in_attributes(run: RewardRun) -> RewardRun:
+    """Return a gate's recipe with the attributes of its ``model.start``.
+
+    Raises:
+        RecipeError: the recipe names other attributes, or see :func:`read_attributes`.
+    """
+    assert isinstance(run.loss, GateLoss)
+    names = [each.name for each in read_attributes(run)]
+    if run.loss.attributes not in ([], names):
+        raise RecipeError(f"loss.attributes: model.start has {', '.join(names)}, in this order; leave the key out")
+    return run.model_copy(update={"loss": run.loss.model_copy(update={"attributes": names})})

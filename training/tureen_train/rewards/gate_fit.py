@@ -43,7 +43,8 @@ def train_gate(
     optimiser = torch.optim.AdamW(gate.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = get_scheduler(settings.schedule, optimiser, round(settings.warmup * steps), steps)
     losses: list[float] = []
-    for step, some in enumerate(track(draw_pairs(pairs, settings.batch, steps, settings.seed), "training", steps), 1):
+    batches = draw_pair_batches(pairs, settings.batch, steps, settings.seed)
+    for step, some in enumerate(track(batches, "training", steps), 1):
         gate.train()
         loss = require_finite(functional.softplus(-compute_overall_gaps(gate, rewards, prompts, some)).mean())
         optimiser.zero_grad()
@@ -74,8 +75,8 @@ def find_pairs(records: EncodedRecords) -> Tensor:
     return torch.tensor(rows, dtype=torch.long).reshape(-1, 3)
 
 
-def draw_pairs(pairs: Tensor, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """Draw ``batch`` pairs with replacement for each step."""
+def draw_pair_batches(pairs: Tensor, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Yield the pairs of each step: ``batch`` rows of ``pairs``, drawn with replacement."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         yield pairs[torch.randint(len(pairs), (batch,), generator=generator).to(pairs.device)]

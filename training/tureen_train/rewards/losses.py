@@ -21,7 +21,7 @@ def find_comparable(scores: Tensor, group: Tensor) -> Tensor:
     return (group[:, None] == group[None, :]) & (scores[:, None] > scores[None, :])
 
 
-def ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
+def compute_ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
     """DSP's ranking loss over N answers (arXiv 2309.03126): mean over comparable pairs of −ln σ(r_better − r_worse).
 
     The mean is over all pairs of the batch, so a prompt with more answers weighs more. Ties are ignored. With two
@@ -35,11 +35,11 @@ def ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
     Returns:
         A scalar; 0, with a gradient of 0, if no pair is comparable.
     """
-    return ranking_sum(rewards, scores, group) / find_comparable(scores, group).sum().clamp(min=1)
+    return sum_ranking_losses(rewards, scores, group) / find_comparable(scores, group).sum().clamp(min=1)
 
 
-def ranking_sum(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
-    """:func:`ranking_loss` before its division: the sum over comparable pairs."""
+def sum_ranking_losses(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
+    """:func:`compute_ranking_loss` before its division: the sum over comparable pairs."""
     if rewards.ndim != 1 or rewards.shape != scores.shape or rewards.shape != group.shape:
         shapes = [list(each.shape) for each in (rewards, scores, group)]
         raise ValueError(f"rewards, scores and group must be three vectors of one length, not {shapes}")
@@ -47,13 +47,13 @@ def ranking_sum(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
     return (functional.softplus(-gaps) * find_comparable(scores, group)).sum()
 
 
-def imitation_loss(nll: Tensor, keep: Tensor) -> Tensor:
+def compute_imitation_loss(nll: Tensor, keep: Tensor) -> Tensor:
     """DSP's language-model loss: the mean of ``nll [M]`` over the texts that ``keep [M]`` marks; 0 if it marks none."""
-    return imitation_sum(nll, keep) / keep.sum().clamp(min=1)
+    return sum_imitation_losses(nll, keep) / keep.sum().clamp(min=1)
 
 
-def imitation_sum(nll: Tensor, keep: Tensor) -> Tensor:
-    """:func:`imitation_loss` before its division."""
+def sum_imitation_losses(nll: Tensor, keep: Tensor) -> Tensor:
+    """:func:`compute_imitation_loss` before its division."""
     return (nll * keep.to(nll.dtype)).sum()
 
 

@@ -4,11 +4,29 @@ Imports are lazy, so that a run imports the method it uses and no other.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tureen_core.template import Renderer
 from tureen_train.config import RewardRun
 from tureen_train.rewards.method import Method
+
+
+def _return_unchanged(run: RewardRun) -> RewardRun:
+    return run
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One way to train a reward model.
+
+    Attributes:
+        make: makes the method of a completed recipe.
+        complete: fills in the keys of a recipe that its ``model.start`` decides.
+    """
+
+    make: Callable[[RewardRun, Renderer], Any]
+    complete: Callable[[RewardRun], RewardRun] = _return_unchanged
 
 
 def _attributes(run: RewardRun, renderer: Renderer) -> Any:
@@ -21,6 +39,12 @@ def _gate(run: RewardRun, renderer: Renderer) -> Any:
     from tureen_train.rewards.gate import GateMethod
 
     return GateMethod(run, renderer)
+
+
+def _complete_gate(run: RewardRun) -> RewardRun:
+    from tureen_train.rewards.gate import fill_in_attributes
+
+    return fill_in_attributes(run)
 
 
 def _odin(run: RewardRun, renderer: Renderer) -> Any:
@@ -47,17 +71,26 @@ def _steps(run: RewardRun, renderer: Renderer) -> Any:
     return StepsMethod(run, renderer)
 
 
-METHODS: Mapping[str, Callable[[RewardRun, Renderer], Any]] = {
-    "attributes": _attributes,
-    "gate": _gate,
-    "odin": _odin,
-    "pair": _pair,
-    "ranking": _ranking,
-    "steps": _steps,
+METHODS: Mapping[str, MethodRow] = {
+    "attributes": MethodRow(_attributes),
+    "gate": MethodRow(_gate, complete=_complete_gate),
+    "odin": MethodRow(_odin),
+    "pair": MethodRow(_pair),
+    "ranking": MethodRow(_ranking),
+    "steps": MethodRow(_steps),
 }
 
 
+def complete_recipe(run: RewardRun) -> RewardRun:
+    """Return a recipe with the keys filled in that its ``model.start`` decides.
+
+    Raises:
+        RecipeError: the recipe has other values for them.
+    """
+    return METHODS[run.loss.method].complete(run)
+
+
 def find_method(run: RewardRun, renderer: Renderer) -> Method:
-    """The method that a recipe's ``loss.method`` names."""
-    method: Method = METHODS[run.loss.method](run, renderer)
+    """Make the method that a completed recipe's ``loss.method`` names."""
+    method: Method = METHODS[run.loss.method].make(run, renderer)
     return method

@@ -15,18 +15,25 @@ from tureen_core.artifact import HEAD
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import OdinLoss, RecipeError, RewardRun
-from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, length_correlation, ranking_metrics
+from tureen_train.measures.metrics import (
+    Array,
+    compute_accuracy,
+    compute_gaps,
+    compute_length_correlation,
+    compute_ranking_metrics,
+)
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
-from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts
-from tureen_train.rewards.losses import find_comparable, ranking_sum
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords, collate_answers, pad_table
+from tureen_train.rewards.losses import find_comparable, sum_ranking_losses
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_answer_probes
 
 LENGTH, QUALITY = 0, 1
 
 
 @dataclass(frozen=True)
-class Measured(Encoded):
+class MeasuredRecord(EncodedRecord):
     """Answers with their lengths in tokens, without the prompt."""
 
     lengths: list[float]
@@ -35,11 +42,11 @@ class Measured(Encoded):
 class MeasuredRecords(EncodedRecords):
     """Encoded records. The answers' lengths are counted before truncation."""
 
-    def _encode(self, record: Record, renderer: Renderer) -> Measured:
+    def _encode(self, record: Record, renderer: Renderer) -> MeasuredRecord:
         encoded = super()._encode(record, renderer)
         texts = [answer[-1]["content"] for answer in record.answers]
         lengths = [float(len(renderer.tokenize_text(text, specials=False))) for text in texts]
-        return Measured(encoded.ids, encoded.starts, encoded.scores, lengths)
+        return MeasuredRecord(encoded.ids, encoded.starts, encoded.scores, lengths)
 
 
 def compute_correlation(x: Tensor, y: Tensor) -> Tensor:
@@ -103,11 +110,9 @@ class OdinMethod:
         """Encode each prompt's answers, with their lengths."""
         return MeasuredRecords(records, self._renderer)
 
-    def collate(self, items: Sequence[Measured], width: int) -> dict[str, Tensor]:
+    def collate(self, items: Sequence[MeasuredRecord], width: int) -> dict[str, Tensor]:
         """Make one batch: rows of answers, and the tables ``scores`` and ``lengths``, ``[B, width]`` each."""
-        batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
-        batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
-        batch["scores"] = pad_table([item.scores for item in items], width)
+        batch = collate_answers(items, width, self._renderer.tokenizer.pad_token_id)
         batch["lengths"] = pad_table([item.lengths for item in items], width)
         return batch
 
@@ -122,7 +127,7 @@ class OdinMethod:
         present = ~torch.isnan(batch["lengths"])
         lengths, scores = batch["lengths"][present], batch["scores"][present]
         pairs, answers = counts.clamp(min=1)
-        terms = {"ranking": ranking_sum(rewards.sum(1), scores, batch["group"]) / pairs}
+        terms = {"ranking": sum_ranking_losses(rewards.sum(1), scores, batch["group"]) / pairs}
         gathered = gather_ranks(rewards, lengths)
         long, short = compute_length_terms(*gathered)
         share = len(rewards) / answers
@@ -138,11 +143,11 @@ class OdinMethod:
     def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
         """Ranking metrics of the quality head, and the correlation of both heads with length over all answers."""
         scores, lengths = labels
-        metrics = ranking_metrics(predictions[..., QUALITY], scores, lengths).plain()
+        metrics = compute_ranking_metrics(predictions[..., QUALITY], scores, lengths).plain()
         known = ~np.isnan(lengths)
         for name, column in (("length_head", LENGTH), ("quality_head", QUALITY)):
             row = predictions[..., column][known][None]  # as answers to one prompt, so that the mean is over all
-            metrics[f"{name}_length_correlation"] = length_correlation(row, lengths[known][None])
+            metrics[f"{name}_length_correlation"] = compute_length_correlation(row, lengths[known][None])
         metrics["both_heads_accuracy"] = compute_accuracy(compute_gaps(predictions.sum(-1), scores))
         return metrics
 
@@ -159,9 +164,7 @@ class OdinMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
-        pairs = [(record, answer) for record in source for answer in record.answers[:2]]
-        return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
+        return choose_answer_probes(data, count)
 
 
 def _magnified(value: Tensor, factor: float) -> Tensor:

@@ -21,11 +21,12 @@ from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
-from tureen_train.measures.metrics import Array, calibration_error, compute_accuracy
+from tureen_train.measures.metrics import Array, compute_accuracy, compute_calibration_errors
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_texts
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verdicts import sum_verdict_losses
 
 
@@ -165,7 +166,7 @@ class PairMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take held-out pairs, else training ones, each in both orders."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
+        source = choose_probe_records(data)
         talks = [
             ([*record.prompt, *record.answers[one]], [*record.prompt, *record.answers[other]])
             for record in source
@@ -194,7 +195,7 @@ def compute_pair_metrics(logits: Array, targets: Array) -> dict[str, float]:
         targets: ``[B]``, the probability that it is better. Ties (½) count in ``flips`` and ``first_logit`` only.
     """
     gaps, read = remove_position_bias(logits, targets), np.asarray(logits, dtype=np.float64)
-    errors = calibration_error(gaps)
+    errors = compute_calibration_errors(gaps)
     return {
         "pairs": float(gaps.size),
         "accuracy": compute_accuracy(gaps),

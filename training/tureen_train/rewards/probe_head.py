@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tureen_train.networks.tensor_cache import load_or_compute
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.features import load_or_compute
 from tureen_train.rewards.losses import find_comparable
 
 

@@ -12,15 +12,16 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RankingLoss, RewardRun
 from tureen_train.config.ranking import RandomCap
-from tureen_train.measures.margins import cap_figures, caps_of_pairs
-from tureen_train.measures.metrics import Array, compute_gaps, ranking_metrics
+from tureen_train.measures.margins import compute_cap_figures, select_pair_caps
+from tureen_train.measures.metrics import Array, compute_gaps, compute_ranking_metrics
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.capped_records import encode_capped, pad_caps
-from tureen_train.rewards.collate import Encoded, EncodedRecords, pad_table, pad_texts
-from tureen_train.rewards.constraints import better_sum, capped_sum, compute_token_gaps, draw_caps
-from tureen_train.rewards.losses import find_comparable, imitation_sum, normalise_scores
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords, collate_answers, pad_table
+from tureen_train.rewards.constraints import compute_token_gaps, draw_caps, sum_cap_losses, sum_pair_losses
+from tureen_train.rewards.losses import find_comparable, normalise_scores, sum_imitation_losses
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_answer_probes
 from tureen_train.runs.folder import find_cache
 
 
@@ -44,11 +45,9 @@ class RankingMethod:
             return EncodedRecords(records, self._renderer)
         return encode_capped(records, self._renderer, self._loss.constraint, self._cache)
 
-    def collate(self, items: Sequence[Encoded], width: int) -> dict[str, Tensor]:
+    def collate(self, items: Sequence[EncodedRecord], width: int) -> dict[str, Tensor]:
         """Make one batch: rows of answers, and the tables ``scores`` and ``lengths``, ``[B, width]`` each."""
-        batch = pad_texts([ids for item in items for ids in item.ids], self._renderer.tokenizer.pad_token_id)
-        batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
-        batch["scores"] = pad_table([item.scores for item in items], width)
+        batch = collate_answers(items, width, self._renderer.tokenizer.pad_token_id)
         batch["lengths"] = pad_table([[float(len(ids)) for ids in item.ids] for item in items], width)
         if self._loss.constraint:
             batch["caps"] = pad_caps(items, width)
@@ -73,7 +72,7 @@ class RankingMethod:
         pairs, texts = counts.clamp(min=1)
         terms = {name: total / pairs for name, total in self._compared(output, batch, model.training).items()}
         if output.get("nll") is not None:
-            imitation = imitation_sum(output["nll"], batch["imitated"].any(1)) / texts
+            imitation = sum_imitation_losses(output["nll"], batch["imitated"].any(1)) / texts
             terms["imitation"] = self._loss.lm_coefficient * imitation
         scores = batch["scores"]
         rewards = output["rewards"][:, 0].detach().float()
@@ -91,9 +90,9 @@ class RankingMethod:
         else:
             gaps = (rewards[better] - rewards[worse])[:, None]
             weights = torch.ones_like(gaps)
-        terms = {"ranking": better_sum(gaps, weights)}
+        terms = {"ranking": sum_pair_losses(gaps, weights)}
         if self._loss.constraint:
-            terms["constraint"] = capped_sum(gaps, weights, self._caps(batch, better, worse, training))
+            terms["constraint"] = sum_cap_losses(gaps, weights, self._caps(batch, better, worse, training))
         if self._loss.center:
             terms["centering"] = self._loss.center * (rewards[better] + rewards[worse]).square().sum()
         return terms
@@ -108,9 +107,9 @@ class RankingMethod:
     def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
         """Ranking, margins, length bias and calibration errors; with a constraint also the gaps against their caps."""
         scores, lengths, *caps = labels
-        found = ranking_metrics(predictions, scores, lengths).plain()
+        found = compute_ranking_metrics(predictions, scores, lengths).plain()
         return (
-            {**found, **cap_figures(compute_gaps(predictions, scores), caps_of_pairs(caps[0], scores))}
+            {**found, **compute_cap_figures(compute_gaps(predictions, scores), select_pair_caps(caps[0], scores))}
             if caps
             else found
         )
@@ -127,11 +126,9 @@ class RankingMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
-        pairs = [(record, answer) for record in source for answer in record.answers[:2]]
-        return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
+        return choose_answer_probes(data, count)
 
-    def _imitated(self, items: Sequence[Encoded], mask: Tensor) -> Tensor:
+    def _imitated(self, items: Sequence[EncodedRecord], mask: Tensor) -> Tensor:
         """The tokens to imitate, ``[M, T]``: the answers scored above the threshold, with ``lm_prompt`` all tokens."""
         kept = [
             score > self._loss.lm_threshold for item in items for score in normalise_scores(item.scores)

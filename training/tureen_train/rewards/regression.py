@@ -19,7 +19,7 @@ class TooFewLabelsError(ValueError):
         self.column = column
 
 
-def squared_sum(predictions: Tensor, labels: Tensor) -> Tensor:
+def sum_squared_errors(predictions: Tensor, labels: Tensor) -> Tensor:
     """Sum (prediction − label)² over the cells that have a label. Both are ``[M, K]``; a missing label is NaN."""
     gaps = predictions - torch.nan_to_num(labels)
     return torch.where(torch.isnan(labels), torch.zeros_like(gaps), gaps).square().sum()

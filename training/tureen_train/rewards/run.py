@@ -13,15 +13,14 @@ from tureen_core.base import load_tokenizer
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
-from tureen_train.config import GateLoss, RecipeError, RewardRun
+from tureen_train.config import RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.frozen import fit_frozen
-from tureen_train.rewards.gate import read_attributes
 from tureen_train.rewards.method import Encodings, Method
-from tureen_train.rewards.methods import find_method
+from tureen_train.rewards.methods import complete_recipe, find_method
 from tureen_train.rewards.start import make_model, open_start
 from tureen_train.rewards.trainer import RewardTrainer
 from tureen_train.runs.folder import find_base, write_objectives, write_probes, write_results
@@ -85,31 +84,17 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
 
 
 def resolve_reading(run: RewardRun, base: Path) -> tuple[Renderer, RewardRun]:
-    """Fill in the template's digest, and a gate's attributes. Returns the renderer and the completed recipe.
+    """Fill in the template's digest and what the method completes. Returns the renderer and the completed recipe.
 
     Raises:
-        RecipeError: the recipe names another template or other attributes.
+        RecipeError: the recipe names another template, or other values than its ``model.start`` has.
     """
     tokenizer = load_tokenizer(base)
     digest = Renderer(tokenizer, run.reading).digest()
     if run.reading.template not in ("", digest):
         raise RecipeError(f"reading.template: is {run.reading.template}, but the base's is {digest}; leave the key out")
     reading = run.reading.model_copy(update={"template": digest})
-    return Renderer(tokenizer, reading), fill_in_attributes(run.model_copy(update={"reading": reading}))
-
-
-def fill_in_attributes(run: RewardRun) -> RewardRun:
-    """Fill in the attributes of a gate from its ``model.start``; other recipes stay as they are.
-
-    Raises:
-        RecipeError: the recipe names other attributes.
-    """
-    if not isinstance(run.loss, GateLoss):
-        return run
-    names = [each.name for each in read_attributes(run)]
-    if run.loss.attributes not in ([], names):
-        raise RecipeError(f"loss.attributes: model.start has {', '.join(names)}, in this order; leave the key out")
-    return run.model_copy(update={"loss": run.loss.model_copy(update={"attributes": names})})
+    return Renderer(tokenizer, reading), complete_recipe(run.model_copy(update={"reading": reading}))
 
 
 def _frozen(

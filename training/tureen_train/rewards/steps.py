@@ -24,11 +24,18 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.steps import AGGREGATES, Aggregate, aggregate_steps
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun, StepsLoss
-from tureen_train.measures.metrics import Array, best_rate, calibration_error, compute_accuracy
+from tureen_train.measures.metrics import (
+    Array,
+    compute_accuracy,
+    compute_best_rate,
+    compute_calibration_errors,
+    pad_rows,
+)
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_table, pad_texts
 from tureen_train.rewards.method import Outcome
+from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verdicts import compute_auc, sign_logits, sum_verdict_losses
 
 log = logging.getLogger("tureen.train")
@@ -177,7 +184,7 @@ class StepsMethod:
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take held-out answers, else training ones: the first of each prompt, then the second of each, and so on."""
-        source: list[Record] = next(iter(data.eval.values()), data.train)
+        source = choose_probe_records(data)
         most = max((len(record.answers) for record in source), default=0)
         turns = [(record, turn) for turn in range(most) for record in source if turn < len(record.answers)]
         found = (Probe(messages=[*record.prompt, *record.answers[turn]]) for record, turn in turns)
@@ -195,7 +202,7 @@ class StepsMethod:
 def compute_step_metrics(logits: Array, targets: Array) -> dict[str, float]:
     """Compute the metrics of steps ``[B, S]``. A verdict is right if σ(logit) is on the label's side of ½."""
     right = sign_logits(logits, targets)
-    errors = calibration_error(right)
+    errors = compute_calibration_errors(right)
     return {
         "steps": float(right.size),
         "accuracy": compute_accuracy(right),
@@ -222,19 +229,14 @@ def compute_best_of_n(logits: Array, answers: Array) -> dict[str, float]:
     metrics = {"mixed": float(len(mixed))}
     if not mixed:
         return metrics
-    most = max(map(len, mixed))
-    right = _laid([answers[group, 1] for group in mixed], most)
+    right = pad_rows([answers[group, 1] for group in mixed])
     metrics["chance"] = float(np.mean(np.nanmean(right, axis=1)))
     chances = 1 / (1 + np.exp(-np.clip(np.asarray(logits, dtype=np.float64), -500, 500)))
     for how in AGGREGATES:
         whole = [[_whole(chances[row], how) for row in group] for group in mixed]
-        metrics[f"best_{how}"] = best_rate(_laid(whole, most), right)
+        metrics[f"best_{how}"] = compute_best_rate(pad_rows(whole), right)
     return metrics
 
 
 def _whole(chances: Array, how: Aggregate) -> float:
     return aggregate_steps(chances[~np.isnan(chances)].tolist(), how)
-
-
-def _laid(rows: Sequence[Sequence[float] | Array], width: int) -> Array:
-    return np.array([[*row, *[math.nan] * (width - len(row))] for row in rows], dtype=np.float64)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from tureen_core.base import load_tokenizer
-from tureen_core.template import Reading, Renderer
+from tureen_core.reading import Reading
+from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, RewardRun, Run
 from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.networks.quantised import make_quantisation

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tureen.records.pairing import split_into_pairs
 from tureen.records.schema import BadOption, Record
-from tureen_train.transforms.filters import Kept
+from tureen_train.transforms.filters import TransformResult
 
 Side = tuple[str, str]
 
@@ -25,7 +25,7 @@ WINS: tuple[Side, ...] = (
 TIES: tuple[Side, ...] = (("jw", "jl"), ("kw", "kl"), ("jw", "kw"), ("jw", "kl"), ("kw", "jl"), ("jl", "kl"))
 
 
-def add_counterfactuals(records: Iterable[Record], seed: int = 0) -> Kept:
+def add_counterfactuals(records: Iterable[Record], seed: int = 0) -> TransformResult:
     """RRM's 14 extra rows of each pair, so that a model looks at the prompt and not at the answers alone.
 
     Each pair has two partners, those that follow it in a seeded circle, so none is its own. In 8 rows its answers,
@@ -50,7 +50,7 @@ def add_counterfactuals(records: Iterable[Record], seed: int = 0) -> Kept:
                 left_out["a partner of the same prompt"] += 1
             else:
                 kept.append(_row({"i": item, "j": j, "k": k}, sides, scores))
-    return Kept(kept, +left_out)
+    return TransformResult(kept, +left_out)
 
 
 def _row(items: Mapping[str, Record], sides: Side, scores: tuple[float, float]) -> Record:
@@ -58,7 +58,9 @@ def _row(items: Mapping[str, Record], sides: Side, scores: tuple[float, float]) 
     return Record(items["i"].prompt, answers, scores, items["i"].source, {"augmented": " ".join(sides)})
 
 
-def label_by_model(records: Sequence[Record], probabilities: Sequence[float | None], threshold: float = 0.8) -> Kept:
+def label_by_model(
+    records: Sequence[Record], probabilities: Sequence[float | None], threshold: float = 0.8
+) -> TransformResult:
     """Pairs as a model judges them, where it is sure (SSRM, arXiv 2409.06903): the likelier answer first.
 
     What the record said of the two is not looked at, but that the model turned it is counted under ``turned``.
@@ -85,7 +87,7 @@ def label_by_model(records: Sequence[Record], probabilities: Sequence[float | No
             left_out["not sure enough"] += 1
         else:
             kept.append(_labelled(record, chance))
-    return Kept(kept, left_out)
+    return TransformResult(kept, left_out)
 
 
 def count_turned(records: Iterable[Record]) -> int:

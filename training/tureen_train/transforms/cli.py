@@ -15,7 +15,7 @@ from tureen_train.faults import exit_on_user_error
 from tureen_train.records.writing import write_pairs_with_ties
 from tureen_train.settings import set_offline
 from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
-from tureen_train.transforms.filters import Kept, keep_alternating, pair_by_mean, pair_by_score_ratio
+from tureen_train.transforms.filters import TransformResult, keep_alternating, pair_by_mean, pair_by_score_ratio
 
 transform = typer.Typer(no_args_is_help=True, help="Filter, augment or label preference data; OUT holds pairs.")
 
@@ -31,7 +31,7 @@ def rlhflow_filter(source: Source, target: Target, form: FormOf = "auto") -> Non
     with exit_on_user_error():
         reading = Reading(source, form=form)
         kept = keep_alternating(reading)
-        _write(Kept(list(split_into_pairs(kept.records)), kept.left_out), reading, target)
+        _write(TransformResult(list(split_into_pairs(kept.records)), kept.left_out), reading, target)
 
 
 @transform.command("score-ratio")
@@ -76,7 +76,7 @@ def augmented(
         pairs = list(split_into_pairs(reading))
         extra = add_counterfactuals(pairs, seed)
         given = [] if extra_only else pairs
-        _write(Kept([*given, *extra.records], extra.left_out), reading, target)
+        _write(TransformResult([*given, *extra.records], extra.left_out), reading, target)
 
 
 @transform.command("pseudo-label")
@@ -104,7 +104,7 @@ def pseudo_label(
             chances = judge.probabilities(twos, lambda count: progress.advance(task, count))
         kept = label_by_model(twos, chances, threshold)
         others = {"not two answers to one prompt": len(part) - len(twos)}
-        _write(Kept(kept.records, {**kept.left_out, **others}), reading, target)
+        _write(TransformResult(kept.records, {**kept.left_out, **others}), reading, target)
     typer.echo(f"pairs turned round against their file: {count_turned(kept.records)}", err=True)
 
 
@@ -116,7 +116,7 @@ def _part(records: list[Record], shard: str) -> list[Record]:
     return records[int(found[1]) :: int(found[2])]
 
 
-def _write(kept: Kept, reading: Reading, target: Path) -> None:
+def _write(kept: TransformResult, reading: Reading, target: Path) -> None:
     for line in reading.report.lines():
         typer.echo(line, err=True)
     for reason, count in kept.left_out.items():

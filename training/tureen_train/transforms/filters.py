@@ -18,14 +18,14 @@ ROLES = ("user", "assistant")
 
 
 @dataclass(frozen=True)
-class Kept:
+class TransformResult:
     """What a transform gives: its records, and how many others it left out, by reason."""
 
     records: list[Record]
     left_out: Mapping[str, int]
 
 
-def keep_alternating(records: Iterable[Record]) -> Kept:
+def keep_alternating(records: Iterable[Record]) -> TransformResult:
     """RLHFlow's filter of pairs (``pair-pm/process_pair_data.py``), of records with any number of answers.
 
     Kept are records whose conversations have one even number of messages, user and assistant by turns, none empty,
@@ -38,7 +38,7 @@ def keep_alternating(records: Iterable[Record]) -> Kept:
             kept.append(record)
         else:
             left_out[reason] += 1
-    return Kept(kept, left_out)
+    return TransformResult(kept, left_out)
 
 
 def _fault(conversations: Sequence[Conversation]) -> str | None:
@@ -55,7 +55,7 @@ def _fault(conversations: Sequence[Conversation]) -> str | None:
     return None
 
 
-def pair_by_score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int = 5, seed: int = 0) -> Kept:
+def pair_by_score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int = 5, seed: int = 0) -> TransformResult:
     """Pairs of one prompt whose better score is more than ``ratio`` times the worse one, ``most`` of each prompt.
 
     How RLHFlow takes SHP. A pair with a score that is not positive has no ratio and is left out.
@@ -81,10 +81,10 @@ def pair_by_score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int
     drawn = random.Random(seed)
     kept = [each for pairs in clear.values() for each in drawn.sample(pairs, min(most, len(pairs)))]
     left_out[f"more than {most} pairs of a prompt"] += sum(map(len, clear.values())) - len(kept)
-    return Kept([pair for _, pair in sorted(kept, key=lambda each: each[0])], +left_out)
+    return TransformResult([pair for _, pair in sorted(kept, key=lambda each: each[0])], +left_out)
 
 
-def pair_by_mean(records: Iterable[Record], attributes: Collection[str] = ()) -> Kept:
+def pair_by_mean(records: Iterable[Record], attributes: Collection[str] = ()) -> TransformResult:
     """All pairs of a prompt's answers by the mean of their ratings, equal means left out.
 
     How RLHFlow takes UltraFeedback (the fine-grained mean, 6 pairs of 4 answers) and HelpSteer (the mean of
@@ -109,7 +109,7 @@ def pair_by_mean(records: Iterable[Record], attributes: Collection[str] = ()) ->
         left_out["an answer that is not rated by all"] += sum(map(math.isnan, scored.scores))
         left_out["equal means"] += sum(one == other for one, other in combinations(scored.scores, 2))
         left_out["a prompt with one answer"] += len(scored.answers) == 1
-    return Kept(kept, +left_out)
+    return TransformResult(kept, +left_out)
 
 
 def merge_prompts(records: Iterable[Record]) -> list[Record]:

@@ -16,12 +16,12 @@ from tureen_core.artifact import Artifact, ArtifactError, open_artifact
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective
-from tureen_core.template import Rendered
+from tureen_core.reading import Rendered
 from tureen_core.tournament import compute_preference
+from tureen_train.evaluation.pairwise_models import TOO_LONG
 from tureen_train.evaluation.scorers import SCHEMES, open_reader
 
 Done = Callable[[float], object]
-TOO_LONG = "context_length_exceeded"
 
 
 class Judge(Protocol):

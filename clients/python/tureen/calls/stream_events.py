@@ -7,10 +7,10 @@ import httpx2
 
 from tureen import http_replies
 from tureen.errors import ConnectionFailed, ServerFault
-from tureen.openai_wire import Generated
+from tureen.openai_wire import GeneratedReply
 from tureen.retry import Deadline
 
-G = TypeVar("G", bound=Generated)
+G = TypeVar("G", bound=GeneratedReply)
 
 
 class Events(Generic[G]):

@@ -1,0 +1,45 @@
+"""How an artifact's texts are read: the reading in its manifest, a text's ids, and how a long text is cut."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tureen_core.heads import Pooling
+
+
+class Reading(BaseModel):
+    """How an artifact's text becomes ids and where its reward is read. Part of its fingerprint.
+
+    ``bos: add`` puts the BOS id first unless it stands there already; ``eos: append`` ends with the EOS id, replacing
+    white space that a template writes after it. Truncation from the left drops BOS and keeps EOS, as DSP does; from
+    the right it puts EOS in the place of the last token kept. ``template`` is the digest that
+    :class:`tureen_core.template.Renderer` gives.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pooling: Pooling = "eos"
+    template: str = ""
+    bos: Literal["add", "none"] = "add"
+    eos: Literal["append", "none"] = "append"
+    truncation: Literal["left", "right"] = "left"
+    max_length: int = Field(default=1024, ge=8)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of one text: ``ids[:shared]`` are its prompt's, the same for every candidate of that prompt."""
+
+    ids: list[int]
+    shared: int = 0
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a text that is too long is cut: to ``length`` tokens, from a side; the reading's own where it is None."""
+
+    length: int | None = None
+    side: Literal["left", "right"] | None = None
