@@ -24,9 +24,38 @@ ALPACA = {"instruction": "List two fruits.", "input": "", "output_1": "Apple, pe
 ITEMS: dict[str, dict[str, Any]] = {
     "dsp": DSP,
     "text-score": TEXT,
+    "text-scores": {"text": [HH["chosen"], HH["rejected"]], "scores": [1.0, 0.0]},
+    "pair": {"question": "Name a prime.", "chosen": "7", "rejected": "9"},
+    "summaries": {
+        "info": {"post": "The shop closed.", "title": "A shop", "subreddit": "town"},
+        "summaries": [{"text": " A shop."}, {"text": " It closed."}],
+        "choice": 1,
+    },
+    "summary-ratings": {
+        "info": {"article": "The shop closed."},
+        "summary": {"text": " It closed.", "axes": {"overall": 6, "coverage": None}},
+    },
+    "label-studio": {
+        "data": {"prompt": "Name a prime.", "answer1": "7", "answer2": "9"},
+        "annotations": [{"result": [{"type": "pairwise", "from_name": "pw", "value": {"selected": "left"}}]}],
+    },
+    "argilla": {
+        "fields": {"prompt": "Name a prime.", "response1": "7", "response2": "9"},
+        "responses": {"better": [{"value": "response1", "user_id": "u"}]},
+    },
+    "argilla-table": {
+        "prompt": "Name a prime.",
+        "response-1": "7",
+        "response-2": "9",
+        "better": [{"user_id": "u", "value": "1", "status": "submitted"}],
+    },
+    "two-answers": {"prompt": "Name a prime.", "response_a": "7", "response_b": "9", "winner": "model_a"},
+    "answer-list": {"prompt": "Name a prime.", "answers": [{"text": "7", "score": 2}, {"text": "9", "score": 1}]},
+    "unpaired": {"prompt": "Name a prime.", "completion": "7", "label": True},
     "completions": {"user_input": "Explain tides.", "completion_a": "The Moon pulls.", "completion_b": "Tides are."},
     "alpaca-pair": {**ALPACA, "preference": 1},
-    "alpaca-samples": {"instruction": "List two fruits.", "input": "", "output": ["Apple, pear.", "Fig, plum."]},
+    "alpaca-ranking": {"instruction": "List two fruits.", "input": "", "output": ["Apple, pear.", "Fruit."]},
+    "alpaca-samples": {"instruction": "List two fruits.", "output": ["Apple, pear.", "Fig, plum."], "generator": "sft"},
     "chat": CHAT,
     "prompt-pair": {"prompt": "Name a prime.", "chosen": "7", "rejected": "9"},
     "hh": HH,
@@ -77,6 +106,8 @@ def test_every_missing_field_is_named(form: str) -> None:
 @pytest.mark.parametrize("form", ITEMS)
 def test_every_field_of_another_type_is_named(form: str) -> None:
     for name in FORMS[form].required:
+        if isinstance(7, FORMS[form].required[name]):
+            continue
         with pytest.raises(BadRecord, match=f"`{name}` must be a.*, is a number") as caught:
             parse_record({**ITEMS[form], name: 7}, form)
         assert caught.value.reason == "wrong type"
@@ -283,6 +314,13 @@ def test_alpacas_samples_are_unlabelled_answers() -> None:
     assert record.answers == ((assistant_turn("Apple, pear."),), (assistant_turn("Fig, plum."),))
     assert record.pairs == []
     assert len(finished({"instruction": "q", "output": "one"}).answers) == 1
+    assert finished(ITEMS["alpaca-ranking"], "alpaca-samples").pairs == []
+
+
+def test_the_first_of_two_outputs_is_the_better_one() -> None:
+    record = finished(ITEMS["alpaca-ranking"])
+    assert record.answers == ((assistant_turn("Apple, pear."),), (assistant_turn("Fruit."),))
+    assert record.scores == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(("output", "words"), [(7, "`output` must be"), (["x", 7], r"`output\[1\]` must be")])

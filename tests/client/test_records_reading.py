@@ -130,7 +130,7 @@ def test_bad_records_are_named_counted_and_skipped(tmp_path: Path) -> None:
     report = reading.report
     assert (report.read, report.kept, report.comparable) == (7, 2, 2)
     assert report.dropped == {"not JSON": 1, "wrong type": 1, "unknown form": 1, "not an object": 1, "no answer": 1}
-    assert report.examples["wrong type"] == [f"{path}:4: wrong type: `chosen` must be a list, is a number"]
+    assert report.examples["wrong type"] == [f"{path}:4: wrong type: `chosen` must be a string, is a number"]
     assert report.read == report.kept + sum(report.dropped.values())
 
 
@@ -186,9 +186,9 @@ def test_forms_may_change_from_line_to_line(tmp_path: Path) -> None:
 
 
 def test_a_forced_form_reads_nothing_else(tmp_path: Path) -> None:
-    both = lines(tmp_path, {**GOOD, "instruction": "i", "output": "o"})
-    assert [record.prompt[0]["content"] for record in Reading(both)] == ["i"]
-    assert [record.prompt[0]["content"] for record in Reading(both, form="prompt-pair")] == ["q"]
+    both = lines(tmp_path, {**GOOD, "response": "o", "grade": 3})
+    assert [len(record.answers) for record in Reading(both)] == [2]
+    assert [len(record.answers) for record in Reading(both, form="rated-response")] == [1]
     reading = Reading(both, form="dsp")
     assert list(reading) == []
     assert reading.report.dropped == {"missing field": 1}

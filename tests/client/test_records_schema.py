@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tureen.records.schema import UNLABELLED, BadRecord, Conversation, DataError, Record, split_prompt
+from tureen.records.schema import UNLABELLED, BadRecord, Conversation, DataError, Record
+from tureen.records.spelling import split_prompt
 
 
 def user(text: str) -> dict[str, str]:

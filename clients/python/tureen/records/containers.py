@@ -1,29 +1,29 @@
-"""Files and folders that hold records: JSON lists, JSON Lines, gzip of both, Parquet, Hugging Face datasets on disk.
+"""Files and folders that hold records: JSON lists, JSON Lines, CSV, TSV, gzip of these, Parquet, saved datasets.
 
-What a file is shows in its first bytes; its name is not asked. Each reader streams (source, decoded object); an
-object that cannot be decoded is given as the :class:`BadRecord` that says why, so that the next can be read.
+What a file is shows in its first bytes; only a table of text is known by its name. Each reader streams (source,
+decoded object); an object that cannot be decoded is given as the :class:`BadRecord` that says why, so that the next
+can be read.
 """
 
 import codecs
-import gzip
 import hashlib
-import json
-import re
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
-from tureen.records.schema import BadFile, BadOption, BadRecord
+from tureen.records.schema import BadFile, BadOption
+from tureen.records.text_files import (
+    DELIMITERS,
+    Row,
+    describe_unreadable,
+    open_bytes,
+    read_lines,
+    read_list,
+    read_object,
+    read_table,
+)
 
-Row = tuple[str, object]
-
-GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
 SNIFFED = 4096
-BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def read_rows(path: Path, split: str | None = None) -> Iterator[Row]:
@@ -54,16 +54,20 @@ def detect_container(path: Path) -> str:
     Raises:
         BadFile: it is none of them.
     """
-    with _opened(path) as stream:
+    with open_bytes(path) as stream:
         head = stream.peek(SNIFFED)
     if head.startswith(PARQUET):
         return "parquet"
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not text:
         raise BadFile(f"{path} is empty")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if any(suffix in suffixes for suffix in DELIMITERS):
+        return "table"
     if text[:1] not in (b"[", b"{"):
         raise BadFile(
-            f"{path} is no JSON in UTF-8, JSON Lines, gzip of those, or Parquet: it begins with {text[:16]!r}"
+            f"{path} is no JSON in UTF-8, JSON Lines, gzip of those, or Parquet: it begins with {text[:16]!r};"
+            " a table of text is named .csv or .tsv"
         )
     if text[:1] == b"[":
         return "list"
@@ -84,38 +88,7 @@ def compute_digest(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _lines(path: Path) -> Iterator[Row]:
-    with _opened(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if content.strip():
-                yield f"{path}:{number}", _decoded(content)
-
-
-def _object(path: Path) -> Iterator[Row]:
-    """One object over several lines: valid JSON, though hardly what somebody meant."""
-    with _opened(path) as stream:
-        yield f"{path}[0]", _decoded(stream.read().removeprefix(codecs.BOM_UTF8))
-
-
-def _list(path: Path) -> Iterator[Row]:
-    with _opened(path) as stream:
-        content = stream.read()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8 at byte {error.start}") from None
-    at, index = _skip(text, text.index("[") + 1), 0
-    while not text.startswith("]", at):
-        source = f"{path}[{index}]"
-        item, end = _element(text, at, source)
-        yield source, item
-        at, index = _past_comma(text, end, source), index + 1
-    if _skip(text, at + 1) < len(text):
-        raise BadFile(f"{path} goes on after its list ends, at character {at + 1}")
+        raise describe_unreadable(path, error) from error
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -155,86 +128,12 @@ def _dataset(path: Path, split: str | None) -> Iterator[Row]:
 
 
 CONTAINERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    "list": _list,
-    "lines": _lines,
-    "object": _object,
+    "list": read_list,
+    "lines": read_lines,
+    "object": read_object,
+    "table": read_table,
     "parquet": _parquet,
 }
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
-    """The file's bytes, unpacked where it is gzip."""
-    try:
-        with path.open("rb") as raw:
-            if raw.peek(len(GZIP)).startswith(GZIP):
-                with gzip.GzipFile(fileobj=raw) as unpacked:
-                    yield unpacked
-            else:
-                yield raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadFile(f"{path} is a damaged or truncated gzip file: {error}") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> BadFile:
-    return BadFile(f"cannot read {path}: {error.strerror or error}")
-
-
-class _Repeated(ValueError):
-    """An object names one key twice, of which a reader would silently lose one."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Repeated(next(name for name in names if names.count(name) > 1))
-    return made
-
-
-STRICT = json.JSONDecoder(object_pairs_hook=_unique)
-LENIENT = json.JSONDecoder()
-
-
-def _decoded(line: bytes) -> object:
-    try:
-        return STRICT.decode(line.decode())
-    except UnicodeDecodeError as error:
-        return BadRecord("not UTF-8", f"at byte {error.start}")
-    except _Repeated as error:
-        return BadRecord("repeated key", f"`{error}` is named twice")
-    except (ValueError, RecursionError) as error:
-        return BadRecord("not JSON", str(error))
-
-
-def _element(text: str, at: int, source: str) -> tuple[object, int]:
-    """One element of a list and where it ends; what is no JSON hides where the next begins, so it is fatal."""
-    try:
-        try:
-            return STRICT.raw_decode(text, at)
-        except _Repeated as error:
-            return BadRecord("repeated key", f"`{error}` is named twice"), LENIENT.raw_decode(text, at)[1]
-    except (ValueError, RecursionError) as error:
-        raise BadFile(f"{source} is not JSON, or the file is truncated: {error}") from None
-
-
-def _past_comma(text: str, at: int, source: str) -> int:
-    at = _skip(text, at)
-    if text.startswith("]", at):
-        return at
-    following = _skip(text, at + 1)
-    if text.startswith(",", at) and not text.startswith("]", following):
-        return following
-    raise BadFile(
-        f"after {source} comes {text[at : at + 16]!r} instead of ']' or ',' and another item; is the file truncated?"
-    )
-
-
-def _skip(text: str, at: int) -> int:
-    found = BLANK.match(text, at)
-    return found.end() if found else at
 
 
 def _one_split(path: Path, names: list[str], split: str | None) -> str:

@@ -41,6 +41,13 @@ STYLES = {
 }
 # Prompts of DeepSpeed-Chat-Extension: a single line break before the answer, one or two before the next request.
 USER_STYLE = re.compile(r"(?:\A\s*|(?:\r?\n){1,2})(User|Assistant):[ ]?")
+# HelpSteer's prompts: the first turn has no mark, and is the user's.
+NEMO_STYLE = re.compile(r"(?:\A\s*|\s*\n)<extra_id_1>(User|Assistant)[ \t]*\r?\n")
+
+
+def find_turns(text: str) -> Conversation:
+    """The turns of a text that is a dialogue in one of :data:`STYLES`; none where it begins otherwise."""
+    return next((_turns(text, style.head) for style in STYLES.values() if style.head.match(text)), ())
 
 
 def read_dialogue(text: str, field: str) -> Conversation:
@@ -49,17 +56,18 @@ def read_dialogue(text: str, field: str) -> Conversation:
     Raises:
         BadRecord: it begins with none of their turns; ``field`` is named.
     """
-    for style in STYLES.values():
-        if style.head.match(text):
-            return _turns(text, style.head)
+    if turns := find_turns(text):
+        return turns
     raise BadRecord("not a dialogue", f"`{field}` must begin with 'Human:' or '## Human:', begins with {text[:40]!r}")
 
 
 def read_prompt(text: str) -> Conversation:
     """A prompt that is a string: the turns of a dialogue, its empty last assistant turn left out, or one user turn."""
-    for style in STYLES.values():
-        if style.head.match(text):
-            return _without_cue(_turns(text, style.head))
+    if turns := find_turns(text):
+        return _without_cue(turns)
+    if NEMO_STYLE.search(text):
+        opened = text if NEMO_STYLE.match(text) else f"<extra_id_1>User\n{text}"
+        return _without_cue(_turns(opened, NEMO_STYLE))
     if USER_STYLE.match(text):
         turns = _turns(text, USER_STYLE)
         if _ends_with_cue(turns):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, Record
+from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, Record, is_blank
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,8 @@ class Draft:
     """What a form says: as :class:`Record`, but answers may be blank.
 
     ``names`` holds one name an answer where the form has them (DSP: the domains); ``padding`` counts the answers that
-    the form itself marks as filling.
+    the form itself marks as filling. ``columns`` says what was done with each column that is not one of the form's own;
+    ``contradiction`` says how the scores contradict which answer the record prefers.
     """
 
     prompt: Conversation
@@ -23,6 +24,11 @@ class Draft:
     meta: dict[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     steps: tuple[tuple[float, ...], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    contradiction: str = ""
+    form: str = ""
 
     def drop_names(self, names: Collection[str]) -> "Draft":
         """The answers of all other names.
@@ -56,7 +62,17 @@ class Draft:
         if not filled.answers:
             raise BadRecord("no answer", "every answer is blank or padding")
         meta = {**self.meta, "names": list(filled.names)} if self.names else self.meta
-        record = Record(self.prompt, filled.answers, filled.scores, source, meta, filled.attributes, filled.steps)
+        record = Record(
+            self.prompt,
+            filled.answers,
+            filled.scores,
+            source,
+            meta,
+            filled.attributes,
+            filled.steps,
+            self.tools,
+            self.chat_template_kwargs,
+        )
         return record, {"blank": len(self.answers) - len(filled.answers), "padding": self.padding}
 
     def _only(self, kept: Iterable[int]) -> "Draft":
@@ -77,10 +93,15 @@ class Draft:
             raise BadOption(f"unknown domain {name!r}; known: {', '.join(self.names)}")
 
 
+def make_answers(*texts: str) -> tuple[Conversation, ...]:
+    """Answers of one message each."""
+    return tuple(({"role": "assistant", "content": text},) for text in texts)
+
+
 def make_unlabelled_scores(count: int) -> tuple[float, ...]:
     """Scores of answers that nobody has judged."""
     return (UNLABELLED,) * count
 
 
 def _blank(answer: Conversation) -> bool:
-    return bool(answer) and not answer[-1]["content"].strip()
+    return bool(answer) and is_blank(answer[-1])

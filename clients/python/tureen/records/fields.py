@@ -1,7 +1,8 @@
 """Values of a record's fields, checked: each function names the field in its error."""
 
+import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
 
@@ -11,7 +12,21 @@ from tureen.wire import Message as WireMessage
 Fields = Mapping[str, Any]
 Wanted = TypeVar("Wanted")
 
-KINDS = {str: "a string", list: "a list", dict: "an object", bool: "a boolean", int: "a number", float: "a number"}
+KINDS: dict[type, str] = {
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+}
+
+
+SPEAKERS = {
+    **{"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant"},
+    **{"system": "system", "observation": "tool", "tool": "tool", "function_call": "assistant", "model": "assistant"},
+    "bot": "assistant",
+}
 
 
 def describe_type(value: object) -> str:
@@ -19,15 +34,24 @@ def describe_type(value: object) -> str:
     return "null" if value is None else KINDS.get(type(value), type(value).__name__)
 
 
-def check_type(value: object, wanted: type[Wanted], field: str) -> Wanted:
-    """The value, if it has the type.
+@overload
+def check_type(value: object, wanted: type[Wanted], field: str) -> Wanted: ...
+@overload
+def check_type(value: object, wanted: tuple[type, ...], field: str) -> Any: ...
+def check_type(value: object, wanted: type | tuple[type, ...], field: str) -> Any:
+    """The value, if it has the type, or one of the types.
 
     Raises:
         BadRecord: it has another.
     """
     if not isinstance(value, wanted):
-        raise BadRecord("wrong type", f"`{field}` must be {KINDS[wanted]}, is {describe_type(value)}")
+        raise BadRecord("wrong type", f"`{field}` must be {describe_types(wanted)}, is {describe_type(value)}")
     return value
+
+
+def describe_types(wanted: type | tuple[type, ...]) -> str:
+    """Types in JSON's words, as ``a string or a list``."""
+    return " or ".join(KINDS[each] for each in (wanted if isinstance(wanted, tuple) else (wanted,)))
 
 
 def read_score(value: object, field: str) -> float:
@@ -57,9 +81,31 @@ def read_messages(value: object, field: str) -> Conversation:
 
 def _message(value: object, where: str) -> Message:
     present = {name: part for name, part in check_type(value, dict, where).items() if part is not None}
+    if "from" in present:
+        present = _sharegpt(present, where)
     try:
         return WireMessage.model_validate(present).plain()
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(step) for step in (where, *first["loc"]))
         raise BadRecord("bad message", f"`{place}`: {first['msg']}") from None
+
+
+def _sharegpt(value: dict[str, Any], where: str) -> dict[str, Any]:
+    """ShareGPT's ``from`` and ``value`` as ``role`` and ``content``; a call of a function is the assistant's."""
+    speaker, text = value["from"], check_type(value.get("value"), str, f"{where}.value")
+    others = {name: part for name, part in value.items() if name not in ("from", "value")}
+    if speaker not in SPEAKERS:
+        raise BadRecord("bad message", f"`{where}.from` is {speaker!r}; use {', '.join(SPEAKERS)}")
+    if speaker != "function_call":
+        return {"role": SPEAKERS[speaker], "content": text, **others}
+    try:
+        found = json.loads(text)
+        calls = [
+            {"type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
+            for call in (found if isinstance(found, list) else [found])
+        ]
+    except (ValueError, KeyError, TypeError):
+        detail = f"`{where}.value` of a function_call must be JSON with `name` and `arguments`, is {text[:40]!r}"
+        raise BadRecord("bad message", detail) from None
+    return {"role": "assistant", "content": "", "tool_calls": calls, **others}

@@ -1,78 +1,152 @@
-"""The public forms of preference data: which fields each has, and what they say.
+"""The public forms of preference data: which columns each has, what tells it from others, and what reads it.
 
-A form is known by its fields. Those that it does not read go to the record's ``meta``; a field that is null or NaN
-counts as absent, since tables (Parquet, pandas, Hugging Face datasets) fill with it what a record does not have.
+A form is known by its columns. Columns that change the text (system, history, input, tools, ...) are rendered, or the
+record is refused. A column that nobody reads stays in the record's ``meta``, and the report of a reading counts it.
 """
 
-import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tureen.records import dialogue, pair_verdict, stepwise
-from tureen.records.draft import Draft, make_unlabelled_scores
-from tureen.records.fields import Fields, check_type, describe_type, read_messages, read_score
-from tureen.records.ratings import RATING_FIELDS, read_listed_ratings, read_pair_ratings, read_ratings
-from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Conversation, split_prompt
+from tureen.records import (
+    alpaca_forms,
+    answer_lists,
+    dsp_forms,
+    exports,
+    pair_forms,
+    pair_verdict,
+    rated_forms,
+    stepwise,
+    summary_forms,
+    two_answers,
+)
+from tureen.records.columns import Columns, unpack_columns
+from tureen.records.draft import Draft
+from tureen.records.fields import Fields, check_type, describe_type
+from tureen.records.openings import read_template_arguments, read_tools, refuse_unread_text
+from tureen.records.resemblance import describe_unknown
+from tureen.records.schema import BadOption, BadRecord
 
-TIES = (0.0, 3.0)
-PAIR_SCORES = ("chosen_score", "rejected_score")
-ESCAPED_BREAK = "\\n"
-JOINING_SPACE = re.compile(r"\A (?! )")  # two and more are the indentation of code
+Types = type | tuple[type, ...]
+SIDE: Types = (str, list, dict)
+KNOWN = "kept beside the record"
+RENDERED = "rendered into the text"
+UNKNOWN = "not understood, kept beside the record"
+# columns that say where a record comes from or how it was made; no text hangs on them
+NOTES = {
+    *("id", "uid", "uuid", "prompt_id", "question_id", "qid", "post_id", "external_id", "index", "idx", "meta"),
+    *("metadata", "source", "dataset", "subset", "category", "domain", "split", "language", "lang", "model", "models"),
+    *("chosen_model", "rejected_model", "chosen-model", "rejected-model", "model_a", "model_b", "annotator", "date"),
+    *("timestamp", "created_at", "margin", "probability", "orders", "parallel_tool_calls", "prompt_source"),
+}
 
 
 @dataclass(frozen=True)
 class RecordForm:
-    """The fields that make a form out, with their types; those that it may have; what reads them; and what else tells
-    it from a form of the same fields, where types do not.
+    """How a form is made out and read.
+
+    Attributes:
+        required: the columns that make it out, with their types.
+        read: what reads it.
+        matches: what else tells it from forms of the same columns.
+        notes: columns that it knows and keeps beside the record.
     """
 
-    required: dict[str, type]
-    optional: tuple[str, ...]
-    read: Callable[[Fields], Draft]
+    required: Mapping[str, Types]
+    read: Callable[[Columns], Draft]
     matches: Callable[[Fields], bool] = lambda _: True
+    notes: Sequence[str] = ()
 
 
-def parse_record(item: object, form: str = "auto") -> Draft:
+FORMS: dict[str, RecordForm] = {
+    "dsp": RecordForm({"query": str, "responses": dict}, dsp_forms.read_domains),
+    "text-score": RecordForm({"text": list, "score": list}, dsp_forms.read_scored_dialogues),
+    "text-scores": RecordForm({"text": list, "scores": list}, dsp_forms.read_scored_dialogues),
+    "prompt-pair": RecordForm({"prompt": str, "chosen": str, "rejected": str}, pair_forms.read_pair),
+    "hh": RecordForm({"chosen": str, "rejected": str}, pair_forms.read_pair, pair_forms.are_dialogues),
+    "chat": RecordForm({"chosen": list, "rejected": list}, pair_forms.read_pair),
+    "pair": RecordForm({"chosen": SIDE, "rejected": SIDE}, pair_forms.read_pair),
+    "completions": RecordForm(
+        {"user_input": str, "completion_a": str, "completion_b": str}, dsp_forms.read_completions
+    ),
+    "alpaca-pair": RecordForm({"instruction": str, "output_1": str, "output_2": str}, alpaca_forms.read_annotated_pair),
+    "summaries": RecordForm(
+        {"info": dict, "summaries": list, "choice": int},
+        summary_forms.read_summaries,
+        notes=("worker", "batch", "extra"),
+    ),
+    "summary-ratings": RecordForm(
+        {"info": dict, "summary": dict}, summary_forms.read_summary_ratings, notes=("worker", "batch")
+    ),
+    "label-studio": RecordForm({"data": dict, "annotations": list}, exports.read_label_studio),
+    "argilla": RecordForm({"fields": dict}, exports.read_argilla),
+    "argilla-table": RecordForm({}, exports.read_flat_argilla, exports.is_flat_argilla),
+    "two-answers": RecordForm({}, two_answers.read_two_answers, two_answers.has_two_answers),
+    "answer-list": RecordForm({}, answer_lists.read_answer_list, answer_lists.has_answer_list),
+    "unpaired": RecordForm({"label": (bool, int)}, rated_forms.read_unpaired, rated_forms.is_unpaired),
+    "alpaca-ranking": RecordForm(
+        {"instruction": str, "output": list}, alpaca_forms.read_ranked_pair, alpaca_forms.is_ranked_pair
+    ),
+    "alpaca-samples": RecordForm({"instruction": str, "output": (str, list)}, alpaca_forms.read_samples),
+    "pair-verdict": RecordForm({"messages": list}, pair_verdict.read_verdict, pair_verdict.is_pair_text),
+    "stepwise": RecordForm({"prompt": (str, list), "completions": list, "labels": list}, stepwise.read_completions),
+    "math-answers": RecordForm({"prompt": str, "answers": list, "label": list}, stepwise.read_answers),
+    "math-steps": RecordForm({"conversations": list}, stepwise.read_conversations),
+    "math-shepherd": RecordForm({"input": str, "label": str}, stepwise.read_math_shepherd),
+    "rated": RecordForm({"messages": list}, rated_forms.read_rated_messages),
+    "rated-response": RecordForm({"prompt": (str, list), "response": str}, rated_forms.read_rated_response),
+}
+
+
+def parse_record(
+    item: object, form: str = "auto", renamed: Mapping[str, str] | None = None, strict: bool = False, turn: bool = False
+) -> Draft:
     """What one decoded object says.
 
     Args:
         item: a record as a file holds it.
-        form: a name of :data:`FORMS`, or ``auto``: the first whose fields are all there, of the right types.
+        form: a name of :data:`FORMS`, or ``auto``: the first whose columns are all there, of the right types.
+        renamed: name in the file → name that the form knows; an empty name leaves the column out.
+        strict: refuse a column that is not understood.
+        turn: where the scores contradict which answer is chosen, take the scores; else the record is refused.
 
     Raises:
-        BadRecord: it is no object, its form is unknown, or a field is missing or has a value that cannot be used.
+        BadRecord: it is no object, its form is unknown, or a column is missing or has a value that cannot be used.
     """
     if not isinstance(item, dict):
         raise BadRecord("not an object", f"a record is an object with named fields, this is {describe_type(item)}")
-    fields = {name: value for name, value in item.items() if not _absent(value)}
-    chosen = FORMS[detect_form(fields) if form == "auto" else form]
-    for name, wanted in chosen.required.items():
-        if name not in fields:
-            detail = f"`{name}` is not there or null; there is {', '.join(fields) or 'nothing'}"
+    columns = unpack_columns(item, renamed or {})
+    name = detect_form(_plain(columns)) if form == "auto" else form
+    chosen = FORMS[name]
+    for column, wanted in chosen.required.items():
+        if column not in columns:
+            detail = f"`{column}` is not there or null; there is {', '.join(columns) or 'nothing'}"
             raise BadRecord("missing field", detail)
-        check_type(fields[name], wanted, name)
-    draft = chosen.read(fields)
-    read = {"attributes", *draft.attributes} if draft.attributes else set()
-    return replace(draft, meta={name: value for name, value in _unread(fields, chosen).items() if name not in read})
+        check_type(columns[column], wanted, columns.describe_name(column))
+    draft = chosen.read(columns)
+    tools, arguments = read_tools(columns), read_template_arguments(columns)
+    refuse_unread_text(columns)
+    if draft.contradiction and not turn:
+        detail = f"the scores contradict which answer is preferred: {draft.contradiction}"
+        raise BadRecord("bad score", f"{detail}; take the scores with --reversed turn")
+    treated = _treat(columns, chosen, draft, strict)
+    meta = _lay_open(columns.unused)
+    return replace(draft, form=name, meta=meta, tools=tools, chat_template_kwargs=arguments, columns=treated)
 
 
 def detect_form(fields: Fields) -> str:
-    """The name of the form that has these fields; of several, the one whose types fit.
+    """The name of the form that has these columns; of several, the first whose types fit.
 
     Raises:
-        BadRecord: none has.
+        BadRecord: none has; it names the form that the record most resembles.
     """
-    named = [name for name, form in FORMS.items() if form.required.keys() <= fields.keys()]
+    named = [name for name, form in FORMS.items() if form.required and form.required.keys() <= fields.keys()]
+    fitting = [name for name, form in FORMS.items() if form.required.keys() <= fields.keys() and _fits(form, fields)]
+    if fitting:
+        return fitting[0]
     if not named:
-        known = "; ".join(f"{name}: {', '.join(form.required)}" for name, form in FORMS.items())
-        raise BadRecord("unknown form", f"fields {', '.join(fields) or '(none)'} are none of the known forms ({known})")
-    return next((name for name in named if _fits(FORMS[name], fields)), named[0])
-
-
-def _fits(form: RecordForm, fields: Fields) -> bool:
-    return all(isinstance(fields[name], wanted) for name, wanted in form.required.items()) and form.matches(fields)
+        raise BadRecord("unknown form", describe_unknown(fields, {name: form.required for name, form in FORMS.items()}))
+    return max(named, key=lambda name: _count_fitting(FORMS[name], fields))
 
 
 def check_form(form: str) -> None:
@@ -85,166 +159,38 @@ def check_form(form: str) -> None:
         raise BadOption(f"unknown form {form!r}; use auto, {', '.join(FORMS)}")
 
 
-def _dsp(fields: Fields) -> Draft:
-    """Every domain answers; which of them is preferred is the reader's choice, so nothing is labelled here."""
-    responses = {
-        name: "" if text is None else check_type(text, str, f"responses.{name}")
-        for name, text in fields["responses"].items()
-    }
-    return Draft(
-        (dialogue.user_turn(fields["query"]),),
-        _answers(*responses.values()),
-        make_unlabelled_scores(len(responses)),
-        tuple(responses),
-    )
+def _fits(form: RecordForm, fields: Fields) -> bool:
+    return all(isinstance(fields[name], wanted) for name, wanted in form.required.items()) and form.matches(fields)
 
 
-def _text_score(fields: Fields) -> Draft:
-    """Whole dialogues with a score each; a negative score marks padding, whose text is not even read."""
-    texts, scores = fields["text"], [read_score(value, f"score[{i}]") for i, value in enumerate(fields["score"])]
-    if len(texts) != len(scores):
-        raise BadRecord("lengths differ", f"`text` has {len(texts)} items and `score` {len(scores)}")
-    kept = [index for index, value in enumerate(scores) if not value < 0]
-    if not kept:
-        raise BadRecord("no answer", "`text` is empty or all padding")
-    prompt, answers = split_prompt([_dialogue(texts[index], f"text[{index}]") for index in kept])
-    rated = {
-        name: tuple(values[index] for index in kept) for name, values in read_listed_ratings(fields, len(texts)).items()
-    }
-    return Draft(prompt, answers, tuple(scores[index] for index in kept), (), len(texts) - len(kept), attributes=rated)
+def _count_fitting(form: RecordForm, fields: Fields) -> int:
+    return sum(isinstance(fields[name], wanted) for name, wanted in form.required.items())
 
 
-def _completions(fields: Fields) -> Draft:
-    """RLPHF: ``completion_a`` is the preferred one."""
-    answers = _answers(fields["completion_a"], fields["completion_b"])
-    return Draft((dialogue.user_turn(fields["user_input"]),), answers, (1.0, 0.0))
+def _plain(columns: Columns) -> dict[str, Any]:
+    return {name: columns.peek(name) for name in columns}
 
 
-def _alpaca_pair(fields: Fields) -> Draft:
-    """1 and 2 name the better output, what lies between leans to one (1.5 is a tie); NaN is a judgement not understood.
+def _treat(columns: Columns, form: RecordForm, draft: Draft, strict: bool) -> dict[str, str]:
+    """What was done with each column that is not one of the form's own.
 
-    0 is AlpacaFarm's mark of equal outputs and 3 a judge's TIE: both are ties.
+    Raises:
+        BadRecord: under ``strict``: a column is not understood.
     """
-    preference = read_score(fields.get("preference"), "preference")
-    if math.isnan(preference):
-        scores = (UNLABELLED, UNLABELLED)
-    elif preference in TIES:
-        scores = (0.5, 0.5)
-    elif 1 <= preference <= 2:
-        scores = (2 - preference, preference - 1)
-    else:
-        raise BadRecord("bad score", f"`preference` must be 1 to 2, 0 or 3 for a tie, or null; is {preference:g}")
-    return Draft(_alpaca_prompt(fields), _answers(fields["output_1"], fields["output_2"]), scores)
+    treated = dict.fromkeys(columns.rendered, RENDERED)
+    known = {*NOTES, *form.notes, *draft.attributes}
+    known |= {f"{side}_{name}" for side in ("chosen", "rejected") for name in draft.attributes}
+    for name in columns.unused:
+        treated[name] = KNOWN if name in known else UNKNOWN
+        if strict and name not in known:
+            detail = f"`{name}` is not understood: rename it with --map {name}=NAME, or leave it out with --map {name}="
+            raise BadRecord("unknown column", detail, column=name)
+    return treated
 
 
-def _alpaca_samples(fields: Fields) -> Draft:
-    """One output, or a list of samples, that nobody has judged."""
-    output = fields["output"]
-    if not isinstance(output, list):
-        return Draft(_alpaca_prompt(fields), _answers(check_type(output, str, "output")), make_unlabelled_scores(1))
-    samples = [check_type(sample, str, f"output[{index}]") for index, sample in enumerate(output)]
-    return Draft(_alpaca_prompt(fields), _answers(*samples), make_unlabelled_scores(len(samples)))
-
-
-def _chat(fields: Fields) -> Draft:
-    """Message lists: whole conversations, or what follows ``prompt`` where they do not begin with it."""
-    given = fields.get("prompt", [])
-    prompt = dialogue.read_prompt(given) if isinstance(given, str) else read_messages(given, "prompt")
-    sides = [read_messages(fields[side], side) for side in ("chosen", "rejected")]
-    whole = all(side[: len(prompt)] == prompt for side in sides)
-    conversations = sides if whole else [(*prompt, *side) for side in sides]
-    if not all(len(conversation) > len(prompt) for conversation in conversations):
-        raise BadRecord("no answer", "`chosen` and `rejected` need at least one message each after the prompt")
-    shared, answers = split_prompt(conversations)
-    if not shared:
-        shared, answers = prompt, tuple(conversation[len(prompt) :] for conversation in conversations)
-    return Draft(shared, answers, _pair_scores(fields), attributes=read_pair_ratings(fields))
-
-
-def _prompt_pair(fields: Fields) -> Draft:
-    """Strings: a space that joins an answer to its prompt is left out, and escaped line breaks are made real."""
-    prompt, chosen, rejected = (fields[name] for name in ("prompt", "chosen", "rejected"))
-    if _is_escaped(prompt):
-        prompt, chosen, rejected = (text.replace(ESCAPED_BREAK, "\n") for text in (prompt, chosen, rejected))
-    answers = _answers(JOINING_SPACE.sub("", chosen), JOINING_SPACE.sub("", rejected))
-    return Draft(dialogue.read_prompt(prompt), answers, _pair_scores(fields), attributes=read_pair_ratings(fields))
-
-
-def _hh(fields: Fields) -> Draft:
-    prompt, answers = split_prompt([_dialogue(fields[side], side) for side in ("chosen", "rejected")])
-    return Draft(prompt, answers, _pair_scores(fields), attributes=read_pair_ratings(fields))
-
-
-def _rated(fields: Fields) -> Draft:
-    """One answer and what it is rated by: numbers in ``attributes`` or ``labels``, else every column of a number."""
-    if "messages" in fields:
-        *prompt, answer = read_messages(fields["messages"], "messages") or (dialogue.assistant_turn(""),)
-    else:
-        given = fields["prompt"]
-        prompt = list(dialogue.read_prompt(given) if isinstance(given, str) else read_messages(given, "prompt"))
-        answer = dialogue.assistant_turn(fields["response"])
-    return Draft(tuple(prompt), ((answer,),), make_unlabelled_scores(1), attributes=read_ratings(fields))
-
-
-FORMS: dict[str, RecordForm] = {
-    "dsp": RecordForm({"query": str, "responses": dict}, (), _dsp),
-    "text-score": RecordForm({"text": list, "score": list}, (), _text_score),
-    "completions": RecordForm({"user_input": str, "completion_a": str, "completion_b": str}, (), _completions),
-    "alpaca-pair": RecordForm(
-        {"instruction": str, "output_1": str, "output_2": str}, ("input", "preference"), _alpaca_pair
-    ),
-    "alpaca-samples": RecordForm({"instruction": str, "output": object}, ("input",), _alpaca_samples),
-    "chat": RecordForm({"chosen": list, "rejected": list}, ("prompt", *PAIR_SCORES), _chat),
-    "prompt-pair": RecordForm({"prompt": str, "chosen": str, "rejected": str}, PAIR_SCORES, _prompt_pair),
-    "hh": RecordForm({"chosen": str, "rejected": str}, PAIR_SCORES, _hh),
-    "pair-verdict": RecordForm({"messages": list}, (), pair_verdict.read_verdict, pair_verdict.is_pair_text),
-    "stepwise": RecordForm(
-        {"prompt": object, "completions": list, "labels": list}, ("score",), stepwise.read_completions
-    ),
-    "math-answers": RecordForm({"prompt": str, "answers": list, "label": list}, (), stepwise.read_answers),
-    "math-steps": RecordForm({"conversations": list}, ("prompt",), stepwise.read_conversations),
-    "math-shepherd": RecordForm({"input": str, "label": str}, (), stepwise.read_math_shepherd),
-    "rated": RecordForm({"messages": list}, RATING_FIELDS, _rated),
-    "rated-response": RecordForm({"prompt": object, "response": str}, RATING_FIELDS, _rated),
-}
-
-
-def _absent(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _unread(fields: Fields, form: RecordForm) -> dict[str, Any]:
-    """What the form does not read; an inner ``meta``, as the writers of this package leave it, is laid open."""
-    unread = {name: value for name, value in fields.items() if name not in form.required and name not in form.optional}
-    inner = unread.get("meta")
+def _lay_open(unused: Mapping[str, Any]) -> dict[str, Any]:
+    """What no reader took; an inner ``meta``, as the writers of this package leave it, is laid open."""
+    inner = unused.get("meta")
     if isinstance(inner, dict):
-        return {**inner, **{name: value for name, value in unread.items() if name != "meta"}}
-    return unread
-
-
-def _alpaca_prompt(fields: Fields) -> Conversation:
-    instruction, given = fields["instruction"], check_type(fields.get("input", ""), str, "input")
-    return (dialogue.user_turn(f"{instruction}\n\n{given}" if given.strip() else instruction),)
-
-
-def _pair_scores(fields: Fields) -> tuple[float, float]:
-    """The scores given, where both are; else 1 and 0. Equal scores are a tie."""
-    if not all(name in fields for name in PAIR_SCORES):
-        return 1.0, 0.0
-    chosen, rejected = (read_score(fields[name], name) for name in PAIR_SCORES)
-    if chosen < rejected:
-        raise BadRecord("bad score", f"`chosen_score` {chosen:g} is below `rejected_score` {rejected:g}")
-    return chosen, rejected
-
-
-def _dialogue(value: object, field: str) -> Conversation:
-    return dialogue.read_dialogue(check_type(value, str, field), field)
-
-
-def _answers(*texts: str) -> tuple[Conversation, ...]:
-    return tuple((dialogue.assistant_turn(text),) for text in texts)
-
-
-def _is_escaped(prompt: str) -> bool:
-    """DeepSpeed-Chat-Extension's scored file writes each line break as a backslash and an n, also between turns."""
-    return "\n" not in prompt and f"{ESCAPED_BREAK}Assistant:" in prompt
+        return {**inner, **{name: value for name, value in unused.items() if name != "meta"}}
+    return dict(unused)

@@ -18,6 +18,8 @@ def split_into_pairs(records: Iterable[Record]) -> Iterator[Record]:
                 _meta_of(record, better, worse),
                 {name: (values[better], values[worse]) for name, values in record.attributes.items()},
                 (record.steps[better], record.steps[worse]) if record.steps else (),
+                record.tools,
+                record.chat_template_kwargs,
             )
 
 

@@ -1,57 +1,68 @@
 """Ratings among a record's fields: of one answer by several attributes, or of both answers of a pair."""
 
-from tureen.records.fields import Fields, check_type, read_score
+from tureen.records.columns import Columns
+from tureen.records.fields import check_type, read_score
+from tureen.records.pair_scores import is_pair_score
 from tureen.records.schema import UNLABELLED
 
 RATING_FIELDS = ("attributes", "labels")
 SIDES = ("chosen", "rejected")
 
 
-def read_ratings(fields: Fields) -> dict[str, tuple[float, ...]]:
-    """What one answer is rated by: numbers in ``attributes`` or ``labels``, else every column that holds a number.
+def read_ratings(columns: Columns) -> dict[str, tuple[float, ...]]:
+    """What one answer is rated by: numbers in ``attributes`` or ``labels``, else every column that holds a number
+    and does not number the record.
 
     Nested ratings may be null. A null column is absent, as everywhere. True and false are 1 and 0.
 
     Raises:
         BadRecord: a nested rating is neither a number nor null.
     """
-    nested = next((name for name in RATING_FIELDS if name in fields), None)
+    nested = next((name for name in RATING_FIELDS if name in columns), None)
     if nested is None:
-        return {name: (float(value),) for name, value in fields.items() if isinstance(value, int | float)}
-    rated = check_type(fields[nested], dict, nested)
+        numbers = [name for name in columns if isinstance(columns.peek(name), int | float)]
+        return {name: (float(columns[name]),) for name in numbers if not _numbers_record(name)}
+    rated = check_type(columns[nested], dict, nested)
     return {
         name: (float(value) if isinstance(value, bool) else read_score(value, f"{nested}.{name}"),)
         for name, value in rated.items()
     }
 
 
-def read_pair_ratings(fields: Fields) -> dict[str, tuple[float, ...]]:
+def read_pair_ratings(columns: Columns) -> dict[str, tuple[float, ...]]:
     """Read the ratings of a pair: as :func:`read_listed_ratings`, else from ``chosen_<name>`` and ``rejected_<name>``.
 
-    One of the two columns may be missing. ``chosen_score`` and ``rejected_score`` are the pair's scores, no ratings.
+    One of the two columns may be missing. The pair's own scores are no ratings.
     """
-    if both := read_listed_ratings(fields, len(SIDES)):
+    if both := read_listed_ratings(columns, len(SIDES)):
         return both
-    names = [name.removeprefix(f"{side}_") for side in SIDES for name in fields if name.startswith(f"{side}_")]
+    names = [name.removeprefix(f"{side}_") for side in SIDES for name in columns if _is_rating(name, side)]
     found = {}
     for name in dict.fromkeys(names):
-        if name == "score":
-            continue
-        values = [fields.get(f"{side}_{name}") for side in SIDES]
+        values = [columns.peek(f"{side}_{name}") for side in SIDES]
         if all(value is None or isinstance(value, int | float) for value in values):
             found[name] = tuple(UNLABELLED if value is None else float(value) for value in values)
     return found
 
 
-def read_listed_ratings(fields: Fields, count: int) -> dict[str, tuple[float, ...]]:
+def read_listed_ratings(columns: Columns, count: int) -> dict[str, tuple[float, ...]]:
     """What so many answers are rated by, as the writers of this package leave it: ``attributes``, a list a name.
 
     Empty where that field is not there or something else.
     """
-    given = fields.get("attributes")
+    given = columns.peek("attributes")
     if not isinstance(given, dict) or not all(isinstance(each, list) and len(each) == count for each in given.values()):
         return {}
     return {
         name: tuple(read_score(value, f"attributes.{name}[{index}]") for index, value in enumerate(values))
-        for name, values in given.items()
+        for name, values in columns["attributes"].items()
     }
+
+
+def _is_rating(name: str, side: str) -> bool:
+    return name.startswith(f"{side}_") and not is_pair_score(name)
+
+
+def _numbers_record(name: str) -> bool:
+    """Whether a column's name says that it numbers or dates the record."""
+    return name in ("id", "uid", "idx", "index", "timestamp") or name.endswith(("_id", "_idx", "_index"))

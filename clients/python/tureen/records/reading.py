@@ -1,15 +1,36 @@
 """Files in, records out, with a report of what was left out and why."""
 
-from collections.abc import Collection, Iterator, Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from tureen.records.containers import compute_digest, read_rows
+from tureen.records.draft import Draft
 from tureen.records.forms import check_form, parse_record
 from tureen.records.pairing import split_into_pairs
 from tureen.records.schema import BadOption, BadRecord, Record
 
 EXAMPLES = 3
+REFUSED = "records refused for its sake"
+
+
+def parse_renames(given: Collection[str]) -> dict[str, str]:
+    """Renames as commands take them, ``OLD=NEW`` each; an empty NEW leaves the column out.
+
+    Raises:
+        BadOption: one has no equals sign, or names a column twice.
+    """
+    renamed: dict[str, str] = {}
+    for each in given:
+        old, equals, new = each.partition("=")
+        if not old or not equals:
+            raise BadOption(f"--map {each!r}: write OLD=NEW, as question=prompt; OLD= leaves the column out")
+        if old in renamed:
+            raise BadOption(f"--map names `{old}` twice")
+        renamed[old] = new
+    return renamed
 
 
 @dataclass
@@ -17,8 +38,9 @@ class ReadingReport:
     """What a reading saw.
 
     ``dropped`` counts records and ``dropped_answers`` answers of kept records, both by reason; ``examples`` has the
-    first few messages of each reason; ``comparable`` counts the kept records' comparable pairs; ``files`` has the
-    SHA-256 of every path.
+    first few messages of each reason; ``comparable`` counts the kept records' comparable pairs and ``tied`` the records
+    whose answers are all labelled alike; ``forms`` counts kept records by form; ``columns`` counts, for each column
+    that is not one of the form's own, the records by what was done with it; ``files`` has the SHA-256 of every path.
     """
 
     read: int = 0
@@ -28,11 +50,18 @@ class ReadingReport:
     dropped_answers: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    tied: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, Counter[str]] = field(default_factory=dict)
 
-    def keep(self, record: Record, left_out: dict[str, int]) -> None:
+    def keep(self, record: Record, draft: Draft, left_out: dict[str, int]) -> None:
         """Count a record that is used."""
         self.kept += 1
         self.comparable += len(record.pairs)
+        self.tied += len(record.scores) > 1 and len(set(record.scores)) == 1 and not math.isnan(record.scores[0])
+        self.forms[draft.form] += 1
+        for column, treatment in draft.columns.items():
+            self.columns.setdefault(column, Counter())[treatment] += 1
         for reason, count in left_out.items():
             if count:
                 self.dropped_answers[reason] = self.dropped_answers.get(reason, 0) + count
@@ -40,16 +69,24 @@ class ReadingReport:
     def drop(self, error: BadRecord) -> None:
         """Count a record that is not."""
         self.dropped[error.reason] = self.dropped.get(error.reason, 0) + 1
+        if error.column:
+            self.columns.setdefault(error.column, Counter())[REFUSED] += 1
         seen = self.examples.setdefault(error.reason, [])
         if len(seen) < EXAMPLES:
             seen.append(str(error))
 
     def lines(self) -> list[str]:
-        """The report in words: one line of counts, one a reason, and the examples below it."""
+        """The report in words: a line of counts, one a reason with examples below it, one a column, one of forms."""
         told = [f"read {self.read} records, kept {self.kept} with {self.comparable} comparable pairs"]
         told += [f"answers left out, {reason}: {count}" for reason, count in self.dropped_answers.items()]
         for reason, count in self.dropped.items():
             told += [f"records dropped, {reason}: {count}", *(f"  {example}" for example in self.examples[reason])]
+        if self.tied:
+            told.append(f"records whose answers all tie: {self.tied}")
+        for column, counted in self.columns.items():
+            told += [f"column `{column}`, {treatment}: {count}" for treatment, count in counted.items()]
+        if self.forms:
+            told.append("read as " + ", ".join(f"{name} {count}" for name, count in self.forms.items()))
         return told
 
 
@@ -58,13 +95,16 @@ class Reading:
     """The records of some files, in order: iterate over it, then look at ``report``. Each iteration reads afresh.
 
     Args:
-        paths: JSON lists, JSON Lines, gzip of both, Parquet, or folders that ``datasets`` saved; one or several.
+        paths: JSON lists, JSON Lines, CSV, TSV, gzip of these, Parquet, or folders that ``datasets`` saved.
         form: a name of :data:`tureen.records.forms.FORMS`; ``auto`` looks at each record's fields.
+        renamed: a column's name in the file → the name that the form knows; an empty name leaves the column out.
+        turn_reversed: where the scores contradict which answer is chosen, take the scores; else the record is refused.
         domain: DSP only: its answer scores 1 and the others 0. Without it DSP's answers are unlabelled.
         exclude: DSP only: domains whose answers are left out, as ``normal``.
         pairs: give one record a comparable pair, the better answer first.
         split: which split of a saved ``DatasetDict``.
-        strict: the first bad record is fatal; else it is counted, named in the report, and skipped.
+        strict: the first bad record, or column that is not understood, is fatal; else it is counted and named in the
+            report, and a bad record is skipped.
 
     Raises:
         BadOption: no paths, an unknown form, or ``domain`` in ``exclude``; while iterating, a domain or split that the
@@ -81,6 +121,8 @@ class Reading:
     pairs: bool = False
     split: str | None = None
     strict: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    turn_reversed: bool = False
     report: ReadingReport = field(init=False, default_factory=ReadingReport)
 
     def __post_init__(self) -> None:
@@ -108,22 +150,23 @@ class Reading:
     def _record(self, source: str, item: object) -> Record | None:
         self.report.read += 1
         try:
-            record, left_out = self._finished(source, item)
+            draft = self._draft(item)
+            record, left_out = draft.finish(source)
         except BadRecord as error:
             named = error.at(source)
             if self.strict:
                 raise named from error
             self.report.drop(named)
             return None
-        self.report.keep(record, left_out)
+        self.report.keep(record, draft, left_out)
         return record
 
-    def _finished(self, source: str, item: object) -> tuple[Record, dict[str, int]]:
+    def _draft(self, item: object) -> Draft:
         if isinstance(item, BadRecord):
             raise item
-        draft = parse_record(item, self.form)
+        draft = parse_record(item, self.form, self.renamed, self.strict, self.turn_reversed)
         if self.exclude:
             draft = draft.drop_names(self.exclude)
         if self.domain is not None:
             draft = draft.prefer_name(self.domain)
-        return draft.finish(source)
+        return draft

@@ -9,6 +9,7 @@ What can go wrong with data, as a tree:
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,11 @@ from typing import Any, get_args
 from tureen.answer_steps import split_steps
 from tureen.wire import Role
 
-Message = dict[str, str]
+Message = dict[str, Any]
 Conversation = tuple[Message, ...]
 
 ROLES: tuple[str, ...] = get_args(Role)
+MESSAGE_KEYS = {"role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content"}
 UNLABELLED = math.nan
 
 
@@ -44,17 +46,19 @@ class BadRecord(DataError):
         reason: a few fixed words, by which a report counts.
         detail: which field, what it holds, and what it should hold.
         source: where the record stands, ``file:line`` or ``file[index]``.
+        column: the column for whose sake the record is refused, where that is the reason.
     """
 
-    def __init__(self, reason: str, detail: str, source: str = "") -> None:
+    def __init__(self, reason: str, detail: str, source: str = "", column: str = "") -> None:
         super().__init__(f"{source}: {reason}: {detail}" if source else f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
         self.source = source
+        self.column = column
 
     def at(self, source: str) -> "BadRecord":
         """The same error with its place named."""
-        return BadRecord(self.reason, self.detail, source)
+        return BadRecord(self.reason, self.detail, source, self.column)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Record:
         attributes: name → N numbers, where answers are rated by several; NaN is unlabelled.
         steps: for each answer how right each of its steps is, 1 or 0 or between, NaN unlabelled; empty without such
             labels. An answer's steps are what blank lines part its last message into, see :func:`read_steps`.
+        tools: the tools that the chat template writes, each as ``{"type": "function", "function": {...}}``.
+        chat_template_kwargs: further arguments of the chat template.
 
     Raises:
         BadRecord: lengths differ, a score is infinite, a role is unknown, a text is not Unicode, or there is no answer.
@@ -82,6 +88,8 @@ class Record:
     meta: dict[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     steps: tuple[tuple[float, ...], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.answers:
@@ -129,29 +137,24 @@ class Record:
     def prompt_key(self) -> str:
         """Sixteen hex digits over what all answers share, white space aside: equal prompts have equal keys."""
         shared = self.prompt or _shared_turns(self.conversations) or self.answers[0]
-        text = "\n".join(f"{turn['role']}: {' '.join(turn['content'].split())}" for turn in shared)
+        text = "\n".join(map(_key, shared))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _key(turn: Message) -> str:
+    extra = {name: value for name, value in turn.items() if name not in ("role", "content")}
+    told = f" {json.dumps(extra, sort_keys=True)}" if extra else ""
+    return f"{turn['role']}: {' '.join((turn['content'] or '').split())}{told}"
 
 
 def read_steps(answer: Conversation) -> list[str]:
     """The steps of an answer: what blank lines part its last message into."""
-    return split_steps(answer[-1]["content"])
+    return split_steps(answer[-1]["content"] or "")
 
 
 def _one_nan(values: Sequence[float]) -> tuple[float, ...]:
     """Numbers with one NaN object, so that tuples of them compare equal."""
     return tuple(UNLABELLED if math.isnan(value) else float(value) for value in values)
-
-
-def split_prompt(conversations: Sequence[Conversation]) -> tuple[Conversation, tuple[Conversation, ...]]:
-    """What whole conversations share, and each one's answer.
-
-    The prompt is every turn but the last where all agree on those; else it is empty and the answers are whole.
-    """
-    prompt = conversations[0][:-1]
-    if all(conversation[:-1] == prompt for conversation in conversations):
-        return prompt, tuple(conversation[-1:] for conversation in conversations)
-    return (), tuple(conversations)
 
 
 def _shared_turns(conversations: Sequence[Conversation]) -> Conversation:
@@ -168,18 +171,25 @@ def _check_answer(answer: Conversation, where: str, opens: bool) -> None:
         raise BadRecord("no answer", f"{where} must end with an assistant turn")
     for index, message in enumerate(answer):
         _check_message(message, f"{where}[{index}]", first=opens and index == 0)
-    if not answer[-1]["content"].strip():
+    if is_blank(answer[-1]):
         raise BadRecord("no answer", f"{where} is blank")
 
 
+def is_blank(message: Message) -> bool:
+    """Whether a message says nothing: no text and no call."""
+    return not (message["content"] or "").strip() and not message.get("tool_calls")
+
+
 def _check_message(message: Message, where: str, first: bool) -> None:
-    if message.keys() != {"role", "content"}:
+    if not {"role", "content"} <= message.keys() <= MESSAGE_KEYS:
         raise BadRecord("bad message", f"{where} must have role and content, has {sorted(message)}")
     role, content = message["role"], message["content"]
     if role not in ROLES:
         raise BadRecord("bad message", f"{where}.role is {role!r}; use {', '.join(ROLES)}")
     if role == "system" and not first:
         raise BadRecord("bad message", f"{where}: a system turn stands first or not at all")
+    if content is None and message.get("tool_calls"):
+        return
     if not isinstance(content, str):
         raise BadRecord("wrong type", f"{where}.content must be a string, is {type(content).__name__}")
     try:

@@ -12,8 +12,10 @@ from typing import Any
 
 from tureen.answer_steps import STEP_BREAK
 from tureen.records import dialogue
+from tureen.records.columns import Columns
 from tureen.records.draft import Draft
-from tureen.records.fields import Fields, check_type, read_messages, read_score
+from tureen.records.fields import check_type, read_messages, read_score
+from tureen.records.openings import read_opening
 from tureen.records.schema import BadRecord, Conversation
 
 MARK = re.compile(r"[ \t]+ки[ \t]*(?:\n|\Z)")  # Math-Shepherd's; as a word's end it has no space before it
@@ -23,51 +25,48 @@ FIRST = "Step 1"
 SIGNS = {"+": 1.0, "-": 0.0}
 
 
-def read_completions(fields: Fields) -> Draft:
+def read_completions(columns: Columns) -> Draft:
     """TRL's stepwise form: the steps of one answer, and for each whether it is right; ``score`` is the answer's own."""
-    texts = [check_type(text, str, f"completions[{index}]") for index, text in enumerate(fields["completions"])]
-    labels = [_label(value, f"labels[{index}]") for index, value in enumerate(fields["labels"])]
-    given = fields["prompt"]
-    walked = _walked(
-        dialogue.read_prompt(given) if isinstance(given, str) else read_messages(given, "prompt"), texts, labels
-    )
-    return replace(walked, scores=(read_score(fields["score"], "score"),)) if "score" in fields else walked
+    texts = [check_type(text, str, f"completions[{index}]") for index, text in enumerate(columns["completions"])]
+    labels = [_label(value, f"labels[{index}]") for index, value in enumerate(columns["labels"])]
+    walked = _walked(read_opening(columns).turns, texts, labels)
+    return replace(walked, scores=(read_score(columns["score"], "score"),)) if "score" in columns else walked
 
 
-def read_conversations(fields: Fields) -> Draft:
+def read_conversations(columns: Columns) -> Draft:
     """RLHFlow's process rows, a user's step and an assistant's + or − by turns; of one turn each, an outcome row.
 
     The first turn holds the question, too. It ends where "Step 1" begins, or where ``prompt`` says.
     """
-    turns = read_messages(fields["conversations"], "conversations")
+    turns = read_messages(columns["conversations"], "conversations")
     roles = [turn["role"] for turn in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2):
         raise BadRecord("not steps", f"`conversations` must alternate user and assistant, is {', '.join(roles)}")
     texts = [turn["content"] for turn in turns[::2]]
     labels = [_sign(turn["content"], f"conversations[{2 * at + 1}]") for at, turn in enumerate(turns[1::2])]
-    question, texts[0] = _opened(texts[0], fields.get("prompt"))
+    question, texts[0] = _opened(texts[0], columns.get("prompt"))
     if len(texts) > 1:
         return _walked((dialogue.user_turn(question),), texts, labels)
     parts = split_marked_steps(texts[0])
     process = (tuple(labels),) if len(parts) == 1 else ()
-    return _judged(question, [parts], labels, process)
+    return _judged((dialogue.user_turn(question),), [parts], labels, process)
 
 
-def read_answers(fields: Fields) -> Draft:
+def read_answers(columns: Columns) -> Draft:
     """RLHFlow's test rows: many answers to one question, each right (1) or wrong (0) as a whole."""
     texts = [
-        split_marked_steps(check_type(text, str, f"answers[{index}]")) for index, text in enumerate(fields["answers"])
+        split_marked_steps(check_type(text, str, f"answers[{index}]")) for index, text in enumerate(columns["answers"])
     ]
-    labels = [_label(value, f"label[{index}]") for index, value in enumerate(fields["label"])]
+    labels = [_label(value, f"label[{index}]") for index, value in enumerate(columns["label"])]
     if len(texts) != len(labels):
         raise BadRecord("lengths differ", f"`answers` has {len(texts)} items and `label` {len(labels)}")
-    return _judged(fields["prompt"], texts, labels)
+    return _judged(read_opening(columns).turns, texts, labels)
 
 
-def read_math_shepherd(fields: Fields) -> Draft:
+def read_math_shepherd(columns: Columns) -> Draft:
     """Math-Shepherd's rows: ``label`` is ``input`` with + or − in the place of each ``ки``."""
-    texts = [text.strip() for text in MARK.split(fields["input"]) if text.strip()]
-    *pieces, rest = SIGN.split(fields["label"])
+    texts = [text.strip() for text in MARK.split(columns["input"]) if text.strip()]
+    *pieces, rest = SIGN.split(columns["label"])
     if rest.strip() or [text.strip() for text in pieces[::2]] != texts:
         raise BadRecord("not steps", "`label` must be `input` with + or - in the place of each ки")
     question, texts[0] = _opened(texts[0], None)
@@ -95,13 +94,13 @@ def _walked(prompt: Conversation, texts: Sequence[str], labels: Sequence[float])
 
 
 def _judged(
-    question: str,
+    prompt: Conversation,
     texts: Sequence[Sequence[str]],
     labels: Sequence[float],
     process: tuple[tuple[float, ...], ...] = (),
 ) -> Draft:
     found = tuple((dialogue.assistant_turn(STEP_BREAK.join(parts)),) for parts in texts)
-    return Draft((dialogue.user_turn(question),), found, tuple(labels), steps=process)
+    return Draft(prompt, found, tuple(labels), steps=process)
 
 
 def _opened(text: str, prompt: Any) -> tuple[str, str]:

@@ -1,0 +1,72 @@
+"""JSON Lines, read and written by one rule in every command, file and batch.
+
+A line ends with a line feed, and with nothing else: U+2028 and its like stand inside texts. A byte order mark before
+the first line, carriage returns at the ends and blank lines are nothing. Lines that are written hold no other
+character at which a reader splits.
+"""
+
+import codecs
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+SEPARATORS = {0x0B: "\\u000b", 0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+BLANK = b" \t\r\n"
+
+
+class RepeatedKey(ValueError):
+    """An object names one key twice, of which a reader would silently lose one."""
+
+
+def iterate_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that is not blank, without its end, as (number from 1, bytes).
+
+    Args:
+        stream: a binary file, or its lines.
+    """
+    for number, line in enumerate(stream, 1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if content := content.strip(BLANK):
+            yield number, content
+
+
+def encode_line(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    """A value as one line of JSON, with its line feed.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    return encode_json_text(value, default).encode() + b"\n"
+
+
+def encode_json_text(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """A value as JSON on one line, which every reader takes for one line.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
+    return text.translate(SEPARATORS)
+
+
+def decode_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        RepeatedKey: an object names a key twice.
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return STRICT.decode(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedKey(next(name for name in names if names.count(name) > 1))
+    return made
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=_unique)
+LENIENT = json.JSONDecoder()

@@ -1,0 +1,119 @@
+"""Lists of answers to one prompt: objects with a text and a score or rank each, or texts beside a list of scores.
+
+UltraFeedback, Nectar, StackExchange's preferences, and what samplers and judges write.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tureen.records.columns import Columns, is_absent
+from tureen.records.draft import Draft
+from tureen.records.fields import Fields, check_type, read_score
+from tureen.records.joining import join_sides
+from tureen.records.openings import read_opening, read_turns
+from tureen.records.schema import UNLABELLED, BadRecord
+
+LISTS = ("completions", "answers", "responses", "candidates", "generations", "outputs")
+TEXTS = ("response", "answer", "text", "content", "output", "completion", "generation", "generated_text")
+SCORES = ("overall_score", "score", "rating", "reward", "pm_score", "fine-grained_score")
+LISTED_SCORES = ("scores", "score", "ratings", "rating", "rewards", "reward", "ranks", "rank")
+RANKS = ("rank", "ranks")
+NUMBER = re.compile(r"\s*[+-]?\d+(\.\d+)?\s*")
+
+
+def find_list(fields: Fields) -> str | None:
+    """The column that lists the answers."""
+    return next((name for name in LISTS if isinstance(fields.get(name), list) and fields[name]), None)
+
+
+def has_answer_list(fields: Fields) -> bool:
+    """Whether a column lists objects with a text each, or texts beside a list of scores."""
+    name = find_list(fields)
+    if name is None:
+        return False
+    given = fields[name]
+    if all(isinstance(each, Mapping) and any(key in each for key in TEXTS) for each in given):
+        return "role" not in given[0]
+    return all(isinstance(each, str | list) for each in given) and (
+        name == "candidates" or any(isinstance(fields.get(each), list) for each in LISTED_SCORES)
+    )
+
+
+def read_answer_list(columns: Columns) -> Draft:
+    """All answers of a list with their scores; a larger rank is a lower score.
+
+    Raises:
+        BadRecord: an answer has no text, a score is no number, or the lists differ in length.
+    """
+    name = find_list({each: columns.peek(each) for each in columns})
+    if name is None:
+        raise BadRecord("missing field", f"there is no list of answers: {', '.join(LISTS)}")
+    given = columns[name]
+    opening = read_opening(columns)
+    if not opening.turns:
+        raise BadRecord("missing field", "no column holds the prompt: name it with --map COLUMN=prompt")
+    if all(isinstance(each, Mapping) and "role" not in each for each in given):
+        sides = [_text_of(each, f"{name}[{index}]") for index, each in enumerate(given)]
+        scores, rated = _own_scores(given, name), _aspects(given)
+    else:
+        sides, scores, rated = given, _listed_scores(columns, len(given)), {}
+    turns = [read_turns(side, f"{name}[{index}]", user=False) for index, side in enumerate(sides)]
+    prompt, answers = join_sides(opening.turns, opening.spelled, sides, turns)
+    return Draft(prompt, answers, scores, attributes=rated)
+
+
+def _text_of(value: Mapping[str, Any], where: str) -> Any:
+    key = next((each for each in TEXTS if not is_absent(value.get(each))), None)
+    if key is None:
+        raise BadRecord("missing field", f"`{where}` has no text: {', '.join(TEXTS)}")
+    return value[key]
+
+
+def _own_scores(given: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:
+    """The score of each answer that stands beside it; of several the first that any answer has."""
+    for key in (*SCORES, "rank"):
+        if any(not is_absent(each.get(key)) for each in given):
+            found = [_number(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given)]
+            return tuple(-value for value in found) if key in RANKS else tuple(found)
+    return (UNLABELLED,) * len(given)
+
+
+def _listed_scores(columns: Columns, count: int) -> tuple[float, ...]:
+    for key in LISTED_SCORES:
+        values = columns.peek(key)
+        if not isinstance(values, list):
+            continue
+        found = [_number(value, f"{key}[{index}]") for index, value in enumerate(columns[key])]
+        if len(found) != count:
+            raise BadRecord("lengths differ", f"there are {count} answers and `{key}` has {len(found)}")
+        return tuple(-value for value in found) if key in RANKS else tuple(found)
+    return (UNLABELLED,) * count
+
+
+def _number(value: object, where: str) -> float:
+    """A score; UltraFeedback writes some as text, and N/A where a judge gave none."""
+    if isinstance(value, str):
+        return float(value) if NUMBER.fullmatch(value) else _unjudged(value, where)
+    return read_score(value, where)
+
+
+def _unjudged(text: str, where: str) -> float:
+    if text.strip().upper() in ("N/A", "NA", "", "NAN"):
+        return UNLABELLED
+    raise BadRecord("bad score", f"`{where}` must be a number or null, is {text[:20]!r}")
+
+
+def _aspects(given: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    """UltraFeedback's annotations: aspect → a rating for each answer."""
+    judged = [each.get("annotations") for each in given]
+    if not all(isinstance(each, Mapping) for each in judged):
+        return {}
+    aspects = dict.fromkeys(name for each in judged for name in each or ())
+    found = {}
+    for name in aspects:
+        ratings = [check_type(each, dict, "annotations").get(name) for each in judged]
+        if all(isinstance(each, Mapping) and "Rating" in each for each in ratings):
+            found[name] = tuple(_number(each["Rating"], f"annotations.{name}.Rating") for each in ratings if each)
+    return {name: values for name, values in found.items() if not all(map(math.isnan, values))}

@@ -1,0 +1,199 @@
+"""The columns of one record: renamed, unpacked from JSON text, and each marked once a reader has used it.
+
+A column that is null or NaN counts as absent: tables (Parquet, pandas, Hugging Face datasets) fill with it what a
+record does not have.
+"""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tureen.records.schema import BadRecord
+
+# columns that hold a list or an object; a table of text holds them as JSON
+STRUCTURES = (
+    *("text", "score", "scores", "responses", "answers", "completions", "candidates", "labels", "info", "summaries"),
+    *("tools", "attributes", "chat_template_kwargs", "documents", "images", "meta", "fields", "data", "annotations"),
+    *("input", "preferred_output", "non_preferred_output", "output", "generations", "ranks", "ratings", "rewards"),
+)
+# columns of a table of text that stay text even where a cell reads as a number
+TEXTS = re.compile(
+    r"prompt|chosen|rejected|instruction|input|output|system(_prompt)?|question|query|response|completion|history"
+    r"|(response|answer|output|completion|human_ref|summary|candidate)_?[a-zA-Z0-9]|(chosen|rejected)_response"
+    r"|(preferred|non_preferred)_output|id|text"
+)
+MESSAGES_AS_TEXT = re.compile(r"""\s*\[?\s*\{\s*['"](role|from|content|value)['"]\s*:""")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+SIDES = {
+    "chosen": ("chosen_response", "chosen_answer", "chosen_output", "preferred_output", "preferred", "response_j"),
+    "rejected": (
+        *("rejected_response", "rejected_answer", "rejected_output", "non_preferred_output", "dispreferred"),
+        "response_k",
+    ),
+}
+
+
+class Cells(dict[str, Any]):
+    """A record of a table of text, as CSV: all its values are strings, and an empty one is absent."""
+
+
+class Columns(Mapping[str, Any]):
+    """A record's columns by name. Whoever takes a value has used the column; ``in`` and :meth:`peek` use nothing.
+
+    Args:
+        values: the columns that are there.
+        origins: for a column that stands under another name here, its name in the file.
+    """
+
+    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> None:
+        self._values = dict(values)
+        self._origins = dict(origins or {})
+        self._used: set[str] = set()
+        self._rendered: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._values[name]
+        self._used.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def peek(self, name: str) -> Any:
+        """The value of a column, or None, without using it."""
+        return self._values.get(name)
+
+    def render(self, name: str) -> Any:
+        """The value of a column that becomes part of the text beside the form's own columns."""
+        self._rendered.add(name)
+        return self[name]
+
+    def put(self, name: str, value: Any) -> None:
+        """Replace the value of a column."""
+        self._values[name] = value
+
+    def drop(self, name: str) -> None:
+        """Take a column out that says nothing."""
+        del self._values[name]
+
+    def describe_name(self, name: str) -> str:
+        """The column's name in the file."""
+        return self._origins.get(name, name)
+
+    @property
+    def rendered(self) -> list[str]:
+        """The columns that became part of the text, by their names in the file."""
+        return [self.describe_name(name) for name in self._values if name in self._rendered]
+
+    @property
+    def unused(self) -> dict[str, Any]:
+        """The columns that no reader took."""
+        return {name: value for name, value in self._values.items() if name not in self._used}
+
+
+def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Columns:
+    """The columns of a decoded record under the names that the forms know.
+
+    Args:
+        item: the record.
+        renamed: name in the file → name that the form knows; an empty name leaves the column out.
+
+    Raises:
+        BadRecord: a new name is taken already, or a text that spells messages cannot be parsed.
+    """
+    given = _renamed(item, renamed)
+    origins = {new: old for old, new in renamed.items() if new and old in item}
+    if isinstance(item, Cells):
+        given = {name: _cell(name, value) for name, value in given.items()}
+    fields = {name: _parsed(name, value) for name, value in given.items() if not is_absent(value)}
+    if isinstance(fields.get("input"), dict) and isinstance(fields["input"].get("messages"), list):
+        request = fields.pop("input")  # OpenAI's preference format
+        fields = {**{name: value for name, value in request.items() if not is_absent(value)}, **fields}
+    if "kto_tag" in fields and "label" not in fields:  # LlamaFactory's name
+        fields["label"], origins["label"] = fields.pop("kto_tag"), "kto_tag"
+    if not SIDES.keys() & fields.keys():
+        for better, worse in zip(*SIDES.values(), strict=True):
+            if better in fields and worse in fields:
+                origins |= {"chosen": origins.get(better, better), "rejected": origins.get(worse, worse)}
+                fields = {**fields, "chosen": fields.pop(better), "rejected": fields.pop(worse)}
+                break
+    return Columns({name: _parsed(name, value) for name, value in fields.items()}, origins)
+
+
+def is_absent(value: object) -> bool:
+    """Whether a value stands for none: null or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def is_empty(value: object) -> bool:
+    """Whether a value says nothing: absent, blank, or without elements."""
+    return is_absent(value) or (isinstance(value, str) and not value.strip()) or value in ([], {}, ())
+
+
+def _renamed(item: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    given = {name: value for name, value in item.items() if name not in renamed}
+    for old, new in renamed.items():
+        if not new or is_absent(item.get(old)):
+            continue
+        if not is_absent(given.get(new)):
+            raise BadRecord("repeated key", f"`{old}` is renamed `{new}`, and there is a column `{new}` already")
+        given[new] = item[old]
+    return given
+
+
+def _cell(name: str, text: Any) -> Any:
+    """The value of a cell: absent where it is empty, a number or a boolean where its column holds no text."""
+    if not isinstance(text, str) or not text.strip():
+        return None
+    if TEXTS.fullmatch(name):
+        return text
+    if NUMBER.fullmatch(text.strip()):
+        number = float(text)
+        return int(number) if number.is_integer() and "." not in text and "e" not in text.lower() else number
+    return {"true": True, "false": False, "nan": None, "null": None}.get(text.strip().lower(), text)
+
+
+def parse_messages(text: str, name: str) -> Any:
+    """The messages that a text spells as JSON, also encoded twice, or as a Python list; any other text as it is.
+
+    Raises:
+        BadRecord: it begins as messages do, and cannot be parsed.
+    """
+    if text[:1] == '"' and MESSAGES_AS_TEXT.match(text[1:].replace('\\"', '"')):
+        found = _decoded(text)
+        return parse_messages(found, name) if isinstance(found, str) else text
+    if not MESSAGES_AS_TEXT.match(text):
+        return text
+    found = _decoded(text)
+    if found is None:
+        detail = f"`{name}` looks like messages written as text, and is neither JSON nor a Python list"
+        raise BadRecord("messages as text", f"{detail}: {text[:60]!r}", column=name)
+    return found
+
+
+def _parsed(name: str, value: Any) -> Any:
+    """The value that a text spells: messages in any column, a list or an object in those that hold such."""
+    if not isinstance(value, str):
+        return value
+    if name in STRUCTURES and value.lstrip()[:1] in ("[", "{"):
+        found = _decoded(value)
+        return parse_messages(value, name) if found is None else found
+    return parse_messages(value, name)
+
+
+def _decoded(text: str) -> Any:
+    for decode in (json.loads, ast.literal_eval):
+        try:
+            return decode(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None

@@ -1,0 +1,133 @@
+"""Exports of annotation tools: Argilla's records and Label Studio's tasks, with the votes of their annotators."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tureen.records.columns import Columns, is_absent
+from tureen.records.draft import Draft
+from tureen.records.fields import Fields
+from tureen.records.rated_forms import read_rated_response
+from tureen.records.schema import BadRecord
+from tureen.records.two_answers import AnswerPair, find_answer_pair, read_choice, read_two_answers
+
+SUBMITTED = ("submitted", "completed", None)
+
+
+def read_label_studio(columns: Columns) -> Draft:
+    """A task and its annotations: a pairwise selection or choices between two texts, or ratings of one.
+
+    Annotations that were cancelled count nothing; where one is the ground truth, it alone counts.
+    """
+    given = [each for each in columns["annotations"] if isinstance(each, Mapping) and not each.get("was_cancelled")]
+    truths = [each for each in given if each.get("ground_truth")]
+    results = [result for each in truths or given for result in each.get("result") or () if isinstance(result, Mapping)]
+    answers: dict[str, list[Any]] = {}
+    for result in results:
+        for value in _label_studio_values(result):
+            answers.setdefault(str(result.get("from_name")), []).append(value)
+    return _read_votes(columns["data"], answers)
+
+
+def read_argilla(columns: Columns) -> Draft:
+    """A record with its fields, and what annotators answered; suggestions count where nobody answered."""
+    asked: dict[str, list[Any]] = {}
+    for name, given in columns.get("responses", {}).items():
+        asked[name] = [each.get("value") for each in given or () if _is_submitted(each)]
+    for name, given in columns.get("suggestions", {}).items():
+        if not asked.get(name) and isinstance(given, Mapping):
+            asked[name] = [given.get("value")]
+    return _read_votes(columns["fields"], asked)
+
+
+def read_flat_argilla(columns: Columns) -> Draft:
+    """Argilla's table: a column for each field, and for each question its responses and its suggestion."""
+    asked, fields = {}, {}
+    for name in columns:
+        question, _, kind = name.partition(".")
+        if kind == "responses":
+            given, states = columns[name], columns.peek(f"{question}.responses.status")
+            kept = zip(given, states if isinstance(states, list) else [None] * len(given), strict=False)
+            asked[question] = [value for value, state in kept if state in SUBMITTED]
+        elif kind == "suggestion" and not asked.get(question):
+            asked.setdefault(question, [columns[name]])
+        elif _is_answered(columns.peek(name)):
+            asked[name] = [each.get("value") for each in columns[name] if _is_submitted(each)]
+        elif isinstance(columns.peek(name), str):
+            fields[name] = columns.peek(name)
+    draft = _read_votes(fields, asked)
+    for name in fields:
+        _ = columns[name]
+    return draft
+
+
+def is_flat_argilla(fields: Fields) -> bool:
+    """Whether a column holds the responses to a question."""
+    return any(name.endswith(".responses") or _is_answered(fields[name]) for name in fields)
+
+
+def _is_answered(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, Mapping) and {"user_id", "value", "status"} <= each.keys() for each in value)
+    )
+
+
+def _is_submitted(response: object) -> bool:
+    return isinstance(response, Mapping) and response.get("status") in SUBMITTED
+
+
+def _label_studio_values(result: Mapping[str, Any]) -> Iterable[Any]:
+    value = result.get("value")
+    if not isinstance(value, Mapping):
+        return []
+    if result.get("type") == "pairwise":
+        return [value.get("selected")]
+    if result.get("type") == "rating":
+        return [value.get("rating")]
+    return value.get("choices") or []
+
+
+def _read_votes(fields: Mapping[str, Any], asked: Mapping[str, Sequence[Any]]) -> Draft:
+    """The texts of a task with the votes on them: two answers, or one that is rated by numbers."""
+    known = {name: [value for value in values if not is_absent(value)] for name, values in asked.items()}
+    given = {name: value for name, value in fields.items() if not is_absent(value)}
+    pair = find_answer_pair(given)
+    if pair is None:
+        numbers = {name: values for name, values in known.items() if values and all(map(_is_number, values))}
+        if not numbers:
+            raise BadRecord("no verdict", "there are neither two answers nor ratings of one in this export")
+        rated = {name: math.fsum(values) / len(values) for name, values in numbers.items()}
+        return read_rated_response(Columns({**given, "attributes": rated}))
+    votes = [_vote(values, name, pair) for name, values in known.items() if values]
+    counted = [vote for vote in votes if vote is not None]
+    if any(known.values()) and not counted:
+        detail = f"what annotators said ({', '.join(known)}) names neither `{pair.names[0]}` nor `{pair.names[1]}`"
+        raise BadRecord("no verdict", detail)
+    scores = zip(pair.suffixes, counted[0], strict=True) if counted else ()
+    return read_two_answers(Columns({**given, **{f"score_{suffix}": score for suffix, score in scores}}))
+
+
+def _vote(values: Sequence[Any], name: str, pair: AnswerPair) -> tuple[float, float] | None:
+    """How many voted for each of the two, a tie as a half; None where the question asks something else."""
+    try:
+        votes = [read_choice(_first_of(value), name, pair) for value in values]
+    except BadRecord:
+        return None
+    return math.fsum(first for first, _ in votes), math.fsum(second for _, second in votes)
+
+
+def _first_of(value: Any) -> Any:
+    """What a ranking puts first, or ``tie`` where two stand there; other values as they are."""
+    if not isinstance(value, list) or not value:
+        return value
+    if all(isinstance(each, Mapping) and "rank" in each for each in value):
+        best = min(each["rank"] for each in value)
+        first = [each.get("value") for each in value if each["rank"] == best]
+        return first[0] if len(first) == 1 else "tie"
+    return value[0]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,138 @@
+"""A prompt and the answers that continue it, where the answers may hold the prompt, too.
+
+Files repeat the prompt in both answers, in one spelling or another. It is recognised by its turns. Where only one
+answer repeats it, or where it cannot be decided, the record is refused.
+"""
+
+import re
+from collections.abc import Sequence
+
+from tureen.records.schema import BadRecord, Conversation
+from tureen.records.spelling import merge_spellings, normalise_text, same_turns, split_prompt, split_system
+
+LONG = 3  # words; an answer begins with a shorter text also by chance, as with a greeting
+LONG_FOREIGN = 8  # characters of a script that does not part words by spaces
+
+
+def join_prompt(prompt: Conversation, sides: Sequence[Conversation]) -> tuple[Conversation, tuple[Conversation, ...]]:
+    """The prompt that all sides share, and the answer of each.
+
+    Args:
+        prompt: the turns that stand apart; may be empty.
+        sides: for each answer its turns, with or without the prompt.
+
+    Raises:
+        BadRecord: only some sides repeat the prompt, another prompt stands in a side, or nothing follows the prompt.
+    """
+    system, body = split_system(prompt)
+    if not body:
+        return split_prompt([_add_system(system, side) for side in sides])
+    parted = [split_system(side) for side in sides]
+    found = [_find_prompt(body, turns) for _, turns in parted]
+    if len({each is None for each in found}) > 1:
+        raise BadRecord("prompt repeated once", "only one side repeats the prompt: repeat it in both, or in none")
+    heads, rests = [], []
+    for (own, turns), place in zip(parted, found, strict=True):
+        _check_continuation(body, turns, own, place)
+        begin, end = place or (0, 0)
+        heads.append(merge_spellings([body, turns[:end]]) if end - begin == len(body) and not begin else body)
+        if begin < 0:  # the side begins with the prompt's last turns
+            heads[-1] = body
+        elif begin:
+            heads[-1] = turns[:end]
+        rests.append(turns[end:])
+    if not all(rests):
+        raise BadRecord("no answer", "`chosen` and `rejected` need at least one message each after the prompt")
+    if not all(same_turns(head, heads[0]) for head in heads):
+        raise BadRecord("prompts differ", "the sides hold different conversations before the answer")
+    opening = (*_one_system(system, [own for own, _ in parted]), *merge_spellings(heads))
+    shared, answers = split_prompt([(*opening, *rest) for rest in rests])
+    return (shared, answers) if shared else (opening, tuple(rests))
+
+
+def join_sides(
+    prompt: Conversation, spelled: Sequence[str], values: Sequence[object], sides: Sequence[Conversation]
+) -> tuple[Conversation, tuple[Conversation, ...]]:
+    """As :func:`join_prompt`, for sides of which some are plain text, which may begin with the text of the prompt.
+
+    Args:
+        prompt: the turns that stand apart; may be empty.
+        spelled: the prompt as the file spells it, and its last turn alone.
+        values: for each answer what the file holds.
+        sides: for each answer its turns.
+
+    Raises:
+        BadRecord: as :func:`join_prompt`, or only one text begins with the prompt.
+    """
+    if not prompt or not any(isinstance(value, str) for value in values) or any(len(side) != 1 for side in sides):
+        return join_prompt(prompt, sides)
+    texts = [side[0]["content"] or "" for side in sides]
+    rests = _cut_prompt(texts, spelled)
+    if rests is None:
+        return join_prompt(prompt, sides)
+    last = prompt[-1]
+    if not all(text.startswith(last["content"]) for text in texts):
+        prompt = (*prompt[:-1], {**last, "content": normalise_text(last["content"])})
+    return join_prompt(prompt, [({**side[0], "content": rest},) for side, rest in zip(sides, rests, strict=True)])
+
+
+def _cut_prompt(texts: Sequence[str], prompts: Sequence[str]) -> list[str] | None:
+    """What follows the prompt in each text; None where none begins with it, or so short a prompt that it is chance."""
+    for prompt in filter(None, map(normalise_text, prompts)):
+        rests = [_cut(normalise_text(text), prompt) for text in texts]
+        if all(rest is None for rest in rests):
+            continue
+        long = len(prompt.split()) >= LONG or sum(letter > "\u2e7f" for letter in prompt) >= LONG_FOREIGN
+        if not long:
+            continue
+        if any(rest is None for rest in rests):
+            raise BadRecord("prompt repeated once", "only one side begins with the prompt: repeat it in both, or none")
+        return [rest or "" for rest in rests]
+    return None
+
+
+def _cut(text: str, prompt: str) -> str | None:
+    """What follows the prompt; None where the text does not begin with it."""
+    if text.startswith(prompt):
+        rest = text[len(prompt) :]
+        return None if rest[:1].isalnum() and prompt[-1].isalnum() else rest.lstrip()
+    words = prompt.split()
+    if text.split(maxsplit=len(words))[: len(words)] != words:
+        return None
+    ends = [found.end() for found in re.finditer(r"\S+", text)]
+    return text[ends[len(words) - 1] :].lstrip()
+
+
+def _find_prompt(body: Conversation, turns: Conversation) -> tuple[int, int] | None:
+    """Where a side repeats the prompt: first turn and end; the first is negative where the side lacks so many turns."""
+    if same_turns(turns[: len(body)], body):
+        return 0, len(body)
+    for begin in range(len(turns) - len(body) - 1, 0, -1):
+        if same_turns(turns[begin : begin + len(body)], body):
+            return begin, begin + len(body)
+    for kept in range(min(len(body), len(turns)) - 1, 0, -1):
+        if turns[0]["role"] == "user" and same_turns(turns[:kept], body[-kept:]):
+            return kept - len(body), kept
+    return None
+
+
+def _check_continuation(body: Conversation, turns: Conversation, own: Conversation, place: object) -> None:
+    if place is not None:
+        return
+    if own or (turns and turns[0]["role"] == "user" and body[-1]["role"] != "assistant"):
+        raise BadRecord("prompts differ", "the sides begin with another conversation than the prompt")
+
+
+def _add_system(system: Conversation, side: Conversation) -> Conversation:
+    own, turns = split_system(side)
+    return (*_one_system(system, [own]), *turns)
+
+
+def _one_system(given: Conversation, own: Sequence[Conversation]) -> Conversation:
+    """The system turn: the prompt's, or the one that stands in all sides."""
+    if len({bool(each) for each in own}) > 1:
+        raise BadRecord("prompts differ", "a system turn stands in one side only")
+    versions = [each for each in (given, *own) if each]
+    if not all(same_turns(each, versions[0]) for each in versions):
+        raise BadRecord("prompts differ", "the system turns of the prompt and the sides differ")
+    return merge_spellings(versions) if versions else ()

@@ -1,0 +1,213 @@
+"""What stands before the answers: system turn, history, prompt and input, from whichever columns hold them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tureen.records import dialogue
+from tureen.records.columns import Columns, is_empty, parse_messages
+from tureen.records.fields import check_type, describe_type, read_messages
+from tureen.records.schema import BadRecord, Conversation, Message
+from tureen.records.spelling import normalise_text, same_turns, split_system
+
+SYSTEMS = ("system", "system_prompt", "system_message")
+PROMPTS = ("prompt", "instruction", "question", "query", "user_input", "user_prompt", "messages", "conversations")
+LATE_PROMPTS = ("input", "context", "history")  # they are the prompt only where no other column is
+# columns that change the text; where no reader took one, the record is refused
+TEXT_COLUMNS = (
+    *SYSTEMS,
+    *("history", "context", "input", "tools", "functions", "documents", "chat_template_kwargs"),
+    *("image", "images", "video", "videos", "audio", "audios"),
+)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The turns that all answers continue, and the prompt as the file spells it."""
+
+    turns: Conversation = ()
+    spelled: tuple[str, ...] = ()
+
+
+def read_opening(columns: Columns, first: str = PROMPTS[0]) -> Opening:
+    """The turns before the answers: system, history, prompt, and the input under an instruction.
+
+    Args:
+        columns: the record.
+        first: the column that holds the prompt, where it is there; else the first of :data:`PROMPTS` that is.
+
+    Raises:
+        BadRecord: a column holds something else, two columns hold different prompts, or system turns differ.
+    """
+    name = next((each for each in (first, *PROMPTS) if not is_empty(columns.peek(each))), None) or _late_prompt(columns)
+    prompt = read_turns(columns[name], name, user=True) if name else ()
+    spelled = [columns.peek(name)] if name and isinstance(columns.peek(name), str) else []
+    for other in PROMPTS:
+        if name and other != name and not is_empty(columns.peek(other)):
+            _check_second_prompt(columns, name, prompt, other)
+    if name == "instruction":
+        prompt = _add_input(columns, prompt)
+    if prompt and prompt[-1]["role"] == "user":
+        spelled.append(prompt[-1]["content"])
+    return Opening(_surround(columns, prompt), tuple(spelled))
+
+
+def read_turns(value: object, name: str, user: bool) -> Conversation:
+    """The turns that a column holds: a list of messages, one message, a dialogue as text, or a text that is one turn.
+
+    Args:
+        value: what the column holds.
+        name: the column, for errors.
+        user: whether a text is the user's turn, or else the assistant's.
+
+    Raises:
+        BadRecord: it is none of these.
+    """
+    if isinstance(value, str):
+        value = parse_messages(value, name)
+    if isinstance(value, str):
+        if user:
+            return dialogue.read_prompt(value)
+        turns = dialogue.find_turns(value)
+        return turns or (dialogue.assistant_turn(value),)
+    if isinstance(value, Mapping):
+        for key in ("full_text", "text"):
+            if isinstance(value.get(key), str) and "role" not in value and "from" not in value:
+                return read_turns(value[key], f"{name}.{key}", user)
+        return read_messages([value], name)
+    return read_messages(check_type(value, (str, list, dict), name), name)
+
+
+def read_tools(columns: Columns) -> tuple[dict[str, Any], ...]:
+    """The tools that the template writes, each wrapped as OpenAI does; none where the column is empty.
+
+    Raises:
+        BadRecord: it is no list of objects with a name.
+    """
+    if is_empty(columns.peek("tools")):
+        return ()
+    found = []
+    for index, tool in enumerate(check_type(columns.render("tools"), list, "tools")):
+        if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping):
+            found.append(dict(tool))
+        elif isinstance(tool, Mapping) and isinstance(tool.get("name"), str):
+            found.append({"type": "function", "function": dict(tool)})
+        else:
+            detail = f"`tools[{index}]` must be an object with `function` or `name`, is {describe_type(tool)}"
+            raise BadRecord("wrong type", detail, column="tools")
+    return tuple(found)
+
+
+def read_template_arguments(columns: Columns) -> dict[str, Any]:
+    """Further arguments of the chat template; none where the column is empty.
+
+    Raises:
+        BadRecord: it is no object.
+    """
+    if is_empty(columns.peek("chat_template_kwargs")):
+        return {}
+    given = check_type(columns.render("chat_template_kwargs"), dict, "chat_template_kwargs")
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def refuse_unread_text(columns: Columns) -> None:
+    """Refuse a record with a column that changes the text and that its form does not read.
+
+    Raises:
+        BadRecord: naming the column.
+    """
+    for name in (*TEXT_COLUMNS, *PROMPTS):
+        if name not in columns.unused:
+            continue
+        if is_empty(columns.peek(name)):
+            columns.drop(name)
+        elif name in TEXT_COLUMNS:
+            column = columns.describe_name(name)
+            detail = f"`{column}` changes the text, and this form cannot render it: put it into the prompt"
+            raise BadRecord(
+                "column that changes the text", f"{detail}, or leave it out with --map {column}=", column=column
+            )
+
+
+def _late_prompt(columns: Columns) -> str | None:
+    """A column that is the prompt because no other is."""
+    for name in LATE_PROMPTS:
+        value = columns.peek(name)
+        if is_empty(value) or (name == "context" and isinstance(value, str)):
+            continue
+        if isinstance(value, str) or _is_message(value) or (isinstance(value, list) and _is_message(value[0])):
+            return name
+    return None
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, Mapping) and bool({"role", "from"} & value.keys())
+
+
+def _check_second_prompt(columns: Columns, name: str, prompt: Conversation, other: str) -> None:
+    """Refuse a second prompt that says something else; one that stands in the first, or in an answer, is only kept."""
+    value = columns.peek(other)
+    if isinstance(value, str):
+        known = "\n".join(normalise_text(turn["content"] or "") for turn in prompt)
+        same = normalise_text(value) in known or normalise_text(str(columns.peek(name))) in normalise_text(value)
+    else:
+        turns = read_turns(value, other, user=True)
+        rivals = [columns.peek(side) for side in ("chosen", "rejected")]
+        same = same_turns(turns, prompt) or any(value == rival for rival in rivals)
+        same = same or any(
+            isinstance(rival, str | list | dict) and same_turns(turns, (*prompt, *read_turns(rival, "", user=False)))
+            for rival in rivals
+        )
+    if not same:
+        detail = f"`{name}` and `{other}` hold different prompts: leave one out with --map {other}="
+        raise BadRecord("two prompts", detail, column=other)
+
+
+def _add_input(columns: Columns, prompt: Conversation) -> Conversation:
+    given = columns.peek("input")
+    if is_empty(given) or not prompt or prompt[-1]["role"] != "user":
+        return prompt
+    text = check_type(columns.render("input"), str, "input")
+    return (*prompt[:-1], {**prompt[-1], "content": f"{prompt[-1]['content']}\n\n{text}"})
+
+
+def _surround(columns: Columns, prompt: Conversation) -> Conversation:
+    """The prompt after its history, under its system turn."""
+    own, body = split_system(prompt)
+    systems = [own] if own else []
+    if "history" in columns.unused and not is_empty(columns.peek("history")):
+        earlier, history = split_system(_read_history(columns.render("history")))
+        systems += [earlier] if earlier else []
+        body = body if same_turns(body[: len(history)], history) else (*history, *body)
+    for name in SYSTEMS:
+        if not is_empty(columns.peek(name)):
+            systems.append((_read_system(columns.render(name), name),))
+    if not all(same_turns(each, systems[0]) for each in systems):
+        raise BadRecord("prompts differ", "the system turns of the record's columns differ")
+    return (*systems[0], *body) if systems else body
+
+
+def _read_system(value: object, name: str) -> Message:
+    if isinstance(value, str):
+        return {"role": "system", "content": value}
+    turns = read_turns(value, name, user=True)
+    if len(turns) != 1 or turns[0]["role"] != "system":
+        raise BadRecord("wrong type", f"`{name}` must be a string or one system turn", column=name)
+    return turns[0]
+
+
+def _read_history(value: object) -> Conversation:
+    """Earlier turns: messages, pairs of request and answer, texts by turns, or a dialogue as text."""
+    if isinstance(value, str):
+        return dialogue.read_dialogue(value, "history")
+    given = check_type(value, list, "history")
+    if _is_message(given[0]):
+        return read_messages(given, "history")
+    pairs = [each if isinstance(each, Sequence) and not isinstance(each, str) else None for each in given]
+    texts = [text for pair in pairs if pair is not None for text in pair] if all(pairs) else given
+    if (all(pairs) and any(len(pair or ()) != 2 for pair in pairs)) or len(texts) % 2:
+        raise BadRecord("wrong type", "`history` must hold pairs of request and answer", column="history")
+    return tuple(
+        (dialogue.assistant_turn if index % 2 else dialogue.user_turn)(check_type(text, str, f"history[{index // 2}]"))
+        for index, text in enumerate(texts)
+    )

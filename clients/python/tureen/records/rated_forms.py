@@ -1,0 +1,57 @@
+"""One answer and what people say of it: ratings by several attributes, or whether it is wanted."""
+
+from tureen.records.columns import Columns
+from tureen.records.draft import Draft, make_unlabelled_scores
+from tureen.records.fields import Fields
+from tureen.records.joining import join_sides
+from tureen.records.openings import read_opening, read_turns
+from tureen.records.ratings import read_ratings
+from tureen.records.schema import BadRecord, Conversation
+
+CONVERSATIONS = ("messages", "conversations")
+ANSWERS = ("completion", "response", "output")
+
+
+def read_rated_messages(columns: Columns) -> Draft:
+    """A conversation whose last turn is rated: by ``attributes`` or ``labels``, else by every column of a number."""
+    *prompt, answer = read_opening(columns, "messages").turns or ({"role": "assistant", "content": ""},)
+    return Draft(tuple(prompt), ((answer,),), make_unlabelled_scores(1), attributes=read_ratings(columns))
+
+
+def read_rated_response(columns: Columns) -> Draft:
+    """A prompt and a response that is rated, as :func:`read_rated_messages`."""
+    prompt, answer = _read_answer(columns, "response")
+    return Draft(prompt, (answer,), make_unlabelled_scores(1), attributes=read_ratings(columns))
+
+
+def read_unpaired(columns: Columns) -> Draft:
+    """TRL's and LlamaFactory's unpaired form: one answer, wanted (1) or not (0)."""
+    wanted = columns["label"]
+    if wanted not in (0, 1):
+        raise BadRecord("bad score", f"`label` must be true or false, is {wanted!r}")
+    name = next((each for each in CONVERSATIONS if each in columns), None)
+    if name is None or any(each in columns for each in ANSWERS):
+        prompt, answer = _read_answer(columns, next((each for each in ANSWERS if each in columns), ANSWERS[0]))
+    else:
+        *turns, last = read_opening(columns, name).turns or ({"role": "assistant", "content": ""},)
+        prompt, answer = tuple(turns), (last,)
+    return Draft(prompt, (answer,), (float(wanted),))
+
+
+def is_unpaired(fields: Fields) -> bool:
+    """Whether a label says that one answer, or a whole conversation, is wanted or not."""
+    label = fields["label"]
+    if any(isinstance(fields.get(name), str | list | dict) for name in ANSWERS):
+        return label in (0, 1) and not isinstance(label, float)
+    return isinstance(label, bool) and any(isinstance(fields.get(name), list) for name in CONVERSATIONS)
+
+
+def _read_answer(columns: Columns, name: str) -> tuple[Conversation, Conversation]:
+    opening = read_opening(columns)
+    if name not in columns:
+        raise BadRecord("missing field", f"`{name}` is not there or null")
+    turns = read_turns(columns[name], name, user=False)
+    if not opening.turns and len(turns) == 1:
+        raise BadRecord("missing field", "no column holds the prompt: name it with --map COLUMN=prompt")
+    prompt, answers = join_sides(opening.turns, opening.spelled, [columns.peek(name)], [turns])
+    return prompt, answers[0]

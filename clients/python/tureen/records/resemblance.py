@@ -1,0 +1,37 @@
+"""What to say of a record that has no known form: which form it most resembles, and what it lacks."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tureen.records.fields import Fields
+
+SHOWN = 200
+
+
+def describe_unknown(fields: Fields, forms: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence: the nearest form, the columns that it needs and that are missing, the record, and all forms.
+
+    Args:
+        fields: the record.
+        forms: name → its required columns.
+    """
+    told = f"columns {', '.join(fields) or '(none)'} are none of the known forms"
+    nearest = max(forms, key=lambda name: _likeness(fields, forms[name]))
+    if _likeness(fields, forms[nearest]) > 0:
+        missing = " and ".join(f"`{name}`" for name in forms[nearest] if name not in fields)
+        told += (
+            f"; it is most like {nearest}, which needs {missing}: name the column with --map OLD={missing.strip('`')}"
+        )
+        if " and " in missing:
+            told = told.partition(": name the column")[0] + ": name the columns with --map OLD=NEW"
+    record = json.dumps(fields, ensure_ascii=False, default=str)
+    told += f"; the record is {record[:SHOWN]}{'…' if len(record) > SHOWN else ''}"
+    known = "; ".join(f"{name}: {', '.join(required)}" for name, required in forms.items() if required)
+    return f"{told} ({known})"
+
+
+def _likeness(fields: Fields, required: Mapping[str, Any]) -> float:
+    """The share of the required columns that are there; of equal shares the larger number wins."""
+    there = sum(name in fields for name in required)
+    return there / len(required) + there / 100 if required else 0.0

@@ -1,0 +1,58 @@
+"""When two spellings are one conversation: turns are compared without what files add by chance."""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+
+from tureen.records.schema import BadRecord, Conversation, Message
+
+
+def normalise_text(text: str) -> str:
+    """A text in NFC, with line feeds for line ends and no white space at its ends."""
+    return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def same_turns(first: Sequence[Message], second: Sequence[Message]) -> bool:
+    """Whether two lists of messages say the same."""
+    return len(first) == len(second) and all(
+        one == other or _key(one) == _key(other) for one, other in zip(first, second, strict=True)
+    )
+
+
+def merge_spellings(versions: Sequence[Conversation]) -> Conversation:
+    """One version of conversations that say the same: a message that is spelled in several ways is normalised."""
+    return tuple(
+        turns[0] if all(turn == turns[0] for turn in turns) else _normalised(turns[0])
+        for turns in zip(*versions, strict=True)
+    )
+
+
+def split_system(turns: Conversation) -> tuple[Conversation, Conversation]:
+    """The system turn, if there is one, and the others."""
+    return (turns[:1], turns[1:]) if turns and turns[0]["role"] == "system" else ((), turns)
+
+
+def split_prompt(conversations: Sequence[Conversation]) -> tuple[Conversation, tuple[Conversation, ...]]:
+    """What whole conversations share, and each one's answer.
+
+    The prompt is every turn but the last where all agree on those; else it is empty and the answers are whole.
+
+    Raises:
+        BadRecord: a system turn stands in some of them only.
+    """
+    systems = {bool(split_system(conversation)[0]) for conversation in conversations}
+    if len(systems) > 1:
+        raise BadRecord("prompts differ", "a system turn stands in one of the answers' conversations only")
+    heads = [conversation[:-1] for conversation in conversations]
+    if all(same_turns(head, heads[0]) for head in heads):
+        return merge_spellings(heads), tuple(conversation[-1:] for conversation in conversations)
+    return (), tuple(conversations)
+
+
+def _normalised(turn: Message) -> Message:
+    return {**turn, "content": normalise_text(turn["content"] or "")}
+
+
+def _key(turn: Message) -> str:
+    content = turn["content"]
+    return json.dumps({**turn, "content": normalise_text(content) if content else ""}, sort_keys=True, default=str)

@@ -1,0 +1,136 @@
+"""Records in files of text: JSON Lines, one JSON object, a JSON list, CSV and TSV, each plain or as gzip."""
+
+import codecs
+import csv
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+
+from tureen.json_lines import LENIENT, STRICT, RepeatedKey, decode_json, iterate_lines
+from tureen.records.columns import Cells
+from tureen.records.schema import BadFile, BadRecord
+
+Row = tuple[str, object]
+
+csv.field_size_limit(2**31 - 1)
+GZIP = b"\x1f\x8b"
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+BLANK = re.compile(r"[ \t\r\n]*")
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
+    """The file's bytes, unpacked where it is gzip."""
+    try:
+        with path.open("rb") as raw:
+            if raw.peek(len(GZIP)).startswith(GZIP):
+                with gzip.GzipFile(fileobj=raw) as unpacked:
+                    yield unpacked
+            else:
+                yield raw
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadFile(f"{path} is a damaged or truncated gzip file: {error}") from error
+    except OSError as error:
+        raise describe_unreadable(path, error) from error
+
+
+def describe_unreadable(path: Path, error: OSError) -> BadFile:
+    return BadFile(f"cannot read {path}: {error.strerror or error}")
+
+
+def read_lines(path: Path) -> Iterator[Row]:
+    """JSON Lines."""
+    with open_bytes(path) as stream:
+        for number, line in iterate_lines(stream):
+            yield f"{path}:{number}", _decoded(line)
+
+
+def read_object(path: Path) -> Iterator[Row]:
+    """One object over several lines: valid JSON, though hardly what somebody meant."""
+    with open_bytes(path) as stream:
+        yield f"{path}[0]", _decoded(stream.read().removeprefix(codecs.BOM_UTF8))
+
+
+def read_list(path: Path) -> Iterator[Row]:
+    """A JSON list, one element after another."""
+    with open_bytes(path) as stream:
+        content = stream.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path} is not UTF-8 at byte {error.start}") from None
+    at, index = _skip(text, text.index("[") + 1), 0
+    while not text.startswith("]", at):
+        source = f"{path}[{index}]"
+        item, end = _element(text, at, source)
+        yield source, item
+        at, index = _past_comma(text, end, source), index + 1
+    if _skip(text, at + 1) < len(text):
+        raise BadFile(f"{path} goes on after its list ends, at character {at + 1}")
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """CSV or TSV with a line of names: all values are texts, and a cell may hold line breaks."""
+    delimiter = next(DELIMITERS[suffix] for suffix in map(str.lower, path.suffixes) if suffix in DELIMITERS)
+    with open_bytes(path) as stream, TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        rows = csv.reader(text, delimiter=delimiter, strict=True)
+        try:
+            names = next((row for row in rows if any(row)), [])
+            if len(set(names)) < len(names) or not all(name.strip() for name in names[1:]):
+                raise BadFile(f"{path}: the first line must name each column once, is {names}")
+            for row in rows:
+                if any(row):
+                    yield f"{path}:{rows.line_num}", _cells(names, row)
+        except UnicodeDecodeError as error:
+            raise BadFile(f"{path} is not UTF-8 at byte {error.start}") from None
+        except csv.Error as error:
+            raise BadFile(f"{path}:{rows.line_num}: not a table: {error}") from error
+
+
+def _cells(names: list[str], row: list[str]) -> object:
+    if len(row) != len(names):
+        return BadRecord("lengths differ", f"the table has {len(names)} columns and this row {len(row)} cells")
+    return Cells((name, cell) for name, cell in zip(names, row, strict=True) if name.strip())
+
+
+def _decoded(line: bytes) -> object:
+    try:
+        return decode_json(line.decode())
+    except UnicodeDecodeError as error:
+        return BadRecord("not UTF-8", f"at byte {error.start}")
+    except RepeatedKey as error:
+        return BadRecord("repeated key", f"`{error}` is named twice")
+    except (ValueError, RecursionError) as error:
+        return BadRecord("not JSON", str(error))
+
+
+def _element(text: str, at: int, source: str) -> tuple[object, int]:
+    """One element of a list and where it ends; what is no JSON hides where the next begins, so it is fatal."""
+    try:
+        try:
+            return STRICT.raw_decode(text, at)
+        except RepeatedKey as error:
+            return BadRecord("repeated key", f"`{error}` is named twice"), LENIENT.raw_decode(text, at)[1]
+    except (ValueError, RecursionError) as error:
+        raise BadFile(f"{source} is not JSON, or the file is truncated: {error}") from None
+
+
+def _past_comma(text: str, at: int, source: str) -> int:
+    at = _skip(text, at)
+    if text.startswith("]", at):
+        return at
+    following = _skip(text, at + 1)
+    if text.startswith(",", at) and not text.startswith("]", following):
+        return following
+    raise BadFile(
+        f"after {source} comes {text[at : at + 16]!r} instead of ']' or ',' and another item; is the file truncated?"
+    )
+
+
+def _skip(text: str, at: int) -> int:
+    found = BLANK.match(text, at)
+    return found.end() if found else at

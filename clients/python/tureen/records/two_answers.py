@@ -1,0 +1,151 @@
+"""Two answers in columns of their own, and a column that says which is better, or a score for each.
+
+PKU-SafeRLHF, HelpSteer's preference sets, SHP, webgpt_comparisons, Chatbot Arena and others of this kind.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tureen.records.columns import Columns, is_empty
+from tureen.records.draft import Draft
+from tureen.records.fields import Fields, describe_type, read_score
+from tureen.records.joining import join_sides
+from tureen.records.openings import read_opening, read_turns
+from tureen.records.schema import UNLABELLED, BadRecord
+
+STEMS = "response|answer|output|completion|candidate|summary|conversation|human_ref|generation|reply|text"
+SUFFIXES = (("0", "1"), ("1", "2"), ("a", "b"), ("A", "B"))
+INDEXED = ("better_response_id", "safer_response_id")
+STRENGTHS = ("preference_strength", "overall_preference")  # HelpSteer: negative where the first is better
+VERDICTS = (
+    *("winner", "preference", "preferred", "choice", "better", "label", "labels", "selected", "chosen", "verdict"),
+    *("preferred_response", "better_response", "comparison", "best", "pairwise", "pw"),
+)
+SCORES = ("score", "rating", "reward", "rank")
+WINNERS = ("winner_model_{}", "winner_{}")
+TIED = re.compile(r"(it'?s a )?(tie|tied|same|equal|both|neither|draw|none)\b.*", re.IGNORECASE)
+FIRST, SECOND = ("left", "first"), ("right", "second")
+
+
+@dataclass(frozen=True)
+class AnswerPair:
+    """The two columns of answers, and the letters or numbers that tell them apart."""
+
+    names: tuple[str, str]
+    suffixes: tuple[str, str]
+
+
+def find_answer_pair(fields: Fields) -> AnswerPair | None:
+    """The two columns of answers of a record, if it has such."""
+    for stem in STEMS.split("|"):
+        for suffixes in SUFFIXES:
+            for joint in ("_", "", "-"):
+                first, second = (f"{stem}{joint}{suffix}" for suffix in suffixes)
+                if (
+                    first in fields
+                    and second in fields
+                    and not (suffixes == ("1", "2") and f"{stem}{joint}0" in fields)
+                ):
+                    return AnswerPair((first, second), suffixes)
+    return None
+
+
+def has_two_answers(fields: Fields) -> bool:
+    """Whether a record has two columns of answers."""
+    return find_answer_pair(fields) is not None
+
+
+def read_two_answers(columns: Columns) -> Draft:
+    """Two answers with what the record says of them; unlabelled where it says nothing.
+
+    Raises:
+        BadRecord: there is a third answer, a verdict is not understood, or verdict and scores contradict each other.
+    """
+    found = find_answer_pair(columns)
+    if found is None:
+        raise BadRecord("missing field", "there are no two columns of answers, as `response_a` and `response_b`")
+    third = {"0": "2", "1": "3", "a": "c", "A": "C"}[found.suffixes[0]]
+    if (name := found.names[0][: -len(third)] + third) in columns and not is_empty(columns.peek(name)):
+        raise BadRecord("more than two answers", f"`{name}` is a third answer: put all into a list with scores")
+    opening = read_opening(columns)
+    sides = [read_turns(columns[name], name, user=False) for name in found.names]
+    if not opening.turns and any(len(side) == 1 for side in sides):
+        raise BadRecord("missing field", "no column holds the prompt: name it with --map COLUMN=prompt")
+    values = [columns.peek(name) for name in found.names]
+    prompt, answers = join_sides(opening.turns, opening.spelled, values, sides)
+    verdict, scores = _read_verdict(columns, found), _read_scores(columns, found.suffixes)
+    safer = _read_index(columns, "safer_response_id")
+    rated = {} if math.isnan(safer[0]) else {"safer": safer}
+    told = ""
+    if (verdict[0] - verdict[1]) * (scores[0] - scores[1]) < 0:
+        told = "the scores of the two answers say otherwise than the verdict"
+    return Draft(prompt, answers, verdict if math.isnan(scores[0]) else scores, attributes=rated, contradiction=told)
+
+
+def _read_verdict(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
+    """Scores of the two by the column that judges them; NaN where none does."""
+    if "better_response_id" in columns:
+        return _read_index(columns, "better_response_id")
+    for name in STRENGTHS:
+        if name in columns:
+            strength = read_score(columns[name], name)
+            return max(-strength, 0.0), max(strength, 0.0)
+    for pattern in WINNERS:
+        marks = [pattern.format(suffix) for suffix in (*pair.suffixes, "tie")]
+        if marks[0] in columns and marks[1] in columns:
+            first, second = (float(columns[mark]) for mark in marks[:2])
+            return (0.5, 0.5) if first == second else (first, second)
+    for name in VERDICTS:
+        value = columns.peek(name)
+        if isinstance(value, Mapping) and "selected" in value:  # Label Studio's short export
+            return read_choice(columns[name]["selected"], name, pair)
+        if name in columns and not isinstance(value, list | dict):
+            return read_choice(columns[name], name, pair)
+    return UNLABELLED, UNLABELLED
+
+
+def _read_index(columns: Columns, name: str) -> tuple[float, float]:
+    if name not in columns:
+        return UNLABELLED, UNLABELLED
+    index = columns[name]
+    if isinstance(index, bool) or index not in (0, 1, -1):
+        raise BadRecord("bad score", f"`{name}` must be 0 or 1, or -1 for a tie, is {str(index)[:20]!r}")
+    return (0.5, 0.5) if index == -1 else (1.0 - index, float(index))
+
+
+def read_choice(value: object, name: str, pair: AnswerPair) -> tuple[float, float]:
+    """Scores by a value that names one of the two: its letter or number, its column, left or right, or a tie."""
+    if pair.names[0].startswith("human_ref") and value in (0, 1):  # SHP: 1 says that A is preferred
+        return (1.0, 0.0) if value == 1 else (0.0, 1.0)
+    text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if isinstance(value, float) and value.is_integer():
+        text = str(int(value))
+    if TIED.fullmatch(text) or value == 0.5:
+        return 0.5, 0.5
+    bare = re.sub(r"[\s_.:\[\]()-]+", "", text)
+    for scores, suffix, column, words in (
+        ((1.0, 0.0), pair.suffixes[0], pair.names[0], FIRST),
+        ((0.0, 1.0), pair.suffixes[1], pair.names[1], SECOND),
+    ):
+        suffix = suffix.lower()
+        spelled = {suffix, f"model{suffix}", f"{column.lower().replace('_', '')}", f"assistant{suffix}", *words}
+        spelled |= {f"{stem}{suffix}" for stem in STEMS.split("|")}
+        if bare in spelled:
+            return scores
+    if bare == "0" and pair.suffixes == ("1", "2"):
+        return 0.5, 0.5
+    detail = f"`{name}` must name `{pair.names[0]}` or `{pair.names[1]}`, or a tie; is {describe_type(value)}"
+    raise BadRecord("bad score", f"{detail} {str(value)[:20]!r}")
+
+
+def _read_scores(columns: Columns, suffixes: tuple[str, str]) -> tuple[float, float]:
+    """A score for each answer, in columns that end as those of the answers do; a rank counts downwards."""
+    for stem in SCORES:
+        for joint in ("_", ""):
+            names = [f"{stem}{joint}{suffix}" for suffix in suffixes]
+            if all(name in columns for name in names):
+                first, second = (read_score(columns[name], name) for name in names)
+                return (-first, -second) if stem == "rank" else (first, second)
+    return UNLABELLED, UNLABELLED
