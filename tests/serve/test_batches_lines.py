@@ -68,7 +68,7 @@ def test_every_endpoint_takes_its_own_bodies(endpoint: str, body: Any) -> None:
 @pytest.mark.parametrize(
     ("raw", "code", "param", "says"),
     [
-        (b"\n", "invalid_json", None, "the line is empty"),
+        (b"\n", "empty_file", None, "the file is empty"),
         (b"{\n", "invalid_json", None, "the line is not JSON"),
         (b'{"a": NaN}\n', "invalid_json", None, "NaN is not JSON"),
         (b'{"a": 1, "a": 2}\n', "invalid_json", "a", "stands twice"),
@@ -152,7 +152,17 @@ def test_a_line_without_end_is_not_held_in_memory() -> None:
 def test_lines_come_out_of_parts_as_they_went_in(lines: list[bytes], size: int) -> None:
     whole = b"".join(each + b"\n" for each in lines)
     parts = [whole[start : start + size] for start in range(0, len(whole), size)]
-    assert list(split_lines(parts, 100)) == [each + b"\n" for each in lines]
+    found = list(split_lines(parts, 300))
+    assert b"".join(found).rstrip() == whole.rstrip()
+    assert [each.strip() for each in found] == [each.strip() for each in lines if each.strip()]
+
+
+def test_blank_lines_and_a_byte_order_mark_are_nothing() -> None:
+    given = [b"\xef\xbb\xbf" + line("a"), b"\r\n", b"  \n", line("b"), b"\n", b"{\n", b"\n", b"\n"]
+    found = checked(*given)
+    assert [error.line for error in found.errors] == [6]
+    assert sum(piece.lines for piece in found.pieces) == 3
+    assert checked(b"\n", b" \n").errors[0].code == "empty_file"
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60))

@@ -104,5 +104,16 @@ def test_its_options_are_these() -> None:
     app = typer.Typer()
     app.command("convert")(convert_command)
     options = {name for parameter in typer.main.get_command(app).params for name in parameter.opts}
-    known = {"--domain", "--exclude", "--to-pairs", "--to-steps", "--form", "--split", "--style", "--strict"}
+    known = {
+        "--domain",
+        "--exclude",
+        "--to-pairs",
+        "--to-steps",
+        "--form",
+        "--split",
+        "--style",
+        "--strict",
+        "--map",
+        "--reversed",
+    }
     assert {name for name in options if name.startswith("--")} == known | {"--install-completion", "--show-completion"}

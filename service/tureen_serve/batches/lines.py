@@ -1,5 +1,6 @@
 """The lines of an input file: read strictly, checked one by one, and grouped into chunks. Pure."""
 
+import codecs
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -93,9 +94,12 @@ def _mistakes(
     lines: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: InputLimits, cutter: ChunkCutter
 ) -> Iterator[tuple[int, TureenError]]:
     seen: set[str] = set()
-    for number, raw in enumerate(lines, 1):
+    end = 0  # of the line before, counted in line feeds, since blank lines stand in front of the line that follows
+    for count, raw in enumerate(lines, 1):
         cutter.add(len(raw))
-        if number > bounds.lines:
+        number = end + 1 + raw[: len(raw) - len(raw.lstrip())].count(b"\n")
+        end += raw.count(b"\n")
+        if count > bounds.lines:
             message = f"the file has more than {bounds.lines} lines; send it in parts"
             yield number, InvalidRequest(message, code="too_many_lines")
             return
@@ -118,7 +122,7 @@ def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest:
     """
     if len(raw) > longest:
         raise InvalidRequest(f"the line is over {longest} bytes", code="line_too_long")
-    line = _valid(InputLine, parse_json(raw.strip(), "the line"))
+    line = _valid(InputLine, parse_json(_bare(raw), "the line"))
     if line.url != endpoint:
         message = f"url: the batch goes to {endpoint} and this line to {line.url}; send the line in another batch"
         raise Unprocessable(message, param="url", code="mismatched_endpoint")
@@ -133,20 +137,32 @@ def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest:
 
 def read_custom_id(raw: bytes) -> str:
     """Return the custom id of a line that was checked before."""
-    found: str = parse_json(raw.strip())["custom_id"]
+    found: str = parse_json(_bare(raw))["custom_id"]
     return found
 
 
+def _bare(raw: bytes) -> bytes:
+    """A line without white space at its ends and without the mark that some editors put before a file."""
+    return raw.strip().removeprefix(codecs.BOM_UTF8)
+
+
 def split_lines(parts: Iterable[bytes], longest: int) -> Iterator[bytes]:
-    """Yield lines with their line ends. After a line that is too long, of which a part is yielded, nothing follows."""
-    rest = b""
+    """Yield lines with their line ends, and blank lines in front of the line that follows them; none at the end.
+
+    After a line that is too long, of which a part is yielded, nothing follows.
+    """
+    rest = blank = b""
     for part in parts:
         *whole, rest = (rest + part).split(b"\n")
-        yield from (line + b"\n" for line in whole)
+        for line in whole:
+            blank += line + b"\n"
+            if line.strip() or len(blank) > longest:
+                yield blank
+                blank = b""
         if len(rest) > longest:
             break
-    if rest:
-        yield rest
+    if rest.strip():
+        yield blank + rest
 
 
 def _hashed(parts: Iterable[bytes], digest: Any) -> Iterator[bytes]:

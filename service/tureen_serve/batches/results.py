@@ -1,10 +1,10 @@
 """Results: the lines of each chunk, and a batch's output and error file, joined from its chunks in input order."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tureen.errors import ServerFault
+from tureen.json_lines import encode_line
 from tureen.wire import LineError, LineResponse, OutputLine
 from tureen_serve.batches.endpoints import LineAnswer
 from tureen_serve.batches.file_store import FileStore
@@ -54,17 +54,13 @@ def _encode_answer(name: str, answer: LineAnswer) -> tuple[bytes, LineAnswer]:
 def _line(name: str, answer: LineAnswer) -> bytes:
     request = new_id("req_")
     body = answer.body if answer.good else {**answer.body, "request_id": request}
-    return _encode(
+    return encode_line(
         OutputLine(
             id=new_id("batch_req_"),
             custom_id=name,
             response=LineResponse(status_code=answer.status, request_id=request, body=body),
-        )
+        ).model_dump()
     )
-
-
-def _encode(line: OutputLine) -> bytes:
-    return json.dumps(line.model_dump(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def batch_folder(batch_id: str) -> str:
@@ -119,4 +115,4 @@ def _store(files: FileStore, lease: Lease, kind: str, parts: Iterable[bytes]) ->
 def _unrun_lines(files: FileStore, lease: Lease, chunk: Chunk, why: LineError) -> Iterator[bytes]:
     raw = files.read_range(lease.input.key, chunk.piece.start, chunk.piece.length)
     for line in split_lines([raw], len(raw)):
-        yield _encode(OutputLine(id=new_id("batch_req_"), custom_id=read_custom_id(line), error=why))
+        yield encode_line(OutputLine(id=new_id("batch_req_"), custom_id=read_custom_id(line), error=why).model_dump())

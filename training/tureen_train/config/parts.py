@@ -22,7 +22,12 @@ class RecipePart(BaseModel):
 
 
 class Source(RecipePart):
-    """A file or folder of preference records, and how to read it (see :mod:`tureen_train.records`)."""
+    """A file or folder of preference records, and how to read it (see :mod:`tureen.records`).
+
+    ``map`` gives columns the names that the forms know; an empty name leaves a column out. ``strict`` makes a bad
+    record and a column that is not understood an error. Pairs whose scores contradict which answer is chosen are left
+    out, or with ``reversed_pairs: turn`` read by their scores.
+    """
 
     path: str
     form: str = "auto"
@@ -32,6 +37,8 @@ class Source(RecipePart):
     split: str | None = None
     limit: int | None = Field(default=None, ge=1)
     strict: bool = False
+    map: dict[str, str] = {}
+    reversed_pairs: Literal["refuse", "turn"] = "refuse"
 
 
 class Data(RecipePart):

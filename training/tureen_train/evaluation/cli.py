@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tureen import Client
-from tureen.records.reading import Reading
 from tureen_train.faults import exit_on_user_error
+from tureen_train.records.options import FormOf, Renames, Reversed, Strict, make_reading_options, open_reading
 from tureen_train.settings import set_offline
 
 PROMPTS = Path(__file__).with_name("heldout_prompts.json")
@@ -27,7 +27,10 @@ def evaluate_command(
     data: Annotated[list[Path], typer.Option(help="a file to judge by; may be repeated")],
     bench: Annotated[str, typer.Option(help="pairs, rewardbench or rewardbench2")] = "pairs",
     out: Annotated[Path, typer.Option(help="the folder for report, results and scores")] = Path("runs/evaluation"),
-    form: Annotated[str, typer.Option(help="pairs: the form of the data; `auto` looks at the fields")] = "auto",
+    form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
     domain: Annotated[str | None, typer.Option(help="pairs: whose answer is preferred in DSP's domains")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="judge so many items, drawn by their content")] = None,
     objective: Annotated[str | None, typer.Option(help="which reward to read, where there are several")] = None,
@@ -49,7 +52,8 @@ def evaluate_command(
 
     with exit_on_user_error():
         weights = parse_weights(preferences) if preferences else None
-        loaded = run.load_items(bench, data, form, domain).limited(limit)
+        options = make_reading_options(renames, reverse, strict)
+        loaded = run.load_items(bench, data, form, domain, **options).limited(limit)
         for note in loaded.notes:
             typer.echo(note, err=True)
         folders = name_folders(models, out)
@@ -134,7 +138,10 @@ def margins_command(
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="also by cosine: `minilm`, or an encoder's folder")] = None,
     pooling: Annotated[str | None, typer.Option(help="mean or cls; what the encoder's folder says by default")] = None,
-    form: Annotated[str, typer.Option(help="the form of the data; `auto` looks at the fields")] = "auto",
+    form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
     domain: Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred")] = None,
     objective: Annotated[str | None, typer.Option(help="which reward to read, where there are several")] = None,
     batch: Annotated[int, typer.Option(min=1, help="texts run together")] = 8,
@@ -148,7 +155,11 @@ def margins_command(
 
     with exit_on_user_error():
         chosen = open_encoder(encoder, parse_pooling(pooling)) if encoder else None
-        given = [record for path in data or () for record in Reading(path, form=form, domain=domain)]
+        given = [
+            record
+            for path in data or ()
+            for record in open_reading(path, form, renames, reverse, strict, domain=domain)
+        ]
         found = []
         for model in models:
             records = given if data else read_held_out(model)

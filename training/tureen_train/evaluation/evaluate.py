@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tureen.records.schema import BadOption
 from tureen_train.evaluation import pairwise_models, rewardbench, rewardbench2
@@ -32,8 +33,17 @@ BENCHES = {
 }
 
 
-def load_items(bench: str, paths: Sequence[Path], form: str = "auto", domain: str | None = None) -> LoadedItems:
+def load_items(
+    bench: str, paths: Sequence[Path], form: str = "auto", domain: str | None = None, **options: Any
+) -> LoadedItems:
     """A benchmark's items.
+
+    Args:
+        bench: a name of :data:`BENCHES`.
+        paths: the files.
+        form: of pairs: their form.
+        domain: of pairs: the preferred domain.
+        options: of pairs: further arguments of :class:`tureen.records.reading.Reading`.
 
     Raises:
         BadOption: the benchmark is unknown, or has columns of its own and no form.
@@ -42,8 +52,8 @@ def load_items(bench: str, paths: Sequence[Path], form: str = "auto", domain: st
     if bench not in BENCHES:
         raise BadOption(f"--bench: unknown benchmark {bench!r}; use {', '.join(BENCHES)}")
     if bench == "pairs":
-        return read_pairs(paths, form, domain)
-    if form != "auto" or domain is not None:
+        return read_pairs(paths, form, domain, **options)
+    if form != "auto" or domain is not None or any(options.values()):
         raise BadOption(f"--form and --domain are for --bench pairs; {bench} has its published columns")
     return BENCHES[bench].read(paths)
 

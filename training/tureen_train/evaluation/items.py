@@ -81,8 +81,14 @@ class LoadedItems:
         return replace(self, items=[self.items[place] for place in sorted(drawn)], notes=[*self.notes, note])
 
 
-def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = None) -> LoadedItems:
+def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = None, **options: Any) -> LoadedItems:
     """Items of preference files in any form that ``records`` reads.
+
+    Args:
+        paths: the files.
+        form: their form.
+        domain: DSP: the preferred domain.
+        options: further arguments of :class:`tureen.records.reading.Reading`.
 
     Raises:
         DataError: a file cannot be read, or a form or domain does not fit.
@@ -92,7 +98,7 @@ def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = N
     files: dict[str, Any] = {}
     notes: list[str] = []
     for path in paths:
-        reading = Reading(path, form=form, domain=domain)
+        reading = Reading(path, form=form, domain=domain, **options)
         items += [_of_record(record, path.name) for record in reading]
         report = reading.report
         files[path.name] = {
@@ -100,8 +106,9 @@ def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = N
             "kept": report.kept,
             "dropped": report.dropped,
             "dropped_answers": report.dropped_answers,
+            "columns": report.columns,
         }
-        if report.dropped or report.dropped_answers:
+        if report.dropped or report.dropped_answers or report.columns:
             notes += [f"{path.name}: {line.strip()}" for line in report.lines()]
     return LoadedItems(check_comparable(number_repeated_ids(items), paths), files, notes)
 

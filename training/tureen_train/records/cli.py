@@ -7,6 +7,7 @@ import typer
 
 from tureen.records.reading import Reading
 from tureen.records.schema import BadOption, DataError
+from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
 from tureen_train.records.writing import write_pairs, write_steps, write_text_score
 
 
@@ -17,17 +18,21 @@ def convert_command(
     exclude: Annotated[list[str] | None, typer.Option(help="DSP: a domain to leave out; may be repeated.")] = None,
     to_pairs: Annotated[bool, typer.Option("--to-pairs", help="prompt/chosen/rejected, as TRL reads them.")] = False,
     to_steps: Annotated[bool, typer.Option("--to-steps", help="prompt/completions/labels, as TRL reads them.")] = False,
-    form: Annotated[str, typer.Option(help="The form of IN; `auto` looks at the fields.")] = "auto",
+    form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
     split: Annotated[str | None, typer.Option(help="Which split of a saved DatasetDict.")] = None,
     style: Annotated[str, typer.Option(help="How OUT begins a turn: `dsp` (## Human:) or `hh` (Human:).")] = "dsp",
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
+    strict: Strict = False,
 ) -> None:
     """Convert preference data: to `text`/`score` lists of N whole dialogues, to pairs of messages, or to steps."""
     kind = "steps" if to_steps else "pairs" if to_pairs else "records"
     try:
         if to_steps and to_pairs:
             raise BadOption("--to-pairs and --to-steps exclude each other")
-        reading = Reading(source, form=form, domain=domain, exclude=exclude or (), split=split, strict=strict)
+        reading = open_reading(
+            source, form, renames, reverse, strict, domain=domain, exclude=exclude or (), split=split
+        )
         written = _write(reading, target, style, kind)
     except DataError as error:
         typer.echo(f"error: {error}", err=True)

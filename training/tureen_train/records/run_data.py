@@ -58,6 +58,8 @@ def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]
         pairs=source.to_pairs,
         split=source.split,
         strict=source.strict,
+        renamed=source.map,
+        turn_reversed=source.reversed_pairs == "turn",
     )
     records = list(reading)
     report = reading.report
@@ -68,6 +70,10 @@ def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]
         "kept": report.kept,
         "dropped": report.dropped,
         "dropped_answers": report.dropped_answers,
+        "comparable": report.comparable,
+        "tied": report.tied,
+        "forms": report.forms,
+        "columns": report.columns,
     }
     return records[: source.limit]
 

@@ -4,12 +4,12 @@ A name that ends with ``.json`` makes a JSON list, any other JSON Lines. The fil
 failure leaves nothing half-written and a file may be converted onto itself.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tureen.json_lines import encode_json_text
 from tureen.records import dialogue
 from tureen.records.pairing import split_into_pairs
 from tureen.records.schema import BadOption, BadRecord, Record, read_steps
@@ -82,6 +82,7 @@ def _walks(record: Record) -> Iterator[dict[str, Any]]:
             "completions": read_steps(answer),
             "labels": [_number(label) for label in labels],
             "score": _number(score),
+            **_template(record),
             **_meta(record),
         }
 
@@ -95,6 +96,8 @@ def _text_score(record: Record, style: str) -> dict[str, Any]:
     except BadRecord as error:
         raise error.at(record.source) from error
     _check_no_steps(record)
+    if _template(record):
+        raise BadRecord("cannot be written", "the text form has no tools; write pairs instead", record.source)
     scores = [_number(score) for score in record.scores]
     return {"text": texts, "score": scores, **_rated(record), **_meta(record)}
 
@@ -111,8 +114,15 @@ def _pair(record: Record) -> dict[str, Any]:
         "chosen_score": better,
         "rejected_score": worse,
         **_rated(record),
+        **_template(record),
         **_meta(record),
     }
+
+
+def _template(record: Record) -> dict[str, Any]:
+    """What the chat template is given beside the messages."""
+    tools = {"tools": record.tools} if record.tools else {}
+    return {**tools, "chat_template_kwargs": record.chat_template_kwargs} if record.chat_template_kwargs else tools
 
 
 def _number(value: float) -> float | None:
@@ -143,7 +153,7 @@ def _write(items: Iterable[dict[str, Any]], path: Path) -> int:
         with part.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(opening)
             for item in items:
-                stream.write((between if count else "") + json.dumps(item, ensure_ascii=False, default=str))
+                stream.write((between if count else "") + encode_json_text(item, str))
                 count += 1
             stream.write(closing)
         if not count:

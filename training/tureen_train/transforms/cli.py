@@ -12,6 +12,7 @@ from tureen.records.pairing import split_into_pairs
 from tureen.records.reading import Reading
 from tureen.records.schema import BadOption, Record
 from tureen_train.faults import exit_on_user_error
+from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
 from tureen_train.records.writing import write_pairs_with_ties
 from tureen_train.settings import set_offline
 from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
@@ -21,15 +22,21 @@ transform = typer.Typer(no_args_is_help=True, help="Filter, augment or label pre
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="preference data in any form")]
 Target = Annotated[Path, typer.Argument(metavar="OUT", help="`.json` makes a JSON list, else JSON Lines")]
-FormOf = Annotated[str, typer.Option(help="the form of IN; `auto` looks at the fields")]
 Seed = Annotated[int, typer.Option(help="what is drawn depends on it")]
 
 
 @transform.command("rlhflow-filter")
-def rlhflow_filter(source: Source, target: Target, form: FormOf = "auto") -> None:
+def rlhflow_filter(
+    source: Source,
+    target: Target,
+    form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
+) -> None:
     """Keep what RLHFlow trains on: turns that alternate, none empty, contexts that are equal."""
     with exit_on_user_error():
-        reading = Reading(source, form=form)
+        reading = open_reading(source, form, renames, reverse, strict)
         kept = keep_alternating(reading)
         _write(TransformResult(list(split_into_pairs(kept.records)), kept.left_out), reading, target)
 
@@ -42,10 +49,13 @@ def ratio_of_scores(
     most: Annotated[int, typer.Option(help="pairs of one prompt")] = 5,
     seed: Seed = 0,
     form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
 ) -> None:
     """Keep pairs whose scores are far apart, a few of each prompt, as RLHFlow takes SHP."""
     with exit_on_user_error():
-        reading = Reading(source, form=form)
+        reading = open_reading(source, form, renames, reverse, strict)
         _write(pair_by_score_ratio(reading, ratio, most, seed), reading, target)
 
 
@@ -55,10 +65,13 @@ def pairs_by_mean(
     target: Target,
     attribute: Annotated[list[str] | None, typer.Option(help="a rating to average; all by default")] = None,
     form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
 ) -> None:
     """Make pairs of rated answers by the mean of their ratings, as RLHFlow takes UltraFeedback and HelpSteer."""
     with exit_on_user_error():
-        reading = Reading(source, form=form)
+        reading = open_reading(source, form, renames, reverse, strict)
         _write(pair_by_mean(reading, attribute or ()), reading, target)
 
 
@@ -69,10 +82,13 @@ def augmented(
     seed: Seed = 0,
     extra_only: Annotated[bool, typer.Option("--extra-only", help="leave the given pairs out")] = False,
     form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
 ) -> None:
     """Add RRM's 14 counterfactual rows to each pair; train them with `loss.ties: half`."""
     with exit_on_user_error():
-        reading = Reading(source, form=form)
+        reading = open_reading(source, form, renames, reverse, strict)
         pairs = list(split_into_pairs(reading))
         extra = add_counterfactuals(pairs, seed)
         given = [] if extra_only else pairs
@@ -89,13 +105,16 @@ def pseudo_label(
     batch: Annotated[int, typer.Option(min=1, help="texts run together; over HTTP, pairs in one request")] = 8,
     shard: Annotated[str, typer.Option(help="K/N: the K-th of N parts only, from 0, for N processes")] = "0/1",
     form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
 ) -> None:
     """Label pairs by a model where it is sure, the likelier answer first, with its probability (SSRM)."""
     set_offline()
     from tureen_train.transforms.judges import open_judge  # seconds to import: not for --help
 
     with exit_on_user_error():
-        reading = Reading(source, form=form)
+        reading = open_reading(source, form, renames, reverse, strict)
         part = _part(list(reading), shard)
         twos = [record for record in part if len(record.answers) == 2 and record.prompt]
         judge = open_judge(model, objective, batch)

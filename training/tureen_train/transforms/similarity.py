@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from tureen.records.reading import Reading
 from tureen_train.faults import exit_on_user_error
+from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
 from tureen_train.records.writing import write_pairs, write_text_score
 from tureen_train.settings import set_offline
 
 Domain = Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred")]
-Form = Annotated[str, typer.Option(help="the form of the data; `auto` looks at the fields")]
 Pooled = Annotated[str | None, typer.Option(help="mean or cls; what the encoder's folder says by default")]
 
 
@@ -21,7 +20,10 @@ def similarity_command(
     encoder: Annotated[str, typer.Option(help="`minilm`, or an encoder's folder")] = "minilm",
     pooling: Pooled = None,
     to_pairs: Annotated[bool, typer.Option("--to-pairs", help="prompt/chosen/rejected, as TRL reads them")] = False,
-    form: Form = "auto",
+    form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
     domain: Domain = None,
 ) -> None:
     """Write preference data with the cosines of each prompt's answers in ``meta.similarity`` (PCRM's prior)."""
@@ -30,7 +32,7 @@ def similarity_command(
 
     with exit_on_user_error():
         chosen = open_encoder(encoder, parse_pooling(pooling))
-        reading = Reading(source, form=form, domain=domain)
+        reading = open_reading(source, form, renames, reverse, strict, domain=domain)
         records = add_similarity(reading, chosen)
         written = write_pairs(records, target) if to_pairs else write_text_score(records, target)
     for line in reading.report.lines():

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from tureen.atomic_files import move_into_place
 from tureen.errors import Conflict
+from tureen.json_lines import encode_line
 from tureen.labelling import parquet
 from tureen.labelling.tally import Tally
 from tureen.labelling.target_files import TargetFiles, check_target
@@ -73,7 +74,7 @@ class Journal:
     def commit(self, rows: Iterable[Row], errors: Iterable[Row], tally: Tally) -> None:
         """Keep what a run made, or nothing of it."""
         for stream, made in ((self._rows, rows), (self._errors, errors)):
-            stream.write(b"".join(_line(row) for row in made))
+            stream.write(b"".join(encode_line(row) for row in made))
             _sync(stream)
         self.tally = tally
         self._keep("growing")
@@ -140,10 +141,6 @@ class Journal:
 
 def _taken(found: str) -> Conflict:
     return Conflict(f"{found}; choose another target, or begin anew with --restart", code="other_work")
-
-
-def _line(row: Row) -> bytes:
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def _reopen(path: Path, size: int) -> BinaryIO:
