@@ -133,9 +133,11 @@ def test_the_commands_are_these() -> None:
     found = {name: {option for p in each.params for option in p.opts} for name, each in commands.items()}
     judging = {"evaluate", "compare", "sweep", "similarity", "margins"}
     assert set(found) == {"run", "export", "show", "recipes", "convert", "transform", *judging}
-    assert found["similarity"] == {"source", "target", "--encoder", "--pooling", "--to-pairs", "--form", "--domain"}
+    reading = {"--form", "--map", "--reversed", "--strict"}
+    similarity = {"source", "target", "--encoder", "--pooling", "--to-pairs", "--domain"}
+    assert found["similarity"] == similarity | reading
     margins = {"models", "--data", "--out", "--rating", "--encoder", "--pooling", "--objective", "--batch"}
-    assert found["margins"] == margins | {"--form", "--domain"}
+    assert found["margins"] == margins | reading | {"--domain"}
     assert found["run"] == {"recipe", "--set", "--resume"}
     assert found["sweep"] == {
         "--out",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tureen.messages import join_content
 from tureen.records import dialogue
 from tureen.records.containers import compute_digest, read_rows
 from tureen.records.fields import Fields, check_type, describe_type, read_messages
@@ -54,7 +55,7 @@ class Item:
     @property
     def lengths(self) -> list[int]:
         """Characters of each answer, so that tokenizers and truncation have no part in it."""
-        return [sum(len(turn["content"]) for turn in answer) for answer in self.answers]
+        return [sum(len(join_content(turn)) for turn in answer) for answer in self.answers]
 
     @property
     def digest(self) -> str:
@@ -131,6 +132,7 @@ def check_comparable(items: list[Item], paths: Sequence[Path]) -> list[Item]:
 
 
 def _of_record(record: Record, file: str) -> Item:
+    record.check_no_template_arguments()
     subset = record.meta.get("subset")
     return Item(
         id=str(record.meta.get("id", _place(record.source))),

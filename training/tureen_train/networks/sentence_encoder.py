@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tureen.messages import join_content
 from tureen.records.schema import BadOption, Conversation, Record
 from tureen_core.base import BaseError, digest_weights
 from tureen_train.config import RecipeError
@@ -156,7 +157,7 @@ def _has(record: Record, encoder: Encoder) -> bool:
 
 
 def _text(conversation: Conversation) -> str:
-    return "\n\n".join(turn["content"] for turn in conversation)
+    return "\n\n".join(join_content(turn) for turn in conversation)
 
 
 def _parts(vectors: Tensor, counts: Sequence[int]) -> Iterator[Tensor]:

@@ -55,7 +55,11 @@ def render_answers(record: Record, renderer: Renderer) -> list[Rendered]:
     """Render each answer after its prompt, cut on the left where too long.
 
     The answers of a record without a prompt are whole conversations.
+
+    Raises:
+        BadRecord: the record has tools or template arguments.
     """
+    record.check_no_template_arguments()
     if record.prompt:
         return renderer.render_candidates(record.prompt, record.answers)
     return [renderer.render_conversation(answer) for answer in record.answers]

@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import gather, pad_across_processes
 from torch import Tensor
 
+from tureen.messages import join_content
 from tureen.records.schema import Record
 from tureen_core.artifact import HEAD
 from tureen_core.manifest import Objective, Probe
@@ -44,7 +45,7 @@ class MeasuredRecords(EncodedRecords):
 
     def _encode(self, record: Record, renderer: Renderer) -> MeasuredRecord:
         encoded = super()._encode(record, renderer)
-        texts = [answer[-1]["content"] for answer in record.answers]
+        texts = [join_content(answer[-1]) for answer in record.answers]
         lengths = [float(len(renderer.tokenize_text(text, specials=False))) for text in texts]
         return MeasuredRecord(encoded.ids, encoded.starts, encoded.scores, lengths)
 

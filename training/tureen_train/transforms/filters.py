@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from tureen.messages import join_content
 from tureen.records.pairing import split_into_pairs
 from tureen.records.schema import UNLABELLED, BadOption, Conversation, Record
 
@@ -48,7 +49,7 @@ def _fault(conversations: Sequence[Conversation]) -> str | None:
         return "numbers of messages differ"
     if any(turn["role"] != ROLES[at % 2] for each in conversations for at, turn in enumerate(each)):
         return "turns do not alternate"
-    if not all(turn["content"] for each in conversations for turn in each):
+    if not all(join_content(turn) for each in conversations for turn in each):
         return "an empty message"
     if any(each[:-1] != conversations[0][:-1] for each in conversations):
         return "contexts differ"

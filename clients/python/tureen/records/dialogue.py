@@ -89,6 +89,9 @@ def write_dialogue(messages: Sequence[Message], style: str = "dsp") -> str:
         if message["role"] not in heads:
             detail = f"the text form has no {message['role']} turn; write pairs of messages instead"
             raise BadRecord("cannot be written", detail)
+        if message.keys() != {"role", "content"}:
+            extra = ", ".join(sorted(message.keys() - {"role", "content"}))
+            raise BadRecord("cannot be written", f"the text form has no {extra}; write pairs of messages instead")
     text = STYLES[style].between.join(heads[message["role"]] + message["content"] for message in messages)
     if list(_turns(text, STYLES[style].head)) != list(messages):
         detail = "a turn holds what begins a turn in the text form; write pairs of messages instead"

@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-from pydantic import ValidationError
-
+from tureen.message_fields import BadMessage
+from tureen.messages import read_message
 from tureen.records.schema import UNLABELLED, BadRecord, Conversation, Message
-from tureen.wire import Message as WireMessage
 
 Fields = Mapping[str, Any]
 Wanted = TypeVar("Wanted")
@@ -71,10 +70,10 @@ def read_score(value: object, field: str) -> float:
 
 
 def read_messages(value: object, field: str) -> Conversation:
-    """A list of ``{role, content}`` objects, checked as the wire checks them; keys that are null are left out.
+    """A list of messages in their canonical form, see :mod:`tureen.messages`; ShareGPT's are understood, too.
 
     Raises:
-        BadRecord: it is no list, or a message is not as :class:`tureen.wire.Message`.
+        BadRecord: it is no list, or one is no message.
     """
     return tuple(_message(each, f"{field}[{index}]") for index, each in enumerate(check_type(value, list, field)))
 
@@ -84,11 +83,10 @@ def _message(value: object, where: str) -> Message:
     if "from" in present:
         present = _sharegpt(present, where)
     try:
-        return WireMessage.model_validate(present).plain()
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in (where, *first["loc"]))
-        raise BadRecord("bad message", f"`{place}`: {first['msg']}") from None
+        return read_message(present)
+    except BadMessage as error:
+        place = f"{where}.{error.field}".removesuffix(".")
+        raise BadRecord("bad message", f"`{place}`: {error.problem}") from None
 
 
 def _sharegpt(value: dict[str, Any], where: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tureen.records import (
 from tureen.records.columns import Columns, unpack_columns
 from tureen.records.draft import Draft
 from tureen.records.fields import Fields, check_type, describe_type
-from tureen.records.openings import read_template_arguments, read_tools, refuse_unread_text
+from tureen.records.openings import read_template_arguments, read_tool_descriptions, refuse_unread_text
 from tureen.records.resemblance import describe_unknown
 from tureen.records.schema import BadOption, BadRecord
 
@@ -124,7 +124,7 @@ def parse_record(
             raise BadRecord("missing field", detail)
         check_type(columns[column], wanted, columns.describe_name(column))
     draft = chosen.read(columns)
-    tools, arguments = read_tools(columns), read_template_arguments(columns)
+    tools, arguments = read_tool_descriptions(columns), read_template_arguments(columns)
     refuse_unread_text(columns)
     if draft.contradiction and not turn:
         detail = f"the scores contradict which answer is preferred: {draft.contradiction}"

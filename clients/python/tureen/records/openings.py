@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tureen.message_fields import BadMessage
 from tureen.records import dialogue
 from tureen.records.columns import Columns, is_empty, parse_messages
-from tureen.records.fields import check_type, describe_type, read_messages
+from tureen.records.fields import check_type, read_messages
 from tureen.records.schema import BadRecord, Conversation, Message
 from tureen.records.spelling import normalise_text, same_turns, split_system
+from tureen.tool_calls import read_tools
 
 SYSTEMS = ("system", "system_prompt", "system_message")
 PROMPTS = ("prompt", "instruction", "question", "query", "user_input", "user_prompt", "messages", "conversations")
@@ -78,24 +80,18 @@ def read_turns(value: object, name: str, user: bool) -> Conversation:
     return read_messages(check_type(value, (str, list, dict), name), name)
 
 
-def read_tools(columns: Columns) -> tuple[dict[str, Any], ...]:
-    """The tools that the template writes, each wrapped as OpenAI does; none where the column is empty.
+def read_tool_descriptions(columns: Columns) -> tuple[dict[str, Any], ...]:
+    """The tools that the template writes, see :func:`tureen.tool_calls.read_tools`; none where the column is empty.
 
     Raises:
-        BadRecord: it is no list of objects with a name.
+        BadRecord: it is no list of functions.
     """
     if is_empty(columns.peek("tools")):
         return ()
-    found = []
-    for index, tool in enumerate(check_type(columns.render("tools"), list, "tools")):
-        if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping):
-            found.append(dict(tool))
-        elif isinstance(tool, Mapping) and isinstance(tool.get("name"), str):
-            found.append({"type": "function", "function": dict(tool)})
-        else:
-            detail = f"`tools[{index}]` must be an object with `function` or `name`, is {describe_type(tool)}"
-            raise BadRecord("wrong type", detail, column="tools")
-    return tuple(found)
+    try:
+        return tuple(read_tools(columns.render("tools")))
+    except BadMessage as error:
+        raise BadRecord("wrong type", f"`tools{error.field}` {error.problem}", column="tools") from None
 
 
 def read_template_arguments(columns: Columns) -> dict[str, Any]:

@@ -127,6 +127,17 @@ class Record:
         """The prompt with each answer: N whole conversations."""
         return tuple((*self.prompt, *answer) for answer in self.answers)
 
+    def check_no_template_arguments(self) -> None:
+        """Refuse a record with tools or template arguments, for a reader that cannot render them.
+
+        Raises:
+            BadRecord: naming them.
+        """
+        for name in ("tools", "chat_template_kwargs"):
+            if getattr(self, name):
+                detail = f"`{name}` changes the text, and this command does not render it"
+                raise BadRecord("column that changes the text", detail, self.source, name)
+
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """The comparable pairs as (index of the better, index of the worse); ties and unlabelled answers make none."""
@@ -188,7 +199,7 @@ def _check_message(message: Message, where: str, first: bool) -> None:
         raise BadRecord("bad message", f"{where}.role is {role!r}; use {', '.join(ROLES)}")
     if role == "system" and not first:
         raise BadRecord("bad message", f"{where}: a system turn stands first or not at all")
-    if content is None and message.get("tool_calls"):
+    if content is None and (message.get("tool_calls") or message.get("reasoning_content")):
         return
     if not isinstance(content, str):
         raise BadRecord("wrong type", f"{where}.content must be a string, is {type(content).__name__}")
