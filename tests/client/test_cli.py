@@ -34,9 +34,10 @@ def test_the_commands_and_their_flags() -> None:
     making = {"--model", "--max-tokens", "--temperature", "--seed"}
     scoring = {"--reward", "--preference", "--truncate"}
     cutting = {"--format", "--pairs", "--ties", "--tie-margin", "--min-margin", "--min-probability", "--seed"}
+    reading = {"--form", "--map"}
     assert {name: set(each) - shared for name, each in flags.items()} == {
-        "score": {*scoring, "--file"},
-        "label": {*scoring, *cutting, "--fail", "--run", "--parallel", "--restart", "--outage"},
+        "score": {*scoring, *reading, "--file"},
+        "label": {*scoring, *reading, *cutting, "--fail", "--run", "--parallel", "--restart", "--outage"},
         "chat": {*making, "--preference", "--preset"},
         "sweep": {*making, "--from", "--to", "--steps", "--score", "--reward"},
         "models": set(),

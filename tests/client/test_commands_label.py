@@ -194,9 +194,22 @@ def test_labels_never_replace_their_own_input(standin: StandIn, source: Path) ->
     assert (source.read_bytes(), standin.seen) == (before, [])
 
 
+def test_preference_data_is_labelled_and_its_columns_are_told(standin: StandIn, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    source.write_text("Aufgabe,chosen,rejected,note\nWhy?,yes,no,n\nHow?,so,thus,m\n")
+    result = run(standin, source, target, "--map", "Aufgabe=prompt")
+    assert result.exit_code == 0, result.output
+    assert "column `note`, not understood and not sent: 2" in result.stdout
+    assert len(lines(target)) == 2
+    assert standin.seen[-1].json["items"][1]["prompt"] == [{"role": "user", "content": "How?"}]
+    wrong = run(standin, source, tmp_path / "other.jsonl", "--form", "tldr")
+    assert wrong.exit_code == 2
+    assert "unknown form 'tldr'" in wrong.stderr
+
+
 def test_bad_items_go_to_the_error_file_and_the_rest_is_done(standin: StandIn, tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    pair = {"chosen": "\n\nHuman: Why?\n\nAssistant: a", "rejected": "\n\nHuman: Why?\n\nAssistant: b"}
+    pair = {"prompt": "Why?", "chosen": "a", "rejected": "b", "context": "c"}
     rows = [{**PAIR, "id": "a"}, "{", pair, ["Why?", "a", "b"], {**PAIR, "id": "a"}, {**PAIR, "id": "b"}]
     source.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
     result = run(standin, source, target)
@@ -207,7 +220,7 @@ def test_bad_items_go_to_the_error_file_and_the_rest_is_done(standin: StandIn, t
     told = [(row["line"], row["id"], row["error"]["message"]) for row in lines(errors)]
     assert [each[:2] for each in told] == [(2, "in.jsonl:2"), (3, "in.jsonl:3"), (4, "in.jsonl:4"), (5, "a")]
     for (*_, message), says in zip(
-        told, ("not JSON", "`Assistant:`", "not a list", "'a' stands on another line too"), strict=True
+        told, ("not JSON", "`context`", "not a list", "'a' stands on another line too"), strict=True
     ):
         assert says in message
     assert run(standin, source, target).exit_code == 1  # done before, and told as before

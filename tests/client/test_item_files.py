@@ -9,6 +9,7 @@ import pytest
 
 from tureen import InvalidRequest, Unprocessable, item_files
 from tureen.item_files import Row
+from tureen.item_forms import RowReading
 
 
 def item(size: int) -> dict[str, Any]:
@@ -46,8 +47,9 @@ HH = {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (HH, "in hh-rlhf's text the answer is what follows the last `Assistant:`"),
-        ({"prompt": "Why?", "chosen": "a", "rejected": "b"}, "the two answers as candidates"),
+        ({"chosen": "a", "rejected": "b"}, "`chosen` must begin with 'Human:'"),
+        ({"prompt": "Why?", "chosen": "a", "rejected": "b", "images": ["x"]}, "`images` changes the text"),
+        ({**HH, "tools": [{"name": "f"}]}, "`tools` changes the text"),
         (["a", "b"], "line 1: an item is an object, as {"),
         ("a", "not a string"),
         (None, "not null"),
@@ -62,6 +64,45 @@ def test_a_row_of_another_form_says_what_to_do(tmp_path: Path, row: Any, says: s
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(Unprocessable, match=re.escape(says)):
         item_files.read_rows(path)
+
+
+WHY = [{"role": "user", "content": "Why?"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        HH,
+        {"prompt": "Why?", "chosen": "Because.", "rejected": "No."},
+        {"messages": WHY, "chosen": {"role": "assistant", "content": "Because."}, "rejected": "No."},
+        {"prompt": "Why?", "response_0": "Because.", "response_1": "No.", "better_response_id": 1},
+        {"instruction": "Why?", "completions": [{"response": "Because."}, {"response": "No."}]},
+        {"prompt": "Why?", "candidates": [{"text": "Because."}, {"text": "No."}]},
+    ],
+)
+def test_every_form_of_preference_data_gives_the_same_item(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({**row, "id": 3, "score": None}) + "\n")
+    (found,) = item_files.read_rows(path)
+    answers = [[{"role": "assistant", "content": text}] for text in ("Because.", "No.")]
+    assert (found.id, found.item) == (3, {"prompt": WHY, "candidates": answers})
+
+
+def test_a_table_of_text_and_names_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"\xef\xbb\xbfAufgabe,eins,zwei\r\nWhy?,Because.,No.\r\n\r\n")
+    reading = RowReading("pair", {"Aufgabe": "prompt", "eins": "chosen", "zwei": "rejected"})
+    (found,) = item_files.read_rows(path, reading)
+    assert found.place == f"{path}, line 2"
+    assert found.item["prompt"] == WHY
+    assert item_files.count_items(path) == 1
+
+
+def test_a_byte_order_mark_is_nothing(tmp_path: Path) -> None:
+    for name in ("in.jsonl", "in.json"):
+        text = json.dumps(item(1) if name == "in.jsonl" else [item(1)])
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert [row.item for row in item_files.read_rows(tmp_path / name)] == [item(1)]
 
 
 @pytest.mark.parametrize(

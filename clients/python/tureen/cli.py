@@ -16,11 +16,13 @@ from tureen.client import Client
 from tureen.commands import tables
 from tureen.commands.batch import app as batch
 from tureen.commands.flags import (
+    FormOf,
     ItemsFile,
     Json,
     MaxTokens,
     Model,
     Preference,
+    Renames,
     Reward,
     Seed,
     Temperature,
@@ -28,10 +30,12 @@ from tureen.commands.flags import (
     Url,
     drop_unset,
     open_client,
+    parse_reading,
     parse_weights,
 )
 from tureen.commands.label import label_file
 from tureen.item_files import Row
+from tureen.item_forms import RowReading
 from tureen.openai_wire import ChatReply
 from tureen.wire import ScoreItem, ScoreReply
 
@@ -49,6 +53,8 @@ def score(
         list[str] | None, typer.Argument(help="A prompt and one or more answers.", show_default=False)
     ] = None,
     file: Annotated[Path | None, ItemsFile] = None,
+    form: FormOf = "auto",
+    renames: Renames = None,
     reward: Reward = None,
     preference: Preference = None,
     truncate: Truncate = False,
@@ -61,7 +67,7 @@ def score(
     """
     options = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
     with open_client(url) as client:
-        given = _given(texts or [], file)
+        given = _given(texts or [], file, parse_reading(form, renames))
         with item_files.name_rows_in_errors(given):
             reply = client.score([row.item for row in given], **options)
     if as_json:
@@ -204,9 +210,9 @@ def health(
         typer.echo(json.dumps({"ready": True, "url": client.base_url}) if as_json else f"{client.base_url} is ready")
 
 
-def _given(texts: list[str], file: Path | None) -> list[Row]:
+def _given(texts: list[str], file: Path | None, reading: RowReading) -> list[Row]:
     if file is not None and not texts:
-        return item_files.read_rows(file)
+        return item_files.read_rows(file, reading)
     if file is not None or len(texts) < 2:
         raise typer.BadParameter("give a prompt and one or more answers, or --file")
     return [Row("the arguments", {"prompt": texts[0], "candidates": texts[1:]})]

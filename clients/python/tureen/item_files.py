@@ -1,18 +1,20 @@
-"""Read items from JSON Lines, gzipped JSON Lines, JSON lists and Parquet, with the place of each item."""
+"""Read items from JSON Lines, JSON lists, CSV, TSV, gzip of lines and tables, and Parquet, with the place of each."""
 
+import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tureen.errors import TureenError, Unprocessable
+from tureen.item_forms import DEFAULT, FORM, RowReading, make_item
 from tureen.item_positions import find_item_index
-
-FORM = '{"prompt": ..., "candidates": [...]}'
+from tureen.json_lines import iterate_lines
+from tureen.records.text_files import DELIMITERS, read_table
 
 
 @dataclass(frozen=True)
@@ -28,27 +30,31 @@ class Row:
     id: str | int | None = None
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, reading: RowReading = DEFAULT) -> list[Row]:
     """Read all items of a file.
+
+    Args:
+        path: the file.
+        reading: how its rows become items.
 
     Raises:
         Unprocessable: the file or a line is invalid; the message says which.
         OSError: the file cannot be opened.
     """
-    rows = [_row(raw, describe_place(path, number)) for number, raw in iterate_items(path)]
+    rows = [_row(raw, describe_place(path, number), reading) for number, raw in iterate_items(path)]
     if not rows:
         raise make_empty_file_error(path)
     return rows
 
 
-def _row(raw: Any, where: str) -> Row:
-    error = raw if isinstance(raw, TureenError) else explain_foreign_row(raw)
-    if error:
-        raise type(error)(f"{where}: {error.message}", param=error.param, code=error.code)
-    name = raw.get("id")
+def _row(raw: Any, where: str, reading: RowReading) -> Row:
+    item = make_item(raw, reading).item
+    if isinstance(item, TureenError):
+        raise type(item)(f"{where}: {item.message}", param=item.param, code=item.code)
+    name = item.get("id")
     if name is not None and (not isinstance(name, str | int) or isinstance(name, bool)):
         raise Unprocessable(f"{where}: id: must be a string or an integer", param="id")
-    return Row(where, {field: value for field, value in raw.items() if field != "id"}, name)
+    return Row(where, {field: value for field, value in item.items() if field != "id"}, name)
 
 
 def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
@@ -66,11 +72,11 @@ def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
             yield from enumerate((_bare(row) for batch in batches for row in batch.to_pylist()), 1)
         elif path.suffix == ".json":
             yield from enumerate(_listed(path), 1)
+        elif _is_table(path):
+            yield from ((int(source.rpartition(":")[2]), row) for source, row in read_table(path))
         else:
             with _opened(path) as lines:
-                yield from (
-                    (number, _decoded(line.rstrip(b"\r\n"))) for number, line in enumerate(lines, 1) if line.strip()
-                )
+                yield from ((number, _decoded(line)) for number, line in iterate_lines(lines))
 
 
 def count_items(path: Path) -> int:
@@ -80,8 +86,10 @@ def count_items(path: Path) -> int:
             return int(_parquet(path).metadata.num_rows)
         if path.suffix == ".json":
             return len(_listed(path))
+        if _is_table(path):
+            return sum(1 for _ in read_table(path))
         with _opened(path) as lines:
-            return sum(1 for line in lines if line.strip())
+            return sum(1 for _ in iterate_lines(lines))
 
 
 def describe_place(path: Path, number: int) -> str:
@@ -92,28 +100,6 @@ def describe_place(path: Path, number: int) -> str:
 def make_empty_file_error(path: Path) -> Unprocessable:
     """Return the error for a file without items."""
     return Unprocessable(f"{path} holds no items; write one item per line, as {FORM}", code="empty_file")
-
-
-def explain_foreign_row(raw: Any) -> Unprocessable | None:
-    """Return an error with advice if the row is not an item, or has another known form; else None."""
-    if not isinstance(raw, Mapping):
-        return Unprocessable(f"an item is an object, as {FORM}, not {_KINDS.get(type(raw), type(raw).__name__)}")
-    if not {"chosen", "rejected"} <= raw.keys() or "candidates" in raw:
-        return None
-    told = f"this is a pair of `chosen` and `rejected`: write it as {FORM}, the two answers as candidates"
-    if any(isinstance(raw[name], str) and "\n\nAssistant:" in raw[name] for name in ("chosen", "rejected")):
-        told += "; in hh-rlhf's text the answer is what follows the last `Assistant:`, and the prompt what precedes it"
-    return Unprocessable(told, param="chosen")
-
-
-_KINDS = {
-    list: "a list",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    bool: "a boolean",
-    type(None): "null",
-}
 
 
 @contextmanager
@@ -144,13 +130,17 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _listed(path: Path) -> list[Any]:
-    document = _decoded(path.read_bytes())
+    document = _decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     if isinstance(document, TureenError):
         raise Unprocessable(f"{path}: {document}")
     items = document.get("items") if isinstance(document, dict) else document
     if not isinstance(items, list):
         raise Unprocessable(f"{path} holds no list of items: name it .jsonl if it has one item per line")
     return items
+
+
+def _is_table(path: Path) -> bool:
+    return any(suffix in DELIMITERS for suffix in map(str.lower, path.suffixes))
 
 
 def _opened(path: Path) -> Any:

@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tureen import item_files
-from tureen.commands.flags import INTERRUPTED, Preference, Truncate, drop_unset, parse_weights
+from tureen.commands.flags import (
+    INTERRUPTED,
+    FormOf,
+    Preference,
+    Renames,
+    Truncate,
+    drop_unset,
+    parse_reading,
+    parse_weights,
+)
 from tureen.commands.label_flags import (
     Fail,
     Format,
@@ -34,7 +43,7 @@ from tureen.labelling.target_files import check_target
 from tureen_serve.commands.artifact_flags import read_artifacts
 from tureen_serve.labelling.shards import Shard, find_shards
 from tureen_serve.process_environment import secure_private_ray
-from tureen_serve.settings import SettingsError, load_settings
+from tureen_serve.settings import Settings, SettingsError, load_settings
 
 ERR = Console(stderr=True)
 Run = Callable[..., list[Tally]]
@@ -48,6 +57,8 @@ def label(
         Literal["jsonl", "jsonl.gz", "parquet"], typer.Option(help="how the rows of each file are written")
     ] = "jsonl",
     form: Format = "full",
+    source_form: FormOf = "auto",
+    renames: Renames = None,
     pairs: Pairs = "best-worst",
     ties: OnTies = "keep",
     tie_margin: TieMargin = 0.0,
@@ -79,16 +90,14 @@ def label(
     """
     how = build_recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
     asked = drop_unset(rewards=objective, preferences=parse_weights(preference), truncate=truncate or None)
+    plan = Plan(how, asked, not fail, size, reading=parse_reading(source_form, renames))
     flags = {"runtime": runtime, "dtype": dtype, "device": device}
     try:
-        settings = load_settings(
-            config, **flags, **read_artifacts(with_starter, [each.resolve() for each in reward or []], [])
-        )
-        if not settings.rewards:
-            raise SettingsError("there is nothing to label by: give --starter, --config FILE or --reward")
+        given = read_artifacts(with_starter, [each.resolve() for each in reward or []], [])
+        settings = _with_rewards(load_settings(config, **flags, **given))
         found = _found(inputs, out, write)
         run = _on_ray(out, ray_address, actors, gpus) if engine == "ray" else _here()
-        work = partial(run, settings, found, Plan(how, asked, not fail, size), restart=restart)
+        work = partial(run, settings, found, plan, restart=restart)
         # Ray has bars of its own
         tallies = _watched(work, found, quiet=as_json or engine == "ray" or not ERR.is_terminal)
     except SettingsError as error:
@@ -100,6 +109,12 @@ def label(
         raise typer.Exit(INTERRUPTED) from None
     _show(found, tallies, as_json)
     raise typer.Exit(1 if any(tally.failed for tally in tallies) else 0)
+
+
+def _with_rewards(settings: Settings) -> Settings:
+    if not settings.rewards:
+        raise SettingsError("there is nothing to label by: give --starter, --config FILE or --reward")
+    return settings
 
 
 def _found(inputs: Sequence[Path], out: Path, write: str) -> list[Shard]:

@@ -28,6 +28,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 
 from tureen.errors import ServerFault, TureenError
+from tureen.item_forms import DEFAULT
 from tureen.labelling import items, labelling_run
 from tureen.labelling.journal import Journal
 from tureen.labelling.labelling_run import Plan
@@ -105,7 +106,8 @@ def _is_done(shard: Shard, work: Work, restart: bool) -> bool:
 def labels_folder(folder: Path, works: Sequence[Work], plan: Plan) -> Path:
     """Where the labels of this work stand; rows in another form are made from the same labels."""
     sources = [work["source"] for work in works]
-    said = json.dumps([sources, dict(plan.asked or {}), plan.recipe.matrix, plan.recipe.tie_margin], sort_keys=True)
+    told = [sources, dict(plan.asked or {}), plan.recipe.matrix, plan.recipe.tie_margin]
+    said = json.dumps([*told, plan.reading.describe()] if plan.reading != DEFAULT else told, sort_keys=True)
     return folder / LABELS / hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
@@ -143,7 +145,9 @@ def run_pipeline(settings: Settings, shards: Sequence[Shard], plan: Plan, kept: 
     """Label the items of the shards that have no label in ``kept`` yet, and keep them there."""
     kept.mkdir(parents=True, exist_ok=True)
     with _checkpoints(kept / "checkpoint"):
-        rows = ray.data.read_datasource(Lines([(each.target.name, each.source.resolve()) for each in shards]))
+        rows = ray.data.read_datasource(
+            Lines([(each.target.name, each.source.resolve()) for each in shards], plan.reading)
+        )
         labels = rows.map_batches(
             Actor,
             fn_constructor_args=(settings, plan, read_fingerprint(kept / "rows")),
@@ -200,7 +204,7 @@ def _finish(shard: Shard, work: Work, plan: Plan, rows: Path, seen: Callable[[in
         return journal.tally
     with closing(journal):
         labels = _read_labels(shard, rows)
-        left = islice(items.read_items(shard.source), journal.tally.read, None)
+        left = islice(items.read_items(shard.source, plan.reading), journal.tally.read, None)
         for lines in labelling_run.split_into_runs(left, FINISHED):
             settled = labelling_run.settle_run(lines, _reply(lines, labels), plan, journal.tally)
             journal.commit(settled.rows, settled.errors, settled.tally)

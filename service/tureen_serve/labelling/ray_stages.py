@@ -13,6 +13,7 @@ import pyarrow
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from tureen.item_forms import DEFAULT, RowReading
 from tureen.labelling import items, labelling_run
 from tureen.labelling.labelling_run import Plan
 from tureen_serve.labelling.labeller import Labeller
@@ -29,11 +30,13 @@ class Lines(Datasource):  # type: ignore[misc]
 
     Args:
         files: each with the name of its shard.
+        reading: how their rows become items.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Path]]) -> None:
+    def __init__(self, files: Sequence[tuple[str, Path]], reading: RowReading = DEFAULT) -> None:
         super().__init__()
         self._files = files
+        self._reading = reading
 
     def estimate_inmemory_data_size(self) -> int:
         """The size of the files in bytes."""
@@ -48,7 +51,7 @@ class Lines(Datasource):  # type: ignore[misc]
         """One for each file."""
         return [
             ReadTask(
-                partial(_blocks, *each),
+                partial(_blocks, self._reading, *each),
                 BlockMetadata(None, each[1].stat().st_size, [str(each[1])], None),
                 SCHEMA,
                 per_task_row_limit,
@@ -57,8 +60,8 @@ class Lines(Datasource):  # type: ignore[misc]
         ]
 
 
-def _blocks(shard: str, path: Path) -> Iterator[pyarrow.Table]:
-    for some in labelling_run.split_into_runs(items.read_items(path), BLOCK):
+def _blocks(reading: RowReading, shard: str, path: Path) -> Iterator[pyarrow.Table]:
+    for some in labelling_run.split_into_runs(items.read_items(path, reading), BLOCK):
         yield pyarrow.Table.from_pylist([_unlabelled(shard, line) for line in some], SCHEMA)
 
 

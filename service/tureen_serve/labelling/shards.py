@@ -7,7 +7,7 @@ from pathlib import Path
 from tureen.errors import InvalidRequest
 from tureen.labelling.target_files import strip_suffixes
 
-READ = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
+READ = ("*.jsonl", "*.jsonl.gz", "*.json", "*.csv", "*.tsv", "*.parquet")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from tureen.errors import InvalidRequest, TureenError, Unprocessable
 from tureen.http_requests import encode_json
+from tureen.json_lines import iterate_lines
 from tureen.validation import explain_errors
 from tureen.wire import ENDPOINTS, Endpoint, InputLine, ScoreItem
 
@@ -68,9 +69,7 @@ def read_requests(path: Path, to: Endpoint) -> Iterator[bytes]:
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield each line that is not empty as (number, bytes without line end); numbers start at 1."""
     with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            if line := raw.strip():
-                yield number, line
+        yield from iterate_lines(file)
 
 
 def find_line_number(path: Path, nth: int) -> int:

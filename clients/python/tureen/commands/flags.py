@@ -9,6 +9,10 @@ from rich.console import Console
 
 from tureen.client import Client
 from tureen.errors import TureenError
+from tureen.item_forms import RowReading
+from tureen.records.forms import check_form
+from tureen.records.reading import parse_renames
+from tureen.records.schema import BadOption
 from tureen.retry import Retries
 
 err = Console(stderr=True)
@@ -30,8 +34,15 @@ Outage = Annotated[
     float, typer.Option(min=0, help="Seconds to wait while the server is unreachable, as during a restart.")
 ]
 ItemsFile = typer.Option(
-    exists=True, dir_okay=False, help="JSON Lines, a JSON list, or Parquet: {prompt, candidates} each, and an id."
+    exists=True,
+    dir_okay=False,
+    help="JSON Lines, a JSON list, CSV, TSV or Parquet: {prompt, candidates} each, or any form of preference data.",
 )
+FormOf = Annotated[str, typer.Option("--form", help="The form of the file's rows; `auto` looks at the columns.")]
+Renames = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="Read a column under another name, OLD=NEW; OLD= leaves it out. May be repeated."),
+]
 
 
 @contextmanager
@@ -46,6 +57,19 @@ def open_client(
         request = getattr(error, "request_id", None)
         typer.echo(f"tureen: {error}{f' (request {request})' if request else ''}", err=True)
         raise typer.Exit(1) from error
+
+
+def parse_reading(form: str, renames: list[str] | None) -> RowReading:
+    """How rows become items, by ``--form`` and ``--map``.
+
+    Raises:
+        typer.BadParameter: there is no such form, or a renaming is malformed.
+    """
+    try:
+        check_form(form)
+        return RowReading(form, parse_renames(renames or ()))
+    except BadOption as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def parse_weights(pairs: list[str] | None) -> dict[str, float] | None:

@@ -14,14 +14,17 @@ from tureen.batches.batch_flows import OUTAGE
 from tureen.client import Client
 from tureen.commands.flags import (
     INTERRUPTED,
+    FormOf,
     Json,
     Outage,
     Preference,
+    Renames,
     Reward,
     Truncate,
     Url,
     drop_unset,
     err,
+    parse_reading,
     parse_weights,
 )
 from tureen.commands.label_flags import (
@@ -46,9 +49,13 @@ from tureen.wire import PreferencesReply
 
 
 def label_file(
-    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON Lines, a JSON list, or Parquet.")],
+    source: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="JSON Lines, a JSON list, CSV, TSV or Parquet.")
+    ],
     target: Annotated[Path, typer.Argument(help="The file to write: .jsonl, .jsonl.gz or .parquet.")],
     form: Format = "full",
+    source_form: FormOf = "auto",
+    renames: Renames = None,
     pairs: Pairs = "best-worst",
     ties: OnTies = "keep",
     tie_margin: TieMargin = 0.0,
@@ -79,7 +86,7 @@ def label_file(
     if target.resolve() == source.resolve():
         raise typer.BadParameter("the target is the input file: choose another name", param_hint="TARGET")
     asked = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
-    plan = labelling_run.Plan(how, asked, not fail, size, parallel)
+    plan = labelling_run.Plan(how, asked, not fail, size, parallel, parse_reading(source_form, renames))
     quiet = as_json or not err.is_terminal
     with _resumable(target), open_patient_client(url, outage) as (client, waiting):
         if next(item_files.iterate_items(source), None) is None:

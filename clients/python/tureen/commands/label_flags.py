@@ -44,13 +44,16 @@ def build_recipe(
 def dump_tally(tally: Tally, target: Path) -> dict[str, Any]:
     """Return the tally and the file names as a dict, for ``--json``."""
     errors = str(TargetFiles(target).errors) if tally.failed else None
-    return {**asdict(tally), "target": str(target), "errors": errors}
+    told = {name: value for name, value in asdict(tally).items() if name != "columns" or value}
+    return {**told, "target": str(target), "errors": errors}
 
 
 def describe_tally(tally: Tally, target: Path) -> str:
     """Return the tally as one line of text."""
     parts = [f"labelled {tally.labelled} of {tally.read} items into {tally.rows} rows: {target}", f"ties {tally.ties}"]
     parts += [f"left out {count} ({reason})" for reason, count in tally.dropped.items()]
+    for column, counted in tally.columns.items():
+        parts += [f"column `{column}`, {treatment}: {count}" for treatment, count in counted.items()]
     if tally.failed:
         parts.append(f"failed {tally.failed}: {TargetFiles(target).errors}")
     return "; ".join(parts)

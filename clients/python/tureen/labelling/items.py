@@ -3,8 +3,8 @@
 A line that is no item is given with what is wrong with it, so that the next can be read.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
+from tureen.item_forms import DEFAULT, RowReading, make_item
 from tureen.validation import explain_errors
 from tureen.wire import MAX_CANDIDATES, Candidate, Message, Prompt, Request, Text
 
@@ -61,6 +62,7 @@ class Line:
         number: of the line in JSON Lines, of the item in other files; counted from 1.
         id: the item's own, or ``in.jsonl:7``.
         place: ``in.jsonl, line 7``.
+        columns: what was done with the columns of preference data that are not the form's own.
     """
 
     number: int
@@ -68,12 +70,17 @@ class Line:
     place: str
     item: Item | None = None
     error: TureenError | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_items(path: Path) -> Iterator[Line]:
+def read_items(path: Path, reading: RowReading = DEFAULT) -> Iterator[Line]:
     """The items of a file, in order. An id that stood on a line before is an error, as a batch's ``custom_id``.
 
     Of each id 16 bytes are kept, so that a file of millions can be read.
+
+    Args:
+        path: the file.
+        reading: how its rows become items.
 
     Raises:
         Unprocessable: the file as a whole cannot be read, or needs a package that is not installed.
@@ -81,7 +88,7 @@ def read_items(path: Path) -> Iterator[Line]:
     """
     seen: set[bytes] = set()
     for number, raw in item_files.iterate_items(path):
-        line = parse_item(raw, number, f"{path.name}:{number}", item_files.describe_place(path, number))
+        line = parse_item(raw, number, f"{path.name}:{number}", item_files.describe_place(path, number), reading)
         digest = blake2b(line.id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if digest in seen and line.item is not None:
             message = f"the id {line.id!r} stands on another line too"
@@ -90,16 +97,17 @@ def read_items(path: Path) -> Iterator[Line]:
         yield line
 
 
-def parse_item(raw: Any, number: int, fallback: str, place: str) -> Line:
-    """One decoded item, or the error that stands in its place."""
-    error = raw if isinstance(raw, TureenError) else item_files.explain_foreign_row(raw)
-    if error:
-        return Line(number, fallback, place, error=error)
+def parse_item(raw: Any, number: int, fallback: str, place: str, reading: RowReading = DEFAULT) -> Line:
+    """One decoded row as an item, or the error that stands in its place."""
+    made = make_item(raw, reading)
+    given = made.item
+    if isinstance(given, TureenError):
+        return Line(number, fallback, place, error=given)
     try:
-        item = Item.model_validate(raw)
+        item = Item.model_validate(given)
     except ValidationError as invalid:
-        return Line(number, fallback, place, error=explain_errors(invalid.errors(include_url=False), raw))
-    return Line(number, fallback if item.id is None else str(item.id), place, item)
+        return Line(number, fallback, place, error=explain_errors(invalid.errors(include_url=False), given))
+    return Line(number, fallback if item.id is None else str(item.id), place, item, columns=made.columns)
 
 
 def list_requests(lines: Iterable[Line]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tureen.errors import Conflict, ServerFault, TureenError
+from tureen.item_forms import DEFAULT, RowReading
 from tureen.labelling import items
 from tureen.labelling.items import Line
 from tureen.labelling.journal import Journal
@@ -39,6 +40,7 @@ class Plan:
         spare: set items aside that cannot be labelled, instead of stopping at the first.
         size: items in one run.
         ahead: runs that are asked at once.
+        reading: how the rows of a file become items.
     """
 
     recipe: Recipe = Recipe()
@@ -46,6 +48,7 @@ class Plan:
     spare: bool = False
     size: int = 64
     ahead: int = 2
+    reading: RowReading = DEFAULT
 
     @property
     def run(self) -> int:
@@ -57,7 +60,8 @@ class Plan:
         with source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         recipe = asdict(self.recipe)
-        return {"source": f"{source.name} sha256:{digest}", "asked": dict(self.asked or {}), "recipe": recipe}
+        work = {"source": f"{source.name} sha256:{digest}", "asked": dict(self.asked or {}), "recipe": recipe}
+        return {**work, "reading": self.reading.describe()} if self.reading != DEFAULT else work
 
 
 def label_items(
@@ -82,7 +86,7 @@ def label_items(
     if journal.complete:
         return journal.tally
     with closing(journal):
-        left = islice(items.read_items(source), journal.tally.read, None)
+        left = islice(items.read_items(source, plan.reading), journal.tally.read, None)
         with closing(ask_in_runs(ask, left, plan, journal.tally.fingerprint)) as answers:
             for lines, reply in answers:
                 settled = settle_run(lines, reply, plan, journal.tally)
@@ -189,6 +193,9 @@ def _settle(line: Line, label: Label | None, plan: Plan, settled: SettledRun) ->
         settled.errors.append(describe_failure(line, error))
         return
     tally.labelled += 1
+    for column, treatment in line.columns.items():
+        counted = tally.columns.setdefault(column, {})
+        counted[treatment] = counted.get(treatment, 0) + 1
     tally.rows += len(made.rows)
     tally.ties += made.ties
     for reason, count in made.dropped.items():

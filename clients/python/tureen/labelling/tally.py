@@ -17,6 +17,7 @@ class Tally:
         prompt_tokens: tokens read.
         fingerprint: the reward models that labelled all of them.
         preferences: the weights as applied.
+        columns: of preference data: what was done with columns that are not the form's own, in how many items.
     """
 
     read: int = 0
@@ -28,3 +29,4 @@ class Tally:
     prompt_tokens: int = 0
     fingerprint: dict[str, str] = field(default_factory=dict)
     preferences: dict[str, float] = field(default_factory=dict)
+    columns: dict[str, dict[str, int]] = field(default_factory=dict)

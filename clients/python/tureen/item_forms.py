@@ -1,0 +1,96 @@
+"""Rows of files as items of the wire: items as they are, and every public form of preference data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tureen.errors import TureenError, Unprocessable
+from tureen.records.columns import is_absent
+from tureen.records.fields import describe_type
+from tureen.records.forms import KNOWN, UNKNOWN, parse_record
+from tureen.records.schema import BadRecord, Record
+
+FORM = '{"prompt": ..., "candidates": [...]}'
+OWN = ("candidates", "steps", "items")  # columns by which a row is an item already
+NOT_SENT = "not understood and not sent"
+FORMED = ("chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class RowReading:
+    """How rows become items.
+
+    Attributes:
+        form: a name of :data:`tureen.records.forms.FORMS`; ``auto`` takes items as they are, and looks at the columns
+            of other rows.
+        renamed: a column's name in the file → the name that the form knows; an empty name leaves the column out.
+    """
+
+    form: str = "auto"
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """What differs from the default, as JSON."""
+        told = {"form": self.form} if self.form != "auto" else {}
+        return {**told, "map": dict(self.renamed)} if self.renamed else told
+
+
+DEFAULT = RowReading()
+
+
+@dataclass(frozen=True)
+class MadeItem:
+    """What a row says.
+
+    Attributes:
+        item: the item, or the error that stands in its place.
+        columns: what was done with the columns that are not the form's own, by name.
+    """
+
+    item: dict[str, Any] | TureenError
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_item(raw: Any, reading: RowReading = DEFAULT) -> MadeItem:
+    """The item that a decoded row says, or the error that stands in its place.
+
+    A column that is null is left out. Of a record of preference data the answers become candidates, in the file's
+    order; its labels are not sent.
+    """
+    if isinstance(raw, TureenError):
+        return MadeItem(raw)
+    if isinstance(raw, BadRecord):
+        return MadeItem(Unprocessable(f"{raw.reason}: {raw.detail}", code="invalid_json"))
+    if not isinstance(raw, Mapping):
+        return MadeItem(Unprocessable(f"an item is an object, as {FORM}, not {describe_type(raw)}"))
+    row = {name: value for name, value in raw.items() if not is_absent(value)}
+    if reading == DEFAULT and _is_item(row):
+        return MadeItem(row)
+    try:
+        draft = parse_record(raw, reading.form, reading.renamed)
+        record = draft.finish("")[0]
+        record.check_no_template_arguments()
+    except BadRecord as error:
+        if error.reason == "unknown form" and reading == DEFAULT:
+            return MadeItem(row)
+        message = f"{error.reason}: {error.detail}"
+        return MadeItem(Unprocessable(message, param=error.column or None, code="invalid_record"))
+    told = {name: NOT_SENT if treatment == UNKNOWN else treatment for name, treatment in draft.columns.items()}
+    return MadeItem(_item_of(record, raw), {name: each for name, each in told.items() if each != KNOWN})
+
+
+def _is_item(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the columns of an item; ``candidates`` of objects with texts are a form of data."""
+    if any(name in row for name in FORMED):
+        return False
+    candidates = row.get("candidates")
+    if isinstance(candidates, list) and any(isinstance(each, Mapping) for each in candidates):
+        return False
+    return any(name in row for name in OWN) or "messages" in row
+
+
+def _item_of(record: Record, raw: Mapping[str, Any]) -> dict[str, Any] | TureenError:
+    if not record.prompt:
+        return Unprocessable("the answers continue different conversations, and an item has one prompt", param="prompt")
+    own = {name: raw[name] for name in ("id", "subset", "models") if not is_absent(raw.get(name))}
+    return {"prompt": list(record.prompt), "candidates": [list(answer) for answer in record.answers], **own}
