@@ -1,14 +1,15 @@
 """What a reward model of each kind reads, as ids: one place for training, probes and serving."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tureen.answer_steps import STEP_BREAK, split_steps
 from tureen.errors import Unprocessable
+from tureen_core.chat_template import NO_INPUTS, UNSUPPORTED, TemplateInputs
 from tureen_core.manifest import Input, Probe
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
-from tureen_core.turns import Messages, check_finished, check_messages, check_text
+from tureen_core.turns import Messages, Turn, check_finished, check_messages, check_text
 
 CHARACTERS = 32  # a token
 
@@ -45,7 +46,30 @@ def render_pair(
     Raises:
         Unprocessable: a message is bad, or it is too long and may not be cut, or does not fit without any text.
     """
-    context, texts = _context(prompt), (_answer(first), _answer(second))
+    given = _strip_turns(renderer, prompt), _strip_turns(renderer, first), _strip_turns(renderer, second)
+    told = ("end_marks",) if given != (list(prompt), list(first), list(second)) else ()
+    read = _render_texts(renderer, _context(given[0]), (_answer(given[1]), _answer(given[2])), truncate)
+    return replace(read, normalised=(*read.normalised, *told))
+
+
+def _strip_turns(renderer: Renderer, turns: Messages) -> list[Turn]:
+    """Turns without marks of the end.
+
+    Raises:
+        Unprocessable: a turn holds what the text of a pair has no place for.
+    """
+    for turn in turns:
+        if held := next((name for name in ("tool_calls", "reasoning_content") if turn.get(name)), None):
+            raise Unprocessable(f"a pair's text has no place for `{held}`; send texts only", code=UNSUPPORTED)
+    return [
+        {**turn, "content": renderer.strip_end_marks(turn["content"])}
+        if isinstance(turn.get("content"), str)
+        else dict(turn)
+        for turn in turns
+    ]
+
+
+def _render_texts(renderer: Renderer, context: str, texts: tuple[str, str], truncate: bool) -> Rendered:
     read = _framed(renderer, context, *texts)
     limit = renderer.reading.max_length
     if len(read.ids) <= limit:
@@ -67,7 +91,7 @@ def render_pair(
     cut = _most(without_context, len(context), limit) or _most(beginnings, max(map(len, texts)), limit)
     if cut is None:
         raise Unprocessable(f"the frame of a pair alone has more than {limit} tokens: raise reading.max_length")
-    return Rendered(cut.ids, 0, truncated=True)
+    return replace(cut, shared=0, truncated=True)
 
 
 def write_pair_messages(prompt: Messages, first: Messages, second: Messages) -> list[dict[str, str]]:
@@ -144,25 +168,33 @@ class RenderedSteps:
             ``ids[ends[k] - 1]``, or off the end of ``ids[: ends[k]]`` alone, which is the same number.
         shared: how many ids are the prompt's.
         truncated: whether the prompt was cut.
+        normalised: see :class:`tureen_core.reading.Rendered`.
     """
 
     ids: list[int]
     ends: list[int]
     shared: int = 0
     truncated: bool = False
+    normalised: tuple[str, ...] = ()
 
     @property
     def whole(self) -> Rendered:
         """The answer as one text, whose end is its last step's."""
-        return Rendered(self.ids, self.shared, self.truncated)
+        return Rendered(self.ids, self.shared, self.truncated, self.normalised)
 
     @property
     def prefixes(self) -> list[Rendered]:
         """One text a step, each a prefix of the next: a runtime that reads ends of texts scores these."""
-        return [Rendered(self.ids[:end], self.shared, self.truncated) for end in self.ends]
+        return [Rendered(self.ids[:end], self.shared, self.truncated, self.normalised) for end in self.ends]
 
 
-def render_steps(renderer: Renderer, prompt: Messages, texts: Sequence[str], truncate: bool = True) -> RenderedSteps:
+def render_steps(
+    renderer: Renderer,
+    prompt: Messages,
+    texts: Sequence[str],
+    truncate: bool = True,
+    inputs: TemplateInputs = NO_INPUTS,
+) -> RenderedSteps:
     """Ids of an answer's steps.
 
     The prompt is opened with the template's generation prompt; each step follows, tokenised on its own together with
@@ -175,12 +207,17 @@ def render_steps(renderer: Renderer, prompt: Messages, texts: Sequence[str], tru
     """
     if not texts:
         raise Unprocessable("an answer needs at least one step", param="steps")
-    opened, body, ends = renderer.tokenize_prompt(prompt), list[int](), list[int]()
+    read = renderer.render_prompt(prompt, inputs=inputs)
+    opened, body, ends, told = read.ids, list[int](), list[int](), set(read.normalised)
     for number, text in enumerate(texts):
         check_text(text, f"steps[{number}]")
-        if not text.strip():
+        stripped = renderer.strip_end_marks(text)
+        if not stripped.strip():
             raise Unprocessable("a step needs text", param=f"steps[{number}]")
-        body += renderer.tokenize_text(text + STEP_BREAK, specials=False)
+        ids, hidden = renderer.tokenize_part(stripped + STEP_BREAK)
+        told |= {"end_marks"} if stripped != text else set()
+        told |= {"control_marks"} if hidden else set()
+        body += ids
         ends.append(len(body))
     room = renderer.reading.max_length - len(body)
     if room < 1:
@@ -192,4 +229,4 @@ def render_steps(renderer: Renderer, prompt: Messages, texts: Sequence[str], tru
         raise Unprocessable(message, param="steps", code="context_length_exceeded")
     kept = opened[-room:]
     cut = len(kept) < len(opened)
-    return RenderedSteps([*kept, *body], [len(kept) + end for end in ends], len(kept), cut)
+    return RenderedSteps([*kept, *body], [len(kept) + end for end in ends], len(kept), cut, tuple(sorted(told)))

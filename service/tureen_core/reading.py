@@ -1,11 +1,13 @@
 """How an artifact's texts are read: the reading in its manifest, a text's ids, and how a long text is cut."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tureen_core.heads import Pooling
+
+ControlMarkRule = Literal["text", "as-is"]
 
 
 class Reading(BaseModel):
@@ -14,7 +16,8 @@ class Reading(BaseModel):
     ``bos: add`` puts the BOS id first unless it stands there already; ``eos: append`` ends with the EOS id, replacing
     white space that a template writes after it. Truncation from the left drops BOS and keeps EOS, as DSP does; from
     the right it puts EOS in the place of the last token kept. ``template`` is the digest that
-    :class:`tureen_core.template.Renderer` gives.
+    :class:`tureen_core.template.Renderer` gives. ``control_marks`` says how marks such as ``<|im_end|>`` inside a
+    message are read: as plain ``text``, or ``as-is``, as control tokens.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,15 +29,21 @@ class Reading(BaseModel):
     truncation: Literal["left", "right"] = "left"
     max_length: int = Field(default=1024, ge=8)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    control_marks: Annotated[ControlMarkRule, Field(exclude_if=lambda rule: rule == "text")] = "text"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Token ids of one text: ``ids[:shared]`` are its prompt's, the same for every candidate of that prompt."""
+    """Token ids of one text: ``ids[:shared]`` are its prompt's, the same for every candidate of that prompt.
+
+    ``normalised`` names what was not read as it was sent: ``end_marks`` that were removed, ``control_marks`` that were
+    read as plain text, and fields that the template does not read.
+    """
 
     ids: list[int]
     shared: int = 0
     truncated: bool = False
+    normalised: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

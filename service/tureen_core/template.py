@@ -3,31 +3,41 @@
 BOS once, EOS as an id (never as text that a tokenizer could split), truncation from the left so that the answer
 stays, and the split of a prompt from its candidates so that a runtime can compute the prompt once.
 
-Two things a template could do are settled here. Text that spells a special token (``<|im_end|>`` inside a user's
-message) becomes that token, as it does in ``apply_chat_template(tokenize=True)``, TRL and vLLM: who writes the content
-can write a turn, so a caller that scores untrusted text takes such marks out of it first. A template that prints the
-date is given :data:`TODAY`, since a reward must not depend on the calendar.
+Marks of the end (EOS, padding, and the mark by which the template ends a turn) at either end of a message are removed
+with the white space around them: policies leave them there, and the template writes its own. Control marks inside a
+message are read as plain text, unless the reading says otherwise: who writes a message cannot write a turn. A text that
+is rendered already is a whole dialogue: its control marks are control tokens, and the marks at its end stand once.
+
+A template that prints the date is given :data:`tureen_core.chat_template.TODAY`, since a reward must not depend on the
+calendar.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from datetime import datetime
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tureen.errors import Unprocessable
+from tureen_core.chat_template import NO_INPUTS, ChatTemplate, TemplateInputs
+from tureen_core.control_marks import ControlMarks, escape_text, map_texts
 from tureen_core.reading import Cut, Reading, Rendered
+from tureen_core.template_frame import TemplateFrame
 from tureen_core.turns import Messages, check_messages, check_text
 
-TODAY = datetime(2024, 7, 26)  # what the templates of Llama 3 print where they cannot ask for the date
+CANARY_QUESTION = "Why, in 1492, did 3 ships — naïve or not — sail?\n\n\tSay it in code: x_1 += 0.5;"
 CANARY: Messages = (
-    {
-        "role": "user",
-        "content": "Why, in 1492, did 3 ships — naïve or not — sail?\n\n\tSay it in code: x_1 += 0.5;",
-    },
+    {"role": "user", "content": CANARY_QUESTION},
     {"role": "assistant", "content": "  Für Gewürze & gold…  猫も。\n```py\nprint('ok')\n```"},
 )
+
+
+@dataclass(frozen=True)
+class WrittenText:
+    """What the template made of messages, their control marks hidden, and what was not read as it was sent."""
+
+    text: str
+    normalised: frozenset[str] = frozenset()
 
 
 class Renderer:
@@ -50,6 +60,9 @@ class Renderer:
         self.reading = reading
         self._bos = tokenizer.bos_token_id if reading.bos == "add" else None
         self._eos = tokenizer.eos_token_id if reading.eos == "append" else None
+        self._template = ChatTemplate(tokenizer)
+        self._marks = ControlMarks(tokenizer)
+        self._frame = TemplateFrame(tokenizer, self._template, self._marks)
         self._spaces: dict[int, bool] = {}
 
     def digest(self) -> str:
@@ -65,27 +78,35 @@ class Renderer:
         }
         return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
-    def render_conversation(self, messages: Messages, truncate: bool | Cut = True) -> Rendered:
+    def render_conversation(
+        self, messages: Messages, truncate: bool | Cut = True, inputs: TemplateInputs = NO_INPUTS
+    ) -> Rendered:
         """Ids of a finished conversation. ``shared`` is what stands before its last answer.
 
         Raises:
-            Unprocessable: a role is unknown or out of order, or it is too long and ``truncate`` is false.
+            Unprocessable: a role is unknown or out of order, the template does not render a field, or it is too long
+                and ``truncate`` is false.
         """
-        text = self._text(messages, generate=False)
-        return self._whole(text, self._last_answer(text), Cut() if truncate is True else truncate or None)
+        written = self._write(messages, generate=False, inputs=inputs)
+        cut = Cut() if truncate is True else truncate or None
+        return self._whole(written.text, self._frame.find_last_answer(written.text), cut, told=written.normalised)
 
     def render_text(self, text: str, cut: Cut | None = None, specials: bool = True) -> Rendered:
         """Ids of a text that is rendered already: no template. ``shared`` is what stands before its last answer.
 
         Args:
             cut: what to do where it is too long; None refuses it.
-            specials: BOS and EOS as the reading says, each once; without, the text's own tokens and no other.
+            specials: BOS and EOS as the reading says, and the marks at its end, each once; without, the text's own
+                tokens and no other.
 
         Raises:
             Unprocessable: it holds a lone surrogate, is too long, or has no token.
         """
         check_text(text, "text")
-        return self._whole(text, self._last_answer(text), cut, specials)
+        tidy = self._frame.tidy_text(text) if specials else text
+        told = () if len(tidy.rstrip()) >= len(text.rstrip()) else ("end_marks",)
+        tidy = escape_text(tidy)
+        return self._whole(tidy, self._frame.find_last_answer(tidy), cut, specials, told)
 
     def render_ids(self, ids: Sequence[int], cut: Cut | None = None) -> Rendered:
         """Ids that the caller made, as they are.
@@ -102,33 +123,51 @@ class Renderer:
     def tokenize_text(self, text: str, specials: bool = True) -> list[int]:
         """Ids of a text that is rendered already, however long it is; :meth:`render_text` also fits it to the limit."""
         check_text(text, "text")
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(self._frame.tidy_text(text) if specials else text, add_special_tokens=False)[
+            "input_ids"
+        ]
         return self._close(self._open(ids)) if specials else ids
 
-    def tokenize_conversation(self, messages: Messages) -> list[int]:
+    def tokenize_part(self, text: str) -> tuple[list[int], bool]:
+        """Ids of a part of a message, such as a step, without BOS and EOS; and whether its marks were hidden."""
+        hidden: str = self._hide(text)
+        return self._marks.encode_text(hidden)[0], hidden != text
+
+    def tokenize_conversation(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
         """Ids of a conversation, however long it is: what :meth:`render_conversation` reads where that fits."""
-        return self._close(self._read(self._text(messages, generate=False), 0)[0])
+        return self._close(self._read(self._write(messages, generate=False, inputs=inputs).text, 0)[0])
 
-    def tokenize_prompt(self, messages: Messages) -> list[int]:
+    def tokenize_prompt(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
         """Ids that a policy continues: the template with its generation prompt, not closed, not truncated."""
-        return self.render_prompt(messages).ids
+        return self.render_prompt(messages, inputs=inputs).ids
 
-    def render_prompt(self, messages: Messages, lead: str = "") -> Rendered:
+    def render_prompt(self, messages: Messages, lead: str = "", inputs: TemplateInputs = NO_INPUTS) -> Rendered:
         """Ids as :meth:`tokenize_prompt` gives them; ``shared`` counts those up to the end of ``lead``, or 0."""
-        text = self._text(messages, generate=True)
-        return Rendered(*self._read(text, text.find(lead) + len(lead) if lead in text else 0))
+        written = self._write(messages, generate=True, inputs=inputs)
+        text, lead = written.text, self._hide(lead)
+        ids, shared = self._read(text, text.find(lead) + len(lead) if lead in text else 0)
+        return Rendered(ids, shared, normalised=tuple(sorted(written.normalised)))
 
     def tokenize_plain_prompt(self, text: str) -> list[int]:
-        """Ids of a bare text that a policy continues."""
+        """Ids of a bare text that a policy continues; its control marks are control tokens."""
         check_text(text, "prompt")
-        return self._read(text, 0)[0]
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._open(ids)
 
     def opens_answer(self, text: str) -> bool:
         """Whether a text holds what the template writes to open an answer: then it was rendered by it."""
-        return self._last_answer(text) > 0
+        return self._frame.find_last_answer(text) > 0
+
+    def strip_end_marks(self, text: str) -> str:
+        """A message's text without the marks of the end at either end of it; else as it is."""
+        return self._frame.strip_end_marks(text)
 
     def render_candidates(
-        self, prompt: Messages, answers: Sequence[Messages], truncate: bool | Cut = True
+        self,
+        prompt: Messages,
+        answers: Sequence[Messages],
+        truncate: bool | Cut = True,
+        inputs: TemplateInputs = NO_INPUTS,
     ) -> list[Rendered]:
         """Ids of one prompt with each of its answers.
 
@@ -138,49 +177,45 @@ class Renderer:
         Raises:
             Unprocessable: as :meth:`render_conversation`, for the first answer at fault.
         """
-        opened, cut = self._text(prompt, generate=True), Cut() if truncate is True else truncate or None
-        texts = [self._text([*prompt, *answer], generate=False) for answer in answers]
-        return [self._whole(text, len(opened) if text.startswith(opened) else 0, cut) for text in texts]
+        opened, cut = self._write(prompt, generate=True, inputs=inputs).text, Cut() if truncate is True else truncate
+        found = []
+        for answer in answers:
+            written = self._write([*prompt, *answer], generate=False, inputs=inputs)
+            border = len(opened) if written.text.startswith(opened) else 0
+            found.append(self._whole(written.text, border, cut or None, told=written.normalised))
+        return found
 
-    @cached_property
-    def _turn(self) -> str:
-        """What the template writes to open an answer, empty where that cannot be told from a text."""
-        asked: Messages = ({"role": "user", "content": "?"},)
-        try:
-            closed, opened = self._text(asked, generate=False), self._text(asked, generate=True)
-        except Unprocessable:
-            return ""
-        return opened.removeprefix(closed) if opened.startswith(closed) else ""
+    def _write(self, messages: Messages, generate: bool, inputs: TemplateInputs = NO_INPUTS) -> WrittenText:
+        """What the template makes of messages, without marks of the end, and with control marks hidden."""
+        check_messages(messages)
+        stripped = [{**each, "content": each["content"] and self.strip_end_marks(each["content"])} for each in messages]
+        turns, adapted, told = self._template.adapt_messages(stripped, inputs)
+        hidden = [{**self._hide(each), "role": each["role"]} for each in turns]
+        beside = TemplateInputs(self._hide(adapted.tools), self._hide(adapted.arguments))
+        if stripped != [dict(each) for each in messages]:
+            told.add("end_marks")
+        if hidden != turns or beside != adapted:
+            told.add("control_marks")
+        return WrittenText(self._template.write_messages(hidden, generate, beside), frozenset(told))
 
-    def _last_answer(self, text: str) -> int:
-        """The character at which a text's last answer begins, 0 if none is seen."""
-        found = text.rfind(self._turn) if self._turn else -1
-        return found + len(self._turn) if found >= 0 else 0
+    def _hide(self, value: Any) -> Any:
+        """A text, or all texts in a value, with control marks hidden where they are to be read as plain text."""
+        return map_texts(self._marks.hide_marks if self.reading.control_marks == "text" else escape_text, value)
 
-    def _whole(self, text: str, border: int, cut: Cut | None, specials: bool = True) -> Rendered:
+    def _whole(
+        self, text: str, border: int, cut: Cut | None, specials: bool = True, told: Iterable[str] = ()
+    ) -> Rendered:
         """Ids of a finished text, and how many of them stand before character ``border``."""
         ids, before = self._read(text, border, specials)
         ids = self._close(ids) if specials else ids
-        return self._fit(ids, before if before < len(ids) else 0, cut)
+        fitted = self._fit(ids, before if before < len(ids) else 0, cut)
+        return replace(fitted, normalised=tuple(sorted(told)))
 
     def _read(self, text: str, border: int, specials: bool = True) -> tuple[list[int], int]:
         """Ids of a text, not closed, and how many of them stand before character ``border``, 0 if that is unclear."""
-        encoded = self.tokenizer(text, add_special_tokens=False)
-        ids: list[int] = encoded["input_ids"]
-        before = _tokens_before(encoded, border) if 0 < border < len(text) else 0
+        ids, before = self._marks.encode_text(text, border)
         opened = self._open(ids) if specials else ids
         return opened, before + len(opened) - len(ids) if before else 0
-
-    def _text(self, messages: Messages, generate: bool) -> str:
-        check_messages(messages)
-        plain = [{"role": message["role"], "content": message["content"]} for message in messages]
-        try:
-            rendered: str = self.tokenizer.apply_chat_template(
-                plain, tokenize=False, add_generation_prompt=generate, strftime_now=TODAY.strftime
-            )
-        except Exception as error:  # jinja raises whatever the template says
-            raise Unprocessable(f"the chat template refuses these messages: {error}", param="messages") from error
-        return rendered
 
     def _open(self, ids: list[int]) -> list[int]:
         return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
@@ -212,15 +247,3 @@ class Renderer:
             return Rendered(ids[-limit:], 0, truncated=True)
         end = [] if self._eos is None else [self._eos]
         return Rendered(ids[: limit - len(end)] + end, 0, truncated=True)
-
-
-def _tokens_before(encoded: Any, border: int) -> int:
-    """How many tokens stand before a character, 0 if one spans it or the tokenizer does not tell."""
-    if not encoded.is_fast:
-        return 0
-    last, first = encoded.char_to_token(border - 1), encoded.char_to_token(border)
-    if last is not None and encoded.token_to_chars(last).end == border:
-        return int(last) + 1
-    if first is not None and encoded.token_to_chars(first).start == border:
-        return int(first)
-    return 0

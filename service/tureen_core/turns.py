@@ -1,12 +1,13 @@
 """The turns of a conversation, and what is refused in them before a template renders them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tureen.errors import Unprocessable
+from tureen.messages import ROLES
 
-Messages = Sequence[Mapping[str, str]]
-
-ROLES = ("system", "user", "assistant", "tool")
+Turn = dict[str, Any]
+Messages = Sequence[Mapping[str, Any]]  # canonical ones, see tureen.messages
 
 
 def check_messages(messages: Messages) -> None:
@@ -23,7 +24,13 @@ def check_messages(messages: Messages) -> None:
             raise Unprocessable(f"unknown role {role!r}; use {', '.join(ROLES)}", param=f"messages[{index}].role")
         if role == "system" and index:
             raise Unprocessable("a system message stands first or not at all", param=f"messages[{index}].role")
-        check_text(message.get("content"), f"messages[{index}].content")
+        if message.get("content") is not None or not _says_more(message):
+            check_text(message.get("content"), f"messages[{index}].content")
+
+
+def _says_more(message: Mapping[str, Any]) -> bool:
+    """Whether a message without content calls tools or thinks."""
+    return message["role"] == "assistant" and bool(message.get("tool_calls") or message.get("reasoning_content"))
 
 
 def check_finished(messages: Messages) -> None:
