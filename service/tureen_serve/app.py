@@ -1,4 +1,4 @@
-"""The application: layers, routes, and an engine that loads beside them so that health is answered meanwhile."""
+"""Build the application: middleware, routes, and an engine that loads in a thread while health is already answered."""
 
 import asyncio
 import logging
@@ -34,10 +34,10 @@ Loader = Callable[[Settings, Observer], Engine]
 
 
 def load_engine(settings: Settings, observe: Observer) -> Engine:
-    """Load what the settings name.
+    """Load the models that the settings name.
 
     Raises:
-        LoadError: something of it cannot be served; the message says what and why.
+        LoadError: a model or an alias cannot be served; the message says which and why.
     """
     limits = contract.Limits(settings.limits.batch_tokens, settings.limits.batch_rows)
     memory = settings.limits.prompt_mib * 2**20
@@ -51,10 +51,13 @@ def load_engine(settings: Settings, observe: Observer) -> Engine:
 
 
 def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
-    """The application over what ``load`` brings; it is called once, in a thread, when the application starts.
+    """Create the application.
+
+    Args:
+        load: loads the engine. It is called once, in a thread, when the application starts.
 
     Raises:
-        SettingsError: the keys cannot be read.
+        SettingsError: the file of keys cannot be read.
     """
     server = ServerState(settings.aliases, settings.limits)
     jobs = BatchService(
@@ -63,7 +66,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
-        loading = asyncio.create_task(_fill(server, settings, load))
+        loading = asyncio.create_task(_load(server, settings, load))
         opening = asyncio.create_task(jobs.open())
         yield
         loading.cancel()
@@ -97,10 +100,10 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     return app
 
 
-async def _fill(server: ServerState, settings: Settings, load: Loader) -> None:
+async def _load(server: ServerState, settings: Settings, load: Loader) -> None:
     began = time.perf_counter()
     try:
-        engine = await _aside(lambda: load(settings, server.metrics.observe))
+        engine = await _run_in_daemon_thread(lambda: load(settings, server.metrics.observe))
     except Exception as error:
         server.failure = f"the models could not be loaded: {error}"
         LOG.error("%s", server.failure, exc_info=None if isinstance(error, LoadError) else error)
@@ -115,8 +118,8 @@ async def _fill(server: ServerState, settings: Settings, load: Loader) -> None:
         LOG.error("not ready: %s", engine.failure)
 
 
-async def _aside(work: Callable[[], Engine]) -> Engine:
-    """The result of work in a thread that does not hold up the end of the process."""
+async def _run_in_daemon_thread(work: Callable[[], Engine]) -> Engine:
+    """Run work in a daemon thread, which does not delay the end of the process."""
     future: Future[Engine] = Future()
 
     def run() -> None:
