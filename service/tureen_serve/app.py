@@ -23,8 +23,8 @@ from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.lane import Observer
 from tureen_serve.runtimes import contract
-from tureen_serve.runtimes.load import LoadError, Options
-from tureen_serve.runtimes.load import load as load_artifacts
+from tureen_serve.runtimes.load import LoadError, LoadOptions
+from tureen_serve.runtimes.load import load_models as load_artifacts
 from tureen_serve.security import Keys, read_keys
 from tureen_serve.settings import Settings
 from tureen_serve.telemetry import Telemetry
@@ -39,9 +39,11 @@ def load_engine(settings: Settings, observe: Observer) -> Engine:
     Raises:
         LoadError: a model or an alias cannot be served; the message says which and why.
     """
-    limits = contract.Limits(settings.limits.batch_tokens, settings.limits.batch_rows)
+    limits = contract.BatchLimits(settings.limits.batch_tokens, settings.limits.batch_rows)
     memory = settings.limits.prompt_mib * 2**20
-    options = Options(settings.runtime, settings.dtype, settings.device, settings.cache, limits, memory, settings.vllm)
+    options = LoadOptions(
+        settings.runtime, settings.dtype, settings.device, settings.cache, limits, memory, settings.vllm
+    )
     loaded = load_artifacts(settings.rewards, settings.families, options)
     unknown = check_aliases(settings.aliases, {each.name: each for part in loaded.backbones for each in part.rewards})
     if unknown:

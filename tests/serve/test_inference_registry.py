@@ -22,12 +22,12 @@ from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.registry import Registry, ServedBackbone, ServedFamily
 from tureen_serve.inference.scorer_lane import ScorerLane
-from tureen_serve.runtimes.contract import Job, Limits, Rewards, Row, Sampling
+from tureen_serve.runtimes.contract import BatchLimits, GenerationJob, Rewards, Row, Sampling
 
 pytestmark = pytest.mark.anyio
 
 ASK = [Group([[{"role": "assistant", "content": "calm"}]], [{"role": "user", "content": "hi"}])]
-JOB = Job((1, 2), Sampling(max_tokens=4))
+JOB = GenerationJob((1, 2), Sampling(max_tokens=4))
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def _heap() -> Iterator[None]:
 class Constant:
     """A scorer that gives every text the same reward. It waits at ``gate``."""
 
-    limits = Limits()
-    streams = 1
+    limits = BatchLimits()
+    threads = 1
     failure: str | None = None
-    why = "constant"
+    description = "constant"
 
     def __init__(self, value: float) -> None:
         self.value = value

@@ -8,7 +8,7 @@ from typing import Any
 from tureen_serve.api.text_replies import TextReply
 from tureen_serve.faults import build_error_body, translate_error
 from tureen_serve.generation.texts import TextTask
-from tureen_serve.runtimes.contract import Delta
+from tureen_serve.runtimes.contract import TextDelta
 
 DONE = b"data: [DONE]\n\n"
 
@@ -16,7 +16,7 @@ DONE = b"data: [DONE]\n\n"
 async def stream_events(
     reply: TextReply,
     texts: Sequence[TextTask],
-    deltas: AsyncGenerator[tuple[int, Delta]],
+    deltas: AsyncGenerator[tuple[int, TextDelta]],
     account: Callable[[int, bool], dict[str, Any]],
     with_usage: bool,
 ) -> AsyncGenerator[bytes]:
@@ -58,13 +58,13 @@ async def stream_events(
     yield DONE
 
 
-def _pieces(reply: TextReply, number: int, delta: Delta, offset: int) -> list[dict[str, Any]]:
+def _pieces(reply: TextReply, number: int, delta: TextDelta, offset: int) -> list[dict[str, Any]]:
     """Build the choices of a delta. As in OpenAI's streams, content and ``finish_reason`` are in separate chunks."""
     pieces = []
     if delta.text or delta.logprobs:
-        pieces.append(reply.piece(number, Delta(delta.text, delta.tokens, delta.logprobs), offset))
+        pieces.append(reply.piece(number, TextDelta(delta.text, delta.tokens, delta.logprobs), offset))
     if delta.finish:
-        pieces.append(reply.piece(number, Delta("", finish=delta.finish), offset + len(delta.text)))
+        pieces.append(reply.piece(number, TextDelta("", finish=delta.finish), offset + len(delta.text)))
     return pieces
 
 

@@ -10,7 +10,7 @@ from tureen_serve.api.reward_replies import build_scores
 from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.select import Choice
 from tureen_serve.inference.engine import Reward
-from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
 
 LOWEST_LOGPROB = -9999.0
 Json = dict[str, Any]
@@ -160,7 +160,7 @@ class TextReply:
         shaped = self._shape.opening()
         return None if shaped is None else {"index": index, **shaped, "preferences": dict(weights)}
 
-    def piece(self, index: int, delta: Delta, offset: int) -> Json:
+    def piece(self, index: int, delta: TextDelta, offset: int) -> Json:
         """Build the choice for a delta."""
         logprobs = delta.logprobs if self._with_logprobs and delta.logprobs else None
         return {"index": index, **self._shape.delta(delta.text, logprobs, delta.finish, offset)}

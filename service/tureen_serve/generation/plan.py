@@ -85,8 +85,10 @@ def plan_generation(request: Request, families: Mapping[str, Family], rewards: C
     told = request.soup.model_fields_set
     semantics = request.soup.semantics if "semantics" in told else family.semantics
     normalize = request.soup.normalize if "normalize" in told else family.normalize
-    if semantics == "factor" and family.factorable:
-        raise Unprocessable(f"{family.name} cannot be souped by factors: {family.factorable}", param="soup.semantics")
+    if semantics == "factor" and family.factor_obstacle:
+        raise Unprocessable(
+            f"{family.name} cannot be souped by factors: {family.factor_obstacle}", param="soup.semantics"
+        )
     soups = _soups(request, family, suffix, preset, normalize)
     planned = Plan(
         family=family,

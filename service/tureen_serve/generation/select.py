@@ -15,7 +15,7 @@ from tureen_serve.generation.plan import Plan, Variation
 from tureen_serve.generation.texts import TextTask
 from tureen_serve.generation.weigh import rank_rewards, weigh_rewards
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
-from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
 
 T = TypeVar("T")
 
@@ -129,13 +129,15 @@ def pick_candidates(rewards: Sequence[float | None], options: CandidateOptions, 
     return random.Random(seed).choices([index for index, _ in known], shares)
 
 
-async def stream_texts(engine: Engine, planned: Plan, texts: Sequence[TextTask]) -> AsyncGenerator[tuple[int, Delta]]:
+async def stream_texts(
+    engine: Engine, planned: Plan, texts: Sequence[TextTask]
+) -> AsyncGenerator[tuple[int, TextDelta]]:
     """Deltas of all texts with their number, as they come. Closing it ends every text.
 
     Raises:
         TureenError: one text could not be written; the others are ended.
     """
-    ready: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(maxsize=4 * len(texts))
+    ready: asyncio.Queue[tuple[int, TextDelta | Exception | None]] = asyncio.Queue(maxsize=4 * len(texts))
 
     async def pump(number: int) -> None:
         try:
@@ -171,7 +173,7 @@ async def _write(engine: Engine, planned: Plan, text: TextTask) -> Written:
     return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs)
 
 
-def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[Delta]:
+def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[TextDelta]:
     family = planned.family.name
     return engine.generate(family, text.ids, text.sampling, text.variation.weights, planned.semantics)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
-from tureen_serve.runtimes.contract import Limits, Row, Weights
+from tureen_serve.runtimes.contract import BatchLimits, Row, Weights
 
 Priority = Literal["interactive", "default", "batch"]
 BANDS: tuple[Priority, ...] = ("interactive", "default", "batch")
@@ -24,7 +24,7 @@ Cluster = dict[Row, None]
 class Batch:
     """A batch that is being filled. Where rows are padded, prompts are to the longest of them, and so are answers."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: BatchLimits) -> None:
         self.rows: list[Row] = []
         self._limits = limits
         self._prompts = self._prompt = self._answer = self._tokens = 0
@@ -87,7 +87,7 @@ class Batcher:
             del self._clusters[band][find_prompt_key(row)]
         self._tokens[band] -= len(row.ids)
 
-    def next_batch(self, limits: Limits) -> list[Row]:
+    def next_batch(self, limits: BatchLimits) -> list[Row]:
         """Take rows out, at least one if any waits.
 
         A prompt's rows are split only where they alone exceed the limits; then the rest comes with the next batch.

@@ -22,8 +22,8 @@ from tureen_serve.inference.registry import (
 from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.scorer_lane import Future, ScorerLane
 from tureen_serve.inference.stepper_lane import StepperLane
-from tureen_serve.runtimes.catalogue import Family, Loaded, Policy, Reward
-from tureen_serve.runtimes.contract import Delta, Generator, Job, Rewards, Row, Sampling
+from tureen_serve.runtimes.catalogue import Family, LoadedModels, Policy, Reward
+from tureen_serve.runtimes.contract import GenerationJob, Generator, Rewards, Row, Sampling, TextDelta
 
 __all__ = [
     "SOUP",
@@ -39,14 +39,14 @@ __all__ = [
     "Steps",
 ]
 
-NOTHING = Loaded("none", (), ())
+NOTHING = LoadedModels("none", (), ())
 
 
 class Engine:
     """Scores and texts of the models in a registry.
 
     Args:
-        loaded: what :func:`tureen_serve.runtimes.load.load` made.
+        loaded: what :func:`tureen_serve.runtimes.load.load_models` made.
         queue_tokens: how many tokens may wait for one backbone.
         queue_jobs: how many texts may wait for one family.
         kept: how many scores of each backbone are kept for those who ask again.
@@ -62,7 +62,7 @@ class Engine:
 
     def __init__(
         self,
-        loaded: Loaded = NOTHING,
+        loaded: LoadedModels = NOTHING,
         *,
         queue_tokens: int = 2**20,
         queue_jobs: int = 256,
@@ -97,7 +97,7 @@ class Engine:
     @property
     def ways(self) -> dict[str, str]:
         """How each backbone and family computes, by its lane's name."""
-        return {each.lane.name: each.why for each in self.models.served}
+        return {each.lane.name: each.description for each in self.models.served}
 
     @property
     def scorers(self) -> list[ScorerLane]:
@@ -161,7 +161,7 @@ class Engine:
         sampling: Sampling,
         weights: Mapping[str, float],
         semantics: Semantics = "delta",
-    ) -> AsyncGenerator[Delta]:
+    ) -> AsyncGenerator[TextDelta]:
         """Stream one text. ``weights`` are canonical expert weights, empty for the bare base.
 
         Raises:
@@ -179,12 +179,12 @@ class Engine:
             name = min(unknown)
             message = f"no expert of {family} is called {name!r}; there is {list_names(known.experts)}"
             raise Unprocessable(message, param=f"preferences.{name}", code="unknown_objective")
-        if semantics == "factor" and known.factorable:
-            raise Unprocessable(known.factorable, param="soup.semantics")
-        job = Job(tuple(ids), sampling, tuple(sorted(weights.items())), semantics)
+        if semantics == "factor" and known.factor_obstacle:
+            raise Unprocessable(known.factor_obstacle, param="soup.semantics")
+        job = GenerationJob(tuple(ids), sampling, tuple(sorted(weights.items())), semantics)
         return self._stream(models, models.generators[family], job)
 
-    async def _stream(self, models: Models, lane: TextLane, job: Job) -> AsyncGenerator[Delta]:
+    async def _stream(self, models: Models, lane: TextLane, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         with self.registry.hold(models):
             async with aclosing(lane.stream(job)) as deltas:
                 async for delta in deltas:
@@ -217,7 +217,7 @@ def _submit(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list
 
 
 def open_lanes(
-    loaded: Loaded,
+    loaded: LoadedModels,
     queue_tokens: int = 2**20,
     queue_jobs: int = 256,
     kept: int = 0,
@@ -227,9 +227,11 @@ def open_lanes(
     served: list[Served] = []
     for backbone in loaded.backbones:
         lane = ScorerLane(backbone.name, backbone.scorer, queue_tokens, observe, kept)
-        served.append(ServedBackbone(lane, backbone.rewards, backbone.scorer.why))
+        served.append(ServedBackbone(lane, backbone.rewards, backbone.scorer.description))
     for policy in loaded.policies:
-        served.append(ServedFamily(_generator_lane(policy, queue_jobs, observe), policy.family, policy.runtime.why))
+        served.append(
+            ServedFamily(_generator_lane(policy, queue_jobs, observe), policy.family, policy.runtime.description)
+        )
     return served
 
 

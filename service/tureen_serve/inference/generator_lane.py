@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tureen.errors import TureenError
 from tureen_serve.inference.lane import Lane, LaneRun, Observer, ignore_run
-from tureen_serve.runtimes.contract import Delta, Generator, Job
+from tureen_serve.runtimes.contract import GenerationJob, Generator, TextDelta
 
 PERIOD = 0.25
 
@@ -16,7 +16,7 @@ PERIOD = 0.25
 class OpenJob:
     """One open job."""
 
-    job: Job
+    job: GenerationJob
     speaks: bool = False
 
 
@@ -48,7 +48,7 @@ class GeneratorLane(Lane):
         """Jobs that are being written."""
         return sum(place.speaks for place in self._open)
 
-    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
+    async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         """Deltas of one text; closing the iterator frees its place.
 
         Raises:

@@ -12,7 +12,7 @@ from tureen_serve.inference.rendering import ScoreInput, relocate_error, render_
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.catalogue import Reward
 from tureen_serve.runtimes.contract import Rewards, Row, Weights
-from tureen_serve.runtimes.readout import weighed
+from tureen_serve.runtimes.readout import weigh_rewards
 
 SOUP = "soup"
 
@@ -58,7 +58,7 @@ class Reader:
     def raw(self, found: Sequence[Rewards]) -> dict[str, float]:
         """Its rewards by name."""
         text, *prompt = [each.values for each in found]
-        values = [*text, *(weighed(text, coefficients) for coefficients in prompt)]
+        values = [*text, *(weigh_rewards(text, coefficients) for coefficients in prompt)]
         return {name: values[column] for name, column in self.columns}
 
 

@@ -29,7 +29,7 @@ class ServedBackbone:
 
     lane: ScorerLane
     rewards: tuple[Reward, ...]
-    why: str = ""
+    description: str = ""
 
     @property
     def versions(self) -> dict[str, str]:
@@ -43,7 +43,7 @@ class ServedFamily:
 
     lane: TextLane
     family: Family
-    why: str = ""
+    description: str = ""
 
     @property
     def versions(self) -> dict[str, str]:

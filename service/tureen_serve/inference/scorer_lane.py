@@ -42,7 +42,7 @@ class ScorerLane(WorkerLane):
         self._batcher = Batcher()
         self._waiters: dict[Row, list[Future]] = {}
         self._running: set[Row] = set()
-        super().__init__(name, scorer, observe, scorer.streams)  # starts the workers
+        super().__init__(name, scorer, observe, scorer.threads)  # starts the workers
 
     @property
     def queued_rows(self) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
-from tureen_serve.runtimes.contract import Delta, Job, Stepper
+from tureen_serve.runtimes.contract import GenerationJob, Stepper, TextDelta
 
 LOG = logging.getLogger(__name__)
 
@@ -18,8 +18,8 @@ LOG = logging.getLogger(__name__)
 class Ticket:
     """A job in a generator lane, and where its deltas arrive."""
 
-    job: Job
-    said: asyncio.Queue[Delta | TureenError] = field(default_factory=asyncio.Queue)
+    job: GenerationJob
+    said: asyncio.Queue[TextDelta | TureenError] = field(default_factory=asyncio.Queue)
 
 
 class StepperLane(WorkerLane):
@@ -49,7 +49,7 @@ class StepperLane(WorkerLane):
         """Texts in the batch."""
         return self._stepper.running
 
-    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
+    async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         """Deltas of one text; closing the iterator frees its place.
 
         Raises:
@@ -115,7 +115,7 @@ class StepperLane(WorkerLane):
                 self._stepper.drop(ticket)
             return not self._closing
 
-    def _step(self) -> Sequence[tuple[Ticket, Delta | TureenError]]:
+    def _step(self) -> Sequence[tuple[Ticket, TextDelta | TureenError]]:
         try:
             return self._stepper.step()
         except Unavailable:  # the runtime itself is dead
@@ -134,6 +134,6 @@ class StepperLane(WorkerLane):
         self._on_loop(partial(_hand_out, [(ticket, error) for ticket in tickets]))
 
 
-def _hand_out(said: Sequence[tuple[Ticket, Delta | TureenError]]) -> None:
+def _hand_out(said: Sequence[tuple[Ticket, TextDelta | TureenError]]) -> None:
     for ticket, each in said:
         ticket.said.put_nowait(each)

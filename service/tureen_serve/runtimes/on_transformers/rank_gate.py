@@ -1,6 +1,6 @@
 """The gate in a Hugging Face model: a low-rank term beside each adapted Linear, weighed anew for every row of a batch.
 
-An adapted Linear becomes ``base(x) + B_cat(mix(A_cat x))`` (:mod:`tureen_core.soup`), and one :class:`Gate` says for
+An adapted Linear becomes ``base(x) + B_cat(mix(A_cat x))`` (:mod:`tureen_core.soup`). One :class:`RankGate` says for
 all of them how row i of the batch mixes its rank activations. Nothing is merged: rows with different weights, and rows
 of both semantics, share a batch: with d = w, u = 0 for a ``delta`` row and d = 0, u = w for a ``factor`` row,
 h'ᵢ = dᵢ·hᵢ + uᵢ·Σⱼ uⱼhⱼ.
@@ -19,7 +19,7 @@ from tureen_serve.runtimes.contract import Weights
 Mixture = tuple[Weights, Semantics]
 
 
-class Gate:
+class RankGate:
     """Which experts weigh what in each row of the batch that runs now. Not shared between threads."""
 
     def __init__(self, stack: Stack, dtype: torch.dtype, device: torch.device) -> None:
@@ -27,9 +27,9 @@ class Gate:
         self._dtype, self._device = dtype, device
         self._ranks = {slab.ranks for slab in stack.modules.values()}
         self._unfactorable = stack.find_factor_obstacle()
-        self.set([])
+        self.set_rows([])
 
-    def set(self, rows: Sequence[Mixture], lengths: Tensor | None = None) -> None:
+    def set_rows(self, rows: Sequence[Mixture], lengths: Tensor | None = None) -> None:
         """Weigh the rows of the next forward passes, in batch order.
 
         Args:
@@ -44,7 +44,7 @@ class Gate:
         delta = self._weights(rows, "delta", lengths)
         self._factor = self._weights(rows, "factor", lengths) if factored else None
         self._delta = {ranks: spread_weights(delta, ranks) for ranks in self._ranks}
-        self.closed = not any(weights for weights, _ in rows)
+        self.is_closed = not any(weights for weights, _ in rows)
 
     def _weights(self, rows: Sequence[Mixture], semantics: Semantics, lengths: Tensor | None) -> Tensor:
         """``[B, 1, k]``, or ``[1, T, k]`` with lengths; the rows of the other semantics at zero."""
@@ -55,7 +55,7 @@ class Gate:
         return weights.to(self._device)
 
     @contextmanager
-    def at(self, places: Tensor) -> Iterator[None]:
+    def select_tokens(self, places: Tensor) -> Iterator[None]:
         """Weigh only the tokens ``places`` ``[N]`` of the one sequence while this is open; then all of them again."""
         delta, factor = self._delta, self._factor
         self._delta = {ranks: each[:, places] for ranks, each in delta.items()}
@@ -77,7 +77,7 @@ class GatedLinear(nn.Module):
     a: Tensor
     b: Tensor
 
-    def __init__(self, base: nn.Linear, slab: Slab, gate: Gate, dtype: torch.dtype) -> None:
+    def __init__(self, base: nn.Linear, slab: Slab, gate: RankGate, dtype: torch.dtype) -> None:
         super().__init__()
         device = base.weight.device
         self.base, self.gate, self.ranks = base, gate, slab.ranks
@@ -87,12 +87,12 @@ class GatedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, in]`` to ``[B, T, out]``."""
         y: Tensor = self.base(x)
-        if self.gate.closed:
+        if self.gate.is_closed:
             return y
         return y + nn.functional.linear(self.gate.mix(nn.functional.linear(x, self.a), self.ranks), self.b)
 
 
-def attach(model: Any, stack: Stack) -> Gate:
+def attach_adapters(model: Any, stack: Stack) -> RankGate:
     """Put a stack's factors beside the Linears that they adapt, and return the gate that weighs them.
 
     Args:
@@ -101,7 +101,7 @@ def attach(model: Any, stack: Stack) -> Gate:
     Raises:
         SoupError: an adapted module is not in the model, or is no Linear of that shape.
     """
-    gate = Gate(stack, model.dtype, model.device)
+    gate = RankGate(stack, model.dtype, model.device)
     for path, slab in stack.modules.items():
         place = _place(model, path)
         parent, _, name = place.rpartition(".")
