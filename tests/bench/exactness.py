@@ -82,7 +82,8 @@ def merged(family: Any, weights: Weights, ids: Sequence[int], start: int) -> lis
 
     from tureen_core.artifact import read_weights
     from tureen_core.base import locate_base
-    from tureen_core.soup import concatenate_adapters, merge_checkpoint
+    from tureen_core.checkpoint_merge import merge_checkpoint
+    from tureen_core.soup import concatenate_adapters
 
     stack = concatenate_adapters([read_weights(each)[0] for each in family.experts.values()])
     with tempfile.TemporaryDirectory() as scratch:

@@ -19,8 +19,9 @@ from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import Artifact
 from tureen_core.base import locate_base
 from tureen_core.heads import LinearHead
+from tureen_core.lora import Adapter, LoraPair
 from tureen_core.packed.attention import NAME
-from tureen_core.soup import Adapter, LoraPair, Stack, concatenate_adapters
+from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.contract import BatchLimits, Row, Scorer
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime, copy_module_tree
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer

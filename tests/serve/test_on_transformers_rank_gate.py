@@ -12,7 +12,8 @@ from serve.experts import causal, logprobs, merged, stack, texts
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
-from tureen_core.soup import Adapter, LoraPair, Semantics, Slab, SoupError, Stack, apply_gate, concatenate_adapters
+from tureen_core.lora import Adapter, LoraPair, SoupError
+from tureen_core.soup import Semantics, Stack, StackedPair, apply_gate, concatenate_adapters
 from tureen_serve.runtimes.on_transformers.padding import compute_positions, pad_sequences
 from tureen_serve.runtimes.on_transformers.rank_gate import GatedLinear, Mixture, RankGate, attach_adapters
 
@@ -126,9 +127,9 @@ def test_bfloat16_keeps_the_factors_apart(base: Path) -> None:
     """A delta too small for a bfloat16 merge still works beside the weight."""
     linear = nn.Linear(16, 8, bias=False).to(torch.bfloat16)
     a, b = torch.randn(2, 16), torch.randn(8, 2) * 1e-4
-    slab = Slab(a, b, (2,), (1.0,))
-    gate = RankGate(Stack(("tiny",), {"linear": slab}), torch.bfloat16, torch.device("cpu"))
-    gated = GatedLinear(linear, slab, gate, torch.bfloat16)
+    stacked = StackedPair(a, b, (2,), (1.0,))
+    gate = RankGate(Stack(("tiny",), {"linear": stacked}), torch.bfloat16, torch.device("cpu"))
+    gated = GatedLinear(linear, stacked, gate, torch.bfloat16)
     gate.set_rows([((("tiny", 1.0),), "delta")])
     x = torch.zeros(1, 1, 16, dtype=torch.bfloat16)
     x[..., 0] = 1

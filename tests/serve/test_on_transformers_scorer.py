@@ -17,7 +17,8 @@ from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import Artifact, read_weights
 from tureen_core.base import locate_base
 from tureen_core.heads import LinearHead
-from tureen_core.soup import Adapter, LoraPair, concatenate_adapters
+from tureen_core.lora import Adapter, LoraPair
+from tureen_core.soup import concatenate_adapters
 from tureen_serve.runtimes.contract import BatchLimits, Row
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory

@@ -17,7 +17,9 @@ from serve.experts import NAMES, causal, stack
 from torch import Tensor
 
 from tureen.errors import ServerFault
-from tureen_core.lora import CONFIG, Adapter, LoraPair, SoupError, read_adapter
+from tureen_core.adapter_files import read_adapter
+from tureen_core.lora import Adapter, LoraPair, SoupError
+from tureen_core.peft_config import CONFIG
 from tureen_core.preference import NAME, normalise_weights
 from tureen_core.soup import Semantics, Stack, compute_delta, concatenate_adapters, pad_ranks, spread_weights
 from tureen_serve.runtimes.contract import Weights
@@ -89,8 +91,8 @@ def product(pair: LoraPair) -> Tensor:
 def same_soup(found: Mapping[str, Tensor], of: Stack, weights: Weights, semantics: Semantics = "delta") -> None:
     """ΔW of every module; a module that a folder leaves out is one that nothing is added to."""
     assert set(found) <= set(of.modules)
-    for path, slab in of.modules.items():
-        expected = compute_delta(slab, of.row(dict(weights)), semantics)
+    for path, stacked in of.modules.items():
+        expected = compute_delta(stacked, of.order_weights(dict(weights)), semantics)
         torch.testing.assert_close(found.get(path, torch.zeros_like(expected)), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -185,8 +187,8 @@ def test_the_folder_says_what_vllm_reads_in_it(dtype: torch.dtype, tmp_path: Pat
     assert config(reference)["base_model_name_or_path"] == "tiny"
     assert config(reference)["r"] == config(reference)["lora_alpha"] == adapters.rank
     assert {pair.a.dtype for pair in written(reference).values()} == {dtype}
-    for path, slab in pad_ranks(uneven()).modules.items():
-        assert torch.equal(written(reference)[path].b, slab.b.to(dtype))
+    for path, stacked in pad_ranks(uneven()).modules.items():
+        assert torch.equal(written(reference)[path].b, stacked.b.to(dtype))
 
 
 # --------------------------------------------------------------------------- the name of a soup

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from tureen.errors import Unprocessable
 from tureen_core.artifact import Artifact, open_artifact, read_weights
 from tureen_core.base import digest_weights, load_tokenizer, locate_base
+from tureen_core.lora import Adapter
 from tureen_core.preference import Normalize, normalise_weights
 from tureen_core.reading import Reading
-from tureen_core.soup import Adapter, Stack, concatenate_adapters
+from tureen_core.soup import Stack, concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.settings import FamilyEntry, RewardEntry

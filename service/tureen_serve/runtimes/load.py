@@ -15,7 +15,7 @@ import torch
 from tureen.errors import TureenError
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.base import CACHE, BaseError
-from tureen_core.soup import SoupError
+from tureen_core.lora import SoupError
 from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedFamily, OpenedReward, open_family, open_reward
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits

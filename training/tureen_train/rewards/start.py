@@ -12,7 +12,7 @@ from transformers import set_seed
 
 from tureen_core.artifact import HEAD, Artifact, open_artifact, read_weights
 from tureen_core.base import digest_weights, load_tokenizer
-from tureen_core.soup import Adapter
+from tureen_core.lora import Adapter
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.networks.sharded import gather_weights

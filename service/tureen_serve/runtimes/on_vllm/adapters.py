@@ -20,9 +20,10 @@ from typing import Protocol
 import torch
 
 from tureen.errors import ServerFault
+from tureen_core.adapter_files import write_adapter
 from tureen_core.lora import Adapter, LoraPair
 from tureen_core.preference import digest_soup, format_weights
-from tureen_core.soup import Semantics, Stack, merge_adapter, pad_ranks, write_adapter
+from tureen_core.soup import Semantics, Stack, merge_adapter, pad_ranks
 from tureen_serve.runtimes.contract import Weights
 
 GATE = "gate"
@@ -73,8 +74,8 @@ class GatedAdapters:
 
     def __init__(self, stack: Stack, base: str, dtype: torch.dtype, folder: Path) -> None:
         flat = pad_ranks(stack)
-        pairs = {path: LoraPair(slab.a, slab.b, 1.0) for path, slab in flat.modules.items()}
-        self.names, self.ranks = stack.names, stack.widest
+        pairs = {path: LoraPair(stacked.a, stacked.b, 1.0) for path, stacked in flat.modules.items()}
+        self.names, self.ranks = stack.names, stack.largest_ranks
         self.supports_factor = stack.find_factor_obstacle() is None
         self.rank, self.targets = sum(self.ranks), _targets(stack)
         self._folder = folder / GATE
@@ -105,7 +106,7 @@ class MergedAdapters:
         self, stack: Stack, base: str, dtype: torch.dtype, folder: Path, slots: int, kept: int, bare: bool = True
     ) -> None:
         self.slots, self.kept = slots, max(kept, slots)
-        self.rank, self.targets = max(sum(slab.ranks) for slab in stack.modules.values()), _targets(stack)
+        self.rank, self.targets = max(sum(stacked.ranks) for stacked in stack.modules.values()), _targets(stack)
         self._stack, self._base, self._dtype, self._folder, self._bare = stack, base, dtype, folder, bare
         self._known: OrderedDict[str, AdapterReference] = OrderedDict()
         self._count = GATE_NUMBER
@@ -191,7 +192,7 @@ def find_gate_obstacle(stack: Stack) -> str | None:
     expert = next((path for path in stack.modules if ".experts." in path), None)
     if expert is not None:
         return f"{expert} is an expert of a mixture, whose kernel keeps its rank activations to itself"
-    rank = sum(stack.widest)
+    rank = sum(stack.largest_ranks)
     if round_up_rank(rank) is None:
         return f"the experts have rank {rank} together, and vLLM's largest is {RANKS[-1]}"
     return None
@@ -200,8 +201,8 @@ def find_gate_obstacle(stack: Stack) -> str | None:
 def _nothing(stack: Stack) -> Adapter:
     """An adapter that changes nothing."""
     zeros = {
-        path: LoraPair(slab.a.new_zeros(1, slab.a.shape[1]), slab.b.new_zeros(slab.b.shape[0], 1), 1.0)
-        for path, slab in stack.modules.items()
+        path: LoraPair(stacked.a.new_zeros(1, stacked.a.shape[1]), stacked.b.new_zeros(stacked.b.shape[0], 1), 1.0)
+        for path, stacked in stack.modules.items()
     }
     return Adapter("nothing", zeros)
 
