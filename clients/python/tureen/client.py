@@ -8,7 +8,8 @@ from typing import Literal, Unpack, overload
 
 import httpx2
 
-from tureen.batches.resources import AsyncBatches, AsyncFiles, Batches, Files
+from tureen.batches.async_resources import AsyncBatches, AsyncFiles
+from tureen.batches.resources import Batches, Files
 from tureen.calls.call_options import (
     ChatOptions,
     CompletionOptions,
