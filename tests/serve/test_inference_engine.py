@@ -160,7 +160,7 @@ async def test_a_text_too_long_for_one_reward_fails_whole_or_is_truncated(loaded
 
 async def test_an_unknown_objective_is_refused(loaded: LoadedModels) -> None:
     async with running(loaded) as engine:
-        with pytest.raises(Unprocessable, match="no reward is called 'wit'; there is facts, far, helpful"):
+        with pytest.raises(Unprocessable, match="no reward is called 'wit'; loaded: facts, far, helpful"):
             await engine.score([Group(answers("a"), ASK)], ["wit"])
 
 
@@ -286,7 +286,7 @@ async def test_concurrent_texts_are_those_of_their_merged_models(loaded: LoadedM
 
 async def test_a_text_that_cannot_be_written_is_refused_by_field(loaded: LoadedModels) -> None:
     async with running(loaded) as engine:
-        with pytest.raises(NotFound, match="there is tiny"):
+        with pytest.raises(NotFound, match="loaded: tiny"):
             engine.generate("huge", [5], GREEDY, {})
         with pytest.raises(Unprocessable) as caught:
             engine.generate("tiny", [5], GREEDY, {"humor": 1.0})

@@ -223,7 +223,7 @@ async def test_too_many_without_a_token_are_refused_until_one_speaks(reciter: Re
         readers = [await entered(one, job(number)) for number in range(2)]
         error = await refused(one, job(2))
         assert (error.code, error.retry_after) == ("queue_full", 1)
-        assert "words is saturated" in error.message
+        assert "the queue of words is full" in error.message
         assert reciter.open == [job(0), job(1)]
         reciter.dictate(job(0), HELLO)
         await settled()

@@ -160,7 +160,7 @@ async def test_a_lane_nobody_holds_is_closed_at_once_and_its_name_is_unknown() -
         await engine.registry.drain()
         assert scorer.closed
         assert list(engine.rewards) == ["funny"]
-        with pytest.raises(Unprocessable, match="no reward is called 'calm'; there is funny"):
+        with pytest.raises(Unprocessable, match="no reward is called 'calm'; loaded: funny"):
             await calm(engine)
 
 
@@ -172,7 +172,7 @@ async def test_a_text_that_is_written_holds_its_lane() -> None:
         deltas = engine.generate("words", JOB.ids, JOB.sampling, {})
         assert await anext(deltas) == HELLO
         engine.registry.remove(old)
-        with pytest.raises(NotFound, match="there is none"):
+        with pytest.raises(NotFound, match="loaded: none"):
             engine.generate("words", JOB.ids, JOB.sampling, {})
         assert not reciter.closed
         reciter.dictate(JOB, END)
@@ -281,7 +281,7 @@ async def test_a_lane_that_cannot_be_closed_is_logged(caplog: pytest.LogCaptureF
         with caplog.at_level(logging.ERROR, "tureen_serve"):
             engine.registry.remove(old)
             await engine.registry.drain()
-        assert "lane tiny was taken out and could not be closed" in caplog.text
+        assert "lane tiny was removed but could not be closed" in caplog.text
         assert engine.registry.lanes == []
 
 

@@ -516,9 +516,9 @@ async def test_a_job_turns_nobody_away_and_is_itself_turned_away() -> None:
         running = await held(scorer, one)
         job = one.submit([row(1, 2, 3)], "batch")
         online = one.submit([row(4, 5, 6)])
-        with pytest.raises(Unavailable, match="saturated: 6 tokens wait"):
+        with pytest.raises(Unavailable, match="is full: 6 tokens wait"):
             one.submit([row(7)], "batch")
-        with pytest.raises(Unavailable, match="saturated: 3 tokens wait"):
+        with pytest.raises(Unavailable, match="is full: 3 tokens wait"):
             one.submit([row(7, 8)])
         scorer.gate.set()
         await asyncio.gather(running, *job, *online)

@@ -139,7 +139,9 @@ def pick_candidates(rewards: Sequence[float | None], options: CandidateOptions, 
     return random.Random(seed).choices([index for index, _ in known], shares)
 
 
-async def stream_texts(engine: Engine, planned: Plan, texts: Sequence[TextTask]) -> AsyncGenerator[tuple[int, TextDelta]]:
+async def stream_texts(
+    engine: Engine, planned: Plan, texts: Sequence[TextTask]
+) -> AsyncGenerator[tuple[int, TextDelta]]:
     """Yield the deltas of all texts when they arrive, each with the index of its text. Closing it stops every text.
 
     Raises:
