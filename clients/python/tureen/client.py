@@ -167,7 +167,11 @@ class Client(Sender):
 
 
 class AsyncClient(AsyncSender):
-    """As :class:`Client`, for one event loop."""
+    """The asynchronous form of :class:`Client`, for one event loop.
+
+    async with AsyncClient("http://127.0.0.1:8900") as client:
+        reply = await client.score([{"prompt": "Why?", "candidates": ["Because."]}])
+    """
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ def open_start(run: RewardRun, base: Path) -> Artifact | None:
     if (manifest.weights == "lora") != (run.model.lora is not None):
         raise RecipeError(f"model.start: {begun.name} has {manifest.weights} weights; make model.lora agree")
     if manifest.base is not None and manifest.base.digest != digest_weights(base):
-        raise RecipeError(f"model.start: {begun.name} stands on another base than {run.model.base}")
+        raise RecipeError(f"model.start: {begun.name} has another base than {run.model.base}")
     return begun
 
 
