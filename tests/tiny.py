@@ -8,12 +8,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tureen_core.adapter_files import write_adapter
 from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering, seal_artifact
 from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
+from tureen_core.lora import Adapter, LoraPair
 from tureen_core.reading import Reading
-from tureen_core.soup import Adapter, LoraPair, write_adapter
 from tureen_core.template import Renderer
 
 CHATML = (

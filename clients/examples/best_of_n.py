@@ -1,4 +1,4 @@
-"""Best of n: the server writes n answers, scores all of them, and sends those that your preferences like best.
+"""Best of n: the server generates n answers, scores all of them, and returns the best by your preferences.
 
 python best_of_n.py [URL]
 """

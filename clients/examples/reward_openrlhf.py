@@ -7,7 +7,7 @@ from functools import partial
 
 from tureen.adapters import openrlhf
 
-# Without --data.apply_chat_template prompts are bare; with it, say templated=True.
+# Without --data.apply_chat_template the prompts have no template; with it, set templated=True.
 reward_func = partial(openrlhf.reward_func, preferences={"helpful": 0.7, "harmless": 0.3}, templated=False)
 
 if __name__ == "__main__":

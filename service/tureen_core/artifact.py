@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tureen_core.adapter_files import read_adapter
 from tureen_core.gate import GATE, GateError, load_gate
 from tureen_core.heads import GatedHead
-from tureen_core.lora import CONFIG as ADAPTER
-from tureen_core.lora import Adapter, SoupError, read_adapter
+from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
+from tureen_core.peft_config import CONFIG as ADAPTER
 
 __all__ = [
     "FORMAT",

@@ -128,10 +128,10 @@ def check(
 
     try:
         settings = load_settings(runtime=runtime, dtype=dtype, device=device)
-        options = runtimes.Options(
+        options = runtimes.LoadOptions(
             settings.runtime, settings.dtype, settings.device, settings.cache, vllm=settings.vllm
         )
-        proofs = [{**vars(proof), "holds": proof.holds} for proof in runtimes.check(folder, options)]
+        proofs = [{**vars(proof), "holds": proof.holds} for proof in runtimes.check_artifact(folder, options)]
         failure = None
     except (SettingsError, runtimes.LoadError) as error:
         proofs, failure = [], str(error)

@@ -1,8 +1,8 @@
-"""Admit requests: a permit for each, a limit on its body, and an end to work whose caller is gone.
+"""Admit requests: limit their number and the size of bodies, and stop work at a deadline or when the caller leaves.
 
-The body is read here, whole and under its limit, so that from then on the connection can be watched: a handler is
-raced against the caller's hang-up and against its deadline, and cancelled by either. A stream that has begun has no
-deadline, only a hang-up. An upload is too large to be held: its route reads it as it comes, under a limit of its own.
+The whole body is read here, up to its limit. After that, the connection is watched while the handler runs. The handler
+is cancelled if the caller disconnects or the deadline passes. A stream that has begun has no deadline. An upload is too
+large for memory, so its route reads it while it arrives, up to a limit of its own.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
 
 
 class Admission:
-    """ASGI: refuse requests beyond the server's limits. Health and metrics always pass.
+    """ASGI middleware: refuses requests beyond the server's limits. Health and metrics always pass.
 
     Args:
-        uploads: paths whose routes read a posted body themselves, and the most bytes of it.
+        uploads: path → largest body in bytes, for routes that read a posted body themselves.
     """
 
     def __init__(self, app: App, limits: ServerLimits, uploads: Mapping[str, int] | None = None) -> None:
@@ -31,7 +31,8 @@ class Admission:
         if scope["type"] != "http" or scope["path"] in QUIET:
             return await self._app(scope, receive, send)
         if self._held >= self._limits.in_flight:
-            raise Unavailable(f"{self._held} requests are in flight, which is the limit; try again", retry_after=1)
+            message = f"the server already has {self._held} requests in flight, its limit; try again later"
+            raise Unavailable(message, retry_after=1)
         self._held += 1
         try:
             await self._serve(scope, receive, send)
@@ -41,29 +42,29 @@ class Admission:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         upload = self._uploads.get(scope["path"], 0) if scope["method"] == "POST" else 0
-        seconds = self._limits.longest_deadline_seconds if upload else allowance(headers, self._limits)
+        seconds = self._limits.longest_deadline_seconds if upload else read_deadline(headers, self._limits)
         check_length(headers, upload or self._limits.body_bytes)
         exchange = Exchange(receive, send)
         clock = asyncio.timeout(seconds)
         try:
             async with clock:
                 if upload:
-                    await self._app(scope, bounded(receive, upload), send)
+                    await self._app(scope, limit_body(receive, upload), send)
                 elif await exchange.read(self._limits.body_bytes):
                     await exchange.run(self._app, scope, clock)
         except TimeoutError:
             if not clock.expired():
                 raise
             raise DeadlineExceeded(
-                f"no answer within {seconds:g} s; send less, or allow more with the header {TIMEOUT_HEADER}"
+                f"no answer within {seconds:g} s; send less, or allow more time with the header {TIMEOUT_HEADER}"
             ) from None
 
 
-def allowance(headers: Mapping[str, str], limits: ServerLimits) -> float:
+def read_deadline(headers: Mapping[str, str], limits: ServerLimits) -> float:
     """Return the seconds that a request may take: its header's milliseconds up to the limit, else the default.
 
     Raises:
-        InvalidRequest: the header is no positive whole number.
+        InvalidRequest: the header is not a positive whole number.
     """
     text = headers.get(TIMEOUT_HEADER)
     if text is None:
@@ -74,17 +75,21 @@ def allowance(headers: Mapping[str, str], limits: ServerLimits) -> float:
 
 
 def check_length(headers: Mapping[str, str], limit: int) -> None:
-    """Refuse a body whose declared length is over the limit, before reading it."""
+    """Check the declared length of a body before it is read.
+
+    Raises:
+        PayloadTooLarge: it is over ``limit`` bytes.
+    """
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body is over {limit} bytes; send it in parts")
+    return PayloadTooLarge(f"the body is over {limit} bytes; split it into several requests")
 
 
-def bounded(receive: Receive, limit: int) -> Receive:
+def limit_body(receive: Receive, limit: int) -> Receive:
     """Wrap ``receive`` so that it raises PayloadTooLarge after ``limit`` bytes."""
     held = 0
 
@@ -100,7 +105,7 @@ def bounded(receive: Receive, limit: int) -> Receive:
 
 
 class Exchange:
-    """One request's connection: its body, read once, and what has become of it since."""
+    """The connection of one request: reads its body, and watches whether the caller leaves."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -111,10 +116,10 @@ class Exchange:
         self._ended = False
 
     async def read(self, limit: int) -> bool:
-        """Take in the body; False if the caller hung up before its end.
+        """Read the whole body. Returns False if the caller left before its end.
 
         Raises:
-            PayloadTooLarge: it is over ``limit`` bytes.
+            PayloadTooLarge: the body is over ``limit`` bytes.
         """
         parts: list[bytes] = []
         held = 0
@@ -132,30 +137,34 @@ class Exchange:
         return True
 
     async def run(self, app: App, scope: Scope, clock: asyncio.Timeout) -> None:
-        """Let the application answer, unless the caller goes first; ``clock`` is stopped when it begins to."""
+        """Let the application answer. It is cancelled if the caller leaves first.
+
+        Args:
+            clock: the deadline; it is stopped when the answer begins.
+        """
 
         async def handle() -> None:
             await app(scope, self._replay, self._forward)
 
         self._clock = clock
         handler = asyncio.create_task(handle())
-        hangup = asyncio.create_task(self._hangup())
+        disconnect = asyncio.create_task(self._wait_for_disconnect())
         try:
-            await asyncio.wait({handler, hangup}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({handler, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if handler.done() or self._ended:
                 await handler
         finally:
             handler.cancel()
-            hangup.cancel()
-            await asyncio.gather(handler, hangup, return_exceptions=True)
+            disconnect.cancel()
+            await asyncio.gather(handler, disconnect, return_exceptions=True)
 
-    async def _hangup(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone.set()
 
     async def _replay(self) -> Message:
-        """The application's ``receive``: the body, then nothing until the caller hangs up."""
+        """The application's ``receive``: returns the body, then waits until the caller disconnects."""
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
@@ -163,7 +172,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def _forward(self, message: Message) -> None:
-        """The application's ``send``: notes where the answer stands."""
+        """The application's ``send``: stops the deadline when the answer begins, and notes when it has ended."""
         if message["type"] == "http.response.start" and self._clock is not None:
             self._clock.reschedule(None)
         self._ended = message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -1,4 +1,4 @@
-"""The application: layers, routes, and an engine that loads beside them so that health is answered meanwhile."""
+"""Build the application: middleware, routes, and an engine that loads in a thread while health is already answered."""
 
 import asyncio
 import logging
@@ -23,8 +23,8 @@ from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.lane import Observer
 from tureen_serve.runtimes import contract
-from tureen_serve.runtimes.load import LoadError, Options
-from tureen_serve.runtimes.load import load as load_artifacts
+from tureen_serve.runtimes.load import LoadError, LoadOptions
+from tureen_serve.runtimes.load import load_models as load_artifacts
 from tureen_serve.security import Keys, read_keys
 from tureen_serve.settings import Settings
 from tureen_serve.telemetry import Telemetry
@@ -34,14 +34,16 @@ Loader = Callable[[Settings, Observer], Engine]
 
 
 def load_engine(settings: Settings, observe: Observer) -> Engine:
-    """Load what the settings name.
+    """Load the models that the settings name.
 
     Raises:
-        LoadError: something of it cannot be served; the message says what and why.
+        LoadError: a model or an alias cannot be served; the message says which and why.
     """
-    limits = contract.Limits(settings.limits.batch_tokens, settings.limits.batch_rows)
+    limits = contract.BatchLimits(settings.limits.batch_tokens, settings.limits.batch_rows)
     memory = settings.limits.prompt_mib * 2**20
-    options = Options(settings.runtime, settings.dtype, settings.device, settings.cache, limits, memory, settings.vllm)
+    options = LoadOptions(
+        settings.runtime, settings.dtype, settings.device, settings.cache, limits, memory, settings.vllm
+    )
     loaded = load_artifacts(settings.rewards, settings.families, options)
     unknown = check_aliases(settings.aliases, {each.name: each for part in loaded.backbones for each in part.rewards})
     if unknown:
@@ -51,10 +53,13 @@ def load_engine(settings: Settings, observe: Observer) -> Engine:
 
 
 def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
-    """The application over what ``load`` brings; it is called once, in a thread, when the application starts.
+    """Create the application.
+
+    Args:
+        load: loads the engine. It is called once, in a thread, when the application starts.
 
     Raises:
-        SettingsError: the keys cannot be read.
+        SettingsError: the file of keys cannot be read.
     """
     server = ServerState(settings.aliases, settings.limits)
     jobs = BatchService(
@@ -63,7 +68,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
-        loading = asyncio.create_task(_fill(server, settings, load))
+        loading = asyncio.create_task(_load(server, settings, load))
         opening = asyncio.create_task(jobs.open())
         yield
         loading.cancel()
@@ -97,10 +102,10 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     return app
 
 
-async def _fill(server: ServerState, settings: Settings, load: Loader) -> None:
+async def _load(server: ServerState, settings: Settings, load: Loader) -> None:
     began = time.perf_counter()
     try:
-        engine = await _aside(lambda: load(settings, server.metrics.observe))
+        engine = await _run_in_daemon_thread(lambda: load(settings, server.metrics.observe))
     except Exception as error:
         server.failure = f"the models could not be loaded: {error}"
         LOG.error("%s", server.failure, exc_info=None if isinstance(error, LoadError) else error)
@@ -115,8 +120,8 @@ async def _fill(server: ServerState, settings: Settings, load: Loader) -> None:
         LOG.error("not ready: %s", engine.failure)
 
 
-async def _aside(work: Callable[[], Engine]) -> Engine:
-    """The result of work in a thread that does not hold up the end of the process."""
+async def _run_in_daemon_thread(work: Callable[[], Engine]) -> Engine:
+    """Run work in a daemon thread, which does not delay the end of the process."""
     future: Future[Engine] = Future()
 
     def run() -> None:

@@ -1,7 +1,7 @@
-"""The one place where an error becomes an answer: a status, OpenAI's error object, and the request's id.
+"""Turn every error into a reply: its status, OpenAI's error object, and the request's id.
 
-Everything below raises; :class:`Faults` stands around the application and translates what comes up, the framework's
-own errors too. Nothing of an unexpected error reaches the caller but the id under which the log tells of it.
+All code below raises. :class:`Faults` stands around the application and translates what it raised, errors of the
+framework included. Of an unexpected error the caller only gets the request's id, under which the log has the details.
 """
 
 import logging
@@ -67,7 +67,7 @@ class Faults:
 
 
 async def pass_on(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
-    """Stands in the framework's table of handlers, so that its own answers never appear."""
+    """Raise the error again. It replaces the framework's own error handlers."""
     raise error
 
 
@@ -80,7 +80,7 @@ def build_error_reply(error: TureenError) -> JSONResponse:
 
 
 def build_error_headers(error: TureenError) -> dict[str, str]:
-    """Build the headers of an error: Retry-After, and WWW-Authenticate for a bad key."""
+    """Build the headers of an error: Retry-After in seconds, and WWW-Authenticate for a bad key."""
     found = {}
     if error.retry_after is not None or error.status == 503:
         found["retry-after"] = str(min(max(math.ceil(error.retry_after or 1), 1), LONGEST_WAIT))
@@ -90,18 +90,18 @@ def build_error_headers(error: TureenError) -> dict[str, str]:
 
 
 def build_error_body(error: TureenError) -> dict[str, Any]:
-    """OpenAI's error object with the request's id; also what a stream sends when it fails midway."""
+    """Build OpenAI's error object with the request's id. A stream that fails sends it as its last event."""
     return ErrorReply(error=describe_error(error), request_id=REQUEST_ID.get()).model_dump()
 
 
 def describe_error(error: TureenError) -> ErrorDetail:
-    """OpenAI's error object. A field's name may come from the caller and hold what is not Unicode."""
+    """Build OpenAI's error object. Names of fields come from the caller, so bytes that are not Unicode are escaped."""
     message, param = (text and text.encode(errors="backslashreplace").decode() for text in (error.message, error.param))
     return ErrorDetail(message=message or "", type=error.type, param=param, code=error.code)
 
 
 def translate_error(error: BaseException) -> TureenError:
-    """Return the :class:`TureenError` for any error. An unexpected one is logged and becomes a plain 500."""
+    """Return the :class:`TureenError` for any error. An unexpected one is logged and becomes a 500 without details."""
     if isinstance(error, TureenError):
         return error
     if isinstance(error, RequestValidationError):
@@ -109,11 +109,11 @@ def translate_error(error: BaseException) -> TureenError:
     if isinstance(error, HTTPException):
         return _http(error)
     LOG.error("unexpected %s", type(error).__name__, exc_info=error)
-    return ServerFault("the server failed at this request; its log tells more under the request's id")
+    return ServerFault("the server failed on this request; its log has the details under the request's id")
 
 
 def _invalid(error: RequestValidationError) -> TureenError:
-    """A field of the query or the headers, else one of the body: FastAPI's first step says which."""
+    """Translate FastAPI's errors. Errors of the query and the headers come before errors of the body."""
     found = [{**each, "loc": each["loc"][1:], "part": each["loc"][0]} for each in error.errors()]
     if not found[0]["loc"] and found[0]["type"] == "missing":
         return Unprocessable("the body is null; send an object")
@@ -124,7 +124,7 @@ def _invalid(error: RequestValidationError) -> TureenError:
 
 def _http(error: HTTPException) -> TureenError:
     if error.status_code == 404:
-        return NotFound("there is no such route; GET /openapi.json lists them", code="unknown_route")
+        return NotFound("there is no such route; GET /openapi.json lists all routes", code="unknown_route")
     if error.status_code == 405:
         return MethodNotAllowed(f"this route takes {(error.headers or {}).get('Allow', 'another method')}")
     return find_error_class(error.status_code)(str(error.detail))
@@ -136,15 +136,15 @@ def document_errors(
     """Describe a route's errors for OpenAPI.
 
     Args:
-        model: the body of each.
-        moved: from our status to a dialect's, where that has another for the same.
+        model: the body of each error.
+        moved: our status → the dialect's status for the same error.
     """
     everywhere = (Unauthorized.status, Forbidden.status, ServerFault.status)
     known = {status: BY_STATUS[status].__doc__ or "" for status in sorted({*statuses, *everywhere})}
-    told: dict[int | str, dict[str, Any]] = {}
+    documented: dict[int | str, dict[str, Any]] = {}
     for status, text in known.items():
-        said = {"model": model, "description": text.split(": ", 1)[1]}
-        told.setdefault((moved or {}).get(status, status), said)
-    if 422 in known and 422 not in told:
-        told["4XX"] = {"model": model, "description": "nothing else."}  # else FastAPI adds a 422 of its own
-    return told
+        described = {"model": model, "description": text.split(": ", 1)[1]}
+        documented.setdefault((moved or {}).get(status, status), described)
+    if 422 in known and 422 not in documented:
+        documented["4XX"] = {"model": model, "description": "nothing else."}  # else FastAPI adds a 422 of its own
+    return documented

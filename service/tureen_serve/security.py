@@ -1,7 +1,6 @@
-"""Who may ask: keys, kept as digests, and a layer that guards every path that is not named open.
+"""API keys: read them from a file, keep their digests, and check them on every path that is not in ``OPEN``.
 
-One scope for now: a key may do everything. Without a keys file there is no guard, and settings refuse to bind beyond
-loopback.
+A key may do everything. Without a file of keys nothing is checked, and the settings only allow a loopback host.
 """
 
 import hashlib
@@ -20,10 +19,12 @@ DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 def read_keys(path: Path) -> tuple[bytes, ...]:
-    """SHA-256 of each key in a file: a key on each line, or ``sha256:`` and its hex digest; ``#`` starts a comment.
+    """Read the SHA-256 digest of each key in a file.
+
+    A line is a key, or ``sha256:`` and the hex digest of a key. A line that starts with ``#`` is a comment.
 
     Raises:
-        SettingsError: the file cannot be read or holds no key, or a key is short enough to be guessed.
+        SettingsError: the file cannot be read, it has no key, or a key is too short or has other characters than ASCII.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -37,18 +38,17 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
         if match := DIGEST.fullmatch(key):
             digests.append(bytes.fromhex(match[1]))
         elif len(key) < SHORTEST or not key.isascii() or " " in key:
-            raise SettingsError(
-                f"keys: line {number} of {path.name} is no key: use {SHORTEST} or more ASCII characters"
-            )
+            message = f"keys: line {number} of {path.name} is not a key"
+            raise SettingsError(f"{message}: use {SHORTEST} or more ASCII characters without spaces")
         else:
             digests.append(hashlib.sha256(key.encode()).digest())
     if not digests:
-        raise SettingsError(f"keys: {path} holds no key; `openssl rand -hex 32` makes one")
+        raise SettingsError(f"keys: {path} has no key; make one with `openssl rand -hex 32`")
     return tuple(digests)
 
 
 class Keys:
-    """ASGI: lets a request through whose bearer key is known. No keys, no guard."""
+    """ASGI middleware: refuses requests without a known bearer key. Without digests it lets all requests pass."""
 
     def __init__(self, app: App, digests: Sequence[bytes]) -> None:
         self._app = app
@@ -57,11 +57,11 @@ class Keys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         guarded = scope["type"] == "http" and self._digests and scope["path"] not in OPEN
         if guarded and not self._known(_bearer(scope)):
-            raise Unauthorized("send a key this server knows: Authorization: Bearer <key>")
+            raise Unauthorized("send a key that this server knows in the header `Authorization: Bearer <key>`")
         await self._app(scope, receive, send)
 
     def _known(self, key: bytes) -> bool:
-        """Compares with all keys, in the same time whichever fits."""
+        """Compare with all keys. The time does not depend on which key matches."""
         digest = hashlib.sha256(key).digest()
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 

@@ -1,6 +1,7 @@
-"""What the server says of itself: metrics and log lines. No texts, no preferences, no raw paths.
+"""Metrics and log lines of the server. They hold no texts, no preferences and no raw paths.
 
-A label is a route's template, a model's name or a word from a short list, so that the number of series is bounded.
+A label is the template of a route, the name of a model or a word from a short list. So the number of time series is
+bounded.
 """
 
 import json
@@ -37,7 +38,7 @@ REJECTIONS = {"queue_full", "model_loading", "not_ready", "draining", "deadline_
 
 
 class Metrics:
-    """The registry of one server. Every name starts with ``tureen_``."""
+    """The Prometheus registry of one server. Every name starts with ``tureen_``."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -87,7 +88,7 @@ class Metrics:
         build.labels(version("tureen")).set(1)
 
     def observe(self, ran: LaneRun) -> None:
-        """Note what a lane ran; called on the lane's thread."""
+        """Count what a lane ran. Called on the lane's thread."""
         self.batch_seconds.labels(ran.lane).observe(ran.seconds)
         self.batch_rows.labels(ran.lane).observe(ran.rows)
         self.batch_tokens.labels(ran.lane).observe(ran.tokens)
@@ -95,7 +96,7 @@ class Metrics:
         self.failed.labels(ran.lane).inc(ran.failed)
 
     def text(self, engine: Engine | None, ready: bool) -> bytes:
-        """Prometheus' text format, the models and queues as they are now."""
+        """Return all metrics in Prometheus' text format, with the current models and queues."""
         self.ready.set(ready)
         for gauge in (self.model, self.waiting, self.waiting_tokens, self.running, self.remembered):
             gauge.clear()
@@ -108,7 +109,7 @@ class Metrics:
             self.model.labels(name, "reward", reward.fingerprint).set(1)
         for name, family in engine.families.items():
             self.model.labels(name, "policy", family.fingerprint).set(1)
-        for lane in engine.scorers:  # two have one name while the second takes the place of the first
+        for lane in engine.scorers:  # two lanes have the same name while one replaces the other
             self.waiting.labels(lane.name).inc(lane.queued_rows)
             self.waiting_tokens.labels(lane.name).inc(lane.queued_tokens)
             self.running.labels(lane.name).inc(lane.running)
@@ -119,7 +120,7 @@ class Metrics:
 
 
 class Telemetry:
-    """The outermost ASGI layer: names every request, times it, counts it, logs one line of it."""
+    """ASGI middleware, the outermost: gives every request an id, measures it, and logs one line for it."""
 
     def __init__(self, app: App, metrics: Metrics) -> None:
         self._app = app
@@ -161,7 +162,7 @@ class Telemetry:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own id if it is safe to write into a log, else a new one."""
+    """Return the caller's ``x-request-id`` if it is safe to write into a log, else a new id."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and SAFE_ID.fullmatch(text := str(value, "latin-1")):
             return text
@@ -169,7 +170,7 @@ def _request_id(scope: Scope) -> str:
 
 
 class TextLines(logging.Formatter):
-    """``level message (request id)``, for people."""
+    """Log lines for people: ``level message (request id)``."""
 
     def format(self, record: logging.LogRecord) -> str:
         name = REQUEST_ID.get()
@@ -177,7 +178,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, for machines."""
+    """Log lines for machines: one JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -194,7 +195,11 @@ class JsonLines(logging.Formatter):
 
 
 def start_logging(level: str, form: str) -> None:
-    """Log to standard error: ours from ``level`` on, the libraries' from warnings on."""
+    """Log to standard error: our messages from ``level`` on, those of libraries from ``warning`` on.
+
+    Args:
+        form: ``text`` or ``json``.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

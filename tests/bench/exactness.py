@@ -41,12 +41,14 @@ def main() -> None:
     """Load on both runtimes, compare, print."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     stay_offline()  # before vLLM is imported
-    from tureen_serve.runtimes.load import Options, load
+    from tureen_serve.runtimes.load import LoadOptions, load_models
 
     given: Any = build_starter_settings()
     settings = VllmSettings(cache_gib=0.5, context=1024, rows=32)
     ours, reference = (
-        load(given["rewards"], given["families"], Options(runtime=name, dtype="float32", vllm=settings), probes=0)
+        load_models(
+            given["rewards"], given["families"], LoadOptions(runtime=name, dtype="float32", vllm=settings), probes=0
+        )
         for name in ("vllm", "transformers")
     )
     try:
@@ -80,7 +82,8 @@ def merged(family: Any, weights: Weights, ids: Sequence[int], start: int) -> lis
 
     from tureen_core.artifact import read_weights
     from tureen_core.base import locate_base
-    from tureen_core.soup import concatenate_adapters, merge_checkpoint
+    from tureen_core.checkpoint_merge import merge_checkpoint
+    from tureen_core.soup import concatenate_adapters
 
     stack = concatenate_adapters([read_weights(each)[0] for each in family.experts.values()])
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,7 +17,7 @@ import yaml
 from bench.flood import Answers, Flood
 from bench.rewarding import NAME, Requests, Sample, Speech
 
-from tureen_serve.runtimes.contract import Limits
+from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.settings import VllmSettings
 from tureen_serve.starter.demo import end, free_port
 
@@ -148,7 +148,7 @@ def _engine(folder: Path, settings: VllmSettings) -> dict[str, Any]:
     """The engine arguments that our runtime would take for a checkpoint."""
     from tureen_serve.runtimes.on_vllm.models import VllmRuntime
 
-    return {"runner": "pooling", **VllmRuntime("auto", "auto", Limits(), settings)._common(NAME, folder)}
+    return {"runner": "pooling", **VllmRuntime("auto", "auto", BatchLimits(), settings)._common(NAME, folder)}
 
 
 def _flags(arguments: Mapping[str, Any]) -> list[str]:

@@ -23,10 +23,11 @@ from vllm.sampling_params import RequestOutputKind
 
 from tureen_core.preference import normalise_weights
 from tureen_core.soup import Stack
-from tureen_serve.runtimes.contract import Limits, Weights
-from tureen_serve.runtimes.on_vllm.adapters import Adapters, GatedAdapters, MergedAdapters, Reference
+from tureen_serve.runtimes.contract import BatchLimits, Weights
+from tureen_serve.runtimes.on_vllm.adapters import AdapterReference, Adapters, GatedAdapters, MergedAdapters
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
-from tureen_serve.runtimes.on_vllm.models import GENERATING, VllmRuntime, _lora
+from tureen_serve.runtimes.on_vllm.engine_arguments import make_lora_arguments
+from tureen_serve.runtimes.on_vllm.models import GENERATING, VllmRuntime
 from tureen_serve.settings import VllmSettings
 
 WARM_UP = 4  # tokens
@@ -72,12 +73,12 @@ class Lookalikes(MergedAdapters):
     The files of 256 vectors of an 8B model are 86 GB. vLLM cannot tell, and reads as fast as a disk ever does.
     """
 
-    def _write(self, name: str, weights: Weights, semantics: Any) -> Reference:
+    def _write(self, name: str, weights: Weights, semantics: Any) -> AdapterReference:
         first = next(iter(self._known.values()), None)
         if first is None:
             return super()._write(name, weights, semantics)
         self._count += 1
-        return Reference(name, self._count, first.folder)
+        return AdapterReference(name, self._count, first.folder)
 
 
 class Kitchen:
@@ -93,7 +94,7 @@ class Kitchen:
     def __init__(self, model: Model, work: Work, settings: VllmSettings, rounds: int) -> None:
         self.work = work
         self._model, self._settings, self._rounds = model, settings, rounds
-        self._runtime = VllmRuntime("auto", "auto", Limits(), settings)
+        self._runtime = VllmRuntime("auto", "auto", BatchLimits(), settings)
         self._dtype = getattr(torch, self._runtime.dtype)
         self._salts = count()
         self._spare = vectors(model.stack.names, 1, seed=1)[0]
@@ -139,7 +140,8 @@ class Kitchen:
         yield from best.values()
 
     def _run(self, name: str, by: str, engine: VllmEngine, adapters: Adapters | None, soups: Sequence[Weights]) -> Line:
-        references = [adapters.refer(soup, "delta") if adapters else None for soup in soups]  # files are written here
+        # files are written here
+        references = [adapters.make_reference(soup, "delta") if adapters else None for soup in soups]
         began = time.perf_counter()
         texts = engine.wait(self._write(engine, self.work, references))
         return Line(name, by, self.work.requests * self.work.tokens / (time.perf_counter() - began), texts)
@@ -148,16 +150,16 @@ class Kitchen:
     def _engine(self, name: str, adapters: Adapters | None) -> Iterator[VllmEngine]:
         """A warm engine, for as long as the block runs."""
         arguments = {**self._runtime._common(name, self._model.folder), **GENERATING}
-        arguments |= {**(_lora(adapters) if adapters else {}), **self._model.extra}
+        arguments |= {**(make_lora_arguments(adapters) if adapters else {}), **self._model.extra}
         engine = VllmEngine(name, arguments, adapters is not None and adapters.gated, 0)
         try:
-            spare = adapters.refer(self._spare, "delta") if adapters else None
+            spare = adapters.make_reference(self._spare, "delta") if adapters else None
             engine.wait(self._write(engine, replace(self.work, tokens=WARM_UP), [spare]))
             yield engine
         finally:
             engine.close()
 
-    async def _write(self, engine: VllmEngine, work: Work, adapters: Sequence[Reference | None]) -> Texts:
+    async def _write(self, engine: VllmEngine, work: Work, adapters: Sequence[AdapterReference | None]) -> Texts:
         """All requests at once; they take the adapters in turn."""
         salt, rng = f"run {next(self._salts)}", random.Random(0)
         sampling = SamplingParams(

@@ -93,7 +93,7 @@ def test_rows_are_called_by_their_id_or_their_place(tmp_path: Path) -> None:
         (
             "/v1/score",
             request("b", "/v1/completions"),
-            "line 2: url: the line goes to /v1/completions and the batch to",
+            "line 2: url: must be /v1/score, the endpoint of the batch, not /v1/completions",
         ),
     ],
 )

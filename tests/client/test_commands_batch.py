@@ -135,7 +135,7 @@ def test_rows_are_welcome_where_the_endpoint_is_given(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "says"),
     [
-        ([{"messages": TALK}], (), "names no endpoint: give --endpoint"),
+        ([{"messages": TALK}], (), "has no `url`: give --endpoint"),
         ([request("a")], ("--window", "soon"), "'soon' is not a number of hours or minutes"),
         ([request("a")], ("--endpoint", "/v1/embeddings"), "is not one of"),
         ([request("a")], ("--error-file", "out.jsonl"), "must be different files"),
@@ -209,7 +209,10 @@ def test_what_failed_before_a_batch_was_cancelled_is_told_apart(folder: Folder) 
 def test_an_empty_input_is_said(folder: Folder, command: str) -> None:
     folder.source.write_text("\n")
     result = folder.batch(command, folder.source, *([folder.target] if command == "run" else []))
-    assert (result.exit_code, result.stderr) == (1, f"tureen: {folder.source} holds no lines\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"tureen: {folder.source} holds no lines: write one request on each line\n",
+    )
 
 
 def test_a_server_that_is_away_for_long_is_waited_for_and_told(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

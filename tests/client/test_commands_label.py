@@ -248,7 +248,7 @@ def test_a_server_that_is_away_is_waited_for_and_told(standin: StandIn, source: 
     result = run(standin, source, tmp_path / "out.jsonl")
     assert (result.exit_code, len(lines(tmp_path / "out.jsonl"))) == (0, 2)
     waits, back = result.stderr.splitlines()
-    assert waits.startswith(f"tureen: waiting up to 300 s for the server: the connection to {standin.url} broke off")
+    assert waits.startswith(f"tureen: waiting up to 300 s for the server: the connection to {standin.url} was lost")
     assert back == "tureen: the server is back"
 
 

@@ -45,7 +45,7 @@ def test_a_success_is_parsed_and_anything_else_raised() -> None:
     ],
 )
 def test_an_answer_of_another_shape_is_the_servers_fault(body: str, problem: str) -> None:
-    with pytest.raises(ServerFault, match=f"the answer is no ModelList: {problem}") as caught:
+    with pytest.raises(ServerFault, match=f"the reply is not a valid ModelList: {problem}") as caught:
         http_replies.parse_json(ModelList, body)
     assert caught.value.code == "unreadable_reply"
 
@@ -107,7 +107,7 @@ def test_other_events_carry_no_error(data: str) -> None:
     [
         (httpx2.ConnectError("refused"), "no server answers at http://server"),
         (httpx2.ReadTimeout("slow"), r"http://server did not answer in time \(ReadTimeout\)"),
-        (httpx2.ReadError("reset"), r"the connection to http://server broke off \(ReadError: reset\)"),
+        (httpx2.ReadError("reset"), r"the connection to http://server was lost \(ReadError: reset\)"),
     ],
 )
 def test_a_lost_connection_says_what_happened(error: httpx2.RequestError, message: str) -> None:

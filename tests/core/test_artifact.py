@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from tureen_core.adapter_files import write_adapter
 from tureen_core.artifact import (
     MANIFEST,
     Artifact,
@@ -29,7 +30,6 @@ from tureen_core.artifact import (
 )
 from tureen_core.gate import GATE, write_gate
 from tureen_core.heads import GatedHead
-from tureen_core.lora import write_adapter
 
 WEIGHTS = "adapter_model.safetensors"
 HEAD = "base_model.model.score.weight"

@@ -3,43 +3,33 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 import tiny
 import torch
+from core.adapters import pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
+from tureen_core.adapter_files import read_adapter, write_adapter
+from tureen_core.checkpoint_merge import merge_checkpoint
+from tureen_core.lora import Adapter, LoraPair, SoupError
 from tureen_core.soup import (
-    Adapter,
-    LoraPair,
     Semantics,
-    Slab,
-    SoupError,
     Stack,
+    StackedPair,
     apply_gate,
     compute_delta,
     concatenate_adapters,
     merge_adapter,
-    merge_checkpoint,
     pad_ranks,
-    read_adapter,
     spread_weights,
-    write_adapter,
 )
 
 SHAPES = {"model.layers.0.self_attn.q_proj": (6, 4), "model.layers.0.mlp.down_proj": (5, 7), "model.norm_proj": (3, 3)}
 Kitchen = tuple[list[Adapter], dict[str, float]]
-
-
-def pair(rank: int, shape: tuple[int, int], scale: float, seed: int) -> LoraPair:
-    rng = torch.Generator().manual_seed(seed)
-    out, inside = shape
-    return LoraPair(torch.randn(rank, inside, generator=rng), torch.randn(out, rank, generator=rng), scale)
 
 
 @st.composite
@@ -83,8 +73,10 @@ def close(found: Tensor, expected: tuple[Tensor, float]) -> None:
 
 def through_gate(stack: Stack, path: str, weights: Mapping[str, float], semantics: Semantics, x: Tensor) -> Tensor:
     """What a runtime adds beside a Linear: B_cat · mix(A_cat · x)."""
-    slab = stack.modules[path]
-    return apply_gate(x @ slab.a.T, torch.tensor(stack.row(weights)), slab.ranks, semantics) @ slab.b.T
+    stacked = stack.modules[path]
+    return (
+        apply_gate(x @ stacked.a.T, torch.tensor(stack.order_weights(weights)), stacked.ranks, semantics) @ stacked.b.T
+    )
 
 
 def product(adapter: Adapter, path: str) -> Tensor:
@@ -107,7 +99,7 @@ def check_every_form(kitchen: Kitchen, semantics: Semantics) -> None:
         written = load_file(out / "model.safetensors")
     for path in stack.modules:
         expected = reference(adapters, weights, path, semantics)
-        close(compute_delta(stack.modules[path], stack.row(weights), semantics), expected)
+        close(compute_delta(stack.modules[path], stack.order_weights(weights), semantics), expected)
         close(through_gate(stack, path, weights, semantics, torch.eye(SHAPES[path][1])).T, expected)
         close(product(merged, path), expected)
         close(written[f"{path}.weight"] - base[f"{path}.weight"], expected)
@@ -133,10 +125,14 @@ def test_delta_is_linear_in_the_weights(kitchen: Kitchen, p: float, q: float) ->
     other = {adapter.name: 0.5 + index for index, adapter in enumerate(adapters)}
     stack = concatenate_adapters(adapters)
     both = {name: p * one.get(name, 0) + q * other[name] for name in other}
-    for path, slab in stack.modules.items():
-        parts = p * compute_delta(slab, stack.row(one)) + q * compute_delta(slab, stack.row(other))
+    for path, stacked in stack.modules.items():
+        parts = p * compute_delta(stacked, stack.order_weights(one)) + q * compute_delta(
+            stacked, stack.order_weights(other)
+        )
         size = reference(adapters, one, path)[1] + reference(adapters, other, path)[1]
-        torch.testing.assert_close(compute_delta(slab, stack.row(both)), parts, rtol=1e-4, atol=1e-5 * size)
+        torch.testing.assert_close(
+            compute_delta(stacked, stack.order_weights(both)), parts, rtol=1e-4, atol=1e-5 * size
+        )
 
 
 @given(kitchens(), st.data())
@@ -155,8 +151,8 @@ def test_zero_weights_are_the_base(kitchen: Kitchen) -> None:
     adapters, _ = kitchen
     stack = concatenate_adapters(adapters)
     assert merge_adapter(stack, {}, "soup").modules == {}
-    for path, slab in stack.modules.items():
-        assert not compute_delta(slab, stack.row({})).any()
+    for path, stacked in stack.modules.items():
+        assert not compute_delta(stacked, stack.order_weights({})).any()
         assert not through_gate(stack, path, {}, "delta", torch.randn(2, SHAPES[path][1])).any()
 
 
@@ -165,8 +161,8 @@ def test_an_expert_subtracted_from_itself_leaves_the_base(kitchen: Kitchen) -> N
     adapters, _ = kitchen
     twin = Adapter("twin", adapters[0].modules)
     stack = concatenate_adapters([adapters[0], twin])
-    for path, slab in stack.modules.items():
-        found = compute_delta(slab, stack.row({adapters[0].name: 2.0, "twin": -2.0}))
+    for path, stacked in stack.modules.items():
+        found = compute_delta(stacked, stack.order_weights({adapters[0].name: 2.0, "twin": -2.0}))
         close(found, (torch.zeros(SHAPES[path], dtype=torch.float64), reference([twin], {"twin": 4.0}, path)[1]))
 
 
@@ -175,13 +171,13 @@ def test_every_row_of_a_batch_has_its_own_soup(semantics: Semantics) -> None:
     """``[B, T, in]`` with a weight vector for each sequence, or each token: no row sees another's weights."""
     path = "model.layers.0.mlp.down_proj"
     adapters = [Adapter(name, {path: pair(3, SHAPES[path], 2.0, seed)}) for seed, name in enumerate("abc")]
-    slab = concatenate_adapters(adapters).modules[path]
+    stacked = concatenate_adapters(adapters).modules[path]
     rows = torch.tensor([[1.0, 0, 0], [0.2, 0.3, 0.5], [0, 0, 0], [-1, 2, 0]])
     x = torch.randn(4, 5, SHAPES[path][1])
-    together = apply_gate(x @ slab.a.T, rows[:, None, :], slab.ranks, semantics) @ slab.b.T
-    per_token = apply_gate(x @ slab.a.T, rows[:, None, :].expand(4, 5, 3), slab.ranks, semantics) @ slab.b.T
+    together = apply_gate(x @ stacked.a.T, rows[:, None, :], stacked.ranks, semantics) @ stacked.b.T
+    per_token = apply_gate(x @ stacked.a.T, rows[:, None, :].expand(4, 5, 3), stacked.ranks, semantics) @ stacked.b.T
     for index, row in enumerate(rows):
-        alone = x[index].double() @ compute_delta(slab, row.tolist(), semantics).double().T
+        alone = x[index].double() @ compute_delta(stacked, row.tolist(), semantics).double().T
         torch.testing.assert_close(together[index].double(), alone, rtol=1e-5, atol=1e-5)
     assert torch.equal(together, per_token)
 
@@ -195,14 +191,14 @@ def unit_experts() -> list[Adapter]:
 
 def test_averaging_products_is_not_averaging_factors() -> None:
     stack = concatenate_adapters(unit_experts())
-    half = stack.row({"one": 0.5, "two": 0.5})
+    half = stack.order_weights({"one": 0.5, "two": 0.5})
     assert compute_delta(stack.modules["m"], half, "delta").tolist() == [[0.5, 0.0], [0.0, 0.5]]
     assert compute_delta(stack.modules["m"], half, "factor").tolist() == [[0.25, 0.25], [0.25, 0.25]]
 
 
 def test_factor_is_quadratic_in_one_experts_weight() -> None:
     stack = concatenate_adapters(unit_experts())
-    half = stack.row({"one": 0.5})
+    half = stack.order_weights({"one": 0.5})
     assert compute_delta(stack.modules["m"], half, "delta")[0, 0] == 0.5
     assert compute_delta(stack.modules["m"], half, "factor")[0, 0] == 0.25
 
@@ -213,9 +209,9 @@ def test_both_semantics_agree_where_all_share_one_a() -> None:
     others = [LoraPair(first.a, torch.randn(5, 3), 2.0) for _ in range(2)]
     adapters = [Adapter(str(i), {path: low}) for i, low in enumerate([first, *others])]
     stack = concatenate_adapters(adapters)
-    row = stack.row({"0": 0.5, "1": 0.3, "2": 0.2})
-    slab = stack.modules[path]
-    torch.testing.assert_close(compute_delta(slab, row, "factor"), compute_delta(slab, row, "delta"))
+    row = stack.order_weights({"0": 0.5, "1": 0.3, "2": 0.2})
+    stacked = stack.modules[path]
+    torch.testing.assert_close(compute_delta(stacked, row, "factor"), compute_delta(stacked, row, "delta"))
 
 
 def test_the_gate_is_the_weights_over_the_ranks() -> None:
@@ -227,16 +223,16 @@ def test_the_gate_is_the_weights_over_the_ranks() -> None:
 def test_half_precision_experts_are_stacked_in_float32() -> None:
     low = pair(4, (6, 4), 3.0, 0)
     half = LoraPair(low.a.bfloat16(), low.b.bfloat16(), 3.0)
-    slab = concatenate_adapters([Adapter("a", {"m": half})]).modules["m"]
-    assert slab.a.dtype == slab.b.dtype == torch.float32
-    torch.testing.assert_close(compute_delta(slab, [1.0]), 3.0 * half.b.float() @ half.a.float())
+    stacked = concatenate_adapters([Adapter("a", {"m": half})]).modules["m"]
+    assert stacked.a.dtype == stacked.b.dtype == torch.float32
+    torch.testing.assert_close(compute_delta(stacked, [1.0]), 3.0 * half.b.float() @ half.a.float())
 
 
 def test_a_row_is_in_gate_order_and_refuses_strangers() -> None:
     stack = concatenate_adapters(unit_experts())
-    assert stack.row({"two": 0.5}) == [0.0, 0.5]
+    assert stack.order_weights({"two": 0.5}) == [0.0, 0.5]
     with pytest.raises(SoupError, match="no expert is called 'three'; there are one, two"):
-        stack.row({"three": 1.0})
+        stack.order_weights({"three": 1.0})
 
 
 def test_what_cannot_be_stacked() -> None:
@@ -262,9 +258,9 @@ def test_factor_is_refused_where_it_has_no_meaning(other: Adapter, reason: str, 
     with pytest.raises(SoupError, match="averaging factors"):
         merge_checkpoint(base, stack, {"a": 1.0}, tmp_path / "out", "factor")
     assert not (tmp_path / "out").exists()
-    slab = stack.modules["model.layers.1.self_attn.q_proj"]
+    stacked = stack.modules["model.layers.1.self_attn.q_proj"]
     with pytest.raises(SoupError, match="averaging factors needs equal"):
-        compute_delta(slab, [0.5, 0.5], "factor")
+        compute_delta(stacked, [0.5, 0.5], "factor")
 
 
 def test_ranks_whose_sum_divides_evenly_are_not_mistaken_for_equal_ones() -> None:
@@ -272,23 +268,24 @@ def test_ranks_whose_sum_divides_evenly_are_not_mistaken_for_equal_ones() -> Non
         apply_gate(torch.randn(1, 6), torch.ones(3), (2, 1, 3), "factor")
 
 
-def test_equal_experts_are_factorable() -> None:
+def test_equal_experts_have_factors() -> None:
     assert concatenate_adapters([tiny.adapter("a", 0), tiny.adapter("b", 1)]).find_factor_obstacle() is None
 
 
 # --------------------------------------------------------------------------- one layout for all modules
 
 
-def in_float64(slab: Slab, row: Sequence[float], semantics: Semantics = "delta") -> Tensor:
+def in_float64(stacked: StackedPair, row: Sequence[float], semantics: Semantics = "delta") -> Tensor:
     """What :func:`explicit` computes, without its rounding."""
     return (
-        slab.b.double() @ apply_gate(slab.a.double().T, torch.tensor(row, dtype=torch.float64), slab.ranks, semantics).T
+        stacked.b.double()
+        @ apply_gate(stacked.a.double().T, torch.tensor(row, dtype=torch.float64), stacked.ranks, semantics).T
     )
 
 
 def same_in_float64(stack: Stack, row: Sequence[float], semantics: Semantics = "delta") -> None:
-    for path, slab in pad_ranks(stack).modules.items():
-        found, expected = in_float64(slab, row, semantics), in_float64(stack.modules[path], row, semantics)
+    for path, stacked in pad_ranks(stack).modules.items():
+        found, expected = in_float64(stacked, row, semantics), in_float64(stack.modules[path], row, semantics)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -296,9 +293,9 @@ def same_in_float64(stack: Stack, row: Sequence[float], semantics: Semantics = "
 def test_an_even_stack_is_the_same_soup(kitchen: Kitchen) -> None:
     adapters, weights = kitchen
     stack = concatenate_adapters(adapters)
-    same_in_float64(stack, stack.row(weights))
-    for path, slab in pad_ranks(stack).modules.items():
-        close(compute_delta(slab, stack.row(weights)), reference(adapters, weights, path))
+    same_in_float64(stack, stack.order_weights(weights))
+    for path, stacked in pad_ranks(stack).modules.items():
+        close(compute_delta(stacked, stack.order_weights(weights)), reference(adapters, weights, path))
 
 
 @given(kitchens())
@@ -307,10 +304,10 @@ def test_an_even_stack_has_one_layout_as_narrow_as_can_be(kitchen: Kitchen) -> N
     flat = pad_ranks(concatenate_adapters(adapters))
     widest = tuple(max(low.rank for low in adapter.modules.values()) for adapter in adapters)
     assert flat.names == tuple(adapter.name for adapter in adapters)
-    for path, slab in flat.modules.items():
-        assert slab.ranks == widest
-        assert slab.a.shape == (sum(widest), SHAPES[path][1])
-        assert slab.b.shape == (SHAPES[path][0], sum(widest))
+    for path, stacked in flat.modules.items():
+        assert stacked.ranks == widest
+        assert stacked.a.shape == (sum(widest), SHAPES[path][1])
+        assert stacked.b.shape == (SHAPES[path][0], sum(widest))
 
 
 @given(kitchens())
@@ -318,7 +315,7 @@ def test_to_even_out_an_even_stack_changes_nothing(kitchen: Kitchen) -> None:
     once = pad_ranks(concatenate_adapters(kitchen[0]))
     twice = pad_ranks(once)
     assert twice.names == once.names
-    assert all(slab is once.modules[path] for path, slab in twice.modules.items())
+    assert all(stacked is once.modules[path] for path, stacked in twice.modules.items())
     assert set(twice.modules) == set(once.modules)
 
 
@@ -330,13 +327,15 @@ def test_an_expert_keeps_its_ranks_and_its_scale_where_others_are_absent_or_narr
         Adapter("three", {left: pair(1, SHAPES[left], 1.0, 3)}),
     ]
     flat = pad_ranks(concatenate_adapters(adapters))
-    assert {path: (slab.ranks, slab.scales) for path, slab in flat.modules.items()} == {
+    assert {path: (stacked.ranks, stacked.scales) for path, stacked in flat.modules.items()} == {
         left: ((4, 3, 1), (2.0, 0.0, 1.0)),
         right: ((4, 3, 1), (2.0, 0.5, 0.0)),
     }
     for each in adapters:
-        for path, slab in flat.modules.items():
-            close(compute_delta(slab, flat.row({each.name: 1.0})), reference([each], {each.name: 1.0}, path))
+        for path, stacked in flat.modules.items():
+            close(
+                compute_delta(stacked, flat.order_weights({each.name: 1.0})), reference([each], {each.name: 1.0}, path)
+            )
 
 
 def test_factors_average_the_same_where_only_modules_differ_in_rank() -> None:
@@ -348,149 +347,26 @@ def test_factors_average_the_same_where_only_modules_differ_in_rank() -> None:
     ]
     stack, weights = concatenate_adapters(adapters), {"a": 0.5, "b": -0.2, "c": 0.7}
     assert stack.find_factor_obstacle() is None
-    assert {slab.ranks for slab in pad_ranks(stack).modules.values()} == {(5, 5, 5)}
-    same_in_float64(stack, stack.row(weights), "factor")
-    for path, slab in pad_ranks(stack).modules.items():
-        close(compute_delta(slab, stack.row(weights), "factor"), reference(adapters, weights, path, "factor"))
+    assert {stacked.ranks for stacked in pad_ranks(stack).modules.values()} == {(5, 5, 5)}
+    same_in_float64(stack, stack.order_weights(weights), "factor")
+    for path, stacked in pad_ranks(stack).modules.items():
+        close(
+            compute_delta(stacked, stack.order_weights(weights), "factor"), reference(adapters, weights, path, "factor")
+        )
 
 
-# --------------------------------------------------------------------------- a full checkpoint
-
-
-def logits(model: Any) -> Tensor:
-    ids = torch.arange(3, 19).view(2, 8)
-    with torch.no_grad():
-        found: Tensor = model.eval()(ids).logits
-    return found
-
-
-def summed(base: Path, stack: Stack, weights: Mapping[str, float], semantics: Semantics = "delta") -> Any:
-    """The base with ΔW added to its weights in memory."""
-    model = AutoModelForCausalLM.from_pretrained(base)
-    for path, slab in stack.modules.items():
-        weight = model.get_submodule(path).weight
-        delta = compute_delta(slab, stack.row(weights), semantics)
-        weight.data = (weight.data.float() + delta).to(weight.dtype)
-    return model
-
-
-def copy_of(base: Path, folder: Path, **changes: Any) -> Path:
-    """The base saved again in another dtype or other shards."""
-    model = AutoModelForCausalLM.from_pretrained(base).to(changes.pop("dtype", torch.float32))
-    model.save_pretrained(folder, **changes)
-    return folder
-
-
-STACK = concatenate_adapters([tiny.adapter("a", 1), tiny.adapter("b", 2)])
-MIXES: list[dict[str, float]] = [{"a": 1.0}, {"a": 0.3, "b": 0.7}, {"a": 1.5, "b": -0.5}, {}]
-
-
-@pytest.mark.parametrize("semantics", ["delta", "factor"])
-@pytest.mark.parametrize("weights", MIXES, ids=str)
-def test_a_merged_checkpoint_opens_and_agrees(
-    weights: dict[str, float], semantics: Semantics, base: Path, tmp_path: Path
-) -> None:
-    merge_checkpoint(base, STACK, weights, tmp_path / "out", semantics)
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    torch.testing.assert_close(logits(merged), logits(summed(base, STACK, weights, semantics)), rtol=1e-5, atol=1e-5)
-    assert merged.lm_head.weight is merged.model.embed_tokens.weight
-    assert (tmp_path / "out" / "tokenizer.json").is_file()
-    changed = not torch.allclose(logits(merged), logits(AutoModelForCausalLM.from_pretrained(base)), atol=1e-3)
-    assert changed == bool(weights)
-
-
-def test_a_bfloat16_base_is_summed_in_float32_and_cast_once(base: Path, tmp_path: Path) -> None:
-    half = copy_of(base, tmp_path / "half", dtype=torch.bfloat16)
-    merge_checkpoint(half, STACK, {"a": 0.6, "b": 0.4}, tmp_path / "out")
-    merged, expected = AutoModelForCausalLM.from_pretrained(tmp_path / "out"), summed(half, STACK, {"a": 0.6, "b": 0.4})
-    assert merged.dtype == torch.bfloat16
-    assert torch.equal(logits(merged), logits(expected))
-
-
-def test_a_bfloat16_base_may_be_merged_to_float32_without_loss(base: Path, tmp_path: Path) -> None:
-    half = copy_of(base, tmp_path / "half", dtype=torch.bfloat16)
-    merge_checkpoint(half, STACK, {"a": 1e-3}, tmp_path / "out", dtype=torch.float32)
-    merged, plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out"), AutoModelForCausalLM.from_pretrained(half)
-    assert merged.dtype == torch.float32
-    for path, slab in STACK.modules.items():
-        found = merged.get_submodule(path).weight - plain.get_submodule(path).weight.float()
-        torch.testing.assert_close(found, compute_delta(slab, STACK.row({"a": 1e-3})), rtol=1e-2, atol=1e-7)
-
-
-def test_shards_stay_shards(base: Path, tmp_path: Path) -> None:
-    sharded = copy_of(base, tmp_path / "sharded", max_shard_size="40KB")
-    assert len(list(sharded.glob("*.safetensors"))) > 2
-    merge_checkpoint(sharded, STACK, {"a": 1.0}, tmp_path / "out")
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    torch.testing.assert_close(logits(merged), logits(summed(base, STACK, {"a": 1.0})), rtol=1e-5, atol=1e-5)
-    assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == {
-        path.name for path in sharded.glob("*.safetensors")
-    }
-
-
-def test_tensors_that_are_no_floats_are_not_cast(tmp_path: Path) -> None:
-    source = tmp_path / "base"
-    source.mkdir()
-    path = "model.layers.0.self_attn.q_proj"
-    save_file({f"{path}.weight": torch.zeros(6, 4), "steps": torch.tensor([2**40])}, source / "model.safetensors")
-    (source / "config.json").write_text('{"torch_dtype": "float32"}')
-    stack = concatenate_adapters([Adapter("a", {path: pair(2, (6, 4), 1.0, 0)})])
-    merge_checkpoint(source, stack, {"a": 1.0}, tmp_path / "out", dtype=torch.bfloat16)
-    written = load_file(tmp_path / "out" / "model.safetensors")
-    assert written["steps"].tolist() == [2**40]
-    assert written[f"{path}.weight"].dtype == torch.bfloat16
-    assert (tmp_path / "out" / "config.json").read_text() == '{\n  "dtype": "bfloat16"\n}\n'
-
-
-def with_head() -> Stack:
-    return concatenate_adapters([Adapter("a", {"lm_head": pair(2, (320, 32), 1.0, 0)})])
-
-
-@pytest.mark.parametrize(
-    ("stack", "message"),
-    [
-        (
-            concatenate_adapters([tiny.adapter("a", 0, hidden=16)]),
-            r"down_proj as \[32, 64\] and the experts adapt \[16, 32\]",
-        ),
-        (
-            concatenate_adapters([Adapter("a", {"transformer.h.0.attn": pair(2, (4, 4), 1.0, 0)})]),
-            "no weight for transformer.h.0",
-        ),
-        (with_head(), "no weight for lm_head: it is tied"),
-    ],
-)
-def test_another_base_is_refused_before_anything_is_written(
-    stack: Stack, message: str, base: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(SoupError, match=message):
-        merge_checkpoint(base, stack, {"a": 1.0}, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_weights_are_never_written_over(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(SoupError, match="holds weights already"):
-        merge_checkpoint(base, STACK, {"a": 1.0}, base)
-    merge_checkpoint(base, STACK, {"a": 1.0}, tmp_path / "out")
-    with pytest.raises(SoupError, match="choose an empty folder"):
-        merge_checkpoint(base, STACK, {"b": 1.0}, tmp_path / "out")
-
-
-def test_pickles_of_the_base_are_left_behind(base: Path, tmp_path: Path) -> None:
-    source = copy_of(base, tmp_path / "base")
-    for name in ("pytorch_model.bin", "training_args.pt", "model.gguf"):
-        (source / name).write_bytes(b"x")
-    merge_checkpoint(source, STACK, {"a": 1.0}, tmp_path / "out")
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".safetensors"}
+# --------------------------------------------------------------------------- as one LoRA on disk
 
 
 def test_a_soup_written_as_one_lora_reads_back_as_the_soup(tmp_path: Path) -> None:
-    soup = merge_adapter(STACK, {"a": 0.25, "b": -2.0}, "soup")
+    stack = concatenate_adapters([tiny.adapter("a", 1), tiny.adapter("b", 2)])
+    soup = merge_adapter(stack, {"a": 0.25, "b": -2.0}, "soup")
     write_adapter(soup, tmp_path, "tiny")
     back, extras = read_adapter(tmp_path, "soup")
     assert extras == {}
     again = concatenate_adapters([back])
-    for path, slab in STACK.modules.items():
+    for path, stacked in stack.modules.items():
         torch.testing.assert_close(
-            compute_delta(again.modules[path], [1.0]), compute_delta(slab, STACK.row({"a": 0.25, "b": -2.0}))
+            compute_delta(again.modules[path], [1.0]),
+            compute_delta(stacked, stack.order_weights({"a": 0.25, "b": -2.0})),
         )

@@ -25,8 +25,8 @@ from transformers import AutoModel
 from tureen_core.heads import LinearHead
 from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_serve.inference.batcher import Batcher
-from tureen_serve.runtimes.contract import Limits, Rewards, Row, Scorer
-from tureen_serve.runtimes.on_transformers.models import twin
+from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row, Scorer
+from tureen_serve.runtimes.on_transformers.models import copy_module_tree
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut
@@ -46,7 +46,7 @@ def main() -> None:
         f"{asked.samples} samples of {asked.mean} tokens on average": mixed(asked.samples, asked.mean),
         f"{asked.prompts} prompts of {asked.prompt} × {asked.answers} answers of {asked.answer}": groups(asked),
     }
-    limits = Limits(asked.batch_tokens, asked.batch_rows)
+    limits = BatchLimits(asked.batch_tokens, asked.batch_rows)
     scorers = dict(build_scorers(backbone, limits, asked.scorers))
     for title, rows in workloads.items():
         print(f"\n## {title}\n\n{compare(rows, scorers, limits, ceiling)}", flush=True)
@@ -86,7 +86,7 @@ def build(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
         return AutoModel.from_config(SHAPES[shape](), dtype=dtype, attn_implementation="sdpa").eval()
 
 
-def build_scorers(backbone: Any, limits: Limits, names: Sequence[str]) -> Iterator[tuple[str, Scorer]]:
+def build_scorers(backbone: Any, limits: BatchLimits, names: Sequence[str]) -> Iterator[tuple[str, Scorer]]:
     """Each over the same weights, in a module tree of its own."""
     reason = find_packing_obstacle(backbone)
     if reason is not None:
@@ -94,7 +94,7 @@ def build_scorers(backbone: Any, limits: Limits, names: Sequence[str]) -> Iterat
         names = ["padded"]
     hidden = backbone.config.hidden_size
     readouts = {"reward": ReadOut(LinearHead(hidden).to(backbone.device).requires_grad_(False), "eos", True)}
-    trees = {name: twin(backbone) for name in names}
+    trees = {name: copy_module_tree(backbone) for name in names}
     for name, tree in trees.items():
         start = time.perf_counter()
         scorer: Scorer
@@ -102,7 +102,7 @@ def build_scorers(backbone: Any, limits: Limits, names: Sequence[str]) -> Iterat
             scorer = TransformersScorer(tree, readouts, None, limits)
         else:
             scorer = PackedScorer(tree, readouts, None, limits, "inductor" if name == "compiled" else None)
-        print(f"{name}: {scorer.why} ({time.perf_counter() - start:.1f} s)", flush=True)
+        print(f"{name}: {scorer.description} ({time.perf_counter() - start:.1f} s)", flush=True)
         yield name, scorer
 
 
@@ -127,7 +127,7 @@ def groups(asked: argparse.Namespace) -> list[Row]:
 # --------------------------------------------------------------------------- measuring
 
 
-def compare(rows: Sequence[Row], scorers: dict[str, Scorer], limits: Limits, ceiling: Ceiling) -> str:
+def compare(rows: Sequence[Row], scorers: dict[str, Scorer], limits: BatchLimits, ceiling: Ceiling) -> str:
     """One line a scorer; its share of the ceiling counts what was computed, not what was asked."""
     heads = ["scorer", "samples/s", "tokens/s", "computed tokens/s", "of the ceiling", "largest difference"]
     lines: list[list[str]] = []
@@ -143,7 +143,7 @@ def compare(rows: Sequence[Row], scorers: dict[str, Scorer], limits: Limits, cei
     return table(heads, lines)
 
 
-def timed(scorer: Scorer, rows: Sequence[Row], limits: Limits) -> tuple[float, list[Rewards]]:
+def timed(scorer: Scorer, rows: Sequence[Row], limits: BatchLimits) -> tuple[float, list[Rewards]]:
     """Seconds for all rows in the batches that the server would make, after two batches to warm up."""
     batcher = Batcher()
     for row in rows:

@@ -134,7 +134,7 @@ def test_a_server_and_an_artifact_stand_side_by_side(
 def test_a_server_with_several_rewards_asks_for_a_name(url: str, data: dict[str, Path]) -> None:
     outcome = CliRunner().invoke(app, ["evaluate", url, "--data", str(data["pairs"])])
     assert outcome.exit_code == 1
-    assert "has foxes, leaves: name one with --objective" in outcome.stderr
+    assert ": foxes, leaves; or give --preferences" in outcome.stderr
 
 
 @pytest.fixture(scope="module")

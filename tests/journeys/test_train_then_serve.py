@@ -19,7 +19,8 @@ from tureen import Client
 from tureen.records.reading import Reading
 from tureen_core.artifact import Artifact, open_artifact, read_weights
 from tureen_core.base import load_tokenizer
-from tureen_core.soup import concatenate_adapters, merge_checkpoint
+from tureen_core.checkpoint_merge import merge_checkpoint
+from tureen_core.soup import concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.__main__ import app as serve
 from tureen_serve.app import create_app

@@ -6,7 +6,7 @@ import tiny
 
 from tureen_core.artifact import Artifact, Probe, seal_artifact
 from tureen_serve.runtimes.contract import Rewards, Row
-from tureen_serve.runtimes.load import Options, load
+from tureen_serve.runtimes.load import LoadOptions, load_models
 from tureen_serve.settings import RewardEntry
 
 PROBE = [{"role": "user", "content": "why do leaves fall?"}, {"role": "assistant", "content": "the wind is lazy"}]
@@ -37,7 +37,7 @@ def build(folder: Path) -> Path:
 
 def prove(artifact: Artifact, off_by: float = 0.0) -> Artifact:
     """The artifact again, with a probe of what this runtime gives for it, or of something else."""
-    loaded = load([RewardEntry(path=artifact.folder)], [], Options(dtype="float32", device="cpu"))
+    loaded = load_models([RewardEntry(path=artifact.folder)], [], LoadOptions(dtype="float32", device="cpu"))
     (backbone,) = loaded.backbones
     (reward,) = backbone.rewards
     ids = tuple(reward.renderer.render_conversation(PROBE).ids)

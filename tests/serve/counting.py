@@ -34,7 +34,7 @@ from tureen_serve.inference.engine import (
     ScoreInput,
     Steps,
 )
-from tureen_serve.runtimes.contract import Delta, Sampling, TokenLogprob
+from tureen_serve.runtimes.contract import Sampling, TextDelta, TokenLogprob
 
 CONTEXT = 200
 READING = Reading(max_length=CONTEXT)
@@ -77,7 +77,7 @@ def expert(name: str) -> Artifact:
     return Artifact(Path(name), manifest)
 
 
-def family(name: str = "words", factorable: str | None = None) -> Family:
+def family(name: str = "words", factor_obstacle: str | None = None) -> Family:
     """Three experts, two presets, no default."""
     return Family(
         name=name,
@@ -89,7 +89,7 @@ def family(name: str = "words", factorable: str | None = None) -> Family:
         default={},
         semantics="delta",
         normalize="simplex",
-        factorable=factorable,
+        factor_obstacle=factor_obstacle,
         fingerprint=f"{name}-fingerprint",
     )
 
@@ -173,7 +173,7 @@ class CountingEngine(Engine):
         sampling: Sampling,
         weights: Mapping[str, float],
         semantics: Semantics = "delta",
-    ) -> AsyncGenerator[Delta]:
+    ) -> AsyncGenerator[TextDelta]:
         self.samplings.append(sampling)
         if self.broken:
             raise self.broken
@@ -191,8 +191,8 @@ class CountingEngine(Engine):
                 word = draw.choices(names, [abs(weights.get(name, 1)) for name in names])[0]
                 text = word if number == 0 else f" {word}"
                 logprobs = (TokenLogprob(text, number, -0.5, (("other", 9, -math.inf),)[: sampling.logprobs]),)
-                yield Delta(text, 1, logprobs if sampling.logprobs is not None else ())
-            yield Delta("", finish="stop" if sampling.max_tokens > 6 else "length")
+                yield TextDelta(text, 1, logprobs if sampling.logprobs is not None else ())
+            yield TextDelta("", finish="stop" if sampling.max_tokens > 6 else "length")
         except (asyncio.CancelledError, GeneratorExit):
             self.dropped += 1
             raise

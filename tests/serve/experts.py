@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tureen_core.soup import Semantics, Stack, concatenate_adapters, merge_checkpoint
+from tureen_core.checkpoint_merge import merge_checkpoint
+from tureen_core.soup import Semantics, Stack, concatenate_adapters
 
 NAMES = ("academy", "business", "poetry")
 

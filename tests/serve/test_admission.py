@@ -11,7 +11,7 @@ from waiting import let_others_run, pass_time, run_on_clock, wait_until
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge
 from tureen.wire import TIMEOUT_HEADER
-from tureen_serve.admission import Admission, Exchange, allowance, check_length
+from tureen_serve.admission import Admission, Exchange, check_length, read_deadline
 from tureen_serve.settings import ServerLimits
 
 SCORE = {"items": [{"prompt": "hi", "candidates": ["calm"]}]}
@@ -32,13 +32,13 @@ def held() -> CountingEngine:
 @pytest.mark.parametrize(("header", "seconds"), [(None, 5.0), ("1500", 1.5), ("1", 0.001), ("999999", 20.0)])
 def test_a_request_may_take_what_it_says_up_to_a_cap(header: str | None, seconds: float) -> None:
     limits = ServerLimits(deadline_seconds=5, longest_deadline_seconds=20)
-    assert allowance({} if header is None else {TIMEOUT_HEADER: header}, limits) == seconds
+    assert read_deadline({} if header is None else {TIMEOUT_HEADER: header}, limits) == seconds
 
 
 @pytest.mark.parametrize("header", ["", "0", "-5", "1.5", "1e3", "soon", "٣", "9" * 13])
 def test_a_deadline_that_is_no_number_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        allowance({TIMEOUT_HEADER: header}, ServerLimits())
+        read_deadline({TIMEOUT_HEADER: header}, ServerLimits())
     assert caught.value.param == TIMEOUT_HEADER
 
 

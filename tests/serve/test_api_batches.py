@@ -111,7 +111,7 @@ def test_what_cannot_be_a_batch_is_refused_by_name(
 
 def test_a_window_that_is_none_is_told_what_one_is(client: TestClient) -> None:
     reply = client.post("/v1/batches", json=request(client) | {"completion_window": "tomorrow"})
-    message = "completion_window: 'tomorrow' is no time; send hours or minutes, as 24h or 90m"
+    message = "completion_window: 'tomorrow' is not a time limit; send a number of hours or minutes, as 24h or 90m"
     assert reply.json()["error"]["message"] == message
 
 

@@ -291,5 +291,6 @@ def test_a_body_without_a_list_of_items_is_shown_one(body: Any) -> None:
 def test_a_negative_weight_is_told_a_way_that_is_there() -> None:
     message = error(preferences={"calm": -1, "funny": 2})["message"]
     assert (
-        message == "the weight of 'calm' is negative: rewards weigh 0 or more; ask for both and subtract them yourself"
+        message == "the weight of 'calm' is negative: weights of rewards must be 0 or more; request both rewards and "
+        "subtract them yourself"
     )

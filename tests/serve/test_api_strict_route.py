@@ -4,14 +4,14 @@ import pytest
 from serve.border import served
 
 from tureen.errors import UnsupportedMedia
-from tureen_serve.api.strict_route import LARGE, check_type
+from tureen_serve.api.strict_route import LARGE, check_content_type
 
 ITEM = b'{"items": [{"prompt": "hi", "candidates": ["calm"]}]'
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=UTF-8", "application/x+json"])
 def test_json_in_utf8_is_taken(content_type: str) -> None:
-    check_type(content_type, "identity")
+    check_content_type(content_type, "identity")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_json_in_utf8_is_taken(content_type: str) -> None:
 )
 def test_other_media_are_refused(content_type: str, encoding: str, says: str) -> None:
     with pytest.raises(UnsupportedMedia, match=says):
-        check_type(content_type, encoding)
+        check_content_type(content_type, encoding)
 
 
 def test_the_routes_read_strictly_and_answer_in_the_error_object() -> None:

@@ -96,7 +96,7 @@ def test_of_a_mix_the_part_is_named_that_is_not_loaded(model: str, strangers: st
         ("calm=0.5,funny", "'funny' is not a weight; write it as name=0.7"),
         ("calm=1,calm=2", "'calm' has two weights; send one"),
         ("calm=0,funny=0", "all weights are zero"),
-        ("calm=-1,funny=2", "negative: rewards weigh 0 or more; ask for both and subtract them yourself"),
+        ("calm=-1,funny=2", "negative: weights of rewards must be 0 or more; request both rewards and subtract them"),
         ("calm=nan,funny=1", "not a finite number"),
         ("calm=inf", "not a finite number"),
         ("calm=1e9", "beyond"),

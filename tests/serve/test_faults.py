@@ -62,7 +62,7 @@ def chat(**fields: Any) -> dict[str, Any]:
         (item(prompt="p", candidates=["\ud800"]), "items[1].candidates[0]", "lone surrogate at character 0"),
         (item(prompt=[{"role": "user", "content": "a\udfff"}], candidates=["a"]), "items[1].prompt[0].content", "lone"),
         (item(prompt="p"), "items[1]", "give `messages`, or `prompt`"),
-        (item(messages=[{"role": "user", "content": "a"}], prompt="p"), "items[1]", "`messages` stands alone"),
+        (item(messages=[{"role": "user", "content": "a"}], prompt="p"), "items[1]", "`messages` cannot be combined"),
         (item(prompt="p", candidates=["a"], answer="b"), "items[1].answer", "not a field"),
         ({**item(prompt="p", candidates=["a"]), "reward": ["x"]}, "reward", "not a field"),
         ({**item(prompt="p", candidates=["a"]), "preferences": {"x": "much"}}, "preferences.x", "valid number"),

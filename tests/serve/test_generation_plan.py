@@ -80,7 +80,7 @@ def test_weights_come_from_any_of_four_places(fields: dict[str, Any]) -> None:
 def test_two_that_disagree_are_a_400(fields: dict[str, Any], param: str) -> None:
     error = refused(InvalidRequest, **fields)
     assert (error.code, error.param) == ("conflicting_preferences", param)
-    assert "disagree" in error.message
+    assert "different weights" in error.message
 
 
 def test_a_sweep_may_repeat_what_the_preset_says() -> None:
@@ -105,7 +105,7 @@ def test_an_unknown_model_or_preset_is_a_404_that_lists_the_known(fields: dict[s
 
 
 def test_a_server_without_policies_says_so() -> None:
-    assert "only scores" in refused(NotFound, {}).message
+    assert "has loaded no policies" in refused(NotFound, {}).message
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_negative_weight_of_an_expert_is_told_the_field_that_allows_it(fields:
 
 def test_a_negative_weight_of_a_judge_is_told_that_there_is_no_such_field() -> None:
     fields = {"candidates": {"n": 2, "preferences": {"calm": -1}}}
-    assert "rewards weigh 0 or more" in refused(Unprocessable, **fields).message
+    assert "weights of rewards must be 0 or more" in refused(Unprocessable, **fields).message
 
 
 def test_a_suffix_that_cannot_be_read_is_a_400() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tureen_serve.inference.batcher import BANDS, WINDOW, Batcher, Priority, count_own_tokens, find_prompt_key
-from tureen_serve.runtimes.contract import Limits, Row
+from tureen_serve.runtimes.contract import BatchLimits, Row
 
-ROOMY = Limits(batch_tokens=10_000, batch_rows=100)
+ROOMY = BatchLimits(batch_tokens=10_000, batch_rows=100)
 
 
 def row(length: int, mark: int = 0, shared: int = 0, blend: str = "helpful") -> Row:
@@ -17,7 +17,7 @@ def row(length: int, mark: int = 0, shared: int = 0, blend: str = "helpful") -> 
     return Row((0,) * shared + (mark,) * (length - shared), ((blend, 1.0),), shared)
 
 
-def drain(batcher: Batcher, limits: Limits) -> list[list[Row]]:
+def drain(batcher: Batcher, limits: BatchLimits) -> list[list[Row]]:
     batches = []
     while len(batcher):
         batches.append(batcher.next_batch(limits))
@@ -49,12 +49,12 @@ rows = st.builds(
     st.sampled_from(["helpful", "humor"]),
 )
 arrivals = st.lists(st.tuples(rows, st.sampled_from(BANDS)), max_size=40)
-limits = st.builds(Limits, st.integers(1, 80), st.integers(1, 8), st.booleans())
+limits = st.builds(BatchLimits, st.integers(1, 80), st.integers(1, 8), st.booleans())
 
 
 @settings(max_examples=200, deadline=None)
 @given(arrivals, limits)
-def test_every_row_comes_out_once(entries: list[tuple[Row, Priority]], within: Limits) -> None:
+def test_every_row_comes_out_once(entries: list[tuple[Row, Priority]], within: BatchLimits) -> None:
     batcher = Batcher()
     for each, priority in entries:
         batcher.add(each, priority)
@@ -68,7 +68,9 @@ def test_every_row_comes_out_once(entries: list[tuple[Row, Priority]], within: L
 
 @settings(max_examples=200, deadline=None)
 @given(arrivals, limits)
-def test_no_batch_is_over_the_limits_unless_it_is_one_row(entries: list[tuple[Row, Priority]], within: Limits) -> None:
+def test_no_batch_is_over_the_limits_unless_it_is_one_row(
+    entries: list[tuple[Row, Priority]], within: BatchLimits
+) -> None:
     batcher = Batcher()
     for each, priority in entries:
         batcher.add(each, priority)
@@ -80,7 +82,7 @@ def test_no_batch_is_over_the_limits_unless_it_is_one_row(entries: list[tuple[Ro
 
 @settings(max_examples=200, deadline=None)
 @given(arrivals, limits)
-def test_the_oldest_row_is_always_in_the_next_batch(entries: list[tuple[Row, Priority]], within: Limits) -> None:
+def test_the_oldest_row_is_always_in_the_next_batch(entries: list[tuple[Row, Priority]], within: BatchLimits) -> None:
     batcher = Batcher()
     waiting: dict[Row, Priority] = {}
     for each, _ in entries:
@@ -114,7 +116,7 @@ def test_an_urgent_row_goes_before_an_older_patient_one() -> None:
     batcher = Batcher()
     for number, band in enumerate(reversed(BANDS)):
         batcher.add(row(5, number), band)
-    order = [batch[0].ids[0] for batch in drain(batcher, Limits(batch_tokens=5, batch_rows=1))]
+    order = [batch[0].ids[0] for batch in drain(batcher, BatchLimits(batch_tokens=5, batch_rows=1))]
     assert order == [2, 1, 0]
 
 
@@ -125,7 +127,7 @@ def test_a_row_asked_for_more_urgently_moves_up_and_never_down() -> None:
     batcher.add(row(5, 2), "interactive")
     batcher.add(row(5, 2), "batch")
     assert len(batcher) == 2
-    assert batcher.next_batch(Limits(batch_tokens=5, batch_rows=1)) == [row(5, 2)]
+    assert batcher.next_batch(BatchLimits(batch_tokens=5, batch_rows=1)) == [row(5, 2)]
 
 
 def test_without_padding_a_long_row_does_not_weigh_on_short_ones() -> None:
@@ -133,7 +135,7 @@ def test_without_padding_a_long_row_does_not_weigh_on_short_ones() -> None:
         batcher = Batcher()
         for mark, length in enumerate((12, 2, 2, 2)):
             batcher.add(row(length, mark), "default")
-        batches = drain(batcher, Limits(batch_tokens=24, batch_rows=8, padded=pads))
+        batches = drain(batcher, BatchLimits(batch_tokens=24, batch_rows=8, padded=pads))
         assert [len(batch) for batch in batches] == expected
 
 
@@ -151,7 +153,7 @@ def test_rows_of_a_prompt_go_together_past_an_older_stranger() -> None:
     batcher.add(row(8, 9), "default")
     batcher.add(family[1], "default")
     batcher.add(family[2], "default")
-    assert batcher.next_batch(Limits(batch_tokens=12, batch_rows=8)) == family
+    assert batcher.next_batch(BatchLimits(batch_tokens=12, batch_rows=8)) == family
 
 
 def test_a_prompt_that_would_be_torn_waits_for_the_next_batch() -> None:
@@ -160,7 +162,7 @@ def test_a_prompt_that_would_be_torn_waits_for_the_next_batch() -> None:
     family = [row(6, mark, shared=3) for mark in (1, 2)]
     for each in family:
         batcher.add(each, "default")
-    assert drain(batcher, Limits(batch_tokens=100, batch_rows=2)) == [[row(6, 9)], family]
+    assert drain(batcher, BatchLimits(batch_tokens=100, batch_rows=2)) == [[row(6, 9)], family]
 
 
 def test_a_prompt_beyond_the_limits_is_split() -> None:
@@ -168,21 +170,21 @@ def test_a_prompt_beyond_the_limits_is_split() -> None:
     family = [row(6, mark, shared=3) for mark in range(1, 6)]
     for each in family:
         batcher.add(each, "default")
-    assert drain(batcher, Limits(batch_tokens=100, batch_rows=2)) == [family[:2], family[2:4], family[4:]]
+    assert drain(batcher, BatchLimits(batch_tokens=100, batch_rows=2)) == [family[:2], family[2:4], family[4:]]
 
 
 def test_one_row_longer_than_the_budget_goes_alone() -> None:
     batcher = Batcher()
     batcher.add(row(50, 1), "default")
     batcher.add(row(2, 2), "default")
-    assert drain(batcher, Limits(batch_tokens=10, batch_rows=8)) == [[row(50, 1)], [row(2, 2)]]
+    assert drain(batcher, BatchLimits(batch_tokens=10, batch_rows=8)) == [[row(50, 1)], [row(2, 2)]]
 
 
 def test_rows_of_like_length_fill_a_batch_before_older_unlike_ones() -> None:
     batcher = Batcher()
     for length, mark in ((10, 1), (3, 2), (10, 3), (4, 4)):
         batcher.add(row(length, mark), "default")
-    batches = drain(batcher, Limits(batch_tokens=20, batch_rows=2))
+    batches = drain(batcher, BatchLimits(batch_tokens=20, batch_rows=2))
     assert [[each.ids[0] for each in batch] for batch in batches] == [[1, 3], [2, 4]]
 
 
@@ -192,7 +194,7 @@ def test_likeness_reaches_only_as_far_as_the_window() -> None:
     for mark in range(WINDOW - 1):
         batcher.add(row(3, 100 + mark), "default")
     batcher.add(row(10, 2), "default")
-    assert row(10, 2) not in batcher.next_batch(Limits(batch_tokens=20, batch_rows=2))
+    assert row(10, 2) not in batcher.next_batch(BatchLimits(batch_tokens=20, batch_rows=2))
 
 
 @pytest.mark.parametrize("other", [row(8, 1, shared=5), row(8, 1, shared=6, blend="humor")])
@@ -200,7 +202,7 @@ def test_only_an_equal_prompt_under_an_equal_blend_is_shared(other: Row) -> None
     batcher = Batcher()
     batcher.add(row(8, 2, shared=6), "default")
     batcher.add(other, "default")
-    assert len(drain(batcher, Limits(batch_tokens=14, batch_rows=8))) == 2
+    assert len(drain(batcher, BatchLimits(batch_tokens=14, batch_rows=8))) == 2
 
 
 def test_tokens_are_counted_from_an_urgency_on() -> None:
@@ -218,7 +220,7 @@ def test_a_row_that_is_anothers_prompt_does_not_share_with_it() -> None:
 
 
 def test_jobs_alone_run_in_smaller_batches() -> None:
-    within = Limits(batch_tokens=40, batch_rows=64, padded=False)
+    within = BatchLimits(batch_tokens=40, batch_rows=64, padded=False)
 
     def first(*bands: Priority) -> int:
         batcher = Batcher()

@@ -19,14 +19,14 @@ from tureen_core.template import Renderer
 from tureen_core.turns import Messages
 from tureen_serve.inference.engine import SOUP, Engine, Group, Outcome
 from tureen_serve.inference.lane import WorkerLane
-from tureen_serve.runtimes.catalogue import Loaded
+from tureen_serve.runtimes.catalogue import LoadedModels
 from tureen_serve.runtimes.contract import Rewards, Row, Sampling, Scorer
-from tureen_serve.runtimes.load import Options, load
+from tureen_serve.runtimes.load import LoadOptions, load_models
 from tureen_serve.settings import FamilyEntry, RewardEntry
 
 pytestmark = pytest.mark.anyio
 
-FLOAT32 = Options(dtype="float32", device="cpu")
+FLOAT32 = LoadOptions(dtype="float32", device="cpu")
 ASK: Messages = [{"role": "user", "content": "why do leaves fall?"}]
 GREEDY = Sampling(max_tokens=10, temperature=0.0, logprobs=0)
 
@@ -52,10 +52,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loaded(shelf: Path) -> Loaded:
+def loaded(shelf: Path) -> LoadedModels:
     rewards = [RewardEntry(path=shelf / name) for name in ("helpful", "humor", "many", "mean", "short", "far")]
     experts = [shelf / name for name in ("academy", "business", "poetry")]
-    return load(rewards, [FamilyEntry(name="tiny", experts=experts)], FLOAT32)
+    return load_models(rewards, [FamilyEntry(name="tiny", experts=experts)], FLOAT32)
 
 
 def rewards_of(scorer: Scorer, row: Row) -> tuple[float, ...]:
@@ -66,7 +66,7 @@ def rewards_of(scorer: Scorer, row: Row) -> tuple[float, ...]:
 
 
 @asynccontextmanager
-async def running(loaded: Loaded, **options: Any) -> AsyncIterator[Engine]:
+async def running(loaded: LoadedModels, **options: Any) -> AsyncIterator[Engine]:
     """An engine whose lanes are ended and whose models stay, for the next test."""
     engine = Engine(loaded, **options)
     try:
@@ -81,7 +81,7 @@ def answers(*texts: str) -> list[Messages]:
     return [[{"role": "assistant", "content": text}] for text in texts]
 
 
-def alone(loaded: Loaded, objective: str, messages: Messages) -> float:
+def alone(loaded: LoadedModels, objective: str, messages: Messages) -> float:
     """A reward straight from its scorer, one whole text by itself."""
     for backbone in loaded.backbones:
         for reward in backbone.rewards:
@@ -97,7 +97,7 @@ def good(outcome: Outcome) -> Mapping[str, float]:
     return outcome.raw
 
 
-async def test_every_reward_of_every_answer_is_its_scorers(loaded: Loaded) -> None:
+async def test_every_reward_of_every_answer_is_its_scorers(loaded: LoadedModels) -> None:
     names = ["tone", "helpful", "far", "mean", "facts"]
     groups = [Group(answers("they are old", "wind"), ASK), Group([[*ASK, *answers("cold")[0]]])]
     async with running(loaded) as engine:
@@ -110,7 +110,7 @@ async def test_every_reward_of_every_answer_is_its_scorers(loaded: Loaded) -> No
                 assert outcome.raw[name] == pytest.approx(expected, rel=2e-6, abs=1e-5)
 
 
-async def test_tokens_and_cached_tokens_are_told(loaded: Loaded) -> None:
+async def test_tokens_and_cached_tokens_are_told(loaded: LoadedModels) -> None:
     renderer = loaded.backbones[0].rewards[0].renderer
     async with running(loaded) as engine:
         ((first, second),) = await engine.score([Group(answers("a", "b c"), ASK)], ["helpful", "humor"])
@@ -121,14 +121,14 @@ async def test_tokens_and_cached_tokens_are_told(loaded: Loaded) -> None:
     assert [each.cached for each in (first, second)] == [0, prefix]
 
 
-async def test_objectives_of_one_artifact_share_a_row(loaded: Loaded) -> None:
+async def test_objectives_of_one_artifact_share_a_row(loaded: LoadedModels) -> None:
     told: list[Any] = []
     async with running(loaded, observe=told.append) as engine:
         await engine.score([Group(answers("a"), ASK)], ["facts", "tone"])
     assert sum(ran.rows for ran in told) == 1
 
 
-async def test_a_bad_answer_carries_its_error_alone(loaded: Loaded) -> None:
+async def test_a_bad_answer_carries_its_error_alone(loaded: LoadedModels) -> None:
     groups = [
         Group([*answers("a"), [{"role": "user", "content": "b"}], *answers("c")], ASK),
         Group([[*ASK]]),
@@ -144,7 +144,7 @@ async def test_a_bad_answer_carries_its_error_alone(loaded: Loaded) -> None:
     )
 
 
-async def test_a_text_too_long_for_one_reward_fails_whole_or_is_truncated(loaded: Loaded) -> None:
+async def test_a_text_too_long_for_one_reward_fails_whole_or_is_truncated(loaded: LoadedModels) -> None:
     group = Group(answers("leaves " * 12), ASK)
     async with running(loaded) as engine:
         ((refused,),) = await engine.score([group], ["helpful", "short"])
@@ -158,18 +158,18 @@ async def test_a_text_too_long_for_one_reward_fails_whole_or_is_truncated(loaded
     assert cut.raw["helpful"] == pytest.approx(good(long)["helpful"], rel=2e-6, abs=1e-5)
 
 
-async def test_an_unknown_objective_is_refused(loaded: Loaded) -> None:
+async def test_an_unknown_objective_is_refused(loaded: LoadedModels) -> None:
     async with running(loaded) as engine:
-        with pytest.raises(Unprocessable, match="no reward is called 'wit'; there is facts, far, helpful"):
+        with pytest.raises(Unprocessable, match="no reward is called 'wit'; loaded: facts, far, helpful"):
             await engine.score([Group(answers("a"), ASK)], ["wit"])
 
 
-async def test_nothing_to_score_is_nothing(loaded: Loaded) -> None:
+async def test_nothing_to_score_is_nothing(loaded: LoadedModels) -> None:
     async with running(loaded) as engine:
         assert await engine.score([], ["helpful"]) == []
 
 
-async def test_a_soup_is_one_reward_of_souped_adapters(loaded: Loaded) -> None:
+async def test_a_soup_is_one_reward_of_souped_adapters(loaded: LoadedModels) -> None:
     group = Group(answers("they are old", "wind"), ASK)
     async with running(loaded) as engine:
         (whole,) = await engine.score([group], [], soup={"helpful": 1.0})
@@ -187,14 +187,16 @@ async def test_a_soup_is_one_reward_of_souped_adapters(loaded: Loaded) -> None:
 
 
 @pytest.mark.parametrize("names", [("helpful", "far"), ("helpful", "mean"), ("helpful", "facts"), ("facts", "tone")])
-async def test_rewards_that_are_not_read_alike_cannot_be_souped(loaded: Loaded, names: Sequence[str]) -> None:
+async def test_rewards_that_are_not_read_alike_cannot_be_souped(loaded: LoadedModels, names: Sequence[str]) -> None:
     async with running(loaded) as engine:
         with pytest.raises(Unprocessable) as caught:
             await engine.score([Group(answers("a"), ASK)], [], soup=dict.fromkeys(names, 0.5))
     assert caught.value.param == "preferences"
 
 
-async def test_a_full_queue_anywhere_leaves_nothing_behind(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_queue_anywhere_leaves_nothing_behind(
+    loaded: LoadedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(loaded) as engine:
         near, far = engine.models.scorers["helpful"], engine.models.scorers["far"]
         monkeypatch.setattr(near._batcher, "next_batch", lambda limits: [])
@@ -212,7 +214,7 @@ def refuse(*_: Any) -> Any:
     raise Unavailable("full")
 
 
-async def test_a_cancelled_call_leaves_the_queue(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_call_leaves_the_queue(loaded: LoadedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(loaded) as engine:
         lane = engine.models.scorers["helpful"]
         monkeypatch.setattr(lane._batcher, "next_batch", lambda limits: [])
@@ -226,7 +228,7 @@ async def test_a_cancelled_call_leaves_the_queue(loaded: Loaded, monkeypatch: py
         monkeypatch.undo()
 
 
-async def test_a_runtime_fault_is_laid_to_its_answer(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_runtime_fault_is_laid_to_its_answer(loaded: LoadedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = loaded.backbones[0].scorer
     renderer = loaded.backbones[0].rewards[0].renderer
     run, poison = scorer.run, renderer.render_conversation([*ASK, *answers("bad")[0]]).ids
@@ -244,7 +246,7 @@ async def test_a_runtime_fault_is_laid_to_its_answer(loaded: Loaded, monkeypatch
     assert second.error.param == "candidates[1]"
 
 
-async def test_a_dead_backbone_is_the_engines_failure(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_backbone_is_the_engines_failure(loaded: LoadedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loaded.backbones[0].scorer, "run", refuse)
     async with running(loaded) as engine:
         assert engine.failure is None
@@ -254,7 +256,7 @@ async def test_a_dead_backbone_is_the_engines_failure(loaded: Loaded, monkeypatc
         assert "full" in engine.failure
 
 
-async def test_a_probe_that_differs_keeps_the_engine_not_ready(loaded: Loaded) -> None:
+async def test_a_probe_that_differs_keeps_the_engine_not_ready(loaded: LoadedModels) -> None:
     async with running(replace(loaded, failure="helpful, probe 3: no")) as engine:
         assert engine.failure == "helpful, probe 3: no"
 
@@ -267,7 +269,7 @@ async def write(engine: Engine, ids: Sequence[int], weights: Mapping[str, float]
     return "".join([delta.text async for delta in deltas])
 
 
-async def test_concurrent_texts_are_those_of_their_merged_models(loaded: Loaded, shelf: Path) -> None:
+async def test_concurrent_texts_are_those_of_their_merged_models(loaded: LoadedModels, shelf: Path) -> None:
     renderer: Renderer = loaded.policies[0].family.renderer
     ids = renderer.tokenize_prompt(ASK)
     soups = [{"academy": 1.0}, {"academy": 0.5, "poetry": 0.5}, {}]
@@ -282,9 +284,9 @@ async def test_concurrent_texts_are_those_of_their_merged_models(loaded: Loaded,
         assert text == whole.rstrip("�")  # half a character at the end is never shown
 
 
-async def test_a_text_that_cannot_be_written_is_refused_by_field(loaded: Loaded) -> None:
+async def test_a_text_that_cannot_be_written_is_refused_by_field(loaded: LoadedModels) -> None:
     async with running(loaded) as engine:
-        with pytest.raises(NotFound, match="there is tiny"):
+        with pytest.raises(NotFound, match="loaded: tiny"):
             engine.generate("huge", [5], GREEDY, {})
         with pytest.raises(Unprocessable) as caught:
             engine.generate("tiny", [5], GREEDY, {"humor": 1.0})
@@ -297,9 +299,9 @@ async def test_a_text_that_cannot_be_written_is_refused_by_field(loaded: Loaded)
 async def test_factor_semantics_need_experts_that_allow_them(shelf: Path, tmp_path: Path) -> None:
     thin: Artifact = tiny.expert(tmp_path / "thin", shelf / "base", "thin", 9)
     assert thin.name == "thin"
-    loaded = load([], [FamilyEntry(name="tiny", experts=[shelf / "academy", tmp_path / "thin"])], FLOAT32)
+    loaded = load_models([], [FamilyEntry(name="tiny", experts=[shelf / "academy", tmp_path / "thin"])], FLOAT32)
     policy = loaded.policies[0]
-    family = replace(policy.family, factorable="unequal ranks")
+    family = replace(policy.family, factor_obstacle="unequal ranks")
     async with running(replace(loaded, policies=(replace(policy, family=family),))) as engine:
         with pytest.raises(Unprocessable, match="unequal ranks") as caught:
             engine.generate("tiny", [5], GREEDY, {"thin": 1.0}, "factor")
@@ -307,7 +309,7 @@ async def test_factor_semantics_need_experts_that_allow_them(shelf: Path, tmp_pa
 
 
 async def test_closing_the_engine_ends_all_lanes(shelf: Path) -> None:
-    loaded = load(
+    loaded = load_models(
         [RewardEntry(path=shelf / "helpful")], [FamilyEntry(name="tiny", experts=[shelf / "academy"])], FLOAT32
     )
     engine = Engine(loaded)

@@ -12,12 +12,12 @@ from tureen_core.soup import Semantics
 from tureen_serve.inference import generator_lane
 from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.lane import RESTARTING, LaneRun
-from tureen_serve.runtimes.contract import Delta, Job, Sampling, Weights
+from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
 from tureen_serve.runtimes.jobs import check_job
 
 pytestmark = pytest.mark.anyio
 
-HELLO, WORLD, END = Delta("hello", 2), Delta(" world", 3), Delta("!", 1, finish="stop")
+HELLO, WORLD, END = TextDelta("hello", 2), TextDelta(" world", 3), TextDelta("!", 1, finish="stop")
 DOWN = "reciter: the engine has died and is started again"
 
 
@@ -34,22 +34,22 @@ class Reciter:
     """
 
     context = 100
-    why = "recites"
+    description = "recites"
 
     def __init__(self) -> None:
         self.failure: str | None = None
-        self.open: list[Job] = []
+        self.open: list[GenerationJob] = []
         self.closed = False
-        self._dictated: dict[Job, asyncio.Queue[Delta | Exception]] = {}
+        self._dictated: dict[GenerationJob, asyncio.Queue[TextDelta | Exception]] = {}
 
-    def dictate(self, job: Job, *said: Delta | Exception) -> None:
+    def dictate(self, job: GenerationJob, *said: TextDelta | Exception) -> None:
         for each in said:
             self._inbox(job).put_nowait(each)
 
-    def check(self, job: Job) -> None:
+    def check(self, job: GenerationJob) -> None:
         check_job(job, self.context, 300)
 
-    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
+    async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         inbox = self._inbox(job)
         self.open.append(job)
         try:
@@ -73,7 +73,7 @@ class Reciter:
         for job in self.open:
             self.dictate(job, Unavailable("the server is shutting down", code="draining"))
 
-    def _inbox(self, job: Job) -> "asyncio.Queue[Delta | Exception]":
+    def _inbox(self, job: GenerationJob) -> "asyncio.Queue[TextDelta | Exception]":
         return self._dictated.setdefault(job, asyncio.Queue())
 
 
@@ -108,15 +108,15 @@ async def lane(reciter: Reciter, **options: Any) -> AsyncIterator[GeneratorLane]
         await found.close()
 
 
-def job(number: int = 0, max_tokens: int = 8) -> Job:
-    return Job((5, 6, 7 + number), Sampling(max_tokens=max_tokens), (("academy", 1.0),))
+def job(number: int = 0, max_tokens: int = 8) -> GenerationJob:
+    return GenerationJob((5, 6, 7 + number), Sampling(max_tokens=max_tokens), (("academy", 1.0),))
 
 
-async def collect(one: GeneratorLane, asked: Job) -> list[Delta]:
+async def collect(one: GeneratorLane, asked: GenerationJob) -> list[TextDelta]:
     return [delta async for delta in one.stream(asked)]
 
 
-async def entered(one: GeneratorLane, asked: Job) -> "asyncio.Task[list[Delta]]":
+async def entered(one: GeneratorLane, asked: GenerationJob) -> "asyncio.Task[list[TextDelta]]":
     """A reader of a job, which the lane has taken in."""
     reader = asyncio.create_task(collect(one, asked))
     await settled()
@@ -129,7 +129,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def refused(one: GeneratorLane, asked: Job) -> Unavailable:
+async def refused(one: GeneratorLane, asked: GenerationJob) -> Unavailable:
     """The lane's answer to a job too many; one that it takes in instead would wait for its first token."""
     with pytest.raises(Unavailable) as caught:
         async with asyncio.timeout(5):
@@ -154,7 +154,7 @@ async def test_streams_side_by_side_each_get_their_own(reciter: Reciter) -> None
         readers = [await entered(one, job(number)) for number in range(5)]
         for piece in range(3):
             for number in range(5):
-                reciter.dictate(job(number), Delta(f"{number}.{piece}", 1, finish="length" if piece == 2 else None))
+                reciter.dictate(job(number), TextDelta(f"{number}.{piece}", 1, finish="length" if piece == 2 else None))
             await settled()
         found = await asyncio.gather(*readers)
     assert [[delta.text for delta in deltas] for deltas in found] == [[f"{n}.{p}" for p in range(3)] for n in range(5)]
@@ -203,7 +203,7 @@ async def test_closing_a_stream_frees_its_place(reciter: Reciter) -> None:
 
 
 @pytest.mark.parametrize("said", [[], [HELLO]], ids=["waiting", "running"])
-async def test_a_cancelled_reader_frees_its_place(said: list[Delta], reciter: Reciter) -> None:
+async def test_a_cancelled_reader_frees_its_place(said: list[TextDelta], reciter: Reciter) -> None:
     async with lane(reciter) as one:
         reader = await entered(one, job())
         reciter.dictate(job(), *said)
@@ -223,7 +223,7 @@ async def test_too_many_without_a_token_are_refused_until_one_speaks(reciter: Re
         readers = [await entered(one, job(number)) for number in range(2)]
         error = await refused(one, job(2))
         assert (error.code, error.retry_after) == ("queue_full", 1)
-        assert "words is saturated" in error.message
+        assert "the queue of words is full" in error.message
         assert reciter.open == [job(0), job(1)]
         reciter.dictate(job(0), HELLO)
         await settled()
@@ -239,7 +239,7 @@ async def test_too_many_without_a_token_are_refused_until_one_speaks(reciter: Re
 async def test_retry_after_is_what_all_open_jobs_may_need(speed: float, seconds: int, reciter: Reciter) -> None:
     async with lane(reciter, queue_jobs=1) as one:
         readers = [await entered(one, job(0, max_tokens=23))]
-        reciter.dictate(job(0, max_tokens=23), Delta(""))
+        reciter.dictate(job(0, max_tokens=23), TextDelta(""))
         await settled()
         readers.append(await entered(one, job(1, max_tokens=10)))
         one.tokens_per_second = speed
@@ -300,7 +300,7 @@ async def test_a_closed_lane_is_draining(reciter: Reciter) -> None:
     ids=lambda error: error.code,
 )
 async def test_an_error_is_passed_on_to_its_own_reader_and_counted(
-    error: TureenError, said: list[Delta], reciter: Reciter
+    error: TureenError, said: list[TextDelta], reciter: Reciter
 ) -> None:
     told: list[LaneRun] = []
     async with lane(reciter, observe=told.append) as one:

@@ -22,12 +22,12 @@ from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.registry import Registry, ServedBackbone, ServedFamily
 from tureen_serve.inference.scorer_lane import ScorerLane
-from tureen_serve.runtimes.contract import Job, Limits, Rewards, Row, Sampling
+from tureen_serve.runtimes.contract import BatchLimits, GenerationJob, Rewards, Row, Sampling
 
 pytestmark = pytest.mark.anyio
 
 ASK = [Group([[{"role": "assistant", "content": "calm"}]], [{"role": "user", "content": "hi"}])]
-JOB = Job((1, 2), Sampling(max_tokens=4))
+JOB = GenerationJob((1, 2), Sampling(max_tokens=4))
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def _heap() -> Iterator[None]:
 class Constant:
     """A scorer that gives every text the same reward. It waits at ``gate``."""
 
-    limits = Limits()
-    streams = 1
+    limits = BatchLimits()
+    threads = 1
     failure: str | None = None
-    why = "constant"
+    description = "constant"
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -160,7 +160,7 @@ async def test_a_lane_nobody_holds_is_closed_at_once_and_its_name_is_unknown() -
         await engine.registry.drain()
         assert scorer.closed
         assert list(engine.rewards) == ["funny"]
-        with pytest.raises(Unprocessable, match="no reward is called 'calm'; there is funny"):
+        with pytest.raises(Unprocessable, match="no reward is called 'calm'; loaded: funny"):
             await calm(engine)
 
 
@@ -172,7 +172,7 @@ async def test_a_text_that_is_written_holds_its_lane() -> None:
         deltas = engine.generate("words", JOB.ids, JOB.sampling, {})
         assert await anext(deltas) == HELLO
         engine.registry.remove(old)
-        with pytest.raises(NotFound, match="there is none"):
+        with pytest.raises(NotFound, match="loaded: none"):
             engine.generate("words", JOB.ids, JOB.sampling, {})
         assert not reciter.closed
         reciter.dictate(JOB, END)
@@ -281,7 +281,7 @@ async def test_a_lane_that_cannot_be_closed_is_logged(caplog: pytest.LogCaptureF
         with caplog.at_level(logging.ERROR, "tureen_serve"):
             engine.registry.remove(old)
             await engine.registry.drain()
-        assert "lane tiny was taken out and could not be closed" in caplog.text
+        assert "lane tiny was removed but could not be closed" in caplog.text
         assert engine.registry.lanes == []
 
 

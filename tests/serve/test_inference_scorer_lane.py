@@ -11,12 +11,12 @@ import pytest
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_serve.inference.lane import RESTARTING, LaneRun
 from tureen_serve.inference.scorer_lane import ScorerLane
-from tureen_serve.runtimes.contract import Limits, Rewards, Row
+from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
 
 pytestmark = pytest.mark.anyio
 
 POISON, INFINITE, TOO_LONG, FATAL, REFUSED = 90, 91, 92, 93, 94
-SMALL = Limits(batch_tokens=64, batch_rows=8)
+SMALL = BatchLimits(batch_tokens=64, batch_rows=8)
 
 
 @pytest.fixture
@@ -27,24 +27,24 @@ def anyio_backend() -> str:
 class Adder:
     """A scorer whose reward is the sum of the ids. It waits at ``gate`` and keeps what it ran."""
 
-    streams = 1
+    threads = 1
     failure: str | None = None
-    why = "sums"
+    description = "sums"
 
-    def __init__(self, limits: Limits = SMALL) -> None:
+    def __init__(self, limits: BatchLimits = SMALL) -> None:
         self.limits = limits
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Event()
         self.batches: list[list[Row]] = []
         self.fresh: list[bool] = []
-        self.threads: set[str] = set()
+        self.thread_names: set[str] = set()
         self.closed = False
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
         self.batches.append(list(rows))
         self.fresh.append(fresh)
-        self.threads.add(threading.current_thread().name)
+        self.thread_names.add(threading.current_thread().name)
         self.started.set()
         assert self.gate.wait(20)
         for row in rows:
@@ -96,7 +96,7 @@ async def test_rewards_come_back_in_order() -> None:
     async with lane(scorer) as one:
         assert await values(one.submit([row(index, 1) for index in range(50)])) == [index + 1 for index in range(50)]
     assert all(len(batch) <= 8 for batch in scorer.batches)
-    assert scorer.threads == {"lane tiny"}
+    assert scorer.thread_names == {"lane tiny"}
 
 
 async def test_the_loop_goes_on_while_a_batch_runs() -> None:
@@ -208,7 +208,7 @@ async def test_a_reward_that_is_not_finite_is_a_fault_of_its_row() -> None:
 
 
 async def test_a_dead_runtime_fails_all_who_wait_and_all_who_come() -> None:
-    scorer = Adder(Limits(batch_tokens=1, batch_rows=1))
+    scorer = Adder(BatchLimits(batch_tokens=1, batch_rows=1))
     async with lane(scorer) as one:
         await held(scorer, one)
         waiting = one.submit([row(FATAL), row(2), row(3)])
@@ -350,23 +350,23 @@ async def test_an_error_of_one_row_reaches_its_callers_and_nobody_else(error: Tu
     assert [(ran.rows, ran.failed) for ran in told] == [(1, 0), (4, 1), (1, 0)]
 
 
-# --------------------------------------------------------------------------- several streams
+# --------------------------------------------------------------------------- several threads
 
 
 class Streams(Adder):
-    """Takes several batches of one row at once: each waits in ``run`` until all streams are there.
+    """Takes several batches of one row at once: each waits in ``run`` until all threads are there.
 
     Attributes:
         busiest: the most batches that were in ``run`` at one time.
     """
 
-    def __init__(self, streams: int) -> None:
-        super().__init__(Limits(batch_tokens=64, batch_rows=1))
-        self.streams = streams
+    def __init__(self, threads: int) -> None:
+        super().__init__(BatchLimits(batch_tokens=64, batch_rows=1))
+        self.threads = threads
         self.busiest = 0
         self._inside = 0
         self._count = threading.Lock()
-        self._all = threading.Barrier(streams, timeout=20)
+        self._all = threading.Barrier(threads, timeout=20)
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
         with self._count:
@@ -382,10 +382,10 @@ class Streams(Adder):
 class Pairs(Adder):
     """Takes two batches of one row at once; a fatal row does not wait at the gate."""
 
-    streams = 2
+    threads = 2
 
     def __init__(self) -> None:
-        super().__init__(Limits(batch_tokens=64, batch_rows=1))
+        super().__init__(BatchLimits(batch_tokens=64, batch_rows=1))
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
         if FATAL in rows[0].ids:
@@ -393,16 +393,16 @@ class Pairs(Adder):
         return super().run(rows, fresh)
 
 
-@pytest.mark.parametrize("streams", [1, 2, 3])
-async def test_as_many_batches_run_at_once_as_the_scorer_has_streams(streams: int) -> None:
-    scorer, told = Streams(streams), list[LaneRun]()
+@pytest.mark.parametrize("threads", [1, 2, 3])
+async def test_as_many_batches_run_at_once_as_the_scorer_has_threads(threads: int) -> None:
+    scorer, told = Streams(threads), list[LaneRun]()
     async with lane(scorer, observe=told.append) as one:
         found = await asyncio.gather(
             *(values(one.submit([row(number, index) for index in range(4)])) for number in range(12))
         )
         assert one.running == 0
     assert found == [[number + index for index in range(4)] for number in range(12)]
-    assert scorer.busiest == streams
+    assert scorer.busiest == threads
     assert len(scorer.batches) == sum(ran.rows for ran in told) == 48
     assert sum(ran.tokens for ran in told) == 96
 
@@ -516,9 +516,9 @@ async def test_a_job_turns_nobody_away_and_is_itself_turned_away() -> None:
         running = await held(scorer, one)
         job = one.submit([row(1, 2, 3)], "batch")
         online = one.submit([row(4, 5, 6)])
-        with pytest.raises(Unavailable, match="saturated: 6 tokens wait"):
+        with pytest.raises(Unavailable, match="is full: 6 tokens wait"):
             one.submit([row(7)], "batch")
-        with pytest.raises(Unavailable, match="saturated: 3 tokens wait"):
+        with pytest.raises(Unavailable, match="is full: 3 tokens wait"):
             one.submit([row(7, 8)])
         scorer.gate.set()
         await asyncio.gather(running, *job, *online)

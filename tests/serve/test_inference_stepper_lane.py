@@ -15,9 +15,9 @@ from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
 from tureen_serve.inference.lane import LaneRun
 from tureen_serve.inference.stepper_lane import StepperLane
-from tureen_serve.runtimes.contract import Delta, Job, Sampling
-from tureen_serve.runtimes.on_transformers.generator import Room, TransformersStepper
-from tureen_serve.runtimes.on_transformers.rank_gate import attach
+from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
+from tureen_serve.runtimes.on_transformers.generator import StepLimits, TransformersStepper
+from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stepper(base: Path) -> TransformersStepper:
     model = causal(base)
-    return TransformersStepper(model, attach(model, stack()), load_tokenizer(base), Room(rows=4))
+    return TransformersStepper(model, attach_adapters(model, stack()), load_tokenizer(base), StepLimits(rows=4))
 
 
 @asynccontextmanager
@@ -49,12 +49,12 @@ async def lane(stepper: TransformersStepper, **options: Any) -> AsyncIterator[St
         await found.close()
 
 
-def job(number: int = 0, **sampling: Any) -> Job:
+def job(number: int = 0, **sampling: Any) -> GenerationJob:
     given = {"max_tokens": 8, "seed": number, "logprobs": 0, "logit_bias": ENDLESS, **sampling}
-    return Job(texts([5 + number])[0], Sampling(**given), (("academy", 1.0),))
+    return GenerationJob(texts([5 + number])[0], Sampling(**given), (("academy", 1.0),))
 
 
-async def collect(one: StepperLane, asked: Job) -> list[Delta]:
+async def collect(one: StepperLane, asked: GenerationJob) -> list[TextDelta]:
     return [delta async for delta in one.stream(asked)]
 
 
@@ -158,7 +158,7 @@ async def test_closing_ends_what_runs(stepper: TransformersStepper) -> None:
         await collect(one, job())
 
 
-async def _rest(stream: AsyncIterator[Delta]) -> list[Delta]:
+async def _rest(stream: AsyncIterator[TextDelta]) -> list[TextDelta]:
     return [delta async for delta in stream]
 
 

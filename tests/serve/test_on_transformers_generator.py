@@ -11,9 +11,9 @@ from serve.experts import causal, logprobs, merged, stack, texts
 
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
-from tureen_serve.runtimes.contract import Delta, Job, Sampling, Weights
-from tureen_serve.runtimes.on_transformers.generator import Room, TransformersStepper
-from tureen_serve.runtimes.on_transformers.rank_gate import attach
+from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.on_transformers.generator import StepLimits, TransformersStepper
+from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 
 ACADEMY: Weights = (("academy", 1.0),)
 MIXED: Weights = (("academy", 0.6), ("poetry", 0.4))
@@ -32,23 +32,23 @@ def model(base: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def gate(model: Any) -> Any:
-    return attach(model, stack())
+    return attach_adapters(model, stack())
 
 
 @pytest.fixture
 def stepper(base: Path, model: Any, gate: Any) -> TransformersStepper:
-    return TransformersStepper(model, gate, load_tokenizer(base), Room())
+    return TransformersStepper(model, gate, load_tokenizer(base), StepLimits())
 
 
-def job(ids: Sequence[int], weights: Weights = (), **sampling: Any) -> Job:
+def job(ids: Sequence[int], weights: Weights = (), **sampling: Any) -> GenerationJob:
     semantics = sampling.pop("semantics", "delta")
-    return Job(
+    return GenerationJob(
         tuple(ids), Sampling(**{"max_tokens": 12, "temperature": 0.0, "logprobs": 3, **sampling}), weights, semantics
     )
 
 
 def play(
-    stepper: TransformersStepper, jobs: Mapping[Any, Job], late: Mapping[int, Any] | None = None
+    stepper: TransformersStepper, jobs: Mapping[Any, GenerationJob], late: Mapping[int, Any] | None = None
 ) -> dict[Any, Any]:
     """All deltas by key. ``late`` says after which step a job joins; the others are there from the start."""
     joining = {key: step for step, key in (late or {}).items()}
@@ -67,11 +67,11 @@ def play(
     raise AssertionError("the texts do not end")
 
 
-def text(deltas: Sequence[Delta]) -> str:
+def text(deltas: Sequence[TextDelta]) -> str:
     return "".join(delta.text for delta in deltas)
 
 
-def tokens(deltas: Sequence[Delta]) -> list[int]:
+def tokens(deltas: Sequence[TextDelta]) -> list[int]:
     return [each.id for delta in deltas for each in delta.logprobs]
 
 
@@ -170,7 +170,7 @@ def test_an_end_token_ends_a_text_and_is_counted_and_not_shown(base: Path, stepp
 def test_every_end_token_of_the_generation_config_ends_a_text(base: Path, model: Any, gate: Any) -> None:
     model.generation_config.eos_token_id = [2, 77]
     try:
-        many = TransformersStepper(model, gate, load_tokenizer(base), Room())
+        many = TransformersStepper(model, gate, load_tokenizer(base), StepLimits())
     finally:
         model.generation_config.eos_token_id = 2
     (ids,) = texts([5])
@@ -219,14 +219,14 @@ def test_a_dropped_text_leaves_and_the_others_do_not_notice(stepper: Transformer
     alone = play(stepper, {1: jobs[1]})[1]
     for key, each in jobs.items():
         stepper.add(key, each)
-    said: list[Delta] = []
+    said: list[TextDelta] = []
     for step in range(12):
         if step == 3:
             stepper.drop(0)
             stepper.drop(2)
             assert stepper.running == 1
             assert stepper._rows.width < 25
-        said += [delta for key, delta in stepper.step() if key == 1 and isinstance(delta, Delta)]
+        said += [delta for key, delta in stepper.step() if key == 1 and isinstance(delta, TextDelta)]
     assert tokens(said) == tokens(alone)
     assert not stepper.active
 
@@ -239,17 +239,17 @@ def test_a_waiting_job_can_be_dropped(stepper: TransformersStepper) -> None:
 
 
 def test_jobs_wait_in_order_for_rows(base: Path, model: Any, gate: Any) -> None:
-    narrow = TransformersStepper(model, gate, load_tokenizer(base), Room(rows=2))
+    narrow = TransformersStepper(model, gate, load_tokenizer(base), StepLimits(rows=2))
     for index in range(4):
         narrow.add(index, job((5 + index, 6), max_tokens=3, logit_bias=((2, -100.0),)))
     narrow.step()
     assert (narrow.running, narrow.waiting) == (2, 2)
-    order = [key for _ in range(8) for key, delta in narrow.step() if isinstance(delta, Delta) and delta.finish]
+    order = [key for _ in range(8) for key, delta in narrow.step() if isinstance(delta, TextDelta) and delta.finish]
     assert order == [0, 1, 2, 3]
 
 
 def test_the_cache_never_outgrows_its_room(base: Path, model: Any, gate: Any) -> None:
-    small = TransformersStepper(model, gate, load_tokenizer(base), Room(cache_tokens=60))
+    small = TransformersStepper(model, gate, load_tokenizer(base), StepLimits(cache_tokens=60))
     for index, ids in enumerate(texts([10, 15, 3, 40, 100])):
         small.add(index, job(ids, max_tokens=10))
     alone = []
@@ -261,7 +261,7 @@ def test_the_cache_never_outgrows_its_room(base: Path, model: Any, gate: Any) ->
 
 
 def test_prefill_is_spread_over_steps(base: Path, model: Any, gate: Any) -> None:
-    slow = TransformersStepper(model, gate, load_tokenizer(base), Room(prefill_tokens=20))
+    slow = TransformersStepper(model, gate, load_tokenizer(base), StepLimits(prefill_tokens=20))
     for index, ids in enumerate(texts([10, 10, 30, 5])):
         slow.add(index, job(ids, max_tokens=8, logit_bias=((2, -100.0),)))
     running = []
@@ -272,7 +272,7 @@ def test_prefill_is_spread_over_steps(base: Path, model: Any, gate: Any) -> None
 
 
 def test_a_prompt_longer_than_the_prefill_room_goes_when_nothing_runs(base: Path, model: Any, gate: Any) -> None:
-    tight = TransformersStepper(model, gate, load_tokenizer(base), Room(prefill_tokens=4, cache_tokens=4))
+    tight = TransformersStepper(model, gate, load_tokenizer(base), StepLimits(prefill_tokens=4, cache_tokens=4))
     (ids,) = texts([30])
     assert tokens(play(tight, {"a": job(ids)})["a"]) == tokens(play(tight, {"a": job(ids)})["a"])
 
@@ -293,7 +293,9 @@ def test_likelihood_is_the_merged_models(base: Path, stepper: TransformersSteppe
         (job((5, 6), logit_bias=((-1, 1.0),)), "logit_bias.-1"),
     ],
 )
-def test_a_job_that_cannot_run_is_refused_by_field(stepper: TransformersStepper, wrong: Job, param: str) -> None:
+def test_a_job_that_cannot_run_is_refused_by_field(
+    stepper: TransformersStepper, wrong: GenerationJob, param: str
+) -> None:
     with pytest.raises(Unprocessable) as caught:
         stepper.check(wrong)
     assert caught.value.param == param

@@ -10,8 +10,8 @@ from serve.experts import causal
 from torch import nn
 
 from tureen_serve.runtimes.on_transformers import onednn
-from tureen_serve.runtimes.on_transformers.models import twin
-from tureen_serve.runtimes.on_transformers.onednn import OneDnnLinear, adopt, wanted
+from tureen_serve.runtimes.on_transformers.models import copy_module_tree
+from tureen_serve.runtimes.on_transformers.onednn import OneDnnLinear, is_onednn_faster, replace_linears
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
@@ -46,15 +46,15 @@ def test_what_is_not_contiguous_is_read_as_it_is() -> None:
 def test_a_model_says_the_same_by_it(base: Path) -> None:
     ids = torch.tensor([[5, 6, 7, 8, 9, 200, 11]])
     plain, ours = causal(base), causal(base)
-    adopt(ours)
+    replace_linears(ours)
     assert not [module for module in ours.modules() if type(module) is nn.Linear]
     torch.testing.assert_close(ours(ids).logits, plain(ids).logits, atol=1e-4, rtol=1e-5)
 
 
 def test_a_second_tree_shares_its_weights(base: Path) -> None:
     model = causal(base)
-    adopt(model)
-    other = twin(model)
+    replace_linears(model)
+    other = copy_module_tree(model)
     pairs = list(zip(model.modules(), other.modules(), strict=True))
     packed = [(a, b) for a, b in pairs if isinstance(a, OneDnnLinear) and isinstance(b, OneDnnLinear)]
     assert packed
@@ -77,4 +77,4 @@ def test_it_is_taken_on_amd_in_float32(
     if vendor:
         info.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
     monkeypatch.setattr(onednn, "CPU_INFO", info)
-    assert wanted(causal(base).to(dtype)) is expected
+    assert is_onednn_faster(causal(base).to(dtype)) is expected

@@ -19,13 +19,14 @@ from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import Artifact
 from tureen_core.base import locate_base
 from tureen_core.heads import LinearHead
+from tureen_core.lora import Adapter, LoraPair
 from tureen_core.packed.attention import NAME
-from tureen_core.soup import Adapter, LoraPair, Stack, concatenate_adapters
-from tureen_serve.runtimes.contract import Limits, Row, Scorer
-from tureen_serve.runtimes.on_transformers.models import TransformersRuntime, twin
+from tureen_core.soup import Stack, concatenate_adapters
+from tureen_serve.runtimes.contract import BatchLimits, Row, Scorer
+from tureen_serve.runtimes.on_transformers.models import TransformersRuntime, copy_module_tree
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory
-from tureen_serve.runtimes.on_transformers.rank_gate import attach
+from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut
 
@@ -43,8 +44,8 @@ def artifacts(base: Path) -> dict[str, Artifact]:
 
 
 def load(base: Path, artifacts: dict[str, Artifact], packs: bool, dtype: str = "float32") -> Scorer:
-    runtime = TransformersRuntime(dtype, "cpu", Limits(), packs=packs)
-    ((found, _),) = runtime.base(base, None, list(artifacts.values()), {}).scorers
+    runtime = TransformersRuntime(dtype, "cpu", BatchLimits(), packs=packs)
+    ((found, _),) = runtime.load_base(base, None, list(artifacts.values()), {}).scorers
     return found
 
 
@@ -54,7 +55,7 @@ def packed(
     """A scorer over weights of its own."""
     fresh = load(base, artifacts, packs=False, dtype=dtype)
     assert isinstance(fresh, TransformersScorer)
-    return PackedScorer(fresh._backbone, fresh._readouts, fresh._gate, Limits(), compiler)
+    return PackedScorer(fresh._backbone, fresh._readouts, fresh._gate, BatchLimits(), compiler)
 
 
 @pytest.fixture(scope="module")
@@ -208,10 +209,10 @@ def pair(model: Any, target: str, pooling: str) -> tuple[TransformersScorer, Pac
     experts = concatenate_adapters([Adapter("it", {target: factors})])
     torch.manual_seed(2)
     readouts = {"it": ReadOut(LinearHead(32).requires_grad_(False), pooling, False)}  # type: ignore[arg-type]
-    other = twin(model)
+    other = copy_module_tree(model)
     return (
-        TransformersScorer(model, readouts, attach(model, experts), Limits()),
-        PackedScorer(other, readouts, attach(other, experts), Limits()),
+        TransformersScorer(model, readouts, attach_adapters(model, experts), BatchLimits()),
+        PackedScorer(other, readouts, attach_adapters(other, experts), BatchLimits()),
     )
 
 
@@ -295,7 +296,7 @@ def batches() -> list[list[Row]]:
 
 
 def test_no_batch_is_compiled_anew(compiled: PackedScorer, padded: Scorer) -> None:
-    assert compiled.why.endswith(", compiled")
+    assert compiled.description.endswith(", compiled")
     assert counters["stats"]["unique_graphs"] == 1
     with torch._dynamo.config.patch(error_on_recompile=True):
         for rows in batches():
@@ -320,7 +321,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(base: Path, artifacts: dict[str, 
     if "broken" not in torch._dynamo.list_backends():
         torch._dynamo.register_backend(broken_backend, name="broken")
     found = packed(base, artifacts, compiler="broken")
-    assert found.why == "packed: no padding, each shared prompt once, not compiled: no C compiler here"
+    assert found.description == "packed: no padding, each shared prompt once, not compiled: no C compiler here"
     rows = crowd()
     close(scored(found, rows), scored(padded, rows))
 
@@ -330,12 +331,12 @@ def test_what_cannot_be_compiled_runs_as_it_is(base: Path, artifacts: dict[str, 
 
 def test_the_runtime_pads_where_it_is_asked_to_and_says_so(padded: Scorer) -> None:
     assert isinstance(padded, TransformersScorer)
-    assert padded.why == "padded: packing is off"
+    assert padded.description == "padded: packing is off"
 
 
 def test_the_runtime_packs_on_a_cpu_too(scorer: PackedScorer) -> None:
-    assert scorer.why == "packed: no padding, each shared prompt once"
-    assert (scorer.streams, scorer.failure, scorer.limits) == (1, None, Limits(padded=False))
+    assert scorer.description == "packed: no padding, each shared prompt once"
+    assert (scorer.threads, scorer.failure, scorer.limits) == (1, None, BatchLimits(padded=False))
 
 
 def test_the_runtime_pads_what_cannot_be_packed_and_says_why(tmp_path: Path) -> None:
@@ -345,17 +346,17 @@ def test_the_runtime_pads_what_cannot_be_packed_and_says_why(tmp_path: Path) -> 
     config.write_text(config.read_text().replace('"rope_type": "default"', rope))
     found = load(folder, {"it": tiny.reward(tmp_path / "it", folder, "it", 1)}, packs=True)
     assert isinstance(found, TransformersScorer)
-    assert found.why == "padded: its positions depend on the longest text of a batch"
+    assert found.description == "padded: its positions depend on the longest text of a batch"
     assert scored(found, [Row((5, 6, 7), only("it"))])[0].cached == 0
 
 
 def test_a_family_on_the_same_weights_attends_as_before(base: Path, artifacts: dict[str, Artifact]) -> None:
     families: dict[str, Stack] = {"tiny": stack()}
-    runtime = TransformersRuntime("float32", "cpu", Limits(), packs=True)
-    standing = runtime.base(base, tiny.tokenizer(), list(artifacts.values()), families)
+    runtime = TransformersRuntime("float32", "cpu", BatchLimits(), packs=True)
+    standing = runtime.load_base(base, tiny.tokenizer(), list(artifacts.values()), families)
     (text,) = texts([9])
     found = standing.families[0].likelihood(text, 4, (("academy", 1.0),))
-    alone = TransformersRuntime("float32", "cpu", Limits()).base(base, tiny.tokenizer(), [], families)
+    alone = TransformersRuntime("float32", "cpu", BatchLimits()).load_base(base, tiny.tokenizer(), [], families)
     assert isinstance(standing.scorers[0][0], PackedScorer)
     assert standing.scorers[0][0]._backbone.config._attn_implementation == NAME
     assert found == pytest.approx(alone.families[0].likelihood(text, 4, (("academy", 1.0),)), abs=1e-5)
@@ -403,9 +404,9 @@ def test_a_failed_accelerator_is_the_end(doomed: PackedScorer) -> None:
 
 @pytest.mark.real
 def test_packing_is_exact_on_smollm2() -> None:
-    runtime = TransformersRuntime("float32", "cpu", Limits())
+    runtime = TransformersRuntime("float32", "cpu", BatchLimits())
     backbone = runtime._load(AutoModel, locate_base("smollm2-135m-instruct"))
-    other = twin(backbone)
+    other = copy_module_tree(backbone)
     rng = torch.Generator().manual_seed(0)
     adapters = [
         Adapter(
@@ -421,8 +422,10 @@ def test_packing_is_exact_on_smollm2() -> None:
     ]
     torch.manual_seed(1)
     readouts = {name: ReadOut(LinearHead(576).requires_grad_(False), "eos", True) for name in ("one", "two")}
-    padded = TransformersScorer(backbone, readouts, attach(backbone, concatenate_adapters(adapters)), Limits())
-    packed = PackedScorer(other, readouts, attach(other, concatenate_adapters(adapters)), Limits())
+    padded = TransformersScorer(
+        backbone, readouts, attach_adapters(backbone, concatenate_adapters(adapters)), BatchLimits()
+    )
+    packed = PackedScorer(other, readouts, attach_adapters(other, concatenate_adapters(adapters)), BatchLimits())
     rows = [
         Row(prompt + answer, only(name), len(prompt))
         for prompt in texts([24, 13], seed=6)

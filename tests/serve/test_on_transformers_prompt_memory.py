@@ -5,15 +5,15 @@ import torch
 from transformers import DynamicCache
 
 from tureen_core.packed.layout import Prompt
-from tureen_serve.runtimes.on_transformers.prompt_memory import Past, PromptMemory, laid, past
+from tureen_serve.runtimes.on_transformers.prompt_memory import ComputedPrompt, PromptMemory, copy_prompt, join_prompts
 
 LAYERS, HEADS, DEPTH, HIDDEN = 3, 2, 4, 5
 
 
-def made(tokens: int, seed: int = 0) -> Past:
+def made(tokens: int, seed: int = 0) -> ComputedPrompt:
     rng = torch.Generator().manual_seed(seed)
     states = torch.randn(LAYERS, 2, HEADS, tokens, DEPTH, generator=rng)
-    return Past(torch.randn(tokens, HIDDEN, generator=rng), tuple((keys, values) for keys, values in states))
+    return ComputedPrompt(torch.randn(tokens, HIDDEN, generator=rng), tuple((keys, values) for keys, values in states))
 
 
 def prompt(*ids: int) -> Prompt:
@@ -22,7 +22,7 @@ def prompt(*ids: int) -> Prompt:
 
 def test_prompts_are_laid_out_to_the_left_of_what_follows() -> None:
     pasts = [made(2, 1), made(4, 2)]
-    hidden, mask, cache = laid(pasts)
+    hidden, mask, cache = join_prompts(pasts)
     assert mask.tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
     assert cache.get_seq_length() == 4
     for row, each in enumerate(pasts):
@@ -35,8 +35,8 @@ def test_prompts_are_laid_out_to_the_left_of_what_follows() -> None:
 
 def test_a_row_is_copied_out_of_its_batch() -> None:
     pasts = [made(3, 1), made(3, 2)]
-    hidden, _, cache = laid(pasts)
-    found = past(hidden, cache, 1, slice(2))
+    hidden, _, cache = join_prompts(pasts)
+    found = copy_prompt(hidden, cache, 1, slice(2))
     for layer, expected in zip(found.states, pasts[1].states, strict=True):
         torch.testing.assert_close(layer, tuple(each[:, :2] for each in expected))
     torch.testing.assert_close(found.hidden, pasts[1].hidden[:2])
@@ -73,4 +73,4 @@ def test_a_prompt_kept_twice_counts_once() -> None:
 
 
 def test_an_empty_cache_is_what_is_gone_on_from() -> None:
-    assert isinstance(laid([made(1)])[2], DynamicCache)
+    assert isinstance(join_prompts([made(1)])[2], DynamicCache)

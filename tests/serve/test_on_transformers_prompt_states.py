@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from tureen_core.packed.layout import Prompt
-from tureen_serve.runtimes.on_transformers.prompt_memory import Past
-from tureen_serve.runtimes.on_transformers.prompt_states import Recall
+from tureen_serve.runtimes.on_transformers.prompt_memory import ComputedPrompt
+from tureen_serve.runtimes.on_transformers.prompt_states import PackedPromptStates
 
 PROMPT: Prompt = (1, 2), (("kind", 1.0),)
 
@@ -19,12 +19,12 @@ def layers(tokens: int, seed: int) -> list[tuple[Tensor, Tensor]]:
 def test_what_was_kept_stands_behind_a_later_sequence() -> None:
     first, second = layers(5, seed=0), layers(4, seed=1)
     hidden = torch.randn(5, 7)
-    keeping = Recall(fresh={PROMPT: slice(1, 3)})
+    keeping = PackedPromptStates(fresh={PROMPT: slice(1, 3)})
     for key, value in first:
         assert all(map(torch.equal, keeping.extend(key, value), (key, value)))
     past = keeping.pasts(hidden)[PROMPT]
     assert torch.equal(past.hidden, hidden[1:3])
-    recalling = Recall([past, past])
+    recalling = PackedPromptStates([past, past])
     for (key, value), before in zip(second, first, strict=True):
         keys, values = recalling.extend(key, value)
         assert torch.equal(keys, torch.cat([key, before[0][1:3], before[0][1:3]]))
@@ -33,9 +33,9 @@ def test_what_was_kept_stands_behind_a_later_sequence() -> None:
 
 def test_what_is_kept_is_a_copy() -> None:
     ((key, value), _) = layers(2, seed=0)
-    keeping = Recall(fresh={PROMPT: slice(2)})
+    keeping = PackedPromptStates(fresh={PROMPT: slice(2)})
     keeping.extend(key, value)
     before = key.clone()
     key.zero_()
-    past: Past = keeping.pasts(torch.zeros(2, 7))[PROMPT]
+    past: ComputedPrompt = keeping.pasts(torch.zeros(2, 7))[PROMPT]
     assert torch.equal(past.states[0][0], before.transpose(0, 1))

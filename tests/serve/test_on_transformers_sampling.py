@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import TopPLogitsWarper
 
 from tureen_serve.runtimes.contract import Sampling
-from tureen_serve.runtimes.on_transformers.sampling import Sampler, nucleus
+from tureen_serve.runtimes.on_transformers.sampling import Sampler, select_nucleus
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
@@ -68,7 +68,7 @@ def test_a_nucleus_holds_the_fewest_tokens_that_reach_top_p() -> None:
 def test_the_nucleus_is_transformers(size: int, top_p: float, spread: float, seed: int) -> None:
     logits = torch.randn(1, size, generator=torch.Generator().manual_seed(seed)) * spread
     probabilities = logits.softmax(-1)[0]
-    likely, tokens = nucleus(probabilities, top_p)
+    likely, tokens = select_nucleus(probabilities, top_p)
     expected = TopPLogitsWarper(top_p)(torch.zeros(1, 0, dtype=torch.long), logits)[0].isfinite().nonzero().flatten()
     border = probabilities.sort(descending=True).values.cumsum(-1)
     if (border - top_p).abs().min() > 1e-5:
@@ -77,7 +77,7 @@ def test_the_nucleus_is_transformers(size: int, top_p: float, spread: float, see
 
 
 def test_a_flat_nucleus_reaches_beyond_the_likely_ones() -> None:
-    _, tokens = nucleus(torch.full((1000,), 0.001), 0.9)
+    _, tokens = select_nucleus(torch.full((1000,), 0.001), 0.9)
     assert len(tokens) == pytest.approx(900, abs=1)
 
 

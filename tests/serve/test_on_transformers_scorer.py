@@ -17,11 +17,12 @@ from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import Artifact, read_weights
 from tureen_core.base import locate_base
 from tureen_core.heads import LinearHead
-from tureen_core.soup import Adapter, LoraPair, concatenate_adapters
-from tureen_serve.runtimes.contract import Limits, Row
+from tureen_core.lora import Adapter, LoraPair
+from tureen_core.soup import concatenate_adapters
+from tureen_serve.runtimes.contract import BatchLimits, Row
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory
-from tureen_serve.runtimes.on_transformers.rank_gate import attach
+from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut
 
@@ -42,7 +43,9 @@ def scorer(base: Path, artifacts: dict[str, Artifact]) -> TransformersScorer:
 
 
 def loaded(base: Path, artifacts: dict[str, Artifact], dtype: str = "float32") -> TransformersScorer:
-    standing = TransformersRuntime(dtype, "cpu", Limits(), packs=False).base(base, None, list(artifacts.values()), {})
+    standing = TransformersRuntime(dtype, "cpu", BatchLimits(), packs=False).load_base(
+        base, None, list(artifacts.values()), {}
+    )
     ((found, _),) = standing.scorers
     assert isinstance(found, TransformersScorer)
     return found
@@ -224,8 +227,10 @@ def test_an_encoder_never_shares_and_agrees_with_itself() -> None:
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     model = BertModel(BertConfig(vocab_size=300, initializer_range=0.5, **size), add_pooling_layer=False).eval()
     pair = LoraPair(torch.randn(2, 16), torch.randn(16, 2), 1.0)
-    gate = attach(model, concatenate_adapters([Adapter("cls", {"bert.encoder.layer.1.attention.self.value": pair})]))
-    scorer = TransformersScorer(model, {"cls": ReadOut(LinearHead(16), "mean", False)}, gate, Limits())
+    gate = attach_adapters(
+        model, concatenate_adapters([Adapter("cls", {"bert.encoder.layer.1.attention.self.value": pair})])
+    )
+    scorer = TransformersScorer(model, {"cls": ReadOut(LinearHead(16), "mean", False)}, gate, BatchLimits())
     (prompt,) = texts([6])
     rows = [Row(prompt + answer, only("cls"), 6) for answer in texts([2, 7, 4], seed=1)]
     found = scored(scorer, rows)
@@ -245,7 +250,7 @@ class Broken(torch.nn.Module):
 
 
 def broken(scorer: TransformersScorer, error: Exception) -> TransformersScorer:
-    found = TransformersScorer(scorer._backbone, scorer._readouts, None, Limits())
+    found = TransformersScorer(scorer._backbone, scorer._readouts, None, BatchLimits())
     stand_in = Broken(error)
     stand_in.device = torch.device("cpu")  # type: ignore[assignment]
     found._backbone = stand_in
@@ -271,7 +276,7 @@ def test_a_failed_accelerator_is_the_end(scorer: TransformersScorer) -> None:
 @pytest.mark.real
 def test_sharing_is_exact_on_smollm2() -> None:
     folder = locate_base("smollm2-135m-instruct")
-    runtime = TransformersRuntime("float32", "cpu", Limits())
+    runtime = TransformersRuntime("float32", "cpu", BatchLimits())
     backbone = runtime._load(AutoModel, folder)
     rng = torch.Generator().manual_seed(0)
     paths = [f"model.layers.{layer}.self_attn.q_proj" for layer in range(30)]
@@ -285,10 +290,10 @@ def test_sharing_is_exact_on_smollm2() -> None:
         )
         for name in ("one", "two")
     ]
-    gate = attach(backbone, concatenate_adapters(adapters))
+    gate = attach_adapters(backbone, concatenate_adapters(adapters))
     torch.manual_seed(1)
     readouts = {name: ReadOut(LinearHead(576), "eos", True) for name in ("one", "two")}
-    scorer = TransformersScorer(backbone, readouts, gate, Limits())
+    scorer = TransformersScorer(backbone, readouts, gate, BatchLimits())
     prompts = texts([24, 13], seed=6)
     rows = [
         Row(prompt + answer, only(name), len(prompt))

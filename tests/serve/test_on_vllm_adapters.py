@@ -17,7 +17,9 @@ from serve.experts import NAMES, causal, stack
 from torch import Tensor
 
 from tureen.errors import ServerFault
-from tureen_core.lora import CONFIG, Adapter, LoraPair, SoupError, read_adapter
+from tureen_core.adapter_files import read_adapter
+from tureen_core.lora import Adapter, LoraPair, SoupError
+from tureen_core.peft_config import CONFIG
 from tureen_core.preference import NAME, normalise_weights
 from tureen_core.soup import Semantics, Stack, compute_delta, concatenate_adapters, pad_ranks, spread_weights
 from tureen_serve.runtimes.contract import Weights
@@ -25,14 +27,14 @@ from tureen_serve.runtimes.on_vllm.adapters import (
     GATE,
     GATE_NUMBER,
     RANKS,
+    AdapterReference,
     Adapters,
     GatedAdapters,
     MergedAdapters,
-    Reference,
-    gate_name,
-    padded_rank,
-    read_gate_name,
-    ungateable,
+    find_gate_obstacle,
+    format_gate_name,
+    parse_gate_name,
+    round_up_rank,
 )
 
 QUERY, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
@@ -65,20 +67,20 @@ def merged(of: Stack, folder: Path, slots: int = 4, kept: int = 16, **options: A
     return MergedAdapters(of, "tiny", torch.float32, folder, slots, kept, **options)
 
 
-def asked(adapters: Adapters, weights: Weights, semantics: Semantics = "delta") -> Reference:
-    found = adapters.refer(weights, semantics)
+def asked(adapters: Adapters, weights: Weights, semantics: Semantics = "delta") -> AdapterReference:
+    found = adapters.make_reference(weights, semantics)
     assert found is not None
     return found
 
 
-def written(reference: Reference) -> dict[str, LoraPair]:
+def written(reference: AdapterReference) -> dict[str, LoraPair]:
     """What the core reads in a folder."""
     adapter, extras = read_adapter(reference.folder, reference.name)
     assert extras == {}
     return dict(adapter.modules)
 
 
-def config(reference: Reference) -> Any:
+def config(reference: AdapterReference) -> Any:
     return json.loads((reference.folder / CONFIG).read_text())
 
 
@@ -89,17 +91,17 @@ def product(pair: LoraPair) -> Tensor:
 def same_soup(found: Mapping[str, Tensor], of: Stack, weights: Weights, semantics: Semantics = "delta") -> None:
     """ΔW of every module; a module that a folder leaves out is one that nothing is added to."""
     assert set(found) <= set(of.modules)
-    for path, slab in of.modules.items():
-        expected = compute_delta(slab, of.row(dict(weights)), semantics)
+    for path, stacked in of.modules.items():
+        expected = compute_delta(stacked, of.order_weights(dict(weights)), semantics)
         torch.testing.assert_close(found.get(path, torch.zeros_like(expected)), expected, rtol=1e-5, atol=1e-6)
 
 
 # --------------------------------------------------------------------------- under the gate
 
 
-def weighed(reference: Reference, adapters: GatedAdapters, a: Tensor, b: Tensor) -> Tensor:
+def weighed(reference: AdapterReference, adapters: GatedAdapters, a: Tensor, b: Tensor) -> Tensor:
     """ΔW as a gated engine computes it: the row that the name says, between B and A of the one folder."""
-    gate = read_gate_name(reference.name)
+    gate = parse_gate_name(reference.name)
     assert gate is not None
     weights, semantics = gate
     row = torch.tensor([weights.get(name, 0.0) for name in adapters.names])
@@ -110,14 +112,14 @@ def weighed(reference: Reference, adapters: GatedAdapters, a: Tensor, b: Tensor)
     return averaged
 
 
-def in_core(reference: Reference) -> dict[str, tuple[Tensor, Tensor]]:
+def in_core(reference: AdapterReference) -> dict[str, tuple[Tensor, Tensor]]:
     """A and B of every module as the core reads them."""
     pairs = written(reference)
     assert {pair.scale for pair in pairs.values()} == {1.0}
     return {path: (pair.a, pair.b) for path, pair in pairs.items()}
 
 
-def in_peft(reference: Reference, base: Path) -> dict[str, tuple[Tensor, Tensor]]:
+def in_peft(reference: AdapterReference, base: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """A and B of every module as PEFT lays them beside a model."""
     model = PeftModel.from_pretrained(causal(base), reference.folder)
     layers = {path: model.base_model.model.get_submodule(path) for path in written(reference)}
@@ -152,7 +154,7 @@ def test_the_gate_has_one_layout_for_all_modules(tmp_path: Path) -> None:
     assert adapters.names == NAMES
     assert adapters.ranks == (5, 2, 3)
     assert adapters.rank == 10
-    assert (adapters.factorable, gated(stack(), tmp_path / "even").factorable) == (False, True)
+    assert (adapters.supports_factor, gated(stack(), tmp_path / "even").supports_factor) == (False, True)
     pairs = written(asked(adapters, SOUPS[0]))
     assert set(pairs) == set(uneven().modules)
     assert {pair.rank for pair in pairs.values()} == {10}
@@ -173,8 +175,8 @@ def test_every_soup_is_the_same_adapter_under_another_name(tmp_path: Path) -> No
 
 def test_the_bare_base_passes_without_the_gate(tmp_path: Path) -> None:
     adapters = gated(stack(), tmp_path)
-    assert adapters.refer((), "delta") is None
-    assert adapters.refer((), "factor") is None
+    assert adapters.make_reference((), "delta") is None
+    assert adapters.make_reference((), "factor") is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -185,8 +187,8 @@ def test_the_folder_says_what_vllm_reads_in_it(dtype: torch.dtype, tmp_path: Pat
     assert config(reference)["base_model_name_or_path"] == "tiny"
     assert config(reference)["r"] == config(reference)["lora_alpha"] == adapters.rank
     assert {pair.a.dtype for pair in written(reference).values()} == {dtype}
-    for path, slab in pad_ranks(uneven()).modules.items():
-        assert torch.equal(written(reference)[path].b, slab.b.to(dtype))
+    for path, stacked in pad_ranks(uneven()).modules.items():
+        assert torch.equal(written(reference)[path].b, stacked.b.to(dtype))
 
 
 # --------------------------------------------------------------------------- the name of a soup
@@ -206,22 +208,22 @@ def canonical(draw: st.DrawFn) -> Weights:
 @untimed
 @given(canonical(), st.sampled_from(SEMANTICS))
 def test_a_name_says_the_weights_to_the_last_digit(weights: Weights, semantics: Semantics) -> None:
-    assert read_gate_name(gate_name(weights, semantics)) == (dict(weights), semantics)
+    assert parse_gate_name(format_gate_name(weights, semantics)) == (dict(weights), semantics)
 
 
 def test_a_name_can_be_read_by_people() -> None:
-    assert gate_name((("academy", 0.6), ("business", 0.4)), "delta") == "gate:delta:academy=0.6,business=0.4"
-    assert gate_name((("poetry", -16.0),), "factor") == "gate:factor:poetry=-16"
-    assert gate_name((("poetry", 1e-6),), "factor") == "gate:factor:poetry=0.000001"
+    assert format_gate_name((("academy", 0.6), ("business", 0.4)), "delta") == "gate:delta:academy=0.6,business=0.4"
+    assert format_gate_name((("poetry", -16.0),), "factor") == "gate:factor:poetry=-16"
+    assert format_gate_name((("poetry", 1e-6),), "factor") == "gate:factor:poetry=0.000001"
 
 
 def test_the_bare_base_has_a_name_of_its_own_for_the_cache() -> None:
-    assert read_gate_name(gate_name((), "delta")) == ({}, "delta")
+    assert parse_gate_name(format_gate_name((), "delta")) == ({}, "delta")
 
 
 @pytest.mark.parametrize("name", ["", "academy", "4f0c1a2b3c4d", "gates:delta:academy=1", "my:gate:delta:academy=1"])
 def test_any_other_adapter_is_none_of_the_gates(name: str) -> None:
-    assert read_gate_name(name) is None
+    assert parse_gate_name(name) is None
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_any_other_adapter_is_none_of_the_gates(name: str) -> None:
 )
 def test_a_spoilt_name_is_a_fault_and_no_other_soup(rest: str) -> None:
     with pytest.raises(ServerFault, match="is no gate's name") as caught:
-        read_gate_name(f"{GATE}{rest}")
+        parse_gate_name(f"{GATE}{rest}")
     assert caught.value.code == "runtime_failed"
 
 
@@ -285,7 +287,7 @@ def test_factors_that_cannot_be_averaged_are_refused_and_nothing_is_kept_of_them
     adapters = merged(uneven(), tmp_path)
     for _ in range(2):
         with pytest.raises(SoupError, match="averaging factors needs equal ranks"):
-            adapters.refer(SOUPS[1], "factor")
+            adapters.make_reference(SOUPS[1], "factor")
     assert list(tmp_path.iterdir()) == []
     assert asked(adapters, SOUPS[1]).folder.is_dir()
 
@@ -307,7 +309,7 @@ def test_each_semantics_is_a_soup_of_its_own(tmp_path: Path) -> None:
     assert delta.folder != factor.folder
 
 
-def exists(references: Sequence[Reference]) -> list[bool]:
+def exists(references: Sequence[AdapterReference]) -> list[bool]:
     return [each.folder.exists() for each in references]
 
 
@@ -342,7 +344,7 @@ def test_threads_that_ask_at_once_are_given_the_same(tmp_path: Path) -> None:
     adapters, soups, threads = merged(stack(), tmp_path), [((name, 0.5),) for name in NAMES] + SOUPS, 6
     start = Barrier(threads, timeout=20)
 
-    def ask(first: int) -> dict[int, Reference]:
+    def ask(first: int) -> dict[int, AdapterReference]:
         start.wait()
         places = [(first + step) % len(soups) for step in range(len(soups))]
         return {place: asked(adapters, soups[place]) for place in places}
@@ -356,7 +358,7 @@ def test_threads_that_ask_at_once_are_given_the_same(tmp_path: Path) -> None:
 
 
 def test_the_bare_base_has_no_adapter_where_it_may_go_without(tmp_path: Path) -> None:
-    assert merged(stack(), tmp_path).refer((), "delta") is None
+    assert merged(stack(), tmp_path).make_reference((), "delta") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -379,11 +381,11 @@ def test_else_the_bare_base_is_an_adapter_of_zeros(base: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(("rank", "padded"), [(1, 8), (8, 8), (9, 16), (65, 128), (257, 320), (321, 512), (512, 512)])
 def test_a_rank_is_padded_to_the_next_that_vllm_has(rank: int, padded: int) -> None:
-    assert padded_rank(rank) == padded
+    assert round_up_rank(rank) == padded
 
 
 def test_a_rank_beyond_all_has_no_padding() -> None:
-    assert padded_rank(RANKS[-1] + 1) is None
+    assert round_up_rank(RANKS[-1] + 1) is None
 
 
 def expert(name: str, ranks: Mapping[str, int]) -> Adapter:
@@ -394,22 +396,27 @@ def expert(name: str, ranks: Mapping[str, int]) -> Adapter:
 
 
 def test_dense_experts_can_be_gated() -> None:
-    assert ungateable(stack()) is None
-    assert ungateable(uneven()) is None
-    assert ungateable(concatenate_adapters([expert("a", {DOWN: 256}), expert("b", {DOWN: 256})])) is None
-    assert ungateable(concatenate_adapters([expert("a", {"model.layers.0.mlp.shared_experts.up_proj": 4})])) is None
+    assert find_gate_obstacle(stack()) is None
+    assert find_gate_obstacle(uneven()) is None
+    assert find_gate_obstacle(concatenate_adapters([expert("a", {DOWN: 256}), expert("b", {DOWN: 256})])) is None
+    assert (
+        find_gate_obstacle(concatenate_adapters([expert("a", {"model.layers.0.mlp.shared_experts.up_proj": 4})]))
+        is None
+    )
 
 
 def test_the_experts_of_a_mixture_cannot_be_gated() -> None:
     path = "model.layers.3.mlp.experts.7.up_proj"
-    reason = ungateable(concatenate_adapters([expert("a", {QUERY: 4, path: 4}), expert("b", {QUERY: 4})]))
+    reason = find_gate_obstacle(concatenate_adapters([expert("a", {QUERY: 4, path: 4}), expert("b", {QUERY: 4})]))
     assert reason is not None
     assert reason.startswith(f"{path} is an expert of a mixture")
 
 
 def test_more_rank_than_vllm_takes_cannot_be_gated() -> None:
     """What counts is the one layout, though no module alone has that much."""
-    reason = ungateable(concatenate_adapters([expert("a", {QUERY: 256, DOWN: 8}), expert("b", {QUERY: 8, DOWN: 257})]))
+    reason = find_gate_obstacle(
+        concatenate_adapters([expert("a", {QUERY: 256, DOWN: 8}), expert("b", {QUERY: 8, DOWN: 257})])
+    )
     assert reason == "the experts have rank 513 together, and vLLM's largest is 512"
 
 
@@ -417,14 +424,14 @@ def test_a_folder_that_a_waiting_request_needs_stays(tmp_path: Path) -> None:
     """However many vectors come meanwhile; it goes when it is the oldest that nobody holds."""
     adapters = MergedAdapters(stack(), "base", torch.float32, tmp_path, slots=1, kept=2)
     vectors = [(("academy", round(0.1 * number, 6)),) for number in range(1, 7)]
-    with adapters.held(vectors[0], "delta"):
-        first = adapters.refer(vectors[0], "delta")
+    with adapters.hold_folder(vectors[0], "delta"):
+        first = adapters.make_reference(vectors[0], "delta")
         assert first is not None
         for weights in vectors[1:]:
-            adapters.refer(weights, "delta")
+            adapters.make_reference(weights, "delta")
         assert first.folder.is_dir()
-        assert adapters.refer(vectors[0], "delta") == first
+        assert adapters.make_reference(vectors[0], "delta") == first
         assert len(list(tmp_path.iterdir())) == 2
     for weights in vectors[1:4]:
-        adapters.refer(weights, "delta")
+        adapters.make_reference(weights, "delta")
     assert not first.folder.exists()

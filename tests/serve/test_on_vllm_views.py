@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 from tureen_core.artifact import Artifact, open_artifact, read_head_tensors
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
-from tureen_serve.runtimes.on_vllm.views import INDEX, causal, count_weights, headless
+from tureen_serve.runtimes.on_vllm.views import INDEX, count_weights, find_causal_architecture, write_headless_view
 
 SCORE = "score.weight"
 WEIGHTS = "model.safetensors"
@@ -76,7 +76,7 @@ def rewarding(folder: Path) -> Tensor:
 
 @pytest.mark.parametrize("kind", [AutoModelForCausalLM, AutoModel])
 def test_a_view_opens_as_the_backbone(kind: Any, reward: Artifact, tmp_path: Path) -> None:
-    out = headless(reward.folder, tmp_path / "deep" / "view")
+    out = write_headless_view(reward.folder, tmp_path / "deep" / "view")
     assert out == tmp_path / "deep" / "view"
     model = opened(kind, out)
     assert type(model).__name__ == {AutoModelForCausalLM: "LlamaForCausalLM", AutoModel: "LlamaModel"}[kind]
@@ -84,7 +84,7 @@ def test_a_view_opens_as_the_backbone(kind: Any, reward: Artifact, tmp_path: Pat
 
 
 def test_the_head_is_gone_and_all_else_is_there(reward: Artifact, tmp_path: Path) -> None:
-    out = headless(reward.folder, tmp_path / "view")
+    out = write_headless_view(reward.folder, tmp_path / "view")
     before, after = load_file(reward.folder / WEIGHTS), load_file(out / WEIGHTS)
     assert set(before) - set(after) == {SCORE}
     assert read_head_tensors(out) == {}
@@ -99,12 +99,12 @@ def test_a_gate_is_left_out(reward: Artifact, tmp_path: Path) -> None:
     """vLLM reads every safetensors file of a folder."""
     shutil.copytree(reward.folder, tmp_path / "gated")
     write_gate(GatedHead(32, 1, width=4), tmp_path / "gated")
-    view = headless(tmp_path / "gated", tmp_path / "view")
+    view = write_headless_view(tmp_path / "gated", tmp_path / "view")
     assert [path.name for path in view.glob("*.safetensors")] == [WEIGHTS]
 
 
 def test_only_what_holds_the_head_or_names_it_is_a_copy(reward: Artifact, tmp_path: Path) -> None:
-    out = headless(reward.folder, tmp_path / "view")
+    out = write_headless_view(reward.folder, tmp_path / "view")
     assert {path.name for path in out.iterdir() if not path.is_symlink()} == {"config.json", WEIGHTS}
     for path in out.iterdir():
         if path.is_symlink():
@@ -113,26 +113,26 @@ def test_only_what_holds_the_head_or_names_it_is_a_copy(reward: Artifact, tmp_pa
 
 
 def test_the_checkpoint_itself_is_left_as_it_was(reward: Artifact, tmp_path: Path) -> None:
-    headless(reward.folder, tmp_path / "view")
+    write_headless_view(reward.folder, tmp_path / "view")
     assert open_artifact(reward.folder) == reward  # checks every digest
     assert set(read_head_tensors(reward.folder)) == {SCORE}
 
 
 def test_links_hold_from_anywhere(reward: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reward.folder.parent)
-    out = headless(Path(reward.folder.name), tmp_path / "view")
+    out = write_headless_view(Path(reward.folder.name), tmp_path / "view")
     monkeypatch.chdir(tmp_path)
     assert all(path.is_file() for path in out.iterdir())
 
 
 def test_a_view_is_not_laid_over_another(reward: Artifact, tmp_path: Path) -> None:
-    headless(reward.folder, tmp_path / "view")
+    write_headless_view(reward.folder, tmp_path / "view")
     with pytest.raises(FileExistsError):
-        headless(reward.folder, tmp_path / "view")
+        write_headless_view(reward.folder, tmp_path / "view")
 
 
 def test_the_configuration_says_a_causal_model_and_nothing_else_new(reward: Artifact, tmp_path: Path) -> None:
-    out = headless(reward.folder, tmp_path / "view")
+    out = write_headless_view(reward.folder, tmp_path / "view")
     before = configuration(reward.folder)
     assert before["architectures"] == ["LlamaForSequenceClassification"]
     assert configuration(out) == before | {"architectures": ["LlamaForCausalLM"]}
@@ -140,7 +140,7 @@ def test_the_configuration_says_a_causal_model_and_nothing_else_new(reward: Arti
 
 def test_of_shards_only_the_one_with_the_head_is_copied(reward: Artifact, tmp_path: Path) -> None:
     folder = sharded(reward, tmp_path / "sharded", "40KB")
-    out = headless(folder, tmp_path / "view")
+    out = write_headless_view(folder, tmp_path / "view")
     shards = {path.name: path for path in out.glob("*.safetensors")}
     assert len(shards) > 2
     (copy,) = [name for name, path in shards.items() if not path.is_symlink()]
@@ -152,7 +152,7 @@ def test_of_shards_only_the_one_with_the_head_is_copied(reward: Artifact, tmp_pa
 @pytest.mark.parametrize("size", ["40KB", 100])
 def test_the_index_names_what_is_there(size: str | int, reward: Artifact, tmp_path: Path) -> None:
     folder = sharded(reward, tmp_path / "sharded", size)
-    out = headless(folder, tmp_path / "view")
+    out = write_headless_view(folder, tmp_path / "view")
     assert weight_map(out) == {key: file for key, file in weight_map(folder).items() if key != SCORE}
     assert set(weight_map(out)) == all_keys(out)
     assert SCORE in all_keys(folder)
@@ -163,7 +163,7 @@ def test_a_shard_that_held_the_head_alone_is_not_missed(kind: Any, reward: Artif
     folder = sharded(reward, tmp_path / "sharded", 100)
     alone = weight_map(folder)[SCORE]
     assert keys(folder / alone) == {SCORE}
-    out = headless(folder, tmp_path / "view")
+    out = write_headless_view(folder, tmp_path / "view")
     assert alone not in weight_map(out).values()
     assert torch.equal(states(opened(kind, out)), rewarding(folder))
 
@@ -174,7 +174,7 @@ def test_the_head_is_known_by_its_place_not_by_a_likeness(tmp_path: Path) -> Non
     folder.mkdir()
     save_file({name: torch.ones(2) for name in names}, folder / WEIGHTS)
     (folder / "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
-    assert all_keys(headless(folder, tmp_path / "view")) == {"scorer.weight", "model.score.weight"}
+    assert all_keys(write_headless_view(folder, tmp_path / "view")) == {"scorer.weight", "model.score.weight"}
 
 
 @pytest.mark.parametrize("size", ["1GB", "40KB"])
@@ -182,7 +182,10 @@ def test_weights_are_counted_over_all_shards(size: str, reward: Artifact, tmp_pa
     folder = sharded(reward, tmp_path / "sharded", size)
     model = opened(AutoModelForSequenceClassification, folder)
     assert count_weights(folder) == model.num_parameters()
-    assert count_weights(headless(folder, tmp_path / "view")) == model.num_parameters() - model.score.weight.numel()
+    assert (
+        count_weights(write_headless_view(folder, tmp_path / "view"))
+        == model.num_parameters() - model.score.weight.numel()
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,4 +203,4 @@ def test_the_causal_architecture_is_the_one_that_transformers_names(
     kind: str | None, expected: str | None, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind} if kind else {}))
-    assert causal(tmp_path) == expected
+    assert find_causal_architecture(tmp_path) == expected

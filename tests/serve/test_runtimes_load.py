@@ -21,12 +21,12 @@ from tureen_core.soup import concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.runtimes import load as loading
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
-from tureen_serve.runtimes.load import LoadError, Options, check, load
+from tureen_serve.runtimes.load import LoadError, LoadOptions, check_artifact, load_models
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.settings import FamilyEntry, RewardEntry
 
-FLOAT32 = Options(dtype="float32", device="cpu")
+FLOAT32 = LoadOptions(dtype="float32", device="cpu")
 TALK = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "because leaves fall"}]
 
 
@@ -57,14 +57,14 @@ def changed(folder: Path, to: Path, edit: Callable[[Manifest], Manifest]) -> Pat
     return to
 
 
-def refusal(rewards: list[RewardEntry], families: list[FamilyEntry], options: Options = FLOAT32) -> str:
+def refusal(rewards: list[RewardEntry], families: list[FamilyEntry], options: LoadOptions = FLOAT32) -> str:
     with pytest.raises(LoadError) as caught:
-        load(rewards, families, options)
+        load_models(rewards, families, options)
     return str(caught.value)
 
 
 def test_everything_on_one_base_is_loaded_over_one_set_of_weights(shelf: Path) -> None:
-    loaded = load(rewards(shelf, "helpful", "many"), [family(shelf), family(shelf, name="again")], FLOAT32)
+    loaded = load_models(rewards(shelf, "helpful", "many"), [family(shelf), family(shelf, name="again")], FLOAT32)
     assert loaded.failure is None
     (backbone,) = loaded.backbones
     assert [reward.name for reward in backbone.rewards] == ["helpful", "facts", "tone"]
@@ -80,19 +80,19 @@ def test_everything_on_one_base_is_loaded_over_one_set_of_weights(shelf: Path) -
 
 def test_a_family_says_what_it_is(shelf: Path) -> None:
     entry = family(shelf, presets={"even": {"academy": 2, "poetry": 2}}, default={"poetry": 1})
-    (policy,) = load([], [entry], FLOAT32).policies
+    (policy,) = load_models([], [entry], FLOAT32).policies
     found = policy.family
     assert list(found.experts) == ["academy", "poetry"]
     assert found.presets == {"even": {"academy": 0.5, "poetry": 0.5}}
     assert found.default == {"poetry": 1.0}
     assert (found.base, found.context, found.semantics, found.normalize) == ("base", 512, "delta", "simplex")
-    assert found.factorable is None
+    assert found.factor_obstacle is None
     assert found.renderer.digest() == open_artifact(shelf / "academy").manifest.reading.template
 
 
 def test_a_fingerprint_covers_experts_and_dtype(shelf: Path) -> None:
     def fingerprint(entry: FamilyEntry, dtype: str = "float32") -> str:
-        return load([], [entry], Options(dtype=dtype, device="cpu")).policies[0].family.fingerprint
+        return load_models([], [entry], LoadOptions(dtype=dtype, device="cpu")).policies[0].family.fingerprint
 
     whole = fingerprint(family(shelf))
     assert whole == fingerprint(family(shelf, name="other", presets={"a": {"academy": 1}}))
@@ -103,7 +103,7 @@ def test_a_fingerprint_covers_experts_and_dtype(shelf: Path) -> None:
 
 
 def test_a_family_may_be_a_bare_base(shelf: Path) -> None:
-    (policy,) = load([], [FamilyEntry(name="bare", base=str(shelf / "base"))], FLOAT32).policies
+    (policy,) = load_models([], [FamilyEntry(name="bare", base=str(shelf / "base"))], FLOAT32).policies
     assert policy.family.experts == {}
     found = policy.runtime.likelihood((5, 6, 7), 1, ())
     row = logprobs(causal(shelf / "base"), (5, 6, 7))
@@ -112,7 +112,7 @@ def test_a_family_may_be_a_bare_base(shelf: Path) -> None:
 
 def test_a_reward_with_one_objective_can_be_renamed(shelf: Path) -> None:
     entry = RewardEntry(path=shelf / "helpful", name="useful")
-    assert [reward.name for reward in load([entry], [], FLOAT32).backbones[0].rewards] == ["useful"]
+    assert [reward.name for reward in load_models([entry], [], FLOAT32).backbones[0].rewards] == ["useful"]
     assert "rename only one" in refusal([RewardEntry(path=shelf / "many", name="x")], [])
 
 
@@ -153,7 +153,10 @@ def test_experts_that_disagree_are_refused(shelf: Path, tmp_path: Path) -> None:
     tiny.expert(tmp_path / "none", shelf / "base", "none", 7, normalize="none")
     experts = [shelf / "academy", tmp_path / "none"]
     assert "families.tiny.normalize: the experts disagree" in refusal([], [family(shelf, experts=experts)])
-    assert load([], [family(shelf, experts=experts, normalize="none")], FLOAT32).policies[0].family.normalize == "none"
+    assert (
+        load_models([], [family(shelf, experts=experts, normalize="none")], FLOAT32).policies[0].family.normalize
+        == "none"
+    )
     tiny.expert(tmp_path / "academy", shelf / "base", "academy", 8)
     assert "two experts for 'academy'" in refusal(
         [], [family(shelf, experts=[shelf / "academy", tmp_path / "academy"])]
@@ -172,36 +175,38 @@ def test_a_bad_preset_is_named(shelf: Path) -> None:
 
 
 def test_an_unknown_runtime_says_what_there_is(shelf: Path) -> None:
-    said = refusal([], [], Options(runtime="triton"))
+    said = refusal([], [], LoadOptions(runtime="triton"))
     assert "'triton' is not part of this version; there is transformers, vllm" in said
 
 
 def test_the_runtime_says_why_it_was_chosen(shelf: Path) -> None:
-    assert load([], [], Options(runtime="transformers", device="cpu")).runtime == "transformers (as configured)"
+    assert (
+        load_models([], [], LoadOptions(runtime="transformers", device="cpu")).runtime == "transformers (as configured)"
+    )
 
 
 @pytest.mark.parametrize(
     ("installed", "gpu", "options", "expected"),
     [
-        (False, True, Options(), ("transformers", "vLLM is not installed")),
-        (True, False, Options(), ("transformers", "there is no GPU to run vLLM on")),
-        (True, True, Options(device="cpu"), ("transformers", "there is no GPU to run vLLM on")),
-        (True, True, Options(), ("vllm", "a GPU and vLLM are here")),
-        (False, False, Options(runtime="vllm"), ("vllm", "as configured")),
-        (True, True, Options(runtime="transformers"), ("transformers", "as configured")),
+        (False, True, LoadOptions(), ("transformers", "vLLM is not installed")),
+        (True, False, LoadOptions(), ("transformers", "there is no GPU to run vLLM on")),
+        (True, True, LoadOptions(device="cpu"), ("transformers", "there is no GPU to run vLLM on")),
+        (True, True, LoadOptions(), ("vllm", "a GPU and vLLM are here")),
+        (False, False, LoadOptions(runtime="vllm"), ("vllm", "as configured")),
+        (True, True, LoadOptions(runtime="transformers"), ("transformers", "as configured")),
     ],
 )
 def test_vllm_is_chosen_where_it_can_run(
-    installed: bool, gpu: bool, options: Options, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    installed: bool, gpu: bool, options: LoadOptions, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "find_spec", lambda name: object() if installed else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert loading.choose(options) == expected
+    assert loading.choose_runtime(options) == expected
 
 
 def test_vllm_that_is_not_installed_is_named_with_what_to_do(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
-    assert "pip install 'tureen[vllm]'" in refusal([], [], Options(runtime="vllm"))
+    assert "pip install 'tureen[vllm]'" in refusal([], [], LoadOptions(runtime="vllm"))
 
 
 def test_a_tampered_artifact_is_refused(shelf: Path, tmp_path: Path) -> None:
@@ -237,7 +242,7 @@ def score(scorer: Scorer, artifact: Artifact, base: Path) -> float:
 
 def test_a_full_checkpoint_scores_as_hugging_face_does(shelf: Path, tmp_path: Path) -> None:
     artifact = tiny.full_reward(tmp_path / "whole", shelf / "base", "whole", 9)
-    (backbone,) = load([RewardEntry(path=artifact.folder)], [], FLOAT32).backbones
+    (backbone,) = load_models([RewardEntry(path=artifact.folder)], [], FLOAT32).backbones
     model = AutoModelForSequenceClassification.from_pretrained(artifact.folder, dtype=torch.float32).eval()
     ids = Renderer(load_tokenizer(shelf / "base"), artifact.manifest.reading).render_conversation(TALK).ids
     with torch.inference_mode():
@@ -265,8 +270,8 @@ def probed(shelf: Path, to: Path, off: float = 0.0) -> Path:
 
 def test_probes_that_agree_are_ready(shelf: Path, tmp_path: Path) -> None:
     folder = probed(shelf, tmp_path / "helpful")
-    assert load([RewardEntry(path=folder)], [], FLOAT32, probes=None).failure is None
-    proofs = check(folder, FLOAT32)
+    assert load_models([RewardEntry(path=folder)], [], FLOAT32, probes=None).failure is None
+    proofs = check_artifact(folder, FLOAT32)
     assert [(proof.probe, proof.objective, proof.holds) for proof in proofs] == [
         (0, "helpful", True),
         (1, "helpful", True),
@@ -277,22 +282,22 @@ def test_probes_that_agree_are_ready(shelf: Path, tmp_path: Path) -> None:
 
 def test_a_probe_that_differs_is_named_and_is_not_ready(shelf: Path, tmp_path: Path) -> None:
     folder = probed(shelf, tmp_path / "helpful", off=0.01)
-    failure = load([RewardEntry(path=folder)], [], FLOAT32, probes=None).failure
+    failure = load_models([RewardEntry(path=folder)], [], FLOAT32, probes=None).failure
     assert failure is not None
     assert "helpful, probe 2, helpful" in failure
     assert "1 such" in failure
-    assert [proof.holds for proof in check(folder, FLOAT32)] == [True, True, False]
+    assert [proof.holds for proof in check_artifact(folder, FLOAT32)] == [True, True, False]
 
 
 def test_only_the_first_probes_run_at_the_start(shelf: Path, tmp_path: Path) -> None:
     folder = probed(shelf, tmp_path / "helpful", off=0.01)
-    assert load([RewardEntry(path=folder)], [], FLOAT32).failure is None
-    assert load([RewardEntry(path=folder)], [], FLOAT32, probes=3).failure is not None
+    assert load_models([RewardEntry(path=folder)], [], FLOAT32).failure is None
+    assert load_models([RewardEntry(path=folder)], [], FLOAT32, probes=3).failure is not None
 
 
 def test_a_probe_that_is_not_a_number_does_not_hold(shelf: Path, tmp_path: Path) -> None:
     folder = probed(shelf, tmp_path / "helpful")
-    (proof, *_) = check(folder, FLOAT32)
+    (proof, *_) = check_artifact(folder, FLOAT32)
     broken = type(proof)(proof.artifact, 0, "helpful", proof.expected, float("nan"), proof.tolerance)
     assert not broken.holds
 
@@ -309,7 +314,7 @@ def test_an_experts_probe_is_the_mean_logprob_of_its_last_message(shelf: Path, t
     folder = changed(
         artifact.folder, tmp_path / "academy", lambda manifest: manifest.model_copy(update={"probes": [probe]})
     )
-    (proof,) = check(folder, FLOAT32)
+    (proof,) = check_artifact(folder, FLOAT32)
     assert proof.holds
     assert proof.found == pytest.approx(probe.logprob, abs=1e-4)
     bare = logprobs(causal(shelf / "base"), ids)
@@ -320,7 +325,7 @@ def test_an_experts_probe_is_the_mean_logprob_of_its_last_message(shelf: Path, t
 def test_a_manifest_that_cannot_be_read_is_a_load_error(tmp_path: Path) -> None:
     (tmp_path / "tureen.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(LoadError, match="kind"):
-        check(tmp_path, FLOAT32)
+        check_artifact(tmp_path, FLOAT32)
 
 
 @pytest.fixture
@@ -335,14 +340,14 @@ def test_what_was_loaded_is_closed_where_something_later_cannot_be(
     shelf: Path, tmp_path: Path, closed: list[Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that stayed up would hold its GPU."""
-    real = TransformersRuntime.checkpoint
+    real = TransformersRuntime.load_checkpoint
 
     def second_has_no_room(runtime: TransformersRuntime, artifact: Artifact) -> Scorer:
         if artifact.name == "two":
             raise LoadError("no room for two")
         return real(runtime, artifact)
 
-    monkeypatch.setattr(TransformersRuntime, "checkpoint", second_has_no_room)
+    monkeypatch.setattr(TransformersRuntime, "load_checkpoint", second_has_no_room)
     for seed, name in enumerate(["one", "two"]):
         tiny.full_reward(tmp_path / name, shelf / "base", name, seed)
     assert refusal([RewardEntry(path=tmp_path / name) for name in ("one", "two")], []) == "no room for two"

@@ -10,7 +10,7 @@ from torch import Tensor
 from tureen_core.artifact import Objective, read_weights
 from tureen_core.heads import LinearHead
 from tureen_serve.runtimes.contract import Row
-from tureen_serve.runtimes.readout import ReadOut, read, read_out
+from tureen_serve.runtimes.readout import ReadOut, make_readout, read_rewards
 
 STATES = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 
@@ -30,7 +30,7 @@ READOUTS = {
 
 def test_each_row_is_read_by_its_own_heads_in_order() -> None:
     blends = [(("kind", 1.0),), (("both", 1.0),), (("kind", 1.0),), (("kind", 0.5), ("wit", -1.0)), (("wit", 1.0),)]
-    found = read([Row((1,), blend) for blend in blends], READOUTS, lambda picks, _: STATES[picks])
+    found = read_rewards([Row((1,), blend) for blend in blends], READOUTS, lambda picks, _: STATES[picks])
     expected = [
         (STATES[0, 0],),
         (STATES[1, 2], -STATES[1, 3]),
@@ -50,7 +50,7 @@ def test_rows_of_one_blend_are_pooled_together_as_their_head_says() -> None:
         return STATES[picks]
 
     names = ["kind", "both", "kind", "both", "kind"]
-    read([Row((index,), ((name, 1.0),)) for index, name in enumerate(names)], READOUTS, pooled)
+    read_rewards([Row((index,), ((name, 1.0),)) for index, name in enumerate(names)], READOUTS, pooled)
     assert asked == [([0, 2, 4], "eos"), ([1, 3], "mean")]
 
 
@@ -61,7 +61,7 @@ def test_a_head_keeps_the_rows_that_objectives_read(tmp_path: Path) -> None:
     narrow = artifact.manifest.model_copy(update={"objectives": [Objective(name="b", column=1)]})
     weight = read_weights(artifact)[1]
     assert weight is not None
-    found = read_out(type(artifact)(artifact.folder, narrow), weight, torch.device("cpu"))
+    found = make_readout(type(artifact)(artifact.folder, narrow), weight, torch.device("cpu"))
     assert isinstance(found.head, LinearHead)
     assert torch.equal(found.head.weight, weight[:2])
     assert (found.pooling, found.eos_appended) == ("last", artifact.manifest.reading.eos == "append")

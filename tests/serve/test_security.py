@@ -29,7 +29,7 @@ def test_a_file_holds_keys_or_their_digests_and_comments(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (["# none yet"], "holds no key"),
+        (["# none yet"], "has no key"),
         ([KEY, "short"], "line 2"),
         (["two words are no key at all"], "line 1"),
         (["schlüssel-schlüssel-schlüssel"], "line 1"),

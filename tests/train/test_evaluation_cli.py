@@ -82,10 +82,10 @@ def test_objectives_are_named_or_weighed(models: list[Path], tmp_path: Path) -> 
     [
         (["--bench", "mmlu"], "unknown benchmark 'mmlu'"),
         (["--bench", "rewardbench"], "missing column: `prompt`"),
-        (["--form", "hh"], "no item is left to judge by"),
+        (["--form", "hh"], "no item is left to evaluate on"),
         (["--form", "nothing"], "unknown form 'nothing'"),
-        (["--objective", "nothing"], "has no 'nothing'; it has single"),
-        (["--preferences", "a"], "write name=weight,name=weight"),
+        (["--objective", "nothing"], "has no reward 'nothing'; its rewards are single"),
+        (["--preferences", "a"], "write it as helpful=0.7,harmless=0.3"),
         (["--preferences", "nothing=1"], "unknown objective 'nothing'"),
     ],
     ids=str,
@@ -114,4 +114,4 @@ def test_each_model_gets_a_folder_of_its_own() -> None:
 def test_no_two_ways_to_choose_at_once(models: list[Path], tmp_path: Path) -> None:
     result = call("evaluate", models[1], "--data", records(tmp_path), "--objective", "a", "--preferences", "a=1")
     assert result.exit_code == 2
-    assert "exclude each other" in result.stderr
+    assert "give --objective or --preferences, not both" in result.stderr

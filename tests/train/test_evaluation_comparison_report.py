@@ -70,7 +70,7 @@ def test_evaluations_without_a_common_item_are_told_so(tmp_path: Path) -> None:
     for name in ("hh.jsonl", "deepspeed_chat.parquet"):
         evaluate_model(Longest(), load_items("pairs", [DATA / name]), "pairs", tmp_path / name)
     page = compare_folders([tmp_path / "hh.jsonl", tmp_path / "deepspeed_chat.parquet"], tmp_path / "out").read_text()
-    assert "They judged no item in common." in page
+    assert "The models have no item in common." in page
     assert "longest (hh.jsonl)" in page.replace("\\", "")
 
 
@@ -100,9 +100,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run" / "recipe.yaml").write_text("name: x\n")
     with pytest.raises(BadOption, match="two folders or more"):
         compare_folders([tmp_path / "pairs"], tmp_path / "out")
-    with pytest.raises(BadOption, match="evaluations on pairs and rewardbench"):
+    with pytest.raises(BadOption, match="evaluations are on pairs and rewardbench"):
         compare_folders([tmp_path / "pairs", tmp_path / "bench"], tmp_path / "out")
-    with pytest.raises(BadOption, match="run is no evaluation's folder and others are"):
+    with pytest.raises(BadOption, match="run is not an evaluation, but other folders are"):
         compare_folders([tmp_path / "pairs", tmp_path / "run"], tmp_path / "out")
     with pytest.raises(BadFile, match="neither an evaluation"):
         compare_folders([tmp_path / "run", tmp_path], tmp_path / "out")

@@ -31,13 +31,13 @@ class Longest:
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.wanted = ObjectiveChoice.of({self.name: Calibration(mean=1.0, std=2.0, temperature=5.0)}, None, None, "it")
-        self.about = {"name": self.name, "read": "here", "max_length": 9, **self.wanted.about()}
+        self.choice = ObjectiveChoice.of({self.name: Calibration(mean=1.0, std=2.0, temperature=5.0)}, None, None, "it")
+        self.about = {"name": self.name, "read": "here", "max_length": 9, **self.choice.describe()}
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         done(sum(len(item.answers) for item in items))
         raws = [[{self.name: self.sign * length} for length in item.lengths] for item in items]
-        return [self.wanted.scored(raw, [self.cut] * len(raw)) for raw in raws]
+        return [self.choice.score_item(raw, [self.cut] * len(raw)) for raw in raws]
 
 
 def rewardbench(folder: Path) -> Path:
@@ -136,23 +136,23 @@ def test_what_a_reader_must_know_is_said(tmp_path: Path) -> None:
     found = evaluate_model(Longest(sign=0.0, cut=True), loaded, "pairs", tmp_path / "out")
     told = " / ".join(found.notes)
     assert "3 of 4 items" in told
-    assert "texts were longer than 9 tokens and were cut" in told
+    assert "texts were cut to 9 tokens" in told
     assert "all rewards are equal" in told
     assert "all rewards are equal" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_an_unknown_benchmark_or_a_form_where_there_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match="unknown benchmark 'mmlu'; use pairs, rewardbench, rewardbench2"):
+    with pytest.raises(BadOption, match="unknown benchmark 'mmlu'; use one of pairs, rewardbench, rewardbench2"):
         load_items("mmlu", [tmp_path])
     with pytest.raises(BadOption, match="--form and --domain are for --bench pairs"):
         load_items("rewardbench", [tmp_path], form="hh")
 
 
 def test_a_folder_that_is_no_evaluations_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match=r"is no evaluation's folder: .*results\.json"):
+    with pytest.raises(BadFile, match=r"is not the folder of an evaluation: .*results\.json"):
         read_results(tmp_path)
     (tmp_path / "results.json").write_text('{"kind": "other"}')
-    with pytest.raises(BadFile, match="is no evaluation's folder"):
+    with pytest.raises(BadFile, match="is not the folder of an evaluation"):
         read_results(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_what_is_dropped_is_told(tmp_path: Path) -> None:
 
 def test_data_without_anything_to_compare_are_refused(tmp_path: Path) -> None:
     tied = {"prompt": "q", "chosen": "a", "rejected": "b", "chosen_score": 1, "rejected_score": 1}
-    with pytest.raises(BadFile, match=r"ties\.jsonl: no item has an answer that is better.*all scores tie"):
+    with pytest.raises(BadFile, match=r"ties\.jsonl: no item has an answer that is better.*all scores are equal"):
         read_pairs([jsonl(tmp_path / "ties.jsonl", tied)])
     with pytest.raises(BadFile, match="--domain"):
         read_pairs([DATA / "dsp_domains.cc-by-nc.json"])
@@ -112,11 +112,11 @@ def test_rows_are_read_from_gzip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"prompt": "q"}, "missing column: `chosen` is not there or null; there is prompt"),
+        ({"prompt": "q"}, "missing column: `chosen` is missing or null; the row has prompt"),
         ({"prompt": "q", "chosen": None}, "missing column: `chosen`"),
         ({"prompt": 3, "chosen": "a"}, "`prompt` must be a string or a list, is a number"),
         ({"prompt": "q", "chosen": ["a"]}, "`chosen` must be a string, is a list"),
-        ("words", "a row is an object"),
+        ("words", "a row must be an object"),
     ],
 )
 def test_a_bad_row_is_named_with_its_file(row: Any, says: str, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_command_puts_runs_side_by_side(trained: list[RewardRun], bert: Path
     assert document["differences"]["held"].keys() == {"spearman", "kendall", "gap_spearman", "gap_kendall"}
     written = {path.name for path in tmp_path.iterdir()}
     assert {"report.md", "report.html", "2-pairs.csv", "2-margins.png", "1-length_ratio.png", "2-cosine.png"} <= written
-    assert "the prior length\\_ratio: beta1 2.0" in (tmp_path / "report.md").read_text()
+    assert "the constraint length\\_ratio: beta1 2.0" in (tmp_path / "report.md").read_text()
 
 
 def test_the_command_reads_a_file_with_an_artifact_alone(trained: list[RewardRun], tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_what_cannot_be_compared_is_told(trained: list[RewardRun], tmp_path: Pat
     data.write_text(json.dumps({"text": ["\n\nHuman: a\n\nAssistant: b"] * 2, "score": [1, 1]}))
     outcome = CliRunner().invoke(app, ["margins", trained[0].output, "--data", str(data), "--out", str(tmp_path / "o")])
     assert outcome.exit_code == 1
-    assert "no answer of the records is better than another" in outcome.output
+    assert "the records have no comparable pair" in outcome.output
     none = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 1})
     train_reward(none)
-    with pytest.raises(RecipeError, match="held nothing out: name a file with --data"):
+    with pytest.raises(RecipeError, match="holds no records out: name a file with --data"):
         read_held_out(Path(none.output))

@@ -14,22 +14,22 @@ SCALES = {
 
 
 def test_one_objective_is_raw_and_its_logit_is_over_the_temperature() -> None:
-    wanted = ObjectiveChoice.of(SCALES, "a", None, "it")
-    found = wanted.scored([{"a": 3.0, "b": 9.0}, {"a": -1.0, "b": 0.0}], [False, True])
+    choice = ObjectiveChoice.of(SCALES, "a", None, "it")
+    found = choice.score_item([{"a": 3.0, "b": 9.0}, {"a": -1.0, "b": 0.0}], [False, True])
     assert found.rewards == [3, -1]
     assert found.logits == [0.75, -0.25]
     assert found.truncated == [False, True]
-    assert (wanted.name, wanted.weighed) == ("a", False)
+    assert (choice.name, choice.weighed) == ("a", False)
 
 
 def test_weighed_objectives_are_calibrated_first() -> None:
-    wanted = ObjectiveChoice.of(SCALES, None, {"a": 3, "b": 1}, "it")
-    assert wanted.name == "a=0.75,b=0.25"
-    (reward,) = wanted.scored([{"a": 3.0, "b": 2.0}], [False]).rewards
+    choice = ObjectiveChoice.of(SCALES, None, {"a": 3, "b": 1}, "it")
+    assert choice.name == "a=0.75,b=0.25"
+    (reward,) = choice.score_item([{"a": 3.0, "b": 2.0}], [False]).rewards
     assert reward == pytest.approx(0.75 * (3 - 1) / 2 + 0.25 * 2 / 0.5)
-    (logit,) = wanted.scored([{"a": 3.0, "b": 2.0}], [False]).logits
+    (logit,) = choice.score_item([{"a": 3.0, "b": 2.0}], [False]).logits
     assert logit == pytest.approx(0.75 * 3 / 4 + 0.25 * 2 / 0.5)
-    assert wanted.about()["weights"] == {"a": 0.75, "b": 0.25}
+    assert choice.describe()["weights"] == {"a": 0.75, "b": 0.25}
 
 
 def test_a_single_objective_needs_no_name() -> None:
@@ -39,8 +39,8 @@ def test_a_single_objective_needs_no_name() -> None:
 @pytest.mark.parametrize(
     ("objective", "says"),
     [
-        (None, "it has a, b: name one with --objective, or weigh with --preferences"),
-        ("c", "it has no 'c'; it has a, b"),
+        (None, "--objective: name one of the rewards of it: a, b; or give --preferences"),
+        ("c", "it has no reward 'c'; its rewards are a, b"),
     ],
 )
 def test_an_objective_must_be_there(objective: str | None, says: str) -> None:
@@ -58,7 +58,8 @@ def test_weights_are_read_from_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("a", "cannot read 'a'"), ("a=x", "cannot read 'a=x'"), ("a=1,a=2", "twice")]
+    ("text", "says"),
+    [("a", "'a' is not a weight"), ("a=x", "'a=x' is not a weight"), ("a=1,a=2", "'a' has two weights")],
 )
 def test_weights_that_cannot_be_read_are_named(text: str, says: str) -> None:
     with pytest.raises(BadOption, match=f"--preferences: .*{says}"):

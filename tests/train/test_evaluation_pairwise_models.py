@@ -150,9 +150,9 @@ def test_evaluations_tell_of_flips_and_ties_and_stand_side_by_side(base: Path, t
         assert found.figures["flips"].n == found.figures["margin"].n
         assert found.figures["ece"].value == found.figures["ece_scaled"].value
         assert any(note.startswith("16 of 24 items have more than two answers") for note in found.notes)
-        assert "verdicts that flip with the order" in (tmp_path / f"of-{name}" / "report.md").read_text()
+        assert "verdicts that change with the order" in (tmp_path / f"of-{name}" / "report.md").read_text()
     page = compare_folders([tmp_path / "of-one", tmp_path / "of-other"], tmp_path / "both").read_text()
-    assert "verdicts that flip with the order" in page
+    assert "verdicts that change with the order" in page
 
 
 def test_what_was_cut_is_told_of_answers(base: Path, tmp_path: Path) -> None:
@@ -161,17 +161,17 @@ def test_what_was_cut_is_told_of_answers(base: Path, tmp_path: Path) -> None:
     loaded = load_items("rewardbench", [tmp_path / "v1.jsonl"])
     with open_scorer(str(comparer(tmp_path, base).folder)) as scorer:
         found = evaluate_model(scorer, loaded, "rewardbench", tmp_path / "out")
-    assert "4 of 4 answers stood in pairs that were longer than 256 tokens and were cut" in found.notes
+    assert "4 of 4 answers are in pairs that were cut to 256 tokens" in found.notes
 
 
 def test_steps_are_refused_and_pairs_where_answers_are_read_alone(base: Path, tmp_path: Path) -> None:
     steps = comparer(tmp_path, base, "proof", reads="steps")
     with (
-        pytest.raises(ArtifactError, match="proof is of kind reward and reads one steps"),
+        pytest.raises(ArtifactError, match="proof is of kind reward with the input steps"),
         open_scorer(str(steps.folder)),
     ):
         pass
-    with pytest.raises(ArtifactError, match="duel is of kind reward and reads one pair"):
+    with pytest.raises(ArtifactError, match="duel is of kind reward with the input pair"):
         ArtifactScorer(comparer(tmp_path, base).folder, None, None, 1)
 
 

@@ -106,9 +106,9 @@ def test_all_that_is_missing_or_unknown_is_named() -> None:
         del some[name]
     notes = list_missing({**some, "own-set": Figure(1.0), "shp": Figure(0.5)})
     assert notes == [
-        "no subset of Chat is there, so it is left out of the score: not comparable",
-        "Reasoning lacks hep-go: not comparable with published scores",
-        "Prior Sets lack anthropic_helpful, anthropic_hhh, summarize",
+        "no subset of Chat is in the data, so the score leaves it out: not comparable with published ones",
+        "Reasoning is without hep-go: not comparable with published scores",
+        "Prior Sets are without anthropic_helpful, anthropic_hhh, summarize",
         "unknown subsets, in no section: own-set",
     ]
 

@@ -155,7 +155,9 @@ def test_subsets_and_score_by_hand() -> None:
     assert found.figures["score"].value == pytest.approx(sum(subsets.values()) / 3)
     assert list(found.credits) == [1, 0.5, 0, 1, 1]
     assert found.figures["accuracy"].n == 9 + 1 + 2
-    assert found.notes == ["not there: Factuality, Precise IF, Focus: the score is not comparable with published ones"]
+    assert found.notes == [
+        "missing subsets: Factuality, Precise IF, Focus: the score is not comparable with published scores"
+    ]
 
 
 def test_the_published_subsets_need_no_note() -> None:
@@ -164,7 +166,7 @@ def test_the_published_subsets_need_no_note() -> None:
     rewards: list[list[float]] = [[1.0, 0, 0, 0]] * 5 + [[5, 0], [4, 3, 0]]
     assert judge_rewardbench2(items, rewards, rewards).notes == []
     strange = judge_rewardbench2([item("Own/1", 1, 3)], [[1.0, 0, 0, 0]], [[1.0, 0, 0, 0]])
-    assert strange.notes[-1] == "not among the published subsets: Own"
+    assert strange.notes[-1] == "unknown subsets: Own"
 
 
 def test_published_columns_are_read(tmp_path: Path) -> None:
@@ -181,9 +183,9 @@ def test_published_columns_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"num_correct": 2}, "`num_correct` is 2 and there are 1 such answers"),
+        ({"num_correct": 2}, "`num_correct` is 2, but the row has 1 such answers"),
         ({"num_incorrect": 4}, "`num_incorrect` is 4"),
-        ({"rejected": [], "num_incorrect": 0}, "need one answer each"),
+        ({"rejected": [], "num_incorrect": 0}, "must have at least one answer each"),
         ({"rejected": ["9", 8, "6"]}, r"`rejected\[1\]` must be a string"),
         ({"chosen": "7"}, "`chosen` must be a list, is a string"),
         ({"subset": "Ties"}, "must be ref:<number> or tied:<number>, is '12'"),

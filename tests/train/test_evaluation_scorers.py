@@ -58,7 +58,7 @@ def test_an_objective_of_several_is_its_column(base: Path, tmp_path: Path) -> No
     mixed = scorer(artifact.folder, None, {"a": 1, "b": 3})
     wanted = [0.25 * row[0] + 0.75 * row[1] for row in rows]  # calibrated by mean 0 and deviation 1
     assert mixed.score(ITEMS, ignore_progress)[0].rewards == pytest.approx(wanted, abs=1e-5)
-    with pytest.raises(BadOption, match="has a, b: name one with --objective"):
+    with pytest.raises(BadOption, match=": a, b; or give --preferences"):
         scorer(artifact.folder)
 
 
@@ -75,7 +75,7 @@ def test_another_base_is_refused(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, own)
     artifact = tiny.reward(tmp_path / "one", own, "one", 1)
     tiny.base(own, seed=5)
-    with pytest.raises(BaseError, match="one stands on other weights"):
+    with pytest.raises(BaseError, match="one was trained on other weights"):
         scorer(artifact.folder)
 
 

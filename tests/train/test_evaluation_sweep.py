@@ -177,10 +177,10 @@ def test_forms_of_prompts(name: str, text: str, prompts: list[str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.txt", " \n", "holds no prompt"),
-        ("a.json", "{}", "needs a list `prompts`"),
-        ("a.json", "[1]", "needs a list `prompts`"),
-        ("a.json", "[]", "holds no prompt"),
+        ("a.txt", " \n", "has no prompt"),
+        ("a.json", "{}", "`prompts` must be a list of texts"),
+        ("a.json", "[1]", "`prompts` must be a list of texts"),
+        ("a.json", "[]", "has no prompt"),
         ("a.json", "{", "line 1"),
     ],
 )

@@ -71,7 +71,7 @@ def test_run_resumes_and_export_writes_again(base: Path, tmp_path: Path) -> None
         (["scale.zero=7"], "scale.zero"),
         (["model.base=nowhere"], "'nowhere' is no folder"),
         (["data.train.0.path=nowhere.json"], "nowhere.json"),
-        (["model.lora.targets=[nothing]"], "model.lora.targets: 'nothing' is no module"),
+        (["model.lora.targets=[nothing]"], "has no module 'nothing'; correct the name"),
         (["model.start=nowhere"], "tureen.json"),
         (["optimisation.learning_rate=1e30"], "lower optimisation.learning_rate"),
     ],

@@ -103,7 +103,7 @@ def test_ratings_are_an_attribute_or_the_scores() -> None:
 
 
 def test_a_rating_that_no_record_has_is_named() -> None:
-    with pytest.raises(BadOption, match="no record is rated by 'human'; there is scores, gpt_score"):
+    with pytest.raises(BadOption, match="--rating: no record has the rating 'human'; use one of scores, gpt_score"):
         collect_ratings([record({"gpt_score": (0.9, 0.2)}, 1, 0)], "human")
 
 

@@ -79,7 +79,7 @@ def test_the_class_carries_the_backbones_name(base: Path, reading: Reading) -> N
 
 
 def test_a_backbone_that_predicts_no_next_token_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"model\.base: vit is no causal language model"):
+    with pytest.raises(RecipeError, match=r"model\.base: vit is not a causal language model"):
         make_reward_class(ViTConfig())
 
 
@@ -154,7 +154,7 @@ def test_layers_are_counted_from_the_top(
 @pytest.mark.parametrize("targets", [["q_porj"], ["q_proj", "q_porj"]])
 def test_a_target_that_the_model_has_not_is_refused(base: Path, reading: Reading, targets: list[str]) -> None:
     """PEFT would train the others and say nothing."""
-    with pytest.raises(RecipeError, match=r"model\.lora\.targets: 'q_porj' is no module of RewardLlamaForCausalLM"):
+    with pytest.raises(RecipeError, match=r"model\.lora\.targets: RewardLlamaForCausalLM has no module 'q_porj'"):
         make_lora_config(Lora(targets=targets), load_reward_model(base, FULL, reading))
 
 

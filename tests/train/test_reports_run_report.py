@@ -42,7 +42,7 @@ def test_a_run_is_told_from_its_folder(folder: Path) -> None:
     for picture in ("loss", "accuracy", "reliability"):
         assert f"]({picture}.png)" in page
     assert re.search(r"\| records\.json|records\.json \|", page.replace("\\", ""))
-    assert "differ from the trained model's by at most" in page
+    assert "differ from the trained model's numbers by at most" in page
     code = page.split("~~~~\n")[1]
     assert yaml.safe_load(code) == yaml.safe_load((folder / "recipe.yaml").read_text())
     assert "torch" in page
@@ -64,9 +64,9 @@ def test_a_run_that_goes_on_is_told_as_far_as_it_is(copy: Path) -> None:
     lines = [line for line in (copy / "history.jsonl").read_text().splitlines() if "train_runtime" not in line]
     (copy / "history.jsonl").write_text("\n".join(lines) + "\n")
     page = write_run_report(copy).read_text()
-    assert "It has not finished: 4 optimiser steps so far." in page
-    assert "judged nothing, or has not come to its end" in page
-    for heading in ("Curves", "Data", "proven", "Libraries"):
+    assert "The run has not finished: 4 optimiser steps so far." in page
+    assert "There is no evaluation: the recipe holds no data out" in page
+    for heading in ("Curves", "Data", "Proof", "Libraries"):
         assert f"## {heading}" not in page
 
 

@@ -233,7 +233,7 @@ def test_what_makes_no_gate_is_named_by_its_key(
 
 
 def test_a_start_that_is_no_attribute_model_is_refused(stages: Stages, base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="a gate needs one row of the head for each objective, which gated has not"):
+    with pytest.raises(RecipeError, match="gated is not a multi-attribute model without a gate"):
         train_reward(gate_run(base, tmp_path, stages[2]))
     with pytest.raises(ArtifactError, match=r"has no tureen\.json"):
         train_reward(gate_run(base, tmp_path, stages[1], model={"start": str(tmp_path)}))

@@ -109,7 +109,7 @@ def test_another_length_is_no_other_reading(base: Path, tmp_path: Path, general:
 
 def test_another_base_is_refused(base: Path, tmp_path: Path, general: Artifact) -> None:
     other = tiny.base(tmp_path / "other", seed=9)
-    with pytest.raises(RecipeError, match="general stands on another base"):
+    with pytest.raises(RecipeError, match="general has another base"):
         start(later(other, tmp_path, general.folder), other)
 
 

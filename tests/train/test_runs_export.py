@@ -153,7 +153,7 @@ def test_the_card_has_the_figures_and_the_licences(lora: Path) -> None:
     card = (lora / "artifact" / "README.md").read_text()
     metrics = open_artifact(lora / "artifact").manifest.training.metrics["heldout"]
     assert f"| accuracy | {metrics['accuracy']:.4g} |" in card
-    assert "Licence of what it was trained on: CC BY-NC 4.0: test" in card
+    assert "Licence of the training data: CC BY-NC 4.0: test" in card
 
 
 # --------------------------------------------------------------------------- again, and not yet

@@ -62,21 +62,19 @@ def test_no_pair_is_its_own_partner_and_the_seed_decides() -> None:
 
 def test_answers_to_the_same_prompt_are_no_counterexample() -> None:
     kept = add_counterfactuals([two("i"), two("i"), two("k")])
-    assert kept.left_out["a partner of the same prompt"] > 0
+    assert kept.left_out["a partner with the same prompt"] > 0
     for record in kept.records:
         i, k = record.meta["augmented"].split()
         assert not (record.prompt == (user_turn("i"),) and i[0] != "i" and "i" in said(record))
         assert (i[0], k[0]) != ("i", "i")
-    assert len(kept.records) + kept.left_out["a partner of the same prompt"] == 3 * 14
+    assert len(kept.records) + kept.left_out["a partner with the same prompt"] == 3 * 14
 
 
 def test_three_pairs_with_a_prompt_are_needed() -> None:
     whole = Record((), ((user_turn("a"), assistant_turn("x")), (user_turn("b"), assistant_turn("y"))), (1, 0))
-    with pytest.raises(BadOption, match="there are 2"):
+    with pytest.raises(BadOption, match="the data have 2"):
         add_counterfactuals([two("i"), two("j"), whole, two("t", 1, 1)])
-    assert add_counterfactuals([two("i"), two("j"), two("k"), whole]).left_out == {
-        "no prompt that both answers share": 1
-    }
+    assert add_counterfactuals([two("i"), two("j"), two("k"), whole]).left_out == {"no common prompt": 1}
 
 
 # --------------------------------------------------------------------------- pseudo-labels
@@ -100,7 +98,7 @@ def test_only_what_is_sure_and_short_enough_is_kept() -> None:
 
 @pytest.mark.parametrize("threshold", [0.4, 1.1, math.nan])
 def test_a_threshold_below_a_half_keeps_what_is_unsure(threshold: float) -> None:
-    with pytest.raises(BadOption, match=r"threshold must be 0.5 to 1"):
+    with pytest.raises(BadOption, match="--threshold: use 0.5 to 1"):
         label_by_model([], [], threshold)
     with pytest.raises(ValueError, match="zip"):
         label_by_model([two("a")], [])

@@ -83,9 +83,9 @@ def test_pairs_are_labelled_by_an_artifact(base: Path, tmp_path: Path) -> None:
     made = written(tmp_path / "out.jsonl")
     assert len(made) == 8
     assert all(record.meta["chosen_prob"] > 0.5 for record in made)
-    assert "left out, not two answers to one prompt: 1" in result.stderr
+    assert "left out, not two answers to a common prompt: 1" in result.stderr
     turned = sum(record.answers[0][0]["content"].endswith("no") for record in made)
-    assert f"pairs turned round against their file: {turned}" in result.stderr
+    assert f"pairs whose label now contradicts their file: {turned}" in result.stderr
     parts = []
     for part in ("0/2", "1/2"):
         out = tmp_path / f"{part[0]}.jsonl"
@@ -99,12 +99,12 @@ def test_a_part_that_is_none_is_one_sentence(tmp_path: Path, shard: str) -> None
     source = rows(tmp_path / "in.jsonl", two("a"))
     result = run("pseudo-label", tmp_path, source, tmp_path / "out.jsonl", "--shard", shard)
     assert result.exit_code == 1
-    assert f"--shard: {shard!r} is no K/N" in result.stderr
+    assert f"as 0/4, not {shard!r}" in result.stderr
     assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_nothing_left_is_one_sentence(tmp_path: Path) -> None:
     result = run("rrm", rows(tmp_path / "in.jsonl", two("a")), tmp_path / "out.jsonl")
     assert result.exit_code == 1
-    assert "two partners of each pair need three pairs" in result.stderr
+    assert "RRM needs at least three pairs" in result.stderr
     assert not (tmp_path / "out.jsonl").exists()

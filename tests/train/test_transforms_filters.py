@@ -123,8 +123,8 @@ def test_named_ratings_alone_are_averaged_and_all_must_be_there() -> None:
     records = [rated("q", helpful=[4, 3, 9], correct=[0, 3, UNLABELLED], verbose=[9, 0, 0])]
     kept = pair_by_mean(records, ["helpful", "correct"])
     assert [pair.scores for pair in kept.records] == [(3, 2)]
-    assert kept.left_out == {"an answer that is not rated by all": 1}
-    with pytest.raises(BadOption, match="rated by 'tone'; there is correct, helpful, verbose"):
+    assert kept.left_out == {"an answer with a missing rating": 1}
+    with pytest.raises(BadOption, match="no record has the rating 'tone'; the ratings are: correct, helpful, verbose"):
         pair_by_mean(records, ["tone"])
 
 
@@ -137,7 +137,7 @@ def test_rows_of_one_answer_are_put_together_by_their_prompt() -> None:
     assert alone == rows[1]
     kept = pair_by_mean(rows, ["helpful"])
     assert [pair.scores for pair in kept.records] == [(2, 1)]
-    assert kept.left_out == {"an answer that is not rated by all": 1, "a prompt with one answer": 1}
+    assert kept.left_out == {"an answer with a missing rating": 1, "a prompt with one answer": 1}
 
 
 def test_whole_conversations_stay_apart() -> None:

@@ -14,7 +14,7 @@ from vllm_runtime.vllm_setup import runtime
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_serve.process_environment import stay_offline
-from tureen_serve.runtimes.catalogue import Standing
+from tureen_serve.runtimes.catalogue import LoadedBase
 
 if find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -51,11 +51,11 @@ def rewards(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Artifa
 
 
 @pytest.fixture(scope="session")
-def standing(base: Path, rewards: list[Artifact]) -> Iterator[Standing]:
+def standing(base: Path, rewards: list[Artifact]) -> Iterator[LoadedBase]:
     """One engine that scores and one that writes, both under the gate."""
     made = runtime()
-    made.expect(["base-scores", "tiny"])
-    found: Standing = made.base(base, load_tokenizer(base), rewards, {"tiny": stack(NAMES)})
+    made.reserve_memory(["base-scores", "tiny"])
+    found: LoadedBase = made.load_base(base, load_tokenizer(base), rewards, {"tiny": stack(NAMES)})
     del made  # as in a server, which keeps the engines only
     gc.collect()
     yield found
@@ -66,10 +66,10 @@ def standing(base: Path, rewards: list[Artifact]) -> Iterator[Standing]:
 
 
 @pytest.fixture(scope="session")
-def generator(standing: Standing) -> Any:
+def generator(standing: LoadedBase) -> Any:
     return standing.families[0]
 
 
 @pytest.fixture(scope="session")
-def scorer(standing: Standing) -> Any:
+def scorer(standing: LoadedBase) -> Any:
     return standing.scorers[0][0]

@@ -14,7 +14,7 @@ from tureen_core.base import load_tokenizer
 from tureen_serve.runtimes.artifacts import LoadError
 from tureen_serve.runtimes.on_vllm import models as vllm_models
 from tureen_serve.runtimes.on_vllm.adapters import GatedAdapters
-from tureen_serve.runtimes.on_vllm.models import shares
+from tureen_serve.runtimes.on_vllm.engine_arguments import divide_memory
 
 pytestmark = pytest.mark.anyio
 
@@ -32,12 +32,12 @@ async def test_a_gate_that_fails_its_test_gives_way_to_one_lora_a_vector(
 ) -> None:
     monkeypatch.setattr(vllm_models, "GatedAdapters", Confused)
     made = runtime()
-    made.expect(["tiny"])
+    made.reserve_memory(["tiny"])
     with caplog.at_level(logging.WARNING):
-        (generator,) = made.base(base, load_tokenizer(base), [], {"tiny": stack(NAMES)}).families
+        (generator,) = made.load_base(base, load_tokenizer(base), [], {"tiny": stack(NAMES)}).families
     try:
         assert "tiny: one LoRA for each weight vector, since the gate differs from merged adapters by" in caplog.text
-        assert generator.why == "vLLM, one LoRA for each weight vector"
+        assert generator.description == "vLLM, one LoRA for each weight vector"
         jobs = [job(ids, weights) for ids, weights in zip(texts([40, 7, 33, 64, 5, 21, 90, 12]), EIGHT, strict=True)]
         for asked, deltas in zip(jobs, await write(generator, jobs), strict=True):
             tokens, found = told(deltas)
@@ -68,9 +68,9 @@ def test_a_proven_version_has_the_gate() -> None:
 
 
 def test_memory_is_shared_out() -> None:
-    assert shares(["a", "b", "c"], {}) == pytest.approx({"a": 0.3, "b": 0.3, "c": 0.3})
-    assert shares(["a", "b", "c"], {"b": 0.5}) == pytest.approx({"a": 0.2, "b": 0.5, "c": 0.2})
-    assert shares(["a", "b"], {"a": 0.25, "b": 0.75}) == {"a": 0.25, "b": 0.75}
+    assert divide_memory(["a", "b", "c"], {}) == pytest.approx({"a": 0.3, "b": 0.3, "c": 0.3})
+    assert divide_memory(["a", "b", "c"], {"b": 0.5}) == pytest.approx({"a": 0.2, "b": 0.5, "c": 0.2})
+    assert divide_memory(["a", "b"], {"a": 0.25, "b": 0.75}) == {"a": 0.25, "b": 0.75}
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_memory_is_shared_out() -> None:
 )
 def test_shares_that_do_not_add_up_are_refused(given: dict[str, float], said: str) -> None:
     with pytest.raises(LoadError, match=said):
-        shares(["a", "b"], given)
+        divide_memory(["a", "b"], given)
 
 
 def test_what_vllm_refuses_is_said_at_load(base: Path) -> None:
     made = runtime(SMALL.model_copy(update={"context": 10**6}))
-    made.expect(["tiny"])
+    made.reserve_memory(["tiny"])
     with pytest.raises(LoadError, match="vLLM cannot start tiny: .*max_model_len"):
-        made.base(base, load_tokenizer(base), [], {"tiny": stack(NAMES)})
+        made.load_base(base, load_tokenizer(base), [], {"tiny": stack(NAMES)})
 
 
 def test_another_device_is_refused() -> None:

@@ -18,9 +18,9 @@ from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 from tureen_core.soup import Semantics, apply_gate
 from tureen_serve.runtimes.contract import Weights
 from tureen_serve.runtimes.on_vllm import internals
-from tureen_serve.runtimes.on_vllm.adapters import gate_name
+from tureen_serve.runtimes.on_vllm.adapters import format_gate_name
 from tureen_serve.runtimes.on_vllm.gate_table import GateTable
-from tureen_serve.runtimes.on_vllm.internals import PROVEN, Slots, _hook_v1, _hook_v2
+from tureen_serve.runtimes.on_vllm.internals import PROVEN_RELEASES, AdapterSlots, _hook_v1, _hook_v2
 
 EXPERTS = ("a", "b", "c")
 
@@ -45,8 +45,8 @@ REQUESTS: list[tuple[Weights, Semantics, int]] = [
 
 def test_every_token_is_mixed_as_its_request_asks() -> None:
     gate = table()
-    names: list[str | None] = [gate_name(weights, semantics) for weights, semantics, _ in REQUESTS]
-    gate.write([*names, None, "somebody-elses"], [*(count for _, _, count in REQUESTS), 2, 4])
+    names: list[str | None] = [format_gate_name(weights, semantics) for weights, semantics, _ in REQUESTS]
+    gate.write_rows([*names, None, "somebody-elses"], [*(count for _, _, count in REQUESTS), 2, 4])
     h = torch.randn(3, 17, 16, generator=torch.Generator().manual_seed(1))
     h[..., 12:] = 0  # what vLLM pads an adapter with
     found, start = gate.mix(h), 0
@@ -65,7 +65,7 @@ def test_every_token_is_mixed_as_its_request_asks() -> None:
 
 def test_unequal_ranks_are_laid_out_in_order() -> None:
     gate = table((2, 8, 1), factor=False)
-    gate.write([gate_name((("a", 2.0), ("b", 3.0), ("c", 5.0)), "delta")], [1])
+    gate.write_rows([format_gate_name((("a", 2.0), ("b", 3.0), ("c", 5.0)), "delta")], [1])
     found = gate.mix(torch.ones(1, 16))[0].tolist()
     assert found == [2.0] * 2 + [3.0] * 8 + [5.0] + [0.0] * 5
 
@@ -78,8 +78,8 @@ def test_a_gate_nobody_wrote_to_changes_nothing() -> None:
 def test_the_buffers_keep_their_address_and_rows_are_written_over() -> None:
     gate = table()
     before = gate._delta.data_ptr()
-    gate.write([gate_name((("a", 1.0),), "delta")], [4])
-    gate.write([gate_name((("b", 1.0),), "delta")], [2])
+    gate.write_rows([format_gate_name((("a", 1.0),), "delta")], [4])
+    gate.write_rows([format_gate_name((("b", 1.0),), "delta")], [2])
     assert gate._delta.data_ptr() == before
     assert gate._delta[0].tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
     assert gate._delta[2].tolist() == [1.0] * 4 + [0.0] * 12  # beyond the step: stale, and read by nobody
@@ -87,10 +87,10 @@ def test_the_buffers_keep_their_address_and_rows_are_written_over() -> None:
 
 def test_a_step_of_the_bare_base_alone_is_closed() -> None:
     gate = table()
-    gate.write([None, None], [3, 4])
-    assert not gate.open
-    gate.write([None, gate_name((("b", 0.1),), "factor")], [3, 4])
-    assert gate.open
+    gate.write_rows([None, None], [3, 4])
+    assert not gate.is_open
+    gate.write_rows([None, format_gate_name((("b", 0.1),), "factor")], [3, 4])
+    assert gate.is_open
 
 
 def test_compiled_code_sees_what_is_written_after_it_was_traced() -> None:
@@ -98,13 +98,13 @@ def test_compiled_code_sees_what_is_written_after_it_was_traced() -> None:
     mixed = torch.compile(gate.mix, backend="eager", fullgraph=True, dynamic=True)
     h = torch.randn(1, 6, 16)
     mixed(h)
-    gate.write([gate_name((("a", 0.5),), "delta")], [6])
+    gate.write_rows([format_gate_name((("a", 0.5),), "delta")], [6])
     torch.testing.assert_close(mixed(h), gate.mix(h))
     assert not torch.equal(mixed(h), h)
 
 
 def test_a_module_that_no_expert_adapts_is_passed_over_until_it_is_written_to() -> None:
-    slots, b = Slots(), torch.zeros(1, 1, 8, 4)
+    slots, b = AdapterSlots(), torch.zeros(1, 1, 8, 4)
     assert not slots.adapt(b)
     b[0, 0, 3, 1] = 0.5
     assert slots.adapt(b)
@@ -133,7 +133,7 @@ class V1Runner:
 
 
 def test_the_v1_hook_writes_in_the_batchs_order_and_goes_on() -> None:
-    gate, name = table(), gate_name((("b", 1.0),), "delta")
+    gate, name = table(), format_gate_name((("b", 1.0),), "delta")
     runner = V1Runner({"x": Request(name), "y": None})
     _hook_v1(runner, [gate])
     batch = type("Batch", (), {"req_ids": ["y", "x", "left over"]})
@@ -144,7 +144,7 @@ def test_the_v1_hook_writes_in_the_batchs_order_and_goes_on() -> None:
 
 def test_the_v2_hook_writes_and_counts_one_adapter_for_all_soups() -> None:
     gate, state = table(), LoraState(8)
-    names = [gate_name(((expert, 1.0),), "delta") for expert in EXPERTS]
+    names = [format_gate_name(((expert, 1.0),), "delta") for expert in EXPERTS]
     from vllm.lora.request import LoRARequest
 
     for index, name in enumerate(names):
@@ -166,7 +166,7 @@ def parameters(function: Any) -> list[str]:
 
 
 def test_this_vllm_is_one_that_the_gate_was_proven_on() -> None:
-    assert Version(vllm.__version__).base_version in PROVEN
+    assert Version(vllm.__version__).base_version in PROVEN_RELEASES
 
 
 @pytest.mark.parametrize(
@@ -205,5 +205,5 @@ def test_the_gpu_wrapper_expands_a_fresh_buffer() -> None:
 def test_the_platform_names_the_gated_wrapper() -> None:
     from vllm.platforms import current_platform
 
-    assert current_platform.get_punica_wrapper() == f"{internals.__name__}.gated_punica"
+    assert current_platform.get_punica_wrapper() == f"{internals.__name__}.make_gated_punica"
     assert internals._stock().startswith("vllm.")

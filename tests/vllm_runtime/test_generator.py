@@ -14,7 +14,7 @@ from waiting import wait_until
 from tureen.errors import Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.runtimes.contract import Weights
-from tureen_serve.runtimes.on_vllm.adapters import gate_name
+from tureen_serve.runtimes.on_vllm.adapters import format_gate_name
 
 pytestmark = pytest.mark.anyio
 CLOSE = 1e-4
@@ -62,8 +62,8 @@ async def test_the_prefix_cache_hits_on_repeats_and_never_across_preferences(gen
     (ids,) = texts([100], seed=9)
 
     async def cached(weights: Any, semantics: Any = "delta") -> int:
-        name = gate_name(weights, semantics)
-        adapter = generator._adapters.refer(weights, semantics)
+        name = format_gate_name(weights, semantics)
+        adapter = generator._adapters.make_reference(weights, semantics)
         sampling = SamplingParams(max_tokens=1)
         outputs = [each async for each in generator._engine.generate(ids, sampling, adapter, name)]
         return int(outputs[-1].num_cached_tokens)
@@ -130,5 +130,5 @@ def test_a_job_that_cannot_run_is_refused(generator: Any) -> None:
 
 
 def test_the_runtime_says_how_it_works(generator: Any) -> None:
-    assert generator.why == "vLLM, the rank gate"
+    assert generator.description == "vLLM, the rank gate"
     assert generator.failure is None

@@ -12,7 +12,7 @@ from vllm_runtime.vllm_setup import runtime
 from tureen.errors import ServerFault
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
-from tureen_serve.runtimes.contract import Limits, Rewards, Row, Scorer, Weights
+from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row, Scorer, Weights
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 
 CLOSE = 1e-4
@@ -27,7 +27,7 @@ BLENDS: list[Weights] = [
 
 @pytest.fixture(scope="module")
 def reference(base: Path, rewards: list[Artifact]) -> Scorer:
-    standing = TransformersRuntime("float32", "cpu", Limits()).base(base, load_tokenizer(base), rewards, {})
+    standing = TransformersRuntime("float32", "cpu", BatchLimits()).load_base(base, load_tokenizer(base), rewards, {})
     return standing.scorers[0][0]
 
 
@@ -77,8 +77,8 @@ def test_a_row_that_vllm_refuses_fails_alone(scorer: Scorer) -> None:
 
 
 def test_two_batches_may_be_with_it_at_once(scorer: Scorer) -> None:
-    assert scorer.streams == 2
-    assert scorer.why == "vLLM, pooled at the last token"
+    assert scorer.threads == 2
+    assert scorer.description == "vLLM, pooled at the last token"
     assert scorer.failure is None
 
 
@@ -87,13 +87,13 @@ def test_a_full_checkpoint_is_served_without_its_head(base: Path, tmp_path: Path
     """Pooling over all tokens stays with transformers."""
     artifact = tiny.full_reward(tmp_path / "full", base, "whole", 4, pooling=pooling)
     made = runtime()
-    made.expect(["whole"])
-    scorer: Scorer = made.checkpoint(artifact)
-    wanted = TransformersRuntime("float32", "cpu", Limits()).checkpoint(artifact)
+    made.reserve_memory(["whole"])
+    scorer: Scorer = made.load_checkpoint(artifact)
+    wanted = TransformersRuntime("float32", "cpu", BatchLimits()).load_checkpoint(artifact)
     try:
         asked = [Row(ids, (("whole", 1.0),)) for ids in texts([2, 20, 77], seed=6)]
         for found, expected in zip(sound(scorer.run(asked)), sound(wanted.run(asked)), strict=True):
             assert found.values == pytest.approx(expected.values, abs=CLOSE)
-        assert scorer.why.startswith("vLLM") == (pooling == "last")
+        assert scorer.description.startswith("vLLM") == (pooling == "last")
     finally:
         scorer.close()

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from vllm_runtime.vllm_setup import SMALL
 
-from tureen_serve.runtimes.catalogue import Loaded
+from tureen_serve.runtimes.catalogue import LoadedModels
 from tureen_serve.runtimes.contract import Rewards, Row, Weights
-from tureen_serve.runtimes.load import Options, load
+from tureen_serve.runtimes.load import LoadOptions, load_models
 from tureen_serve.settings import build_starter_settings
 
 pytestmark = pytest.mark.real
@@ -31,28 +31,28 @@ SOUPS: list[Weights] = [
 ]
 
 
-def loaded(runtime: str) -> Loaded:
+def loaded(runtime: str) -> LoadedModels:
     given: Any = build_starter_settings()
     settings = SMALL.model_copy(update={"context": 1024, "cache_gib": 0.5})
-    options = Options(runtime=runtime, dtype="float32", vllm=settings)
-    return load(given["rewards"], given["families"], options, probes=None)
+    options = LoadOptions(runtime=runtime, dtype="float32", vllm=settings)
+    return load_models(given["rewards"], given["families"], options, probes=None)
 
 
 @pytest.fixture(scope="module")
-def ours() -> Iterator[Loaded]:
+def ours() -> Iterator[LoadedModels]:
     found = loaded("vllm")
     yield found
     found.close()
 
 
 @pytest.fixture(scope="module")
-def reference() -> Iterator[Loaded]:
+def reference() -> Iterator[LoadedModels]:
     found = loaded("transformers")
     yield found
     found.close()
 
 
-def rows(of: Loaded) -> list[Row]:
+def rows(of: LoadedModels) -> list[Row]:
     """Every answer for every reward model, and for a soup of two."""
     (backbone,) = of.backbones
     (like, *_) = backbone.rewards
@@ -64,13 +64,13 @@ def rows(of: Loaded) -> list[Row]:
     return [Row(tuple(text.ids), blend, text.shared) for text in texts for blend in blends]
 
 
-def test_every_probe_of_every_artifact_holds(ours: Loaded) -> None:
+def test_every_probe_of_every_artifact_holds(ours: LoadedModels) -> None:
     assert ours.failure is None
     assert ours.runtime == "vllm (as configured)"
     assert len([reward for backbone in ours.backbones for reward in backbone.rewards]) == 6
 
 
-def test_scores_are_those_of_transformers(ours: Loaded, reference: Loaded) -> None:
+def test_scores_are_those_of_transformers(ours: LoadedModels, reference: LoadedModels) -> None:
     asked = rows(ours)
     found = ours.backbones[0].scorer.run(asked)
     wanted = reference.backbones[0].scorer.run(asked)
@@ -81,7 +81,7 @@ def test_scores_are_those_of_transformers(ours: Loaded, reference: Loaded) -> No
 
 
 @pytest.mark.parametrize("weights", SOUPS, ids=str)
-def test_soups_are_those_of_transformers(weights: Weights, ours: Loaded, reference: Loaded) -> None:
+def test_soups_are_those_of_transformers(weights: Weights, ours: LoadedModels, reference: LoadedModels) -> None:
     (mine,), (theirs,) = ours.policies, reference.policies
     talk = [*QUESTION, {"role": "assistant", "content": ANSWERS[1]}]
     ids = mine.family.renderer.render_conversation(talk).ids

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tureen_serve.runtimes.contract import Limits
+from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.settings import VllmSettings
 
 SMALL = VllmSettings(cache_gib=0.25, rows=16, step_tokens=512, restarts=2, adapters=2)
@@ -12,4 +12,4 @@ def runtime(settings: VllmSettings = SMALL) -> Any:
     """In float32, on whatever this vLLM runs on."""
     from tureen_serve.runtimes.on_vllm.models import VllmRuntime
 
-    return VllmRuntime("float32", "auto", Limits(), settings)
+    return VllmRuntime("float32", "auto", BatchLimits(), settings)

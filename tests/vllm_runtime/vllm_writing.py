@@ -10,7 +10,7 @@ from serve.experts import logprobs, merged
 from torch import Tensor
 
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import Delta, Job, Sampling, Weights
+from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
 
 ENDLESS = ((2, -100.0),)
 EIGHT: list[Weights] = [
@@ -25,27 +25,27 @@ EIGHT: list[Weights] = [
 ]
 
 
-def job(ids: Sequence[int], weights: Weights, semantics: Semantics = "delta", **sampling: Any) -> Job:
+def job(ids: Sequence[int], weights: Weights, semantics: Semantics = "delta", **sampling: Any) -> GenerationJob:
     given = {"max_tokens": 10, "temperature": 0.0, "logprobs": 0, "logit_bias": ENDLESS, **sampling}
-    return Job(tuple(ids), Sampling(**given), weights, semantics)
+    return GenerationJob(tuple(ids), Sampling(**given), weights, semantics)
 
 
-async def write(generator: Any, jobs: Sequence[Job]) -> list[list[Delta]]:
+async def write(generator: Any, jobs: Sequence[GenerationJob]) -> list[list[TextDelta]]:
     """All at once."""
 
-    async def one(asked: Job) -> list[Delta]:
+    async def one(asked: GenerationJob) -> list[TextDelta]:
         return [delta async for delta in generator.stream(asked)]
 
     return await asyncio.gather(*(one(asked) for asked in jobs))
 
 
-def told(deltas: Sequence[Delta]) -> tuple[list[int], Tensor]:
+def told(deltas: Sequence[TextDelta]) -> tuple[list[int], Tensor]:
     """The tokens of a text and their log-probabilities."""
     tokens = [each for delta in deltas for each in delta.logprobs]
     return [each.id for each in tokens], torch.tensor([each.logprob for each in tokens])
 
 
-def expected(base: Path, asked: Job, tokens: Sequence[int]) -> Tensor:
+def expected(base: Path, asked: GenerationJob, tokens: Sequence[int]) -> Tensor:
     """What the soup, merged into a checkpoint on disk and loaded by transformers, says of a text."""
     ids = [*asked.ids, *tokens]
     model = merged(base, dict(asked.weights), asked.semantics)

@@ -58,7 +58,7 @@ KINDS: Mapping[str, RunKind] = {
 
 
 def find_artifact_kind(run: Recipe) -> ArtifactKind:
-    """How a run's saved model is read back and exported."""
+    """Return how a run's saved model is read back and exported."""
     return KINDS[run.kind].artifact()
 
 

@@ -1,4 +1,4 @@
-"""The one place in training that touches the environment."""
+"""Environment variables. No other file of training reads or sets them."""
 
 import os
 

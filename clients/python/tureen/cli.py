@@ -67,17 +67,17 @@ def score(
     """
     options = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
     with open_client(url) as client:
-        given = _given(texts or [], file, parse_reading(form, renames))
+        given = _read_items(texts or [], file, parse_reading(form, renames))
         with item_files.name_rows_in_errors(given):
             reply = client.score([row.item for row in given], **options)
     if as_json:
-        typer.echo(_named(reply, given).model_dump_json())
+        typer.echo(_add_ids(reply, given).model_dump_json())
     else:
         items = [ScoreItem.model_validate(row.item) for row in given]
         out.print(tables.tabulate_scores(items, reply, [row.id for row in given]))
 
 
-def _named(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
+def _add_ids(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
     """Return the reply with the ids of the items that have one."""
     named = [
         found if row.id is None else found.model_copy(update={"id": row.id})
@@ -117,24 +117,24 @@ def chat(
         if as_json:
             typer.echo(client.chat(prompt or "", **options).model_dump_json())
         elif prompt is not None:
-            _say(client, [{"role": "user", "content": prompt}], options)
+            _print_answer(client, [{"role": "user", "content": prompt}], options)
         else:
-            _talk(client, options)
+            _chat_in_turns(client, options)
 
 
-def _talk(client: Client, options: dict[str, Any]) -> None:
+def _chat_in_turns(client: Client, options: dict[str, Any]) -> None:
     messages: list[dict[str, Any]] = []
     typer.echo("Press Ctrl-D to end.", err=True)
     while True:
         try:
-            said = input("> ")
+            text = input("> ")
         except EOFError:
             return
-        messages.append({"role": "user", "content": said})
-        messages.append({"role": "assistant", "content": _say(client, messages, options)})
+        messages.append({"role": "user", "content": text})
+        messages.append({"role": "assistant", "content": _print_answer(client, messages, options)})
 
 
-def _say(client: Client, messages: list[dict[str, Any]], options: dict[str, Any]) -> str:
+def _print_answer(client: Client, messages: list[dict[str, Any]], options: dict[str, Any]) -> str:
     answer = ""
     with client.chat(messages, stream=True, **options) as stream:
         for chunk in stream:
@@ -210,7 +210,7 @@ def health(
         typer.echo(json.dumps({"ready": True, "url": client.base_url}) if as_json else f"{client.base_url} is ready")
 
 
-def _given(texts: list[str], file: Path | None, reading: RowReading) -> list[Row]:
+def _read_items(texts: list[str], file: Path | None, reading: RowReading) -> list[Row]:
     if file is not None and not texts:
         return item_files.read_rows(file, reading)
     if file is not None or len(texts) < 2:

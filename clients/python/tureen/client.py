@@ -8,7 +8,8 @@ from typing import Literal, Unpack, overload
 
 import httpx2
 
-from tureen.batches.resources import AsyncBatches, AsyncFiles, Batches, Files
+from tureen.batches.async_resources import AsyncBatches, AsyncFiles
+from tureen.batches.resources import Batches, Files
 from tureen.calls.call_options import (
     ChatOptions,
     CompletionOptions,
@@ -166,7 +167,11 @@ class Client(Sender):
 
 
 class AsyncClient(AsyncSender):
-    """As :class:`Client`, for one event loop."""
+    """The asynchronous form of :class:`Client`, for one event loop.
+
+    async with AsyncClient("http://127.0.0.1:8900") as client:
+        reply = await client.score([{"prompt": "Why?", "candidates": ["Because."]}])
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Every way a request can fail, the same classes on both sides of the wire.
+"""The errors of requests. Server and client use the same classes.
 
     TureenError
     ├── InvalidRequest            400  the request contradicts itself or cannot be parsed
@@ -11,13 +11,18 @@
     ├── PayloadTooLarge           413  the body is over the limit
     ├── UnsupportedMedia          415  the body is not plain JSON
     ├── RateLimited               429  the caller's own quota is spent
-    ├── ServerFault               500  our fault: a failed runtime, a score that is not finite
-    │   ├── Unavailable           503  saturated, loading, draining or dead; try again
-    │   └── DeadlineExceeded      504  it waited longer than it was allowed to
-    └── ConnectionFailed           --  raised by the client only: no answer came
+    ├── ServerFault               500  the server failed: a failed runtime, a score that is not finite
+    │   ├── Unavailable           503  the server is saturated, loading, draining or dead; try again
+    │   └── DeadlineExceeded      504  the deadline has passed
+    └── ConnectionFailed           --  raised by the client only: there was no reply
 
-A server raises them anywhere; ``tureen_serve.faults`` turns them into a status and an OpenAI error
-object; ``tureen.http_replies`` turns that back into the same class.
+The server raises them anywhere. ``tureen_serve.faults`` makes a status and an OpenAI error object of them, and
+``tureen.http_replies`` makes the same class of these again.
+
+    try:
+        client.score(items)
+    except Unprocessable as error:
+        print(error.param, error)
 """
 
 from typing import ClassVar
@@ -29,8 +34,8 @@ class TureenError(Exception):
     Args:
         message: one sentence that says what is wrong and what to do.
         param: the field at fault, as ``items[3].candidates[1]`` or ``preferences.humor``.
-        code: a machine-readable word, the class's own by default.
-        retry_after: seconds after which another try makes sense.
+        code: a machine-readable word; by default that of the class.
+        retry_after: seconds after which a retry makes sense.
         request_id: set by the client from the reply.
     """
 
@@ -70,7 +75,7 @@ class InvalidRequest(TureenError):
 
 
 class Unprocessable(InvalidRequest):
-    """422: a field's value cannot be used."""
+    """422: the value of a field is invalid."""
 
     status = 422
     code = "invalid_value"
@@ -109,7 +114,7 @@ class MethodNotAllowed(TureenError):
 
 
 class Conflict(TureenError):
-    """409: what is loaded is not what the request demands."""
+    """409: the loaded model is not the one that the request demands."""
 
     status = 409
     type = "invalid_request_error"
@@ -142,13 +147,13 @@ class RateLimited(TureenError):
 
 
 class ServerFault(TureenError):
-    """500: the server failed; the request was fine."""
+    """500: the server failed; the request was valid."""
 
     retryable = True
 
 
 class Unavailable(ServerFault):
-    """503: no capacity now."""
+    """503: the server has no capacity now."""
 
     status = 503
     type = "overloaded_error"
@@ -156,7 +161,7 @@ class Unavailable(ServerFault):
 
 
 class DeadlineExceeded(ServerFault):
-    """504: the time allowed has passed."""
+    """504: the deadline has passed."""
 
     status = 504
     type = "timeout_error"
@@ -164,7 +169,7 @@ class DeadlineExceeded(ServerFault):
 
 
 class ConnectionFailed(TureenError):
-    """No answer came: refused, reset or timed out."""
+    """There was no reply: the connection was refused, reset, or timed out."""
 
     status = 0
     type = "connection_error"

@@ -63,7 +63,7 @@ def parse_json(kind: type[B], body: bytes | str) -> B:
         problem = explain_errors(error.errors(), document).message
     except ValueError as error:
         problem = f"it is not JSON: {error}"
-    raise ServerFault(f"the answer is no {kind.__name__}: {problem}", code="unreadable_reply")
+    raise ServerFault(f"the reply is not a valid {kind.__name__}: {problem}", code="unreadable_reply")
 
 
 def read_fault(response: httpx2.Response) -> TureenError:
@@ -119,7 +119,7 @@ def make_connection_error(error: httpx2.RequestError, url: str) -> ConnectionFai
     elif isinstance(error, httpx2.TimeoutException):
         message = f"{url} did not answer in time ({type(error).__name__})"
     else:
-        message = f"the connection to {url} broke off ({type(error).__name__}: {error})"
+        message = f"the connection to {url} was lost ({type(error).__name__}: {error})"
     failed = ConnectionFailed(message)
     failed.__cause__ = error
     return failed
@@ -144,7 +144,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _until(moment: str | None, now: str | None) -> float | None:
-    """Measured from the response's own date, so the clocks of client and server need not agree."""
+    """Return the seconds from the response's date to ``moment``, so that the clocks of client and server may differ."""
     try:
         return max(0.0, (parsedate_to_datetime(moment or "") - parsedate_to_datetime(now or "")).total_seconds())
     except (TypeError, ValueError):

@@ -1,6 +1,6 @@
-"""What the OpenAI routes answer, with our additions, as the client reads it.
+"""The replies of the OpenAI routes as the client parses them: OpenAI's fields and Tureen's additions.
 
-Reading is lenient: fields that are not named here are kept, and what OpenAI may leave out may be missing.
+Unknown fields are kept. Fields that OpenAI's API may omit have defaults.
 """
 
 from typing import Any, Literal
@@ -9,12 +9,12 @@ from tureen.wire import Reply, Score, Usage
 
 
 class SteeringFields(Reply):
-    """Our additions to a reply and to each of its choices.
+    """Tureen's additions to a reply and to each of its choices.
 
     Attributes:
-        preferences: the weights as they were applied; a list of them on the reply of a sweep.
-        rewards: objective → raw and calibrated reward of the text, when candidates were scored.
-        reward: those rewards weighed by the preferences.
+        preferences: the applied weights by objective; for the reply of a sweep a list of them.
+        rewards: the raw and calibrated rewards of the text by objective, if ``candidates`` was requested.
+        reward: the sum of the calibrated rewards, weighted by the preferences.
     """
 
     preferences: dict[str, float] | list[dict[str, float]] | None = None
@@ -23,11 +23,12 @@ class SteeringFields(Reply):
 
 
 class GeneratedReply(SteeringFields):
-    """What every reply and every chunk of a stream carries.
+    """The fields of every reply, and of every chunk of a stream.
 
     Attributes:
+        usage: the numbers of tokens.
         steering: the method that applied the preferences, and its settings.
-        experts: the versions of the experts that were mixed.
+        experts: the versions of the souped experts, by name.
     """
 
     id: str = ""
@@ -40,7 +41,7 @@ class GeneratedReply(SteeringFields):
 
 
 class Choice(SteeringFields):
-    """What every choice carries; ``logprobs`` is OpenAI's object, unread."""
+    """The fields of every choice. ``logprobs`` is OpenAI's object, not validated."""
 
     index: int = 0
     finish_reason: str | None = None
@@ -48,71 +49,75 @@ class Choice(SteeringFields):
 
 
 class ChatMessage(Reply):
-    """A message, or in a stream the next piece of one."""
+    """A message, or in a stream the next part of a message."""
 
     role: str | None = None
     content: str | None = None
 
 
 class ChatChoice(Choice):
-    """One answer."""
+    """One answer of a chat reply."""
 
     message: ChatMessage
 
     @property
     def text(self) -> str:
-        """The answer's text."""
+        """The text of the answer."""
         return self.message.content or ""
 
 
 class ChatReply(GeneratedReply):
-    """The answer of ``/v1/chat/completions``: one choice per ``n``, or per map of a sweep."""
+    """The reply of ``/v1/chat/completions``: ``n`` choices, or one for each set of weights of a sweep.
+
+    reply = client.chat("Why do leaves fall?", preferences={"helpful": 1.0})
+    reply.text, reply.choices[0].finish_reason
+    """
 
     object: Literal["chat.completion"] = "chat.completion"
     choices: list[ChatChoice]
 
     @property
     def text(self) -> str:
-        """The first choice's text."""
+        """The text of the first choice; empty if there is none."""
         return self.choices[0].text if self.choices else ""
 
 
 class ChatChunkChoice(Choice):
-    """The next piece of one answer."""
+    """The next part of one answer in a stream."""
 
     delta: ChatMessage
 
     @property
     def text(self) -> str:
-        """The piece's text."""
+        """The text of this part."""
         return self.delta.content or ""
 
 
 class ChatChunk(GeneratedReply):
-    """One event of a chat stream; the last may carry the usage and no choice."""
+    """One event of a chat stream. The last one may have the usage and no choice."""
 
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     choices: list[ChatChunkChoice]
 
     @property
     def text(self) -> str:
-        """The first choice's piece of text."""
+        """The text of the first choice; empty if there is none."""
         return self.choices[0].text if self.choices else ""
 
 
 class CompletionChoice(Choice):
-    """One continuation, or in a stream the next piece of one."""
+    """One continuation, or in a stream the next part of one."""
 
     text: str = ""
 
 
 class CompletionReply(GeneratedReply):
-    """The answer of ``/v1/completions``, and each event of its stream."""
+    """The reply of ``/v1/completions``, and each event of its stream."""
 
     object: Literal["text_completion"] = "text_completion"
     choices: list[CompletionChoice]
 
     @property
     def text(self) -> str:
-        """The first choice's text."""
+        """The text of the first choice; empty if there is none."""
         return self.choices[0].text if self.choices else ""

@@ -1,4 +1,4 @@
-"""The routes that a batch may go to, without their connections: the same functions, many bodies at a time."""
+"""Answer the lines of a batch with the functions of the routes, many bodies in one call and without HTTP."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,16 +20,16 @@ from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
 Reply = BaseModel | Json | TureenError
-Together = Callable[[Engine, Metrics, Any], Awaitable[Sequence[Reply]]]
-Ordering = Callable[[Engine, Metrics, Any], Awaitable[PlannedText]]
+AnswerAll = Callable[[Engine, Metrics, Any], Awaitable[Sequence[Reply]]]
+PlanText = Callable[[Engine, Metrics, Any], Awaitable[PlannedText]]
 
 
 async def _scores(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBody], _: int) -> list[LineAnswer]:
-    return await _apart(score_each, engine, metrics, [_last(body) for body in bodies])
+    return await _answer_all(score_each, engine, metrics, [_lower_priority(body) for body in bodies])
 
 
 async def _labels(engine: Engine, metrics: Metrics, bodies: Sequence[PreferencesBody], _: int) -> list[LineAnswer]:
-    return await _apart(label_each, engine, metrics, [_last(body) for body in bodies])
+    return await _answer_all(label_each, engine, metrics, [_lower_priority(body) for body in bodies])
 
 
 async def _chats(engine: Engine, metrics: Metrics, bodies: Sequence[ChatBody], at_once: int) -> list[LineAnswer]:
@@ -50,48 +50,48 @@ BATCH_ENDPOINTS: BatchEndpoints = {
 }
 
 
-async def _apart(each: Together, engine: Engine, metrics: Metrics, bodies: Sequence[Any]) -> list[LineAnswer]:
-    """All together; where that fails as a whole, one by one, so that only the body at fault is an error."""
+async def _answer_all(answer: AnswerAll, engine: Engine, metrics: Metrics, bodies: Sequence[Any]) -> list[LineAnswer]:
+    """Answer all bodies in one call. If the call fails, answer each alone, so that only the bad body is an error."""
     try:
-        return [_answer(reply) for reply in await each(engine, metrics, bodies)]
+        return [_build_answer(reply) for reply in await answer(engine, metrics, bodies)]
     except Exception as error:
         if len(bodies) == 1:
-            return [_answer(translate_error(error))]
-    return [answer for body in bodies for answer in await _apart(each, engine, metrics, [body])]
+            return [_build_answer(translate_error(error))]
+    return [each for body in bodies for each in await _answer_all(answer, engine, metrics, [body])]
 
 
 async def _write(
-    engine: Engine, metrics: Metrics, bodies: Sequence[Any], at_once: int, ordering: Ordering
+    engine: Engine, metrics: Metrics, bodies: Sequence[Any], at_once: int, plan: PlanText
 ) -> list[LineAnswer]:
-    """So many bodies at once. One that found no room among them gets another chance alone."""
+    """Write the texts of ``at_once`` bodies at a time. A body that found no room is tried once more, alone."""
     room = asyncio.Semaphore(at_once)
 
-    async def written(body: BaseModel) -> LineAnswer:
+    async def write(body: BaseModel) -> LineAnswer:
         async with room:
-            return await _written(engine, metrics, body, ordering)
+            return await _write_one(engine, metrics, body, plan)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(written(body)) for body in bodies]
+        tasks = [group.create_task(write(body)) for body in bodies]
     answers = [task.result() for task in tasks]
     for number, answer in enumerate(answers):
         if answer.transient:
-            answers[number] = await _written(engine, metrics, bodies[number], ordering)
+            answers[number] = await _write_one(engine, metrics, bodies[number], plan)
     return answers
 
 
-async def _written(engine: Engine, metrics: Metrics, body: BaseModel, ordering: Ordering) -> LineAnswer:
+async def _write_one(engine: Engine, metrics: Metrics, body: BaseModel, plan: PlanText) -> LineAnswer:
     try:
-        return _answer(await (await ordering(engine, metrics, _last(body))).whole())
+        return _build_answer(await (await plan(engine, metrics, _lower_priority(body))).whole())
     except Exception as error:
-        return _answer(translate_error(error))
+        return _build_answer(translate_error(error))
 
 
-def _last(body: Any) -> Any:
-    """The body with the lowest priority, whatever it asks for: nobody waits for it."""
+def _lower_priority(body: Any) -> Any:
+    """Return the body with the priority ``batch``, because no caller waits for its answer."""
     return body.model_copy(update={"priority": "batch"})
 
 
-def _answer(reply: Reply) -> LineAnswer:
+def _build_answer(reply: Reply) -> LineAnswer:
     if isinstance(reply, TureenError):
         return LineAnswer(reply.status, ErrorReply(error=describe_error(reply)).model_dump())
     return LineAnswer(HTTPStatus.OK, reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply)

@@ -1,4 +1,4 @@
-"""``/v1/batches``: OpenAI's batches over our routes."""
+"""``/v1/batches``: OpenAI's batch API for our routes."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ Key = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 @router.post("/v1/batches", responses=document_errors(400, 404, 409, 413, 415, 422, 503, 504))
 async def create(body: BatchRequest, batches: BatchesDep, idempotency_key: Key = None) -> Batch:
-    """Run every line of an uploaded file; the same `Idempotency-Key` makes one batch, however often it is sent."""
+    """Run every line of an uploaded file. Requests with the same `Idempotency-Key` make only one batch."""
     if idempotency_key is None:
         made = await batches.io(batches.opened().store.create_batch, body)
     else:
@@ -28,9 +28,10 @@ async def create(body: BatchRequest, batches: BatchesDep, idempotency_key: Key =
 
 
 async def _once(batches: BatchService, body: BatchRequest, key: str) -> Batch:
+    """Create the batch of an idempotency key, or return the one that exists."""
     store = batches.opened().store
-    told: dict[str, Any] = body.model_dump()
-    fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    fields: dict[str, Any] = body.model_dump()
+    fingerprint = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     known = await batches.io(store.claim_key, key, fingerprint)
     if known is not None:
         return known
@@ -45,19 +46,19 @@ async def _once(batches: BatchService, body: BatchRequest, key: str) -> Batch:
 async def batches(
     batches: BatchesDep, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
 ) -> BatchList:
-    """Batches, the newest first."""
+    """List batches, newest first."""
     return await batches.io(batches.opened().store.list_batches, limit, after)
 
 
 @router.get("/v1/batches/{batch_id}", responses=document_errors(404, 422, 503, 504))
 async def batch(batch_id: str, batches: BatchesDep) -> Batch:
-    """One of them, as it stands."""
+    """Return a batch with its current state and counts."""
     return await batches.io(batches.opened().store.get_batch, batch_id)
 
 
 @router.post("/v1/batches/{batch_id}/cancel", responses=document_errors(400, 404, 409, 413, 415, 422, 503, 504))
 async def cancel(batch_id: str, batches: BatchesDep) -> Batch:
-    """Cancel one: what is finished is kept, and no line is begun from now on."""
+    """Cancel a batch. Finished chunks are kept, and no further line is started."""
     cancelled = await batches.io(batches.opened().store.cancel_batch, batch_id)
     batches.opened().wake()
     return cancelled

@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions`` and ``/v1/completions``: OpenAI's routes, by policies souped to each request."""
+"""``POST /v1/chat/completions`` and ``/v1/completions``: OpenAI's routes, with a soup of experts for each request."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -30,19 +30,24 @@ SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 @router.post("/v1/chat/completions", response_model=ChatReply, responses=ERRORS)
 async def chat(body: ChatBody, engine: EngineDep, metrics: MetricsDep) -> Response:
-    """Answer a conversation; OpenAI's fields, and `preferences`, `preset`, `soup`, `candidates`."""
+    """Answer a conversation. Takes OpenAI's fields, and `preferences`, `preset`, `soup` and `candidates`."""
     return await (await plan_chat(engine, metrics, body)).answer()
 
 
 @router.post("/v1/completions", response_model=CompletionReply, responses=ERRORS)
 async def complete(body: CompletionBody, engine: EngineDep, metrics: MetricsDep) -> Response:
-    """Continue a text or several. Candidates are scored as answers to a user who said the prompt."""
+    """Continue one text or several. Candidates are scored as answers to a user's turn that holds the prompt."""
     return await (await plan_completion(engine, metrics, body)).answer()
 
 
 @dataclass(frozen=True)
 class PlannedText:
-    """One request for text, planned and tokenised."""
+    """One request for text, planned and tokenised.
+
+    Attributes:
+        prompts: each prompt as messages, for the rewards that score candidates.
+        ids: the token ids of each prompt.
+    """
 
     engine: Engine
     metrics: Metrics
@@ -53,33 +58,39 @@ class PlannedText:
     ids: Sequence[Sequence[int]]
 
     async def answer(self) -> Response:
-        """The reply, whole or streamed; a stream begins with its first token, so that an early error has its status."""
+        """Write the reply, whole or as a stream.
+
+        A stream is returned after its first token, so that an error before it gets an HTTP status of its own.
+        """
         if not self.body.stream:
             return JSONResponse(await self.whole())
-        wanted, reply, account = self._begun()
+        tasks, reply, account = self._begin()
         with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
-        lines = stream_events(reply, wanted, stream_texts(self.engine, self.planned, wanted), account, with_usage)
+        lines = stream_events(reply, tasks, stream_texts(self.engine, self.planned, tasks), account, with_usage)
         begun = prepend_event(await anext(lines), lines)
         return StreamingResponse(begun, media_type="text/event-stream", headers=SSE_HEADERS)
 
     async def whole(self) -> Json:
-        """The whole reply."""
-        wanted, reply, account = self._begun()
-        choices, spent = await write_choices(self.engine, self.planned, wanted, self.prompts, self.body.priority)
+        """Write the whole reply."""
+        tasks, reply, account = self._begin()
+        choices, spent = await write_choices(self.engine, self.planned, tasks, self.prompts, self.body.priority)
         return reply.whole(choices, self.engine.rewards, account(spent, True))
 
-    def _begun(self) -> tuple[list[TextTask], TextReply, Account]:
-        wanted = plan_texts(self.body, self.planned, self.ids)
-        reply = TextReply(self.shape, self.planned, wanted[0].sampling.logprobs is not None)
-        read = sum({text.prompt: len(text.ids) for text in wanted}.values())
-        return wanted, reply, self._account(wanted, read)
+    def _begin(self) -> tuple[list[TextTask], TextReply, Account]:
+        tasks = plan_texts(self.body, self.planned, self.ids)
+        reply = TextReply(self.shape, self.planned, tasks[0].sampling.logprobs is not None)
+        read = sum({text.prompt: len(text.ids) for text in tasks}.values())
+        return tasks, reply, self._make_account(tasks, read)
 
-    def _account(self, wanted: Sequence[TextTask], read: int) -> Account:
-        """A function that notes the tokens made, and whether all texts ended, and gives OpenAI's account of them."""
+    def _make_account(self, tasks: Sequence[TextTask], read: int) -> Account:
+        """Make a function from the tokens generated, and whether all texts ended, to OpenAI's usage.
+
+        The function counts texts and tokens in the metrics.
+        """
 
         def account(spent: int, ended: bool) -> Json:
             family = self.planned.family.name
-            self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(wanted))
+            self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(tasks))
             self.metrics.tokens.labels(family, "in").inc(read)
             self.metrics.tokens.labels(family, "out").inc(spent)
             return build_usage(read, spent)
@@ -88,10 +99,10 @@ class PlannedText:
 
 
 async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> PlannedText:
-    """What a conversation asks for.
+    """Plan the texts that answer a conversation.
 
     Raises:
-        TureenError: it cannot be had.
+        TureenError: the request cannot be answered.
     """
     planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
@@ -100,17 +111,17 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
 
 
 async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:
-    """What a text or several to be continued ask for.
+    """Plan the texts that continue one prompt or several.
 
     Raises:
-        TureenError: it cannot be had.
+        TureenError: the request cannot be answered.
     """
     planned = plan_generation(body, engine.families, engine.scoring)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    ids = await asyncio.to_thread(_encode, planned.family.renderer.tokenize_plain_prompt, prompts)
+    ids = await asyncio.to_thread(_tokenize_each, planned.family.renderer.tokenize_plain_prompt, prompts)
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, ids)
 
 
-def _encode(renderer: Callable[[str], list[int]], prompts: Sequence[str]) -> list[list[int]]:
-    return [renderer(prompt) for prompt in prompts]
+def _tokenize_each(tokenize: Callable[[str], list[int]], prompts: Sequence[str]) -> list[list[int]]:
+    return [tokenize(prompt) for prompt in prompts]

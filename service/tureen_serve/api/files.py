@@ -1,7 +1,8 @@
-"""``/v1/files``: OpenAI's files, as far as batches need them. An upload goes to the disk as it comes."""
+"""``/v1/files``: the part of OpenAI's files API that batches need. An upload goes to the disk while it arrives."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ from tureen_serve.faults import document_errors
 
 UPLOAD = "/v1/files"
 LONGEST_NAME = 255
-FORM_BYTES = 2**16  # what a form has beside the file
+FORM_BYTES = 2**16  # for the other fields of the form
 FORM = {
     "type": "object",
     "required": ["file", "purpose"],
@@ -49,43 +50,43 @@ BatchesDep = Annotated[BatchService, Depends(_batches)]
 
 @router.post(UPLOAD, responses=document_errors(400, 404, 413, 415, 422, 503, 504), openapi_extra=SCHEMA)
 async def upload(request: Request, batches: BatchesDep) -> File:
-    """Upload a file of requests, for the purpose `batch`."""
+    """Upload a file of requests for a batch."""
     with batches.uploading():
-        return await _taken(request, batches)
+        return await _store_upload(request, batches)
 
 
-async def _taken(request: Request, batches: BatchService) -> File:
-    async with _form(request) as form:
-        file, expires = _checked(form)
+async def _store_upload(request: Request, batches: BatchService) -> File:
+    async with _open_form(request) as form:
+        file, expires = _check_form(form)
         name = PurePosixPath(file.filename or "upload.jsonl").name[:LONGEST_NAME]
         opened, options = batches.opened(), batches.options
-        stored = await batches.io(opened.files.write, f"uploads/{new_id('')}", _parts(file), options.file_bytes)
+        stored = await batches.io(opened.files.write, f"uploads/{new_id('')}", _read_parts(file), options.file_bytes)
         return await batches.io(opened.store.add_file, stored, name, seconds=expires)
 
 
 @asynccontextmanager
-async def _form(request: Request) -> AsyncIterator[FormData]:
+async def _open_form(request: Request) -> AsyncIterator[FormData]:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMedia("send the file as multipart/form-data, with the fields `file` and `purpose`")
     try:
         async with request.form(max_files=1, max_fields=8) as form:
             yield form
-    except HTTPException as error:  # Starlette's word for a form that cannot be read
+    except HTTPException as error:  # Starlette raises it for a form that cannot be read
         raise InvalidRequest(f"the form cannot be read: {error.detail}") from None
     except ClientDisconnect:
-        raise InvalidRequest("the upload broke off") from None
-    except OSError as error:  # uploads lie in the folder for temporary files until they are stored
-        message = f"there is no room for the upload at the moment: {error.strerror or type(error).__name__}"
+        raise InvalidRequest("the upload was interrupted; send the file again") from None
+    except OSError as error:  # an upload is a temporary file until it is stored
+        message = f"the server cannot store the upload now ({error.strerror or type(error).__name__}); try again later"
         raise Unavailable(message, code="store_unavailable", retry_after=30) from error
 
 
-def _checked(form: FormData) -> tuple[UploadFile, int | None]:
-    """The file, and in how many seconds it goes."""
+def _check_form(form: FormData) -> tuple[UploadFile, int | None]:
+    """Return the file, and after how many seconds it expires."""
     file = form.get("file")
     if not isinstance(file, UploadFile):
-        raise Unprocessable("file: is required, as a file of the form", param="file")
+        raise Unprocessable("file: is required; send it as a file of the form", param="file")
     if form.get("purpose") != "batch":
-        raise Unprocessable("purpose: must be `batch`; files serve nothing else here", param="purpose")
+        raise Unprocessable("purpose: must be `batch`; this server uses files only for batches", param="purpose")
     expires = {
         name: form[f"expires_after[{name}]"] for name in ("anchor", "seconds") if f"expires_after[{name}]" in form
     }
@@ -97,7 +98,7 @@ def _checked(form: FormData) -> tuple[UploadFile, int | None]:
         raise explain_errors(error.errors(include_url=False), expires).at("expires_after") from None
 
 
-def _parts(file: UploadFile) -> Iterator[bytes]:
+def _read_parts(file: UploadFile) -> Iterator[bytes]:
     file.file.seek(0)
     while part := file.file.read(PART_BYTES):
         yield part
@@ -111,13 +112,13 @@ async def files(
     purpose: Purpose | None = None,
     order: Literal["asc", "desc"] = "desc",
 ) -> FileList:
-    """Files that were uploaded, and those that batches have made."""
+    """List uploaded files and the output files of batches."""
     return await batches.io(batches.opened().store.list_files, limit, after, purpose, order)
 
 
 @router.get("/v1/files/{file_id}", responses=document_errors(404, 422, 503, 504))
 async def file(file_id: str, batches: BatchesDep) -> File:
-    """One of them."""
+    """Return a file's name, size and dates."""
     found, _ = await batches.io(batches.opened().store.get_file, file_id)
     return found
 
@@ -126,24 +127,19 @@ async def file(file_id: str, batches: BatchesDep) -> File:
     "/v1/files/{file_id}/content", response_class=StreamingResponse, responses=document_errors(404, 422, 503, 504)
 )
 async def content(file_id: str, batches: BatchesDep) -> StreamingResponse:
-    """Its bytes, streamed."""
+    """Return the bytes of a file, as a stream."""
     opened = batches.opened()
     _, stored = await batches.io(opened.store.get_file, file_id)
     parts = opened.files.read(stored.key)
     first = await batches.io(next, parts, b"")
     return StreamingResponse(
-        _follow(first, parts), media_type="application/octet-stream", headers={"content-length": str(stored.bytes)}
+        chain([first], parts), media_type="application/octet-stream", headers={"content-length": str(stored.bytes)}
     )
-
-
-def _follow(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 @router.delete("/v1/files/{file_id}", responses=document_errors(404, 409, 422, 503, 504))
 async def delete(file_id: str, batches: BatchesDep) -> FileDeleted:
-    """Delete one, unless a batch still reads it."""
+    """Delete a file. A file that a batch still reads cannot be deleted."""
     opened = batches.opened()
     key = await batches.io(opened.store.delete_file, file_id)
     await batches.io(opened.files.remove, key)

@@ -1,4 +1,4 @@
-"""Build the labels of ``/v1/preferences`` in the format that a body asks for: full, ``trl`` or ``ranking``."""
+"""Build the labels of ``/v1/preferences`` in the ``format`` of the body: ``full``, ``trl`` or ``ranking``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from tureen_serve.inference.engine import Group
 
 @dataclass(frozen=True)
 class LabelledItem:
-    """One item and what its label says.
+    """The contents of one item's label.
 
     Attributes:
-        group: the prompt and the answers; None where the item cannot be read.
-        judged: the verdict, or the error that stands for it.
+        group: the prompt and the answers; None if the item cannot be read.
+        judged: the verdict, or the error of the item.
         candidates: scores of each answer.
-        weighed: the weighted reward of each answer; empty where answers were compared.
-        orders: P(chosen over rejected) with the chosen answer shown first, and with it shown second.
+        weighed: the weighted reward of each answer; empty if the answers were compared in pairs.
+        orders: P(chosen over rejected) with the chosen answer shown first, then with it shown second.
         order_matrix: P(row over column) with the row's answer shown first.
         truncated: whether a text was cut.
     """
@@ -41,7 +41,7 @@ class LabelledItem:
 
 
 def build_label_reply(scored: ScoredPlan[PreferencesBody]) -> PreferencesReply:
-    """Build the reply to a body whose candidates were scored one by one."""
+    """Build the reply for candidates that were scored one by one."""
     body, query = scored.plan.body, scored.plan.query
     return PreferencesReply(
         fingerprint=dict(query.fingerprints),
@@ -52,7 +52,7 @@ def build_label_reply(scored: ScoredPlan[PreferencesBody]) -> PreferencesReply:
 
 
 def build_comparison_reply(compared: ComparisonPlan) -> PreferencesReply:
-    """Build the reply to a body whose candidates were compared with each other."""
+    """Build the reply for candidates that were compared in pairs."""
     body, query = compared.body, compared.query
     return PreferencesReply(
         fingerprint=dict(query.fingerprints),
@@ -63,7 +63,7 @@ def build_comparison_reply(compared: ComparisonPlan) -> PreferencesReply:
 
 
 def _judge_scores(body: PreferencesBody, item: ScoredItem, query: RewardQuery) -> LabelledItem:
-    """Rank the answers by their weighted rewards. An item of which one answer failed gets no verdict."""
+    """Rank the answers by their weighted rewards. If one answer failed, its error replaces the verdict."""
     group = item.group if isinstance(item.group, Group) else None
     candidates = build_candidate_scores(item, query)
     failed = item.error or next((outcome.error for outcome in item.outcomes if outcome.error), None)

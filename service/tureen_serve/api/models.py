@@ -1,4 +1,4 @@
-"""``GET /v1/models``: what is loaded, in OpenAI's list, each id as a request names it."""
+"""``GET /v1/models``: the loaded models in OpenAI's list. An ``id`` is the name that a request uses."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +17,13 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models", responses=document_errors(503, 504))
 async def models(server: ServerStateDep) -> ModelList:
-    """Every reward, policy family and preset."""
+    """List every reward, policy family and preset."""
     return ModelList(data=list(_cards(server)))
 
 
 @router.get("/v1/models/{name}", responses=document_errors(404, 422, 503, 504))
 async def model(name: str, server: ServerStateDep) -> ModelCard:
-    """One of them."""
+    """Return one reward, policy family or preset."""
     cards = {card.id: card for card in _cards(server)}
     if name not in cards:
         raise NotFound(
@@ -83,5 +83,5 @@ def _preset(family: Family, preset: str) -> ModelCard:
 
 
 def _base(manifest: Manifest) -> str | None:
-    """The base's name, never where it lies on this machine."""
+    """Return the base's name without its folder on this machine."""
     return Path(manifest.base.model).name if manifest.base else None

@@ -1,4 +1,4 @@
-"""For operators: is it alive, is it ready, what does it count, and what can be asked."""
+"""Routes for operators: liveness, readiness, metrics and the list of routes."""
 
 from importlib.metadata import version
 from typing import Any
@@ -16,15 +16,16 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/health/live")
 async def live() -> dict[str, str]:
-    """The process answers. No model is asked."""
+    """200 while the process answers, whether or not the models are loaded."""
     return {"status": "live"}
 
 
 @router.get("/health/ready", responses=document_errors(503))
 async def ready(server: ServerStateDep, request: Request) -> dict[str, str]:
-    """Everything configured is loaded and proven, and the server is not on its way out.
+    """200 if all configured models are loaded and proven, and the server is not shutting down.
 
-    Scores need no store, so a server whose `batches` are `failing` is ready; `tureen_batches_failing` tells of it.
+    A server whose `batches` are `failing` is still ready, because scores need no store. The metric
+    `tureen_batches_failing` reports such a server.
     """
     server.require_ready()
     return {"status": "ready", "batches": _batches(request)}
@@ -32,7 +33,7 @@ async def ready(server: ServerStateDep, request: Request) -> dict[str, str]:
 
 @router.get("/health", responses=document_errors(503))
 async def health(server: ServerStateDep, request: Request) -> dict[str, Any]:
-    """Ready, and what is loaded."""
+    """Readiness, and the loaded models."""
     server.require_ready()
     engine = server.require_engine()
     return {
@@ -46,21 +47,21 @@ async def health(server: ServerStateDep, request: Request) -> dict[str, Any]:
 
 
 def _batches(request: Request) -> State:
-    """How files and batches are: off, opening, working or failing."""
+    """Return the state of files and batches: off, opening, working or failing."""
     found: BatchService = request.app.state.batches
     return found.state
 
 
 @router.get("/metrics", response_class=Response, responses=document_errors(401))
 async def metrics(server: ServerStateDep) -> Response:
-    """Prometheus' text format."""
-    told = server.metrics.text(server.engine, server.explain_unready() is None)
-    return Response(told, media_type="text/plain; version=0.0.4; charset=utf-8")
+    """Metrics in Prometheus' text format."""
+    text = server.metrics.text(server.engine, server.explain_unready() is None)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/", responses=document_errors(401))
 async def routes(request: Request) -> dict[str, Any]:
-    """The routes, each with the first line of its description."""
+    """All routes, each with the first line of its description."""
     found = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    told = {f"{'/'.join(sorted(route.methods))} {route.path}": route.description.splitlines()[0] for route in found}
-    return {"service": "tureen", "version": version("tureen"), "routes": told, "schema": "/openapi.json"}
+    lines = {f"{'/'.join(sorted(route.methods))} {route.path}": route.description.splitlines()[0] for route in found}
+    return {"service": "tureen", "version": version("tureen"), "routes": lines, "schema": "/openapi.json"}

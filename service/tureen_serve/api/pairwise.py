@@ -1,4 +1,4 @@
-"""Labels by rewards that compare two answers. Every comparison is read in both orders; a round is one engine call."""
+"""Label items with rewards that compare two answers. Each pair is read in both orders; a round is one engine call."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ MOST_TEXTS = 8192
 
 
 def asks_pair_rewards(body: PreferencesBody, rewards: Mapping[str, Reward]) -> bool:
-    """Whether rewards that compare answers are asked: the body names one, or no other kind is loaded."""
+    """Whether the body asks for rewards that compare answers: it names one, or no reward that scores is loaded."""
     named = [*(body.rewards or ()), *(body.preferences or ())]
     if named:
         return any(name in rewards and rewards[name].input == "pair" for name in named)
@@ -36,16 +36,16 @@ def asks_pair_rewards(body: PreferencesBody, rewards: Mapping[str, Reward]) -> b
 
 @dataclass
 class Tournament:
-    """One item's comparisons.
+    """The comparisons of one item.
 
     Attributes:
-        group: the prompt and the answers; None where the item is an error.
-        rounds: gives the next comparisons for the results of the last ones.
-        asked: the pairs that are to be compared next.
+        group: the prompt and the answers; None if the item is an error.
+        rounds: takes the results of one round and yields the pairs of the next.
+        asked: the pairs of the next round.
         met: the results of all comparisons so far.
         judged: the verdict, once all comparisons are done.
-        error: what stands for the item instead of a verdict.
-        tokens: tokens of all texts that were read.
+        error: the item's error, instead of a verdict.
+        tokens: the number of tokens of all texts that were read.
         truncated: whether a text was cut.
     """
 
@@ -59,7 +59,7 @@ class Tournament:
     truncated: bool = False
 
     def list_next(self) -> list[AnswerPair]:
-        """List both orders of the pairs that are to be compared next."""
+        """List the texts of the next round: each pair in both orders."""
         if self.group is None or self.judged or self.error:
             return []
         answers, prompt = self.group.answers, self.group.prompt
@@ -68,7 +68,7 @@ class Tournament:
         ]
 
     def take_outcomes(self, outcomes: Sequence[Outcome], query: RewardQuery) -> None:
-        """Take the outcomes of :meth:`list_next`, and find the next comparisons or the verdict."""
+        """Take the outcomes of :meth:`list_next`, and set the next round or the verdict."""
         failed = next((outcome.error for outcome in outcomes if outcome.error), None)
         self.tokens += sum(outcome.tokens for outcome in outcomes)
         self.truncated |= any(outcome.truncated for outcome in outcomes)
@@ -87,7 +87,7 @@ class Tournament:
             self.judged = end.value
 
     def orders(self) -> OrderProbabilities | None:
-        """P(chosen over rejected) with the chosen answer shown first, and with it shown second."""
+        """Return P(chosen over rejected) with the chosen answer shown first, then with it shown second."""
         if self.judged is None:
             return None
         chosen, rejected = self.judged.verdict.chosen, self.judged.verdict.rejected
@@ -107,7 +107,7 @@ class ComparisonPlan:
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all texts that were read, cached ones too."""
+        """The number of tokens of all texts that were read, cached ones included."""
         read = sum(each.tokens for each in self.tournaments)
         return Usage(prompt_tokens=read, total_tokens=read)
 
@@ -121,9 +121,9 @@ def plan_comparisons(body: PreferencesBody, rewards: Mapping[str, Reward]) -> Co
     """
     check_matrices(body)
     if body.soup:
-        raise Unprocessable("rewards that compare answers cannot be souped; send soup: false", param="soup")
+        raise Unprocessable("rewards that compare answers cannot be souped; send `soup: false`", param="soup")
     if body.matrix and body.comparisons == "knockout":
-        message = "a knockout makes too few comparisons for a matrix; send comparisons: all"
+        message = "a knockout makes too few comparisons for a matrix; send `comparisons: all`"
         raise Unprocessable(message, param="matrix")
     query = read_query(body, rewards, "pair", weigh_all=True)
     _check_size(body)
@@ -131,10 +131,10 @@ def plan_comparisons(body: PreferencesBody, rewards: Mapping[str, Reward]) -> Co
 
 
 async def run_comparisons(engine: Engine, metrics: Metrics, plan: ComparisonPlan) -> ComparisonPlan:
-    """Play all tournaments to their end; a round of all items is one call of the engine.
+    """Run all tournaments. One round of all items is one call of the engine.
 
     Returns:
-        The plan with ended tournaments. An error's ``param`` starts at the body.
+        The plan with finished tournaments. The ``param`` of an error starts at the body.
 
     Raises:
         TureenError: a whole call failed, or a text did and the body says ``on_error: fail``.
@@ -161,20 +161,19 @@ def _check_size(body: PreferencesBody) -> None:
     counts = [len(item.candidates or ()) for item in body.items]
     asked = sum(n * (n - 1) for n in counts) if body.comparisons == "all" else 2 * sum(counts)
     if asked > MOST_TEXTS:
-        message = f"this makes {asked} texts to read and the limit is {MOST_TEXTS}"
-        raise Unprocessable(f"{message}; send fewer items, or comparisons: knockout", param="items")
+        message = f"this request needs {asked} texts and the limit is {MOST_TEXTS}"
+        raise Unprocessable(f"{message}; send fewer items, or `comparisons: knockout`", param="items")
 
 
 def _open_tournament(body: PreferencesBody, index: int) -> Tournament:
     try:
         group = build_group(body.items[index], least=2)
-        if not isinstance(group, Group):
-            raise Unprocessable("a preference is between candidates; send `candidates`", param="steps")
     except TureenError as error:
         located = error.at(f"items[{index}]")
         if body.on_error == "fail":
             raise located from None
         return Tournament(None, error=located)
+    assert isinstance(group, Group)  # steps have no second candidate
     rounds = (play_round_robin if body.comparisons == "all" else play_knockout)(len(group), body.tie_margin)
     return Tournament(group, rounds, next(rounds))
 
@@ -187,7 +186,7 @@ def _raise_failure(plan: ComparisonPlan) -> None:
 
 
 def _locate_error(tournament: Tournament, index: int) -> Tournament:
-    """The tournament, its error's ``param`` now starting at the body."""
+    """Return the tournament with its error's ``param`` starting at the body."""
     if tournament.error is None or tournament.group is None:
         return tournament
     return replace(tournament, error=tournament.error.at(f"items[{index}]"))

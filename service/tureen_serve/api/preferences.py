@@ -1,4 +1,4 @@
-"""``POST /v1/preferences``: which of a prompt's candidates is preferred, by what margin, with what probability."""
+"""``POST /v1/preferences``: label which candidate of a prompt is preferred, with its margin and probability."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 
 @router.post("/v1/preferences", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
 async def label_items(body: PreferencesBody, engine: EngineDep, metrics: MetricsDep) -> PreferencesReply:
-    """Label prompts with two or more candidates each; without preferences the asked rewards weigh the same."""
+    """Label prompts with two or more candidates each. Without `preferences`, all rewards have the same weight."""
     if asks_pair_rewards(body, engine.rewards):
         return await _compare(engine, metrics, body)
     plan = plan_labels(body, engine.rewards)
@@ -40,10 +40,10 @@ async def _compare(engine: Engine, metrics: Metrics, body: PreferencesBody) -> P
 async def label_each(
     engine: Engine, metrics: Metrics, bodies: Sequence[PreferencesBody]
 ) -> list[PreferencesReply | TureenError]:
-    """Label many bodies. An error stands for its body alone.
+    """Label many bodies. A body that fails gets an error in its place.
 
-    Bodies whose candidates are scored go first; those that ask for the same share a call of the engine. The bodies
-    whose candidates are compared follow, each with calls of its own.
+    Bodies whose candidates are scored run first; those with the same rewards and settings share a call of the engine.
+    Bodies whose candidates are compared in pairs run after them, one at a time.
     """
     compares = [asks_pair_rewards(body, engine.rewards) for body in bodies]
     plans = [
@@ -61,7 +61,7 @@ def plan_labels(body: PreferencesBody, rewards: Mapping[str, Reward]) -> RewardP
     """Plan which rewards score the candidates of a body.
 
     Raises:
-        TureenError: the body cannot be answered by the loaded rewards.
+        TureenError: the loaded rewards cannot answer the body.
     """
     query = read_query(body, rewards, weigh_all=True)
     check_matrices(body)

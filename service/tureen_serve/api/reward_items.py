@@ -1,6 +1,7 @@
 """Turn the items of a body into groups of answers, or into errors.
 
-With ``on_error: item`` a malformed item is spared: it is carried along with its error, and the rest are answered.
+With ``on_error: item``, a malformed item does not fail the request. It keeps its place with its error, and the other
+items are answered.
 """
 
 from collections.abc import Sequence
@@ -19,51 +20,55 @@ LARGEST_MATRICES = 2**20
 VLLM_FIELDS = {"text_1", "text_2", "queries", "documents", "query", "data_1", "data_2"}
 
 
-class SparedItem(ScoreItem):
-    """What stands in the list in place of a malformed item: a well-formed one, and what was wrong."""
+class MalformedItem(ScoreItem):
+    """A placeholder for a malformed item, with its error."""
 
     _error: TureenError = PrivateAttr()
 
 
-class Sparing(BaseModel):
-    """Checks each item by itself where the body says ``on_error: item``. A body without items is told what they are."""
+class ItemsBody(BaseModel):
+    """Checks ``items`` of a body. With ``on_error: item`` each item is checked alone.
+
+    Attributes:
+        example: a valid body, for the error messages.
+    """
 
     example: ClassVar[str]
 
     @model_validator(mode="before")
     @classmethod
-    def _with_items(cls, body: Any) -> Any:
+    def _check_list(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             raise Unprocessable(f"the body must be an object: {cls.example}")
         if "items" not in body:
             raise Unprocessable(f"items: is required; send {cls.example}", param="items")
         if not isinstance(body["items"], list):
-            raise Unprocessable(f"items: should be a list; send {cls.example}", param="items")
+            raise Unprocessable(f"items: must be a list; send {cls.example}", param="items")
         return body
 
     @model_validator(mode="before")
     @classmethod
-    def _spare(cls, body: Any) -> Any:
+    def _check_each(cls, body: Any) -> Any:
         if isinstance(body, dict) and body.get("on_error") == "item" and isinstance(body.get("items"), list):
             return {**body, "items": [_item(raw) for raw in body["items"]]}
         return body
 
 
-class ScoreBody(Sparing, ScoreRequest):
-    """``POST /v1/score``."""
+class ScoreBody(ItemsBody, ScoreRequest):
+    """The body of ``POST /v1/score``."""
 
     example: ClassVar[str] = '{"items": [{"messages": [...]}]} or {"items": [{"prompt": ..., "candidates": [...]}]}'
 
     @model_validator(mode="before")
     @classmethod
-    def _not_another_dialect(cls, body: Any) -> Any:
+    def _refuse_vllm_body(cls, body: Any) -> Any:
         if isinstance(body, dict) and "items" not in body and VLLM_FIELDS & body.keys():
             raise ValueError("this is the body of vLLM's /v1/score; send it to /vllm/v1/score, or send `items`")
         return body
 
 
-class PreferencesBody(Sparing, PreferencesRequest):
-    """``POST /v1/preferences``: labels for prompts with two or more candidates each."""
+class PreferencesBody(ItemsBody, PreferencesRequest):
+    """The body of ``POST /v1/preferences``: prompts with two or more candidates each."""
 
     example: ClassVar[str] = '{"items": [{"prompt": ..., "candidates": [..., ...]}]}'
 
@@ -72,30 +77,33 @@ def _item(raw: Any) -> ScoreItem:
     try:
         return ScoreItem.model_validate(raw)
     except ValidationError as error:
-        spared = SparedItem(prompt="", candidates=[""])
-        spared._error = explain_errors(error.errors(include_url=False), raw)
-        return spared
+        malformed = MalformedItem(prompt="", candidates=[""])
+        malformed._error = explain_errors(error.errors(include_url=False), raw)
+        return malformed
 
 
 def find_input_kind(items: Sequence[ScoreItem]) -> Input:
-    """What a body's items are: steps or whole answers, as the first well-formed one says."""
-    first = next((item for item in items if not isinstance(item, SparedItem)), None)
+    """Find whether a body's items are steps or whole answers. The first well-formed item decides."""
+    first = next((item for item in items if not isinstance(item, MalformedItem)), None)
     return "steps" if first is not None and first.steps is not None else "conversation"
 
 
 def build_group(item: ScoreItem, least: int = 1, reads: Input = "conversation") -> Group | Steps:
     """Turn an item into a group of ``least`` or more answers, or into the steps of one answer.
 
+    Args:
+        reads: the kind of all items in the body.
+
     Raises:
-        TureenError: the item is malformed, is not what the rest of the body is, or has too few candidates; ``param``
-            is relative to the item.
+        TureenError: the item is malformed, is of another kind, or has too few candidates; ``param`` is relative to the
+            item.
     """
-    if isinstance(item, SparedItem):
+    if isinstance(item, MalformedItem):
         raise item._error
     if least > 1 and item.steps is not None:
-        raise Unprocessable("a preference is between candidates; send `candidates`", param="steps")
+        raise Unprocessable("a preference compares whole answers; send `candidates` instead of `steps`", param="steps")
     if (item.steps is not None) != (reads == "steps"):
-        message = "steps and whole answers are read by different rewards; send them in requests of their own"
+        message = "different rewards read steps and whole answers; send them in separate requests"
         raise Unprocessable(
             message, param="candidates" if item.candidates else "messages" if item.messages else "steps"
         )
@@ -117,24 +125,24 @@ def _group(item: ScoreItem) -> Group:
 
 
 def read_prompt(given: Prompt) -> Messages:
-    """Read a prompt as messages. A bare text is the user's turn."""
+    """Read a prompt as messages. A plain text becomes the user's turn."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     return [message.plain() for message in given]
 
 
 def read_answer(given: Candidate) -> Messages:
-    """Read an answer as messages. A bare text is the assistant's turn."""
+    """Read an answer as messages. A plain text becomes the assistant's turn."""
     if isinstance(given, str):
         return [{"role": "assistant", "content": given}]
     return [message.plain() for message in given]
 
 
 def check_matrices(body: PreferencesRequest) -> None:
-    """Refuse matrices that are too large: their size grows with the square of the candidates.
+    """Check the size of the matrices that a body asks for. It grows with the square of the number of candidates.
 
     Raises:
-        Unprocessable: the body asks for them.
+        Unprocessable: the matrices are too large.
     """
     entries = sum(len(item.candidates or ()) ** 2 for item in body.items) if body.matrix else 0
     if entries > LARGEST_MATRICES:

@@ -1,6 +1,7 @@
-"""Plan what the reward models read of a body, and run the plans.
+"""Plan which rewards read which items of a body, and run the plans.
 
-Plans that ask for the same share one call of the engine: one request's plan, or those of a batch's chunk.
+A request has one plan, and a chunk of a batch has many. Plans with the same rewards and settings share a call of the
+engine.
 """
 
 import math
@@ -21,7 +22,7 @@ CUT_IT = "or send `truncate: true` to have it cut"
 
 @dataclass(frozen=True)
 class EngineCall:
-    """What two plans must have in common to share a call of the engine."""
+    """The settings of a call of the engine. Plans with equal settings share one call."""
 
     objectives: tuple[str, ...]
     soup: tuple[tuple[str, float], ...]
@@ -35,7 +36,7 @@ class RewardPlan(Generic[B]):
 
     Attributes:
         query: the rewards that the body asks for.
-        items: what the engine reads of each item, or the error that stands for the item.
+        items: for each item of the body, the engine's input or the error of the item.
     """
 
     body: B
@@ -56,10 +57,10 @@ class RewardPlan(Generic[B]):
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """The outcomes of one item's texts, or the error that stands for the item. An error's ``param`` starts at the body.
+    """The outcomes of one item's texts, or the item's error. The ``param`` of an error starts at the body.
 
     Attributes:
-        group: what the engine read; None where the item is an error.
+        group: the engine's input; None if the item is an error.
     """
 
     group: Group | Steps | None
@@ -76,10 +77,11 @@ class ScoredPlan(Generic[B]):
 
 
 def plan_items(body: B, query: RewardQuery, least_candidates: int = 1) -> RewardPlan[B]:
-    """Build the plan of a body whose query is known.
+    """Build the plan of a body.
 
     Args:
-        least_candidates: how many answers each item must have.
+        query: the rewards that the body asks for.
+        least_candidates: the smallest number of answers that an item may have.
 
     Raises:
         TureenError: an item cannot be read and the body says ``on_error: fail``.
@@ -113,9 +115,9 @@ async def run_plan(engine: Engine, metrics: Metrics, plan: RewardPlan[B]) -> Sco
 async def run_plans(
     engine: Engine, metrics: Metrics, plans: Sequence[RewardPlan[B] | TureenError]
 ) -> list[ScoredPlan[B] | TureenError]:
-    """Score the items of many plans. An error in ``plans`` is handed back in its place.
+    """Score the items of many plans. An error in ``plans`` is returned in its place.
 
-    The calls of the engine follow each other, so that the rows which share a batch depend on the bodies alone.
+    The calls of the engine run one after another. So which rows share a batch depends only on the bodies.
     """
     results: dict[int, ScoredPlan[B] | TureenError] = {}
     calls: dict[EngineCall, dict[int, RewardPlan[B]]] = {}
@@ -144,7 +146,7 @@ async def _run_call(
 
 
 def _match_outcomes(plan: RewardPlan[B], outcomes: Sequence[Sequence[Outcome]]) -> ScoredPlan[B] | TureenError:
-    """Give each item its outcomes; the first failed outcome stands for the whole plan under ``on_error: fail``."""
+    """Give each item its outcomes. With ``on_error: fail``, return the first error instead."""
     following = iter(outcomes)
     scored = []
     for index, item in enumerate(plan.items):
@@ -160,7 +162,7 @@ def _match_outcomes(plan: RewardPlan[B], outcomes: Sequence[Sequence[Outcome]]) 
 
 
 def _locate(outcome: Outcome, index: int) -> Outcome:
-    """The outcome, its error's ``param`` now starting at the body."""
+    """Return the outcome with its error's ``param`` starting at the body."""
     return outcome if outcome.error is None else replace(outcome, error=outcome.error.at(f"items[{index}]"))
 
 
@@ -176,11 +178,11 @@ async def score_groups(
 ) -> list[list[Outcome]]:
     """Score groups in one call of the engine, and count the outcomes in the metrics.
 
-    A reward that is not finite becomes an error, because JSON cannot carry it. An error's ``param`` is relative to its
-    group.
+    A reward that is not finite becomes an error, because JSON has no such number. The ``param`` of an error is relative
+    to its group.
 
     Args:
-        remedy: how the route lets a caller send a text that is too long; it ends the message of that error.
+        remedy: the end of the error message for a text that is too long: how to have it cut on this route.
 
     Raises:
         TureenError: the whole call failed.

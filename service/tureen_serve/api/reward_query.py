@@ -16,7 +16,7 @@ RewardBody = ScoreRequest | PreferencesRequest
 READS: Mapping[Input, str] = {
     "conversation": "scores whole answers; send `candidates` or `messages`",
     "steps": "scores an answer step by step; send `prompt` with `steps`",
-    "pair": "compares two answers; ask for it at /v1/preferences, without rewards of another kind",
+    "pair": "compares two answers; send it to /v1/preferences, without rewards of another kind",
 }
 CODES: Mapping[Input, str] = {"conversation": "answer_reward", "steps": "step_reward", "pair": "pair_reward"}
 NONE_READS: Mapping[Input, str] = {
@@ -31,10 +31,10 @@ class RewardQuery:
     """The rewards that a request asks for.
 
     Attributes:
-        objectives: the rewards to compute; empty when a soup is read instead.
-        preferences: canonical weight of each objective; None if the request weighs nothing.
-        soup: whether the engine reads one reward from the souped models.
-        scales: calibration of each score that comes back, the soup's too.
+        objectives: the rewards to compute; empty for a soup.
+        preferences: canonical weight of each objective; None if the request has no weights.
+        soup: whether the engine computes one reward from the souped models.
+        scales: calibration of each score in the reply; for a soup, that of the soup.
         fingerprints: fingerprint of each reward that takes part.
         reads: the kind of input that all these rewards read.
     """
@@ -48,7 +48,7 @@ class RewardQuery:
 
     @property
     def weights(self) -> Mapping[str, float] | None:
-        """The weight of each score that comes back."""
+        """The weight of each score in the reply; None if the request has no weights."""
         return {SOUP: 1.0} if self.soup else self.preferences
 
 
@@ -59,12 +59,12 @@ def read_query(
 
     Args:
         loaded: every loaded reward by its name.
-        reads: the kind of the body's items. Only rewards that read this kind are asked.
-        weigh_all: give the rewards equal weights when the body has no ``preferences``.
+        reads: the kind of the body's items. Only rewards that read this kind are used.
+        weigh_all: give the rewards equal weights if the body has no ``preferences``.
 
     Raises:
         Unprocessable: a reward is not loaded or reads another kind of input, or the fields contradict each other.
-        Conflict: the body demands a fingerprint and another one is loaded.
+        Conflict: a loaded reward has another fingerprint than the body demands.
     """
     rewards = _select_readers(body, loaded, reads)
     named = tuple(dict.fromkeys(body.rewards or ()))
@@ -72,9 +72,9 @@ def read_query(
     if weights is None and weigh_all:
         weights = normalise_weights(dict.fromkeys(named or tuple(rewards), 1.0), rewards)
     if body.soup and weights is None:
-        raise Unprocessable("a soup needs preferences; send preferences: {objective: weight}", param="preferences")
+        raise Unprocessable("a soup needs weights; send `preferences: {objective: weight}`", param="preferences")
     if body.soup and named and body.preferences is not None:
-        raise Unprocessable("`soup` reads one souped reward; leave `rewards` out", param="rewards")
+        raise Unprocessable("`soup` returns one souped reward; leave `rewards` out", param="rewards")
     members = tuple(dict.fromkeys((*named, *(weights or ())))) or tuple(rewards)
     _check_fingerprint(body.fingerprint, members, loaded)
     scales = {name: rewards[name].calibration for name in members}
@@ -85,7 +85,11 @@ def read_query(
 
 
 def _select_readers(body: RewardBody, loaded: Mapping[str, Reward], reads: Input) -> dict[str, Reward]:
-    """Select the loaded rewards that read this kind of input; refuse a named reward that is not among them."""
+    """Select the loaded rewards that read this kind of input.
+
+    Raises:
+        Unprocessable: a reward that the body names is not among them, or there is none.
+    """
     if not loaded:
         raise Unprocessable("this server has loaded no reward models", param="rewards", code="unknown_reward")
     named = [(f"rewards[{index}]", name) for index, name in enumerate(body.rewards or ())]
@@ -105,7 +109,7 @@ def _check_reads(name: str, loaded: Mapping[str, Reward], reads: Input, param: s
     if name not in loaded or loaded[name].input == reads:
         return
     if reads == "pair":
-        message = f"{name} scores answers, and the other rewards compare them; ask for each kind in its own request"
+        message = f"{name} scores answers, and other rewards here compare them; send one request for each kind"
     else:
         message = f"{name} {READS[loaded[name].input]}"
     raise Unprocessable(message, param=param, code="wrong_input")
@@ -127,4 +131,4 @@ def _check_fingerprint(
         _check_loaded(name, rewards, param)
         if rewards[name].fingerprint != fingerprint:
             message = f"{name} is loaded with the fingerprint {rewards[name].fingerprint}, not {fingerprint}"
-            raise Conflict(message, param=param)
+            raise Conflict(f"{message}; send the loaded one, or load the other version", param=param)

@@ -1,4 +1,4 @@
-"""Build the wire's scores from the engine's outcomes: raw, calibrated and weighted."""
+"""Build the scores of a reply from the engine's outcomes: raw, calibrated and weighted."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def build_item_scores(scored: ScoredPlan[B]) -> list[ItemScore]:
 
 
 def _summarise_steps(item: ScoredItem, query: RewardQuery) -> dict[str, StepSummary] | None:
-    """Aggregate the steps of an answer. None where the item has no steps or one of them failed."""
+    """Aggregate the steps of an answer. Returns None if the item has no steps or one of them failed."""
     if not isinstance(item.group, Steps) or any(outcome.error for outcome in item.outcomes):
         return None
     found = {}
@@ -41,7 +41,7 @@ def _summarise_steps(item: ScoredItem, query: RewardQuery) -> dict[str, StepSumm
 
 
 def build_candidate_scores(item: ScoredItem, query: RewardQuery) -> list[CandidateScore]:
-    """Build the scores of one item's candidates, or of an answer's steps."""
+    """Build the scores of one item's candidates, or of the steps of its answer."""
     stepped = isinstance(item.group, Steps)
     return [_build_candidate(index, outcome, query, stepped) for index, outcome in enumerate(item.outcomes)]
 
@@ -67,7 +67,11 @@ def _build_candidate(index: int, outcome: Outcome, query: RewardQuery, stepped: 
 def build_scores(
     raw: Mapping[str, float], scales: Mapping[str, Calibration], stepped: bool = False
 ) -> dict[str, Score]:
-    """Build raw and calibrated rewards, in the order of ``scales``. A step's are log-odds and a probability."""
+    """Build raw and calibrated rewards in the order of ``scales``.
+
+    Args:
+        stepped: the texts are steps. Then the raw reward is log-odds and the calibrated one is a probability.
+    """
     return {
         name: Score(raw=raw[name], calibrated=scale.probability(raw[name]) if stepped else scale.standardise(raw[name]))
         for name, scale in scales.items()
@@ -75,6 +79,6 @@ def build_scores(
 
 
 def count_tokens(scored: ScoredPlan[B]) -> Usage:
-    """Count the tokens of all texts, cached ones too."""
+    """Count the tokens of all texts, cached ones included."""
     read = sum(outcome.tokens for item in scored.items for outcome in item.outcomes)
     return Usage(prompt_tokens=read, total_tokens=read)

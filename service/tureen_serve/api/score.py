@@ -24,14 +24,17 @@ router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 
 @router.post("/v1/score", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
 async def score_items(body: ScoreBody, engine: EngineDep, metrics: MetricsDep) -> ScoreReply:
-    """Score finished conversations, a prompt's candidates, or an answer's steps by the loaded reward models."""
+    """Score finished conversations, the candidates of a prompt, or the steps of an answer."""
     plan = plan_score(body, engine.rewards)
     scored = await run_plan(engine, metrics, plan)
     return await asyncio.to_thread(build_score_reply, scored)
 
 
 async def score_each(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBody]) -> list[ScoreReply | TureenError]:
-    """Score many bodies; those that ask for the same share a call of the engine. An error stands for its body alone."""
+    """Score many bodies. Bodies with the same rewards and settings share a call of the engine.
+
+    A body that fails gets an error in its place.
+    """
     plans = [_plan_or_error(body, engine.rewards) for body in bodies]
     scored = await run_plans(engine, metrics, plans)
     return await asyncio.to_thread(_build_replies, scored)
@@ -41,7 +44,7 @@ def plan_score(body: ScoreBody, rewards: Mapping[str, Reward]) -> RewardPlan[Sco
     """Plan which rewards read which texts of a body.
 
     Raises:
-        TureenError: the body cannot be answered by the loaded rewards.
+        TureenError: the loaded rewards cannot answer the body.
     """
     _check_size(body)
     return plan_items(body, read_query(body, rewards, find_input_kind(body.items)))
@@ -70,7 +73,8 @@ def _build_replies(scored: Sequence[ScoredPlan[ScoreBody] | TureenError]) -> lis
 
 
 def _check_size(body: ScoreBody) -> None:
-    """Refuse too many steps: each of them is a text of its own, with all that stands before it."""
+    """Refuse too many steps. Each step is scored as a text of its own, with the prompt and all steps before it."""
     steps = sum(len(item.steps or ()) for item in body.items)
     if steps > MOST_STEPS:
-        raise Unprocessable(f"{steps} steps are sent and the limit is {MOST_STEPS}; send fewer items", param="items")
+        message = f"the request has {steps} steps and the limit is {MOST_STEPS}; send fewer items"
+        raise Unprocessable(message, param="items")

@@ -13,16 +13,16 @@ from tureen_serve.telemetry import Metrics
 
 
 class ServerState:
-    """The state of one server, from before its engine is loaded until it ends.
+    """The state of one server.
 
     Args:
-        aliases: further names that a dialect's ``model`` may have, and the rewards that each stands for.
+        aliases: alias → model, for the ``model`` of other protocols.
         limits: how much work this server accepts.
 
     Attributes:
-        engine: None while it is loading.
-        failure: a sentence that says why the engine could not be loaded.
-        draining: true from the first signal to stop.
+        engine: None until it is loaded.
+        failure: why the engine could not be loaded, or None.
+        draining: true after the first signal to stop.
         since: when the engine was loaded, in seconds since the epoch.
     """
 
@@ -36,17 +36,17 @@ class ServerState:
         self.metrics = Metrics()
 
     def set_engine(self, engine: Engine, seconds: float) -> None:
-        """Take the loaded engine. Loading it took ``seconds``."""
+        """Set the loaded engine, which took ``seconds`` to load."""
         self.engine = engine
         self.since = int(time.time())
         self.metrics.load_seconds.set(seconds)
 
     def explain_unavailable(self) -> Unavailable | None:
-        """Return why requests cannot be answered, or None if they can. A draining server still answers."""
+        """Return why requests cannot be answered, or None. A draining server still answers."""
         if self.failure:
             return Unavailable(self.failure, code="not_ready", retry_after=30)
         if self.engine is None:
-            return Unavailable("the models are loading; try again", code="model_loading", retry_after=2)
+            return Unavailable("the models are still loading; try again", code="model_loading", retry_after=2)
         if self.engine.failure:
             return Unavailable(self.engine.failure, code="not_ready", retry_after=30)
         return None
@@ -54,7 +54,7 @@ class ServerState:
     def explain_unready(self) -> Unavailable | None:
         """Return why new requests should go to another server, or None."""
         if self.draining:
-            return Unavailable("this server is shutting down", code="draining", retry_after=1)
+            return Unavailable("this server is shutting down; try another server", code="draining", retry_after=1)
         return self.explain_unavailable()
 
     def require_ready(self) -> None:
@@ -70,7 +70,7 @@ class ServerState:
         """Return the engine.
 
         Raises:
-            Unavailable: the engine is loading or failed; the message says which.
+            Unavailable: the engine is still loading, or it failed.
         """
         if obstacle := self.explain_unavailable():
             raise obstacle

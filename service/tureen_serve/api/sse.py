@@ -1,4 +1,4 @@
-"""A stream of text as server-sent events, as OpenAI sends them: ``data:`` lines and a last ``[DONE]``."""
+"""Stream text as OpenAI does: server-sent events in ``data:`` lines, and ``[DONE]`` at the end."""
 
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from tureen_serve.api.text_replies import TextReply
 from tureen_serve.faults import build_error_body, translate_error
 from tureen_serve.generation.texts import TextTask
-from tureen_serve.runtimes.contract import Delta
+from tureen_serve.runtimes.contract import TextDelta
 
 DONE = b"data: [DONE]\n\n"
 
@@ -16,18 +16,18 @@ DONE = b"data: [DONE]\n\n"
 async def stream_events(
     reply: TextReply,
     texts: Sequence[TextTask],
-    deltas: AsyncGenerator[tuple[int, Delta]],
+    deltas: AsyncGenerator[tuple[int, TextDelta]],
     account: Callable[[int, bool], dict[str, Any]],
     with_usage: bool,
 ) -> AsyncGenerator[bytes]:
-    """Events of all texts, interleaved as their deltas come. An error after the first event becomes the last one.
+    """Yield the events of all texts, in the order in which their deltas arrive.
 
     Args:
-        account: from the number of tokens made, and whether all texts came to their end, to OpenAI's usage.
-        with_usage: send the usage before the end.
+        account: a function from the number of tokens generated, and whether all texts ended, to OpenAI's usage.
+        with_usage: send the usage in the last chunk.
 
     Raises:
-        Exception: as the deltas raised it, if nothing was sent yet.
+        Exception: the error of a delta, if nothing was sent before it. A later error is sent as the last event.
     """
     always: dict[str, Any] = {"usage": None} if with_usage else {}
     more = {**reply.additions, **always}
@@ -58,20 +58,20 @@ async def stream_events(
     yield DONE
 
 
-def _pieces(reply: TextReply, number: int, delta: Delta, offset: int) -> list[dict[str, Any]]:
-    """The delta's content, and apart from it why the text ended, as OpenAI does."""
+def _pieces(reply: TextReply, number: int, delta: TextDelta, offset: int) -> list[dict[str, Any]]:
+    """Build the choices of a delta. As in OpenAI's streams, content and ``finish_reason`` are in separate chunks."""
     pieces = []
     if delta.text or delta.logprobs:
-        pieces.append(reply.piece(number, Delta(delta.text, delta.tokens, delta.logprobs), offset))
+        pieces.append(reply.piece(number, TextDelta(delta.text, delta.tokens, delta.logprobs), offset))
     if delta.finish:
-        pieces.append(reply.piece(number, Delta("", finish=delta.finish), offset + len(delta.text)))
+        pieces.append(reply.piece(number, TextDelta("", finish=delta.finish), offset + len(delta.text)))
     return pieces
 
 
-async def prepend_event(head: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """``head``, then the rest."""
+async def prepend_event(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield ``first``, then the rest. Closing this generator closes ``rest``."""
     async with aclosing(rest):
-        yield head
+        yield first
         async for each in rest:
             yield each
 

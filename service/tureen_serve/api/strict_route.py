@@ -1,7 +1,4 @@
-"""A request's body, read strictly: what a lenient JSON reader would let pass in silence is refused by name.
-
-A route of :class:`StrictRoute` reads its body here and validates and documents it as FastAPI does.
-"""
+"""Read request bodies as strict JSON (:mod:`tureen_serve.strict_json`). FastAPI still validates and documents them."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,27 +10,27 @@ from fastapi.routing import APIRoute
 from tureen.errors import UnsupportedMedia
 from tureen_serve.strict_json import parse_json
 
-LARGE = 2**16
+LARGE = 2**16  # bytes; larger bodies are parsed in a thread
 
 
 class StrictRequest(Request):
-    """A request whose JSON was parsed by :func:`parse_json`."""
+    """A request whose body is parsed by :func:`parse_json`."""
 
     document: Any = None
 
     async def read(self) -> None:
-        """Parse the body; a large one beside the event loop.
+        """Parse the body.
 
         Raises:
-            UnsupportedMedia: it says that it is no JSON, or compressed.
-            InvalidRequest: it is no JSON.
+            UnsupportedMedia: the headers declare another type, another charset than UTF-8, or compression.
+            InvalidRequest: the body is not strict JSON.
         """
-        check_type(self.headers.get("content-type", ""), self.headers.get("content-encoding", "identity"))
+        check_content_type(self.headers.get("content-type", ""), self.headers.get("content-encoding", "identity"))
         body = await self.body()
         self.document = await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
 
     async def json(self) -> Any:
-        """What was parsed."""
+        """Return the parsed body."""
         return self.document
 
 
@@ -41,7 +38,7 @@ class StrictRoute(APIRoute):
     """A route that reads its body with :class:`StrictRequest`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler behind the strict reader."""
+        """Return FastAPI's handler, with a strict reader before it."""
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
@@ -54,13 +51,17 @@ class StrictRoute(APIRoute):
         return strict
 
 
-def check_type(content_type: str, encoding: str) -> None:
-    """Refuse a body that does not declare itself as JSON in UTF-8, uncompressed."""
+def check_content_type(content_type: str, encoding: str) -> None:
+    """Check that the headers declare JSON in UTF-8 without compression.
+
+    Raises:
+        UnsupportedMedia: they declare something else.
+    """
     media, *parameters = (part.strip().lower() for part in content_type.split(";"))
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
         raise UnsupportedMedia("send the body as JSON with the header Content-Type: application/json")
     charsets = [part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")]
     if any(charset not in ("utf-8", "utf8") for charset in charsets):
-        raise UnsupportedMedia(f"the charset {charsets[0]} is not read; send UTF-8")
+        raise UnsupportedMedia(f"the charset {charsets[0]} is not supported; send UTF-8")
     if encoding.lower() not in ("", "identity"):
-        raise UnsupportedMedia(f"the content encoding {encoding} is not read; send the body uncompressed")
+        raise UnsupportedMedia(f"the content encoding {encoding} is not supported; send the body uncompressed")

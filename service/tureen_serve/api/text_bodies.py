@@ -1,4 +1,4 @@
-"""OpenAI's whole field set: what asks for nothing is dropped, what we do not do is refused by name."""
+"""Accept all fields of OpenAI's requests: a field that asks for nothing is dropped, an unsupported one is refused."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,42 +9,42 @@ from tureen.errors import Unprocessable
 from tureen.wire import ChatRequest, CompletionRequest
 
 ANY = object()
-# field: (values that ask for nothing beyond what we do, why others are refused)
+# field: (values that ask for nothing, why other values are refused)
 CHAT: Mapping[str, tuple[tuple[Any, ...], str]] = {
-    "audio": ((), "no loaded policy speaks; leave it out"),
-    "function_call": (("none", "auto"), "no loaded policy calls functions; leave it out"),
-    "functions": (([],), "no loaded policy calls functions; leave it out"),
-    "modalities": ((["text"],), "only text is made; leave it out"),
-    "moderation": ((), "nothing is moderated here; leave it out"),
-    "prediction": ((), "predicted output is not used; leave it out"),
+    "audio": ((), "audio output is not supported; leave it out"),
+    "function_call": (("none", "auto"), "function calls are not supported; leave it out"),
+    "functions": (([],), "function calls are not supported; leave it out"),
+    "modalities": ((["text"],), "only text output is supported; leave it out"),
+    "moderation": ((), "moderation is not supported; leave it out"),
+    "prediction": ((), "predicted output is not supported; leave it out"),
     "prompt_cache_options": ((ANY,), ""),
     "prompt_cache_retention": ((ANY,), ""),
-    "reasoning_effort": (("none",), "no loaded policy reasons apart from its answer; leave it out"),
-    "response_format": (({"type": "text"},), "only plain text is made, no structured output; leave it out"),
-    "service_tier": (("auto", "default"), "there is one tier; leave it out and send `priority`"),
-    "store": ((False,), "nothing is stored here; leave it out"),
-    "tool_choice": (("none", "auto"), "no loaded policy calls tools; leave it out"),
-    "tools": (([],), "no loaded policy calls tools; leave it out"),
-    "verbosity": (("medium",), "ask for it in the messages, or steer by `preferences`"),
-    "web_search_options": ((), "nothing is searched for; leave it out"),
+    "reasoning_effort": (("none",), "reasoning is not supported; leave it out"),
+    "response_format": (({"type": "text"},), "structured output is not supported; leave it out"),
+    "service_tier": (("auto", "default"), "service tiers are not supported; leave it out and send `priority`"),
+    "store": ((False,), "storing completions is not supported; leave it out"),
+    "tool_choice": (("none", "auto"), "tools are not supported; leave it out"),
+    "tools": (([],), "tools are not supported; leave it out"),
+    "verbosity": (("medium",), "is not supported; ask for short or long answers in `messages`, or by `preferences`"),
+    "web_search_options": ((), "web search is not supported; leave it out"),
 }
 COMPLETION: Mapping[str, tuple[tuple[Any, ...], str]] = {
-    "best_of": ((1,), "candidates are chosen by reward here; send `candidates`"),
-    "echo": ((False,), "the prompt is not repeated; leave it out"),
-    "suffix": (("",), "text is continued, not filled in; leave it out"),
+    "best_of": ((1,), "is not supported; send `candidates`, which a reward chooses among"),
+    "echo": ((False,), "repeating the prompt is not supported; leave it out"),
+    "suffix": (("",), "text before a suffix is not supported; leave it out"),
 }
 MESSAGE: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "annotations": ((ANY,), ""),
-    "audio": ((), "no loaded policy hears; send text"),
-    "function_call": ((), "no loaded policy reads function calls; send text"),
-    "refusal": (("",), "send the refusal as `content`"),
+    "audio": ((), "audio input is not supported; send text"),
+    "function_call": ((), "function calls are not supported; send text"),
+    "refusal": (("",), "is not supported; send the refusal as `content`"),
     "tool_call_id": ((ANY,), ""),
-    "tool_calls": (([],), "no loaded policy reads tool calls; send text"),
+    "tool_calls": (([],), "tool calls are not supported; send text"),
 }
 
 
 class ChatBody(ChatRequest):
-    """``POST /v1/chat/completions``: OpenAI's fields and ours."""
+    """The body of ``POST /v1/chat/completions``: OpenAI's fields and ours."""
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +58,7 @@ class ChatBody(ChatRequest):
 
 
 class CompletionBody(CompletionRequest):
-    """``POST /v1/completions``: text in, text out, no chat template."""
+    """The body of ``POST /v1/completions``: prompts that are continued without a chat template."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,17 +67,21 @@ class CompletionBody(CompletionRequest):
             return body
         prompt = body.get("prompt")
         if isinstance(prompt, list) and prompt and not any(isinstance(each, str) for each in prompt):
-            raise Unprocessable("token ids are not read, since they fit one tokenizer only; send text", param="prompt")
+            raise Unprocessable("token ids are not supported as a prompt; send text", param="prompt")
         return drop_neutral_fields(body, COMPLETION)
 
 
 def drop_neutral_fields(
     body: Mapping[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]], prefix: str = ""
 ) -> dict[str, Any]:
-    """The body without its nulls and without what asks for nothing.
+    """Return the body without nulls and without the fields of the table.
+
+    Args:
+        table: field → (values that ask for nothing, why other values are refused).
+        prefix: for the ``param`` of an error.
 
     Raises:
-        Unprocessable: a field of the table asks for something.
+        Unprocessable: a field of the table has another value.
     """
     kept = {}
     for name, value in body.items():

@@ -1,4 +1,4 @@
-"""OpenAI's two shapes of generated text, whole and streamed, with our additions. Pure."""
+"""Build OpenAI's replies for generated text, whole or in chunks, with our additions. Pure."""
 
 import math
 import time
@@ -10,47 +10,53 @@ from tureen_serve.api.reward_replies import build_scores
 from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.select import Choice
 from tureen_serve.inference.engine import Reward
-from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
 
 LOWEST_LOGPROB = -9999.0
 Json = dict[str, Any]
 
 
 class ReplyShape(Protocol):
-    """What differs between the two routes."""
+    """The parts of a reply that differ between chats and completions.
+
+    Attributes:
+        prefix: of the reply's id.
+        whole: the ``object`` of a whole reply.
+        piece: the ``object`` of a chunk.
+    """
 
     prefix: str
     whole: str
     piece: str
 
     def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
-        """A finished text."""
+        """Build the choice for a finished text."""
 
     def opening(self) -> Json | None:
-        """What a stream says of a text before its first token."""
+        """Build the first choice of a streamed text, before its first token; None if there is none."""
 
     def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:
-        """The next piece of a text, which starts at character ``offset``."""
+        """Build the choice for the next piece of a text, which starts at character ``offset``."""
 
 
 class ChatReplyShape:
-    """``chat.completion`` and its chunks."""
+    """The shape of ``chat.completion`` and its chunks."""
 
     prefix = "chatcmpl-"
     whole = "chat.completion"
     piece = "chat.completion.chunk"
 
     def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
-        """A finished message."""
+        """Build a message."""
         message = {"role": "assistant", "content": text, "refusal": None}
         return {"message": message, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
 
     def opening(self) -> Json | None:
-        """The role."""
+        """Build the delta with the role."""
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
 
     def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:  # noqa: ARG002
-        """The next piece of a message."""
+        """Build the delta with the next piece of the message."""
         content = {"content": text} if text or logprobs else {}
         return {"delta": content, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
 
@@ -65,22 +71,22 @@ class ChatReplyShape:
 
 
 class CompletionReplyShape:
-    """``text_completion``, whole and in pieces."""
+    """The shape of ``text_completion``, whole and in chunks."""
 
     prefix = "cmpl-"
     whole = "text_completion"
     piece = "text_completion"
 
     def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
-        """A finished text."""
+        """Build the whole text."""
         return self.delta(text, logprobs, finish, 0)
 
     def opening(self) -> Json | None:
-        """Nothing."""
+        """Return None: a completion has no opening chunk."""
         return None
 
     def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:
-        """A piece of text."""
+        """Build a piece of the text."""
         return {"text": text, "logprobs": self._logprobs(logprobs, offset), "finish_reason": finish}
 
     def _logprobs(self, logprobs: Sequence[TokenLogprob] | None, offset: int) -> Json | None:
@@ -107,7 +113,7 @@ def _finite(logprob: float) -> float:
 
 
 class TextReply:
-    """One reply: what its whole and each of its chunks have in common."""
+    """One reply, whole or as a stream of chunks. All chunks share its id, time, model and fingerprint."""
 
     def __init__(self, shape: ReplyShape, planned: Plan, with_logprobs: bool) -> None:
         self._shape = shape
@@ -122,12 +128,12 @@ class TextReply:
 
     @property
     def additions(self) -> Json:
-        """What Tureen adds to a reply and to the first chunk of a stream."""
+        """Tureen's own fields of a whole reply and of the first chunk of a stream."""
         planned = self._planned
         return {"preferences": planned.preferences, "steering": planned.steering, "experts": planned.experts}
 
     def whole(self, choices: Sequence[Choice], rewards: Mapping[str, Reward], usage: Json) -> Json:
-        """The whole reply."""
+        """Build the whole reply."""
         shaped = [self._choice(index, choice, rewards) for index, choice in enumerate(choices)]
         return {**self._common, "object": self._shape.whole, "choices": shaped, "usage": usage, **self.additions}
 
@@ -142,26 +148,26 @@ class TextReply:
         if choice.raw is None:
             return shaped
         scales = {name: rewards[name].calibration for name in choice.raw}
-        told = {name: score.model_dump() for name, score in build_scores(choice.raw, scales).items()}
-        return {**shaped, "rewards": told, "reward": choice.reward}
+        scores = {name: score.model_dump() for name, score in build_scores(choice.raw, scales).items()}
+        return {**shaped, "rewards": scores, "reward": choice.reward}
 
     def chunk(self, choices: Sequence[Json], **more: Any) -> Json:
-        """One event of a stream."""
+        """Build one event of a stream."""
         return {**self._common, "object": self._shape.piece, "choices": list(choices), **more}
 
     def opening(self, index: int, weights: Mapping[str, float]) -> Json | None:
-        """The choice that a stream opens a text with."""
+        """Build the first choice of a streamed text, with the weights of its experts; None if there is none."""
         shaped = self._shape.opening()
         return None if shaped is None else {"index": index, **shaped, "preferences": dict(weights)}
 
-    def piece(self, index: int, delta: Delta, offset: int) -> Json:
-        """The choice that carries a delta."""
+    def piece(self, index: int, delta: TextDelta, offset: int) -> Json:
+        """Build the choice for a delta."""
         logprobs = delta.logprobs if self._with_logprobs and delta.logprobs else None
         return {"index": index, **self._shape.delta(delta.text, logprobs, delta.finish, offset)}
 
 
 def build_usage(prompt_tokens: int, completion_tokens: int) -> Json:
-    """OpenAI's account of tokens; a prompt counts once, however many texts follow it."""
+    """Build OpenAI's ``usage``. A prompt counts once, also if several texts continue it."""
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

@@ -1,6 +1,6 @@
-"""From a request for text to a plan: which policy, steered how. Pure.
+"""Turn a request for text into a plan: which policy writes, and how it is steered. Pure.
 
-Only this file knows how policies are steered. Today that is by soups of experts.
+Only this file knows how policies are steered. The only method is a soup of experts.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ SUBTRACT_EXPERTS = 'send `soup: {"normalize": "none"}` to subtract'
 
 @dataclass(frozen=True)
 class Variation:
-    """One soup: canonical weights of experts, and those of the rewards that choose among its candidates."""
+    """One soup: the canonical weights of its experts, and of the rewards that choose among its candidates."""
 
     weights: Weights
     judges: Weights
@@ -31,12 +31,14 @@ class Variation:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written, before any prompt is tokenised.
+    """The texts that a request asks for, before its prompts are tokenised.
 
     Attributes:
-        model: what the request called it.
-        sweep: whether the variations came as a list.
-        choices: texts for each prompt and variation, each the pick of ``candidates`` if that is given.
+        model: the policy's name as the request spells it.
+        variations: the soups; each prompt is answered under each of them.
+        sweep: whether the request has a list of preferences.
+        choices: the number of texts in the reply for each prompt and variation.
+        candidates: if given, each choice is selected among so many candidates.
     """
 
     family: Family
@@ -50,43 +52,48 @@ class Plan:
 
     @property
     def steering(self) -> dict[str, str]:
-        """The method and its settings, as the reply tells them."""
+        """The method and its settings, for the reply."""
         return {"method": "soup", "semantics": self.semantics, "normalize": self.normalize}
 
     @property
     def preferences(self) -> dict[str, float] | list[dict[str, float]]:
-        """The weights as applied: one map, or a list of them for a sweep."""
+        """The applied weights: one map, or a list of maps for a sweep."""
         applied = [dict(variation.weights) for variation in self.variations]
         return applied if self.sweep else applied[0]
 
     @property
     def experts(self) -> dict[str, str]:
-        """Versions of the experts that take part."""
+        """Expert → version, of the experts in the soups."""
         used = sorted({name for variation in self.variations for name in variation.weights})
         return {name: self.family.experts[name].manifest.version for name in used}
 
     @property
     def fingerprint(self) -> str:
-        """OpenAI's ``system_fingerprint``: equal for the same weights on disk, soups and semantics."""
+        """OpenAI's ``system_fingerprint``: equal if the files of the models, the soups and the semantics are equal."""
         soups = (digest_soup(variation.weights, self.semantics) for variation in self.variations)
         return f"fp_{hashlib.sha256(':'.join((self.family.fingerprint, *soups)).encode()).hexdigest()[:16]}"
 
 
 def plan_generation(request: Request, families: Mapping[str, Family], rewards: Collection[str]) -> Plan:
-    """Decide what a request asks for.
+    """Plan the texts that a request asks for.
+
+    Args:
+        families: the loaded policy families; the first one is the default.
+        rewards: names of the loaded rewards.
 
     Raises:
-        NotFound: no such model or preset.
-        InvalidRequest: two of its fields disagree.
-        Unprocessable: a weight, or a way of steering or choosing, that cannot be had.
+        NotFound: the model or the preset does not exist.
+        InvalidRequest: two fields contradict each other.
+        Unprocessable: a weight cannot be used, or the request asks for something that is not supported.
     """
     family, suffix, preset = _family(request.model, families)
-    _refuse(request, family)
-    told = request.soup.model_fields_set
-    semantics = request.soup.semantics if "semantics" in told else family.semantics
-    normalize = request.soup.normalize if "normalize" in told else family.normalize
-    if semantics == "factor" and family.factorable:
-        raise Unprocessable(f"{family.name} cannot be souped by factors: {family.factorable}", param="soup.semantics")
+    _refuse_unsupported(request, family)
+    given = request.soup.model_fields_set
+    semantics = request.soup.semantics if "semantics" in given else family.semantics
+    normalize = request.soup.normalize if "normalize" in given else family.normalize
+    if semantics == "factor" and family.factor_obstacle:
+        message = f"{family.name} cannot be souped by factors: {family.factor_obstacle}; send `delta`"
+        raise Unprocessable(message, param="soup.semantics")
     soups = _soups(request, family, suffix, preset, normalize)
     planned = Plan(
         family=family,
@@ -98,14 +105,15 @@ def plan_generation(request: Request, families: Mapping[str, Family], rewards: C
         choices=request.n,
         candidates=request.candidates,
     )
-    _bound(request, planned)
+    _check_size(request, planned)
     return planned
 
 
 def _family(model: str | None, families: Mapping[str, Family]) -> tuple[Family, Weights | None, str | None]:
-    """The family, the weights in the model's name, and the preset in it."""
+    """Find the family, and the weights or the preset after the family's name in ``model``."""
     if not families:
-        raise NotFound("this server has loaded no policies; it only scores", param="model", code="model_not_found")
+        message = "this server has loaded no policies, so it cannot generate text; start it with experts"
+        raise NotFound(message, param="model", code="model_not_found")
     if model is None:
         return next(iter(families.values())), None, None
     name, weights = parse_model(model)
@@ -120,60 +128,63 @@ def _family(model: str | None, families: Mapping[str, Family]) -> tuple[Family, 
     return families[name], weights, preset
 
 
-def _refuse(request: Request, family: Family) -> None:
-    """What contradicts itself, and what no loaded policy does."""
+def _refuse_unsupported(request: Request, family: Family) -> None:
+    """Refuse fields that contradict each other, and fields that no policy supports."""
     if request.desired_rewards is not None:
-        message = f"{family.name} is steered by a soup and not by rewards in its prompt; send `preferences`"
+        message = f"{family.name} is steered by a soup, not by rewards in its prompt; send `preferences`"
         raise Unprocessable(message, param="desired_rewards")
     if request.stream and request.candidates:
-        message = "a choice among candidates is known at the end only; drop `stream` or `candidates`"
+        message = "candidates are chosen when they are complete, so they cannot be streamed; drop one of the two fields"
         raise InvalidRequest(message, param="stream")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("`stream_options` needs `stream: true`", param="stream_options")
     if request.stream_options is not None and request.stream_options.include_obfuscation:
-        message = "streams are not padded; leave it out"
+        message = "obfuscation of streams is not supported; leave it out"
         raise Unprocessable(message, param="stream_options.include_obfuscation", code="unsupported_parameter")
 
 
 def _soups(
     request: Request, family: Family, suffix: Weights | None, preset: str | None, normalize: Normalize
 ) -> list[Weights]:
-    """Canonical weights: the field's, else the model suffix's, else the preset's, else the family's default."""
-    told: dict[str, list[Weights]] = {}
+    """Find the canonical weights of each soup.
+
+    They come from ``preferences``, from the name of the model or from a preset. Only if none of these is given, the
+    family's default is used. If several are given, they must be equal.
+    """
+    given: dict[str, list[Weights]] = {}
     if isinstance(request.preferences, list):
-        told["preferences"] = [
+        given["preferences"] = [
             normalise_weights(weights, family.experts, normalize, f"preferences[{index}]", SUBTRACT_EXPERTS)
             for index, weights in enumerate(request.preferences)
         ]
     elif request.preferences is not None:
-        told["preferences"] = [
+        given["preferences"] = [
             normalise_weights(request.preferences, family.experts, normalize, remedy=SUBTRACT_EXPERTS)
         ]
     if suffix is not None:
-        told["model"] = [normalise_weights(suffix, family.experts, normalize, "model", SUBTRACT_EXPERTS)]
+        given["model"] = [normalise_weights(suffix, family.experts, normalize, "model", SUBTRACT_EXPERTS)]
     for param, name in (("model", preset), ("preset", request.preset)):
         if name is not None:
-            told[param] = [_stored(_preset(name, family, param), family, normalize)]
-    if not told:
-        return [_stored(family.default, family, normalize)]
-    (first, soups), *others = told.items()
+            given[param] = [_normalise_stored(_preset(name, family, param), family, normalize)]
+    if not given:
+        return [_normalise_stored(family.default, family, normalize)]
+    (first, soups), *others = given.items()
     for other, (soup,) in others:
         if any(soup != each for each in soups):
-            raise InvalidRequest(
-                f"`{first}` and `{other}` disagree; send one of them", param=other, code="conflicting_preferences"
-            )
+            message = f"`{first}` and `{other}` give different weights; send only one of them"
+            raise InvalidRequest(message, param=other, code="conflicting_preferences")
     return soups
 
 
 def _preset(name: str, family: Family, param: str) -> Weights:
     if name not in family.presets:
         known = ", ".join(sorted(family.presets)) or "none"
-        raise NotFound(f"{family.name} has no preset {name!r}; it has {known}", param=param, code="preset_not_found")
+        raise NotFound(f"{family.name} has no preset {name!r}; known: {known}", param=param, code="preset_not_found")
     return family.presets[name]
 
 
-def _stored(weights: Weights, family: Family, normalize: Normalize) -> Weights:
-    """Weights from the settings; none at all is the bare base."""
+def _normalise_stored(weights: Weights, family: Family, normalize: Normalize) -> Weights:
+    """Normalise weights from the settings. Empty weights mean the base without experts."""
     return normalise_weights(weights, family.experts, normalize) if weights else {}
 
 
@@ -185,15 +196,15 @@ def _judges(options: CandidateOptions | None, soup: Weights, rewards: Collection
     shared = {name: weight for name, weight in soup.items() if name in rewards}
     if not shared:
         known = ", ".join(sorted(rewards)) or "none"
-        message = f"no loaded reward judges by the preferences of this request; name some of: {known}"
+        message = f"no loaded reward has the name of an expert in this soup; send weights of rewards, loaded: {known}"
         raise Unprocessable(message, param="candidates.preferences")
     return normalise_weights(shared, rewards, normalize, "candidates.preferences")
 
 
-def _bound(request: Request, planned: Plan) -> None:
+def _check_size(request: Request, planned: Plan) -> None:
     prompts = len(request.prompt) if isinstance(request, CompletionRequest) and isinstance(request.prompt, list) else 1
     each = planned.candidates.n if planned.candidates else 1
     texts = prompts * len(planned.variations) * planned.choices * each
     if texts > MOST_TEXTS:
-        message = f"this asks for {texts} texts (prompts x sweep x n x candidates) and the limit is {MOST_TEXTS}"
-        raise Unprocessable(message, param="n")
+        message = f"the request asks for {texts} texts (prompts x preferences x n x candidates.n)"
+        raise Unprocessable(f"{message} and the limit is {MOST_TEXTS}; lower one of them", param="n")

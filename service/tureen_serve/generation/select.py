@@ -1,4 +1,4 @@
-"""Run a plan: write all its texts at once, score the candidates, and choose among them by their weighted reward."""
+"""Run a plan: write all texts concurrently, score the candidates, and choose among them by their weighted reward."""
 
 import asyncio
 import math
@@ -15,14 +15,14 @@ from tureen_serve.generation.plan import Plan, Variation
 from tureen_serve.generation.texts import TextTask
 from tureen_serve.generation.weigh import rank_rewards, weigh_rewards
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
-from tureen_serve.runtimes.contract import Delta, Finish, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Written:
-    """A text, its tokens, and why it ended."""
+    """A complete text, its number of tokens, and why it ended."""
 
     text: str
     tokens: int
@@ -32,7 +32,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Choice:
-    """A text that goes to the caller; ``raw`` rewards and the weighted ``reward`` where candidates were scored."""
+    """A text of the reply, with its raw rewards and weighted reward if candidates were scored."""
 
     variation: Variation
     written: Written
@@ -47,18 +47,20 @@ async def write_choices(
     prompts: Sequence[Messages],
     priority: Priority = "default",
 ) -> tuple[list[Choice], int]:
-    """Write, score and choose.
+    """Write all texts, score the candidates, and choose among them.
 
     Args:
+        texts: all candidates of a choice are neighbours.
         prompts: the prompts as messages, for the reward models.
+        priority: of the scores.
 
     Returns:
-        The choices in the order of the texts, and how many tokens were made, unchosen candidates' too.
+        The choices in the order of the texts, and the number of generated tokens, unchosen candidates included.
 
     Raises:
         TureenError: a text could not be written, or no candidate of a choice could be scored.
     """
-    written = await _together([_write(engine, planned, text) for text in texts])
+    written = await _gather([_write(engine, planned, text) for text in texts])
     spent = sum(each.tokens for each in written)
     if planned.candidates is None:
         return [Choice(text.variation, each) for text, each in zip(texts, written, strict=True)], spent
@@ -80,7 +82,7 @@ async def write_choices(
 
 @dataclass(frozen=True)
 class Slate:
-    """The candidates for one choice."""
+    """The candidates of one choice."""
 
     variation: Variation
     prompt: Messages
@@ -88,7 +90,7 @@ class Slate:
     seed: int | None
 
     def group(self) -> Group:
-        """What the reward models read."""
+        """Return the candidates as the reward models read them."""
         return Group([[{"role": "assistant", "content": each.text}] for each in self.written], self.prompt)
 
 
@@ -100,7 +102,7 @@ def _pick(engine: Engine, options: CandidateOptions, slate: Slate, outcomes: Seq
     picks = pick_candidates([candidate.reward for candidate in candidates], options, slate.seed)
     if not picks:
         errors = (outcome.error for outcome in outcomes if outcome.error)
-        raise next(errors, ServerFault("no candidate has a finite reward", code="non_finite_score"))
+        raise next(errors, ServerFault("no candidate got a finite reward; try again", code="non_finite_score"))
     return [candidates[pick] for pick in picks]
 
 
@@ -112,9 +114,17 @@ def _judge(engine: Engine, variation: Variation, written: Written, outcome: Outc
 
 
 def pick_candidates(rewards: Sequence[float | None], options: CandidateOptions, seed: int | None) -> list[int]:
-    """Which candidates go to the caller; none where ``best`` or ``soft`` has no reward to go by.
+    """Choose candidates as ``options.select`` says.
 
-    ``soft`` draws one by softmax(reward / temperature), 1 by default, with ``seed``; temperature 0 is ``best``.
+    ``all`` returns every candidate, and ``best`` the one with the highest reward. ``soft`` draws one with the
+    probabilities softmax(reward / temperature); the temperature is 1 by default, and 0 means ``best``.
+
+    Args:
+        rewards: the weighted reward of each candidate, None if it has none.
+        seed: of the draw.
+
+    Returns:
+        Indices of the chosen candidates; empty if ``best`` or ``soft`` has no rewards.
     """
     if options.select == "all":
         return list(range(len(rewards)))
@@ -129,13 +139,15 @@ def pick_candidates(rewards: Sequence[float | None], options: CandidateOptions, 
     return random.Random(seed).choices([index for index, _ in known], shares)
 
 
-async def stream_texts(engine: Engine, planned: Plan, texts: Sequence[TextTask]) -> AsyncGenerator[tuple[int, Delta]]:
-    """Deltas of all texts with their number, as they come. Closing it ends every text.
+async def stream_texts(
+    engine: Engine, planned: Plan, texts: Sequence[TextTask]
+) -> AsyncGenerator[tuple[int, TextDelta]]:
+    """Yield the deltas of all texts when they arrive, each with the index of its text. Closing it stops every text.
 
     Raises:
-        TureenError: one text could not be written; the others are ended.
+        TureenError: one text could not be written; the others are stopped.
     """
-    ready: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(maxsize=4 * len(texts))
+    ready: asyncio.Queue[tuple[int, TextDelta | Exception | None]] = asyncio.Queue(maxsize=4 * len(texts))
 
     async def pump(number: int) -> None:
         try:
@@ -143,7 +155,7 @@ async def stream_texts(engine: Engine, planned: Plan, texts: Sequence[TextTask])
                 async for delta in deltas:
                     await ready.put((number, delta))
             await ready.put((number, None))
-        except Exception as error:  # handed over to whoever reads the stream
+        except Exception as error:  # raised again by the generator below
             await ready.put((number, error))
 
     pumps = [asyncio.create_task(pump(number)) for number in range(len(texts))]
@@ -171,13 +183,13 @@ async def _write(engine: Engine, planned: Plan, text: TextTask) -> Written:
     return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs)
 
 
-def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[Delta]:
+def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[TextDelta]:
     family = planned.family.name
     return engine.generate(family, text.ids, text.sampling, text.variation.weights, planned.semantics)
 
 
-async def _together(jobs: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """All results, or the first error once the others have been ended."""
+async def _gather(jobs: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Return all results, or raise the first error after the other jobs were cancelled."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         return await asyncio.gather(*tasks)

@@ -1,4 +1,4 @@
-"""Every text that a plan writes: its prompt cut to the context, and how its tokens are drawn. Pure."""
+"""List the texts of a plan, each with its prompt cut to the context and its sampling. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,12 @@ STRONGEST_BIAS = 100
 
 @dataclass(frozen=True)
 class TextTask:
-    """One text to be written, after the prompt with this number and under this variation."""
+    """One text to write.
+
+    Attributes:
+        prompt: index of the prompt in the request.
+        ids: token ids of the prompt.
+    """
 
     prompt: int
     variation: Variation
@@ -23,10 +28,10 @@ class TextTask:
 
 
 def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[TextTask]:
-    """Every text, prompt by prompt, then variation, choice, candidate; text i is drawn with ``seed`` + i.
+    """List every text: by prompt, then variation, then choice, then candidate. Text i is drawn with ``seed`` + i.
 
     Raises:
-        Unprocessable: a prompt does not fit the context, or a field of sampling cannot be used.
+        Unprocessable: a prompt does not fit the context, or a sampling field cannot be used.
     """
     sampling = _sampling(request, len(planned.family.renderer.tokenizer))
     each = planned.choices * (planned.candidates.n if planned.candidates else 1)
@@ -41,35 +46,38 @@ def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]
 
 
 def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequence[int], int]:
-    """The prompt and the tokens that may follow; with ``truncate`` the prompt loses its beginning.
+    """Return the prompt, and the largest number of tokens that may follow it. ``truncate`` cuts the prompt's beginning.
+
+    Args:
+        context: the largest number of tokens of prompt and answer together.
 
     Raises:
         Unprocessable: prompt and answer do not fit the context.
     """
     newer = isinstance(request, ChatRequest) and request.max_completion_tokens is not None
     param = "max_completion_tokens" if newer else "max_tokens"
-    told = request.max_tokens is not None or newer
+    given = request.max_tokens is not None or newer
     asked = request.limit() or DEFAULT_TOKENS
-    least = asked if told else 1
+    least = asked if given else 1
     if least >= context:
-        message = f"{least} tokens do not fit a context of {context} with any prompt"
+        message = f"{least} tokens leave no room for a prompt; the context has {context} tokens, send fewer"
         raise Unprocessable(message, param=param, code="context_length_exceeded")
     if len(ids) + least <= context:
         return ids, min(asked, context - len(ids))
     if not request.truncate:
-        message = f"the prompt has {len(ids)} tokens, {least} or more are to follow, and the context holds {context}"
-        at = param if told and len(ids) < context else ("messages" if isinstance(request, ChatRequest) else "prompt")
+        message = f"the prompt has {len(ids)} tokens, the answer needs {least}, and the context has {context}"
+        at = param if given and len(ids) < context else ("messages" if isinstance(request, ChatRequest) else "prompt")
         raise Unprocessable(
-            f"{message}; shorten it, or send `truncate: true`", param=at, code="context_length_exceeded"
+            f"{message}; shorten the prompt, or send `truncate: true`", param=at, code="context_length_exceeded"
         )
-    room = asked if told else min(asked, context // 2)
+    room = asked if given else min(asked, context // 2)
     return ids[len(ids) - (context - room) :], room
 
 
 def _sampling(request: Request, vocabulary: int) -> Sampling:
     stops = tuple(request.stops())
     if "" in stops:
-        raise Unprocessable("a stop text cannot be empty", param="stop")
+        raise Unprocessable("a stop text cannot be empty; leave it out", param="stop")
     if isinstance(request, ChatRequest):
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
     else:
@@ -90,7 +98,7 @@ def _bias(given: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float
     for token, bias in given.items():
         param = f"logit_bias.{token}"
         if not (token.isascii() and token.isdigit() and int(token) < vocabulary):
-            raise Unprocessable(f"{token!r} is no token id; ids are 0 to {vocabulary - 1}", param=param)
+            raise Unprocessable(f"{token!r} is not a token id; ids are 0 to {vocabulary - 1}", param=param)
         if not abs(bias) <= STRONGEST_BIAS:
-            raise Unprocessable(f"a bias lies between -{STRONGEST_BIAS} and {STRONGEST_BIAS}", param=param)
+            raise Unprocessable(f"a bias must be between -{STRONGEST_BIAS} and {STRONGEST_BIAS}", param=param)
     return tuple((int(token), bias) for token, bias in given.items())

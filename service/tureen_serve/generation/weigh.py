@@ -1,7 +1,7 @@
-"""Arithmetic on rewards: several objectives as one number, and two numbers as a preference. Pure.
+"""Arithmetic on rewards: combine several objectives into one number, and compare two answers. Pure.
 
-Rewards are weighed on their calibrated scale, (raw − mean) / std, since raw ones have no common unit. Probabilities
-use each objective's own Bradley-Terry temperature on raw differences, which need no origin.
+Weights apply to calibrated rewards, (raw − mean) / std, because raw rewards have no common unit. Probabilities use the
+difference of raw rewards, divided by the Bradley-Terry temperature of each objective.
 """
 
 import math
@@ -14,11 +14,11 @@ Weights = Mapping[str, float]
 Raw = Mapping[str, float]
 Scales = Mapping[str, Calibration]
 
-SUBTRACT = "rewards weigh 0 or more; ask for both and subtract them yourself"
+SUBTRACT = "weights of rewards must be 0 or more; request both rewards and subtract them yourself"
 
 
 def blend_scales(weights: Weights, scales: Scales) -> Calibration:
-    """The scale of a souped reward model: the weighted mean of its parts' (on the simplex)."""
+    """Return the calibration of a soup: the weighted mean of its rewards' calibrations. The weights add up to 1."""
     return Calibration(
         mean=math.fsum(weight * scales[name].mean for name, weight in weights.items()),
         std=math.fsum(weight * scales[name].std for name, weight in weights.items()),
@@ -27,19 +27,19 @@ def blend_scales(weights: Weights, scales: Scales) -> Calibration:
 
 
 def weigh_rewards(raw: Raw, weights: Weights, scales: Scales) -> float:
-    """Σ wₒ · calibrated rewardₒ."""
+    """Return the weighted reward, Σ wₒ · calibrated rewardₒ over the objectives o."""
     return math.fsum(weight * scales[name].standardise(raw[name]) for name, weight in weights.items())
 
 
 def compute_preference(raw: Raw, other: Raw, weights: Weights, scales: Scales) -> float:
-    """P(first over other) = σ(Σ wₒ · Δrawₒ / Tₒ), Bradley-Terry."""
+    """Return P(first over other) = σ(Σ wₒ · Δrawₒ / Tₒ), the Bradley-Terry model."""
     return compute_sigmoid(
         math.fsum(weight * scales[name].logit(raw[name], other[name]) for name, weight in weights.items())
     )
 
 
 def rank_rewards(rewards: Sequence[float]) -> list[int]:
-    """Indices, best first; equals in the order given."""
+    """Return the indices of rewards, highest first. Equal rewards keep their order."""
     return sorted(range(len(rewards)), key=lambda index: -rewards[index])
 
 
@@ -47,8 +47,13 @@ def rank_rewards(rewards: Sequence[float]) -> list[int]:
 class Verdict:
     """Which of several answers is preferred.
 
-    ``chosen`` is the best and ``rejected`` the worst; ``margin`` is the difference of their weighted rewards,
-    ``probability`` that of chosen over rejected.
+    Attributes:
+        ranking: indices of the answers, best first.
+        chosen: the best answer.
+        rejected: the worst answer.
+        margin: the difference of their weighted rewards; the log-odds if the answers were compared in pairs.
+        probability: P(chosen over rejected).
+        tie: whether the margin is too small for a preference.
     """
 
     ranking: list[int]
@@ -60,15 +65,15 @@ class Verdict:
 
 
 def judge_answers(raws: Sequence[Raw], weights: Weights, scales: Scales, tie_margin: float = 0.0) -> Verdict:
-    """Rank two or more answers; it is a tie when the margin is at most ``tie_margin``."""
+    """Rank two or more answers. A margin of at most ``tie_margin`` is a tie."""
     rewards = [weigh_rewards(raw, weights, scales) for raw in raws]
     ranking = rank_rewards(rewards)
     chosen, rejected = ranking[0], ranking[-1]
     margin = rewards[chosen] - rewards[rejected]
-    sure = compute_preference(raws[chosen], raws[rejected], weights, scales)
-    return Verdict(ranking, chosen, rejected, margin, sure, margin <= tie_margin)
+    probability = compute_preference(raws[chosen], raws[rejected], weights, scales)
+    return Verdict(ranking, chosen, rejected, margin, probability, margin <= tie_margin)
 
 
 def build_preference_matrix(raws: Sequence[Raw], weights: Weights, scales: Scales) -> list[list[float]]:
-    """P(i over j) for every pair, 0.5 on the diagonal."""
+    """Return the ``[N, N]`` matrix of P(i over j); 0.5 on the diagonal."""
     return [[compute_preference(raw, other, weights, scales) for other in raws] for raw in raws]

@@ -1,4 +1,4 @@
-"""The engine: everything that is loaded, and the two things that one can ask of it."""
+"""The engine: scores and generates texts with the loaded models."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -11,19 +11,12 @@ from tureen_serve.inference.batcher import Priority
 from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.lane import Observer, ignore_run
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
-from tureen_serve.inference.registry import (
-    Models,
-    Registry,
-    Served,
-    ServedBackbone,
-    ServedFamily,
-    TextLane,
-)
+from tureen_serve.inference.registry import Models, Registry, Served, ServedBackbone, ServedFamily, TextLane
 from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.scorer_lane import Future, ScorerLane
 from tureen_serve.inference.stepper_lane import StepperLane
-from tureen_serve.runtimes.catalogue import Family, Loaded, Policy, Reward
-from tureen_serve.runtimes.contract import Delta, Generator, Job, Rewards, Row, Sampling
+from tureen_serve.runtimes.catalogue import Family, LoadedModels, Policy, Reward
+from tureen_serve.runtimes.contract import GenerationJob, Generator, Rewards, Row, Sampling, TextDelta
 
 __all__ = [
     "SOUP",
@@ -39,18 +32,18 @@ __all__ = [
     "Steps",
 ]
 
-NOTHING = Loaded("none", (), ())
+NOTHING = LoadedModels("none", (), ())
 
 
 class Engine:
-    """Scores and texts of the models in a registry.
+    """Scores texts and generates texts with the models of a registry.
 
     Args:
-        loaded: what :func:`tureen_serve.runtimes.load.load` made.
-        queue_tokens: how many tokens may wait for one backbone.
-        queue_jobs: how many texts may wait for one family.
-        kept: how many scores of each backbone are kept for those who ask again.
-        observe: told what every lane runs, on the lane's thread.
+        loaded: the loaded models.
+        queue_tokens: the largest number of tokens that may wait for one backbone.
+        queue_jobs: the largest number of texts that may wait for one family.
+        kept: how many scores of each backbone are cached for repeated requests.
+        observe: called with every run of a lane, on the lane's thread.
 
     Attributes:
         registry: the models; they may change while requests run.
@@ -62,7 +55,7 @@ class Engine:
 
     def __init__(
         self,
-        loaded: Loaded = NOTHING,
+        loaded: LoadedModels = NOTHING,
         *,
         queue_tokens: int = 2**20,
         queue_jobs: int = 256,
@@ -76,7 +69,7 @@ class Engine:
 
     @property
     def models(self) -> Models:
-        """What a call gets that starts now."""
+        """The models that a call uses that starts now."""
         return self._held or self.registry.current
 
     @property
@@ -86,44 +79,44 @@ class Engine:
 
     @property
     def families(self) -> Mapping[str, Family]:
-        """Family name → :class:`Family`; the first one answers a request that names none."""
+        """Family name → :class:`Family`. The first one answers requests without a model."""
         return self.models.families
 
     @property
     def scoring(self) -> dict[str, Reward]:
-        """The rewards that read whole answers, and not pairs or steps."""
+        """The rewards that read whole answers; those that read pairs or steps are left out."""
         return {name: reward for name, reward in self.rewards.items() if reward.input == "conversation"}
 
     @property
     def ways(self) -> dict[str, str]:
-        """How each backbone and family computes, by its lane's name."""
-        return {each.lane.name: each.why for each in self.models.served}
+        """Lane name → how its backbone or family computes, for the log."""
+        return {each.lane.name: each.description for each in self.models.served}
 
     @property
     def scorers(self) -> list[ScorerLane]:
-        """The lanes that score, those too that only finish their last requests."""
+        """The lanes that score, those included that only finish their last requests."""
         return [lane for lane in self.registry.lanes if isinstance(lane, ScorerLane)]
 
     @property
     def generators(self) -> list[TextLane]:
-        """The lanes that generate, those too that only finish their last requests."""
+        """The lanes that generate, those included that only finish their last requests."""
         return [lane for lane in self.registry.lanes if not isinstance(lane, ScorerLane)]
 
     @property
     def failure(self) -> str | None:
-        """None when ready, else the sentence that says why not: a probe that differs, a dead runtime."""
+        """Why the engine is not ready (a probe that differs, a dead runtime), or None if it is."""
         return self._unproven or next((lane.failure for lane in self.models.lanes if lane.failure), None)
 
     @contextmanager
     def hold(self) -> Iterator["Engine"]:
-        """This engine for one request, which sees the models that are served now until it ends."""
+        """Yield this engine for one request. It keeps the models that are served now until the request ends."""
         with self.registry.hold(self._held) as models:
             held = copy(self)
             held._held = models
             yield held
 
     async def close(self) -> None:
-        """Finish queued scores, end running texts, free the weights."""
+        """Finish queued scores, stop running texts, and free the weights."""
         await self.registry.close()
 
     async def score(
@@ -135,15 +128,21 @@ class Engine:
         truncate: bool = False,
         priority: Priority = "default",
     ) -> list[list[Outcome]]:
-        """Raw rewards of every answer, or finished text, for every objective.
+        """Compute the raw reward of every answer for every objective.
 
-        A bad answer carries its error (``param`` relative to the group: ``candidates[1]``, ``prompt``, or
-        ``messages[0].role``) and the others are untouched. With ``soup`` (canonical weights over objectives) one
-        reward named ``soup`` is read from the souped adapters and heads instead, and ``objectives`` is not read.
+        Args:
+            groups: the answers or texts.
+            soup: canonical weights of objectives. If given, ``objectives`` is ignored, and the souped adapters and
+                heads compute one reward named ``soup``.
+            truncate: cut texts that are too long, unless a group says how to cut.
+
+        Returns:
+            For each group the outcomes of its answers. An answer that cannot be scored has an error; its ``param`` is
+            relative to the group, as ``candidates[1]``, ``prompt`` or ``messages[0].role``.
 
         Raises:
-            Unprocessable: an unknown objective, or objectives that cannot be souped.
-            Unavailable: the queue is full, nothing of the call was queued; or the runtime is dead.
+            Unprocessable: an objective is unknown, or the objectives cannot be souped.
+            Unavailable: the queue has no room for the whole call, so none of it was queued; or the runtime is dead.
         """
         with self.registry.hold(self._held) as models:
             readers = make_readers(models, objectives) if soup is None else [make_soup_reader(models, soup)]
@@ -161,30 +160,35 @@ class Engine:
         sampling: Sampling,
         weights: Mapping[str, float],
         semantics: Semantics = "delta",
-    ) -> AsyncGenerator[Delta]:
-        """Stream one text. ``weights`` are canonical expert weights, empty for the bare base.
+    ) -> AsyncGenerator[TextDelta]:
+        """Stream one text.
+
+        Args:
+            ids: token ids of the prompt.
+            weights: canonical weights of experts; empty for the base without experts.
 
         Raises:
-            NotFound: no such family.
-            Unprocessable: an unknown expert, or semantics that are not defined for these experts. The iterator raises
-                it for a prompt or sampling that the model cannot take, and ``Unavailable`` where there is no room.
+            NotFound: the family is not loaded.
+            Unprocessable: an expert is unknown, or the semantics are not defined for these experts. The iterator also
+                raises it, for a prompt or sampling that the model cannot take.
+            Unavailable: raised by the iterator if the queue is full or the runtime is dead.
         """
         models = self.models
         if family not in models.families:
-            message = f"no policy family is called {family!r}; there is {list_names(models.families)}"
+            message = f"no policy family is called {family!r}; loaded: {list_names(models.families)}"
             raise NotFound(message, param="model")
         known = models.families[family]
         unknown = set(weights) - set(known.experts)
         if unknown:
             name = min(unknown)
-            message = f"no expert of {family} is called {name!r}; there is {list_names(known.experts)}"
+            message = f"no expert of {family} is called {name!r}; loaded: {list_names(known.experts)}"
             raise Unprocessable(message, param=f"preferences.{name}", code="unknown_objective")
-        if semantics == "factor" and known.factorable:
-            raise Unprocessable(known.factorable, param="soup.semantics")
-        job = Job(tuple(ids), sampling, tuple(sorted(weights.items())), semantics)
+        if semantics == "factor" and known.factor_obstacle:
+            raise Unprocessable(known.factor_obstacle, param="soup.semantics")
+        job = GenerationJob(tuple(ids), sampling, tuple(sorted(weights.items())), semantics)
         return self._stream(models, models.generators[family], job)
 
-    async def _stream(self, models: Models, lane: TextLane, job: Job) -> AsyncGenerator[Delta]:
+    async def _stream(self, models: Models, lane: TextLane, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         with self.registry.hold(models):
             async with aclosing(lane.stream(job)) as deltas:
                 async for delta in deltas:
@@ -192,7 +196,7 @@ class Engine:
 
 
 async def _run(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Rewards | TureenError]:
-    """Results in order; those of a call that is cancelled leave the queues."""
+    """Return the results in order. If this call is cancelled, its rows leave the queues."""
     futures = _submit(asked, priority)
     results: list[Rewards | TureenError] = []
     for result in await asyncio.gather(*futures, return_exceptions=True):
@@ -203,7 +207,7 @@ async def _run(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> l
 
 
 def _submit(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Future]:
-    """All into their lanes, or none."""
+    """Queue all rows in their lanes, or none."""
     futures: dict[int, Future] = {}
     try:
         for lane in dict.fromkeys(lane for lane, _ in asked):
@@ -217,19 +221,21 @@ def _submit(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list
 
 
 def open_lanes(
-    loaded: Loaded,
+    loaded: LoadedModels,
     queue_tokens: int = 2**20,
     queue_jobs: int = 256,
     kept: int = 0,
     observe: Observer = ignore_run,
 ) -> list[Served]:
-    """Start a lane for each backbone and family, for a registry. The arguments are those of :class:`Engine`."""
+    """Start a lane for each backbone and family. The arguments are those of :class:`Engine`."""
     served: list[Served] = []
     for backbone in loaded.backbones:
         lane = ScorerLane(backbone.name, backbone.scorer, queue_tokens, observe, kept)
-        served.append(ServedBackbone(lane, backbone.rewards, backbone.scorer.why))
+        served.append(ServedBackbone(lane, backbone.rewards, backbone.scorer.description))
     for policy in loaded.policies:
-        served.append(ServedFamily(_generator_lane(policy, queue_jobs, observe), policy.family, policy.runtime.why))
+        served.append(
+            ServedFamily(_generator_lane(policy, queue_jobs, observe), policy.family, policy.runtime.description)
+        )
     return served
 
 

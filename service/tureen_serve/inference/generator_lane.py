@@ -1,4 +1,4 @@
-"""The lane of a policy family whose runtime batches by itself: it bounds the jobs, and measures."""
+"""The lane of a policy family whose runtime makes its own batches: it limits the jobs and measures their speed."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from tureen.errors import TureenError
 from tureen_serve.inference.lane import Lane, LaneRun, Observer, ignore_run
-from tureen_serve.runtimes.contract import Delta, Generator, Job
+from tureen_serve.runtimes.contract import GenerationJob, Generator, TextDelta
 
-PERIOD = 0.25
+PERIOD = 0.25  # seconds
 
 
 @dataclass(eq=False, slots=True)
 class OpenJob:
-    """One open job."""
+    """A job that waits or runs. It has ``started`` once its first token has come."""
 
-    job: Job
-    speaks: bool = False
+    job: GenerationJob
+    started: bool = False
 
 
 class GeneratorLane(Lane):
-    """One policy family's generator and the jobs in it.
+    """The generator of one policy family and its jobs.
 
     Args:
-        name: what errors and metrics call it.
-        generator: batches by itself.
-        queue_jobs: how many jobs may wait for their first token.
-        observe: told about every quarter of a second of work.
+        name: for errors and metrics.
+        generator: makes its own batches.
+        queue_jobs: the largest number of jobs that may wait for their first token.
+        observe: called about every ``PERIOD`` while jobs run.
     """
 
     def __init__(self, name: str, generator: Generator, queue_jobs: int = 256, observe: Observer = ignore_run) -> None:
@@ -40,33 +40,33 @@ class GeneratorLane(Lane):
 
     @property
     def waiting(self) -> int:
-        """Jobs without a token yet."""
+        """The number of jobs that have no token yet."""
         return len(self._open) - self.running
 
     @property
     def running(self) -> int:
-        """Jobs that are being written."""
-        return sum(place.speaks for place in self._open)
+        """The number of jobs that have started."""
+        return sum(opened.started for opened in self._open)
 
-    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
-        """Deltas of one text; closing the iterator frees its place.
+    async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
+        """Yield the deltas of one text. Closing the iterator ends the job.
 
         Raises:
             Unprocessable: the job cannot run on this model.
-            Unavailable: too many wait, the server is shutting down, or the runtime is dead.
-            ServerFault: the runtime failed on it.
+            Unavailable: too many jobs wait, the server is shutting down, or the runtime is dead.
+            ServerFault: the runtime failed on this job.
         """
         self._generator.check(job)
         self._check_open()
         if self.waiting >= self._queue_jobs:
-            raise self._refuse(sum(place.job.sampling.max_tokens for place in self._open))
-        place = OpenJob(job)
-        self._open[place] = None
+            raise self._refuse(sum(opened.job.sampling.max_tokens for opened in self._open))
+        opened = OpenJob(job)
+        self._open[opened] = None
         self._since = self._since or time.perf_counter()
         try:
             async with aclosing(self._generator.stream(job)) as deltas:
                 async for delta in deltas:
-                    place.speaks = True
+                    opened.started = True
                     self._made += delta.tokens
                     yield delta
                     self._measure()
@@ -74,11 +74,11 @@ class GeneratorLane(Lane):
             self._failed += 1
             raise
         finally:
-            del self._open[place]
+            del self._open[opened]
             self._measure(at_once=not self._open)
 
     async def close(self) -> None:
-        """End what is running and free the weights."""
+        """Stop the running jobs and free the weights."""
         self._closing = True
         self._generator.close()
 

@@ -1,19 +1,19 @@
-"""The garbage collector beside objects that live long: what is loaded is kept out of its collections.
+"""Keep loaded models out of garbage collections.
 
-torch, transformers and loaded models are millions of objects. A full collection walks through all of them and holds up
-every request meanwhile, unless they are frozen (:func:`gc.freeze`).
+torch, transformers and loaded models are millions of objects. A full collection visits all of them and delays every
+request, unless they are frozen (:func:`gc.freeze`).
 """
 
 import gc
 
 
 def freeze_heap() -> None:
-    """Collect, then keep every object that is left out of later collections."""
+    """Collect garbage, then freeze all remaining objects."""
     gc.collect()
     gc.freeze()
 
 
 def refreeze_heap() -> None:
-    """The same after something was unloaded: frozen objects in a reference cycle are freed only by this."""
+    """Collect and freeze again after a model was unloaded. Only this frees frozen objects in reference cycles."""
     gc.unfreeze()
     freeze_heap()

@@ -1,7 +1,8 @@
-"""The only concurrency: an asyncio door on one side, worker threads with one runtime on the other.
+"""Lanes: the only place where the event loop and the threads of the models meet.
 
-What crosses: rows and jobs inward under a lock, outcomes outward by ``call_soon_threadsafe``. The event loop never
-computes and never waits for a worker; a worker never touches a future or a queue.
+A lane takes requests on the event loop and runs one runtime in worker threads. Rows and jobs go to the workers under a
+lock. Outcomes come back by ``call_soon_threadsafe``. The event loop never computes and never waits for a worker. A
+worker never touches a future or an asyncio queue.
 """
 
 import asyncio
@@ -18,13 +19,13 @@ from tureen.errors import TureenError, Unavailable
 
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
-RESTARTING = 10
-RECENT = 0.2
+RESTARTING = 10  # seconds after which callers try again while a runtime restarts
+RECENT = 0.2  # weight of the last run in the measured speed
 
 
 @dataclass(frozen=True, slots=True)
 class LaneRun:
-    """What a lane's worker did in one go: for metrics. Told on the worker's thread."""
+    """One batch or step of a lane, for metrics."""
 
     lane: str
     rows: int
@@ -38,27 +39,27 @@ Observer = Callable[[LaneRun], None]
 
 
 class HealthSource(Protocol):
-    """What a lane asks of any runtime."""
+    """A runtime, as far as every lane needs it."""
 
     @property
     def failure(self) -> str | None:
-        """None while it can run, else the sentence that says why not."""
+        """Why the runtime cannot run now, or None if it can."""
 
 
 def ignore_run(ran: LaneRun) -> None:
-    """Nobody watches."""
+    """Do nothing: an observer for lanes without metrics."""
 
 
 class Lane(ABC):
-    """One runtime's door: its health and its speed.
+    """Takes requests for one runtime, and knows the runtime's health and speed.
 
     Args:
-        name: what errors and metrics call it.
-        runtime: says by its ``failure`` whether it can run at the moment.
-        observe: told what ran.
+        name: for errors and metrics.
+        runtime: its ``failure`` says whether it can run now.
+        observe: called with every run.
 
     Attributes:
-        tokens_per_second: measured, the recent past weighing most; 0 before the first run.
+        tokens_per_second: a moving average of the measured speed; 0 before the first run.
     """
 
     def __init__(self, name: str, runtime: HealthSource, observe: Observer) -> None:
@@ -72,25 +73,29 @@ class Lane(ABC):
 
     @property
     def failure(self) -> str | None:
-        """None, or the sentence that says why nothing runs here: for good, or until the runtime is back."""
+        """Why the lane cannot run, for ever or until the runtime has restarted; None if it can."""
         return self._died or self._runtime.failure
 
     @abstractmethod
     async def close(self) -> None:
-        """End what runs and free the weights."""
+        """Stop the work and free the weights."""
 
     def _check_open(self) -> asyncio.AbstractEventLoop:
-        """The caller's loop, if anything can be taken in."""
+        """Return the caller's event loop.
+
+        Raises:
+            Unavailable: the lane takes no new work.
+        """
         if self.failure:
             raise Unavailable(self.failure, code="engine_dead", retry_after=None if self._died else RESTARTING)
         if self._closing:
-            raise Unavailable("the server is shutting down; ask another replica", code="draining", retry_after=1)
+            raise Unavailable("the server is shutting down; try another server", code="draining", retry_after=1)
         return asyncio.get_running_loop()
 
     def _refuse(self, tokens: int) -> Unavailable:
-        """Saturation, with the time that the queue needs at the measured speed."""
+        """Make the error of a full queue. ``retry_after`` is the time that the queue needs at the measured speed."""
         seconds = math.ceil(tokens / self.tokens_per_second) if self.tokens_per_second else 1
-        message = f"{self.name} is saturated: {tokens} tokens wait; try again later"
+        message = f"the queue of {self.name} is full: {tokens} tokens wait; try again later"
         return Unavailable(message, code="queue_full", retry_after=min(max(seconds, 1), LONGEST_WAIT))
 
     def _note(self, ran: LaneRun) -> None:
@@ -104,7 +109,7 @@ class WorkerLane(Lane):
     """A lane whose runtime is called from worker threads.
 
     Args:
-        threads: how many; they share the lane's state under its lock.
+        threads: the number of workers. They share the state of the lane under its lock.
     """
 
     def __init__(self, name: str, runtime: HealthSource, observe: Observer, threads: int = 1) -> None:
@@ -128,14 +133,14 @@ class WorkerLane(Lane):
 
     @abstractmethod
     def _work(self) -> None:
-        """Run until the lane closes; on each worker's thread."""
+        """Run until the lane closes. Called once on each worker's thread."""
 
     @abstractmethod
     def _abandon(self, error: TureenError) -> None:
-        """Tell all who wait that nothing will come; under the lock."""
+        """Fail all waiting and running requests with ``error``. Called under the lock."""
 
     def _on_loop(self, callback: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and with it all who waited
+        with suppress(RuntimeError):  # the loop has ended, so nobody waits
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(callback)
 

@@ -1,4 +1,4 @@
-"""From groups of answers to the rows that lanes run, and back to outcomes: what each reward reads of each text."""
+"""Turn groups of answers into rows for the lanes, and the results of the rows into outcomes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,17 +12,21 @@ from tureen_serve.inference.rendering import ScoreInput, relocate_error, render_
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.catalogue import Reward
 from tureen_serve.runtimes.contract import Rewards, Row, Weights
-from tureen_serve.runtimes.readout import weighed
+from tureen_serve.runtimes.readout import weigh_rewards
 
 SOUP = "soup"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one answer: raw rewards by objective, or the error that stands in their place.
+    """The result of one answer.
 
-    ``tokens`` are the answer's whole text's, as the reward that reads most of it sees it; ``cached`` are those of its
-    prompt that none of its rewards computed again.
+    Attributes:
+        raw: objective → raw reward; empty if there is an error.
+        tokens: the number of tokens of prompt and answer; of several rewards, the largest number.
+        cached: the number of prompt tokens that no reward had to compute; of several rewards, the smallest number.
+        truncated: whether the text was cut.
+        error: why the answer has no rewards.
     """
 
     raw: Mapping[str, float]
@@ -34,10 +38,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Reader:
-    """One reading of a text: where, rendered how, under which blend, and which columns are which rewards.
+    """How one artifact, or one soup of artifacts, reads a text.
 
-    A ``gated`` one reads the prompt too, once for all its answers, and has one more column: what the gate makes of the
-    others.
+    Attributes:
+        lane: runs the rows.
+        renderer: turns text into token ids.
+        blend: adapter → weight.
+        columns: each reward's name and its column in the head's output.
+        gated: whether a gate weighs the columns. Then the prompt is a row of its own, and the gate's reward is one more
+            column.
     """
 
     lane: ScorerLane
@@ -47,26 +56,26 @@ class Reader:
     gated: bool = False
 
     def rows(self, rendered: Rendered) -> list[Row]:
-        """What its lane runs.
+        """Make the rows of a rendered text: the text, and the prompt for a gate.
 
         Raises:
-            Unprocessable: the gate reads the prompt, and where that ends cannot be told.
+            Unprocessable: a gate needs the prompt, and the end of the prompt is unknown.
         """
         text = Row(tuple(rendered.ids), self.blend, rendered.shared)
         return [text, Row(tuple(select_prompt_ids(rendered)), self.blend, head="gate")] if self.gated else [text]
 
     def raw(self, found: Sequence[Rewards]) -> dict[str, float]:
-        """Its rewards by name."""
+        """Return the raw rewards by name, from the results of the rows."""
         text, *prompt = [each.values for each in found]
-        values = [*text, *(weighed(text, coefficients) for coefficients in prompt)]
+        values = [*text, *(weigh_rewards(text, coefficients) for coefficients in prompt)]
         return {name: values[column] for name, column in self.columns}
 
 
 def make_readers(models: Models, objectives: Sequence[str]) -> list[Reader]:
-    """One for each artifact: all its objectives leave the same forward pass.
+    """Make a reader for each artifact. One forward pass computes all objectives of an artifact.
 
     Raises:
-        Unprocessable: an unknown objective.
+        Unprocessable: an objective is unknown.
     """
     rewards = [_reward(models, objective, "rewards") for objective in objectives]
     artifacts = {reward.artifact.name: reward for reward in rewards}
@@ -77,10 +86,13 @@ def make_readers(models: Models, objectives: Sequence[str]) -> list[Reader]:
 
 
 def make_soup_reader(models: Models, soup: Mapping[str, float]) -> Reader:
-    """One for a blend of adapters and heads; its only reward is called ``soup``.
+    """Make the reader of a soup. Its only reward is named ``soup``.
+
+    Args:
+        soup: objective → canonical weight.
 
     Raises:
-        Unprocessable: an unknown objective, or objectives that cannot be souped.
+        Unprocessable: an objective is unknown, or the objectives cannot be souped.
     """
     rewards = [_reward(models, objective, f"preferences.{objective}") for objective in sorted(soup)]
     kinds = {(id(models.scorers[each.name]), id(each.renderer), each.column) for each in rewards}
@@ -90,8 +102,8 @@ def make_soup_reader(models: Models, soup: Mapping[str, float]) -> Reader:
         for each in manifests
     )
     if len(kinds) != 1 or not plain:
-        wanted = "LoRA reward models of one base with one objective each, read alike"
-        raise Unprocessable(f"only {wanted}, can be souped; send soup: false", param="preferences")
+        wanted = "LoRA rewards with the same base, the same reading and one objective each"
+        raise Unprocessable(f"only {wanted} can be souped; send `soup: false`", param="preferences")
     blend = tuple((each.artifact.name, soup[each.name]) for each in rewards)
     return replace(_reader(models, rewards[0], blend, rewards), columns=((SOUP, rewards[0].column),))
 
@@ -103,19 +115,26 @@ def _reader(models: Models, like: Reward, blend: Weights, rewards: Sequence[Rewa
 
 def _reward(models: Models, name: str, param: str) -> Reward:
     if name not in models.rewards:
-        message = f"no reward is called {name!r}; there is {list_names(models.rewards)}"
+        message = f"no reward is called {name!r}; loaded: {list_names(models.rewards)}"
         raise Unprocessable(message, param=param, code="unknown_objective")
     return models.rewards[name]
 
 
 def list_names(names: Collection[str]) -> str:
-    """Names as an error tells them."""
+    """Write names for an error message."""
     return ", ".join(sorted(names)) or "none"
 
 
 @dataclass(frozen=True)
 class ReadAnswer:
-    """One answer, its field in the group, how it was rendered for each way of reading it, and each reader's rows."""
+    """One answer, ready to run.
+
+    Attributes:
+        param: the answer's field, relative to its group.
+        renderings: for each renderer, the token ids or the error.
+        rows: for each reader, its rows; empty if there is an error.
+        error: why the answer cannot be read.
+    """
 
     param: str
     renderings: Mapping[Renderer, Rendered | TureenError]
@@ -123,7 +142,7 @@ class ReadAnswer:
     error: TureenError | None = None
 
     def outcome(self, readers: Sequence[Reader], results: Sequence[Sequence[Rewards | TureenError]]) -> Outcome:
-        """What became of it: of each reader the results of its rows."""
+        """Make the outcome from the results of the rows, for each reader."""
         every = [result for each in results for result in each]
         failed = self.error or next((result for result in every if isinstance(result, TureenError)), None)
         if failed is not None:
@@ -145,7 +164,7 @@ class ReadAnswer:
 def read_answers(
     readers: Sequence[Reader], groups: Sequence[ScoreInput], truncate: bool
 ) -> tuple[list[ReadAnswer], list[tuple[ScorerLane, Row]]]:
-    """Every answer rendered once for each way of reading, and the rows of each reader of those that can be read."""
+    """Render every answer once for each renderer. Returns the answers, and the rows of all answers with their lanes."""
     renderers = list(dict.fromkeys(reader.renderer for reader in readers))
     texts: list[ReadAnswer] = []
     for group in groups:

@@ -1,7 +1,8 @@
-"""The models that are served: name → version → lane. A change is one step, also while requests run.
+"""The registry of served models: name → version → lane. Models can be added, swapped and removed while requests run.
 
-A request holds the models that it found when it started. A lane that is taken out is closed when the last request that
-may use it has gone. A model's version is its fingerprint. All of this runs on the event loop, so nothing is locked.
+A change is one atomic step. A request keeps the models that it found when it started. A removed lane is closed after
+the last request that may use it has ended. The version of a model is its fingerprint. All of this runs on the event
+loop, so nothing is locked.
 """
 
 import asyncio
@@ -25,11 +26,11 @@ AnyLane = ScorerLane | TextLane
 
 @dataclass(frozen=True, eq=False)
 class ServedBackbone:
-    """A lane that scores, and its rewards. ``why`` says how it computes."""
+    """A lane that scores, and its rewards. ``description`` says how it computes, for the log."""
 
     lane: ScorerLane
     rewards: tuple[Reward, ...]
-    why: str = ""
+    description: str = ""
 
     @property
     def versions(self) -> dict[str, str]:
@@ -39,11 +40,11 @@ class ServedBackbone:
 
 @dataclass(frozen=True, eq=False)
 class ServedFamily:
-    """A lane that generates, and its policy family. ``why`` says how it computes."""
+    """A lane that generates, and its policy family. ``description`` says how it computes, for the log."""
 
     lane: TextLane
     family: Family
-    why: str = ""
+    description: str = ""
 
     @property
     def versions(self) -> dict[str, str]:
@@ -55,10 +56,10 @@ Served = ServedBackbone | ServedFamily
 
 
 class Models:
-    """What is served at one moment. It never changes: a change of the registry makes another one.
+    """The models that are served at one moment. It is immutable: a change of the registry makes a new one.
 
     Attributes:
-        served: everything, in the order in which it was added.
+        served: all lanes with their models, in the order in which they were added.
         rewards: objective name → :class:`Reward`.
         families: family name → :class:`Family`.
         scorers: objective name → its lane.
@@ -89,7 +90,7 @@ class Registry:
     """The models that are served now, and those that requests in flight still use.
 
     Attributes:
-        current: what a request that starts now gets.
+        current: the models for requests that start now.
     """
 
     def __init__(self, served: Sequence[Served] = ()) -> None:
@@ -100,17 +101,17 @@ class Registry:
 
     @property
     def lanes(self) -> list[AnyLane]:
-        """All lanes that run: those of the current models, then those that finish their last requests."""
+        """All lanes that run: first those of the current models, then those that finish their last requests."""
         return [*self.current.lanes, *(each.lane for each in self._leaving)]
 
     def versions(self, name: str) -> dict[str, AnyLane]:
-        """Version → lane of a model: one, or two while the requests of an old one are finished; none if unknown."""
+        """Return version → lane of a model. There are two while an old version finishes its requests."""
         known = [*self._leaving, *self.current.served]
         return {each.versions[name]: each.lane for each in known if name in each.versions}
 
     @contextmanager
     def hold(self, models: Models | None = None) -> Iterator[Models]:
-        """Keep models open for one request: the current ones, or those that it holds already."""
+        """Keep models open for one request: the current models, or ``models``, which it already holds."""
         models = models or self.current
         self._held[models] += 1
         try:
@@ -125,29 +126,29 @@ class Registry:
         """Serve more models.
 
         Raises:
-            ValueError: a name is taken; nothing was changed.
+            ValueError: a name is already used; nothing was changed.
         """
         self.current = Models([*self.current.served, *new])
         refreeze_heap()
 
     def swap(self, old: Served, new: Served) -> None:
-        """Serve ``new`` in the place of ``old``. Requests that hold ``old`` finish on it; see :meth:`drain`.
+        """Replace ``old`` by ``new``. Requests that hold ``old`` finish on it; see :meth:`drain`.
 
         Raises:
-            ValueError: ``old`` is not served, or a name of ``new`` is taken; nothing was changed.
+            ValueError: ``old`` is not served, or a name of ``new`` is already used; nothing was changed.
         """
         self._replace(old, [new])
 
     def remove(self, old: Served) -> None:
-        """Serve ``old`` no more. Requests that hold it finish on it; see :meth:`drain`.
+        """Stop serving ``old``. Requests that hold it finish on it; see :meth:`drain`.
 
         Raises:
-            ValueError: it is not served.
+            ValueError: ``old`` is not served.
         """
         self._replace(old, [])
 
     async def drain(self) -> None:
-        """Wait until everything that was taken out is closed."""
+        """Wait until all replaced and removed lanes are closed."""
         await asyncio.gather(*self._closing)
 
     async def close(self) -> None:
@@ -171,7 +172,7 @@ class Registry:
         self._release()
 
     def _release(self) -> None:
-        """Let what no request holds be closed."""
+        """Let the lanes close that were taken out and that no request holds."""
         if self._leaving:
             held = {each for models in self._held for each in models.served}
             for each, free in self._leaving.items():
@@ -183,9 +184,9 @@ class Registry:
         try:
             await old.lane.close()
         except Exception:
-            LOG.exception("lane %s was taken out and could not be closed", old.lane.name)
+            LOG.exception("the lane %s was removed but could not be closed", old.lane.name)
         finally:
-            del self._leaving[old], old  # what is still referred to would be frozen with the rest
+            del self._leaving[old], old  # objects with a reference would be frozen below
         refreeze_heap()
 
 

@@ -1,4 +1,4 @@
-"""From a prompt's answers to token ids, with an error in place of each answer that cannot be read. Pure."""
+"""Render answers to token ids. An answer that cannot be read becomes an error. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from tureen_core.turns import Messages, check_finished, check_messages
 
 @dataclass(frozen=True)
 class Group:
-    """One prompt's answers to score. A finished conversation is a group without prompt and one answer.
+    """The answers of one prompt. A finished conversation is a group with one answer and no prompt.
 
-    ``cut`` says what to do with an answer that is too long; None asks the call's ``truncate``.
+    Attributes:
+        cut: how to cut an answer that is too long; None uses ``truncate`` of the call.
     """
 
     answers: Sequence[Messages]
@@ -25,17 +26,18 @@ class Group:
         return len(self.answers)
 
     def param(self, index: int) -> str:
-        """The field of an answer, relative to the group."""
+        """Return the field of an answer, relative to the group."""
         return f"candidates[{index}]" if self.prompt else "messages"
 
 
 @dataclass(frozen=True)
 class FinishedText:
-    """A text that the caller has rendered, or its token ids: it meets no template.
+    """A text that the caller has rendered, or its token ids. No template is applied to it.
 
     Attributes:
-        specials: BOS and EOS as the reading says, each once; without, the text's own tokens. Ids are taken as given.
-        cut: what to do where it is too long; None asks the call's ``truncate``.
+        specials: give a text the BOS and EOS tokens that the reading names, each once. Without it, and for ids, the
+            tokens are read as they are.
+        cut: how to cut a text that is too long; None uses ``truncate`` of the call.
     """
 
     text: str | Sequence[int]
@@ -46,13 +48,13 @@ class FinishedText:
         return 1
 
     def param(self, index: int) -> str:  # noqa: ARG002
-        """The text is all there is."""
+        """Return ``""``: a text has no fields."""
         return ""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """An answer step by step, after its prompt; each step is scored."""
+    """The steps of one answer, after its prompt. Each step is scored."""
 
     prompt: Messages
     steps: Sequence[str]
@@ -61,15 +63,16 @@ class Steps:
         return len(self.steps)
 
     def param(self, index: int) -> str:
-        """The field of a step."""
+        """Return the field of a step, relative to the item."""
         return f"steps[{index}]"
 
 
 @dataclass(frozen=True)
 class AnswerPair:
-    """Two answers side by side, in this order; how likely the first is better is scored.
+    """Two answers to compare, in this order. The score is the log-odds that the first is better.
 
-    ``places`` are theirs among the candidates.
+    Attributes:
+        places: indices of the two answers among the item's candidates.
     """
 
     prompt: Messages
@@ -81,7 +84,7 @@ class AnswerPair:
         return 1
 
     def param(self, index: int) -> str:  # noqa: ARG002
-        """Both of them."""
+        """Return the field of the two answers, relative to the item."""
         return "candidates"
 
 
@@ -89,10 +92,10 @@ ScoreInput = Group | FinishedText | Steps | AnswerPair
 
 
 def render_answers(renderer: Renderer, group: ScoreInput, truncate: bool) -> list[Rendered | TureenError]:
-    """Each answer's ids, or what is wrong with it.
+    """Render each answer to token ids, or to an error.
 
-    An error's ``param`` is relative to the group: ``prompt``, ``candidates[1]``, or ``messages[0].role`` where the
-    group has no prompt; a finished text has no field.
+    The ``param`` of an error is relative to the group: ``prompt``, ``candidates[1]``, or ``messages[0].role`` if the
+    group has no prompt. It is None for a finished text.
     """
     if isinstance(group, FinishedText):
         return [_finished(renderer, group, truncate)]
@@ -114,7 +117,7 @@ def render_answers(renderer: Renderer, group: ScoreInput, truncate: bool) -> lis
 
 
 def _inputs(renderer: Renderer, group: Steps | AnswerPair, truncate: bool) -> list[Rendered | TureenError]:
-    """One text for each step, or one for the two answers."""
+    """Render one text for each step, or one text for two answers."""
     field = "prompt"
     try:
         if group.prompt:

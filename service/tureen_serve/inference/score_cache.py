@@ -1,7 +1,7 @@
-"""Scores that were computed lately, so that a retry or the same rollout again costs nothing. Pure.
+"""Cache recent scores, so that a retry or a repeated rollout is not computed again. Pure.
 
-A lane belongs to artifacts that do not change while it lives, and a row names them: so the artifacts' fingerprints and
-the token ids are the key, as a digest, since ids of a long text would take more room than its rewards.
+The key is the digest of a row, which stands for its token ids and its adapters. The adapters of a lane never change, so
+a cached score stays valid as long as the lane lives.
 """
 
 from collections import OrderedDict
@@ -11,10 +11,10 @@ from tureen_serve.runtimes.contract import Rewards, Row
 
 
 class ScoreCache:
-    """The last ``size`` rows that were looked up or computed; with a size of 0, nothing.
+    """The rewards of the ``size`` rows that were used last. A size of 0 caches nothing.
 
     Attributes:
-        hits: how many rows were found.
+        hits: the number of rows that were found.
     """
 
     def __init__(self, size: int) -> None:
@@ -26,7 +26,7 @@ class ScoreCache:
         return len(self._rewards)
 
     def get(self, row: Row) -> Rewards | None:
-        """A row's rewards, all its tokens ``cached``, if they are known."""
+        """Return the rewards of a row, with all its tokens counted as cached; None if the row is unknown."""
         if not self._rewards:
             return None
         key = row.digest
@@ -38,7 +38,7 @@ class ScoreCache:
         return replace(found, cached=len(row.ids))
 
     def put(self, row: Row, rewards: Rewards) -> None:
-        """Keep a row's rewards, and let go of the oldest ones beyond the size."""
+        """Add the rewards of a row. If the cache is full, the row that was used longest ago is dropped."""
         if not self._size:
             return
         key = row.digest

@@ -1,4 +1,4 @@
-"""The lane of one backbone: rows from many callers, batches to one scorer, each caller's rewards back to it."""
+"""The lane of one backbone: makes batches of the rows of many callers, and returns each caller's rewards."""
 
 import asyncio
 import logging
@@ -20,16 +20,15 @@ Future = asyncio.Future[Rewards]
 
 
 class ScorerLane(WorkerLane):
-    """One scorer and the rows that wait for it.
+    """One scorer and its queue of rows.
 
     Args:
-        name: what errors and metrics call it.
-        queue_tokens: how many tokens may wait that are as urgent or more, so that a job does not turn others away; a
-            call that finds none of them is taken whatever its size.
-        observe: told after every batch.
-        kept: how many scores are kept for those who ask again. What is asked at priority ``batch`` is neither looked
-            up nor kept, and runs fresh: a job is not to depend on what else was asked, nor to drive out what others
-            will ask again.
+        name: for errors and metrics.
+        queue_tokens: the largest number of tokens that may wait with the same or a higher priority than a new call. So
+            jobs never keep requests out. A call that finds no such tokens is accepted, however large it is.
+        observe: called after every batch.
+        kept: how many scores are cached for repeated requests. Rows of priority ``batch`` neither use the cache nor
+            fill it, and run ``fresh``. So the numbers of a job do not depend on other requests.
     """
 
     def __init__(
@@ -42,36 +41,36 @@ class ScorerLane(WorkerLane):
         self._batcher = Batcher()
         self._waiters: dict[Row, list[Future]] = {}
         self._running: set[Row] = set()
-        super().__init__(name, scorer, observe, scorer.streams)  # starts the workers
+        super().__init__(name, scorer, observe, scorer.threads)  # starts the workers
 
     @property
     def queued_rows(self) -> int:
-        """Rows that wait."""
+        """The number of rows that wait."""
         return len(self._batcher)
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens that wait."""
+        """The number of tokens that wait."""
         return self._batcher.tokens()
 
     @property
     def cache_hits(self) -> int:
-        """Rows that were answered without being computed."""
+        """The number of rows that were answered from the cache."""
         return self._cache.hits
 
     @property
     def running(self) -> int:
-        """Rows in the batches that run."""
+        """The number of rows in the batches that run."""
         return len(self._running)
 
     def submit(self, rows: Sequence[Row], priority: Priority = "default") -> list[Future]:
-        """Queue all rows, or none; equal rows in flight are computed once.
+        """Queue all rows, or none. Equal rows that wait or run are computed once.
 
-        Cancelling a future takes its row out of the queue, unless somebody else waits for it. A future fails with a
-        ``ServerFault`` if the runtime failed on its row or gave a reward that is not finite.
+        Cancelling a future takes its row out of the queue, unless another caller waits for the row. A future fails with
+        ``ServerFault`` if the runtime failed on its row or returned a reward that is not finite.
 
         Raises:
-            Unavailable: too much waits, the server is shutting down, or the runtime is dead.
+            Unavailable: the queue is full, the server is shutting down, or the runtime is dead.
         """
         with self._state:
             self._loop = self._check_open()
@@ -85,7 +84,7 @@ class ScorerLane(WorkerLane):
         return futures
 
     async def close(self) -> None:
-        """Refuse new rows, finish those that wait, free the weights."""
+        """Refuse new rows, finish the waiting rows, and free the weights."""
         await self._stop()
         self._scorer.close()
 
@@ -126,7 +125,7 @@ class ScorerLane(WorkerLane):
             self._settle(rows, outcomes, time.perf_counter() - began)
 
     def _next(self) -> tuple[list[Row], bool]:
-        """The next batch, empty when the lane closes, and whether jobs alone wait for it."""
+        """Wait for the next batch. Returns its rows (none if the lane closes), and whether all belong to jobs."""
         with self._state:
             self._state.wait_for(lambda: len(self._batcher) or self._closing)
             rows = self._batcher.next_batch(self._scorer.limits)
@@ -134,7 +133,7 @@ class ScorerLane(WorkerLane):
             return rows, self._keep.isdisjoint(rows)
 
     def _run(self, rows: Sequence[Row], fresh: bool) -> list[Result]:
-        """Results in order; a batch that fails is halved until the row that fails it stands alone."""
+        """Run a batch and return the results in order. A batch that fails is halved until the bad row is alone."""
         ran = self._attempt(rows, fresh)
         if isinstance(ran, list):
             return ran

@@ -1,4 +1,4 @@
-"""The lane of a policy family that is stepped: jobs from many callers, one stepper, each caller's deltas back to it."""
+"""The lane of a policy family whose runtime runs one step at a time: returns each caller the deltas of its job."""
 
 import asyncio
 import logging
@@ -9,26 +9,26 @@ from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
-from tureen_serve.runtimes.contract import Delta, Job, Stepper
+from tureen_serve.runtimes.contract import GenerationJob, Stepper, TextDelta
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A job in a generator lane, and where its deltas arrive."""
+    """A job in a stepper lane, and the queue of its deltas."""
 
-    job: Job
-    said: asyncio.Queue[Delta | TureenError] = field(default_factory=asyncio.Queue)
+    job: GenerationJob
+    deltas: asyncio.Queue[TextDelta | TureenError] = field(default_factory=asyncio.Queue)
 
 
 class StepperLane(WorkerLane):
-    """One policy family's stepper and the jobs in it.
+    """The stepper of one policy family and its jobs.
 
     Args:
-        name: what errors and metrics call it.
-        queue_jobs: how many jobs may wait for room.
-        observe: told after every step.
+        name: for errors and metrics.
+        queue_jobs: the largest number of jobs that may wait.
+        observe: called after every step.
     """
 
     def __init__(self, name: str, stepper: Stepper, queue_jobs: int = 256, observe: Observer = ignore_run) -> None:
@@ -41,38 +41,38 @@ class StepperLane(WorkerLane):
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for room."""
+        """The number of jobs that wait."""
         return len(self._arrived) + self._stepper.waiting
 
     @property
     def running(self) -> int:
-        """Texts in the batch."""
+        """The number of jobs in the batch."""
         return self._stepper.running
 
-    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
-        """Deltas of one text; closing the iterator frees its place.
+    async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
+        """Yield the deltas of one text. Closing the iterator ends the job.
 
         Raises:
             Unprocessable: the job cannot run on this model.
-            Unavailable: too many wait, the server is shutting down, or the runtime is dead.
-            ServerFault: the runtime failed on it.
+            Unavailable: too many jobs wait, the server is shutting down, or the runtime is dead.
+            ServerFault: the runtime failed on this job.
         """
         self._stepper.check(job)
         ticket = Ticket(job)
         self._enter(ticket)
         try:
             while True:
-                said = await ticket.said.get()
-                if isinstance(said, TureenError):
-                    raise said
-                yield said
-                if said.finish:
+                delta = await ticket.deltas.get()
+                if isinstance(delta, TureenError):
+                    raise delta
+                yield delta
+                if delta.finish:
                     return
         finally:
             self._leave(ticket)
 
     async def close(self) -> None:
-        """End what is running and free the weights."""
+        """Stop the running jobs and free the weights."""
         await self._stop()
         self._stepper.close()
 
@@ -95,17 +95,17 @@ class StepperLane(WorkerLane):
     def _work(self) -> None:
         while self._take():
             began = time.perf_counter()
-            said = self._step()
+            results = self._step()
             seconds = time.perf_counter() - began
-            failed = sum(isinstance(each, TureenError) for _, each in said)
-            if said:
-                self._note(LaneRun(self.name, len(said), len(said) - failed, 0, failed, seconds))
-                self._on_loop(partial(_hand_out, said))
+            failed = sum(isinstance(each, TureenError) for _, each in results)
+            if results:
+                self._note(LaneRun(self.name, len(results), len(results) - failed, 0, failed, seconds))
+                self._on_loop(partial(_hand_out, results))
         with self._state:
-            self._abandon(Unavailable("the server is shutting down", code="draining"))
+            self._abandon(Unavailable("the server is shutting down; try another server", code="draining"))
 
     def _take(self) -> bool:
-        """Let jobs in and out of the stepper; False when the lane closes."""
+        """Add new jobs to the stepper and drop those that ended. Returns False when the lane closes."""
         with self._state:
             self._state.wait_for(lambda: self._arrived or self._left or self._stepper.active or self._closing)
             arrived, left, self._arrived, self._left = self._arrived, self._left, [], []
@@ -115,7 +115,7 @@ class StepperLane(WorkerLane):
                 self._stepper.drop(ticket)
             return not self._closing
 
-    def _step(self) -> Sequence[tuple[Ticket, Delta | TureenError]]:
+    def _step(self) -> Sequence[tuple[Ticket, TextDelta | TureenError]]:
         try:
             return self._stepper.step()
         except Unavailable:  # the runtime itself is dead
@@ -134,6 +134,6 @@ class StepperLane(WorkerLane):
         self._on_loop(partial(_hand_out, [(ticket, error) for ticket in tickets]))
 
 
-def _hand_out(said: Sequence[tuple[Ticket, Delta | TureenError]]) -> None:
-    for ticket, each in said:
-        ticket.said.put_nowait(each)
+def _hand_out(results: Sequence[tuple[Ticket, TextDelta | TureenError]]) -> None:
+    for ticket, result in results:
+        ticket.deltas.put_nowait(result)

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from tureen.errors import Unprocessable
 from tureen_core.artifact import Artifact, open_artifact, read_weights
 from tureen_core.base import digest_weights, load_tokenizer, locate_base
+from tureen_core.lora import Adapter
 from tureen_core.preference import Normalize, normalise_weights
 from tureen_core.reading import Reading
-from tureen_core.soup import Adapter, Stack, concatenate_adapters
+from tureen_core.soup import Stack, concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.settings import FamilyEntry, RewardEntry
@@ -37,7 +38,7 @@ class Bases:
         self._tokenizers: dict[Path, Any] = {}
         self._renderers: dict[tuple[Path, Reading], Renderer] = {}
 
-    def folder(self, model: str) -> Path:
+    def locate(self, model: str) -> Path:
         """Where a base is.
 
         Raises:
@@ -45,13 +46,13 @@ class Bases:
         """
         return locate_base(model, self._cache)
 
-    def digest(self, folder: Path) -> str:
+    def compute_digest(self, folder: Path) -> str:
         """The digest of its weights."""
         if folder not in self._digests:
             self._digests[folder] = digest_weights(folder)
         return self._digests[folder]
 
-    def under(self, artifact: Artifact, model: str | None = None) -> Path:
+    def locate_for(self, artifact: Artifact, model: str | None = None) -> Path:
         """The folder of the base that an artifact stands on; a full checkpoint stands on itself.
 
         Args:
@@ -63,31 +64,31 @@ class Bases:
         base = artifact.manifest.base
         if artifact.manifest.weights == "full" or base is None:
             return artifact.folder
-        folder = self.folder(model or base.model)
-        if self.digest(folder) != base.digest:
-            found = f"{folder} has the weights digest {self.digest(folder)[:12]}"
+        folder = self.locate(model or base.model)
+        if self.compute_digest(folder) != base.digest:
+            found = f"{folder} has the weights digest {self.compute_digest(folder)[:12]}"
             raise LoadError(f"{artifact.name} stands on {base.model} with {base.digest[:12]}, and {found}")
         return folder
 
-    def tokenizer(self, folder: Path) -> Any:
+    def load_tokenizer(self, folder: Path) -> Any:
         """Its tokenizer."""
         if folder not in self._tokenizers:
             self._tokenizers[folder] = load_tokenizer(folder)
         return self._tokenizers[folder]
 
-    def renderer(self, folder: Path, reading: Reading) -> Renderer:
+    def make_renderer(self, folder: Path, reading: Reading) -> Renderer:
         """One renderer for each base and reading, so that equal texts are tokenised once."""
         if (folder, reading) not in self._renderers:
-            self._renderers[folder, reading] = Renderer(self.tokenizer(folder), reading)
+            self._renderers[folder, reading] = Renderer(self.load_tokenizer(folder), reading)
         return self._renderers[folder, reading]
 
-    def verified_renderer(self, folder: Path, artifact: Artifact) -> Renderer:
+    def make_verified_renderer(self, folder: Path, artifact: Artifact) -> Renderer:
         """An artifact's renderer.
 
         Raises:
             LoadError: the base's chat template or tokenizer is not the one of the training.
         """
-        renderer = self.renderer(folder, artifact.manifest.reading)
+        renderer = self.make_renderer(folder, artifact.manifest.reading)
         if renderer.digest() != renderer.reading.template:
             trained = renderer.reading.template or "none"
             raise LoadError(
@@ -97,7 +98,7 @@ class Bases:
 
 
 @dataclass(frozen=True)
-class RewardPart:
+class OpenedReward:
     """A reward artifact, the folder of its weights or base, and its objectives as they will be called."""
 
     artifact: Artifact
@@ -105,7 +106,7 @@ class RewardPart:
     rewards: tuple[Reward, ...]
 
 
-def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> RewardPart:
+def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
     """Open a reward artifact.
 
     Raises:
@@ -114,8 +115,8 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> RewardPart:
     """
     artifact = _open(entry.path, "reward")
     manifest = artifact.manifest
-    folder = bases.under(artifact)
-    renderer = bases.verified_renderer(folder, artifact)
+    folder = bases.locate_for(artifact)
+    renderer = bases.make_verified_renderer(folder, artifact)
     if entry.name is not None and len(manifest.objectives) > 1:
         raise LoadError(f"{artifact.name} has {len(manifest.objectives)} objectives, and `name` can rename only one")
     rewards = tuple(
@@ -129,11 +130,11 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> RewardPart:
         )
         for objective in manifest.objectives
     )
-    return RewardPart(artifact, folder, rewards)
+    return OpenedReward(artifact, folder, rewards)
 
 
 @dataclass(frozen=True)
-class FamilyPart:
+class OpenedFamily:
     """A family whose context its runtime will tell, the folder of its base, and its experts stacked."""
 
     family: Family
@@ -141,7 +142,7 @@ class FamilyPart:
     stack: Stack
 
 
-def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> FamilyPart:
+def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> OpenedFamily:
     """Open a family's experts.
 
     Raises:
@@ -151,15 +152,15 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> FamilyPart:
     """
     where = f"families.{entry.name}"
     experts = _experts(entry.experts, where)
-    folder = _agreed([bases.under(each, entry.base) for each in experts.values()], f"{where}.base")
-    folder = folder or bases.folder(entry.base or "")
+    folder = _agreed([bases.locate_for(each, entry.base) for each in experts.values()], f"{where}.base")
+    folder = folder or bases.locate(entry.base or "")
     steering = [each.manifest.steering for each in experts.values() if each.manifest.steering]
     semantics = entry.semantics or _agreed([each.semantics for each in steering], f"{where}.semantics") or "delta"
     normalize = entry.normalize or _agreed([each.normalize for each in steering], f"{where}.normalize") or "simplex"
     stack = concatenate_adapters([Adapter(name, read_weights(each)[0].modules) for name, each in experts.items()])
     if semantics == "factor" and stack.find_factor_obstacle():
         raise LoadError(f"{where}.semantics: {stack.find_factor_obstacle()}")
-    renderer = _agreed([bases.verified_renderer(folder, each) for each in experts.values()], f"{where}: readings")
+    renderer = _agreed([bases.make_verified_renderer(folder, each) for each in experts.values()], f"{where}: readings")
     presets = {
         name: _weights(each, experts, normalize, f"{where}.presets.{name}") for name, each in entry.presets.items()
     }
@@ -167,16 +168,16 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> FamilyPart:
         name=entry.name,
         base=folder.name,
         experts=experts,
-        renderer=renderer or bases.renderer(folder, Reading()),
+        renderer=renderer or bases.make_renderer(folder, Reading()),
         context=0,
         presets=presets,
         default=_weights(entry.default, experts, normalize, f"{where}.default") if entry.default else {},
         semantics=semantics,
         normalize=normalize,
-        factorable=stack.find_factor_obstacle(),
-        fingerprint=_fingerprint(bases.digest(folder), dtype, experts),
+        factor_obstacle=stack.find_factor_obstacle(),
+        fingerprint=_fingerprint(bases.compute_digest(folder), dtype, experts),
     )
-    return FamilyPart(family, folder, stack)
+    return OpenedFamily(family, folder, stack)
 
 
 def _experts(paths: Sequence[Path], where: str) -> dict[str, Artifact]:

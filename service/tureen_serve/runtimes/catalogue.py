@@ -39,7 +39,7 @@ class Reward:
 class Family:
     """A loaded policy family: a base and the experts that can be souped over it.
 
-    ``factorable`` is None where ``factor`` semantics are defined, else the reason why not.
+    ``factor_obstacle`` is None where ``factor`` semantics are defined, else the reason why not.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Family:
     default: Mapping[str, float]
     semantics: Semantics
     normalize: Literal["simplex", "none"]
-    factorable: str | None
+    factor_obstacle: str | None
     fingerprint: str
 
 
@@ -73,7 +73,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModels:
     """All of it. ``failure`` is None, or the sentence that says why it must not serve."""
 
     runtime: str
@@ -90,7 +90,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Standing:
+class LoadedBase:
     """What a runtime made of one base: scorers with the artifacts that each reads, and its families in order."""
 
     scorers: Sequence[tuple[Scorer, Sequence[Artifact]]]
@@ -106,18 +106,18 @@ class Runtime(Protocol):
 
     dtype: str
 
-    def expect(self, engines: Sequence[str]) -> None:
+    def reserve_memory(self, engines: Sequence[str]) -> None:
         """Told the names of all that will be loaded, before the first; raises ``LoadError`` if they have no room."""
 
-    def base(
+    def load_base(
         self, folder: Path, tokenizer: Any, rewards: Sequence[Artifact], families: Mapping[str, Stack]
-    ) -> Standing:
+    ) -> LoadedBase:
         """Load a base once with its reward adapters and its families' experts."""
 
-    def checkpoint(self, artifact: Artifact) -> Scorer:
+    def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint."""
 
 
-def scores_of(folder: Path) -> str:
+def name_score_lane(folder: Path) -> str:
     """What it is called that scores on a base: a lane's name and, in vLLM, an engine's."""
     return f"{folder.name}-scores"

@@ -52,7 +52,7 @@ class Rewards:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """What one batch may hold: rows, and tokens as they are computed, ``padded`` to the longest or not."""
 
     batch_tokens: int = 8192
@@ -65,14 +65,14 @@ class Scorer(Protocol):
 
     Attributes:
         limits: what one batch may hold.
-        streams: how many threads may ``run`` at once; more than one where the runtime batches by itself.
+        threads: how many threads may ``run`` at once; more than one where the runtime batches by itself.
         failure: None, or the sentence that says why nothing can run at the moment.
-        why: how it computes, for the log.
+        description: how it computes, for the log.
     """
 
-    limits: Limits
-    streams: int
-    why: str
+    limits: BatchLimits
+    threads: int
+    description: str
 
     @property
     def failure(self) -> str | None:
@@ -105,7 +105,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class GenerationJob:
     """One text to make: the prompt's ids, the canonical soup (empty: the bare base), how to sample."""
 
     ids: tuple[int, ...]
@@ -125,7 +125,7 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class TextDelta:
     """A piece of a text: characters that are sure to stay, its tokens, and why it ended if it did."""
 
     text: str
@@ -139,17 +139,17 @@ class PolicyRuntime(Protocol):
 
     Attributes:
         context: the most tokens of prompt and text together.
-        why: how it computes, for the log.
+        description: how it computes, for the log.
     """
 
     context: int
-    why: str
+    description: str
 
     @property
     def failure(self) -> str | None:
         """None while it can run, else the sentence that says why not."""
 
-    def check(self, job: Job) -> None:
+    def check(self, job: GenerationJob) -> None:
         """Raise ``Unprocessable`` for a job that cannot run."""
 
     def likelihood(
@@ -165,7 +165,7 @@ class PolicyRuntime(Protocol):
 class Generator(PolicyRuntime, Protocol):
     """A policy family that batches by itself."""
 
-    def stream(self, job: Job) -> AsyncGenerator[Delta]:
+    def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         """Deltas of a job that ``check`` lets pass; closing the iterator frees its place in the batch.
 
         Raises:
@@ -189,11 +189,11 @@ class Stepper(PolicyRuntime, Protocol):
     def waiting(self) -> int:
         """Jobs that found no room yet."""
 
-    def add(self, key: Hashable, job: Job) -> None:
+    def add(self, key: Hashable, job: GenerationJob) -> None:
         """Queue a job that ``check`` lets pass."""
 
     def drop(self, key: Hashable) -> None:
         """Forget a job, waiting or running."""
 
-    def step(self) -> list[tuple[Any, Delta | TureenError]]:
+    def step(self) -> list[tuple[Any, TextDelta | TureenError]]:
         """One token of every running text, or what ended it, by its key."""

@@ -1,10 +1,10 @@
 """What every runtime asks of a job before it runs."""
 
 from tureen.errors import Unprocessable
-from tureen_serve.runtimes.contract import Job
+from tureen_serve.runtimes.contract import GenerationJob
 
 
-def check_job(job: Job, context: int, vocabulary: int) -> None:
+def check_job(job: GenerationJob, context: int, vocabulary: int) -> None:
     """Refuse a job that cannot run on a model.
 
     Args:

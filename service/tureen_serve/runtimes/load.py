@@ -15,14 +15,14 @@ import torch
 from tureen.errors import TureenError
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.base import CACHE, BaseError
-from tureen_core.soup import SoupError
-from tureen_serve.runtimes.artifacts import Bases, FamilyPart, LoadError, RewardPart, open_family, open_reward
-from tureen_serve.runtimes.catalogue import Backbone, Loaded, Policy, Runtime, scores_of
-from tureen_serve.runtimes.contract import Limits
+from tureen_core.lora import SoupError
+from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedFamily, OpenedReward, open_family, open_reward
+from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
+from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
 from tureen_serve.settings import FamilyEntry, RewardEntry, VllmSettings
 
-__all__ = ["LoadError", "Options", "Proof", "check", "load"]
+__all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "load_models"]
 
 RUNTIMES = {
     "transformers": ("tureen_serve.runtimes.on_transformers.models", "TransformersRuntime"),
@@ -32,29 +32,29 @@ PROBES_AT_START = 1
 
 
 @dataclass(frozen=True)
-class Options:
+class LoadOptions:
     """How to load.
 
     Attributes:
         cache: where packaged bases are converted to.
-        memory: bytes for prompts that were scored, where the runtime keeps them itself.
+        prompt_memory_bytes: bytes for prompts that were scored, where the runtime keeps them itself.
     """
 
     runtime: str = "auto"
     dtype: str = "auto"
     device: str = "auto"
     cache: Path | None = None
-    limits: Limits = Limits()
-    memory: int = 0
+    limits: BatchLimits = BatchLimits()
+    prompt_memory_bytes: int = 0
     vllm: VllmSettings = VllmSettings()
 
 
-def load(
+def load_models(
     rewards: Sequence[RewardEntry],
     families: Sequence[FamilyEntry],
-    options: Options = Options(),
+    options: LoadOptions = LoadOptions(),
     probes: int | None = PROBES_AT_START,
-) -> Loaded:
+) -> LoadedModels:
     """Open, verify and load artifacts, and run the first ``probes`` of each again (None: all).
 
     A probe that differs is not an error but the ``failure`` of what is returned.
@@ -75,7 +75,7 @@ def load(
     return replace(loaded, failure=failure)
 
 
-def check(folder: Path, options: Options = Options()) -> list[Proof]:
+def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[Proof]:
     """Verify one artifact, load it and run all its probes.
 
     Raises:
@@ -96,7 +96,7 @@ def check(folder: Path, options: Options = Options()) -> list[Proof]:
         raise LoadError(str(error)) from error
 
 
-def choose(options: Options) -> tuple[str, str]:
+def choose_runtime(options: LoadOptions) -> tuple[str, str]:
     """The runtime's name, and why it is the one."""
     if options.runtime != "auto":
         return options.runtime, "as configured"
@@ -107,15 +107,15 @@ def choose(options: Options) -> tuple[str, str]:
     return "vllm", "a GPU and vLLM are here"
 
 
-def _runtime(options: Options) -> tuple[Runtime, str]:
+def _runtime(options: LoadOptions) -> tuple[Runtime, str]:
     """The runtime and the line that says which and why."""
-    name, why = choose(options)
+    name, why = choose_runtime(options)
     if name not in RUNTIMES:
         raise LoadError(f"runtime: {name!r} is not part of this version; there is {', '.join(RUNTIMES)}")
     if name == "vllm" and find_spec("vllm") is None:
         raise LoadError("runtime: vLLM is not installed; pip install 'tureen[vllm]', or take runtime: transformers")
     module, kind = RUNTIMES[name]
-    own = {"settings": options.vllm} if name == "vllm" else {"memory": options.memory}
+    own = {"settings": options.vllm} if name == "vllm" else {"prompt_memory_bytes": options.prompt_memory_bytes}
     runtime: Runtime = getattr(importlib.import_module(module), kind)(
         options.dtype, options.device, options.limits, **own
     )
@@ -123,46 +123,48 @@ def _runtime(options: Options) -> tuple[Runtime, str]:
 
 
 def _load(
-    rewards: Sequence[RewardEntry], families: Sequence[FamilyEntry], options: Options, runtime: Runtime, told: str
-) -> Loaded:
+    rewards: Sequence[RewardEntry], families: Sequence[FamilyEntry], options: LoadOptions, runtime: Runtime, told: str
+) -> LoadedModels:
     bases = Bases(options.cache or CACHE)
     models = [open_reward(entry, bases, runtime.dtype) for entry in rewards]
     policies = [open_family(entry, bases, runtime.dtype) for entry in families]
     _named_once(models)
     full = [part for part in models if part.artifact.manifest.weights == "full"]
     adapters = [part for part in models if part not in full]
-    runtime.expect(_engines(full, adapters, policies))
+    runtime.reserve_memory(_engines(full, adapters, policies))
     backbones: list[Backbone] = []
     served: list[Policy] = []
     with ExitStack() as undo:
-        undo.callback(lambda: Loaded(told, tuple(backbones), tuple(served)).close())
+        undo.callback(lambda: LoadedModels(told, tuple(backbones), tuple(served)).close())
         for whole in full:
-            backbones.append(Backbone(whole.artifact.name, runtime.checkpoint(whole.artifact), whole.rewards))
+            backbones.append(Backbone(whole.artifact.name, runtime.load_checkpoint(whole.artifact), whole.rewards))
         for folder in dict.fromkeys([part.folder for part in adapters] + [part.folder for part in policies]):
             here = {part.artifact.name: part for part in adapters if part.folder == folder}
             above = {part.family.name: part for part in policies if part.folder == folder}
-            standing = runtime.base(
+            standing = runtime.load_base(
                 folder,
-                bases.tokenizer(folder),
+                bases.load_tokenizer(folder),
                 [part.artifact for part in here.values()],
                 {name: part.stack for name, part in above.items()},
             )
             for scorer, artifacts in standing.scorers:
                 read = tuple(reward for artifact in artifacts for reward in here[artifact.name].rewards)
-                backbones.append(Backbone(scores_of(folder), scorer, read))
+                backbones.append(Backbone(name_score_lane(folder), scorer, read))
             for part, policy in zip(above.values(), standing.families, strict=True):
                 served.append(Policy(replace(part.family, context=policy.context), policy))
         undo.pop_all()
-    return Loaded(told, tuple(backbones), tuple(served))
+    return LoadedModels(told, tuple(backbones), tuple(served))
 
 
-def _engines(full: Sequence[RewardPart], adapters: Sequence[RewardPart], policies: Sequence[FamilyPart]) -> list[str]:
+def _engines(
+    full: Sequence[OpenedReward], adapters: Sequence[OpenedReward], policies: Sequence[OpenedFamily]
+) -> list[str]:
     """The names of all that will be loaded, each a lane's and, in vLLM, an engine's."""
-    scores = [scores_of(folder) for folder in dict.fromkeys(part.folder for part in adapters)]
+    scores = [name_score_lane(folder) for folder in dict.fromkeys(part.folder for part in adapters)]
     return [*(part.artifact.name for part in full), *scores, *(part.family.name for part in policies)]
 
 
-def _named_once(parts: Sequence[RewardPart]) -> None:
+def _named_once(parts: Sequence[OpenedReward]) -> None:
     for names, what in (
         ([part.artifact.name for part in parts], "reward artifacts are"),
         ([reward.name for part in parts for reward in part.rewards], "rewards are"),
@@ -172,7 +174,7 @@ def _named_once(parts: Sequence[RewardPart]) -> None:
             raise LoadError(f"two {what} called {twice!r}: rename one with `name`, or leave it out")
 
 
-def _prove(loaded: Loaded, dtype: str, most: int | None) -> list[Proof]:
+def _prove(loaded: LoadedModels, dtype: str, most: int | None) -> list[Proof]:
     proofs = []
     for backbone in loaded.backbones:
         by_artifact = {reward.artifact.name: reward for reward in backbone.rewards}

@@ -10,7 +10,7 @@ from tureen_core.inputs import render_probe
 from tureen_core.reading import Rendered
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
-from tureen_serve.runtimes.readout import weighed
+from tureen_serve.runtimes.readout import weigh_rewards
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _values(artifact: Artifact, text: Rendered, scorer: Scorer) -> list[float]:
     blend = ((artifact.name, 1.0),)
     values = _run(scorer, Row(tuple(text.ids), blend))
     if artifact.manifest.gated:
-        values.append(weighed(values, _run(scorer, Row(tuple(select_prompt_ids(text)), blend, head="gate"))))
+        values.append(weigh_rewards(values, _run(scorer, Row(tuple(select_prompt_ids(text)), blend, head="gate"))))
     return values
 
 

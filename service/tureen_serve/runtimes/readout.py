@@ -25,7 +25,7 @@ class ReadOut:
     gate: "ReadOut | None" = None
 
 
-def read_out(artifact: Artifact, weight: Tensor, device: torch.device) -> ReadOut:
+def make_readout(artifact: Artifact, weight: Tensor, device: torch.device) -> ReadOut:
     """An artifact's; of its head the rows that an objective reads, so that heads of one objective can be blended."""
     reading = artifact.manifest.reading
     weight = weight[: artifact.manifest.rows]
@@ -36,18 +36,18 @@ def read_out(artifact: Artifact, weight: Tensor, device: torch.device) -> ReadOu
     return ReadOut(head, reading.pooling, reading.eos == "append", prompts)
 
 
-def reads(readouts: Mapping[str, ReadOut], row: Row) -> ReadOut:
+def select_readout(readouts: Mapping[str, ReadOut], row: Row) -> ReadOut:
     """How a row is read: as the first model of its blend reads."""
     found = readouts[row.blend[0][0]]
     return found.gate if row.head == "gate" and found.gate else found
 
 
-def weighed(rewards: Sequence[float], coefficients: Sequence[float]) -> float:
+def weigh_rewards(rewards: Sequence[float], coefficients: Sequence[float]) -> float:
     """A gated model's overall reward Σₖ Rₖ·cₖ of a text's rewards and its prompt's coefficients."""
     return math.fsum(reward * each for reward, each in zip(rewards, coefficients, strict=True))
 
 
-def read(
+def read_rewards(
     rows: Sequence[Row], readouts: Mapping[str, ReadOut], pooled: Callable[[list[int], ReadOut], Tensor]
 ) -> list[tuple[float, ...]]:
     """Σ wᵢ·headᵢ of each row's pooled hidden state, in order.
@@ -61,7 +61,7 @@ def read(
     for index, row in enumerate(rows):
         alike.setdefault((row.blend, row.head), []).append(index)
     for (blend, _), picks in alike.items():
-        like = reads(readouts, rows[picks[0]])
+        like = select_readout(readouts, rows[picks[0]])
         states = pooled(picks, like)
         heads = [like] if len(blend) == 1 else [readouts[name] for name, _ in blend]
         weights = [weight for _, weight in blend]

@@ -7,7 +7,7 @@ from tureen_train.config.parts import Loss
 
 
 class PairLoss(Loss):
-    """RLHFlow's pairwise model (arXiv 2405.07863): it reads two answers and says how likely the first is better.
+    """RLHFlow's pairwise model (arXiv 2405.07863): reads two answers, gives the probability that the first is better.
 
     The loss is the binary cross-entropy of one logit; with the difference of two tokens' logits it is the published
     loss. ``sides: random`` trains on each pair in one order, drawn anew each time; ``both`` trains on both orders. With
@@ -24,5 +24,5 @@ class PairLoss(Loss):
 
     @property
     def input(self) -> Input:
-        """What one input of the model is."""
+        """The kind of the model's input."""
         return "pair"

@@ -179,7 +179,7 @@ class Loss(RecipePart):
 
     @property
     def input(self) -> Input:
-        """What one input of the model is."""
+        """The kind of the model's input."""
         return "conversation"
 
     @property

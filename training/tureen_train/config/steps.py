@@ -20,5 +20,5 @@ class StepsLoss(Loss):
 
     @property
     def input(self) -> Input:
-        """What one input of the model is."""
+        """The kind of the model's input."""
         return "steps"

@@ -1,4 +1,4 @@
-"""``tureen-train evaluate``, ``compare``, ``margins`` and ``sweep``: the quality of reward models and soups."""
+"""The commands ``tureen-train evaluate``, ``compare``, ``margins`` and ``sweep``, for reward models and soups."""
 
 import json
 import logging
@@ -23,29 +23,33 @@ console = Console()
 
 
 def evaluate_command(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="artifact folders, or servers' addresses")],
-    data: Annotated[list[Path], typer.Option(help="a file to judge by; may be repeated")],
-    bench: Annotated[str, typer.Option(help="pairs, rewardbench or rewardbench2")] = "pairs",
-    out: Annotated[Path, typer.Option(help="the folder for report, results and scores")] = Path("runs/evaluation"),
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="artifact folders, or servers as http://host:8900#reward")
+    ],
+    data: Annotated[list[Path], typer.Option(help="a file of preference data; may be repeated")],
+    bench: Annotated[str, typer.Option(help="the benchmark: pairs, rewardbench or rewardbench2")] = "pairs",
+    out: Annotated[Path, typer.Option(help="the folder for the report, results and scores")] = Path("runs/evaluation"),
     form: FormOf = "auto",
     renames: Renames = None,
     reverse: Reversed = "refuse",
     strict: Strict = False,
-    domain: Annotated[str | None, typer.Option(help="pairs: whose answer is preferred in DSP's domains")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="judge so many items, drawn by their content")] = None,
-    objective: Annotated[str | None, typer.Option(help="which reward to read, where there are several")] = None,
-    preferences: Annotated[str | None, typer.Option(help="weigh several: a=0.7,b=0.3")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="texts run together; over HTTP, items in one request")] = 8,
+    domain: Annotated[str | None, typer.Option(help="for DSP's files: the domain whose answer is preferred")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="evaluate on this many items, drawn by a hash of their content")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="the reward to use, if the model has several")] = None,
+    preferences: Annotated[str | None, typer.Option(help="the weights of several rewards, as a=0.7,b=0.3")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="texts in one batch; over HTTP, items in one request")] = 8,
 ) -> None:
-    """Judge reward models by preference pairs, RewardBench or RewardBench 2, in process or over HTTP.
+    """Evaluate reward models on preference pairs, RewardBench or RewardBench 2, in process or over HTTP.
 
-    A server's address may end with #name, the reward to read. Several models are compared.
+    A server's address may end with #name, the reward to evaluate. If several models are given, they are also compared.
     """
     set_offline()
     if objective and preferences:
-        raise typer.BadParameter("--objective and --preferences exclude each other")
-    from tureen_train.evaluation import evaluate as run  # seconds to import: not for --help
-    from tureen_train.evaluation.comparison_report import compare_folders as side_by_side
+        raise typer.BadParameter("give --objective or --preferences, not both")
+    from tureen_train.evaluation import evaluate as evaluation  # seconds to import: not for --help
+    from tureen_train.evaluation.comparison_report import compare_folders
     from tureen_train.evaluation.evaluation_page import make_summary
     from tureen_train.evaluation.objectives import parse_weights
     from tureen_train.evaluation.scorers import open_scorer
@@ -53,7 +57,7 @@ def evaluate_command(
     with exit_on_user_error():
         weights = parse_weights(preferences) if preferences else None
         options = make_reading_options(renames, reverse, strict)
-        loaded = run.load_items(bench, data, form, domain, **options).limited(limit)
+        loaded = evaluation.load_items(bench, data, form, domain, **options).limited(limit)
         for note in loaded.notes:
             typer.echo(note, err=True)
         folders = name_folders(models, out)
@@ -61,10 +65,10 @@ def evaluate_command(
         for model, folder in zip(models, folders, strict=True):
             with open_scorer(model, objective, weights, batch) as scorer, _progress() as progress:
                 task = progress.add_task(f"scoring by {scorer.name}", total=answers)
-                found = run.evaluate_model(scorer, loaded, bench, folder, partial(progress.advance, task))
+                found = evaluation.evaluate_model(scorer, loaded, bench, folder, partial(progress.advance, task))
             console.print(make_summary(found))
         if len(folders) > 1:
-            side_by_side(folders, out)
+            compare_folders(folders, out)
     typer.echo(f"the report: {out / 'report.html'}")
 
 
@@ -73,7 +77,7 @@ def _progress() -> Progress:
 
 
 def name_folders(models: Sequence[str], out: Path) -> list[Path]:
-    """Where each model's evaluation goes: into ``out``, or, of several, into a folder there named after it."""
+    """Return the folder for each model's evaluation: ``out`` for one model, else subfolders named after the models."""
     if len(models) == 1:
         return [out]
     names = [_folder_name(model) for model in models]
@@ -83,38 +87,42 @@ def name_folders(models: Sequence[str], out: Path) -> list[Path]:
 
 
 def _folder_name(model: str) -> str:
-    """The last part of a path or address, or the one before where that is just ``artifact``."""
+    """Return the last part of a path or address that is not ``artifact``."""
     parts = [part for part in re.split(r"[/#]+", model) if part not in ("", ".", "..", "artifact")]
     return re.sub(r"[^A-Za-z0-9_.-]", "-", parts[-1]) if parts else "model"
 
 
 def compare_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="of evaluations, or of training runs")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="the folders of evaluations, or of training runs")
+    ],
     out: Annotated[Path, typer.Option(help="the folder for the report")] = Path("runs/comparison"),
 ) -> None:
-    """Put evaluations, or training runs, side by side."""
-    from tureen_train.evaluation.comparison_report import (
-        compare_folders as side_by_side,  # seconds to import: not for --help
-    )
+    """Compare evaluations, or training runs."""
+    from tureen_train.evaluation.comparison_report import compare_folders  # seconds to import: not for --help
 
     with exit_on_user_error():
-        side_by_side(folders, out)
+        compare_folders(folders, out)
     typer.echo(f"the report: {out / 'report.html'}")
 
 
 def sweep_command(
     out: Annotated[Path, typer.Option(help="the folder for sweep.png, sweep.csv and texts.jsonl")] = Path("runs/sweep"),
-    first: Annotated[str, typer.Option("--from", help="the expert that weighs all at first")] = "academy",
-    second: Annotated[str, typer.Option("--to", help="the expert that weighs all at last")] = "entertainment",
-    prompts: Annotated[Path, typer.Option(help="JSON with a list `prompts`, or a prompt a line")] = PROMPTS,
-    limit: Annotated[int, typer.Option(min=1, help="how many prompts")] = 24,
-    steps: Annotated[int, typer.Option(min=2, max=64, help="how many weights")] = 11,
-    tokens: Annotated[int, typer.Option(min=1, help="the most tokens of a text")] = 64,
+    first: Annotated[str, typer.Option("--from", help="the expert with all the weight at the start")] = "academy",
+    second: Annotated[str, typer.Option("--to", help="the expert with all the weight at the end")] = "entertainment",
+    prompts: Annotated[
+        Path, typer.Option(help="a JSON file with a list `prompts`, or a text file with one prompt per line")
+    ] = PROMPTS,
+    limit: Annotated[int, typer.Option(min=1, help="the number of prompts")] = 24,
+    steps: Annotated[int, typer.Option(min=2, max=64, help="the number of weights")] = 11,
+    tokens: Annotated[int, typer.Option(min=1, help="the maximum number of tokens of a text")] = 64,
     model: Annotated[str | None, typer.Option(help="the policy family; the server's first one by default")] = None,
-    url: Annotated[str, typer.Option(help="the server")] = "http://127.0.0.1:8900",
-    start_server: Annotated[bool, typer.Option("--start-server", help="start the starter's, and end it")] = False,
+    url: Annotated[str, typer.Option(help="the server's address")] = "http://127.0.0.1:8900",
+    start_server: Annotated[
+        bool, typer.Option("--start-server", help="start a server with the starter artifacts, and stop it at the end")
+    ] = False,
 ) -> None:
-    """Generate at every weight from one expert to another, score every text, and plot the mean rewards."""
+    """Generate texts at weights from one expert to another, score them, and plot the mean rewards."""
     if first == second:
         raise typer.BadParameter("--from and --to name the same expert")
     from tureen_train.evaluation import server  # a second or two to import: not for --help
@@ -130,23 +138,29 @@ def sweep_command(
 
 
 def margins_command(
-    models: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="of reward runs, or of artifacts")],
-    data: Annotated[list[Path] | None, typer.Option(help="judge by these files; a run's own held-out part")] = None,
+    models: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="the folders of reward runs, or of artifacts")
+    ],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="the records to score; by default those that each run held out")
+    ] = None,
     out: Annotated[Path, typer.Option(help="the folder for the report")] = Path("runs/margins"),
     rating: Annotated[
-        str | None, typer.Option(help="correlate with this rating of the answers, as gpt_score; or `scores`")
+        str | None, typer.Option(help="correlate rewards with this rating of the answers, as gpt_score or scores")
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="also by cosine: `minilm`, or an encoder's folder")] = None,
-    pooling: Annotated[str | None, typer.Option(help="mean or cls; what the encoder's folder says by default")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="also compute cosines, by `minilm` or the encoder in a folder")
+    ] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean or cls; by default that of the encoder's folder")] = None,
     form: FormOf = "auto",
     renames: Renames = None,
     reverse: Reversed = "refuse",
     strict: Strict = False,
-    domain: Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred")] = None,
-    objective: Annotated[str | None, typer.Option(help="which reward to read, where there are several")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="texts run together")] = 8,
+    domain: Annotated[str | None, typer.Option(help="for DSP's files: the domain whose answer is preferred")] = None,
+    objective: Annotated[str | None, typer.Option(help="the reward to use, if the model has several")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="texts in one batch")] = 8,
 ) -> None:
-    """Show how far reward models hold answers apart, by how alike these are, and against δ of PCRM's constraint."""
+    """Report the reward margins of models, against the similarity of the answers and the cap of PCRM's constraint."""
     set_offline()
     logging.basicConfig(level="WARNING")
     from tureen_core.base import CACHE  # seconds to import, as what follows
@@ -172,18 +186,18 @@ def margins_command(
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a file.
+    """Read the prompts of a file: a JSON list, a JSON object with a list ``prompts``, or one prompt per line.
 
     Raises:
-        ValueError: it holds none, or is JSON without a list of texts.
+        ValueError: the file has no prompt, or is JSON without a list of texts.
     """
     text = path.read_text(encoding="utf-8")
     found = _listed(json.loads(text)) if path.suffix == ".json" else [line.strip() for line in text.splitlines()]
     if not isinstance(found, list) or not all(isinstance(prompt, str) for prompt in found):
-        raise ValueError(f"{path}: it needs a list `prompts` of texts")
+        raise ValueError(f"{path}: `prompts` must be a list of texts")
     prompts = [prompt for prompt in found if prompt.strip()]
     if not prompts:
-        raise ValueError(f"{path} holds no prompt")
+        raise ValueError(f"{path} has no prompt; write one prompt per line")
     return prompts
 
 

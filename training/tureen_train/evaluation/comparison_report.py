@@ -1,4 +1,4 @@
-"""Several evaluations, or several training runs, side by side."""
+"""The report that compares several evaluations, or several training runs."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -21,27 +21,31 @@ Key = tuple[str, str]
 
 
 def compare_folders(folders: Sequence[Path], out: Path) -> Path:
-    """Write ``report.md`` and ``report.html`` that put evaluations, or training runs, side by side.
+    """Compare evaluations, or training runs, and write ``report.md`` and ``report.html`` into ``out``.
 
     Returns:
         The path of ``report.md``.
 
     Raises:
-        BadOption: there are fewer than two folders, or some are evaluations and others are runs.
-        BadFile: one is neither.
+        BadOption: there are fewer than two folders, or some are evaluations and others are training runs.
+        BadFile: a folder is neither.
     """
     if len(folders) < 2:
-        raise BadOption("name two folders or more")
+        raise BadOption("FOLDER: name two folders or more to compare")
     judged = [(folder / RESULTS).is_file() for folder in folders]
     if any(judged) and not all(judged):
         odd = folders[judged.index(False)]
-        raise BadOption(f"{odd} is no evaluation's folder and others are: compare evaluations, or training runs")
+        raise BadOption(
+            f"{odd} is not an evaluation, but other folders are: name only evaluations, or only training runs"
+        )
     out.mkdir(parents=True, exist_ok=True)
     if all(judged):
         return compare_evaluations([read_results(folder) for folder in folders], out)
     for folder in folders:
         if not is_run(folder):
-            raise BadFile(f"{folder} holds neither an evaluation ({RESULTS}) nor a training run (recipe.yaml)")
+            raise BadFile(
+                f"{folder} has neither an evaluation ({RESULTS}) nor a training run (recipe.yaml); name another folder"
+            )
     return compare_runs([read_run(folder) for folder in folders], out)
 
 
@@ -49,10 +53,10 @@ def compare_folders(folders: Sequence[Path], out: Path) -> Path:
 
 
 def compare_evaluations(found: Sequence[Evaluation], out: Path) -> Path:
-    """Figures, differences on the items that two share, parts of the benchmark, and agreement."""
+    """Compare evaluations: figures, paired differences, the parts of the benchmark, and agreement."""
     benches = {each.bench for each in found}
     if len(benches) > 1:
-        raise BadOption(f"these are evaluations on {' and '.join(sorted(benches))}: compare those of one benchmark")
+        raise BadOption(f"the evaluations are on {' and '.join(sorted(benches))}: compare evaluations on one benchmark")
     names = label_folders([each.name for each in found], [each.folder for each in found])
     page = Page(f"{len(found)} models on {TITLES[found[0].bench]}")
     page.text(f"Compared: {', '.join(map(escape_markdown, names))}.")
@@ -69,7 +73,7 @@ def compare_evaluations(found: Sequence[Evaluation], out: Path) -> Path:
 
 
 def label_folders(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """The names, those that stand several times with their folder."""
+    """Return the names. A name that occurs several times gets its folder added, in brackets."""
     return [
         name if names.count(name) == 1 else f"{name} ({folder.resolve().name})"
         for name, folder in zip(names, folders, strict=True)
@@ -85,9 +89,10 @@ def _cell(name: str, figure: Figure) -> str:
 
 
 def measure_difference(first: Evaluation, second: Evaluation) -> Figure:
-    """The second's accuracy minus the first's on the items that both judged, bootstrapped over them (paired).
+    """Compute the second model's accuracy minus the first's, on the items that both evaluated.
 
-    ``n`` counts the items. On RewardBench 2 an item's credit takes the place of its pairs.
+    The interval is of a paired bootstrap over these items; ``n`` is their number. On preference pairs an item weighs as
+    many pairs as it has; on the other benchmarks all items weigh the same.
     """
     one, other = index_answers(first), index_answers(second)
     shared = [key for key in one if key in other and one[key].credit is not None]
@@ -102,16 +107,16 @@ def _weighted(values: Array, weights: Array) -> float:
 
 
 def index_answers(found: Evaluation) -> dict[Key, AnsweredItem]:
-    """The items of an evaluation by id and content, so that only what is truly the same is compared."""
+    """Index the items of an evaluation by id and content, so that only equal items are compared."""
     return {(row.id, row.digest): row for row in found.answered}
 
 
 def _differences(page: Page, found: Sequence[Evaluation], names: Sequence[str]) -> None:
     page.heading(f"Against {names[0]}")
-    what = "best-of-N credit" if found[0].bench == "rewardbench2" else "pair accuracy"
+    credit = "best-of-N credit" if found[0].bench == "rewardbench2" else "pair accuracy"
     page.text(
-        f"Difference of {what} on the items that both judged, with the 95 % interval of a paired bootstrap over items. "
-        "Where it leaves out zero, chance alone seldom makes such a difference."
+        f"Difference of {credit} on the items that both models scored, with the 95 % interval of a paired bootstrap "
+        "over items. If the interval does not contain zero, such a difference rarely arises by chance."
     )
     rows = [(name, measure_difference(found[0], each)) for name, each in zip(names[1:], found[1:], strict=True)]
     page.table(
@@ -129,7 +134,7 @@ def _between(figure: Figure) -> str:
 
 
 def _parts(page: Page, found: Sequence[Evaluation], names: Sequence[str], title: str, out: Path) -> None:
-    """One breakdown, where every evaluation has it."""
+    """Compare one breakdown, if every evaluation has it."""
     if not all(title in each.tables for each in found):
         return
     main = next(iter(next(iter(found[0].tables[title].values()))))
@@ -149,19 +154,19 @@ def _parts(page: Page, found: Sequence[Evaluation], names: Sequence[str], title:
 
 
 def _agreement(page: Page, found: Sequence[Evaluation], names: Sequence[str], out: Path) -> None:
-    """How alike they judge what all of them judged."""
+    """Report the agreement of the models on the items that all of them scored."""
     tables = [index_answers(each) for each in found]
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
     page.heading("Agreement")
     if not shared:
-        page.text("They judged no item in common.")
+        page.text("The models have no item in common.")
         return
     rewards = [[table[key].rewards for key in shared] for table in tables]
     pairs = {(i, j): measure_agreement(rewards[i], rewards[j]) for i, j in combinations(range(len(found)), 2)}
     page.text(
-        f"Over the {len(shared)} items that all judged. **Alike** is the share of pairs of answers with the same "
-        "verdict, **kappa** Cohen's: 0 is chance, 1 always the same. **Margins** is Pearson's correlation of the "
-        "pairs' margins; the last two are of all answers' rewards."
+        f"Over the {len(shared)} items that all models scored. **Alike** is the share of pairs of answers on which "
+        "both models give the same verdict. **Kappa** is Cohen's kappa: 0 is chance, 1 is full agreement. **Margins** "
+        "is Pearson's correlation of the pairs' margins. **Spearman** and **Pearson** are correlations of all rewards."
     )
     page.table(
         ("models", "alike", "kappa", "margins", "Spearman", "Pearson"),
@@ -171,7 +176,7 @@ def _agreement(page: Page, found: Sequence[Evaluation], names: Sequence[str], ou
         square = np.eye(len(found))
         for (i, j), each in pairs.items():
             square[i, j] = square[j, i] = each["alike"].value
-        page.picture(plots.plot_matrix(square, names, out / "agreement.png"), "share of pairs judged alike")
+        page.picture(plots.plot_matrix(square, names, out / "agreement.png"), "share of pairs with the same verdict")
 
 
 def _agreed(found: Mapping[str, Figure]) -> list[str]:
@@ -183,7 +188,7 @@ def _agreed(found: Mapping[str, Figure]) -> list[str]:
 
 
 def compare_runs(runs: Sequence[RunFolder], out: Path) -> Path:
-    """Final figures with differences, curves over each other, and what their recipes have apart."""
+    """Compare training runs: final figures with differences, curves in one plot, and the differences of the recipes."""
     names = label_folders([run.name for run in runs], [run.folder.parent for run in runs])
     page = Page(f"{len(runs)} training runs")
     page.text(f"Compared: {', '.join(map(escape_markdown, names))}; differences are against the first.")
@@ -195,7 +200,7 @@ def compare_runs(runs: Sequence[RunFolder], out: Path) -> Path:
     for file in dict.fromkeys(file for run in runs for file in run.accuracies()):
         series = {name: run.accuracies().get(file, []) for name, run in zip(names, runs, strict=True)}
         _overlay(page, series, "pair accuracy", f"pair accuracy on {file}", out / f"accuracy-{_safe(file)}.png", 0.5)
-    page.heading("What their recipes have apart")
+    page.heading("Differences of the recipes")
     page.table(("key", *names), list(_recipe_rows(runs)), words=True)
     return page.write(out)
 

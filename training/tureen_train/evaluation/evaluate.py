@@ -1,4 +1,4 @@
-"""An evaluation from items to its folder: scored, judged, written, shown."""
+"""An evaluation: load the items, score their answers, compute the figures, and write the folder."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Judge = Callable[[Sequence[Item], Sequence[Sequence[float]], Sequence[Sequence[f
 
 @dataclass(frozen=True)
 class Bench:
-    """What reads a benchmark's files, and what judges its items by their rewards and logits."""
+    """How a benchmark's files are read, and how its figures are computed from the items' rewards and logits."""
 
     read: Callable[[Sequence[Path]], LoadedItems]
     judge: Judge
@@ -36,7 +36,7 @@ BENCHES = {
 def load_items(
     bench: str, paths: Sequence[Path], form: str = "auto", domain: str | None = None, **options: Any
 ) -> LoadedItems:
-    """A benchmark's items.
+    """Read the items of a benchmark.
 
     Args:
         bench: a name of :data:`BENCHES`.
@@ -46,25 +46,25 @@ def load_items(
         options: of pairs: further arguments of :class:`tureen.records.reading.Reading`.
 
     Raises:
-        BadOption: the benchmark is unknown, or has columns of its own and no form.
+        BadOption: the benchmark is unknown, or it has fixed columns and a form or domain is given.
         DataError: a file cannot be read.
     """
     if bench not in BENCHES:
-        raise BadOption(f"--bench: unknown benchmark {bench!r}; use {', '.join(BENCHES)}")
+        raise BadOption(f"--bench: unknown benchmark {bench!r}; use one of {', '.join(BENCHES)}")
     if bench == "pairs":
         return read_pairs(paths, form, domain, **options)
     if form != "auto" or domain is not None or any(options.values()):
-        raise BadOption(f"--form and --domain are for --bench pairs; {bench} has its published columns")
+        raise BadOption(f"--form and --domain are for --bench pairs only; {bench} has fixed columns: leave them out")
     return BENCHES[bench].read(paths)
 
 
 def evaluate_model(
     scorer: Scorer, loaded: LoadedItems, bench: str, folder: Path, done: Done = ignore_progress
 ) -> Evaluation:
-    """Score and judge all items, and write ``results.json``, ``scores.jsonl``, the report and its pictures.
+    """Score all items, compute the figures, and write ``results.json``, ``scores.jsonl`` and the report with its plots.
 
     Args:
-        done: told how many more answers are scored, as they are.
+        done: called with the number of further answers that are scored.
     """
     scored = scorer.score(loaded.items, done)
     rewards, logits = [each.rewards for each in scored], [each.logits for each in scored]
@@ -84,8 +84,9 @@ def _warnings(scored: Sequence[ScoredItem], scorer: Scorer) -> list[str]:
     found = []
     if cut:
         answers = sum(len(each.rewards) for each in scored)
-        what = "answers stood in pairs that" if isinstance(scored[0], pairwise_models.ComparedItem) else "texts"
-        found.append(f"{cut} of {answers} {what} were longer than {scorer.about['max_length']} tokens and were cut")
+        compared = isinstance(scored[0], pairwise_models.ComparedItem)
+        what = "answers are in pairs that were cut" if compared else "texts were cut"
+        found.append(f"{cut} of {answers} {what} to {scorer.about['max_length']} tokens")
     if len({reward for each in scored for reward in each.rewards}) == 1:
-        found.append("all rewards are equal: the model tells no answer from another")
+        found.append("all rewards are equal: the model does not distinguish the answers")
     return found

@@ -1,4 +1,4 @@
-"""The page of one evaluation."""
+"""The report of one evaluation, and its summary for a terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,25 +20,26 @@ NAMES = {
     "accuracy": "pair accuracy",
     "best": "best of N",
     "margin": "mean margin",
-    "flips": "verdicts that flip with the order",
+    "flips": "verdicts that change with the order",
     "length_correlation": "reward–length correlation",
     "ece": "ECE",
     "ace": "ACE",
     "mce": "MCE",
 }
 GLOSSARY = """**Pair accuracy** is the share of comparable pairs whose better answer has the higher reward; equal
-rewards count one half. **Best of N** is the share of prompts whose highest reward falls on a best answer; answers that
-tie for it share it. **Margin** is the better answer's reward minus the worse one's. **ECE**, **ACE** and **MCE** are
-the expected, average and largest distance between predicted and observed frequency over ten bins of probability, each
-pair counted both ways round. The **reward–length correlation** is Pearson's, within prompts, with the characters of an
-answer.
+rewards count one half. **Best of N** is the share of prompts whose highest reward belongs to a best answer; if several
+answers have the highest reward, the prompt counts with the share of best ones among them. **Margin** is the better
+answer's reward minus the worse one's. **ECE**, **ACE** and **MCE** are the expected, average and maximum distance
+between predicted and observed frequency, over ten bins of probability; each pair counts in both orders. The
+**reward–length correlation** is Pearson's correlation of reward and answer length in characters, within prompts.
 
-Intervals are of 95 %. Shares of independent items have Wilson's interval, scores that are weighted means of such shares
-one put together from theirs (MOVER), and all else the percentiles of 1,000 bootstrap resamples of items."""
+All intervals are 95 % intervals. Shares of independent items have Wilson's interval. Weighted means of such shares have
+an interval that is combined from theirs (MOVER). All other figures have the percentiles of 1,000 bootstrap resamples of
+items."""
 
 
 def write_evaluation_page(found: Evaluation) -> Path:
-    """``report.md`` and ``report.html`` with their pictures, in the evaluation's folder."""
+    """Write ``report.md``, ``report.html`` and their plots into the evaluation's folder. Returns the first path."""
     page = Page(f"{found.name} on {TITLES[found.bench]}")
     page.text(_lead(found))
     page.notes(found.notes)
@@ -54,7 +55,7 @@ def write_evaluation_page(found: Evaluation) -> Path:
     _margins(page, found)
     _calibration(page, found)
     _length(page, found)
-    page.heading("What was judged, and what with")
+    page.heading("Model and data")
     page.facts(_facts(found))
     page.heading("How to read this")
     page.text(GLOSSARY)
@@ -95,7 +96,7 @@ def _breakdown(page: Page, found: Evaluation, title: str) -> None:
 
 
 def select_figure(rows: Mapping[str, Row], name: str) -> dict[str, Row]:
-    """The rows with this figure only."""
+    """Return the rows that have this figure, each with this figure only."""
     return {title: {name: row[name]} for title, row in rows.items() if name in row}
 
 
@@ -104,8 +105,8 @@ def _ratings(page: Page, found: Evaluation) -> None:
         return
     page.heading("Ratings")
     page.text(
-        "Rank correlation of rewards with what answers were rated: over all answers, and over pairs, whether a larger "
-        "difference of ratings gets a larger margin."
+        "Rank correlation of rewards and ratings: over all answers; and over pairs, of the margin and the difference "
+        "of the ratings."
     )
     columns = {
         "spearman": "Spearman",
@@ -123,7 +124,7 @@ def _ratings(page: Page, found: Evaluation) -> None:
 def _margins(page: Page, found: Evaluation) -> None:
     page.heading("Margins")
     path = found.folder / "margins.png"
-    page.picture(plots.plot_margins(np.array(found.gaps()), path), "how far apart the answers of a pair stand")
+    page.picture(plots.plot_margins(np.array(found.gaps()), path), "margins of all comparable pairs")
 
 
 def _calibration(page: Page, found: Evaluation) -> None:
@@ -131,15 +132,15 @@ def _calibration(page: Page, found: Evaluation) -> None:
     page.table(
         ("probability that the better answer wins", "ECE", "ACE", "MCE"),
         [
-            (says, *[_with_interval(found.figures[f"{name}{suffix}"]) for name in ("ece", "ace", "mce")])
-            for says, suffix in (("σ(margin), as trained", ""), ("with the artifact's temperature", "_scaled"))
+            (title, *[_with_interval(found.figures[f"{name}{suffix}"]) for name in ("ece", "ace", "mce")])
+            for title, suffix in (("σ(margin), as trained", ""), ("with the artifact's temperature", "_scaled"))
         ],
     )
     path = found.folder / "reliability.png"
     plots.plot_logit_reliability(
         {"as trained": np.array(found.gaps()), "as served": np.array(found.gaps(logits=True))}, path
     )
-    page.picture(path, "how often a pair judged p turns out so, against p")
+    page.picture(path, "observed frequency against predicted probability, over pairs")
 
 
 def _with_interval(figure: Figure) -> str:
@@ -149,8 +150,8 @@ def _with_interval(figure: Figure) -> str:
 def _length(page: Page, found: Evaluation) -> None:
     page.heading("Length")
     page.text(
-        f"A model that rewards length wins where the better answer is the longer one and loses where it is shorter. "
-        f"Reward and length correlate by {format_figure('r', found.figures['length_correlation'])} "
+        f"A model that rewards length is right more often where the better answer is longer than where it is shorter. "
+        f"The correlation of reward and length is {format_figure('r', found.figures['length_correlation'])} "
         f"({format_interval('r', found.figures['length_correlation'])})."
     )
     rows = found.tables["length"]
@@ -163,22 +164,22 @@ def _length(page: Page, found: Evaluation) -> None:
 
 
 def _facts(found: Evaluation) -> dict[str, str]:
-    told = {
+    facts = {
         name.replace("_", " "): str(value)
         for name, value in found.model.items()
         if isinstance(value, str | int | float)
     }
     for name, scale in found.model["calibration"].items():
-        told[f"scale of {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in scale.items())
+        facts[f"scale of {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in scale.items())
     for file, about in found.data["files"].items():
         reasons = describe_dropped(about)
         left_out = f"; left out: {reasons}" if reasons else ""
-        told[f"file {file}"] = f"{about['kept']} records, SHA-256 {about['sha256'][:12]}…{left_out}"
-    return told
+        facts[f"file {file}"] = f"{about['kept']} records, SHA-256 {about['sha256'][:12]}…{left_out}"
+    return facts
 
 
 def make_summary(found: Evaluation) -> Table:
-    """The figures as a terminal shows them."""
+    """Make a table of the figures for a terminal."""
     table = Table("figure", title=f"{found.name} on {TITLES[found.bench]}")
     for title in ("value", "95 % interval", "of"):
         table.add_column(title, justify="right")
@@ -190,23 +191,23 @@ def make_summary(found: Evaluation) -> Table:
     return table
 
 
-# --------------------------------------------------------------------------- numbers as words
+# --------------------------------------------------------------------------- numbers as text
 
 
 def format_figure(name: str, figure: Figure) -> str:
-    """A figure's value: a share in per cent, else three decimals."""
+    """Format the value of a figure: a share in per cent, any other figure with three decimals."""
     return format_number(name, figure.value)
 
 
 def format_interval(name: str, figure: Figure) -> str:
-    """A figure's interval, or that there is none."""
+    """Format the interval of a figure; a dash if it has none."""
     if figure.low != figure.low:
         return "–"
     return f"{format_number(name, figure.low).removesuffix(' %')} to {format_number(name, figure.high)}"
 
 
 def format_number(name: str, value: float) -> str:
-    """A number as a reader wants it."""
+    """Format a number as :func:`format_figure` formats the figure of this name; a dash for NaN."""
     if value != value:
         return "–"
     return f"{100 * value:.1f} %" if name in SHARES else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What is judged: prompts with their answers, which of them are better, and which part of a benchmark they are."""
+"""The items of an evaluation: a prompt, its answers and their scores, from preference data or a benchmark's files."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ Columns = Mapping[str, type | tuple[type, ...]]
 class Item:
     """A prompt and its answers.
 
-    Args:
-        id: what the file calls it, else where it stands in the file.
-        prompt: the turns that all answers continue; empty where the answers are whole conversations.
-        answers: N continuations.
-        scores: N numbers, larger is better; NaN is unlabelled.
-        subset: the part of the benchmark, empty where the file names none.
-        file: the name of the file.
-        attributes: name → N numbers, where answers are rated by several; NaN is unlabelled.
+    Attributes:
+        id: the id in the file, or else the file's name and line.
+        prompt: the turns before the answers; empty if the answers are whole conversations.
+        answers: N answers.
+        scores: N numbers, larger is better; NaN if an answer has no label.
+        subset: the part of the benchmark; empty if the file names none.
+        file: the file's name.
+        attributes: further ratings by name, N numbers each; NaN if an answer has no label.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Item:
 
     @property
     def conversations(self) -> list[Conversation]:
-        """The prompt with each answer."""
+        """Each answer with the prompt before it."""
         return [(*self.prompt, *answer) for answer in self.answers]
 
     @property
@@ -54,12 +54,12 @@ class Item:
 
     @property
     def lengths(self) -> list[int]:
-        """Characters of each answer, so that tokenizers and truncation have no part in it."""
+        """The length of each answer in characters, which depends on no tokenizer and no truncation."""
         return [sum(len(join_content(turn)) for turn in answer) for answer in self.answers]
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over texts and scores: equal items of two evaluations have equal ones."""
+        """A hash of texts and scores, in 12 hexadecimal digits. Equal items have equal digests in all evaluations."""
         scores = [None if math.isnan(score) else score for score in self.scores]
         text = json.dumps([self.prompt, self.answers, scores], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -67,14 +67,23 @@ class Item:
 
 @dataclass(frozen=True)
 class LoadedItems:
-    """The items of some files, and for each file what was read: ``sha256``, ``kept``, ``dropped``."""
+    """The items of some files.
+
+    Attributes:
+        items: the items of all files, in order.
+        files: by file name, its ``sha256``, and the numbers of rows ``kept`` and ``dropped``.
+        notes: remarks for the report.
+    """
 
     items: list[Item]
     files: Mapping[str, Any]
     notes: list[str] = field(default_factory=list)
 
     def limited(self, count: int | None) -> "LoadedItems":
-        """``count`` items in their order, or all: drawn by their content, so that every model gets the same ones."""
+        """Return ``count`` items in their order, or all of them.
+
+        They are drawn by a hash of their content, so all models are evaluated on the same items.
+        """
         if count is None or count >= len(self.items):
             return self
         drawn = sorted(range(len(self.items)), key=lambda place: (self.items[place].digest, place))[:count]
@@ -83,17 +92,13 @@ class LoadedItems:
 
 
 def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = None, **options: Any) -> LoadedItems:
-    """Items of preference files in any form that ``records`` reads.
+    """Read items from preference data in any form that :mod:`tureen.records` knows.
 
-    Args:
-        paths: the files.
-        form: their form.
-        domain: DSP: the preferred domain.
-        options: further arguments of :class:`tureen.records.reading.Reading`.
+    ``form``, ``domain`` and ``options`` are arguments of :class:`tureen.records.reading.Reading`.
 
     Raises:
-        DataError: a file cannot be read, or a form or domain does not fit.
-        BadFile: nothing in the files can be compared.
+        DataError: a file cannot be read, or the form or domain does not fit.
+        BadFile: no item has an answer that is better than another.
     """
     items: list[Item] = []
     files: dict[str, Any] = {}
@@ -115,18 +120,18 @@ def read_pairs(paths: Sequence[Path], form: str = "auto", domain: str | None = N
 
 
 def check_comparable(items: list[Item], paths: Sequence[Path]) -> list[Item]:
-    """The items, if at least one has an answer that is better than another.
+    """Return the items if at least one has an answer that is better than another.
 
     Raises:
-        BadFile: none has.
+        BadFile: no item has one.
     """
     named = ", ".join(map(str, paths))
     if not items:
-        raise BadFile(f"{named}: no item is left to judge by")
+        raise BadFile(f"{named}: no item is left to evaluate on; see the reasons above for what was left out")
     if not any(item.pairs for item in items):
         raise BadFile(
-            f"{named}: no item has an answer that is better than another: all scores tie or are absent"
-            " (for DSP's domains, name the preferred one with --domain)"
+            f"{named}: no item has an answer that is better than another: all scores are equal or missing"
+            " (for DSP's files, name the preferred domain with --domain)"
         )
     return items
 
@@ -150,7 +155,7 @@ def _place(source: str) -> str:
 
 
 def number_repeated_ids(items: Iterable[Item]) -> list[Item]:
-    """The items, ids that stand several times numbered from the second on."""
+    """Make the ids unique: the second item with the same id gets ``#2`` added, and so on."""
     seen: Counter[str] = Counter()
     apart = []
     for item in items:
@@ -185,11 +190,12 @@ def read_benchmark(
 
 
 def read_published_rows(path: Path, needs: Columns) -> list[tuple[str, Fields]]:
-    """The rows of a benchmark's file, each with where it stands; every one must have the published columns.
+    """Read the rows of a benchmark's file, each with its file and line. A row must have all published columns.
 
     Raises:
-        BadFile: as :func:`tureen.records.containers.read_rows`.
-        BadRecord: a row cannot be decoded, or a column is missing or of another type; row, file and column are named.
+        BadFile: see :func:`tureen.records.containers.read_rows`.
+        BadRecord: a row cannot be decoded, or a column is missing or has another type. The message names file, line and
+            column.
     """
     return [(source, _row(source, item, needs)) for source, item in read_rows(path)]
 
@@ -199,12 +205,12 @@ def _row(source: str, item: object, needs: Columns) -> Fields:
         raise item.at(source)
     if not isinstance(item, dict):
         raise BadRecord(
-            "not an object", f"a row is an object with named columns, this is {describe_type(item)}", source
+            "not an object", f"a row must be an object with named columns, not {describe_type(item)}", source
         )
     for name, wanted in needs.items():
         if item.get(name) is None:
             there = ", ".join(str(key) for key, value in item.items() if value is not None) or "nothing"
-            raise BadRecord("missing column", f"`{name}` is not there or null; there is {there}", source)
+            raise BadRecord("missing column", f"`{name}` is missing or null; the row has {there}", source)
         if not isinstance(item[name], wanted):
             types = wanted if isinstance(wanted, tuple) else (wanted,)
             raise BadRecord("wrong type", f"`{name}` must be {_listed(types)}, is {describe_type(item[name])}", source)
@@ -217,10 +223,10 @@ def _listed(types: tuple[type, ...]) -> str:
 
 
 def read_turns(fields: Fields, name: str, source: str) -> Conversation:
-    """A prompt or an answer that is a string or a list of messages.
+    """Read a prompt or an answer, given as a string or as a list of messages.
 
     Raises:
-        BadRecord: a message is not one.
+        BadRecord: a message is invalid.
     """
     value = fields[name]
     if isinstance(value, str):
@@ -232,10 +238,10 @@ def read_turns(fields: Fields, name: str, source: str) -> Conversation:
 
 
 def read_texts(fields: Fields, name: str, source: str) -> tuple[Conversation, ...]:
-    """A list of answers that are strings.
+    """Read a list of answers, each a string.
 
     Raises:
-        BadRecord: one is not.
+        BadRecord: an answer is not a string.
     """
     try:
         given = [check_type(text, str, f"{name}[{place}]") for place, text in enumerate(fields[name])]

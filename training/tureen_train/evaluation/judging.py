@@ -1,7 +1,7 @@
-"""The figures that every evaluation has: who wins the pairs, by how much, how honestly, and whether length decides.
+"""The figures that every evaluation has: accuracy, margins, calibration and length bias. Pure.
 
-Pure. An answer has two numbers: its reward, which ranks it, and its logit, the reward over the temperature, whose
-differences are the log-odds that the artifact itself states.
+An answer has a reward, which ranks it, and a logit, its reward divided by the temperature. The difference of two logits
+is the log-odds that the artifact gives for the first answer to be preferred.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +29,13 @@ LONGER, SHORTER, EVEN = "better answer longer", "better answer shorter", "about 
 
 @dataclass(frozen=True)
 class Findings:
-    """What an evaluation found.
+    """The figures of an evaluation.
 
-    ``figures``: of all items. ``tables``: by title, then by row, the row's figures. ``notes``: what a reader must
-    know. ``credits``: of each item, None where it has nothing to compare.
+    Attributes:
+        figures: the figures of all items, by name.
+        tables: the breakdowns by title, each a mapping from the row's name to its figures.
+        credits: each item's credit in [0, 1]; None if the item has nothing to compare.
+        notes: remarks for the report.
     """
 
     figures: Mapping[str, Figure]
@@ -43,8 +46,15 @@ class Findings:
 
 @dataclass(frozen=True)
 class ComparedPairs:
-    """All comparable pairs, flat: ``gaps`` of reward, ``logits`` their log-odds, ``longer`` the better answer's length
-    over the worse one's minus one, relative to the longer; ``owner`` is the item that each belongs to."""
+    """All comparable pairs ``[P]``.
+
+    Attributes:
+        gaps: the better answer's reward minus the worse one's.
+        logits: the same of the logits.
+        longer: the better answer's length minus the worse one's, divided by the larger of the two.
+        owner: the number of the item that each pair belongs to.
+        items: the number of items.
+    """
 
     gaps: Array
     logits: Array
@@ -52,13 +62,13 @@ class ComparedPairs:
     owner: NDArray[np.intp]
     items: int
 
-    def drawn(self, values: Array, places: Places) -> Array:
-        """The values of the pairs of these items, as often as they are named."""
+    def resample(self, values: Array, places: Places) -> Array:
+        """Return the values of the pairs of a resample. ``places`` are the drawn items, with repetitions."""
         often = np.bincount(places, minlength=self.items)
         return np.repeat(values, often[self.owner])
 
-    def of(self, chosen: NDArray[np.bool_]) -> "ComparedPairs":
-        """Some of them."""
+    def select(self, chosen: NDArray[np.bool_]) -> "ComparedPairs":
+        """Return the pairs for which ``chosen [P]`` is true."""
         return ComparedPairs(
             self.gaps[chosen], self.logits[chosen], self.longer[chosen], self.owner[chosen], self.items
         )
@@ -67,7 +77,7 @@ class ComparedPairs:
 def flatten_pairs(
     items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
 ) -> ComparedPairs:
-    """The pairs of all items, in their order."""
+    """Collect the comparable pairs of all items, in the items' order."""
     found = [
         (reward[i] - reward[j], logit[i] - logit[j], _longer(item.lengths[i], item.lengths[j]), place)
         for place, (item, reward, logit) in enumerate(zip(items, rewards, logits, strict=True))
@@ -84,7 +94,7 @@ def _longer(better: int, worse: int) -> float:
 def judge_items(
     items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
 ) -> Findings:
-    """Figures of all items, by length, by file and by subset, where there are several of these."""
+    """Compute the figures of all items, and breakdowns by length, and by file and subset if there are several."""
     pairs = flatten_pairs(items, rewards, logits)
     tables: dict[str, Mapping[str, Row]] = {"length": tabulate_by_length(pairs)}
     for title, names in (("file", [item.file for item in items]), ("subset", [item.subset for item in items])):
@@ -103,7 +113,7 @@ def judge_items(
 def compute_ranking_figures(
     items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: ComparedPairs
 ) -> dict[str, Figure]:
-    """``accuracy`` over pairs (ties one half), ``best`` over items (best of N; ties share), mean ``margin``."""
+    """Compute ``accuracy`` over pairs, ``best`` (best of N) over items, and the mean ``margin``."""
     return {
         "accuracy": estimate_pair_accuracy(pairs),
         "best": estimate_share([rate for rate in map(_best, items, rewards) if rate == rate]),
@@ -112,39 +122,39 @@ def compute_ranking_figures(
 
 
 def estimate_pair_accuracy(pairs: ComparedPairs) -> Figure:
-    """Share of pairs judged right, equal rewards one half.
+    """Compute the share of pairs judged right; equal rewards count ½.
 
-    Wilson's interval where no item has more than one pair, else the bootstrap's over items.
+    The interval is Wilson's if no item has more than one pair, else that of the bootstrap over items.
     """
     return estimate_pair_share(pairs, credit_gaps(pairs.gaps))
 
 
 def estimate_pair_share(pairs: ComparedPairs, credits: Array) -> Figure:
-    """The mean of the pairs' credits in [0, 1], with the interval that :func:`estimate_pair_accuracy` names."""
+    """Compute the mean of the pairs' credits in [0, 1]. The interval is as in :func:`estimate_pair_accuracy`."""
     if len(np.unique(pairs.owner)) == len(credits):
         return estimate_share(credits.tolist())
     return bootstrap_pairs(pairs, credits, _mean)
 
 
 def bootstrap_pairs(pairs: ComparedPairs, values: Array, statistic: Callable[[Array], float]) -> Figure:
-    """A statistic of the pairs' values, bootstrapped over items."""
-    return bootstrap_interval(lambda places: statistic(pairs.drawn(values, places)), pairs.items, len(values))
+    """Compute a statistic of the pairs' values, with the interval of a bootstrap over items."""
+    return bootstrap_interval(lambda places: statistic(pairs.resample(values, places)), pairs.items, len(values))
 
 
 def credit_gaps(gaps: Array) -> Array:
-    """1 for a pair judged right, 0 for a wrong one, one half for equal rewards."""
+    """Return the credit of each pair: 1 if judged right, 0 if judged wrong, ½ for equal rewards."""
     return np.asarray((gaps > 0) + 0.5 * (gaps == 0), dtype=np.float64)
 
 
 def credit_items(pairs: ComparedPairs) -> list[float | None]:
-    """Each item's share of pairs judged right."""
+    """Return each item's share of pairs judged right; None if it has no comparable pair."""
     count = np.bincount(pairs.owner, minlength=pairs.items)
     won = np.bincount(pairs.owner, credit_gaps(pairs.gaps), minlength=pairs.items)
     return [float(w / n) if n else None for w, n in zip(won, count, strict=True)]
 
 
 def compute_calibration_figures(pairs: ComparedPairs) -> dict[str, Figure]:
-    """ECE, ACE and MCE over ten bins, of σ(margin) and, as ``…_scaled``, of the artifact's own probabilities."""
+    """Compute ECE, ACE and MCE over ten bins, of σ(margin) and, as ``…_scaled``, of the artifact's probabilities."""
     found = {}
     for suffix, values in (("", pairs.gaps), ("_scaled", pairs.logits)):
         for name in ("ece", "ace", "mce"):
@@ -153,7 +163,7 @@ def compute_calibration_figures(pairs: ComparedPairs) -> dict[str, Figure]:
 
 
 def correlate_lengths(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Figure]:
-    """Pearson's correlation of reward with an answer's length in characters, both centred within their prompt."""
+    """Compute Pearson's correlation of reward and length in characters, both centred within each prompt."""
     r, n = pad_rows(rewards), pad_rows([item.lengths for item in items])
     return {
         "length_correlation": bootstrap_interval(
@@ -163,26 +173,28 @@ def correlate_lengths(items: Sequence[Item], rewards: Sequence[Sequence[float]])
 
 
 def tabulate_by_length(pairs: ComparedPairs) -> dict[str, Row]:
-    """Accuracy where the better answer is longer, shorter, or within a tenth as long as the other."""
+    """Compute the accuracy on pairs whose better answer is longer, shorter, or within 10 % of the length."""
     parts = {
         LONGER: pairs.longer > ALIKE,
         SHORTER: pairs.longer < -ALIKE,
         EVEN: np.abs(pairs.longer) <= ALIKE,
     }
     return {
-        name: {"accuracy": estimate_pair_accuracy(pairs.of(chosen))} for name, chosen in parts.items() if chosen.any()
+        name: {"accuracy": estimate_pair_accuracy(pairs.select(chosen))}
+        for name, chosen in parts.items()
+        if chosen.any()
     }
 
 
 def tabulate_by_name(
     items: Sequence[Item], rewards: Sequence[Sequence[float]], pairs: ComparedPairs, names: Sequence[str]
 ) -> dict[str, Row]:
-    """Accuracy, best-of-N rate and margin of the items of each name, in the order in which names first appear."""
+    """Compute accuracy, best-of-N rate and margin for each name. ``names`` has one for each item."""
     rows: dict[str, Row] = {}
     for name in dict.fromkeys(names):
         inside = np.array([each == name for each in names])
         mine = [place for place, chosen in enumerate(inside) if chosen]
-        part = renumber_pairs(pairs.of(inside[pairs.owner]), mine)
+        part = renumber_pairs(pairs.select(inside[pairs.owner]), mine)
         rows[name or "(none)"] = compute_ranking_figures(
             [items[place] for place in mine], [rewards[place] for place in mine], part
         )
@@ -190,7 +202,7 @@ def tabulate_by_name(
 
 
 def tabulate_by_rating(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> dict[str, Row]:
-    """Rank correlations with every rating that answers have; with the scores where these are more than two levels."""
+    """Compute rank correlations with each rating, and with the scores if these have more than two different values."""
     names = dict.fromkeys(name for item in items for name in item.attributes)
     rows: dict[str, Row] = {
         name: compute_correlations(rewards, [_ratings(item, name) for item in items]) for name in names
@@ -205,7 +217,7 @@ def _ratings(item: Item, name: str) -> Sequence[float]:
 
 
 def renumber_pairs(pairs: ComparedPairs, places: Sequence[int]) -> ComparedPairs:
-    """The same pairs, their owners counted among ``places`` only."""
+    """Return the same pairs with the owners renumbered: item ``places[k]`` becomes k."""
     owner = np.searchsorted(np.array(places), pairs.owner)
     return ComparedPairs(pairs.gaps, pairs.logits, pairs.longer, owner, len(places))
 

@@ -1,4 +1,4 @@
-"""The scales of reward models side by side: margins, caps, similarities, rank correlation with somebody's ratings."""
+"""The report on reward scales: margins, caps, similarities, and rank correlation with ratings, of several models."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,16 +35,23 @@ from tureen_train.runs.folder import read_finished_run
 
 _CONSTRAINT: TypeAdapter[Constraint] = TypeAdapter(Constraint)
 GLOSSARY = (
-    "margin: the better answer's reward minus the worse one's; right_margin: the mean of positive ones only",
-    "cap: the mean δ; half of it is the margin that the constraint asks for. over_cap: the share of margins above it",
-    "gap_by_…: Spearman's ρ of margin and similarity over pairs",
-    "spearman, kendall: of reward and rating over answers; gap_…: of margin and difference in rating over pairs",
+    "margin: the better answer's reward minus the worse one's; right_margin: the mean of the positive margins only",
+    "cap: the mean cap δ; the constraint draws the margin to δ/2. over_cap: the share of margins above their δ",
+    "gap_by_…: Spearman's correlation of margin and similarity over pairs",
+    "spearman, kendall: the correlation of reward and rating over answers",
+    "gap_spearman, gap_kendall: the correlation of margin and difference in rating over pairs",
 )
 
 
 @dataclass(frozen=True)
 class JudgedRecords:
-    """A reward model's rewards of some records, and the similarities of their answers, ``[N, N]`` each, by measure."""
+    """A reward model's rewards of some records, and the similarities of their answers.
+
+    Attributes:
+        rewards: a row for each record, a value for each answer.
+        similarity: by measure, a table ``[N, N]`` for each record.
+        constraint: the constraint that the model was trained with.
+    """
 
     name: str
     folder: Path
@@ -55,12 +62,12 @@ class JudgedRecords:
 
     @property
     def measure(self) -> str | None:
-        """The similarity that its constraint goes by."""
+        """The similarity that the constraint depends on; None if it depends on none."""
         return name_similarity(self.constraint)
 
     @cached_property
     def margins(self) -> Margins:
-        """Its comparable pairs."""
+        """The comparable pairs."""
         places = [(n, i, j) for n, record in enumerate(self.records) for i, j in record.pairs]
         similarity = {
             name: np.array([each[n][i, j] for n, i, j in places], dtype=np.float64)
@@ -79,7 +86,7 @@ class JudgedRecords:
         )
 
     def curve(self) -> Curve | None:
-        """s and δ(s) where its constraint goes by a similarity."""
+        """Return s and δ(s) for a plot; None if the constraint depends on no similarity."""
         if self.measure is None or self.constraint is None or not self.margins.gaps.size:
             return None
         s = self.margins.similarity[self.measure]
@@ -88,22 +95,22 @@ class JudgedRecords:
 
 
 def name_similarity(constraint: Constraint | None) -> str | None:
-    """The similarity that a constraint goes by, None where by none."""
+    """Name the similarity that a constraint depends on; None if it depends on none."""
     return constraint.prior if isinstance(constraint, CosineCap | LengthCap) else None
 
 
 def read_held_out(folder: Path) -> list[Record]:
-    """What a finished reward run kept from training.
+    """Read the held-out records of a finished reward run.
 
     Raises:
-        RecipeError: the run has not finished, trained no reward model, or held nothing out.
+        RecipeError: the run has not finished, did not train a reward model, or held nothing out.
     """
     run, _ = read_finished_run(folder)
     if find_artifact_kind(run).kind != "reward":
-        raise RecipeError(f"{folder} is an expert's run and has no rewards")
+        raise RecipeError(f"{folder} is the run of an expert, which has no rewards: name a reward run")
     records = [record for each in load_data(run.data).eval.values() for record in each]
     if not records:
-        raise RecipeError(f"{folder} held nothing out: name a file with --data")
+        raise RecipeError(f"{folder} holds no records out: name a file with --data")
     return records
 
 
@@ -116,25 +123,26 @@ def judge_margins(
     batch: int = 8,
     done: Done = ignore_progress,
 ) -> JudgedRecords:
-    """Score records by the artifact in a folder, or in a run's ``artifact``.
+    """Score records by an artifact.
 
     Args:
-        objective: which one to read, where there are several.
-        encoder: for cosines; without, only a model that was trained by cosines gets them, by its own encoder.
-        cache: where vectors are kept.
-        batch: texts that run together.
-        done: told how many more texts are read.
+        folder: an artifact, or a run whose ``artifact`` is used.
+        objective: the reward to use, if there are several.
+        encoder: computes cosines. A model that was trained with cosines uses its own encoder instead.
+        cache: the folder where vectors are cached.
+        batch: the number of texts in one batch.
+        done: called with the number of further texts that are scored.
 
     Raises:
         ArtifactError: there is no reward artifact, or it does not verify.
-        BaseError: a base or encoder is missing.
+        BaseError: the base or the encoder is missing.
     """
     inside = folder / "artifact"
     artifact = inside if inside.is_dir() else folder
     scorer = ArtifactScorer(artifact, objective, None, batch)
     constraint = _constraint(open_artifact(artifact).manifest.training.recipe)
     texts = [[each.ids for each in render_answers(record, scorer.reader.renderer)] for record in records]
-    column = scorer.columns[scorer.wanted.name]
+    column = scorer.columns[scorer.choice.name]
     rows = iter(scorer.reader.score_ids([ids for each in texts for ids in each], batch, done))
     rewards = [[next(rows)[column] for _ in each] for each in texts]
     similarity = {"length_ratio": [compare_lengths(each) for each in texts]}
@@ -152,17 +160,17 @@ def _constraint(recipe: Mapping[str, Any]) -> Constraint | None:
 
 
 def write_margin_report(found: Sequence[JudgedRecords], out: Path, rating: str | None = None) -> Path:
-    """Write ``report.md``, ``report.html``, ``margins.json``, and for each model its pairs as CSV and pictures.
+    """Write ``report.md``, ``report.html`` and ``margins.json``, and for each model a CSV of its pairs and plots.
 
     Args:
-        rating: what the records are rated by, for rank correlation; those of all models are put side by side.
+        rating: the rating to correlate the rewards with. The first model is also compared with each other one.
 
     Returns:
         The path of ``report.md``.
 
     Raises:
         BadFile: the records have no comparable pair.
-        BadOption: no record is rated so.
+        BadOption: no record has this rating.
     """
     out.mkdir(parents=True, exist_ok=True)
     names = label_folders([each.name for each in found], [each.folder for each in found])
@@ -185,7 +193,9 @@ def write_margin_report(found: Sequence[JudgedRecords], out: Path, rating: str |
 
 def _figures(judged: JudgedRecords, rating: str | None) -> dict[str, Figure]:
     if not judged.margins.gaps.size:
-        raise BadFile(f"{judged.folder}: no answer of the records is better than another, so there is no margin")
+        raise BadFile(
+            f"{judged.folder}: the records have no comparable pair, so there is no margin: name others with --data"
+        )
     found = judged.margins.figures()
     if rating is None:
         return found
@@ -193,7 +203,7 @@ def _figures(judged: JudgedRecords, rating: str | None) -> dict[str, Figure]:
 
 
 def _against(first: JudgedRecords, other: JudgedRecords, rating: str | None) -> dict[str, Figure]:
-    """Differences in correlation, where both judged the same records."""
+    """Compute the differences in correlation; empty if the two models scored different records."""
     if rating is None or list(first.records) != list(other.records):
         return {}
     return compare_correlations(first.rewards, other.rewards, collect_ratings(other.records, rating))
@@ -213,7 +223,7 @@ def _cell(figure: Figure | None) -> str:
 def _pictures(page: Page, name: str, judged: JudgedRecords, out: Path, prefix: str) -> None:
     page.heading(name)
     if judged.constraint is not None:
-        page.text(f"Trained under the prior {escape_markdown(_settings(judged.constraint))}.")
+        page.text(f"Trained with the constraint {escape_markdown(_settings(judged.constraint))}.")
     judged.margins.write(out / f"{prefix}pairs.csv")
     page.picture(plots.plot_margins(judged.margins.gaps, out / f"{prefix}margins.png"), "margins")
     for measure, path in _scatters(judged, out, prefix):

@@ -1,7 +1,7 @@
-"""What is read of a reward model that has several objectives, and the two numbers that an answer gets for it. Pure.
+"""The choice of one objective or of weights over several, and the reward and logit that an answer then gets. Pure.
 
-An answer's *reward* is raw, or, where objectives are weighed, the weighted sum of calibrated ones. Its *logit* is the
-raw reward over the objective's temperature, or the weighted sum of those.
+The *reward* of an answer is the raw reward of the objective; with weights it is the weighted sum of calibrated rewards.
+The *logit* is the raw reward divided by the objective's temperature; with weights it is the weighted sum of these.
 """
 
 import math
@@ -18,7 +18,7 @@ Weights = Mapping[str, float]
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """An item's answers: reward, logit, and whether the text was cut to the model's length."""
+    """The rewards and logits of an item's answers, and whether each text was cut to the model's length."""
 
     rewards: list[float]
     logits: list[float]
@@ -27,10 +27,12 @@ class ScoredItem:
 
 @dataclass(frozen=True)
 class ObjectiveChoice:
-    """What is read of a model: the weights of its objectives (one, of weight 1, where nothing is weighed), and scales.
+    """One objective of a model, or several with weights.
 
-    Raises:
-        BadOption: from :meth:`of`, an objective is not there, or one of several is to be named.
+    Attributes:
+        weights: the weights by objective; a single objective has the weight 1.
+        scales: the calibration of each of these objectives.
+        weighed: whether weights were given.
     """
 
     weights: Weights
@@ -41,47 +43,61 @@ class ObjectiveChoice:
     def of(
         cls, scales: Mapping[str, Calibration], objective: str | None, preferences: Weights | None, whose: str
     ) -> "ObjectiveChoice":
-        """Of these objectives with their scales, those that are asked for."""
+        """Choose from a model's objectives.
+
+        Args:
+            scales: the calibration of all objectives of the model.
+            objective: the name of one of them; not needed if there is only one.
+            preferences: weights, instead of one objective.
+            whose: the model's name, for error messages.
+
+        Raises:
+            BadOption: there is no such objective, or there are several and none is named.
+        """
         if preferences is not None:
             weights = normalise_weights(preferences, scales, field="--preferences")
             return cls(weights, {name: scales[name] for name in weights}, weighed=True)
         name = objective or (next(iter(scales)) if len(scales) == 1 else None)
         if name is None:
-            raise BadOption(f"{whose} has {', '.join(scales)}: name one with --objective, or weigh with --preferences")
+            raise BadOption(
+                f"--objective: name one of the rewards of {whose}: {', '.join(scales)}; or give --preferences"
+            )
         if name not in scales:
-            raise BadOption(f"--objective: {whose} has no {name!r}; it has {', '.join(scales) or 'none'}")
+            raise BadOption(
+                f"--objective: {whose} has no reward {name!r}; its rewards are {', '.join(scales) or 'none'}"
+            )
         return cls({name: 1.0}, {name: scales[name]}, weighed=False)
 
     @property
     def name(self) -> str:
-        """The objective, or the weights as a caller would write them."""
+        """The name of the objective, or the weights as ``a=0.7,b=0.3``."""
         return format_weights(self.weights) if self.weighed else next(iter(self.weights))
 
-    def about(self) -> dict[str, Any]:
-        """What results tell of it."""
+    def describe(self) -> dict[str, Any]:
+        """Return the fields of ``results.json`` that describe the choice."""
         scales = {name: scale.model_dump() for name, scale in self.scales.items()}
         return {"objective": self.name, "weights": dict(self.weights), "calibration": scales}
 
     def reward(self, raw: Mapping[str, float]) -> float:
-        """The one number that ranks an answer."""
+        """Compute an answer's reward, which ranks it, from its raw rewards by objective."""
         if not self.weighed:
             return raw[self.name]
         return math.fsum(weight * self.scales[name].standardise(raw[name]) for name, weight in self.weights.items())
 
     def logit(self, raw: Mapping[str, float]) -> float:
-        """What differs between two answers by the log-odds that one is preferred."""
+        """Compute an answer's logit. The difference of two logits is the log-odds that the first is preferred."""
         return math.fsum(weight * raw[name] / self.scales[name].temperature for name, weight in self.weights.items())
 
-    def scored(self, raws: Sequence[Mapping[str, float]], truncated: Sequence[bool]) -> ScoredItem:
-        """An item's answers from their raw rewards by objective."""
+    def score_item(self, raws: Sequence[Mapping[str, float]], truncated: Sequence[bool]) -> ScoredItem:
+        """Make the scores of an item from its answers' raw rewards by objective."""
         return ScoredItem([self.reward(raw) for raw in raws], [self.logit(raw) for raw in raws], list(truncated))
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """``a=0.7,b=0.3`` as weights.
+    """Parse weights such as ``a=0.7,b=0.3``.
 
     Raises:
-        BadOption: a part is no name with a number, or a name stands twice.
+        BadOption: a part is not a name with a number, or a name occurs twice.
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
@@ -89,8 +105,8 @@ def parse_weights(text: str) -> dict[str, float]:
         try:
             weight = float(number)
         except ValueError:
-            raise BadOption(f"--preferences: cannot read {part!r}: write name=weight,name=weight") from None
+            raise BadOption(f"--preferences: {part!r} is not a weight: write it as helpful=0.7,harmless=0.3") from None
         if name in weights:
-            raise BadOption(f"--preferences: {name!r} stands twice")
+            raise BadOption(f"--preferences: {name!r} has two weights; give one")
         weights[name] = weight
     return weights

@@ -1,9 +1,10 @@
-"""Models that read two answers side by side, judged by what judges the others: of all comparisons a number an answer.
+"""Evaluation of pairwise models: one reward for each answer, computed from comparisons of all pairs of answers.
 
-A comparison is asked in both orders, and its probability is their mean (RLHFlow, arXiv 2405.07863,
-``eval_reward_bench_pm.py``). Of N answers, each gets (N − 1)/N times the log-odds of its mean probability of winning.
-Of two, the numbers differ by the log-odds of the comparison; of more, they rank as the round robin does, and near ½
-they are those whose differences fit the log-odds of all comparisons by least squares, which is their mean over rivals.
+So pairwise models get the same figures as other reward models. Each pair is compared in both orders, and its
+probability is the mean of the two (RLHFlow, arXiv 2405.07863, ``eval_reward_bench_pm.py``). Each of N answers gets the
+reward (N − 1)/N · log-odds of its mean probability of winning. The rewards of two answers differ by the log-odds of
+their comparison. The rewards of more answers rank them as a round robin does; if all probabilities are near ½, the
+differences of rewards are the least-squares fit to the log-odds of all comparisons.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,22 +30,24 @@ from tureen_train.networks.reward_reader import Done, RewardReader
 
 ABOUT = {"comparisons": "of all pairs of answers, each in both orders"}
 TOO_LONG = "context_length_exceeded"
-DIGITS = 14  # of a probability: what lies beyond is rounding, and would tell equal answers apart
+DIGITS = 14  # further digits of a probability are rounding errors, by which equal answers would differ
 
 
 @dataclass(frozen=True)
 class ComparedItem(ScoredItem):
     """An item whose answers were compared.
 
-    ``sides[i][j]`` is P(answer i over answer j) with i in the first place; ½ on the diagonal. ``truncated`` is of all
-    answers where one comparison was cut.
+    Attributes:
+        sides: ``[N, N]``; ``sides[i][j]`` is P(answer i over answer j) with answer i in the first place; ½ on the
+            diagonal.
+        truncated: true for all answers if the text of one comparison was cut.
     """
 
     sides: list[list[float]]
 
 
 def score_comparisons(sides: list[list[float]], cut: bool) -> ComparedItem:
-    """An item's answers from its comparisons, ``[N, N]``; a lone answer gets 0."""
+    """Compute the rewards of an item's answers from ``sides [N, N]``. A single answer gets 0."""
     count = len(sides)
     standing = rank_round_robin(count, lambda i, j: (sides[i][j] + 1 - sides[j][i]) / 2)
     numbers = [(count - 1) / count * compute_log_odds(round(strength, DIGITS)) for strength in standing.strength]
@@ -52,7 +55,7 @@ def score_comparisons(sides: list[list[float]], cut: bool) -> ComparedItem:
 
 
 def render_comparisons(renderer: Renderer, item: Item) -> list[Rendered]:
-    """All comparisons of an item's answers, each in both orders; N (N − 1) texts, cut where they are too long."""
+    """Render all comparisons of an item's answers, each in both orders: N (N − 1) texts. Long texts are cut."""
     answers = item.answers
     return [
         render_pair(renderer, item.prompt, answers[i], answers[j])
@@ -62,7 +65,7 @@ def render_comparisons(renderer: Renderer, item: Item) -> list[Rendered]:
 
 
 def read_sides(count: int, logits: Sequence[float]) -> list[list[float]]:
-    """The probabilities ``[N, N]`` of :attr:`ComparedItem.sides`, from the log-odds of :func:`render_comparisons`."""
+    """Make :attr:`ComparedItem.sides` from the log-odds of the texts of :func:`render_comparisons`, in their order."""
     sides = [[0.5] * count for _ in range(count)]
     both = zip(list_pairs(count), logits[::2], logits[1::2], strict=True)
     for (i, j), forward, backward in both:
@@ -83,13 +86,13 @@ def compare_in_process(
     """Compare all answers of each item.
 
     Args:
-        logit: the log-odds of a row of the head, with the temperature.
-        batch: how many texts run together.
-        done: told how many more answers are judged, in step with the texts that are read.
+        logit: computes the log-odds from one row of the head, with the temperature.
+        batch: the number of texts in one batch.
+        done: called with the number of further answers that are judged.
     """
     rendered = [render_comparisons(reader.renderer, item) for item in items]
     ids = [text.ids for each in rendered for text in each]
-    rows = iter(reader.score_ids(ids, batch, _in_step(done, sum(len(item.answers) for item in items), len(ids))))
+    rows = iter(reader.score_ids(ids, batch, _report_answers(done, sum(len(item.answers) for item in items), len(ids))))
     scored: list[ScoredItem] = []
     for item, each in zip(items, rendered, strict=True):
         logits = [logit(row) for row in islice(rows, len(each))]
@@ -97,39 +100,46 @@ def compare_in_process(
     return scored
 
 
-def _in_step(done: Done, answers: int, texts: int) -> Done:
-    """What is told how many more texts are read, and tells how many more answers that is."""
+def _report_answers(done: Done, answers: int, texts: int) -> Done:
+    """Return a progress callback that is called with numbers of texts and calls ``done`` with numbers of answers.
+
+    Args:
+        answers: the number of all answers.
+        texts: the number of all texts.
+    """
     read = 0
 
-    def tell(count: int) -> None:
+    def report(count: int) -> None:
         nonlocal read
         done(answers * (read + count) // texts - answers * read // texts)
         read += count
 
-    return tell
+    return report
 
 
 # --------------------------------------------------------------------------- over HTTP
 
 
-def compares_answers(client: Client, wanted: ObjectiveChoice) -> bool:
-    """Whether a server's rewards compare answers: no card says it, a label does.
+def compares_answers(client: Client, choice: ObjectiveChoice) -> bool:
+    """Return whether the chosen rewards of a server are pairwise models.
+
+    The server's model cards do not say this, so one label is requested: only pairwise models give ``orders``.
 
     Raises:
-        TureenError: the server cannot be reached, or the rewards read steps, or not all of them the same.
+        TureenError: the server cannot be reached, the rewards read steps, or they are of different kinds.
     """
-    (label,) = _labels(client, wanted, [{"prompt": "?", "candidates": ["yes", "no"]}], truncate=True)
+    (label,) = _labels(client, choice, [{"prompt": "?", "candidates": ["yes", "no"]}], truncate=True)
     return label.orders is not None
 
 
 def ask_server(
-    client: Client, wanted: ObjectiveChoice, items: Sequence[Item], batch: int, done: Done
+    client: Client, choice: ObjectiveChoice, items: Sequence[Item], batch: int, done: Done
 ) -> list[ScoredItem]:
     """Have a server compare all answers of each item.
 
     Args:
-        batch: items in one request.
-        done: told how many more answers are judged.
+        batch: the number of items in one request.
+        done: called with the number of further answers that are judged.
 
     Raises:
         BadRecord: the server refuses an item, or its answers are whole conversations.
@@ -137,41 +147,48 @@ def ask_server(
     scored: list[ScoredItem] = []
     for start in range(0, len(items), batch):
         some = items[start : start + batch]
-        found = _asked(client, wanted, [item for item in some if len(item.answers) > 1])
+        found = _asked(client, choice, [item for item in some if len(item.answers) > 1])
         for item in some:
             scored.append(next(found) if len(item.answers) > 1 else score_comparisons([[0.5]], cut=False))
             done(len(item.answers))
     return scored
 
 
-def _asked(client: Client, wanted: ObjectiveChoice, items: Sequence[Item]) -> Iterator[ScoredItem]:
-    """Each item's comparisons. A label does not say that something was cut, so first nothing may be."""
+def _asked(client: Client, choice: ObjectiveChoice, items: Sequence[Item]) -> Iterator[ScoredItem]:
+    """Yield the scores of each item.
+
+    A label does not tell whether a text was cut. So items are sent without truncation first, and those that are too
+    long are sent again with it.
+    """
     bodies = [_body(item) for item in items]
-    labels = _labels(client, wanted, bodies, truncate=False)
+    labels = _labels(client, choice, bodies, truncate=False)
     long = [bool(label.error and label.error.code == TOO_LONG) for label in labels]
-    again = iter(_labels(client, wanted, [body for body, cut in zip(bodies, long, strict=True) if cut], truncate=True))
-    for item, label, cut in zip(items, labels, long, strict=True):
-        told = next(again) if cut else label
-        if told.order_matrix is None:
-            why = told.error.message if told.error else "its label has no probabilities of both orders"
+    again = iter(_labels(client, choice, [body for body, cut in zip(bodies, long, strict=True) if cut], truncate=True))
+    for item, first, cut in zip(items, labels, long, strict=True):
+        label = next(again) if cut else first
+        if label.order_matrix is None:
+            why = label.error.message if label.error else "its label has no probabilities of both orders"
             raise BadRecord("the server refused it", why, item.id)
-        yield score_comparisons(told.order_matrix, cut)
+        yield score_comparisons(label.order_matrix, cut)
 
 
 def _body(item: Item) -> dict[str, Any]:
     if not item.prompt:
-        message = "its answers are whole conversations, and a server compares answers to one prompt; name the artifact"
+        message = (
+            "its answers are whole conversations, but a server compares answers to one prompt:"
+            " evaluate the artifact's folder instead"
+        )
         raise BadRecord("no prompt", message, item.id)
     return {"prompt": list(item.prompt), "candidates": [list(answer) for answer in item.answers]}
 
 
-def _labels(client: Client, wanted: ObjectiveChoice, bodies: Sequence[dict[str, Any]], truncate: bool) -> list[Label]:
+def _labels(client: Client, choice: ObjectiveChoice, bodies: Sequence[dict[str, Any]], truncate: bool) -> list[Label]:
     if not bodies:
         return []
     reply = client.preferences(
         bodies,
-        rewards=list(wanted.weights),
-        preferences=wanted.weights if wanted.weighed else None,
+        rewards=list(choice.weights),
+        preferences=choice.weights if choice.weighed else None,
         matrix=True,
         truncate=truncate,
         on_error="item",
@@ -179,11 +196,11 @@ def _labels(client: Client, wanted: ObjectiveChoice, bodies: Sequence[dict[str, 
     return [label for label in reply.data if isinstance(label, Label)]
 
 
-# --------------------------------------------------------------------------- what is told of them
+# --------------------------------------------------------------------------- figures and notes
 
 
 def measure_position_bias(items: Sequence[Item], scored: Sequence[ScoredItem]) -> dict[str, Figure]:
-    """``flips``: the share of comparable pairs whose verdict turns with the order; nothing where none was compared."""
+    """Compute ``flips``, the share of comparable pairs whose verdict changes with the order; empty for other models."""
     sides = [each.sides for each in scored if isinstance(each, ComparedItem)]
     if not sides:
         return {}
@@ -193,23 +210,23 @@ def measure_position_bias(items: Sequence[Item], scored: Sequence[ScoredItem]) -
 
 
 def is_flipped(sides: Sequence[Sequence[float]], i: int, j: int) -> bool:
-    """Whether the same place wins in both orders, whoever stands there."""
+    """Return whether the verdict on answers i and j changes with their order, because the same place wins in both."""
     return (sides[i][j] - 0.5) * (sides[j][i] - 0.5) > 0
 
 
 def describe_comparisons(scored: Sequence[ScoredItem]) -> list[str]:
-    """What a reader must know of numbers that come from comparisons."""
+    """Return notes for the report of a pairwise model; none for other models."""
     counts = [len(each.rewards) for each in scored if isinstance(each, ComparedItem)]
     if not counts:
         return []
     found = [
-        "the model compares two answers: each pair was asked in both orders, and margins are log-odds with the"
-        " temperature, so that calibration with and without it is the same"
+        "the model compares two answers: each pair was compared in both orders. The margins are log-odds with the"
+        " temperature, so both rows of the calibration are the same"
     ]
     many = sum(count > 2 for count in counts)
     if many:
         found.append(
-            f"{many} of {len(counts)} items have more than two answers: these are ranked by a round robin, by their"
-            " mean probability of winning, and best of N, pair accuracy and margins follow from that"
+            f"{many} of {len(counts)} items have more than two answers: the answers are ranked by a round robin, by"
+            " their mean probability of winning. Best of N, pair accuracy and margins are computed from this ranking"
         )
     return found

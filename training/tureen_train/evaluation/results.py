@@ -1,4 +1,4 @@
-"""What an evaluation leaves for machines: ``results.json``, the figures, and ``scores.jsonl``, every item's rewards."""
+"""The files of an evaluation: ``results.json`` has the figures, ``scores.jsonl`` the rewards of each item."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +18,11 @@ RESULTS, SCORES = "results.json", "scores.jsonl"
 
 @dataclass(frozen=True)
 class AnsweredItem:
-    """An item as ``scores.jsonl`` keeps it, without its texts.
+    """One line of ``scores.jsonl``: an item without its texts.
 
-    ``credit`` is None where nothing can be compared; ``pairs`` counts the comparable pairs.
+    Attributes:
+        credit: the item's credit in [0, 1]; None if it has nothing to compare.
+        pairs: the number of comparable pairs.
     """
 
     id: str
@@ -39,7 +41,7 @@ class AnsweredItem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation as its folder holds it."""
+    """The contents of an evaluation's folder."""
 
     folder: Path
     bench: str
@@ -52,11 +54,11 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """The model's."""
+        """The model's name."""
         return str(self.model["name"])
 
     def gaps(self, logits: bool = False) -> list[float]:
-        """The better answer's reward (or logit) minus the worse one's, of all comparable pairs."""
+        """Return the gaps of all comparable pairs: the better answer's reward (or logit) minus the worse one's."""
         found: list[float] = []
         for row in self.answered:
             values = zip(row.scores, row.logits if logits else row.rewards, strict=True)
@@ -66,7 +68,7 @@ class Evaluation:
 
 
 def record_answers(item: Item, scored: ScoredItem, credit: float | None) -> AnsweredItem:
-    """An item with what a model gave for it."""
+    """Make the line of an item with its scores."""
     return AnsweredItem(
         id=item.id,
         digest=item.digest,
@@ -88,7 +90,7 @@ def _known(values: Sequence[float]) -> list[float | None]:
 
 
 def describe_data(loaded: LoadedItems, rows: Sequence[AnsweredItem]) -> dict[str, Any]:
-    """What was judged: counts, and each file's digest."""
+    """Describe the data for ``results.json``: the counts, and what was read of each file."""
     return {
         "items": len(rows),
         "answers": sum(len(row.rewards) for row in rows),
@@ -99,7 +101,7 @@ def describe_data(loaded: LoadedItems, rows: Sequence[AnsweredItem]) -> dict[str
 
 
 def write_results(evaluation: Evaluation) -> None:
-    """Both files, into the evaluation's folder."""
+    """Write both files into the evaluation's folder."""
     document = {
         "kind": "evaluation",
         "bench": evaluation.bench,
@@ -121,10 +123,10 @@ def write_results(evaluation: Evaluation) -> None:
 
 
 def read_results(folder: Path) -> Evaluation:
-    """An evaluation's folder.
+    """Read an evaluation's folder.
 
     Raises:
-        BadFile: a file is missing or is not an evaluation's.
+        BadFile: a file is missing, or is not a file of an evaluation.
     """
     try:
         document = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
@@ -140,7 +142,7 @@ def read_results(folder: Path) -> Evaluation:
             rows,
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadFile(f"{folder} is no evaluation's folder: {error}") from error
+        raise BadFile(f"{folder} is not the folder of an evaluation: {error}") from error
 
 
 def _rows(rows: Mapping[str, Any]) -> dict[str, Row]:

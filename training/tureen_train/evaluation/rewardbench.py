@@ -1,8 +1,8 @@
-"""RewardBench: 23 subsets of chosen and rejected answers, folded into sections with fixed weights.
+"""RewardBench: 23 subsets of pairs in sections. A section is a weighted mean of its subsets.
 
-Lambert et al., arXiv 2403.13787. The data's own columns are read from local files. The weights are the counts of the
-published set, PRM Math raised to that of code. Two copies of the script that are in use give XSTest's two subsets
-each other's weight; here ``should-refuse`` weighs its 154 and ``should-respond`` its 250.
+Lambert et al., arXiv 2403.13787. Local files with the published columns are read. The weights are the numbers of items
+in the published set, except that PRM Math weighs as much as all code subsets together. Two copies of the script that
+are in use swap the weights of XSTest's two subsets; here ``should-refuse`` weighs 154 and ``should-respond`` 250.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ PRIOR_WEIGHT = 0.5
 
 
 def read_rewardbench(paths: Sequence[Path]) -> LoadedItems:
-    """The items of RewardBench's files, in any container.
+    """Read the items of RewardBench's files, in any container.
 
     Raises:
         DataError: a file cannot be read, or a row lacks a published column.
@@ -68,7 +68,7 @@ def _item(row: Fields, source: str, file: str) -> Item:
 def judge_rewardbench(
     items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
 ) -> Findings:
-    """The general figures, every subset's accuracy, the sections, and ``score`` over them."""
+    """Compute the general figures, the accuracy of each subset, the sections, and their mean ``score``."""
     found = judge_items(items, rewards, logits)
     subsets = _subsets(items, [credit or 0.0 for credit in found.credits])
     sections = score_sections(subsets)
@@ -82,7 +82,7 @@ def judge_rewardbench(
 
 
 def _subsets(items: Sequence[Item], credits: Sequence[float]) -> dict[str, Figure]:
-    """Accuracy by subset: those that are known in their published order, then the others."""
+    """Compute the accuracy of each subset: known subsets in their published order, then the others."""
     gained: dict[str, list[float]] = {}
     for item, credit in zip(items, credits, strict=True):
         gained.setdefault(item.subset, []).append(credit)
@@ -93,7 +93,7 @@ def _subsets(items: Sequence[Item], credits: Sequence[float]) -> dict[str, Figur
 
 
 def score_sections(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
-    """Each section's weighted mean over the subsets that are there; a section without any is left out."""
+    """Compute each section's weighted mean over its subsets in the data. A section without any is left out."""
     scores = {}
     for section, weights in SECTIONS.items():
         there = [name for name in weights if name in subsets]
@@ -106,26 +106,28 @@ def score_sections(subsets: Mapping[str, Figure]) -> dict[str, Figure]:
 
 
 def average_sections(sections: Mapping[str, Figure]) -> Figure:
-    """The mean over sections, prior sets weighing one half: (2·Chat + 2·Chat Hard + 2·Safety + 2·Reasoning + Prior)/9.
+    """Compute the mean over sections: (2·Chat + 2·Chat Hard + 2·Safety + 2·Reasoning + Prior) / 9.
 
-    Over the sections that are there; :func:`list_missing` names the others.
+    Only sections in the data count; :func:`list_missing` names the others.
     """
     weights = [PRIOR_WEIGHT if name == PRIOR else 1.0 for name in sections]
     return combine_weighted(list(sections.values()), weights)
 
 
 def list_missing(subsets: Mapping[str, Figure]) -> list[str]:
-    """What is not as published: subsets that are not there, sections without any, subsets that nobody knows."""
+    """List how the data differ from the published set: missing subsets and sections, and unknown subsets."""
     notes = []
     for section, weights in SECTIONS.items():
         absent = [name for name in weights if name not in subsets]
         if len(absent) == len(weights):
-            notes.append(f"no subset of {section} is there, so it is left out of the score: not comparable")
+            notes.append(
+                f"no subset of {section} is in the data, so the score leaves it out: not comparable with published ones"
+            )
         elif absent:
-            notes.append(f"{section} lacks {', '.join(absent)}: not comparable with published scores")
+            notes.append(f"{section} is without {', '.join(absent)}: not comparable with published scores")
     prior = [name for name in PRIOR_SETS if name not in subsets]
     if prior and len(prior) < len(PRIOR_SETS):
-        notes.append(f"{PRIOR} lack {', '.join(prior)}")
+        notes.append(f"{PRIOR} are without {', '.join(prior)}")
     known = {*PRIOR_SETS, *(name for weights in SECTIONS.values() for name in weights)}
     strange = [name for name in subsets if name not in known]
     if strange:

@@ -1,6 +1,6 @@
-"""RewardBench 2: one right answer among several, and Ties, where many are right.
+"""RewardBench 2: items with one right answer among several, and the subset Ties with several right answers.
 
-Malik et al., arXiv 2506.01937. The data's own columns are read from local files.
+Malik et al., arXiv 2506.01937. Local files with the published columns are read.
 """
 
 import math
@@ -37,10 +37,10 @@ KINDS = ("ref", "tied")
 
 
 def read_rewardbench2(paths: Sequence[Path]) -> LoadedItems:
-    """The items of RewardBench 2's files, in any container; right answers come first.
+    """Read the items of RewardBench 2's files, in any container. The right answers come first.
 
     Raises:
-        DataError: a file cannot be read, a row lacks a published column, or its counts are not those of its answers.
+        DataError: a file cannot be read, a row lacks a published column, or its counts contradict its answers.
     """
     return read_benchmark(paths, COLUMNS, _item)
 
@@ -49,9 +49,9 @@ def _item(row: Fields, source: str, file: str) -> Item:
     right, wrong = (read_texts(row, name, source) for name in ("chosen", "rejected"))
     for name, there in (("num_correct", len(right)), ("num_incorrect", len(wrong))):
         if row.get(name) is not None and row[name] != there:
-            raise BadRecord("lengths differ", f"`{name}` is {row[name]} and there are {there} such answers", source)
+            raise BadRecord("lengths differ", f"`{name}` is {row[name]}, but the row has {there} such answers", source)
     if not right or not wrong:
-        raise BadRecord("no answer", "`chosen` and `rejected` need one answer each or more", source)
+        raise BadRecord("no answer", "`chosen` and `rejected` must have at least one answer each", source)
     if is_tie(row["subset"]):
         _tie_key(str(row["id"]), source)
     scores = (1.0,) * len(right) + (0.0,) * len(wrong)
@@ -60,7 +60,7 @@ def _item(row: Fields, source: str, file: str) -> Item:
 
 
 def is_tie(subset: str) -> bool:
-    """Whether a subset is judged as Ties; the published script does not look at its case."""
+    """Return whether a subset is Ties. As in the published script, upper and lower case are equal."""
     return subset.lower() == TIES.lower()
 
 
@@ -72,7 +72,7 @@ def _tie_key(name: str, source: str) -> tuple[str, str]:
 
 
 def credit_best(rewards: Sequence[float]) -> float:
-    """Best of N: 1 over the number of answers at the maximum where the first is among them, else 0."""
+    """Compute the credit of an item: 1 / (number of answers with the maximum), if the first is one of them, else 0."""
     best = max(rewards)
     return 1 / rewards.count(best) if rewards[0] == best else 0.0
 
@@ -80,7 +80,7 @@ def credit_best(rewards: Sequence[float]) -> float:
 def judge_rewardbench2(
     items: Sequence[Item], rewards: Sequence[Sequence[float]], logits: Sequence[Sequence[float]]
 ) -> Findings:
-    """The general figures, every subset's score, and ``score``, their plain mean."""
+    """Compute the general figures, the score of each subset, and ``score``, the unweighted mean of the subsets."""
     found = judge_items(items, rewards, logits)
     gained = [_gained(item, list(row)) for item, row in zip(items, rewards, strict=True)]
     subsets = {}
@@ -105,12 +105,14 @@ def _gained(item: Item, rewards: list[float]) -> float:
 
 
 def list_unexpected(subsets: Mapping[str, Figure]) -> list[str]:
-    """What is not as published: subsets that are not there, and others."""
+    """List how the data differ from the published set: missing subsets and unknown subsets."""
     lowered = {name.lower() for name in subsets}
     absent = [name for name in SUBSETS if name.lower() not in lowered]
     strange = [name for name in subsets if name.lower() not in {known.lower() for known in SUBSETS}]
-    notes = [f"not there: {', '.join(absent)}: the score is not comparable with published ones"] if absent else []
-    return notes + ([f"not among the published subsets: {', '.join(strange)}"] if strange else [])
+    notes = (
+        [f"missing subsets: {', '.join(absent)}: the score is not comparable with published scores"] if absent else []
+    )
+    return notes + ([f"unknown subsets: {', '.join(strange)}"] if strange else [])
 
 
 # --------------------------------------------------------------------------- ties
@@ -118,10 +120,14 @@ def list_unexpected(subsets: Mapping[str, Figure]) -> list[str]:
 
 @dataclass(frozen=True)
 class TieGaps:
-    """Of each prompt: how far right answers stand above wrong ones in its two items, and how far apart right ones are.
+    """The gaps of the P prompts of Ties. A prompt has two items: ``ref`` has one right answer, ``tied`` has several.
 
-    ``ref [P]`` and ``tied [P]``: the least right reward minus the largest wrong one; ``within [P]``: the largest right
-    reward minus the least, among several right ones. NaN where a prompt lacks one of the two items.
+    Attributes:
+        ref: ``[P]``, the smallest right reward minus the largest wrong reward in the item ``ref``.
+        tied: ``[P]``, the same in the item ``tied``.
+        within: ``[P]``, the largest minus the smallest right reward in the item ``tied``.
+
+    A value is NaN if the prompt lacks the item.
     """
 
     ref: Array
@@ -130,12 +136,12 @@ class TieGaps:
 
 
 def measure_gap(rewards: Sequence[float], right: int) -> float:
-    """The least of the first ``right`` rewards minus the largest of the others."""
+    """Compute the smallest of the first ``right`` rewards minus the largest of the others."""
     return min(rewards[:right]) - max(rewards[right:])
 
 
 def tabulate_tie_gaps(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> TieGaps:
-    """The gaps of every prompt, in the order in which prompts first appear."""
+    """Tabulate the gaps of all prompts, in the order in which prompts first appear."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for item, row in zip(items, rewards, strict=True):
         kind, prompt = _tie_key(item.id.partition("/")[2], item.file)
@@ -147,11 +153,11 @@ def tabulate_tie_gaps(items: Sequence[Item], rewards: Sequence[Sequence[float]])
 
 
 def score_ties(table: TieGaps) -> float:
-    """.30·acc_tied + .30·acc_ref + .20·P + .20·H + .01·T of RewardBench 2's own script.
+    """Compute RewardBench 2's score of Ties: .30·acc_tied + .30·acc_ref + .20·P + .20·H + .01·T.
 
-    acc: share of items whose right answers all stand above the wrong ones. Over the prompts with both items, with D
-    the spread of right answers: P = mean [tied > D], H = mean [min(ref, tied) > D], T = mean tanh(min(ref, tied)/D − 1)
-    where 0/0 counts 0. A part without items is 0.
+    acc is the share of items whose right answers all have higher rewards than the wrong ones. The other terms are over
+    the prompts with both items, where D is ``within``: P = mean [tied > D], H = mean [min(ref, tied) > D],
+    T = mean tanh(min(ref, tied)/D − 1), where 0/0 counts 0. A term without items is 0.
     """
     both = ~np.isnan(table.ref) & ~np.isnan(table.tied)
     ref, tied, within = table.ref[both], table.tied[both], table.within[both]
@@ -168,7 +174,7 @@ def score_ties(table: TieGaps) -> float:
 
 
 def judge_ties(items: Sequence[Item], rewards: Sequence[Sequence[float]]) -> Figure:
-    """The score of Ties, bootstrapped over prompts; ``n`` counts them."""
+    """Compute the score of Ties with the interval of a bootstrap over prompts; ``n`` is the number of prompts."""
     table = tabulate_tie_gaps(items, rewards)
 
     def score(places: Places) -> float:

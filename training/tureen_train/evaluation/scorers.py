@@ -1,4 +1,4 @@
-"""Who gives rewards to items: an artifact, read in process in float32, or a server over HTTP; the numbers agree."""
+"""Scorers of items: an artifact, loaded in this process in float32, or a server over HTTP. Both give equal rewards."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,37 +25,40 @@ SCHEMES = ("http://", "https://")
 
 
 class Scorer(Protocol):
-    """Something that scores items.
+    """Scores the answers of items.
 
     Attributes:
-        name: of the model and what is read of it.
-        about: what results tell of it.
+        name: the name of the model, and of the chosen objective if it has several.
+        about: the fields of ``results.json`` that describe the model.
     """
 
     name: str
     about: dict[str, Any]
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
-        """Score all answers; ``done`` is told how many more are, as they are."""
+        """Score all answers of the items. ``done`` is called with the number of further answers that are scored."""
 
 
 @contextmanager
 def open_scorer(
     model: str, objective: str | None = None, preferences: Weights | None = None, batch: int = 8
 ) -> Iterator[Scorer]:
-    """Whoever a user named: the folder of an artifact, or a server's address, of which ``#name`` names an objective.
+    """Open the scorer that a user names.
+
+        with open_scorer("runs/academy/artifact") as scorer:
+            scored = scorer.score(items, ignore_progress)
 
     Args:
-        model: a folder or an address.
-        objective: which one to read, where there are several.
-        preferences: weigh several instead.
-        batch: texts that run together in process; over HTTP, items in one request.
+        model: the folder of an artifact, or a server's address; ``#name`` after the address names the objective.
+        objective: the objective to use, if there are several.
+        preferences: weights of several objectives instead.
+        batch: in process, the texts in one batch; over HTTP, the items in one request.
 
     Raises:
-        ArtifactError: the folder is no artifact of a reward model that reads conversations or compares answers.
-        BaseError: its base is missing or another one.
-        BadOption: an objective is not there.
-        TureenError: the server cannot be reached or refuses.
+        ArtifactError: the folder is not an artifact, or its model reads neither conversations nor pairs.
+        BaseError: its base is missing, or has other weights.
+        BadOption: there is no such objective.
+        TureenError: the server cannot be reached, or refuses the request.
     """
     if model.startswith(SCHEMES):
         address, _, named = model.partition("#")
@@ -66,10 +69,10 @@ def open_scorer(
 
 
 class ArtifactScorer:
-    """Reads an artifact in this process, on the GPU where there is one.
+    """Scores by an artifact that is loaded in this process, on the GPU if there is one.
 
     Args:
-        reads: what the model may read.
+        reads: the kinds of input that the model may have.
     """
 
     def __init__(
@@ -84,15 +87,15 @@ class ArtifactScorer:
         manifest = artifact.manifest
         if manifest.kind != "reward" or manifest.input not in reads:
             raise ArtifactError(
-                f"{folder}: a reward model that reads conversations is needed;"
-                f" {manifest.name} is of kind {manifest.kind} and reads one {manifest.input}"
+                f"{folder}: {manifest.name} is of kind {manifest.kind} with the input {manifest.input};"
+                f" name a reward model with the input {' or '.join(reads)}"
             )
         self.compares = manifest.input == "pair"
         self.columns = {each.name: each.column for each in manifest.objectives}
         scales = {each.name: each.calibration for each in manifest.objectives}
-        self.wanted = ObjectiveChoice.of(scales, objective, preferences, str(folder))
+        self.choice = ObjectiveChoice.of(scales, objective, preferences, str(folder))
         single = len(self.columns) == 1
-        self.name = manifest.name if single else f"{manifest.name}:{self.wanted.name}"
+        self.name = manifest.name if single else f"{manifest.name}:{self.choice.name}"
         self.about = {
             "name": self.name,
             "read": "in process, float32",
@@ -101,23 +104,23 @@ class ArtifactScorer:
             "base": manifest.base.model if manifest.base else "its own weights",
             "max_length": manifest.reading.max_length,
             **(pairwise_models.ABOUT if self.compares else {}),
-            **self.wanted.about(),
+            **self.choice.describe(),
         }
         self.batch = batch
         self.reader = open_reader(artifact)
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
-        """As :class:`Scorer` says."""
+        """See :class:`Scorer`."""
         if self.compares:
             return pairwise_models.compare_in_process(
-                self.reader, lambda row: self.wanted.logit(self._named(row)), items, self.batch, done
+                self.reader, lambda row: self.choice.logit(self._named(row)), items, self.batch, done
             )
         rendered = [self._render(item) for item in items]
         rows = iter(self.reader.score_texts([text for texts in rendered for text in texts], self.batch, done))
         scored = []
         for texts in rendered:
             raws = [self._named(row) for row in islice(rows, len(texts))]
-            scored.append(self.wanted.scored(raws, [text.truncated for text in texts]))
+            scored.append(self.choice.score_item(raws, [text.truncated for text in texts]))
         return scored
 
     def _named(self, row: Sequence[float]) -> dict[str, float]:
@@ -128,10 +131,10 @@ class ArtifactScorer:
 
 
 def open_reader(artifact: Artifact) -> RewardReader:
-    """What reads an artifact in this process, on the GPU where there is one.
+    """Open an artifact in this process, on the GPU if there is one.
 
     Raises:
-        BaseError: its base is missing or another one.
+        BaseError: its base is missing, or has other weights.
     """
     manifest = artifact.manifest
     base = None
@@ -139,17 +142,17 @@ def open_reader(artifact: Artifact) -> RewardReader:
         assert manifest.base is not None
         base = locate_base(manifest.base.model)
         if digest_weights(base) != manifest.base.digest:
-            raise BaseError(f"{manifest.name} stands on other weights than those in {base} (digests differ)")
+            raise BaseError(f"{manifest.name} was trained on other weights than those in {base}: the digests differ")
         head = read_weights(artifact)[1]
     else:
         head = read_head_tensors(artifact.folder).get("score.weight")
-    assert head is not None  # an artifact that opens has one
+    assert head is not None  # a verified artifact has a head
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return RewardReader(artifact.folder, base, manifest.reading, len(head), device)
 
 
 class ServerScorer:
-    """Asks a Tureen server."""
+    """Scores by a Tureen server."""
 
     def __init__(
         self, client: Client, url: str, objective: str | None, preferences: Weights | None, batch: int
@@ -157,10 +160,10 @@ class ServerScorer:
         self.client = client
         cards = {card.id: card for card in client.models().data if card.kind == "reward"}
         scales = {name: Calibration(**card.calibration.get(name, {})) for name, card in cards.items()}
-        self.wanted = ObjectiveChoice.of(scales, objective, preferences, url)
-        self.name = self.wanted.name
-        asked = [cards[name] for name in self.wanted.weights]
-        self.compares = pairwise_models.compares_answers(client, self.wanted)
+        self.choice = ObjectiveChoice.of(scales, objective, preferences, url)
+        self.name = self.choice.name
+        asked = [cards[name] for name in self.choice.weights]
+        self.compares = pairwise_models.compares_answers(client, self.choice)
         self.about = {
             "name": self.name,
             "read": "over HTTP",
@@ -168,18 +171,18 @@ class ServerScorer:
             "version": ", ".join(_version(card) for card in asked),
             "max_length": min((card.max_length for card in asked if card.max_length), default=None),
             **(pairwise_models.ABOUT if self.compares else {}),
-            **self.wanted.about(),
+            **self.choice.describe(),
         }
         self.batch = batch
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
-        """As :class:`Scorer` says.
+        """See :class:`Scorer`.
 
         Raises:
             BadRecord: the server refuses an item.
         """
         if self.compares:
-            return pairwise_models.ask_server(self.client, self.wanted, items, self.batch, done)
+            return pairwise_models.ask_server(self.client, self.choice, items, self.batch, done)
         scored = []
         for start in range(0, len(items), self.batch):
             some = items[start : start + self.batch]
@@ -189,12 +192,12 @@ class ServerScorer:
         return scored
 
     def _ask(self, items: Sequence[Item]) -> Iterator[list[CandidateScore]]:
-        """The answers' scores of each item; one without a prompt goes as so many conversations."""
+        """Yield the scores of each item's answers. Without a prompt, the answers are sent as conversations."""
         sent = [(item, body) for item in items for body in _bodies(item)]
         reply = self.client.score(
             [body for _, body in sent],
-            rewards=list(self.wanted.weights),
-            preferences=self.wanted.weights if self.wanted.weighed else None,
+            rewards=list(self.choice.weights),
+            preferences=self.choice.weights if self.choice.weighed else None,
             truncate=True,
             on_error="item",
         )
@@ -205,8 +208,8 @@ class ServerScorer:
 
     def _read(self, answers: Sequence[CandidateScore]) -> ScoredItem:
         raws = [{name: score.raw for name, score in (answer.scores or {}).items()} for answer in answers]
-        scored = self.wanted.scored(raws, [answer.truncated for answer in answers])
-        if not self.wanted.weighed:
+        scored = self.choice.score_item(raws, [answer.truncated for answer in answers])
+        if not self.choice.weighed:
             return scored
         return ScoredItem([float(answer.reward or 0.0) for answer in answers], scored.logits, scored.truncated)
 

@@ -1,4 +1,4 @@
-"""A server with the starter artifacts for as long as a sweep needs one: a process of its own, known by its address."""
+"""Start a server with the starter artifacts in a process of its own, and stop it at the end."""
 
 import socket
 import subprocess
@@ -15,14 +15,14 @@ LOOK = 5.0
 
 @contextmanager
 def run_server(command: Sequence[str] = STARTER, patience: float = 600.0) -> Iterator[str]:
-    """The address of a server that runs as long as the block.
+    """Run a server while the block runs. Yields its address when it is ready.
 
     Args:
-        command: starts it; ``--port`` is added.
-        patience: seconds that it may take to get ready.
+        command: the command line of the server; ``--port`` is added.
+        patience: the longest time until it is ready, in seconds.
 
     Raises:
-        Unavailable: it ended, or is not ready in time.
+        Unavailable: the server ended, or is not ready in time.
     """
     port = _free_port()
     process = subprocess.Popen([*command, "--port", str(port)])

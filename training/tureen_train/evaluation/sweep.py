@@ -1,6 +1,7 @@
-"""What a soup is worth: the reward of each objective as the weight moves from one expert to another.
+"""A sweep: the mean reward of each objective while the weight moves from one expert to another.
 
-Asks a running server as any client would: a chat request a prompt with all weights as a sweep, then a score request.
+A running server is used through the client. For each prompt there is one chat request with all weights, and one score
+request with all texts.
 """
 
 import csv
@@ -20,7 +21,15 @@ from tureen_train.reports.plots import ACCENTS, make_axes, save_figure
 
 @dataclass(frozen=True)
 class WeightSweep:
-    """Rewards of a sweep: ``rewards[objective][w][p]`` at ``weights[w]`` of the second expert, for prompt p."""
+    """The texts and calibrated rewards of a sweep between two experts.
+
+    Attributes:
+        first: the expert with the weight 1 − w.
+        second: the expert with the weight w.
+        weights: the W weights of the second expert.
+        texts: ``texts[w][p]`` is the text at ``weights[w]`` for prompt p.
+        rewards: ``rewards[objective][w][p]`` is its calibrated reward.
+    """
 
     first: str
     second: str
@@ -29,11 +38,11 @@ class WeightSweep:
     rewards: Mapping[str, list[list[float]]]
 
     def means(self, objective: str) -> list[float]:
-        """Mean reward over the prompts at each weight."""
+        """Return the mean reward over the prompts at each weight."""
         return [float(np.mean(row)) for row in self.rewards[objective]]
 
     def spearman(self) -> dict[str, float]:
-        """Rank correlation of each swept objective's mean reward with its own weight; NaN where it never moves."""
+        """Compute the rank correlation of each objective's mean reward and weight; NaN if the mean is constant."""
         rising = {self.first: [1 - weight for weight in self.weights], self.second: self.weights}
         return {name: compute_spearman(np.array(self.means(name)), np.array(own)) for name, own in rising.items()}
 
@@ -41,10 +50,10 @@ class WeightSweep:
 def sweep_weights(
     client: Client, prompts: Sequence[str], first: str, second: str, steps: int, tokens: int, model: str | None
 ) -> WeightSweep:
-    """Generate at ``steps`` weights from ``first`` to ``second`` for each prompt, greedily, and score every text.
+    """Generate a text for each prompt at ``steps`` weights from ``first`` to ``second``, greedily, and score all texts.
 
     Raises:
-        TureenError: the server refuses, or an expert or reward of that name is not loaded.
+        TureenError: the server refuses a request, or no expert or reward of that name is loaded.
     """
     weights = [round(number / (steps - 1), 4) for number in range(steps)]
     points = [{first: round(1 - weight, 4), second: weight} for weight in weights]
@@ -65,7 +74,7 @@ def sweep_weights(
 
 
 def make_table(result: WeightSweep) -> Table:
-    """Mean calibrated rewards by weight, and how each rises with its own."""
+    """Make a table of the mean rewards by weight, with the rank correlations in the footer."""
     correlations = result.spearman()
     names = list(result.rewards)
     title = f"mean calibrated reward of {len(result.texts[0])} prompts"
@@ -79,7 +88,7 @@ def make_table(result: WeightSweep) -> Table:
 
 
 def write_sweep(result: WeightSweep, prompts: Sequence[str], folder: Path) -> None:
-    """``sweep.png``, ``sweep.csv`` (means and standard errors) and ``texts.jsonl``."""
+    """Write ``sweep.png``, ``sweep.csv`` (means and standard errors) and ``texts.jsonl`` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _plot(result, folder / "sweep.png")
     with (folder / "sweep.csv").open("w", newline="") as file:
@@ -109,5 +118,7 @@ def _plot(result: WeightSweep, path: Path) -> None:
         panel.errorbar(result.weights, means, errors, label=label, color=ACCENTS[number], marker="o", capsize=2)
     panel.set_xlabel(f"weight of {result.second} (the rest is {result.first}'s)")
     panel.set_ylabel(f"mean calibrated reward, {len(result.texts[0])} held-out prompts")
-    panel.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))  # above: no point is covered
+    panel.legend(
+        frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0)
+    )  # above the plot, where it covers no point
     save_figure(figure, path)

@@ -1,7 +1,7 @@
-"""How alike two reward models judge the same answers. Pure.
+"""Agreement of two reward models on the same answers. Pure.
 
-A pair of answers to one prompt has one of three verdicts: the first, the second, neither. Every pair counts, labelled
-or not.
+The verdict on a pair of answers to one prompt is that the first is better, that the second is better, or that neither
+is. Every pair counts, also one without a label.
 """
 
 import math
@@ -18,13 +18,16 @@ Rewards = Sequence[Sequence[float]]
 
 
 def measure_agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
-    """``alike``: share of pairs with one verdict; ``kappa``: Cohen's over the three verdicts (Educational and
-    Psychological Measurement 20 (1960) 37-46); ``margins``: Pearson's correlation of the pairs' margins; ``spearman``
-    and ``pearson`` of all answers' rewards, across prompts too.
+    """Measure the agreement of two models.
 
     Args:
-        first: rewards of each item's answers.
-        second: another model's, of the same answers.
+        first: the first model's rewards: a row for each item, a value for each answer.
+        second: the second model's rewards of the same answers.
+
+    Returns:
+        ``alike``: the share of pairs on which both give the same verdict. ``kappa``: Cohen's kappa of the three
+        verdicts (Educational and Psychological Measurement 20 (1960) 37-46). ``margins``: Pearson's correlation of the
+        pairs' margins. ``spearman`` and ``pearson``: the correlations of all rewards, over all prompts together.
     """
     one, other, owner = _margins(first), _margins(second), _owners(first)
     items = len(first)
@@ -46,7 +49,7 @@ def measure_agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
 
 
 def compute_kappa(first: Array, second: Array) -> float:
-    """Cohen's kappa of two lists of verdicts; NaN where both always say the same one thing, or there are none."""
+    """Compute Cohen's kappa of two lists of verdicts; NaN if all verdicts are equal, or there are none."""
     if not first.size:
         return math.nan
     verdicts = np.unique(np.concatenate([first, second]))

@@ -1,4 +1,4 @@
-"""How well ratings are predicted: explained variance, rank correlation, error. Pure numpy, float64."""
+"""Metrics of predicted ratings: explained variance, rank correlation and error. Pure numpy, float64."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,19 @@ from tureen_train.measures.metrics import Array
 
 
 def compute_attribute_metrics(predictions: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> dict[str, float]:
-    """``<name>_n``, ``_r2``, ``_spearman`` and ``_rmse`` of each attribute, and the means ``r2`` and ``spearman``.
+    """Compute the metrics of each attribute, and their means over attributes.
 
-    R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)² with the mean of the labels judged. NaN where labels (for Spearman predictions,
-    too) do not vary; the means leave NaN out.
+    R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)², where ȳ is the mean of the given labels. It is NaN if the labels are constant.
+    Spearman's correlation is NaN if the labels or the predictions are constant. The means leave NaN out.
 
     Args:
-        predictions: ``[..., K]``, in the labels' unit.
-        labels: ``[..., K]``, NaN where there is none.
-        names: of the K attributes.
+        predictions: ``[..., K]``, in the unit of the labels.
+        labels: ``[..., K]``, NaN where a label is missing.
+        names: the names of the K attributes.
+
+    Returns:
+        ``<name>_n``, ``<name>_r2``, ``<name>_spearman`` and ``<name>_rmse`` of each attribute; the means ``r2`` and
+        ``spearman``.
     """
     k = len(names)
     predicted, known = (np.asarray(each, dtype=np.float64).reshape(-1, k) for each in (predictions, labels))
@@ -44,6 +48,6 @@ def _figures(predicted: Array, known: Array) -> dict[str, float]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Of those that are numbers."""
+    """The mean of the values that are not NaN; NaN if there are none."""
     found = [value for value in values if value == value]
     return float(np.mean(found)) if found else float("nan")

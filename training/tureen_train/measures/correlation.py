@@ -1,8 +1,9 @@
-"""How well rewards rank answers as somebody's ratings do: Spearman's ρ and Kendall's τ-b, with 95 % intervals.
+"""Rank correlation of rewards with ratings: Spearman's ρ and Kendall's τ-b, with 95 % intervals.
 
-Over answers: all of them together, across prompts. Over pairs: the gap between two answers of one prompt against the
-gap between their ratings, the better rated one first, so that it says whether a larger difference gets a larger gap;
-who is right is not in it, accuracy says that. Intervals are percentiles of a bootstrap over prompts.
+Over answers, the correlation is of reward and rating, over the answers to all prompts together. Over pairs, it is of
+the gap in reward and the gap in rating between two answers to one prompt: better rated minus worse rated. It measures
+whether a larger gap in rating goes with a larger gap in reward. Whether the better answer gets the larger reward is
+measured by the accuracy instead. The intervals are percentiles of a bootstrap over prompts.
 """
 
 import math
@@ -34,37 +35,37 @@ def compute_spearman(x: Array, y: Array) -> float:
 
 
 def compute_kendall(x: Array, y: Array) -> float:
-    """Kendall's τ-b, which takes ties into account; NaN where either never varies."""
+    """Compute Kendall's τ-b of two vectors, which takes ties into account; NaN if one of them is constant."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
-    return float(kendalltau(x, y, method="asymptotic").statistic)  # the method is of a p-value that nobody reads
+    return float(kendalltau(x, y, method="asymptotic").statistic)  # the method decides only the p-value
 
 
 MEASURES: dict[str, Measure] = {"spearman": compute_spearman, "kendall": compute_kendall}
 
 
 def collect_ratings(records: Sequence[Record], name: str) -> list[list[float]]:
-    """The ratings of every record's answers, NaN where it has none.
+    """Collect the ratings of each record's answers: a row for each record, NaN where a rating is missing.
 
     Args:
-        name: an attribute of the records, or ``scores``: what they are ranked by.
+        name: an attribute of the records, or ``scores`` for the scores that rank the answers.
 
     Raises:
-        BadOption: no record has it.
+        BadOption: no record has this rating.
     """
     rows = [list(record.scores if name == SCORES else record.attributes.get(name, ())) for record in records]
     if not any(rows):
         known = sorted({each for record in records for each in record.attributes})
-        raise BadOption(f"no record is rated by {name!r}; there is {', '.join([SCORES, *known])}")
+        raise BadOption(f"--rating: no record has the rating {name!r}; use one of {', '.join([SCORES, *known])}")
     return [row or [math.nan] * len(record.answers) for row, record in zip(rows, records, strict=True)]
 
 
 def compute_correlations(rewards: Rows, ratings: Rows) -> dict[str, Figure]:
-    """``spearman`` and ``kendall`` over answers, ``gap_spearman`` and ``gap_kendall`` over pairs.
+    """Compute ``spearman`` and ``kendall`` over answers, and ``gap_spearman`` and ``gap_kendall`` over pairs.
 
     Args:
-        rewards: a row a prompt.
-        ratings: of the same answers, NaN where there is none.
+        rewards: a row for each prompt, a value for each answer.
+        ratings: the ratings of the same answers, NaN where missing.
     """
     return {
         f"{kind}{name}": _figure(columns, measure)
@@ -74,7 +75,7 @@ def compute_correlations(rewards: Rows, ratings: Rows) -> dict[str, Figure]:
 
 
 def compare_correlations(first: Rows, second: Rows, ratings: Rows) -> dict[str, Figure]:
-    """The second model's :func:`compute_correlations` minus the first's, both drawn on the same prompts."""
+    """Compute the second model's correlations minus the first's. Each resample draws the same prompts for both."""
     found = {}
     for kind, columns in (("", _answers), ("gap_", _gaps)):
         one, other = columns(first, ratings), columns(second, ratings)
@@ -85,37 +86,37 @@ def compare_correlations(first: Rows, second: Rows, ratings: Rows) -> dict[str, 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Rewards and ratings side by side, the number of each one's prompt, and how many prompts there are."""
+    """Rewards and ratings ``[n]``, the number of the prompt that each belongs to, and the number of prompts."""
 
     rewards: Array
     ratings: Array
     owner: Places
     prompts: int
 
-    def measured(self, measure: Measure, places: Places) -> float:
-        """A measure of what these prompts have, as often as they are named."""
+    def measure_resample(self, measure: Measure, places: Places) -> float:
+        """Apply a measure to a resample of the prompts. ``places`` are their numbers, with repetitions."""
         often = np.bincount(places, minlength=self.prompts)[self.owner]
         return measure(np.repeat(self.rewards, often), np.repeat(self.ratings, often))
 
 
 def _figure(columns: _Columns, measure: Measure, other: _Columns | None = None) -> Figure:
-    """Of one model; with another's columns, theirs minus this one's."""
+    """Estimate the measure of one model, or with ``other`` the other model's measure minus this one's."""
 
     def statistic(places: Places) -> float:
-        value = columns.measured(measure, places)
-        return value if other is None else other.measured(measure, places) - value
+        value = columns.measure_resample(measure, places)
+        return value if other is None else other.measure_resample(measure, places) - value
 
     return bootstrap_interval(statistic, columns.prompts, len(columns.rewards))
 
 
 def _joined(parts: list[Array]) -> _Columns:
-    """Of each prompt's ``[2, n]``, rewards over ratings."""
+    """Join the tables ``[2, n]`` of all prompts. Row 0 has rewards, row 1 ratings."""
     rewards, ratings = np.concatenate([np.zeros((2, 0)), *parts], axis=1)
     return _Columns(rewards, ratings, np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts]), len(parts))
 
 
 def _rows(rewards: Rows, ratings: Rows) -> list[Array]:
-    """Each prompt's answers that are rated: ``[2, n]``."""
+    """The table ``[2, n]`` of each prompt. Answers without a rating are left out."""
     rows = [np.array(pair, dtype=np.float64) for pair in zip(rewards, ratings, strict=True)]
     return [row[:, ~np.isnan(row).any(0)] for row in rows]
 
@@ -125,7 +126,7 @@ def _answers(rewards: Rows, ratings: Rows) -> _Columns:
 
 
 def _gaps(rewards: Rows, ratings: Rows) -> _Columns:
-    """Pairs of one prompt that are rated differently: the better rated answer's minus the other's."""
+    """The gaps of all pairs with different ratings: the better rated answer's value minus the other's."""
     gaps = []
     for row in _rows(rewards, ratings):
         better, worse = np.nonzero(row[1][:, None] > row[1][None, :])

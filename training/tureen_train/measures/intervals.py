@@ -1,7 +1,7 @@
-"""Figures with 95 % intervals: of a share, of a weighted sum of shares, and of anything by the bootstrap. Pure numpy.
+"""Figures with 95 % intervals: of shares, of weighted means of shares, and of any statistic by the bootstrap.
 
-The bootstrap draws whole items (a prompt with all its answers), so that the pairs of one prompt count as what they
-are: not independent.
+Pure numpy. The bootstrap draws whole items, each a prompt with all its answers, because the pairs of one prompt are not
+independent.
 """
 
 import math
@@ -22,7 +22,7 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Figure:
-    """A number, the 95 % interval around it, and how many items or pairs it is of. NaN is undefined or not known."""
+    """A number, its 95 % interval, and the number of items or pairs behind it. NaN means undefined or unknown."""
 
     value: float
     low: float = math.nan
@@ -30,29 +30,29 @@ class Figure:
     n: int = 0
 
     def plain(self) -> dict[str, Any]:
-        """As JSON says it: what is not a number is null."""
-        told: dict[str, Any] = replace_non_finite(
+        """Return the figure for JSON, with None for numbers that are not finite."""
+        fields: dict[str, Any] = replace_non_finite(
             {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
         )
-        return told
+        return fields
 
 
 def dump_figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """Figures by name, as JSON says them."""
+    """Return figures by name for JSON."""
     return {name: figure.plain() for name, figure in figures.items()}
 
 
 def parse_figure(value: Mapping[str, Any]) -> Figure:
-    """A figure as :meth:`Figure.plain` said it."""
+    """Parse the result of :meth:`Figure.plain`."""
     numbers = {key: math.nan if value.get(key) is None else float(value[key]) for key in ("value", "low", "high")}
     return Figure(**numbers, n=int(value.get("n") or 0))
 
 
 def estimate_share(credits: Sequence[float]) -> Figure:
-    """The mean of credits in [0, 1], one an independent item, with Wilson's score interval.
+    """Compute the mean of credits in [0, 1] of independent items, with Wilson's score interval.
 
-    E. B. Wilson, JASA 22 (1927) 209-212. A tie's one half counts as half a success, which widens it a little: a
-    credit of one half varies less than a coin.
+    E. B. Wilson, JASA 22 (1927) 209-212. A tie has the credit ½ and counts as half a success. Such credits vary less
+    than successes and failures do, so the interval is slightly too wide.
     """
     n = len(credits)
     if not n:
@@ -64,10 +64,10 @@ def estimate_share(credits: Sequence[float]) -> Figure:
 
 
 def combine_weighted(parts: Sequence[Figure], weights: Sequence[float]) -> Figure:
-    """Σ wₖ·pₖ / Σ wₖ of independent figures, its interval put together from theirs (MOVER).
+    """Compute Σ wₖ·pₖ / Σ wₖ of independent figures, and its interval from their intervals (MOVER).
 
-    Low is p − √Σ wₖ²(pₖ − lowₖ)² and high p + √Σ wₖ²(highₖ − pₖ)², weights summing to one: G. Y. Zou, W. Huang and
-    X. Zhang, Computational Statistics & Data Analysis 53 (2009) 1080-1085.
+    With weights that sum to 1, the interval goes from p − √Σ wₖ²(pₖ − lowₖ)² to p + √Σ wₖ²(highₖ − pₖ)²:
+    G. Y. Zou, W. Huang and X. Zhang, Computational Statistics & Data Analysis 53 (2009) 1080-1085.
     """
     total = math.fsum(weights)
     if not parts or not total:
@@ -81,12 +81,12 @@ def combine_weighted(parts: Sequence[Figure], weights: Sequence[float]) -> Figur
 
 
 def bootstrap_interval(statistic: Callable[[Places], float], items: int, n: int | None = None) -> Figure:
-    """A statistic of items, with the percentile interval of 1,000 resamples of them, drawn with a fixed seed.
+    """Compute a statistic of items, with the percentile interval of 1,000 resamples drawn with a fixed seed.
 
     Args:
-        statistic: of the items at these places, which repeat; NaN where it is undefined.
-        items: how many there are.
-        n: what the figure says it is of, where that is not the items.
+        statistic: computes the statistic from the numbers of the drawn items, which repeat; NaN if it is undefined.
+        items: the number of items.
+        n: the figure's ``n``; by default the number of items.
     """
     counted = items if n is None else n
     if not items:
@@ -101,13 +101,13 @@ def bootstrap_interval(statistic: Callable[[Places], float], items: int, n: int 
 
 
 def draw_resamples(items: int) -> list[Places]:
-    """The places of 1,000 resamples, the same for the same number of items."""
+    """Draw 1,000 resamples: the numbers of the drawn items. They depend only on the number of items."""
     rng = np.random.default_rng(SEED)
     return [rng.integers(items, size=items) for _ in range(RESAMPLES)]
 
 
 def compute_percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """The 2.5 and 97.5 percentiles of those that are numbers; NaN where fewer than half of them are."""
+    """Compute the 2.5 and 97.5 percentiles of the values that are not NaN; NaN if more than half of them are NaN."""
     known = np.array(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     if 2 * len(known) < len(values):

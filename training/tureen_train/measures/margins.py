@@ -1,6 +1,6 @@
-"""How far apart a reward model holds the answers of a pair, and how that stands to how alike they are.
+"""Margins: the gap between the rewards of two answers, against the similarity of the answers and the cap on the gap.
 
-PCRM (arXiv 2404.00978) bounds a pair's gap by a cap δ of the answers' similarity; δ/2 is where its loss is least.
+PCRM (arXiv 2404.00978) caps the gap of a pair by δ, a function of the answers' similarity. Its loss is least at δ/2.
 """
 
 import csv
@@ -18,10 +18,10 @@ from tureen_train.measures.metrics import Array, compute_accuracy
 
 
 def select_pair_caps(caps: ArrayLike, scores: ArrayLike) -> Array:
-    """δ of every pair that :func:`tureen_train.measures.metrics.compute_gaps` gives, in its order.
+    """Select the cap δ of each comparable pair, in the order of :func:`tureen_train.measures.metrics.compute_gaps`.
 
     Args:
-        caps: ``[B, N, N]``.
+        caps: ``[B, N, N]``, δ of every two answers.
         scores: ``[B, N]``.
     """
     s = np.asarray(scores, dtype=np.float64)
@@ -29,7 +29,7 @@ def select_pair_caps(caps: ArrayLike, scores: ArrayLike) -> Array:
 
 
 def compute_cap_figures(gaps: Array, caps: Array) -> dict[str, float]:
-    """``cap``: the mean δ, twice the gap that is wanted; ``over_cap``: the share of gaps above their δ."""
+    """Compute ``cap``, the mean δ (twice the wanted gap), and ``over_cap``, the share of gaps above their δ."""
     if not gaps.size:
         return {"cap": math.nan, "over_cap": math.nan}
     return {"cap": float(caps.mean()), "over_cap": float(np.mean(gaps > caps))}
@@ -37,15 +37,15 @@ def compute_cap_figures(gaps: Array, caps: Array) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Margins:
-    """Comparable pairs, flat.
+    """Comparable pairs ``[P]`` of all prompts.
 
-    Args:
-        sources: where the record of each stands.
-        owner: the number of each one's prompt.
+    Attributes:
+        sources: the file and line of each pair's record.
+        owner: the number of each pair's prompt.
         gaps: the better answer's reward minus the worse one's.
-        similarity: by measure (``length_ratio``, ``cosine``), s of each in [0, 1].
-        caps: δ of each; None without a constraint.
-        prompts: how many there are.
+        similarity: the similarities s in [0, 1], by measure (``length_ratio``, ``cosine``).
+        caps: the caps δ; None without a constraint.
+        prompts: the number of prompts.
     """
 
     sources: Sequence[str]
@@ -56,9 +56,10 @@ class Margins:
     prompts: int
 
     def figures(self) -> dict[str, Figure]:
-        """Accuracy, mean and spread of the gaps, how they stand to the caps, and Spearman's with each similarity.
+        """Compute the accuracy, the mean and deviation of the gaps, the figures of the caps, and rank correlations.
 
-        ``right_margin`` is the mean of positive gaps only, what PCRM's own script tells.
+        The rank correlations are Spearman's of gap and similarity, for each measure. ``right_margin`` is the mean of
+        the positive gaps only; PCRM's own script reports it.
         """
         found = {
             "accuracy": self._figure(compute_accuracy, self.gaps),
@@ -83,7 +84,7 @@ class Margins:
         return bootstrap_interval(drawn, self.prompts, len(self.gaps))
 
     def write(self, path: Path) -> None:
-        """A CSV with a line a pair."""
+        """Write a CSV file with a line for each pair."""
         columns = {"gap": self.gaps, **self.similarity, **({} if self.caps is None else {"cap": self.caps})}
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

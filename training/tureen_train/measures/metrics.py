@@ -1,6 +1,6 @@
-"""What a reward model is judged by: accuracy, margins, length bias, calibration. Pure numpy, float64.
+"""Metrics of a reward model: accuracy, margins, length bias and calibration. Pure numpy, float64.
 
-All take ``[B, N]`` tables: row b is a prompt, column n an answer, NaN where there is none.
+Tables are ``[B, N]``: row b is a prompt, column n one of its answers. Cells without an answer are NaN.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CalibrationErrors:
-    """Expected, average and maximum calibration error over equal bins of [0, 1] (APO's definitions)."""
+    """Expected, average and maximum calibration error over equal bins of [0, 1], as APO defines them."""
 
     ece: float
     ace: float
@@ -23,11 +23,18 @@ class CalibrationErrors:
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Figures of one evaluation file.
+    """Figures of one evaluation file. A figure is NaN if it is undefined, as the accuracy without a comparable pair.
 
-    ``accuracy``: share of comparable pairs ranked right, equal rewards counting one half. ``best``: share of prompts
-    whose best-scored answer has the highest reward (ties share). ``margin``: mean reward gap; ``length_correlation``:
-    Pearson's between reward and length within prompts. NaN where undefined (no comparable pair).
+    Attributes:
+        pairs: the number of comparable pairs.
+        accuracy: the share of comparable pairs ranked right; equal rewards count ½.
+        best: see :func:`compute_best_rate`.
+        margin: the mean gap, the better answer's reward minus the worse one's.
+        margin_std: the deviation of the gaps.
+        length_correlation: see :func:`compute_length_correlation`.
+        reward_mean: the mean of all rewards.
+        reward_std: their deviation.
+        ece: see :func:`compute_calibration_errors`, also for ``ace`` and ``mce``.
     """
 
     pairs: int
@@ -43,7 +50,7 @@ class RankingMetrics:
     mce: float
 
     def plain(self) -> dict[str, float]:
-        """As a dictionary of numbers."""
+        """Return the figures by name."""
         return asdict(self)
 
 
@@ -56,21 +63,24 @@ def pad_rows(rows: Sequence[Sequence[float] | Array]) -> Array:
 
 
 def compute_gaps(rewards: ArrayLike, scores: ArrayLike) -> Array:
-    """The better answer's reward minus the worse one's for every pair of one prompt, ties and absent answers aside."""
+    """Compute the gaps ``[P]`` of all comparable pairs: the better answer's reward minus the worse one's.
+
+    Answers with equal scores, or without a score, make no pair.
+    """
     r, s = (np.asarray(each, dtype=np.float64) for each in (rewards, scores))
     return np.asarray((r[:, :, None] - r[:, None, :])[s[:, :, None] > s[:, None, :]])
 
 
 def compute_accuracy(gaps: Array) -> float:
-    """Share of positive gaps, equal rewards counting one half (DSP's total accuracy, RewardBench's rule)."""
+    """Compute the share of positive gaps. A gap of 0 counts ½, as in DSP's total accuracy and in RewardBench."""
     return float(np.mean((gaps > 0) + 0.5 * (gaps == 0))) if gaps.size else float("nan")
 
 
 def compute_calibration_errors(gaps: Array, bins: int = 10) -> CalibrationErrors:
-    """APO's calibration errors of p = σ(gap), each pair counted both ways round: (p, 1) and (1 − p, 0).
+    """Compute APO's calibration errors of the probability p = σ(gap). Each pair counts as (p, 1) and as (1 − p, 0).
 
-    With S, Y, m the sums of p, of outcomes, and the count in a bin and M pairs in all: ECE = Σ|S − Y| / M, ACE the
-    mean of |S − Y| / m over non-empty bins, MCE their maximum.
+    In a bin with m of the M counts, S is the sum of p and Y the sum of outcomes. ECE is Σ|S − Y| / M, ACE the mean of
+    |S − Y| / m over the bins that are not empty, and MCE the maximum of these.
     """
     if not gaps.size:
         return CalibrationErrors(0.0, 0.0, 0.0)
@@ -83,18 +93,22 @@ def compute_calibration_errors(gaps: Array, bins: int = 10) -> CalibrationErrors
 
 
 def find_bin(p: Array, bins: int) -> NDArray[np.intp]:
-    """Which of ``bins`` equal parts of [0, 1] each probability falls into: k/n < p ≤ (k+1)/n, and 0 into the first."""
+    """Find the bin of each probability, among ``bins`` = n equal parts of [0, 1]: k/n < p ≤ (k+1)/n; 0 is in bin 0."""
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p, side="left")
 
 
 def mirror_pairs(gaps: Array) -> tuple[Array, Array]:
-    """Probabilities and outcomes of each pair in both orders."""
+    """Return the probabilities and outcomes of each pair in both orders: (p, 1) for all pairs, then (1 − p, 0)."""
     p = 1 / (1 + np.exp(-np.clip(gaps, -500, 500)))
     return np.concatenate([p, 1 - p]), np.concatenate([np.ones_like(p), np.zeros_like(p)])
 
 
 def compute_best_rate(rewards: Array, scores: Array) -> float:
-    """Share of prompts whose highest reward falls on a best-scored answer; rewards that tie for highest share it."""
+    """Compute the share of prompts whose highest reward belongs to an answer with the best score.
+
+    If several answers have the highest reward, the prompt counts with the share of best ones among them. A prompt
+    counts only if its answers have different scores.
+    """
     rates = []
     for reward, score in zip(rewards, scores, strict=True):
         known = ~np.isnan(score) & ~np.isnan(reward)
@@ -105,7 +119,7 @@ def compute_best_rate(rewards: Array, scores: Array) -> float:
 
 
 def compute_length_correlation(rewards: Array, lengths: Array) -> float:
-    """Pearson's correlation of reward with length, both centred within their prompt; NaN where either never varies."""
+    """Compute Pearson's correlation of reward and length, both centred within each prompt; NaN if one is constant."""
     x = (rewards - np.nanmean(rewards, axis=1, keepdims=True)).ravel()
     y = (lengths - np.nanmean(lengths, axis=1, keepdims=True)).ravel()
     known = ~np.isnan(x) & ~np.isnan(y)
@@ -115,7 +129,7 @@ def compute_length_correlation(rewards: Array, lengths: Array) -> float:
 
 
 def compute_ranking_metrics(rewards: ArrayLike, scores: ArrayLike, lengths: ArrayLike) -> RankingMetrics:
-    """All figures of one file from its ``[B, N]`` tables of rewards, scores and token lengths."""
+    """Compute all figures of one file from its tables of rewards, scores and token lengths, ``[B, N]`` each."""
     r, s, n = (np.asarray(each, dtype=np.float64) for each in (rewards, scores, lengths))
     gaps = compute_gaps(r, s)
     errors = compute_calibration_errors(gaps)

@@ -1,4 +1,4 @@
-"""JSON has no NaN and no infinity: numbers that are not finite become null. Pure."""
+"""Null for numbers that are not finite, because JSON has no NaN and no infinity. Pure."""
 
 import math
 from typing import Any

@@ -48,7 +48,7 @@ def make_reward_class(config: Any) -> Any:
         RecipeError: the library has no causal class for the backbone.
     """
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise RecipeError(f"model.base: {config.model_type} is no causal language model")
+        raise RecipeError(f"model.base: {config.model_type} is not a causal language model; name another base")
     causal = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
     def __init__(self: Any, config: Any) -> None:
@@ -158,7 +158,7 @@ def make_lora_config(lora: Lora, model: Any, heads: list[str] | None = None, tas
     names = {path.rsplit(".", 1)[-1] for path, _ in model.named_modules()}
     for target in lora.targets:
         if target not in names:
-            raise RecipeError(f"model.lora.targets: {target!r} is no module of {type(model).__name__}")
+            raise RecipeError(f"model.lora.targets: {type(model).__name__} has no module {target!r}; correct the name")
     layers = model.config.num_hidden_layers
     top = None if lora.top_layers is None else list(range(max(0, layers - lora.top_layers), layers))
     return LoraConfig(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def gather_weights(weights: Sequence[Tensor], sharded: bool) -> AbstractContextManager[object]:
-    """Gather the weights while the block runs. What the first rank writes into them reaches all ranks."""
+    """Gather the weights while the block runs. Changes that the first rank makes to them reach all ranks."""
     if not sharded:
         return nullcontext()
     from deepspeed.zero import GatheredParameters  # an optional dependency

@@ -1,6 +1,7 @@
-"""A page of headings, tables and pictures, written twice: as Markdown beside its pictures, and as one HTML file.
+"""A page of headings, tables and pictures, written as Markdown and as one HTML file.
 
-The HTML file is made from the Markdown and holds style and pictures itself, so that it can be sent to somebody.
+The Markdown file refers to the picture files beside it. The HTML file is made from the Markdown and contains the style
+and the pictures, so that it can be sent alone.
 """
 
 import base64
@@ -18,10 +19,14 @@ REPORT = "report"
 
 
 class Page:
-    """Grows from top to bottom; every text but :meth:`text` and :meth:`code` is escaped.
+    """A page that is filled from top to bottom. Every text is escaped, except those of :meth:`text` and :meth:`code`.
+
+        page = Page("My run")
+        page.table(("figure", "value"), [("accuracy", "0.73")])
+        page.write(folder)
 
     Args:
-        title: the first heading.
+        title: the title of the page.
     """
 
     def __init__(self, title: str) -> None:
@@ -29,39 +34,39 @@ class Page:
         self.blocks = [f"# {escape_markdown(title)}"]
 
     def heading(self, title: str) -> None:
-        """A section begins."""
+        """Begin a section."""
         self.blocks.append(f"## {escape_markdown(title)}")
 
     def text(self, markdown: str) -> None:
-        """A paragraph in Markdown; what a user named goes through :func:`escape_markdown`."""
+        """Add a paragraph of Markdown. Escape names that a user chose with :func:`escape_markdown`."""
         self.blocks.append(markdown)
 
     def notes(self, lines: Sequence[str]) -> None:
-        """A list of what a reader must know, if there is something."""
+        """Add a list of notes; nothing if there are none."""
         if lines:
             self.blocks.append("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], words: bool = False) -> None:
-        """A table; its first column is of words, the others are of numbers and stand on the right, or ``words`` too."""
+        """Add a table. The first column is text; the others are numbers, aligned right, or with ``words`` text too."""
         ruler = ["---", *["---" if words else "---:"] * (len(header) - 1)]
         lines = [_row(header), f"|{'|'.join(ruler)}|", *map(_row, rows)]
         self.blocks.append("\n".join(lines))
 
     def facts(self, rows: Mapping[str, str]) -> None:
-        """A table of names and what they are, both words."""
+        """Add a table of two columns: names and values, both as text."""
         self.table(("", ""), list(rows.items()), words=True)
 
-    def picture(self, path: Path, says: str) -> None:
-        """A picture that lies in the page's folder, with what it says below."""
-        self.blocks.append(f"![{escape_markdown(says)}]({path.name})")
+    def picture(self, path: Path, caption: str) -> None:
+        """Add a picture from the page's folder, with a caption."""
+        self.blocks.append(f"![{escape_markdown(caption)}]({path.name})")
 
     def code(self, text: str) -> None:
-        """Text as it stands."""
+        """Add a block of preformatted text."""
         fence = "~" * (1 + max(3, *map(len, re.findall("~+", text)), 0))
         self.blocks.append(f"{fence}\n{text.rstrip()}\n{fence}")
 
     def write(self, folder: Path) -> Path:
-        """``report.md`` and ``report.html`` in a folder that holds the pictures; the path of the first."""
+        """Write ``report.md`` and ``report.html`` into the folder of the pictures. Returns the path of the first."""
         markdown = "\n\n".join(self.blocks) + "\n"
         path = folder / f"{REPORT}.md"
         path.write_text(markdown, encoding="utf-8")
@@ -80,7 +85,7 @@ class Page:
 
 
 def escape_markdown(text: str) -> str:
-    """Words that somebody chose, as Markdown that says just them on one line."""
+    """Escape a text, so that Markdown shows it literally and on one line."""
     return SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
@@ -89,7 +94,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _figure(token: Any, folder: Path) -> str:
-    """A picture inside the page; its words stand below it."""
-    says = html.escape(token.content.replace("\\", ""))
+    """Render a picture as HTML that contains its bytes, with the caption below it."""
+    caption = html.escape(token.content.replace("\\", ""))
     inside = base64.b64encode((folder / token.attrs["src"]).read_bytes()).decode()
-    return f'<img alt="{says}" src="data:image/png;base64,{inside}"><span class="says">{says}</span>'
+    return f'<img alt="{caption}" src="data:image/png;base64,{inside}"><span class="says">{caption}</span>'

@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG: what its loss and accuracy did, and how honest its probabilities are."""
+"""Plots as PNG files: curves over training steps, reliability diagrams, figures with intervals, margins, agreement."""
 
 import math
 import re
@@ -20,7 +20,7 @@ ACCENTS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#8d6a9f", "#3d5a80")
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """``loss.png`` and, where there were evaluations, ``accuracy.png`` from a Trainer's log history."""
+    """Plot ``loss.png`` and, if there are evaluations, ``accuracy.png`` from the log history of a Trainer."""
     written = []
     loss = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
     if loss:
@@ -35,7 +35,10 @@ def plot_curves(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path
 
 
 def read_accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Pair accuracy by evaluation file in one entry of a log; TRL's has the file's name on its loss only."""
+    """Read the pair accuracy of each evaluation file in one entry of a log.
+
+    In TRL's logs only the key of the loss contains the file's name.
+    """
     found = {}
     for key, value in entry.items():
         if match := re.fullmatch(r"eval_(.+)_(accuracy|loss)", key):
@@ -49,7 +52,11 @@ def read_accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
 def plot_lines(
     series: Mapping[str, Sequence[tuple[int, float]]], label: str, path: Path, floor: float | None = None
 ) -> Path:
-    """Curves over optimiser steps, one a name."""
+    """Plot a curve over optimiser steps for each name.
+
+    Args:
+        floor: the height of a dotted line, as 0.5 for the accuracy of chance.
+    """
     figure, axes = make_axes()
     for number, (name, points) in enumerate(series.items()):
         steps, values = zip(*points, strict=True)
@@ -64,17 +71,17 @@ def plot_lines(
 
 
 def plot_reliability(gaps: Array, path: Path, temperature: float = 1.0, bins: int = 10) -> Path:
-    """Reliability diagram of σ(gap / temperature): how often a pair judged p turns out so, against p.
+    """Plot the reliability diagram of σ(gap / temperature): observed frequency against predicted probability.
 
-    Each pair counts both ways round, so the picture is symmetric about (½, ½).
+    Each pair counts in both orders, so the plot is symmetric about (½, ½).
     """
     return plot_logit_reliability({"as trained": gaps, f"T = {temperature:.2f}": gaps / temperature}, path, bins)
 
 
 def plot_logit_reliability(logits: Mapping[str, Array], path: Path, bins: int = 10) -> Path:
-    """As :func:`plot_reliability`, a curve for each name's log-odds."""
+    """Plot a reliability diagram as :func:`plot_reliability` does, with a curve for the log-odds of each name."""
     figure, axes = make_axes()
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="honest")
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="perfectly calibrated")
     for (label, odds), colour in zip(logits.items(), ACCENTS, strict=False):
         p, outcome = mirror_pairs(odds)
         index = find_bin(p, bins)
@@ -88,7 +95,7 @@ def plot_logit_reliability(logits: Mapping[str, Array], path: Path, bins: int = 
 
 
 def make_axes(height: float = 4.2) -> tuple[Any, Any]:
-    """An empty figure and its axes, in the house style; ``height`` in inches."""
+    """Make an empty figure and its axes in the common style. ``height`` is in inches."""
     figure, axes = pyplot.subplots(figsize=(6.4, height), dpi=120, layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK)
@@ -96,7 +103,7 @@ def make_axes(height: float = 4.2) -> tuple[Any, Any]:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Write a figure and forget it."""
+    """Save a figure as a file and close it. Returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     pyplot.close(figure)
@@ -106,7 +113,12 @@ def save_figure(figure: Any, path: Path) -> Path:
 def plot_intervals(
     rows: Mapping[str, Mapping[str, Figure]], label: str, path: Path, floor: float | None = None, percent: bool = True
 ) -> Path:
-    """Figures with their intervals, a line for each row; a row's several figures stand below each other, coloured."""
+    """Plot figures with their intervals. A row with several figures shows them below each other, in colours.
+
+    Args:
+        floor: the place of a dotted line, as 0.5 for the accuracy of chance.
+        percent: whether the figures are shares, to be shown in per cent.
+    """
     kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
     each = 0.24 if len(kinds) == 1 else 0.15
     height = max(1.8, 0.9 + each * sum(len(row) + 0.7 for row in rows.values()))
@@ -134,7 +146,7 @@ def plot_intervals(
 
 
 def plot_margins(gaps: Array, path: Path) -> Path:
-    """How far apart the two answers of a pair stand: rightly judged pairs right of zero, wrongly judged ones left."""
+    """Plot a histogram of margins. Pairs judged right are to the right of zero, pairs judged wrong to the left."""
     figure, axes = make_axes(3.4)
     edge = float(np.abs(gaps).max()) or 1.0
     bins = np.linspace(-edge, edge, 31)
@@ -148,7 +160,7 @@ def plot_margins(gaps: Array, path: Path) -> Path:
 
 
 def plot_matrix(values: Array, names: Sequence[str], path: Path) -> Path:
-    """A square table of shares, coloured by how large they are; NaN stays white."""
+    """Plot a square table of shares in [0, 1]. The larger a share, the darker its cell; NaN stays white."""
     figure, axes = make_axes(max(2.6, 1.4 + 0.6 * len(names)))
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(values.shape):

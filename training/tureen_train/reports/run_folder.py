@@ -1,4 +1,4 @@
-"""A training run as its folder tells it; what a run has not written is empty."""
+"""The files of a training run's folder, read for the reports. A file that is not there counts as empty."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ Points = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's files, read."""
+    """The contents of a run's folder."""
 
     folder: Path
     recipe: Mapping[str, Any]
@@ -26,20 +26,20 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The folder's, which tells two runs of one recipe apart."""
+        """The folder's name. Two runs of one recipe differ in it."""
         return self.folder.resolve().name
 
     def document(self, name: str) -> Any:
-        """Another file of JSON in the folder; an empty object where it is not there."""
+        """Read another JSON file of the folder; an empty dict if there is none."""
         path = self.folder / name
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def losses(self) -> Points:
-        """Training loss by optimiser step."""
+        """Return (optimiser step, training loss) of each logged loss."""
         return [(entry["step"], entry["loss"]) for entry in self.history if "loss" in entry]
 
     def accuracies(self) -> dict[str, Points]:
-        """Pair accuracy by optimiser step, for each evaluation file."""
+        """Return (optimiser step, pair accuracy) of each evaluation, by evaluation file."""
         found: dict[str, Points] = {}
         for entry in self.history:
             for name, value in read_accuracies(entry).items():
@@ -47,25 +47,25 @@ class RunFolder:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """The trainer's last words: seconds, steps, mean loss."""
+        """Return the trainer's final entry (seconds, mean loss), and the number of steps as ``steps``."""
         last: dict[str, Any] = next((entry for entry in reversed(self.history) if "train_runtime" in entry), {})
         steps = max((entry["step"] for entry in self.history), default=0)
         return {**last, "steps": steps}
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a training run's."""
+    """Return whether a folder holds a training run."""
     return (folder / "recipe.yaml").is_file() or (folder / "history.jsonl").is_file()
 
 
 def read_run(folder: Path) -> RunFolder:
-    """A run's folder, also of one that has not finished.
+    """Read a run's folder. The run need not have finished.
 
     Raises:
-        BadFile: it has neither recipe nor history, or a file is damaged.
+        BadFile: the folder has neither a recipe nor a history, or a file is damaged.
     """
     if not is_run(folder):
-        raise BadFile(f"{folder} is no training run's folder: it has neither {FILES[0]} nor {FILES[2]}")
+        raise BadFile(f"{folder} is not the folder of a training run: it has neither {FILES[0]} nor {FILES[2]}")
     try:
         recipe, metrics, history = (folder / name for name in FILES)
         return RunFolder(
@@ -77,11 +77,11 @@ def read_run(folder: Path) -> RunFolder:
             else [],
         )
     except (ValueError, yaml.YAMLError) as error:
-        raise BadFile(f"{folder}: a file of the run is damaged: {error}") from error
+        raise BadFile(f"{folder}: a file of the run is damaged: {error}; run the recipe again") from error
 
 
 def flatten_keys(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """A nested document as its leaves, each by its dotted name; lists of plain values are leaves."""
+    """Yield the leaves of a nested document with their dotted names. A list of plain values is one leaf."""
     if isinstance(value, Mapping):
         for key, each in value.items():
             yield from flatten_keys(each, f"{name}.{key}" if name else str(key))
@@ -93,7 +93,7 @@ def flatten_keys(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def flatten_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """One evaluation file's figures that are numbers or null, by dotted name."""
+    """Return the figures of one evaluation file that are numbers or null, by dotted name."""
     return {name: value for name, value in flatten_keys(metrics) if value is None or isinstance(value, int | float)}
 
 
@@ -108,7 +108,7 @@ def describe_dropped(about: Mapping[str, Any]) -> str:
 
 
 def format_cell(value: Any) -> str:
-    """A figure as a table shows it."""
+    """Format a value for a cell of a table."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool) or not isinstance(value, int | float):

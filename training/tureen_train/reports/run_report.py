@@ -1,4 +1,4 @@
-"""The page of one training run, made from the files in its folder."""
+"""The report of one training run, made from the files in its folder."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from tureen_train.reports.run_folder import RunFolder, describe_dropped, flatten
 PICTURES = {
     "loss": "training loss over optimiser steps",
     "accuracy": "pair accuracy over optimiser steps, by evaluation file",
-    "reliability": "how often a pair judged p turns out so, against p",
+    "reliability": "observed frequency against predicted probability, over pairs",
 }
 GLOSSARY = {
-    "accuracy": "the share of comparable pairs whose better answer has the higher reward, equal rewards one half",
-    "best": "the share of prompts whose highest reward falls on a best answer",
-    "margin": "the better answer's reward minus the worse one's",
-    "length_correlation": "Pearson's between reward and length within prompts",
-    "ece": "with ace and mce the expected, average and largest distance of predicted from observed frequency",
+    "accuracy": "the share of comparable pairs whose better answer has the higher reward; equal rewards count ½",
+    "best": "the share of prompts whose highest reward belongs to a best answer",
+    "margin": "the better answer's reward minus the worse one's, on average",
+    "length_correlation": "Pearson's correlation of reward and length within prompts",
+    "ece": "the expected calibration error; ace and mce are the average and the maximum one",
 }
 
 
@@ -28,7 +28,7 @@ def write_run_report(folder: Path) -> Path:
         The path of ``report.md``.
 
     Raises:
-        BadFile: the folder is no run's, or a file of it is damaged.
+        BadFile: the folder holds no run, or one of its files is damaged.
     """
     run = read_run(folder)
     page = Page(f"Training run {run.recipe.get('name', run.name)}")
@@ -45,16 +45,16 @@ def write_run_report(folder: Path) -> Path:
 def _lead(run: RunFolder) -> str:
     recipe, summary = run.recipe, run.summary()
     model = recipe.get("model") or {}
-    what = {"reward": "A reward model", "expert": "An expert"}.get(str(recipe.get("kind")), "A model")
+    subject = {"reward": "A reward model", "expert": "An expert"}.get(str(recipe.get("kind")), "A model")
     objective = f" for {escape_markdown(str(recipe['objective']))}" if recipe.get("objective") else ""
     lora = f"LoRA of rank {model['lora']['rank']}" if model.get("lora") else "all weights"
-    told = [f"{what}{objective} on {escape_markdown(str(model.get('base', 'an unknown base')))} ({lora})."]
+    sentences = [f"{subject}{objective} on {escape_markdown(str(model.get('base', 'an unknown base')))} ({lora})."]
     if "train_runtime" in summary:
-        told.append(f"{summary['steps']} optimiser steps in {_duration(summary['train_runtime'])}")
-        told[-1] += f", mean loss {summary['train_loss']:.4g}." if "train_loss" in summary else "."
+        sentences.append(f"{summary['steps']} optimiser steps in {_duration(summary['train_runtime'])}")
+        sentences[-1] += f", mean loss {summary['train_loss']:.4g}." if "train_loss" in summary else "."
     elif run.history:
-        told.append(f"It has not finished: {summary['steps']} optimiser steps so far.")
-    return " ".join(told)
+        sentences.append(f"The run has not finished: {summary['steps']} optimiser steps so far.")
+    return " ".join(sentences)
 
 
 def _duration(seconds: float) -> str:
@@ -69,12 +69,12 @@ def _figures(page: Page, run: RunFolder) -> None:
     tables = {file: flatten_figures(each) for file, each in run.metrics.items()}
     names = list(dict.fromkeys(name for each in tables.values() for name in each))
     if not names:
-        page.text("The run judged nothing, or has not come to its end.")
+        page.text("There is no evaluation: the recipe holds no data out, or the run has not finished.")
         return
     page.table(
         ("figure", *tables), [(name, *[format_cell(each.get(name)) for each in tables.values()]) for name in names]
     )
-    page.notes([f"{name}: {says}" for name, says in GLOSSARY.items() if name in names])
+    page.notes([f"{name}: {meaning}" for name, meaning in GLOSSARY.items() if name in names])
 
 
 def _curves(page: Page, run: RunFolder) -> None:
@@ -94,7 +94,10 @@ def _calibration(page: Page, run: RunFolder) -> None:
     if not scales:
         return
     page.heading("Scale of the rewards")
-    page.text("Calibrated rewards are (raw − mean) / deviation; σ(Δ / temperature) is the probability to be preferred.")
+    page.text(
+        "Calibrated rewards are (raw − mean) / deviation; σ(Δ / temperature) is the probability that an answer is "
+        "preferred whose raw reward is higher by Δ."
+    )
     page.table(
         ("objective", "mean", "deviation", "temperature"),
         [
@@ -126,18 +129,18 @@ def _proof(page: Page, run: RunFolder) -> None:
     live, again = proof.get("live"), proof.get("reread")
     if not live or not again:
         return
-    page.heading("The save, proven")
+    page.heading("Proof of the saved model")
     apart = max(abs(one - other) for one, other in zip(live, again, strict=True))
     page.text(
-        f"The saved weights were read again: {len(live)} numbers of the probes differ from the trained model's by at "
-        f"most {apart:.2g}, where the numbers span {max(live) - min(live):.3g}."
+        f"The saved weights were loaded again and scored the probes: {len(live)} numbers. They differ from the trained "
+        f"model's numbers by at most {apart:.2g}; the numbers span {max(live) - min(live):.3g}."
     )
 
 
 def _recipe(page: Page, run: RunFolder) -> None:
     if run.recipe:
         page.heading("Recipe")
-        page.text("With every default; `tureen-train run` takes it as it is.")
+        page.text("With all defaults filled in. `tureen-train run` runs this recipe unchanged.")
         page.code(yaml.safe_dump(dict(run.recipe), sort_keys=False, allow_unicode=True))
     versions = run.document("versions.json")
     if versions:

@@ -1,4 +1,4 @@
-"""The picture of reward margins against the similarity of the two answers."""
+"""A scatter plot of reward margins against the similarity of the two answers."""
 
 from pathlib import Path
 
@@ -10,7 +10,12 @@ Curve = tuple[Array, Array]
 
 
 def plot_scatter(margins: Margins, measure: str, path: Path, curve: Curve | None = None) -> Path:
-    """Gaps against a similarity; with ``curve``, s and δ(s) in rising order of s, also δ and δ/2."""
+    """Plot the gaps of all pairs against a similarity.
+
+    Args:
+        measure: the similarity, as ``cosine``.
+        curve: s and δ(s) in rising order of s; δ and δ/2 are drawn as lines.
+    """
     figure, axes = make_axes()
     s = margins.similarity[measure]
     right = margins.gaps > 0
@@ -21,9 +26,9 @@ def plot_scatter(margins: Margins, measure: str, path: Path, curve: Curve | None
         places, caps = curve
         low, high = axes.get_ylim()
         axes.plot(places, caps, color=ACCENTS[2], label="δ")
-        axes.plot(places, caps / 2, color=ACCENTS[2], linestyle="--", label="δ/2, where the loss is least")
+        axes.plot(places, caps / 2, color=ACCENTS[2], linestyle="--", label="δ/2, minimum of the loss")
         axes.set_ylim(low, max(high, 1.1 * float(caps.min())))
     axes.set_xlabel(f"similarity of the two answers ({measure.replace('_', ' ')})")
-    axes.set_ylabel("reward of the better minus the worse")
+    axes.set_ylabel("reward of the better answer minus the worse")
     axes.legend(frameon=False, fontsize=9)
     return save_figure(figure, path)

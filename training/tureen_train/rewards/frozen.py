@@ -36,7 +36,7 @@ log = logging.getLogger("tureen.train")
 
 @dataclass(frozen=True)
 class FitContext:
-    """What a method needs while it fits.
+    """The context in which a method fits its head or gate.
 
     Attributes:
         head: the score head.

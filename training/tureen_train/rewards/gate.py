@@ -173,8 +173,8 @@ def read_attributes(run: RewardRun) -> list[Objective]:
     """Read the objectives of the multi-attribute model under a gate, in the order of the head's rows.
 
     Raises:
-        RecipeError: ``model.start`` is missing, has a gate itself, or has a row of its head that is no objective.
-        ArtifactError: the folder is no artifact.
+        RecipeError: ``model.start`` is missing, has a gate itself, or a row of its head has no objective.
+        ArtifactError: the folder is not an artifact.
     """
     if run.model.start is None:
         raise RecipeError("model.start: a gate needs an artifact of loss.method: attributes; name its folder")
@@ -182,7 +182,8 @@ def read_attributes(run: RewardRun) -> list[Objective]:
     found = sorted(manifest.objectives, key=lambda each: each.column)
     if manifest.gated or manifest.kind != "reward" or [each.column for each in found] != list(range(len(found))):
         raise RecipeError(
-            f"model.start: a gate needs one row of the head for each objective, which {manifest.name} has not"
+            f"model.start: {manifest.name} is not a multi-attribute model without a gate;"
+            " name an artifact of loss.method: attributes"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""ODIN (arXiv 2402.07319): two heads rank together; one is made to correlate with length and the other not to."""
+"""ODIN (arXiv 2402.07319): two heads rank by their sum; one is trained to correlate with length, the other not to."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,7 +160,7 @@ class OdinMethod:
         return [Objective(name=self._objective, column=QUALITY, calibration=scale)]
 
     def objectives(self) -> list[Objective]:
-        """The quality head; the length head is no objective."""
+        """The objective of the quality head, without calibration. The length head has none."""
         return [Objective(name=self._objective, column=QUALITY)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:

@@ -1,4 +1,4 @@
-"""Padded batches of training as packed ones, in which the texts of one prompt share what they all begin with."""
+"""Pack padded batches for training. The texts of one prompt can share the prefix that they have in common."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,10 +13,12 @@ Collator = Callable[[Any], dict[str, Any]]
 
 
 def make_packed_collator(collate: Collator, packing: Literal["prompts", "texts"]) -> Collator:
-    """Make a collator whose batches are also packed, under ``packing``; one without ``input_ids`` stays as it is.
+    """Make a collator that adds the packed form of a batch under the key ``packing``.
+
+    A batch without ``input_ids`` is not changed.
 
     Args:
-        packing: ``prompts`` shares what the rows of one ``group`` begin with; ``texts`` shares nothing.
+        packing: with ``prompts`` the rows of one ``group`` share their common prefix; ``texts`` shares nothing.
     """
     return partial(_add_packing, collate, packing == "prompts")
 
@@ -32,8 +34,8 @@ def _add_packing(collate: Collator, shares: bool, items: Any) -> dict[str, Any]:
 def pack_padded(ids: Tensor, mask: Tensor, groups: Tensor | None = None) -> PackedBatch:
     """Pack a padded batch.
 
-    Only the longest token prefix that all texts of a group have in common is shared, whatever the template and
-    however they were cut; each text keeps one token at least to itself.
+    The texts of a group share the longest prefix of tokens that all of them have. At least one token of each text is
+    not shared.
 
     Args:
         ids: ``[M, W]``.
@@ -45,7 +47,7 @@ def pack_padded(ids: Tensor, mask: Tensor, groups: Tensor | None = None) -> Pack
 
 
 def _find_prompts(texts: Sequence[tuple[int, ...]], groups: Sequence[int]) -> dict[int, Prompt]:
-    """What each text shares with the others of its group, by its index; a text alone shares nothing."""
+    """Find the shared prefix of each text, by its index. A text that is alone in its group has none."""
     members: dict[int, list[tuple[int, ...]]] = {}
     for number, text in zip(groups, texts, strict=True):
         members.setdefault(number, []).append(text)
@@ -58,19 +60,19 @@ def _find_prompts(texts: Sequence[tuple[int, ...]], groups: Sequence[int]) -> di
 
 
 def _count_common(texts: Sequence[tuple[int, ...]]) -> int:
-    """Tokens that all begin with, but for one token of the shortest."""
+    """Count the tokens of the common prefix, without the last token of the shortest text."""
     return max(0, min(len(commonprefix(texts)), min(map(len, texts)) - 1))
 
 
 class PackedModel:
-    """A model that runs one batch packed; all else it is asked is the model's. A method need not know of it."""
+    """Wraps a model so that one batch runs packed. All attributes are the model's, so methods need no change."""
 
     def __init__(self, model: Any, packing: PackedBatch) -> None:
         self._model = model
         self._packing = packing
 
     def __call__(self, **inputs: Any) -> Any:
-        """The model's output for the batch."""
+        """Run the model on the batch."""
         return self._model(**inputs, packing=self._packing)
 
     def __getattr__(self, name: str) -> Any:

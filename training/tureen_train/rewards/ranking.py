@@ -1,4 +1,4 @@
-"""Ranking: Bradley-Terry's loss over any number of answers (DSP, arXiv 2309.03126), and what stands beside it."""
+"""Ranking: Bradley-Terry's loss over any number of answers (DSP, arXiv 2309.03126), and its optional terms."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

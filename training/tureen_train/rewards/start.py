@@ -12,7 +12,7 @@ from transformers import set_seed
 
 from tureen_core.artifact import HEAD, Artifact, open_artifact, read_weights
 from tureen_core.base import digest_weights, load_tokenizer
-from tureen_core.soup import Adapter
+from tureen_core.lora import Adapter
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.networks.sharded import gather_weights
@@ -51,7 +51,7 @@ def open_start(run: RewardRun, base: Path) -> Artifact | None:
     if (manifest.weights == "lora") != (run.model.lora is not None):
         raise RecipeError(f"model.start: {begun.name} has {manifest.weights} weights; make model.lora agree")
     if manifest.base is not None and manifest.base.digest != digest_weights(base):
-        raise RecipeError(f"model.start: {begun.name} stands on another base than {run.model.base}")
+        raise RecipeError(f"model.start: {begun.name} has another base than {run.model.base}")
     return begun
 
 

@@ -5,9 +5,9 @@ from typing import Literal
 
 import torch
 
+from tureen_core.adapter_files import read_adapter, write_adapter
 from tureen_core.artifact import Base, Manifest, Objective, Probe, Steering
 from tureen_core.base import digest_weights
-from tureen_core.soup import read_adapter, write_adapter
 from tureen_train.config import ExpertRun
 from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_probes

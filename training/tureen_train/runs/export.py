@@ -27,7 +27,7 @@ def export_artifact(folder: Path, kind: ArtifactKind) -> Artifact:
 
 
 def _card(manifest: Manifest, run: Recipe) -> str:
-    """The model card: what it is, its held-out figures, its licences."""
+    """Write the model card: kind, base, held-out figures and licences."""
     lines = [f"# {manifest.name}", "", f"A Tureen {manifest.kind} for `{run.objective}` on `{run.model.base}`.", ""]
     rows = {name: each for name, each in manifest.training.metrics.items() if isinstance(each, dict)}
     if rows:
@@ -35,7 +35,7 @@ def _card(manifest: Manifest, run: Recipe) -> str:
         lines += ["| figure | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
         lines += [f"| {key} | " + " | ".join(_cell(each.get(key)) for each in rows.values()) + " |" for key in keys]
         lines += [""]
-    lines += [f"Licence of what it was trained on: {licence}" for licence in run.licences]
+    lines += [f"Licence of the training data: {licence}" for licence in run.licences]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The files of a run's folder: where they stand, how they are written, and how a finished run is read."""
+"""The files of a run's folder: their names, writing them, and reading a finished run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ _PROBES = TypeAdapter(list[Probe])
 
 
 def find_cache(run: Run) -> Path:
-    """The folder for what other runs can use again: converted bases, hidden states of frozen models."""
+    """Return the folder of the cache, which runs share: converted bases, hidden states of frozen models."""
     return Path(run.cache) if run.cache else CACHE
 
 
 def find_base(run: Run) -> Path:
-    """The folder of a run's base; the base is fetched and converted where it must be."""
+    """Return the folder of a run's base. The base is fetched and converted first if needed."""
     return locate_base(run.model.base, find_cache(run))
 
 
@@ -36,7 +36,7 @@ def read_finished_run(folder: Path) -> tuple[Recipe, Path]:
     """
     missing = [name for name in ("recipe.yaml", "model", "metrics.json", "probes.json") if not (folder / name).exists()]
     if missing:
-        raise RecipeError(f"{folder} holds no finished run: {missing[0]} is not there")
+        raise RecipeError(f"{folder} holds no finished run: {missing[0]} is missing; run the recipe to its end")
     run = read_recipe(str(folder / "recipe.yaml"))
     return run, find_base(run)
 
@@ -50,7 +50,7 @@ def write_results(folder: Path, run: Recipe, provenance: Mapping[str, Any], metr
 
 
 def list_library_versions() -> dict[str, str]:
-    """Versions of the installed libraries that decide what a run gives."""
+    """Return the versions of the libraries that affect the result of a run."""
     found = {}
     for name in LIBRARIES:
         try:
@@ -61,7 +61,7 @@ def list_library_versions() -> dict[str, str]:
 
 
 def write_probes(folder: Path, probes: Sequence[Probe]) -> None:
-    """Write ``probes.json``, without scores: the texts that are scored after saving, after export and when served."""
+    """Write ``probes.json``: the probes, without scores. They are scored after saving, after export and in serving."""
     (folder / "probes.json").write_bytes(_PROBES.dump_json(list(probes), exclude_defaults=True) + b"\n")
 
 

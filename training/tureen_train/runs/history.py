@@ -11,18 +11,18 @@ from tureen_train.measures.non_finite import replace_non_finite
 
 
 class History(TrainerCallback):
-    """Keeps the file equal to the trainer's log, also when a run is resumed."""
+    """Writes the trainer's log into the file, and restores the file when a run is resumed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Start the file with the log of the checkpoint that is resumed; empty where none is."""
+        """Start the file with the log of the resumed checkpoint, or empty."""
         if state.is_world_process_zero:
             self.path.write_text("".join(map(_line, state.log_history)))
 
     def on_log(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Append the newest entry."""
+        """Append the latest entry."""
         if state.is_world_process_zero:
             with self.path.open("a") as file:
                 file.write(_line(state.log_history[-1]))

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from safetensors.torch import load_file, save_file
 
+from tureen_core.adapter_files import read_adapter, write_adapter
 from tureen_core.artifact import GATE, HEAD, Base, Manifest
 from tureen_core.base import digest_weights, load_tokenizer
-from tureen_core.soup import read_adapter, write_adapter
 from tureen_train.config import RewardRun
 from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_objectives, read_probes

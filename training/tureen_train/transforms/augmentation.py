@@ -1,4 +1,4 @@
-"""More pairs from those there are: RRM's counterfactual rows, and pairs that a model labels. Pure."""
+"""New pairs from existing ones: RRM's counterfactual pairs, and pairs labelled by a model. Pure."""
 
 import random
 from collections import Counter
@@ -11,7 +11,7 @@ from tureen_train.transforms.filters import TransformResult
 
 Side = tuple[str, str]
 
-# Of item i and its partners j and k, w the better and l the worse answer (arXiv 2409.13156; RLHFlow's order of rows).
+# i is the pair, j and k are its partners; w is the better answer, l the worse one (arXiv 2409.13156). RLHFlow's order.
 WINS: tuple[Side, ...] = (
     ("iw", "jw"),
     ("iw", "kw"),
@@ -26,28 +26,35 @@ TIES: tuple[Side, ...] = (("jw", "jl"), ("kw", "kl"), ("jw", "kw"), ("jw", "kl")
 
 
 def add_counterfactuals(records: Iterable[Record], seed: int = 0) -> TransformResult:
-    """RRM's 14 extra rows of each pair, so that a model looks at the prompt and not at the answers alone.
+    """Make RRM's 14 extra pairs for each pair, so that a model also learns whether an answer fits its prompt.
 
-    Each pair has two partners, those that follow it in a seeded circle, so none is its own. In 8 rows its answers,
-    better or worse, beat theirs; in 6 both answers are theirs and neither is better. ``meta["augmented"]`` says which
-    row it is. Rows whose partner has the same prompt are left out, since its answers do fit.
+    The pairs are put into a random circle, and the two pairs after a pair are its partners. In 8 extra pairs an answer
+    to the prompt, the better or the worse one, beats an answer of a partner. In 6 extra pairs both answers are the
+    partners', and they tie. ``meta["augmented"]`` names the two answers, as ``iw jl``. A partner with the same prompt
+    has answers that do fit it, so the extra pairs with these answers are left out.
+
+    Args:
+        records: split into pairs first. Pairs without a common prompt get no extra pairs.
+        seed: draws the circle.
 
     Raises:
-        BadOption: there are fewer than three pairs with a shared prompt.
+        BadOption: there are fewer than three pairs with a common prompt.
     """
     pairs = list(split_into_pairs(records))
     items = [pair for pair in pairs if pair.prompt]
     if len(items) < 3:
-        raise BadOption(f"two partners of each pair need three pairs of one prompt each; there are {len(items)}")
+        raise BadOption(
+            f"RRM needs at least three pairs whose answers have a common prompt; the data have {len(items)}"
+        )
     circle = random.Random(seed).sample(range(len(items)), len(items))
     place = {index: at for at, index in enumerate(circle)}
-    kept, left_out = [], Counter[str]({"no prompt that both answers share": len(pairs) - len(items)})
+    kept, left_out = [], Counter[str]({"no common prompt": len(pairs) - len(items)})
     for index, item in enumerate(items):
         j, k = (items[circle[(place[index] + step) % len(circle)]] for step in (1, 2))
         alike = [own for own, partner in (("j", j), ("k", k)) if partner.prompt_key == item.prompt_key]
         for sides, scores in [(sides, (1.0, 0.0)) for sides in WINS] + [(sides, (0.5, 0.5)) for sides in TIES]:
             if any(side[0] in alike for side in sides):
-                left_out["a partner of the same prompt"] += 1
+                left_out["a partner with the same prompt"] += 1
             else:
                 kept.append(_row({"i": item, "j": j, "k": k}, sides, scores))
     return TransformResult(kept, +left_out)
@@ -61,24 +68,24 @@ def _row(items: Mapping[str, Record], sides: Side, scores: tuple[float, float]) 
 def label_by_model(
     records: Sequence[Record], probabilities: Sequence[float | None], threshold: float = 0.8
 ) -> TransformResult:
-    """Pairs as a model judges them, where it is sure (SSRM, arXiv 2409.06903): the likelier answer first.
+    """Keep the pairs on which a model is confident, and label them by the model (SSRM, arXiv 2409.06903).
 
-    What the record said of the two is not looked at, but that the model turned it is counted under ``turned``.
-    RLHFlow's script keeps the old order also where p < ½, so that what it is surest of is labelled wrong.
+    The record's own label has no effect. If the model's label contradicts it, the new record has ``meta["turned"]``.
+    RLHFlow's script keeps the old order even if p < ½, which labels confident pairs the wrong way round.
 
     Args:
-        records: of two answers each.
-        probabilities: that the first is better; None where the model could not read it.
-        threshold: kept where max(p, 1 − p) is above.
+        records: records of two answers each.
+        probabilities: for each record, the probability p that its first answer is better; None if it is too long.
+        threshold: a pair is kept if max(p, 1 − p) is above this.
 
     Returns:
-        Scores 1 and 0, and ``meta["chosen_prob"]``, the probability of the one that is chosen now.
+        Records with the preferred answer first, scores 1 and 0, and its probability in ``meta["chosen_prob"]``.
 
     Raises:
-        BadOption: ``threshold`` is not ½ to 1.
+        BadOption: ``threshold`` is not between ½ and 1.
     """
     if not 0.5 <= threshold <= 1:
-        raise BadOption(f"the threshold must be 0.5 to 1, is {threshold:g}")
+        raise BadOption(f"--threshold: use 0.5 to 1, not {threshold:g}")
     kept, left_out = [], Counter[str]()
     for record, chance in zip(records, probabilities, strict=True):
         if chance is None:
@@ -91,7 +98,7 @@ def label_by_model(
 
 
 def count_turned(records: Iterable[Record]) -> int:
-    """How many pseudo-labelled records name another answer than their file did."""
+    """Count the records whose new label contradicts the label of their file."""
     return sum(bool(record.meta.get("turned")) for record in records)
 
 

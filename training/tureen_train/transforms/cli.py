@@ -1,4 +1,4 @@
-"""``tureen-train transform``: pairs filtered, augmented, or labelled by a model, written as pairs."""
+"""``tureen-train transform``: filter, augment or label preference data, and write pairs."""
 
 import re
 from pathlib import Path
@@ -18,15 +18,18 @@ from tureen_train.settings import set_offline
 from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
 from tureen_train.transforms.filters import TransformResult, keep_alternating, pair_by_mean, pair_by_score_ratio
 
-transform = typer.Typer(no_args_is_help=True, help="Filter, augment or label preference data; OUT holds pairs.")
+transform = typer.Typer(no_args_is_help=True, help="Filter, augment or label preference data, and write pairs to OUT.")
 
-Source = Annotated[Path, typer.Argument(metavar="IN", help="preference data in any form")]
-Target = Annotated[Path, typer.Argument(metavar="OUT", help="`.json` makes a JSON list, else JSON Lines")]
-Seed = Annotated[int, typer.Option(help="what is drawn depends on it")]
+Source = Annotated[Path, typer.Argument(metavar="IN", help="preference data in any known form")]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="OUT", help="the file for the pairs: a JSON list if it ends in `.json`, else JSON Lines"),
+]
+Seed = Annotated[int, typer.Option(help="the seed of the random choice")]
 
 
 @transform.command("rlhflow-filter")
-def rlhflow_filter(
+def filter_turns(
     source: Source,
     target: Target,
     form: FormOf = "auto",
@@ -34,7 +37,7 @@ def rlhflow_filter(
     reverse: Reversed = "refuse",
     strict: Strict = False,
 ) -> None:
-    """Keep what RLHFlow trains on: turns that alternate, none empty, contexts that are equal."""
+    """Keep the records that RLHFlow trains on: alternating turns, no empty message, and one context for all answers."""
     with exit_on_user_error():
         reading = open_reading(source, form, renames, reverse, strict)
         kept = keep_alternating(reading)
@@ -42,51 +45,55 @@ def rlhflow_filter(
 
 
 @transform.command("score-ratio")
-def ratio_of_scores(
+def pair_by_ratio(
     source: Source,
     target: Target,
-    ratio: Annotated[float, typer.Option(help="the better score is more than so many times the worse one")] = 2.0,
-    most: Annotated[int, typer.Option(help="pairs of one prompt")] = 5,
+    ratio: Annotated[float, typer.Option(help="the better score must be more than RATIO times the worse one")] = 2.0,
+    most: Annotated[int, typer.Option(help="the most pairs of one prompt")] = 5,
     seed: Seed = 0,
     form: FormOf = "auto",
     renames: Renames = None,
     reverse: Reversed = "refuse",
     strict: Strict = False,
 ) -> None:
-    """Keep pairs whose scores are far apart, a few of each prompt, as RLHFlow takes SHP."""
+    """Keep pairs with a large ratio of scores, a few for each prompt, as RLHFlow does with SHP."""
     with exit_on_user_error():
         reading = open_reading(source, form, renames, reverse, strict)
         _write(pair_by_score_ratio(reading, ratio, most, seed), reading, target)
 
 
 @transform.command("mean-pairs")
-def pairs_by_mean(
+def pair_by_mean_rating(
     source: Source,
     target: Target,
-    attribute: Annotated[list[str] | None, typer.Option(help="a rating to average; all by default")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="a rating to average; may be repeated; by default all ratings")
+    ] = None,
     form: FormOf = "auto",
     renames: Renames = None,
     reverse: Reversed = "refuse",
     strict: Strict = False,
 ) -> None:
-    """Make pairs of rated answers by the mean of their ratings, as RLHFlow takes UltraFeedback and HelpSteer."""
+    """Pair rated answers by their mean rating, as RLHFlow does with UltraFeedback and HelpSteer."""
     with exit_on_user_error():
         reading = open_reading(source, form, renames, reverse, strict)
         _write(pair_by_mean(reading, attribute or ()), reading, target)
 
 
 @transform.command("rrm")
-def augmented(
+def augment(
     source: Source,
     target: Target,
     seed: Seed = 0,
-    extra_only: Annotated[bool, typer.Option("--extra-only", help="leave the given pairs out")] = False,
+    extra_only: Annotated[
+        bool, typer.Option("--extra-only", help="write only the new pairs, without those of IN")
+    ] = False,
     form: FormOf = "auto",
     renames: Renames = None,
     reverse: Reversed = "refuse",
     strict: Strict = False,
 ) -> None:
-    """Add RRM's 14 counterfactual rows to each pair; train them with `loss.ties: half`."""
+    """Add RRM's 14 counterfactual pairs to each pair. Train on them with `loss.ties: half`."""
     with exit_on_user_error():
         reading = open_reading(source, form, renames, reverse, strict)
         pairs = list(split_into_pairs(reading))
@@ -97,19 +104,22 @@ def augmented(
 
 @transform.command("pseudo-label")
 def pseudo_label(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="an artifact's folder, or a server's address#reward")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="an artifact's folder, or a server's address as http://host:8900#reward"),
+    ],
     source: Source,
     target: Target,
-    threshold: Annotated[float, typer.Option(help="kept where the model is surer than this")] = 0.8,
-    objective: Annotated[str | None, typer.Option(help="which reward judges, where there are several")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="texts run together; over HTTP, pairs in one request")] = 8,
-    shard: Annotated[str, typer.Option(help="K/N: the K-th of N parts only, from 0, for N processes")] = "0/1",
+    threshold: Annotated[float, typer.Option(help="a pair is kept if the model's probability is above this")] = 0.8,
+    objective: Annotated[str | None, typer.Option(help="the reward to use, if the model has several")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="texts in one batch; over HTTP, pairs in one request")] = 8,
+    shard: Annotated[str, typer.Option(help="K/N: label only part K of N; parts are numbered from 0")] = "0/1",
     form: FormOf = "auto",
     renames: Renames = None,
     reverse: Reversed = "refuse",
     strict: Strict = False,
 ) -> None:
-    """Label pairs by a model where it is sure, the likelier answer first, with its probability (SSRM)."""
+    """Label the pairs on which a model is confident: the preferred answer first, with its probability (SSRM)."""
     set_offline()
     from tureen_train.transforms.judges import open_judge  # seconds to import: not for --help
 
@@ -122,16 +132,16 @@ def pseudo_label(
             task = progress.add_task("judging", total=len(twos))
             chances = judge.probabilities(twos, lambda count: progress.advance(task, count))
         kept = label_by_model(twos, chances, threshold)
-        others = {"not two answers to one prompt": len(part) - len(twos)}
+        others = {"not two answers to a common prompt": len(part) - len(twos)}
         _write(TransformResult(kept.records, {**kept.left_out, **others}), reading, target)
-    typer.echo(f"pairs turned round against their file: {count_turned(kept.records)}", err=True)
+    typer.echo(f"pairs whose label now contradicts their file: {count_turned(kept.records)}", err=True)
 
 
 def _part(records: list[Record], shard: str) -> list[Record]:
-    """Every N-th record from the K-th on."""
+    """Return every N-th record, from the K-th on."""
     found = re.fullmatch(r"(\d+)/(\d+)", shard)
     if found is None or int(found[1]) >= int(found[2]):
-        raise BadOption(f"--shard: {shard!r} is no K/N with K below N, as 0/4")
+        raise BadOption(f"--shard: write K/N with K from 0 to N − 1, as 0/4, not {shard!r}")
     return records[int(found[1]) :: int(found[2])]
 
 

@@ -1,6 +1,6 @@
-"""Which pairs are used: RLHFlow's filter of turns, SHP's ratio of scores, and pairs by a mean of ratings. Pure.
+"""Select pairs: RLHFlow's filter of turns, the ratio of scores for SHP, and the mean rating. Pure.
 
-Each gives what is left and how many records or pairs were left out, by reason.
+Each function returns the kept records, and the number of those left out by reason.
 """
 
 import json
@@ -20,17 +20,17 @@ ROLES = ("user", "assistant")
 
 @dataclass(frozen=True)
 class TransformResult:
-    """What a transform gives: its records, and how many others it left out, by reason."""
+    """The kept records, and the number of records or pairs left out, by reason."""
 
     records: list[Record]
     left_out: Mapping[str, int]
 
 
 def keep_alternating(records: Iterable[Record]) -> TransformResult:
-    """RLHFlow's filter of pairs (``pair-pm/process_pair_data.py``), of records with any number of answers.
+    """Filter records by their turns, as RLHFlow filters pairs (``pair-pm/process_pair_data.py``).
 
-    Kept are records whose conversations have one even number of messages, user and assistant by turns, none empty,
-    and differ in the last message only.
+    A record may have any number of answers. It is kept if all its conversations have the same even number of messages,
+    if user and assistant alternate, if no message is empty, and if the conversations differ only in the last message.
     """
     kept, left_out = [], Counter[str]()
     for record in records:
@@ -57,18 +57,21 @@ def _fault(conversations: Sequence[Conversation]) -> str | None:
 
 
 def pair_by_score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int = 5, seed: int = 0) -> TransformResult:
-    """Pairs of one prompt whose better score is more than ``ratio`` times the worse one, ``most`` of each prompt.
+    """Keep the pairs whose better score is more than ``ratio`` times the worse one, as RLHFlow does with SHP.
 
-    How RLHFlow takes SHP. A pair with a score that is not positive has no ratio and is left out.
+    A pair with a score of 0 or less has no ratio and is left out.
 
     Args:
-        most: pairs of one prompt, over all its records, drawn with ``seed``.
+        records: split into pairs first.
+        ratio: 1 or more.
+        most: the most pairs to keep for one prompt, over all its records. If there are more, some are drawn.
+        seed: draws these pairs.
 
     Raises:
-        BadOption: ``ratio`` is below 1 or ``most`` below 1.
+        BadOption: ``ratio`` or ``most`` is below 1.
     """
     if not ratio >= 1 or most < 1:
-        raise BadOption(f"the ratio must be 1 or more and the pairs of a prompt 1 or more, are {ratio:g} and {most}")
+        raise BadOption(f"--ratio and --most must be 1 or more, not {ratio:g} and {most}")
     clear: dict[str, list[tuple[int, Record]]] = defaultdict(list)
     left_out = Counter[str]()
     for number, pair in enumerate(split_into_pairs(records)):
@@ -86,13 +89,15 @@ def pair_by_score_ratio(records: Iterable[Record], ratio: float = 2.0, most: int
 
 
 def pair_by_mean(records: Iterable[Record], attributes: Collection[str] = ()) -> TransformResult:
-    """All pairs of a prompt's answers by the mean of their ratings, equal means left out.
+    """Make all pairs of the answers to a prompt, ranked by their mean rating. Equal means make no pair.
 
-    How RLHFlow takes UltraFeedback (the fine-grained mean, 6 pairs of 4 answers) and HelpSteer (the mean of
-    helpfulness and correctness). Records of one prompt are put together first, since many files have one answer a row.
+    RLHFlow does so with UltraFeedback (the fine-grained mean, 6 pairs of 4 answers) and with HelpSteer (the mean of
+    helpfulness and correctness). Records with the same prompt are merged first, because in many files a row has one
+    answer.
 
     Args:
-        attributes: the ratings that are averaged; all that an answer has, where none is named.
+        records: records with rated answers.
+        attributes: the ratings to average. If none is named, all ratings of an answer are averaged.
 
     Raises:
         BadOption: no record has one of ``attributes``.
@@ -101,20 +106,25 @@ def pair_by_mean(records: Iterable[Record], attributes: Collection[str] = ()) ->
     known = {name for record in everything for name in record.attributes}
     for name in attributes:
         if name not in known:
-            raise BadOption(f"no record is rated by {name!r}; there is {', '.join(sorted(known)) or 'nothing'}")
+            raise BadOption(
+                f"--attribute: no record has the rating {name!r}; the ratings are: {', '.join(sorted(known)) or 'none'}"
+            )
     kept, left_out = [], Counter[str]()
     for record in everything:
         scored = replace(record, scores=_means(record, attributes))
         pairs = list(split_into_pairs([scored]))
         kept += pairs
-        left_out["an answer that is not rated by all"] += sum(map(math.isnan, scored.scores))
+        left_out["an answer with a missing rating"] += sum(map(math.isnan, scored.scores))
         left_out["equal means"] += sum(one == other for one, other in combinations(scored.scores, 2))
         left_out["a prompt with one answer"] += len(scored.answers) == 1
     return TransformResult(kept, +left_out)
 
 
 def merge_prompts(records: Iterable[Record]) -> list[Record]:
-    """Records of equal prompts as one, with all their answers and ratings; meta is the first one's, names aside."""
+    """Merge records with the same prompt into one, with all their answers and ratings.
+
+    ``meta`` is that of the first record, without ``names`` and ``similarity``. Records without a prompt come last.
+    """
     found: dict[str, list[Record]] = defaultdict(list)
     whole = []
     for record in records:
@@ -143,7 +153,7 @@ def _rated(record: Record, name: str) -> Sequence[float]:
 
 
 def _means(record: Record, attributes: Collection[str]) -> tuple[float, ...]:
-    """An answer's mean of the named ratings, NaN where one is missing; of all it has, NaN where it has none."""
+    """The mean of each answer's named ratings, NaN if one is missing; or of all its ratings, NaN if it has none."""
     rows = zip(*(_rated(record, name) for name in attributes or record.attributes), strict=True)
     if attributes:
         return tuple(math.fsum(row) / len(row) for row in rows)

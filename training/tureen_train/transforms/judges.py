@@ -1,7 +1,7 @@
-"""How likely the first of two answers is the better one, by a model: what unlabelled pairs are labelled with (SSRM).
+"""Preference probabilities of a model, which label unlabelled pairs (SSRM).
 
-The model is an artifact, read in this process in float32, or a server over HTTP; of either kind that compares answers:
-one that reads both at once, in both orders, or one that rewards each.
+The model is an artifact, loaded in this process in float32, or a server over HTTP. It may be a pairwise model, which
+reads both answers at once and is asked in both orders, or a reward model, which scores each answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,40 +25,46 @@ Done = Callable[[float], object]
 
 
 class Judge(Protocol):
-    """Something that compares the two answers of a record."""
+    """A model that compares the two answers of a record."""
 
     def probabilities(self, records: Sequence[Record], done: Done) -> list[float | None]:
-        """That each record's first answer is better; None where it is too long. ``done`` hears how many more are."""
+        """Compute the probability that each record's first answer is better; None if the record is too long.
+
+        Args:
+            done: called with the number of further records that are judged.
+        """
 
 
 def open_judge(model: str, objective: str | None = None, batch: int = 8) -> Judge:
-    """The judge that a user named: an artifact's folder, or a server's address, of which ``#name`` names a reward.
+    """Open the judge that a user names.
 
     Args:
-        objective: which reward is asked, where there are several.
-        batch: texts that run together in process; over HTTP, records in one request.
+        model: an artifact's folder, or a server's address; ``#name`` after the address names the reward.
+        objective: the reward to use, if there are several.
+        batch: in process, the texts in one batch; over HTTP, the records in one request.
 
     Raises:
-        ArtifactError: the folder is no artifact of a reward model that compares answers.
-        BaseError: its base is missing or another one.
-        BadOption: a server's reward is not named, or the artifact has no such objective.
+        ArtifactError: the folder is not an artifact, or its model cannot compare answers.
+        BaseError: its base is missing, or has other weights.
+        BadOption: no reward of the server is named, or the artifact has no such objective.
     """
     if model.startswith(SCHEMES):
         address, _, named = model.partition("#")
         if not (named or objective):
-            raise BadOption(f"name the reward that {address} judges by: {address}#name, or --objective")
+            raise BadOption(f"MODEL: name a reward of the server, as {address}#name or with --objective")
         return ServerJudge(Client(address), str(named or objective), batch)
     return ArtifactJudge(open_artifact(Path(model)), objective, batch)
 
 
 class ArtifactJudge:
-    """Reads an artifact in this process, on the GPU where there is one."""
+    """A judge that loads an artifact in this process, on the GPU if there is one."""
 
     def __init__(self, artifact: Artifact, objective: str | None, batch: int) -> None:
         manifest = artifact.manifest
         if manifest.kind != "reward" or manifest.input == "steps":
             raise ArtifactError(
-                f"{artifact.folder}: {manifest.name} compares no answers; name a reward model that does"
+                f"{artifact.folder}: {manifest.name} cannot compare answers;"
+                " name a reward model that reads conversations or pairs"
             )
         self.objective = _one(manifest.objectives, objective, manifest.name)
         self.side_by_side = manifest.input == "pair"
@@ -66,7 +72,10 @@ class ArtifactJudge:
         self.batch = batch
 
     def probabilities(self, records: Sequence[Record], done: Done) -> list[float | None]:
-        """As :class:`Judge` says: the mean over both orders, or Bradley-Terry's, with the artifact's temperature."""
+        """See :class:`Judge`. The artifact's temperature is applied.
+
+        A pairwise model gives the mean over both orders, a reward model Bradley-Terry's probability.
+        """
         rendered = [self._texts(record) for record in records]
         fits = [not any(text.truncated for text in texts) for texts in rendered]
         read = [text.ids for texts, whole in zip(rendered, fits, strict=True) if whole for text in texts]
@@ -90,7 +99,7 @@ class ArtifactJudge:
 
 
 class ServerJudge:
-    """Asks a Tureen server for preference labels."""
+    """A judge that asks a Tureen server for preference labels."""
 
     def __init__(self, client: Client, reward: str, batch: int) -> None:
         self.client = client
@@ -98,10 +107,10 @@ class ServerJudge:
         self.batch = batch
 
     def probabilities(self, records: Sequence[Record], done: Done) -> list[float | None]:
-        """As :class:`Judge` says.
+        """See :class:`Judge`.
 
         Raises:
-            BadRecord: the server refuses a record for another reason than its length.
+            BadRecord: the server refuses a record, and not because of its length.
         """
         found: list[float | None] = []
         for start in range(0, len(records), self.batch):
@@ -118,7 +127,7 @@ def _item(record: Record) -> dict[str, Any]:
 
 
 def _answer(record: Record, label: Any) -> float | None:
-    assert isinstance(label, Label)  # what the full format gives
+    assert isinstance(label, Label)  # the type of the format "full"
     if label.matrix is not None:
         return label.matrix[0][1]
     errors = [label.error, *(candidate.error for candidate in label.candidates)]
@@ -131,7 +140,7 @@ def _answer(record: Record, label: Any) -> float | None:
 def _one(objectives: Sequence[Objective], name: str | None, whose: str) -> Objective:
     known = {each.name: each for each in objectives}
     if name is None and len(known) > 1:
-        raise BadOption(f"--objective: {whose} has {', '.join(known)}; name one")
+        raise BadOption(f"--objective: name one of the rewards of {whose}: {', '.join(known)}")
     if name is not None and name not in known:
-        raise BadOption(f"--objective: {whose} has no {name!r}; it has {', '.join(known)}")
+        raise BadOption(f"--objective: {whose} has no reward {name!r}; its rewards are {', '.join(known)}")
     return known[name] if name is not None else objectives[0]

@@ -1,4 +1,4 @@
-"""``tureen-train similarity``: preference data with the similarity of each prompt's answers."""
+"""``tureen-train similarity``: add the similarity of each prompt's answers to preference data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,23 +10,28 @@ from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open
 from tureen_train.records.writing import write_pairs, write_text_score
 from tureen_train.settings import set_offline
 
-Domain = Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred")]
-Pooled = Annotated[str | None, typer.Option(help="mean or cls; what the encoder's folder says by default")]
+Domain = Annotated[str | None, typer.Option(help="for DSP's files: the domain whose answer is preferred")]
+Pooled = Annotated[str | None, typer.Option(help="mean or cls; by default that of the encoder's folder")]
 
 
 def similarity_command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="preference data in any form")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="`.json` makes a JSON list, else JSON Lines")],
-    encoder: Annotated[str, typer.Option(help="`minilm`, or an encoder's folder")] = "minilm",
+    source: Annotated[Path, typer.Argument(metavar="IN", help="preference data in any known form")],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="the file to write: a JSON list if it ends in `.json`, else JSON Lines"),
+    ],
+    encoder: Annotated[str, typer.Option(help="`minilm`, or the folder of an encoder")] = "minilm",
     pooling: Pooled = None,
-    to_pairs: Annotated[bool, typer.Option("--to-pairs", help="prompt/chosen/rejected, as TRL reads them")] = False,
+    to_pairs: Annotated[
+        bool, typer.Option("--to-pairs", help="write rows of prompt, chosen and rejected, as TRL reads them")
+    ] = False,
     form: FormOf = "auto",
     renames: Renames = None,
     reverse: Reversed = "refuse",
     strict: Strict = False,
     domain: Domain = None,
 ) -> None:
-    """Write preference data with the cosines of each prompt's answers in ``meta.similarity`` (PCRM's prior)."""
+    """Write preference data with the cosine similarities of each prompt's answers in `meta.similarity` (for PCRM)."""
     set_offline()
     from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, parse_pooling  # seconds to import
 

@@ -39,10 +39,10 @@ def detect_endpoint(path: Path) -> Endpoint:
     """
     number, raw = next(read_lines(path), (0, b""))
     if not number:
-        raise Unprocessable(f"{path} holds no lines")
-    url = _parsed(raw, f"{path}, line {number}").get("url")
+        raise Unprocessable(f"{path} holds no lines: write one request on each line")
+    url = _parse_line(raw, f"{path}, line {number}").get("url")
     if url is None:
-        message = f"{path} names no endpoint: give --endpoint, one of {', '.join(ENDPOINTS)}"
+        message = f"the first line of {path} has no `url`: give --endpoint, one of {', '.join(ENDPOINTS)}"
         raise InvalidRequest(message, param="endpoint")
     for known in ENDPOINTS:
         if url == known:
@@ -58,12 +58,12 @@ def read_requests(path: Path, to: Endpoint) -> Iterator[bytes]:
     """
     for number, raw in read_lines(path):
         place = f"{path}, line {number}"
-        document = _parsed(raw, place)
+        document = _parse_line(raw, place)
         if document.keys() & {"method", "url", "body"}:
-            _check(document, to, place)
+            _check_request(document, to, place)
             yield raw + b"\n"
         else:
-            yield encode_json(_made(document, to, f"{path.name}:{number}", place)) + b"\n"
+            yield encode_json(_build_request(document, to, f"{path.name}:{number}", place)) + b"\n"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -77,7 +77,7 @@ def find_line_number(path: Path, nth: int) -> int:
     return next(islice((number for number, _ in read_lines(path)), nth - 1, None), nth)
 
 
-def _parsed(raw: bytes, place: str) -> dict[str, Any]:
+def _parse_line(raw: bytes, place: str) -> dict[str, Any]:
     try:
         document = json.loads(raw)
     except UnicodeDecodeError as error:
@@ -89,22 +89,22 @@ def _parsed(raw: bytes, place: str) -> dict[str, Any]:
     return document
 
 
-def _check(document: dict[str, Any], to: Endpoint, place: str) -> None:
+def _check_request(document: dict[str, Any], to: Endpoint, place: str) -> None:
     try:
         line = InputLine.model_validate(document)
         if line.url != to:
-            raise Unprocessable(f"url: the line goes to {line.url} and the batch to {to}", param="url")
+            raise Unprocessable(f"url: must be {to}, the endpoint of the batch, not {line.url}", param="url")
     except ValidationError as error:
-        raise _placed(explain_errors(error.errors(), document), place) from None
+        raise _locate_error(explain_errors(error.errors(), document), place) from None
     except TureenError as error:
-        raise _placed(error, place) from None
+        raise _locate_error(error, place) from None
 
 
-def _placed(error: TureenError, place: str) -> TureenError:
+def _locate_error(error: TureenError, place: str) -> TureenError:
     return type(error)(f"{place}: {error.message}", param=error.param, code=error.code)
 
 
-def _made(row: dict[str, Any], to: Endpoint, fallback: str, place: str) -> dict[str, Any]:
+def _build_request(row: dict[str, Any], to: Endpoint, fallback: str, place: str) -> dict[str, Any]:
     """Return the full request for a row."""
     body = {name: value for name, value in row.items() if name not in ("custom_id", "id")}
     name = row.get("custom_id", row.get("id", fallback))

@@ -17,8 +17,8 @@ from tureen.client import Client
 from tureen.errors import Conflict, NotFound, Unprocessable
 from tureen.wire import Batch, BatchError, Endpoint
 
-SHOWN = 10
-OFTEN = 2.0
+SHOWN = 10  # errors of lines in one message
+OFTEN = 2.0  # the longest pause between two polls, in seconds
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def run_job(
     """
     sidecar = Sidecar(job.target)
     if restart:
-        _forget(client, sidecar)
-    note = _taken_up(client, job, sidecar)
+        _discard_run(client, sidecar)
+    note = _continue_or_start(client, job, sidecar)
     if note.ended and job.has_results(note.ended):
         return note.ended
-    with _same_server(note):
-        batch_id = note.batch_id or _created(client, job, sidecar, note)
+    with _name_server(note):
+        batch_id = note.batch_id or _create_batch(client, job, sidecar, note)
         batch = client.batches.wait(batch_id, on_progress=on_progress, longest_pause=OFTEN, outage=outage)
         if batch.status == "failed":
             sidecar.remove()
@@ -113,29 +113,30 @@ def save_results(client: Client, batch: Batch, target: Path, errors: Path) -> No
 def explain_rejection(batch: Batch, source: Path | None = None) -> Unprocessable:
     """Return the error for a batch whose input was rejected. It names lines of ``source``, if that is given."""
     errors = batch.errors.data if batch.errors else []
-    told = [f"  {_place(error, source)}{error.message}" for error in errors[:SHOWN]]
+    lines = [f"  {_locate_line(error, source)}{error.message}" for error in errors[:SHOWN]]
     more = [f"  and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
-    return Unprocessable("\n".join([f"{batch.id} ran no lines because its input file is invalid:", *told, *more]))
+    return Unprocessable("\n".join([f"{batch.id} ran no lines because its input file is invalid:", *lines, *more]))
 
 
-def _place(error: BatchError, source: Path | None) -> str:
+def _locate_line(error: BatchError, source: Path | None) -> str:
     if error.line is None:
         return ""
     return f"line {error.line}: " if source is None else f"{source}, line {find_line_number(source, error.line)}: "
 
 
-def _taken_up(client: Client, job: Job, sidecar: Sidecar) -> Note:
+def _continue_or_start(client: Client, job: Job, sidecar: Sidecar) -> Note:
+    """Return the note of the run to continue, or write one for a new run."""
     work, note = job.work(), sidecar.read()
     if note is None or note.file_id is None:  # nothing was sent yet
         return sidecar.write(Note(work=work, server=client.base_url))
     differs = [name for name, value in work if value != getattr(note.work, name)]
     if differs:
-        told = f"{job.target} was started with another {' and '.join(differs)}: {REMEDY}"
-        raise Conflict(told, param=differs[0], code="other_work")
+        message = f"{job.target} was started with another {' and '.join(differs)}: {REMEDY}"
+        raise Conflict(message, param=differs[0], code="other_work")
     return note
 
 
-def _created(client: Client, job: Job, sidecar: Sidecar, note: Note) -> str:
+def _create_batch(client: Client, job: Job, sidecar: Sidecar, note: Note) -> str:
     if note.file_id is None:
         uploaded = client.files.upload(read_requests(job.source, job.endpoint), name=job.source.name)
         note = sidecar.write(note.model_copy(update={"file_id": uploaded.id}))
@@ -144,7 +145,8 @@ def _created(client: Client, job: Job, sidecar: Sidecar, note: Note) -> str:
     return batch.id
 
 
-def _forget(client: Client, sidecar: Sidecar) -> None:
+def _discard_run(client: Client, sidecar: Sidecar) -> None:
+    """Cancel the batch of the earlier run if it still runs, and delete its note."""
     try:
         note = sidecar.read()
         if note is not None and note.batch_id is not None and note.ended is None:
@@ -155,13 +157,14 @@ def _forget(client: Client, sidecar: Sidecar) -> None:
 
 
 @contextmanager
-def _same_server(note: Note) -> Iterator[None]:
+def _name_server(note: Note) -> Iterator[None]:
+    """Add the server of the earlier run to a ``NotFound``: the batch may be on that server."""
     try:
         yield
     except NotFound as error:
         if note.file_id is None:
             raise
-        told = (
+        message = (
             f"{error.message}; this run was started at {note.server}: continue it there, or start again with --restart"
         )
-        raise type(error)(told, param=error.param, code=error.code, request_id=error.request_id) from error
+        raise type(error)(message, param=error.param, code=error.code, request_id=error.request_id) from error

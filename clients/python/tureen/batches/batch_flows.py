@@ -29,17 +29,17 @@ GROWTH = 1.5
 OUTAGE = 300.0
 
 OnProgress = Callable[[Batch], object]
-"""Told of a batch each time that it is looked at."""
+"""Called with the batch after each poll."""
 
 
 @dataclass(frozen=True)
 class FileCalls:
-    """What can be done with files."""
+    """The calls on files."""
 
     calls: Calls
 
     def upload(self, form: Form, deadline: float | None) -> Flow[File]:
-        """``POST /v1/files``. A lost answer may leave a file behind that nobody knows; the server lets go of it."""
+        """``POST /v1/files``. If the reply is lost, the upload is repeated; the server deletes the first file later."""
         return _ask(self.calls, HttpRequest("POST", FILES, form=form), File, deadline)
 
     def get(self, file_id: str, deadline: float | None) -> Flow[File]:
@@ -47,18 +47,18 @@ class FileCalls:
         return _ask(self.calls, HttpRequest("GET", build_path(FILES, file_id)), File, deadline)
 
     def list_all(self, purpose: str | None, limit: int | None, deadline: float | None) -> Flow[list[File]]:
-        """``GET /v1/files``, all pages of it or as many as hold ``limit``, the newest first."""
-        told = {} if purpose is None else {"purpose": purpose}
-        return (yield from _pages(self.calls, FILES, FileList, told, limit, deadline))
+        """``GET /v1/files``: all files, or the newest ``limit`` of them, from as many pages as needed."""
+        filters = {} if purpose is None else {"purpose": purpose}
+        return (yield from _pages(self.calls, FILES, FileList, filters, limit, deadline))
 
     def open(self, file_id: str, deadline: float | None) -> Flow[tuple[httpx2.Response, Deadline]]:
-        """``GET /v1/files/{id}/content``: its response with the body unread, and until when it may be read."""
+        """``GET /v1/files/{id}/content``. Return the response with its body unread, and the deadline for reading it."""
         until = Deadline(deadline, self.calls.clock)
         response = yield from self.calls.exchange(HttpRequest("GET", _content(file_id), stream=True), until)
         return response, until
 
     def save(self, file_id: str, path: Path, deadline: float | None) -> Flow[None]:
-        """The same, written to ``path``; what breaks off is begun again."""
+        """``GET /v1/files/{id}/content``, written to ``path``. A download that is cut off starts again."""
         until = Deadline(deadline, self.calls.clock)
         yield from self.calls.exchange(HttpRequest("GET", _content(file_id), into=Download(path, until)), until)
 
@@ -69,12 +69,12 @@ class FileCalls:
 
 @dataclass(frozen=True)
 class BatchCalls:
-    """What can be done with batches."""
+    """The calls on batches."""
 
     calls: Calls
 
     def create(self, options: Mapping[str, Any]) -> Flow[Batch]:
-        """``POST /v1/batches``, under a key, so that all tries make one batch."""
+        """``POST /v1/batches`` with an idempotency key, so that retries create only one batch."""
         fields = {name: value for name, value in options.items() if value is not None}
         deadline, key = fields.pop("deadline", None), fields.pop("idempotency_key", None)
         body = http_requests.build_body(BatchRequest, fields)
@@ -87,7 +87,7 @@ class BatchCalls:
         return _ask(self.calls, HttpRequest("GET", build_path(BATCHES, batch_id)), Batch, deadline)
 
     def list_all(self, limit: int | None, deadline: float | None) -> Flow[list[Batch]]:
-        """``GET /v1/batches``, all pages of it or as many as hold ``limit``, the newest first."""
+        """``GET /v1/batches``: all batches, or the newest ``limit`` of them, from as many pages as needed."""
         return (yield from _pages(self.calls, BATCHES, BatchList, {}, limit, deadline))
 
     def cancel(self, batch_id: str, deadline: float | None) -> Flow[Batch]:
@@ -102,18 +102,18 @@ class BatchCalls:
         deadline: float | None,
         outage: float = OUTAGE,
     ) -> Flow[Batch]:
-        """Look at a batch until it has ended, at first after ``poll`` seconds and ever more rarely.
+        """Poll a batch until it has ended. The first pause is ``poll`` seconds; later pauses are longer.
 
         Args:
-            longest: seconds between two looks at most.
-            outage: seconds for which a server that answered once may be away.
+            longest: the longest pause between two polls, in seconds.
+            outage: the longest time for which the server may be unreachable after its first answer, in seconds.
 
         Raises:
-            DeadlineExceeded: it has not; it goes on nevertheless.
-            TureenError: the first look failed, or the server was away for longer.
+            DeadlineExceeded: the batch has not ended. It continues on the server.
+            TureenError: the first poll failed, or the server was unreachable for longer than ``outage``.
         """
         until = Deadline(deadline, self.calls.clock)
-        batch = yield from self._look(self.calls, batch_id, 0.0, until)
+        batch = yield from self._poll(self.calls, batch_id, 0.0, until)
         patient = replace(self.calls, retries=replace(self.calls.retries, outage=outage))
         pause = self.calls.poll
         while True:
@@ -124,37 +124,42 @@ class BatchCalls:
             wait = min(pause, longest) * (1 - self.calls.dice() / 4)
             if until.left() < wait:
                 raise DeadlineExceeded(
-                    f"{describe_progress(batch)} after {until.seconds:g} s; it goes on: wait again, or cancel it"
+                    f"{describe_progress(batch)} after {until.seconds:g} s; it continues: wait again, or cancel it"
                 )
-            batch = yield from self._look(patient, batch_id, wait, until)
+            batch = yield from self._poll(patient, batch_id, wait, until)
             pause = min(pause * GROWTH, longest)
 
     @staticmethod
-    def _look(calls: Calls, batch_id: str, wait: float, until: Deadline) -> Flow[Batch]:
+    def _poll(calls: Calls, batch_id: str, wait: float, until: Deadline) -> Flow[Batch]:
         response = yield from calls.exchange(HttpRequest("GET", build_path(BATCHES, batch_id), delay=wait), until)
         return http_replies.parse_response(Batch, response)
 
 
 def count_finished_lines(batch: Batch) -> int:
-    """Lines that were run. A batch that was broken off counts as failed what was not run: then it is the good ones."""
+    """Return the number of finished lines.
+
+    A cancelled or expired batch counts the lines that were not run as failed, so only its completed lines are counted.
+    """
     counts = batch.request_counts
     return counts.completed if batch.status in STOPPED_EARLY else counts.completed + counts.failed
 
 
 def describe_progress(batch: Batch) -> str:
-    """How far a batch is: ``batch_1 is in progress, 3 of 8 lines done``."""
+    """Describe the progress of a batch, as ``batch_1 is in progress, 3 of 8 lines done``."""
     lines = f"{count_finished_lines(batch)} of {batch.request_counts.total} lines done"
     return f"{batch.id} is {batch.status.replace('_', ' ')}, {lines}"
 
 
 def build_path(folder: str, name: str) -> str:
-    """The path of a file or batch.
+    """Build the path of a file or batch from its id.
 
     Raises:
-        InvalidRequest: the name is empty, which would name all of them.
+        InvalidRequest: the id is empty; the path would be that of the list.
     """
     if not name:
-        raise InvalidRequest("give the id of one of them; it is empty", param="id")
+        raise InvalidRequest(
+            "id: the id of the file or batch is empty; give the id that the server returned", param="id"
+        )
     return f"{folder}/{quote(name, safe='')}"
 
 
@@ -168,14 +173,14 @@ def _ask(calls: Calls, send: HttpRequest, kind: type[B], deadline: float | None)
 
 
 def _pages(
-    calls: Calls, path: str, kind: type[L], told: Mapping[str, str], limit: int | None, deadline: float | None
+    calls: Calls, path: str, kind: type[L], filters: Mapping[str, str], limit: int | None, deadline: float | None
 ) -> Flow[list[Any]]:
     until = Deadline(deadline, calls.clock)
     found: list[Any] = []
     while True:
         left = PAGE if limit is None else min(PAGE, limit - len(found))
         after = {"after": found[-1].id} if found else {}
-        query = urlencode({"limit": left, **told, **after})
+        query = urlencode({"limit": left, **filters, **after})
         page = http_replies.parse_response(
             kind, (yield from calls.exchange(HttpRequest("GET", f"{path}?{query}"), until))
         )

@@ -1,4 +1,4 @@
-"""The lines of a file on the server, as they come."""
+"""Iterate over the lines of a file on the server while it is downloaded."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -12,18 +12,18 @@ from tureen.retry import Deadline
 
 
 class Lines:
-    """Cuts what comes into lines. Only ``\\n`` ends one: JSON allows U+2028 and its like within a text."""
+    """Splits a byte stream into lines. Only ``\\n`` ends a line, because JSON texts may contain U+2028 and the like."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def add(self, part: bytes) -> list[str]:
-        """The lines that end in this part."""
+        """Add a part of the stream. Return the lines that end in it."""
         *whole, self._rest = (self._rest + part).split(b"\n")
         return [_text(line) for line in whole]
 
     def end(self) -> list[str]:
-        """The last line, if no end stands behind it."""
+        """Return the last line, if it has no line end."""
         return [_text(self._rest)] if self._rest else []
 
 
@@ -31,7 +31,7 @@ def _text(line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise Unprocessable("the file is not UTF-8, so that it has no lines of text; save it instead") from None
+        raise Unprocessable("the file is not UTF-8, so its lines cannot be read: use files.save instead") from None
 
 
 class _Reading:
@@ -49,9 +49,13 @@ class _Reading:
 
 
 class Content(_Reading):
-    """The lines of a file, without their ends. Iterate it once, within a ``with`` block if not to the end.
+    """The lines of a file, without line ends, to be iterated once.
 
-    Iterating raises ``ConnectionFailed`` if the answer breaks off, and ``DeadlineExceeded`` if it takes too long.
+        with client.files.content(batch.output_file_id) as lines:
+            for line in lines: print(line)
+
+    Leaving the ``with`` block early closes the connection. Iterating raises ``ConnectionFailed`` if the connection is
+    cut off, and ``DeadlineExceeded`` if the deadline passes.
     """
 
     def __enter__(self) -> Self:
@@ -69,12 +73,12 @@ class Content(_Reading):
             yield from lines.end()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._response.close()
 
 
 class AsyncContent(_Reading):
-    """As :class:`Content`, for ``async for`` and ``async with``."""
+    """The asynchronous form of :class:`Content`, for ``async for`` and ``async with``."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,5 +98,5 @@ class AsyncContent(_Reading):
                     yield line
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         await self._response.aclose()

@@ -1,4 +1,4 @@
-"""What is uploaded: a file, bytes, or lines that are made one by one. None of it is ever whole in memory."""
+"""The form of an upload: a file, bytes, or an iterable of lines. It is never loaded into memory as a whole."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,17 +19,20 @@ NAME = "batch.jsonl"
 
 @contextmanager
 def open_form(source: Source, name: str | None, expires_after: int | None) -> Iterator[Form]:
-    """The form that uploads ``source``. An iterator is read to its end first, so that a failed upload can be repeated.
+    """Open the form that uploads ``source``.
+
+    An iterable is first written to a temporary file, so that a failed upload can be repeated.
 
     Args:
-        source: the path of a file, its bytes, or its parts. Bytes and texts among the parts are taken as they are;
-            everything else is a line, such as a dict or a ``wire.InputLine``.
-        name: what the file is called; as on the disk by default.
-        expires_after: seconds after which the server lets go of it.
+        source: the path of a file, its bytes, or an iterable of its parts. Parts that are bytes or texts are not
+            changed; a part that is a dict or a ``wire.InputLine`` becomes a line.
+        name: the file's name on the server; by default its name on the disk.
+        expires_after: the server deletes the file after this time, in seconds.
 
     Raises:
-        Unprocessable: a part has no form in JSON.
-        OSError: a file cannot be read, or the parts cannot be written beside it.
+        InvalidRequest: a part has another type.
+        Unprocessable: a part cannot be written as JSON.
+        OSError: the file cannot be read, or the temporary file cannot be written.
     """
     fields = {"purpose": "batch"}
     if expires_after is not None:
@@ -59,4 +62,4 @@ def _bytes(part: Part) -> bytes:
         return part.encode()
     if isinstance(part, Mapping | BaseModel):
         return encode_json(part) + b"\n"
-    raise InvalidRequest(f"{type(part).__name__} is no line: give bytes, texts, or dicts", param="file")
+    raise InvalidRequest(f"a line must be bytes, a text or a dict, not {type(part).__name__}", param="file")

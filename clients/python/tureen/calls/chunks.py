@@ -122,7 +122,7 @@ def check_rows(reply: R, count: int) -> R:
         ServerFault: rows are missing, repeated or out of order.
     """
     if [row.index for row in reply.data] != list(range(count)):
-        raise ServerFault(f"the answer does not hold the {count} items in order", code="unreadable_reply")
+        raise ServerFault(f"the reply does not have the {count} items in order", code="unreadable_reply")
     return reply
 
 

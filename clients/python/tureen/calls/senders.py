@@ -26,7 +26,7 @@ class RunFlow(Protocol):
 
 
 class AsyncRunFlow(Protocol):
-    """As :class:`Run`, to be awaited."""
+    """The asynchronous form of :class:`RunFlow`."""
 
     async def __call__(self, flow: Flow[T]) -> T: ...
 

@@ -53,7 +53,7 @@ class Events(Generic[G]):
             ConnectionFailed: there was no end mark.
         """
         if not self._ended:
-            raise ConnectionFailed("the stream broke off before its end")
+            raise ConnectionFailed("the stream ended before its end mark: call again")
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,14 @@ from tureen.commands.flags import INTERRUPTED, Json, Outage, Url, err, open_clie
 from tureen.commands.outage_notice import OutageNotice, open_patient_client
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch
-from tureen.wire.batches import Window as LongEnough
+from tureen.wire.batches import Window as WireWindow
 
 app = typer.Typer(help="Run files of requests through a server's batches.", no_args_is_help=True)
 out = Console()
 
 Window = Annotated[
     str,
-    typer.Option(help="Time limit in hours or minutes, as 24h or 90m.", callback=lambda told: _window(told)),
+    typer.Option(help="Time limit in hours or minutes, as 24h or 90m.", callback=lambda text: _check_window(text)),
 ]
 Id = Annotated[str, typer.Argument(help="The batch's id.")]
 
@@ -60,12 +60,12 @@ def run(
     no result, or nothing could be run.
     """
     failed = choose_error_file(target, errors, source)
-    with open_patient_client(url, outage) as (client, waiting), _shown(as_json, waiting) as on_progress:
+    with open_patient_client(url, outage) as (client, waiting), _show_progress(as_json, waiting) as on_progress:
         what = job.Job(source, target, failed, to or find_endpoint(source), window)
         try:
             batch = job.run_job(client, what, on_progress, restart=restart, outage=outage)
         except KeyboardInterrupt:
-            _say_how_to_go_on(target)
+            _explain_how_to_continue(target)
             raise typer.Exit(INTERRUPTED) from None
     if batch.status in STOPPED_EARLY:
         typer.echo("tureen: the same command will report this again; use --restart to run the file again", err=True)
@@ -130,15 +130,15 @@ def results(
     failed = choose_error_file(target, errors)
     with open_patient_client(url, outage) as (client, waiting):
         if wait:
-            with _shown(as_json, waiting) as on_progress:
+            with _show_progress(as_json, waiting) as on_progress:
                 batch = client.batches.wait(batch_id, on_progress=on_progress, longest_pause=job.OFTEN, outage=outage)
         else:
             batch = client.batches.get(batch_id)
-        job.save_results(client, _ended(batch), target, failed)
+        job.save_results(client, _require_results(batch), target, failed)
     print_report(batch, target, failed, as_json)
 
 
-def _ended(batch: Batch) -> Batch:
+def _require_results(batch: Batch) -> Batch:
     if batch.status not in ENDED:
         raise InvalidRequest(f"{describe_progress(batch)}: use --wait to wait for it")
     if batch.status == "failed":
@@ -146,14 +146,14 @@ def _ended(batch: Batch) -> Batch:
     return batch
 
 
-def _window(told: str) -> str:
+def _check_window(text: str) -> str:
     try:
-        return TypeAdapter[str](LongEnough).validate_python(told)
+        return TypeAdapter[str](WireWindow).validate_python(text)
     except ValidationError:
-        raise typer.BadParameter(f"{told!r} is not a number of hours or minutes: write it as 24h or 90m") from None
+        raise typer.BadParameter(f"{text!r} is not a number of hours or minutes: write it as 24h or 90m") from None
 
 
-# --------------------------------------------------------------------------- what is shown
+# --------------------------------------------------------------------------- progress and messages
 
 
 class Rate(ProgressColumn):
@@ -166,7 +166,7 @@ class Rate(ProgressColumn):
 
 
 @contextmanager
-def _shown(quiet: bool, waiting: OutageNotice) -> Iterator[OnProgress]:
+def _show_progress(quiet: bool, waiting: OutageNotice) -> Iterator[OnProgress]:
     """Show a progress bar on a terminal."""
     columns = (
         SpinnerColumn(),
@@ -203,8 +203,8 @@ def _show(batch: Batch, as_json: bool) -> None:
     typer.echo(batch.model_dump_json() if as_json else f"{describe_progress(batch)}, {rest}")
 
 
-def _say_how_to_go_on(target: Path) -> None:
+def _explain_how_to_continue(target: Path) -> None:
     note = Sidecar(target).read()
     if note is not None and note.batch_id is not None:
-        told = f"{note.batch_id} still runs at {note.server}. Give the same command again to continue;"
-        typer.echo(f"tureen: {told} `tureen batch cancel {note.batch_id}` cancels it", err=True)
+        message = f"{note.batch_id} still runs at {note.server}. Give the same command again to continue;"
+        typer.echo(f"tureen: {message} `tureen batch cancel {note.batch_id}` cancels it", err=True)

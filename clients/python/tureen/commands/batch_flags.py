@@ -60,24 +60,30 @@ def print_report(batch: Batch, target: Path, errors: Path, as_json: bool) -> Non
         typer.Exit: always; code 1 if some lines have no result.
     """
     counts = batch.request_counts
-    void = _not_run(errors) if batch.status in STOPPED_EARLY and counts.failed else 0
-    failed = counts.failed - void
+    not_run = _count_not_run(errors) if batch.status in STOPPED_EARLY and counts.failed else 0
+    failed = counts.failed - not_run
     if as_json:
-        told = {"batch": batch.id, "status": batch.status, **counts.model_dump(), "failed": failed, "not_run": void}
-        typer.echo(json.dumps({**told, "target": str(target), "errors": str(errors) if counts.failed else None}))
+        report = {
+            "batch": batch.id,
+            "status": batch.status,
+            **counts.model_dump(),
+            "failed": failed,
+            "not_run": not_run,
+        }
+        typer.echo(json.dumps({**report, "target": str(target), "errors": str(errors) if counts.failed else None}))
     else:
-        ended = f"{batch.id} {_was(batch)}; " if batch.status in STOPPED_EARLY else ""
-        without = [f"{what} {count}" for what, count in (("failed", failed), ("not run", void)) if count]
+        ended = f"{batch.id} {_describe_end(batch)}; " if batch.status in STOPPED_EARLY else ""
+        without = [f"{what} {count}" for what, count in (("failed", failed), ("not run", not_run)) if count]
         rest = f"; {', '.join(without)}: {errors}" if without else ""
         typer.echo(f"{ended}done {counts.completed} of {counts.total} lines: {target}{rest}")
     raise typer.Exit(1 if counts.failed else 0)
 
 
-def _was(batch: Batch) -> str:
+def _describe_end(batch: Batch) -> str:
     return "was cancelled" if batch.status == "cancelled" else "has expired"
 
 
-def _not_run(errors: Path) -> int:
+def _count_not_run(errors: Path) -> int:
     """Count the lines that never ran because their batch stopped early: a line that ran and failed has a response."""
     with errors.open("rb") as lines:
         return sum(1 for line in lines if OutputLine.model_validate_json(line).response is None)

@@ -94,11 +94,13 @@ def label_file(
         with Progress(console=err, disable=quiet, transient=True) as progress:
             task = progress.add_task("labelling", total=None if quiet else item_files.count_items(source))
 
-            def seen(count: int) -> None:
+            def report_progress(count: int) -> None:
                 waiting.end()
                 progress.advance(task, count)
 
-            tally = labelling_run.label_items(make_labeller(client, plan), source, target, plan, seen, restart=restart)
+            tally = labelling_run.label_items(
+                make_labeller(client, plan), source, target, plan, report_progress, restart=restart
+            )
     typer.echo(json.dumps(dump_tally(tally, target)) if as_json else describe_tally(tally, target))
     raise typer.Exit(1 if tally.failed else 0)
 
@@ -109,15 +111,15 @@ def _resumable(target: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say_how_to_go_on(target)
+        _explain_how_to_continue(target)
         raise typer.Exit(INTERRUPTED) from None
     except typer.Exit as ended:
         if isinstance(ended.__cause__, TureenError) and ended.__cause__.retryable:
-            _say_how_to_go_on(target)
+            _explain_how_to_continue(target)
         raise
 
 
-def _say_how_to_go_on(target: Path) -> None:
+def _explain_how_to_continue(target: Path) -> None:
     part = TargetFiles(target).rows
     if part.exists():
         typer.echo(f"tureen: finished rows are in {part}; give the same command again to continue", err=True)

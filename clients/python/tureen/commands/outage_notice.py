@@ -24,22 +24,22 @@ class OutageNotice:
     def __init__(self, outage: float) -> None:
         self._outage = outage
         self._lock = Lock()
-        self._told = False
+        self._printed = False
 
     def __call__(self, error: TureenError, away: float) -> None:
         """Report that a request will be retried, ``away`` seconds after its first failure."""
         with self._lock:
-            if self._told or not self._outage or away < NOTICED:
+            if self._printed or not self._outage or away < NOTICED:
                 return
-            self._told = True
-        _say(f"waiting up to {self._outage:g} s for the server: {error.message}")
+            self._printed = True
+        _print_notice(f"waiting up to {self._outage:g} s for the server: {error.message}")
 
     def end(self) -> None:
         """Report that the server has answered."""
         with self._lock:
-            told, self._told = self._told, False
-        if told:
-            _say("the server is back")
+            printed, self._printed = self._printed, False
+        if printed:
+            _print_notice("the server is back")
 
 
 @contextmanager
@@ -50,5 +50,5 @@ def open_patient_client(url: str | None, outage: float) -> Iterator[tuple[Client
         yield client, waiting
 
 
-def _say(sentence: str) -> None:
+def _print_notice(sentence: str) -> None:
     err.print(f"tureen: {sentence}", markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
-"""The wire: every body that crosses it, as pydantic types. Server and client share this package.
+"""The bodies of all requests and replies, as pydantic types. Server and client share this package.
 
-Native requests refuse unknown fields. Replies allow them, so that an older client reads a newer server.
+Requests refuse unknown fields. Replies keep them, so that an older client can parse the replies of a newer server.
 """
 
 from tureen.wire.base import (

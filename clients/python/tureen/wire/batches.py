@@ -1,4 +1,4 @@
-"""``/v1/files`` and ``/v1/batches``: OpenAI's objects, and the lines of a batch's input and output files."""
+"""The bodies of ``/v1/files`` and ``/v1/batches``, and the lines of batches' files, as in OpenAI's API."""
 
 import re
 from typing import Annotated, Any, Literal, get_args
@@ -22,7 +22,7 @@ WINDOW = r"^[1-9][0-9]{0,3}[hm]$"
 
 def _window(text: str) -> str:
     if not re.fullmatch(WINDOW, text):
-        raise ValueError(f"{text!r} is no time; send hours or minutes, as 24h or 90m")
+        raise ValueError(f"{text!r} is not a time limit; send a number of hours or minutes, as 24h or 90m")
     return text
 
 
@@ -34,14 +34,14 @@ CustomId = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
 
 
 class ExpiresAfter(Request):
-    """When a file goes: so many seconds after it was made."""
+    """When the server deletes a file: ``seconds`` after its creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=SHORTEST_LIFE, le=LONGEST_LIFE)]
 
 
 class File(Reply):
-    """A file that the server keeps; times are in seconds of the epoch."""
+    """A file on the server. Times are in seconds since the Unix epoch."""
 
     id: str
     object: Literal["file"] = "file"
@@ -55,7 +55,7 @@ class File(Reply):
 
 
 class FileDeleted(Reply):
-    """The answer to a deletion."""
+    """The reply to the deletion of a file."""
 
     id: str
     object: Literal["file"] = "file"
@@ -63,7 +63,7 @@ class FileDeleted(Reply):
 
 
 class FileList(Reply):
-    """A page of files."""
+    """One page of the list of files."""
 
     object: Literal["list"] = "list"
     data: list[File]
@@ -73,7 +73,15 @@ class FileList(Reply):
 
 
 class BatchRequest(Request):
-    """``POST /v1/batches``. ``completion_window`` is a number of hours or minutes: ``24h``, ``90m``."""
+    """The body of ``POST /v1/batches``.
+
+    Attributes:
+        input_file_id: the id of the uploaded file.
+        endpoint: the route of every line.
+        completion_window: the time limit, as ``24h`` or ``90m``.
+        metadata: at most 16 short texts by name, returned with the batch.
+        output_expires_after: when the output files are deleted.
+    """
 
     input_file_id: Text
     endpoint: Endpoint
@@ -82,12 +90,12 @@ class BatchRequest(Request):
     output_expires_after: ExpiresAfter | None = None
 
     def seconds(self) -> int:
-        """The window in seconds."""
+        """Return the time limit in seconds."""
         return int(self.completion_window[:-1]) * (3600 if self.completion_window.endswith("h") else 60)
 
 
 class BatchError(Reply):
-    """What is wrong with the input file, and on which line of it, the first being 1."""
+    """An error in the input file. ``line`` is its line, counted from 1."""
 
     code: str | None = None
     line: int | None = None
@@ -96,14 +104,14 @@ class BatchError(Reply):
 
 
 class BatchErrors(Reply):
-    """Why a batch has failed."""
+    """The errors that made a batch fail."""
 
     object: Literal["list"] = "list"
     data: list[BatchError] = []
 
 
 class RequestCounts(Reply):
-    """How many lines there are, how many have a result, and how many an error."""
+    """The numbers of all lines, of lines with a result, and of lines with an error."""
 
     total: int = 0
     completed: int = 0
@@ -111,19 +119,19 @@ class RequestCounts(Reply):
 
 
 class InputTokensDetails(Reply):
-    """Tokens that were not read again; they are not counted."""
+    """Tokens that were read from a cache. The server does not count them, so the number is 0."""
 
     cached_tokens: int = 0
 
 
 class OutputTokensDetails(Reply):
-    """No loaded policy reasons apart from its answer."""
+    """Tokens of separate reasoning. Tureen's policies have none, so the number is 0."""
 
     reasoning_tokens: int = 0
 
 
 class BatchUsage(Reply):
-    """Tokens that a batch has read and made."""
+    """The numbers of tokens that a batch has read and generated."""
 
     input_tokens: int = 0
     input_tokens_details: InputTokensDetails = InputTokensDetails()
@@ -133,7 +141,7 @@ class BatchUsage(Reply):
 
 
 class Batch(Reply):
-    """A job over the lines of a file; times are in seconds of the epoch."""
+    """A batch: a job that runs the lines of a file. Times are in seconds since the Unix epoch."""
 
     id: str
     object: Literal["batch"] = "batch"
@@ -160,7 +168,7 @@ class Batch(Reply):
 
 
 class BatchList(Reply):
-    """A page of batches, the newest first."""
+    """One page of the list of batches, the newest first."""
 
     object: Literal["list"] = "list"
     data: list[Batch]
@@ -170,7 +178,7 @@ class BatchList(Reply):
 
 
 class InputLine(Request):
-    """One line of an input file: a request, named so that its answer can be found."""
+    """One line of an input file: a request. The ``custom_id`` comes back with its answer."""
 
     custom_id: CustomId
     method: Literal["POST"]
@@ -179,7 +187,7 @@ class InputLine(Request):
 
 
 class LineResponse(Reply):
-    """What the route would have answered."""
+    """The response to a line: the same that the route sends."""
 
     status_code: int
     request_id: str
@@ -187,14 +195,18 @@ class LineResponse(Reply):
 
 
 class LineError(Reply):
-    """Why a line was not run at all."""
+    """The reason why a line was not run."""
 
     code: str
     message: str
 
 
 class OutputLine(Reply):
-    """One line of an output or error file: a response, or why there is none."""
+    """One line of an output or error file: a response, or the reason why there is none.
+
+    with client.files.content(batch.output_file_id) as lines:
+        bodies = [OutputLine.model_validate_json(line).response.body for line in lines]
+    """
 
     id: str
     custom_id: str
@@ -203,7 +215,7 @@ class OutputLine(Reply):
 
     @property
     def refusal(self) -> ErrorDetail | None:
-        """The route's error, if that is what it answered."""
+        """The error in the response; None if there is no response or it is a success."""
         if self.response is None or self.response.status_code == 200:
             return None
         return ErrorDetail.model_validate(self.response.body["error"])

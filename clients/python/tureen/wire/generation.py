@@ -1,4 +1,4 @@
-"""``/v1/chat/completions`` and ``/v1/completions``: OpenAI's requests, with what steers a policy."""
+"""The requests of ``/v1/chat/completions`` and ``/v1/completions``: OpenAI's fields, and those that steer a policy."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,14 +8,26 @@ from tureen.wire.base import Message, Preferences, Request, Text, check_finite
 
 
 class SoupOptions(Request):
-    """How weights become a soup: sum of deltas or of factors, on the simplex or as given."""
+    """How preference weights become a soup.
+
+    Attributes:
+        semantics: ``delta`` sums the experts' updates, Σ wᵢ·Bᵢ·Aᵢ; ``factor`` sums their factors, (Σ wᵢ·Bᵢ)(Σ wⱼ·Aⱼ).
+        normalize: ``simplex`` divides the weights by their sum; ``none`` uses them as given.
+    """
 
     semantics: Literal["delta", "factor"] = "delta"
     normalize: Literal["simplex", "none"] = "simplex"
 
 
 class CandidateOptions(Request):
-    """Best-of-n by the loaded reward models."""
+    """Generate several candidates and select among them by the loaded reward models.
+
+    Attributes:
+        n: the number of candidates.
+        select: ``best`` returns the one with the highest weighted reward, ``soft`` draws one, ``all`` returns all.
+        preferences: the weights of the rewards; by default the request's weights, of objectives with a loaded reward.
+        temperature: with ``soft``, the draw is by softmax(reward / temperature); 1 by default.
+    """
 
     n: Annotated[PositiveInt, Field(le=64)] = 4
     select: Literal["best", "soft", "all"] = "best"
@@ -31,7 +43,7 @@ class StreamOptions(Request):
 
 
 class GenerationRequest(Request):
-    """What chat and completions share."""
+    """The fields of both chat and completion requests."""
 
     model: Text | None = None
     max_tokens: PositiveInt | None = None
@@ -56,20 +68,20 @@ class GenerationRequest(Request):
     priority: Literal["interactive", "default", "batch"] = "default"
 
     def stops(self) -> list[str]:
-        """``stop`` as a list."""
+        """Return ``stop`` as a list."""
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
 
 class ResponseFormat(Request):
-    """OpenAI's ``response_format``; only plain text is made."""
+    """OpenAI's ``response_format``. Only plain text is supported."""
 
     type: Literal["text"]
 
 
 class ChatRequest(GenerationRequest):
-    """``POST /v1/chat/completions``: OpenAI's fields and ours.
+    """The body of ``POST /v1/chat/completions``: OpenAI's fields and Tureen's.
 
-    Fields of OpenAI's that ask for what no Tureen policy does (tools, audio, structured output) are refused.
+    Values that ask for tools, audio or structured output are refused, because no policy supports them.
     """
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -94,12 +106,12 @@ class ChatRequest(GenerationRequest):
         return self
 
     def limit(self) -> int | None:
-        """The most tokens to make; OpenAI's newer name wins."""
+        """Return the maximum number of tokens: ``max_completion_tokens`` if given, else ``max_tokens``."""
         return self.max_completion_tokens or self.max_tokens
 
 
 class CompletionRequest(GenerationRequest):
-    """``POST /v1/completions``: text in, text out, no chat template."""
+    """The body of ``POST /v1/completions``: continue texts, without a chat template."""
 
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=64)]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
@@ -108,5 +120,5 @@ class CompletionRequest(GenerationRequest):
     suffix: None = None
 
     def limit(self) -> int | None:
-        """The most tokens to make; OpenAI's default here is 16."""
+        """Return the maximum number of tokens; by default 16, as in OpenAI's API."""
         return self.max_tokens or 16

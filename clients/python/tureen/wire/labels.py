@@ -1,4 +1,4 @@
-"""``/v1/preferences``: which candidate is preferred, by how much and how surely."""
+"""The bodies of ``/v1/preferences``: which candidate is preferred, with its margin and probability."""
 
 from typing import Annotated, Literal
 
@@ -9,9 +9,14 @@ from tureen.wire.scores import CandidateScore, ScoreItem
 
 
 class PreferencesRequest(Request):
-    """``POST /v1/preferences``: labels for prompts with two or more candidates each.
+    """The body of ``POST /v1/preferences``: label prompts with two or more candidates each.
 
-    A reward that compares answers compares ``all`` pairs, or lets the winner so far meet the next one (``knockout``).
+    Attributes:
+        tie_margin: a margin up to this value is a tie.
+        format: the type of the rows in the reply.
+        matrix: whether to return the probabilities of all pairs.
+        comparisons: for pairwise models. ``all`` compares all pairs. ``knockout`` compares the winner so far with the
+            next candidate only.
     """
 
     items: Annotated[list[ScoreItem], Field(min_length=1, max_length=MAX_ITEMS)]
@@ -29,17 +34,29 @@ class PreferencesRequest(Request):
 
 
 class Label(Reply):
-    """Which candidate is preferred, by how much, and how surely.
+    """Which candidate of an item is preferred, with its margin and probability.
 
-    ``chosen`` is the first of ``ranking`` and ``rejected`` the last. ``margin`` is the weighted reward of the one
-    minus that of the other, ``probability`` Bradley-Terry's of the one over the other, with the artifact's
-    temperature. ``matrix[i][j]`` is P(candidate i over j). An item of which a candidate failed has an error only.
+        reply = client.preferences([{"prompt": "Why?", "candidates": ["Because.", "No idea."]}])
+        reply.data[0].chosen, reply.data[0].margin, reply.data[0].probability
 
-    By rewards that compare answers: candidates are ranked by their mean probability of winning and have no scores of
-    their own; ``probability`` is the mean over both orders, and ``margin`` its log-odds. After a knockout the last
-    that the winner beat is ``rejected``, and those that lost earlier follow in ``ranking``. ``orders`` are P(chosen
-    over rejected) with the chosen one shown first and with it shown second; ``order_matrix[i][j]`` is P(candidate i
-    over j) with i shown first; ``truncated`` says that a text that was compared was cut.
+    A pairwise model reads two candidates at once. It gives them no scores, and ranks them by their mean probability of
+    winning. After a knockout, ``rejected`` is the last candidate that the winner beat, and those that lost earlier
+    follow in ``ranking``. If a candidate failed, the item has only an error.
+
+    Attributes:
+        ranking: the candidates' indices, best first.
+        chosen: the first of ``ranking``.
+        rejected: the last of ``ranking``.
+        margin: the weighted reward of ``chosen`` minus that of ``rejected``; of a pairwise model, the log-odds of
+            ``probability``.
+        probability: Bradley-Terry's probability that ``chosen`` is preferred to ``rejected``, with the artifact's
+            temperature; of a pairwise model, the mean over both orders.
+        tie: whether the margin is at most ``tie_margin``.
+        matrix: ``matrix[i][j]`` is P(candidate i over j).
+        orders: of a pairwise model, P(chosen over rejected) with the chosen one shown first, and shown second.
+        order_matrix: of a pairwise model, P(candidate i over j) with candidate i shown first.
+        truncated: of a pairwise model, whether a compared text was cut.
+        candidates: the candidates' scores.
     """
 
     index: int
@@ -58,7 +75,7 @@ class Label(Reply):
 
 
 class TrlLabel(Reply):
-    """A row of TRL's conversational preference format, with its scores."""
+    """A row in TRL's conversational preference format, with the candidates' weighted rewards."""
 
     index: int
     prompt: list[dict[str, str]] | None = None
@@ -73,7 +90,7 @@ class TrlLabel(Reply):
 
 
 class RankingLabel(Reply):
-    """Only the order, best first."""
+    """The ranking of an item's candidates: their indices, best first."""
 
     index: int
     ranking: list[int] | None = None
@@ -81,7 +98,7 @@ class RankingLabel(Reply):
 
 
 class PreferencesReply(Reply):
-    """The answer of ``/v1/preferences``; ``data`` follows the request's ``format``."""
+    """The reply of ``/v1/preferences``. The request's ``format`` decides the type of the rows in ``data``."""
 
     object: Literal["list"] = "list"
     fingerprint: dict[str, str]

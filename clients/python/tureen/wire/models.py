@@ -1,4 +1,4 @@
-"""``/v1/models``: what is loaded."""
+"""The bodies of ``/v1/models``: the loaded models."""
 
 from typing import Literal
 
@@ -6,7 +6,10 @@ from tureen.wire.base import Reply
 
 
 class ModelCard(Reply):
-    """One entry of ``/v1/models``: OpenAI's four fields and what the artifact says of itself."""
+    """One loaded model: OpenAI's four fields, and fields from the artifact's manifest.
+
+    [card.id for card in client.models().data if card.kind == "reward"]
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -25,7 +28,7 @@ class ModelCard(Reply):
 
 
 class ModelList(Reply):
-    """The answer of ``/v1/models``."""
+    """The reply of ``/v1/models``."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]

@@ -1,4 +1,4 @@
-"""``/v1/score``: rewards of conversations."""
+"""The bodies of ``/v1/score``: rewards of conversations, candidates or steps."""
 
 from typing import Annotated, Literal
 
@@ -20,7 +20,10 @@ from tureen.wire.base import (
 
 
 class ScoreItem(Request):
-    """A finished conversation, a prompt with candidates, or a prompt with steps: one of the three."""
+    """One item to score: a finished conversation, a prompt with candidates, or a prompt with the steps of an answer.
+
+    ScoreItem(prompt="Why do leaves fall?", candidates=["Because days grow short.", "No idea."])
+    """
 
     messages: Annotated[list[Message], Field(min_length=1)] | None = None
     prompt: Prompt | None = None
@@ -31,14 +34,25 @@ class ScoreItem(Request):
     def _one_form(self) -> "ScoreItem":
         if self.messages is not None:
             if self.prompt is not None or self.candidates is not None or self.steps is not None:
-                raise ValueError("`messages` stands alone: drop prompt, candidates and steps")
+                raise ValueError("`messages` cannot be combined with prompt, candidates or steps: leave them out")
         elif self.prompt is None or (self.candidates is None) == (self.steps is None):
             raise ValueError("give `messages`, or `prompt` with `candidates`, or `prompt` with `steps`")
         return self
 
 
 class ScoreRequest(Request):
-    """``POST /v1/score``."""
+    """The body of ``POST /v1/score``.
+
+    Attributes:
+        items: at most 4096.
+        rewards: the names of the rewards to compute, beside those in ``preferences``; by default all loaded ones.
+        preferences: the weights of the weighted reward, by objective.
+        soup: soup the reward models' adapters by ``preferences``, and compute the reward of this one model.
+        on_error: whether an invalid item fails the request, or only this item.
+        truncate: whether texts that are too long are cut.
+        fingerprint: refuse the request unless this fingerprint is loaded.
+        priority: the order in which the server runs requests.
+    """
 
     items: Annotated[list[ScoreItem], Field(min_length=1, max_length=MAX_ITEMS)]
     rewards: Annotated[list[Text], Field(min_length=1)] | None = None
@@ -51,9 +65,12 @@ class ScoreRequest(Request):
 
 
 class Score(Reply):
-    """One objective's reward: as the head gave it, and standardised by the artifact's mean and deviation.
+    """One objective's reward.
 
-    Of a step: its log-odds, and how likely it is right.
+    Attributes:
+        raw: the output of the score head; of a step, the log-odds that it is right.
+        calibrated: (raw − mean) / deviation, by the artifact's calibration; of a step, the probability that it is
+            right.
     """
 
     raw: float
@@ -61,7 +78,14 @@ class Score(Reply):
 
 
 class CandidateScore(Reply):
-    """One candidate's scores; ``scores`` is null exactly when ``error`` is not."""
+    """The scores of one candidate, by objective. It has either ``scores`` or ``error``.
+
+    Attributes:
+        reward: the weighted sum of the calibrated rewards.
+        tokens: the length of the text in tokens.
+        cached_tokens: how many of them were not computed again.
+        truncated: whether the text was cut.
+    """
 
     index: int
     scores: dict[str, Score] | None = None
@@ -73,7 +97,7 @@ class CandidateScore(Reply):
 
 
 class StepSummary(Reply):
-    """What the probabilities of an answer's steps say of the whole answer."""
+    """The step probabilities of an answer, aggregated in four ways into a score of the whole answer."""
 
     min: float
     product: float
@@ -82,7 +106,12 @@ class StepSummary(Reply):
 
 
 class ItemScore(Reply):
-    """One item's candidates, or its steps, in the order sent; ``summary`` has each reward's view of the steps."""
+    """The scores of one item's candidates or steps, in the order of the request.
+
+    Attributes:
+        index: the number of the item in the request.
+        summary: for an item with steps, each reward's aggregates.
+    """
 
     index: int
     candidates: list[CandidateScore]
@@ -91,7 +120,7 @@ class ItemScore(Reply):
 
 
 class ScoreReply(Reply):
-    """The answer of ``/v1/score``."""
+    """The reply of ``/v1/score``: a row for each item, in the order of the request."""
 
     object: Literal["list"] = "list"
     fingerprint: dict[str, str]

@@ -9,7 +9,7 @@ from tureen.errors import Unavailable, Unprocessable
 
 
 @contextmanager
-def mortal() -> Iterator[None]:
+def translate_device_failure() -> Iterator[None]:
     """Say that the runtime is dead when the accelerator's context is: every later call would fail as well.
 
     Running out of memory is no such failure.
@@ -24,7 +24,7 @@ def mortal() -> Iterator[None]:
 
 
 @contextmanager
-def lonely(rows: Sized) -> Iterator[None]:
+def translate_out_of_memory(rows: Sized) -> Iterator[None]:
     """Say that a text which alone exceeds the device's memory is at fault; of several, each may fit by itself.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from tureen_serve.runtimes.on_transformers.padding import pad, positions
+from tureen_serve.runtimes.on_transformers.padding import compute_positions, pad_sequences
 
 
 class CacheRows:
@@ -40,9 +40,9 @@ class CacheRows:
         Returns:
             ``[len(owners), V]`` float32 logits of the next tokens.
         """
-        ids, mask = pad(prompts, "left", self._model.device)
+        ids, mask = pad_sequences(prompts, "left", self._model.device)
         cache = DynamicCache()
-        logits = self._forward(ids, mask, positions(mask), cache)
+        logits = self._forward(ids, mask, compute_positions(mask), cache)
         chosen = torch.tensor(owners, device=ids.device)
         cache.batch_select_indices(chosen)
         self._join(cache, mask[chosen])

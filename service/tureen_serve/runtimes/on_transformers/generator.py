@@ -14,17 +14,17 @@ from transformers import DynamicCache
 
 from tureen.errors import ServerFault, TureenError
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import Delta, Finish, Job, TokenLogprob, Weights
+from tureen_serve.runtimes.contract import Finish, GenerationJob, TextDelta, TokenLogprob, Weights
 from tureen_serve.runtimes.jobs import check_job
-from tureen_serve.runtimes.on_transformers.accelerator import mortal
+from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
 from tureen_serve.runtimes.on_transformers.cache_rows import CacheRows
-from tureen_serve.runtimes.on_transformers.rank_gate import Gate, Mixture
+from tureen_serve.runtimes.on_transformers.rank_gate import Mixture, RankGate
 from tureen_serve.runtimes.on_transformers.sampling import Sampler
 from tureen_serve.runtimes.text_stream import TextStream
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class StepLimits:
     """What may run at once. ``cache_tokens`` counts rows times the longest text they can become."""
 
     rows: int = 32
@@ -33,11 +33,11 @@ class Room:
 
 
 @dataclass(slots=True)
-class Line:
+class RunningText:
     """One running text."""
 
     key: Hashable
-    job: Job
+    job: GenerationJob
     sampler: Sampler
     text: TextStream
     tokens: int = 0
@@ -57,16 +57,16 @@ class TransformersStepper:
         model: a Hugging Face causal model with the experts attached.
         gate: the model's.
         tokenizer: a fast tokenizer, for the text.
-        room: what may run at once; more jobs wait in order.
+        limits: what may run at once; more jobs wait in order.
 
     Raises:
         ValueError: the model keeps more than keys and values, or the tokenizer is not a fast one.
     """
 
     failure = None
-    why = "one batch, a token a step"
+    description = "one batch, a token a step"
 
-    def __init__(self, model: Any, gate: Gate, tokenizer: Any, room: Room) -> None:
+    def __init__(self, model: Any, gate: RankGate, tokenizer: Any, limits: StepLimits) -> None:
         if any(DynamicCache(config=model.config).is_linear):
             raise ValueError(
                 f"{type(model).__name__} keeps recurrent states, which cannot be batched step by step here"
@@ -79,10 +79,10 @@ class TransformersStepper:
         self._gate = gate
         self._backend = tokenizer.backend_tokenizer
         self._ends = _ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-        self._room = room
+        self._limits = limits
         self._rows = CacheRows(model)
-        self._lines: list[Line] = []
-        self._waiting: dict[Hashable, Job] = {}
+        self._lines: list[RunningText] = []
+        self._waiting: dict[Hashable, GenerationJob] = {}
         self._names: dict[int, str] = {}
 
     @property
@@ -100,11 +100,11 @@ class TransformersStepper:
         """Jobs that found no room yet."""
         return len(self._waiting)
 
-    def check(self, job: Job) -> None:
+    def check(self, job: GenerationJob) -> None:
         """Refuse a job that cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
         check_job(job, self.context, self._vocabulary)
 
-    def add(self, key: Hashable, job: Job) -> None:
+    def add(self, key: Hashable, job: GenerationJob) -> None:
         """Queue a job that :meth:`check` lets pass."""
         self._waiting[key] = job
 
@@ -115,9 +115,9 @@ class TransformersStepper:
             line.over |= line.key == key
         self._leave()
 
-    @mortal()
+    @translate_device_failure()
     @torch.inference_mode()
-    def step(self) -> list[tuple[Hashable, Delta | TureenError]]:
+    def step(self) -> list[tuple[Hashable, TextDelta | TureenError]]:
         """Draw one token of every running text, and of those that found room just now.
 
         Raises:
@@ -137,7 +137,7 @@ class TransformersStepper:
         self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics = "delta"
     ) -> list[float]:
         """Log-probability in nats of each of ``ids[start:]`` given all that stands before it."""
-        self._gate.set([(weights, semantics)])
+        self._gate.set_rows([(weights, semantics)])
         tokens = torch.tensor([ids], device=self._model.device)
         kept = len(ids) - start + 1
         logits = self._model(input_ids=tokens, use_cache=False, logits_to_keep=kept).logits[0, :-1].float()
@@ -152,33 +152,33 @@ class TransformersStepper:
     # ----------------------------------------------------------------------- in and out
 
     def _advance(self) -> Tensor:
-        self._gate.set([line.mixture for line in self._lines])
+        self._gate.set_rows([line.mixture for line in self._lines])
         return self._rows.advance([line.last for line in self._lines])
 
-    def _admit(self) -> list[Line]:
+    def _admit(self) -> list[RunningText]:
         """Take waiting jobs, in order, while there is room."""
-        joining: list[Line] = []
+        joining: list[RunningText] = []
         for key, job in list(self._waiting.items()):
             if (self._lines or joining) and not self._fits(joining, job):
                 break
             del self._waiting[key]
             sampler = Sampler(job.sampling, self._model.device)
-            joining.append(Line(key, job, sampler, TextStream(self._backend, job.sampling.stop, job.ids)))
+            joining.append(RunningText(key, job, sampler, TextStream(self._backend, job.sampling.stop, job.ids)))
         return joining
 
-    def _fits(self, joining: Sequence[Line], job: Job) -> bool:
+    def _fits(self, joining: Sequence[RunningText], job: GenerationJob) -> bool:
         """Whether one more job stays within the room; the first to join in a step may have a prompt of any length."""
         jobs = [line.job for line in (*self._lines, *joining)] + [job]
         prompts = [len(line.job.ids) for line in joining] + [len(job.ids)]
         longest = max(len(each.ids) + each.sampling.max_tokens for each in jobs)
-        quick = len(prompts) == 1 or len(prompts) * max(prompts) <= self._room.prefill_tokens
-        return quick and len(jobs) <= self._room.rows and len(jobs) * longest <= self._room.cache_tokens
+        quick = len(prompts) == 1 or len(prompts) * max(prompts) <= self._limits.prefill_tokens
+        return quick and len(jobs) <= self._limits.rows and len(jobs) * longest <= self._limits.cache_tokens
 
-    def _prefill(self, joining: Sequence[Line]) -> Tensor:
+    def _prefill(self, joining: Sequence[RunningText]) -> Tensor:
         """First logits of new texts; equal prompts under equal gates (n answers, a sweep's repeats) run once."""
         prompts: dict[tuple[tuple[int, ...], Mixture], int] = {}
         owners = [prompts.setdefault((line.job.ids, line.mixture), len(prompts)) for line in joining]
-        self._gate.set([mixture for _, mixture in prompts])
+        self._gate.set_rows([mixture for _, mixture in prompts])
         return self._rows.prefill([ids for ids, _ in prompts], owners)
 
     def _leave(self) -> None:
@@ -188,16 +188,16 @@ class TransformersStepper:
 
     # ----------------------------------------------------------------------- drawing
 
-    def _draw(self, logits: Tensor) -> list[tuple[Hashable, Delta | TureenError]]:
+    def _draw(self, logits: Tensor) -> list[tuple[Hashable, TextDelta | TureenError]]:
         finite = logits.isfinite().all(1).tolist()
         safe = logits if all(finite) else logits.nan_to_num()
         tokens = torch.cat([line.sampler.draw(row) for line, row in zip(self._lines, safe, strict=True)]).tolist()
-        said: list[tuple[Hashable, Delta | TureenError]] = []
+        said: list[tuple[Hashable, TextDelta | TureenError]] = []
         for line, row, token, sound in zip(self._lines, safe, tokens, finite, strict=True):
             said.append((line.key, self._say(line, token, row) if sound else _failed(line)))
         return said
 
-    def _say(self, line: Line, token: int, logits: Tensor) -> Delta:
+    def _say(self, line: RunningText, token: int, logits: Tensor) -> TextDelta:
         line.tokens, line.last = line.tokens + 1, token
         finish: Finish | None = None
         if token in self._ends:
@@ -210,7 +210,7 @@ class TransformersStepper:
             elif line.tokens == line.job.sampling.max_tokens:
                 text, finish = text + line.text.close(), "length"
         line.over = finish is not None
-        return Delta(text, 1, self._logprobs(line.job.sampling.logprobs, token, logits), finish)
+        return TextDelta(text, 1, self._logprobs(line.job.sampling.logprobs, token, logits), finish)
 
     def _logprobs(self, alternatives: int | None, token: int, logits: Tensor) -> tuple[TokenLogprob, ...]:
         """Of the raw distribution: before penalties, bias, temperature and nucleus."""
@@ -235,6 +235,6 @@ def _ends(configured: int | list[int] | None, fallback: int | None) -> frozenset
     return frozenset() if end is None else frozenset({end})
 
 
-def _failed(line: Line) -> TureenError:
+def _failed(line: RunningText) -> TureenError:
     line.over = True
     return ServerFault("the model gave logits that are not finite", code="non_finite_logits")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tureen_serve.runtimes.on_transformers.rank_gate import Gate
+from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
 
 
 class LastMlp:
@@ -25,7 +25,7 @@ class LastMlp:
         places: the tokens to compute, ``[N]``; None for all.
     """
 
-    def __init__(self, mlp: Any, gate: Gate | None, layer: int) -> None:
+    def __init__(self, mlp: Any, gate: RankGate | None, layer: int) -> None:
         self.layer = layer
         self.places: Tensor | None = None
         self._gate = gate
@@ -37,12 +37,12 @@ class LastMlp:
         if self.places is None:
             return self._compute(x)
         out = torch.zeros_like(x)
-        with self._gate.at(self.places) if self._gate else nullcontext():
+        with self._gate.select_tokens(self.places) if self._gate else nullcontext():
             out[:, self.places] = self._compute(x[:, self.places])
         return out
 
 
-def last_mlp(layers: Sequence[nn.Module], gate: Gate | None) -> LastMlp | None:
+def wrap_last_mlp(layers: Sequence[nn.Module], gate: RankGate | None) -> LastMlp | None:
     """Of these layers, if the last has an MLP that is called so."""
     mlp = getattr(layers[-1], "mlp", None) if layers else None
     return LastMlp(mlp, gate, len(layers) - 1) if isinstance(mlp, nn.Module) else None

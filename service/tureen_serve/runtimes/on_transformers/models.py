@@ -13,15 +13,15 @@ from transformers.utils import logging
 from tureen_core.artifact import Artifact, ArtifactError, check_head, read_head_tensors, read_weights
 from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.soup import Stack, concatenate_adapters
-from tureen_serve.runtimes.catalogue import Standing
-from tureen_serve.runtimes.contract import Limits, Scorer
+from tureen_serve.runtimes.catalogue import LoadedBase
+from tureen_serve.runtimes.contract import BatchLimits, Scorer
 from tureen_serve.runtimes.on_transformers import onednn
-from tureen_serve.runtimes.on_transformers.accelerator import mortal
-from tureen_serve.runtimes.on_transformers.generator import Room, TransformersStepper
+from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
+from tureen_serve.runtimes.on_transformers.generator import StepLimits, TransformersStepper
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
-from tureen_serve.runtimes.on_transformers.rank_gate import Gate, attach
+from tureen_serve.runtimes.on_transformers.rank_gate import RankGate, attach_adapters
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
-from tureen_serve.runtimes.readout import ReadOut, read_out
+from tureen_serve.runtimes.readout import ReadOut, make_readout
 
 
 class TransformersRuntime:
@@ -31,35 +31,35 @@ class TransformersRuntime:
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on a CPU and bfloat16 elsewhere.
         device: as torch names it; ``auto`` is the first GPU, else the CPU.
         limits: of one batch of scores.
-        room: of one family's running texts.
+        step_limits: of one family's running texts.
         packs: whether scores run packed where the model allows it.
-        memory: bytes that each scorer has for prompts of earlier batches.
+        prompt_memory_bytes: bytes that each scorer has for prompts of earlier batches.
     """
 
     def __init__(
         self,
         dtype: str,
         device: str,
-        limits: Limits,
-        room: Room | None = None,
+        limits: BatchLimits,
+        step_limits: StepLimits | None = None,
         packs: bool = True,
-        memory: int = 0,
+        prompt_memory_bytes: int = 0,
     ) -> None:
         gpu = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(gpu if device == "auto" else device)
         self.dtype = ("float32" if self._device.type == "cpu" else "bfloat16") if dtype == "auto" else dtype
         self._limits = limits
-        self._room = room or Room()
-        self._memory = memory
+        self._step_limits = step_limits or StepLimits()
+        self._prompt_memory_bytes = prompt_memory_bytes
         self._packs = packs
         logging.disable_progress_bar()
 
-    def expect(self, engines: Sequence[str]) -> None:
+    def reserve_memory(self, engines: Sequence[str]) -> None:
         """Nothing to prepare: all stand in this process and share its memory."""
 
-    def base(
+    def load_base(
         self, folder: Path, tokenizer: Any, rewards: Sequence[Artifact], families: Mapping[str, Stack]
-    ) -> Standing:
+    ) -> LoadedBase:
         """Load a base once; over its weights stand a scorer, if there are rewards, and a stepper for each family.
 
         Each has a module tree and a gate of its own, since they run in different threads.
@@ -69,35 +69,37 @@ class TransformersRuntime:
             SoupError: an adapter stands on another architecture.
         """
         model = self._load(AutoModelForCausalLM if families else AutoModel, folder)
-        steppers = [self._stepper(twin(model), stack, tokenizer) for stack in families.values()]
+        steppers = [self._stepper(copy_module_tree(model), stack, tokenizer) for stack in families.values()]
         if not rewards:
-            return Standing([], steppers)
+            return LoadedBase([], steppers)
         scorer = self._scorer(model.base_model if families else model, rewards)
-        return Standing([(scorer, rewards)], steppers)
+        return LoadedBase([(scorer, rewards)], steppers)
 
-    def checkpoint(self, artifact: Artifact) -> Scorer:
+    def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint, ``…ForSequenceClassification`` as Hugging Face saves it."""
         head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
         model = self._load(AutoModel, artifact.folder)
-        return self._above(model, {artifact.name: read_out(artifact, head, self._device)}, None)
+        return self._above(model, {artifact.name: make_readout(artifact, head, self._device)}, None)
 
     def _scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> Scorer:
         weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
-        gate = attach(backbone, concatenate_adapters([adapter for adapter, _ in weights.values()]))
+        gate = attach_adapters(backbone, concatenate_adapters([adapter for adapter, _ in weights.values()]))
         readouts = {
-            artifact.name: read_out(artifact, head, self._device)
+            artifact.name: make_readout(artifact, head, self._device)
             for artifact in artifacts
             if (head := weights[artifact.name][1]) is not None
         }
         return self._above(backbone, readouts, gate)
 
-    def _above(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: Gate | None) -> Scorer:
+    def _above(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: RankGate | None) -> Scorer:
         """Packed where that is wanted and possible, else padded; the scorer says which and why."""
         reason = self._find_obstacle(backbone)
         if reason is not None:
-            return TransformersScorer(backbone, readouts, gate, self._limits, f"padded: {reason}", self._memory)
+            return TransformersScorer(
+                backbone, readouts, gate, self._limits, f"padded: {reason}", self._prompt_memory_bytes
+            )
         compiled = self._device.type == "cuda"
-        compiler, memory = ("inductor", 0) if compiled else (None, self._memory)
+        compiler, memory = ("inductor", 0) if compiled else (None, self._prompt_memory_bytes)
         return PackedScorer(backbone, readouts, gate, self._limits, compiler, memory)
 
     def _find_obstacle(self, backbone: Any) -> str | None:
@@ -106,11 +108,11 @@ class TransformersRuntime:
             return "packing is off"
         if self._device.type == "cuda" and self.dtype == "float32":
             return "FlashAttention needs 16 bits"
-        with mortal():
+        with translate_device_failure():
             return find_packing_obstacle(backbone)
 
     def _stepper(self, model: Any, stack: Stack, tokenizer: Any) -> TransformersStepper:
-        return TransformersStepper(model, attach(model, stack), tokenizer, self._room)
+        return TransformersStepper(model, attach_adapters(model, stack), tokenizer, self._step_limits)
 
     def _load(self, kind: Any, folder: Path) -> Any:
         """Strictly: a weight that is not in the folder would be a random one. An encoder's pooler is never read."""
@@ -125,11 +127,11 @@ class TransformersRuntime:
         if missing:
             raise ArtifactError(f"{folder.name}: the weight {min(missing)} is missing")
         model = model.requires_grad_(False).to(self._device)
-        if onednn.wanted(model):
-            onednn.adopt(model)
+        if onednn.is_onednn_faster(model):
+            onednn.replace_linears(model)
         return model
 
 
-def twin(model: Any) -> Any:
+def copy_module_tree(model: Any) -> Any:
     """A second module tree over the same parameters and buffers."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})

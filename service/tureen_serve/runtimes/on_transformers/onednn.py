@@ -39,7 +39,7 @@ class OneDnnLinear(nn.Linear):
         return y
 
 
-def wanted(model: Any) -> bool:
+def is_onednn_faster(model: Any) -> bool:
     """Whether a model's Linears are faster by oneDNN than as they are."""
     return bool(
         model.device.type == "cpu"
@@ -50,7 +50,7 @@ def wanted(model: Any) -> bool:
     )
 
 
-def adopt(model: Any) -> None:
+def replace_linears(model: Any) -> None:
     """Put oneDNN's Linears in the place of all plain ones; a weight that an embedding shares stays there too."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

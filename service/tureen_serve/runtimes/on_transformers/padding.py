@@ -10,7 +10,7 @@ PAD = 0
 SLACK = 16
 
 
-def pad(
+def pad_sequences(
     sequences: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Ids and mask, both ``[B, T]``, T the longest; the mask is 1 on tokens."""
@@ -23,12 +23,12 @@ def pad(
     return ids.to(device), mask.long().to(device)
 
 
-def positions(mask: Tensor) -> Tensor:
+def compute_positions(mask: Tensor) -> Tensor:
     """Position of each token in its own sequence, ``[B, T]``, whatever side is padded."""
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def alike(lengths: Mapping[int, int]) -> list[list[int]]:
+def group_by_length(lengths: Mapping[int, int]) -> list[list[int]]:
     """Keys in groups by length, shortest first; none is padded by more than a quarter or :data:`SLACK` places."""
     groups: list[list[int]] = []
     shortest = 0

@@ -13,7 +13,7 @@ from tureen_core.packed.layout import Prompt
 
 
 @dataclass(frozen=True)
-class Past:
+class ComputedPrompt:
     """One computed prompt of T tokens.
 
     Attributes:
@@ -30,14 +30,14 @@ class Past:
         return self.hidden.nbytes + sum(keys.nbytes + values.nbytes for keys, values in self.states)
 
 
-def past(hidden: Tensor, cache: DynamicCache, row: int, tokens: slice) -> Past:
+def copy_prompt(hidden: Tensor, cache: DynamicCache, row: int, tokens: slice) -> ComputedPrompt:
     """One row's tokens of a batch that has run, copied out of it."""
     layers: list[Any] = cache.layers
     states = ((layer.keys[row, :, tokens].clone(), layer.values[row, :, tokens].clone()) for layer in layers)
-    return Past(hidden[row, tokens].clone(), tuple(states))
+    return ComputedPrompt(hidden[row, tokens].clone(), tuple(states))
 
 
-def laid(pasts: Sequence[Past]) -> tuple[Tensor, Tensor, DynamicCache]:
+def join_prompts(pasts: Sequence[ComputedPrompt]) -> tuple[Tensor, Tensor, DynamicCache]:
     """Hidden states ``[B, T, H]``, mask ``[B, T]`` and cache of a batch that goes on after these, padded left."""
     hidden = _left([each.hidden for each in pasts])
     mask = _left([each.hidden.new_ones(len(each.hidden), dtype=torch.long) for each in pasts])
@@ -57,33 +57,33 @@ class PromptMemory:
     """The prompts used last, as many as there is room for.
 
     Args:
-        room: bytes; with 0 nothing is kept.
+        capacity: bytes; with 0 nothing is kept.
     """
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self._held = 0
-        self._pasts: OrderedDict[Prompt, Past] = OrderedDict()
+        self._pasts: OrderedDict[Prompt, ComputedPrompt] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._pasts)
 
-    def get(self, prompt: Prompt) -> Past | None:
+    def get(self, prompt: Prompt) -> ComputedPrompt | None:
         """A prompt, if it is known."""
         found = self._pasts.get(prompt)
         if found is not None:
             self._pasts.move_to_end(prompt)
         return found
 
-    def put(self, prompt: Prompt, computed: Past) -> None:
+    def put(self, prompt: Prompt, computed: ComputedPrompt) -> None:
         """Keep a prompt, and let go of those that were not used for longest."""
-        if computed.size > self.room or prompt in self._pasts:
+        if computed.size > self.capacity or prompt in self._pasts:
             return
         self._pasts[prompt] = computed
         self._held += computed.size
-        while self._held > self.room:
+        while self._held > self.capacity:
             _, gone = self._pasts.popitem(last=False)
             self._held -= gone.size
 
 
-NOTHING = PromptMemory(0)
+NO_MEMORY = PromptMemory(0)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from tureen_core.packed.layout import Prompt
-from tureen_serve.runtimes.on_transformers.prompt_memory import Past
+from tureen_serve.runtimes.on_transformers.prompt_memory import ComputedPrompt
 
 
-class Recall:
+class PackedPromptStates:
     """For one pass.
 
     Args:
@@ -17,7 +17,7 @@ class Recall:
         fresh: the prompts to keep, and where they stand in the sequence.
     """
 
-    def __init__(self, known: Sequence[Past] = (), fresh: Mapping[Prompt, slice] | None = None) -> None:
+    def __init__(self, known: Sequence[ComputedPrompt] = (), fresh: Mapping[Prompt, slice] | None = None) -> None:
         self._known = known
         self._fresh = fresh or {}
         self._states: dict[Prompt, list[tuple[Tensor, Tensor]]] = {each: [] for each in self._fresh}
@@ -35,8 +35,9 @@ class Recall:
         keys, values = ([states[part].transpose(0, 1) for states in behind] for part in (0, 1))
         return torch.cat([key, *keys]), torch.cat([value, *values])
 
-    def pasts(self, hidden: Tensor) -> dict[Prompt, Past]:
+    def pasts(self, hidden: Tensor) -> dict[Prompt, ComputedPrompt]:
         """What is to be kept, after the pass that gave these hidden states ``[T, H]``."""
         return {
-            prompt: Past(hidden[tokens].clone(), tuple(self._states[prompt])) for prompt, tokens in self._fresh.items()
+            prompt: ComputedPrompt(hidden[tokens].clone(), tuple(self._states[prompt]))
+            for prompt, tokens in self._fresh.items()
         }

@@ -42,7 +42,7 @@ class Sampler:
         probabilities = (logits / self._sampling.temperature).softmax(-1)
         if self._sampling.top_p >= 1:
             return torch.multinomial(probabilities, 1, generator=self._random)
-        likely, tokens = nucleus(probabilities, self._sampling.top_p)
+        likely, tokens = select_nucleus(probabilities, self._sampling.top_p)
         return tokens[torch.multinomial(likely, 1, generator=self._random)]
 
     def note(self, token: int) -> None:
@@ -59,7 +59,7 @@ class Sampler:
         return logits.index_add(0, self._biased, self._bias) if len(self._biased) else logits
 
 
-def nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+def select_nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     """The fewest likeliest tokens that reach ``top_p`` (Holtzman et al., arXiv 1904.09751), likeliest first.
 
     They mostly stand among the :data:`LIKELY` first; to look there spares the sort of a whole vocabulary.

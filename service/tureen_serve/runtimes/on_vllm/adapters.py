@@ -20,9 +20,10 @@ from typing import Protocol
 import torch
 
 from tureen.errors import ServerFault
+from tureen_core.adapter_files import write_adapter
 from tureen_core.lora import Adapter, LoraPair
 from tureen_core.preference import digest_soup, format_weights
-from tureen_core.soup import Semantics, Stack, merge_adapter, pad_ranks, write_adapter
+from tureen_core.soup import Semantics, Stack, merge_adapter, pad_ranks
 from tureen_serve.runtimes.contract import Weights
 
 GATE = "gate"
@@ -31,7 +32,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM pads an adapter to
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class AdapterReference:
     """An adapter as a request names it: ``name`` is what is cached under, ``number`` the slot's key."""
 
     name: str
@@ -54,7 +55,7 @@ class Adapters(Protocol):
     slots: int
     gated: bool
 
-    def refer(self, weights: Weights, semantics: Semantics) -> Reference | None:
+    def make_reference(self, weights: Weights, semantics: Semantics) -> AdapterReference | None:
         """What a request with these canonical weights names; None for the bare base. May write files."""
 
 
@@ -62,7 +63,7 @@ class GatedAdapters:
     """One adapter for all soups.
 
     Args:
-        stack: the experts; it may not adapt what :func:`ungateable` names.
+        stack: the experts; it may not adapt what :func:`find_gate_obstacle` names.
         base: what the adapter's configuration calls the base.
         dtype: of the file.
         folder: where to write.
@@ -73,16 +74,16 @@ class GatedAdapters:
 
     def __init__(self, stack: Stack, base: str, dtype: torch.dtype, folder: Path) -> None:
         flat = pad_ranks(stack)
-        pairs = {path: LoraPair(slab.a, slab.b, 1.0) for path, slab in flat.modules.items()}
-        self.names, self.ranks = stack.names, stack.widest
-        self.factorable = stack.find_factor_obstacle() is None
+        pairs = {path: LoraPair(stacked.a, stacked.b, 1.0) for path, stacked in flat.modules.items()}
+        self.names, self.ranks = stack.names, stack.largest_ranks
+        self.supports_factor = stack.find_factor_obstacle() is None
         self.rank, self.targets = sum(self.ranks), _targets(stack)
         self._folder = folder / GATE
         write_adapter(Adapter(GATE, pairs), self._folder, base, dtype)
 
-    def refer(self, weights: Weights, semantics: Semantics) -> Reference | None:
+    def make_reference(self, weights: Weights, semantics: Semantics) -> AdapterReference | None:
         """The one adapter under a name that carries the weights."""
-        return Reference(gate_name(weights, semantics), GATE_NUMBER, self._folder) if weights else None
+        return AdapterReference(format_gate_name(weights, semantics), GATE_NUMBER, self._folder) if weights else None
 
 
 class MergedAdapters:
@@ -105,15 +106,15 @@ class MergedAdapters:
         self, stack: Stack, base: str, dtype: torch.dtype, folder: Path, slots: int, kept: int, bare: bool = True
     ) -> None:
         self.slots, self.kept = slots, max(kept, slots)
-        self.rank, self.targets = max(sum(slab.ranks) for slab in stack.modules.values()), _targets(stack)
+        self.rank, self.targets = max(sum(stacked.ranks) for stacked in stack.modules.values()), _targets(stack)
         self._stack, self._base, self._dtype, self._folder, self._bare = stack, base, dtype, folder, bare
-        self._known: OrderedDict[str, Reference] = OrderedDict()
+        self._known: OrderedDict[str, AdapterReference] = OrderedDict()
         self._count = GATE_NUMBER
         self._lock = threading.Lock()
         self._held: Counter[str] = Counter()
 
     @contextmanager
-    def held(self, weights: Weights, semantics: Semantics) -> Iterator[None]:
+    def hold_folder(self, weights: Weights, semantics: Semantics) -> Iterator[None]:
         """Keep a soup's folder while this is open: a request that waits in vLLM has it read later. From one thread."""
         name = digest_soup(dict(weights), semantics)
         self._held[name] += 1
@@ -122,7 +123,7 @@ class MergedAdapters:
         finally:
             self._held[name] -= 1
 
-    def refer(self, weights: Weights, semantics: Semantics) -> Reference | None:
+    def make_reference(self, weights: Weights, semantics: Semantics) -> AdapterReference | None:
         """The soup's own adapter. A number is never used twice, since vLLM keeps what it once loaded under one."""
         if not weights and self._bare:
             return None
@@ -137,31 +138,33 @@ class MergedAdapters:
                 rmtree(self._known.pop(each).folder, ignore_errors=True)
         return found
 
-    def _write(self, name: str, weights: Weights, semantics: Semantics) -> Reference:
+    def _write(self, name: str, weights: Weights, semantics: Semantics) -> AdapterReference:
         self._count += 1
         folder = self._folder / f"{name}-{self._count}"
         soup = merge_adapter(self._stack, dict(weights), name, semantics) if weights else _nothing(self._stack)
         write_adapter(soup, folder, self._base, self._dtype)
-        return Reference(name, self._count, folder)
+        return AdapterReference(name, self._count, folder)
 
 
 @asynccontextmanager
-async def lent(adapters: Adapters | None, weights: Weights, semantics: Semantics) -> AsyncIterator[Reference | None]:
+async def borrow_adapter(
+    adapters: Adapters | None, weights: Weights, semantics: Semantics
+) -> AsyncIterator[AdapterReference | None]:
     """What a request names, for as long as it is open. Files are written off the loop, and the gate writes none."""
     if isinstance(adapters, MergedAdapters):
-        with adapters.held(weights, semantics):
-            yield await asyncio.to_thread(adapters.refer, weights, semantics)
+        with adapters.hold_folder(weights, semantics):
+            yield await asyncio.to_thread(adapters.make_reference, weights, semantics)
     else:
-        yield adapters.refer(weights, semantics) if adapters else None
+        yield adapters.make_reference(weights, semantics) if adapters else None
 
 
-def gate_name(weights: Weights, semantics: Semantics) -> str:
+def format_gate_name(weights: Weights, semantics: Semantics) -> str:
     """Canonical weights as an adapter's name: ``gate:delta:academy=0.6,business=0.4``."""
     return f"{GATE}:{semantics}:{format_weights(dict(weights))}"
 
 
-def read_gate_name(name: str) -> tuple[dict[str, float], Semantics] | None:
-    """What :func:`gate_name` wrote; None for any other adapter's name.
+def parse_gate_name(name: str) -> tuple[dict[str, float], Semantics] | None:
+    """What :func:`format_gate_name` wrote; None for any other adapter's name.
 
     Raises:
         ServerFault: it begins as a gate's name and does not go on as one.
@@ -179,18 +182,18 @@ def read_gate_name(name: str) -> tuple[dict[str, float], Semantics] | None:
     return weights, "factor" if semantics == "factor" else "delta"
 
 
-def padded_rank(rank: int) -> int | None:
+def round_up_rank(rank: int) -> int | None:
     """What vLLM pads an adapter of this rank to; None if it is beyond all that it takes."""
     return next((wide for wide in RANKS if wide >= rank), None)
 
 
-def ungateable(stack: Stack) -> str | None:
+def find_gate_obstacle(stack: Stack) -> str | None:
     """None if the gate can weigh these experts in vLLM, else the reason why it cannot."""
     expert = next((path for path in stack.modules if ".experts." in path), None)
     if expert is not None:
         return f"{expert} is an expert of a mixture, whose kernel keeps its rank activations to itself"
-    rank = sum(stack.widest)
-    if padded_rank(rank) is None:
+    rank = sum(stack.largest_ranks)
+    if round_up_rank(rank) is None:
         return f"the experts have rank {rank} together, and vLLM's largest is {RANKS[-1]}"
     return None
 
@@ -198,8 +201,8 @@ def ungateable(stack: Stack) -> str | None:
 def _nothing(stack: Stack) -> Adapter:
     """An adapter that changes nothing."""
     zeros = {
-        path: LoraPair(slab.a.new_zeros(1, slab.a.shape[1]), slab.b.new_zeros(slab.b.shape[0], 1), 1.0)
-        for path, slab in stack.modules.items()
+        path: LoraPair(stacked.a.new_zeros(1, stacked.a.shape[1]), stacked.b.new_zeros(stacked.b.shape[0], 1), 1.0)
+        for path, stacked in stack.modules.items()
     }
     return Adapter("nothing", zeros)
 

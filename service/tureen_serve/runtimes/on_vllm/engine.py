@@ -28,7 +28,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_serve.process_environment import claim_engines
 from tureen_serve.runtimes.artifacts import LoadError
-from tureen_serve.runtimes.on_vllm.adapters import Reference
+from tureen_serve.runtimes.on_vllm.adapters import AdapterReference
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ HEALTHY_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pooled:
+class PooledState:
     """The last token's hidden state ``[H]`` of a text, and how many of its tokens were not computed again."""
 
     state: Tensor
@@ -92,7 +92,7 @@ class VllmEngine:
         return self.submit(work).result()
 
     async def generate(
-        self, ids: Sequence[int], sampling: Any, adapter: Reference | None, salt: str | None = None
+        self, ids: Sequence[int], sampling: Any, adapter: AdapterReference | None, salt: str | None = None
     ) -> AsyncGenerator[Any]:
         """vLLM's outputs for one prompt; on the engine's loop.
 
@@ -107,17 +107,17 @@ class VllmEngine:
                 yield output
 
     async def pool(
-        self, ids: Sequence[int], adapter: Reference | None, salt: str | None = None, fresh: bool = False
-    ) -> Pooled:
+        self, ids: Sequence[int], adapter: AdapterReference | None, salt: str | None = None, fresh: bool = False
+    ) -> PooledState:
         """The last token's hidden state of one text; on the engine's loop. Raises as :meth:`generate` does."""
         pooling = PoolingParams(task="embed", use_activation=False, skip_reading_prefix_cache=fresh or None)
         async with self._mapped() as engine:
             outputs = engine.encode(_prompt(ids, salt), pooling, self._number(), lora_request=_lora(adapter))
             last = [output async for output in outputs][-1]
-            return Pooled(last.outputs.data, last.num_cached_tokens)
+            return PooledState(last.outputs.data, last.num_cached_tokens)
 
     async def likelihood(
-        self, ids: Sequence[int], start: int, adapter: Reference | None, salt: str | None = None
+        self, ids: Sequence[int], start: int, adapter: AdapterReference | None, salt: str | None = None
     ) -> list[float]:
         """Log-probability in nats of each of ``ids[start:]``; on the loop. Raises as :meth:`generate` does."""
         sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
@@ -215,7 +215,7 @@ def _prompt(ids: Sequence[int], salt: str | None) -> Any:
     return prompt | ({"cache_salt": salt} if salt else {})
 
 
-def _lora(adapter: Reference | None) -> LoRARequest | None:
+def _lora(adapter: AdapterReference | None) -> LoRARequest | None:
     return LoRARequest(adapter.name, adapter.number, str(adapter.folder)) if adapter else None
 
 

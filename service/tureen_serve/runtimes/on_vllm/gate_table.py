@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tureen_serve.runtimes.on_vllm.adapters import read_gate_name
+from tureen_serve.runtimes.on_vllm.adapters import parse_gate_name
 
 
 class GateTable:
@@ -26,7 +26,7 @@ class GateTable:
         device: the model's.
 
     Attributes:
-        open: whether any token of the step has a row that is not zero.
+        is_open: whether any token of the step has a row that is not zero.
         averaged: whether any has a ``factor`` row. Both are read on CPUs only, where no graph is captured.
     """
 
@@ -40,7 +40,7 @@ class GateTable:
         device: torch.device | str,
     ) -> None:
         self.experts, self.ranks, self.factor = tuple(experts), tuple(ranks), factor
-        self.open, self.averaged = True, factor
+        self.is_open, self.averaged = True, factor
         self._rank, self._device = rank, device
         self._delta = torch.ones(tokens, rank, device=device)
         self._units = torch.zeros(tokens, rank, device=device) if factor else None
@@ -56,10 +56,10 @@ class GateTable:
         pooled = parts.sum(-2).tile(len(self.ranks))
         return mixed + torch.nn.functional.pad(pooled, (0, self._rank - used)) * units
 
-    def write(self, names: Sequence[str | None], tokens: Sequence[int]) -> None:
+    def write_rows(self, names: Sequence[str | None], tokens: Sequence[int]) -> None:
         """Lay out the rows of a step: ``names[i]`` is the adapter of request i, which has ``tokens[i]`` tokens."""
         rows = np.stack([self._row(name) for name in names])
-        self.open, self.averaged = bool(rows.any()), bool(rows[:, 1].any())
+        self.is_open, self.averaged = bool(rows.any()), bool(rows[:, 1].any())
         counts = self._send(np.asarray(tokens, dtype=np.int64))
         total = int(np.sum(tokens))
         for buffer, half in zip((self._delta, self._units), (rows[:, 0], rows[:, 1]), strict=True):
@@ -80,7 +80,7 @@ class GateTable:
         row = np.zeros((2, self._rank), dtype=np.float32)
         if name is None:
             return row
-        gate = read_gate_name(name)
+        gate = parse_gate_name(name)
         if gate is None:
             row[0] = 1.0
             return row

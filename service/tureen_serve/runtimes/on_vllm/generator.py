@@ -10,13 +10,13 @@ from vllm.sampling_params import RequestOutputKind
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import Delta, Finish, Job, Sampling, TokenLogprob, Weights
+from tureen_serve.runtimes.contract import Finish, GenerationJob, Sampling, TextDelta, TokenLogprob, Weights
 from tureen_serve.runtimes.jobs import check_job
-from tureen_serve.runtimes.on_vllm.adapters import Adapters, gate_name, lent
+from tureen_serve.runtimes.on_vllm.adapters import Adapters, borrow_adapter, format_gate_name
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
 
 LOG = logging.getLogger(__name__)
-Say = Callable[[Delta | TureenError], None]
+Say = Callable[[TextDelta | TureenError], None]
 
 
 class VllmGenerator:
@@ -35,27 +35,27 @@ class VllmGenerator:
         self.context: int = model.max_model_len
         self._vocabulary: int = model.get_vocab_size()
         gated = adapters is not None and adapters.gated
-        self.why = "vLLM, the rank gate" if gated else "vLLM, one LoRA for each weight vector"
+        self.description = "vLLM, the rank gate" if gated else "vLLM, one LoRA for each weight vector"
 
     @property
     def failure(self) -> str | None:
         """Why it cannot run now: the engine's."""
         return self._engine.failure
 
-    def check(self, job: Job) -> None:
+    def check(self, job: GenerationJob) -> None:
         """Refuse a job that cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
         check_job(job, self.context, self._vocabulary)
 
-    async def stream(self, job: Job) -> AsyncGenerator[Delta]:
+    async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         """Deltas of a job, brought over from the engine's loop; closing the iterator aborts it there.
 
         Raises:
             Unavailable: the engine is dead.
             ServerFault: it failed on this job.
         """
-        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Delta | TureenError]()
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[TextDelta | TureenError]()
 
-        def say(said: Delta | TureenError) -> None:
+        def say(said: TextDelta | TureenError) -> None:
             loop.call_soon_threadsafe(inbox.put_nowait, said)
 
         self._listeners[say] = None
@@ -84,10 +84,10 @@ class VllmGenerator:
             say(Unavailable("the server is shutting down", code="draining"))
         self._engine.close()
 
-    async def _pump(self, job: Job, say: Say) -> None:
-        salt = gate_name(job.weights, job.semantics)
+    async def _pump(self, job: GenerationJob, say: Say) -> None:
+        salt = format_gate_name(job.weights, job.semantics)
         try:
-            async with lent(self._adapters, job.weights, job.semantics) as adapter:
+            async with borrow_adapter(self._adapters, job.weights, job.semantics) as adapter:
                 async for output in self._engine.generate(job.ids, _sampling(job.sampling), adapter, salt):
                     say(_delta(output.outputs[0], job.sampling.logprobs))
         except TureenError as error:
@@ -97,8 +97,8 @@ class VllmGenerator:
             say(ServerFault(f"{self._engine.name} failed ({type(error).__name__})", code="runtime_failed"))
 
     async def _likelihood(self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics) -> list[float]:
-        async with lent(self._adapters, weights, semantics) as adapter:
-            return await self._engine.likelihood(ids, start, adapter, gate_name(weights, semantics))
+        async with borrow_adapter(self._adapters, weights, semantics) as adapter:
+            return await self._engine.likelihood(ids, start, adapter, format_gate_name(weights, semantics))
 
 
 def _sampling(given: Sampling) -> SamplingParams:
@@ -116,9 +116,9 @@ def _sampling(given: Sampling) -> SamplingParams:
     )
 
 
-def _delta(output: Any, alternatives: int | None) -> Delta:
+def _delta(output: Any, alternatives: int | None) -> TextDelta:
     logprobs = _logprobs(output, alternatives) if alternatives is not None else ()
-    return Delta(output.text, len(output.token_ids), logprobs, _finish(output.finish_reason))
+    return TextDelta(output.text, len(output.token_ids), logprobs, _finish(output.finish_reason))
 
 
 def _finish(reason: str | None) -> Finish | None:

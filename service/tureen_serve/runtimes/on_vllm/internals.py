@@ -26,17 +26,17 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from tureen_serve.runtimes.on_vllm.gate_table import GateTable
 
-PROVEN = {
+PROVEN_RELEASES = {
     "0.25.0": "measured on an H200 with the V1 runner, CUDA graphs and torch.compile",
     "0.32.0": "exact on a CPU in this project's CI, V1 runner",
     "0.33.0": "its hooks read in the source, the same as those of 0.32",
 }
 CONFIG = "tureen_gate"
 EXTENSION = f"{__name__}.GateExtension"
-MADE: list[GateTable] = []  # tables whose runner is not hooked yet
+UNHOOKED_TABLES: list[GateTable] = []  # tables whose runner is not hooked yet
 
 
-def gated_punica(tokens: int, **kwargs: Any) -> Any:
+def make_gated_punica(tokens: int, **kwargs: Any) -> Any:
     """The platform's Punica wrapper, gated if the engine's configuration has a gate.
 
     Args:
@@ -48,7 +48,7 @@ def gated_punica(tokens: int, **kwargs: Any) -> Any:
         return stock(tokens, **kwargs)
     rank = kwargs["lora_config"].max_lora_rank
     table = GateTable(tokens, rank, spec["experts"], spec["ranks"], spec["factor"], kwargs["device"])
-    MADE.append(table)
+    UNHOOKED_TABLES.append(table)
     members = _dense(table) if current_platform.is_cpu() else _fused(stock, table)
     return type(f"Gated{stock.__name__}", (stock,), members)(tokens, **kwargs)
 
@@ -64,7 +64,7 @@ def _fused(stock: Any, table: GateTable) -> dict[str, Any]:
 
 def _dense(table: GateTable) -> dict[str, Any]:
     """Two matrix products a slice for the one slot, in place of the stock gathers."""
-    slots = Slots()
+    slots = AdapterSlots()
 
     def add_lora_linear(
         self: Any,  # noqa: ARG001
@@ -76,7 +76,7 @@ def _dense(table: GateTable) -> dict[str, Any]:
         output_slices: Sequence[int],
         **_: Any,
     ) -> None:
-        if not table.open:
+        if not table.is_open:
             return
         tokens, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
         start = 0
@@ -89,7 +89,7 @@ def _dense(table: GateTable) -> dict[str, Any]:
     return {"add_lora_linear": add_lora_linear}
 
 
-class Slots:
+class AdapterSlots:
     """Knows which B hold an adapter: layers, and parts of packed ones, that no expert adapts cost nothing."""
 
     def __init__(self) -> None:
@@ -116,8 +116,8 @@ class GateExtension:
         Returns:
             The hooked methods; nothing if this worker has no gate.
         """
-        tables = tuple(MADE)
-        MADE.clear()
+        tables = tuple(UNHOOKED_TABLES)
+        UNHOOKED_TABLES.clear()
         if not tables:
             return []
         state = getattr(self.model_runner, "lora_state", None)
@@ -154,7 +154,7 @@ def _hook_v2(state: Any, tables: Sequence[GateTable]) -> list[str]:
 
 def _write(tables: Sequence[GateTable], names: Sequence[str | None], tokens: Sequence[int]) -> None:
     for table in tables:
-        table.write(names, tokens)
+        table.write_rows(names, tokens)
 
 
 def _adapter_name(request: Any) -> str | None:
@@ -162,12 +162,12 @@ def _adapter_name(request: Any) -> str | None:
 
 
 def _install() -> Callable[[], str]:
-    """Make the platform name :func:`gated_punica`, once; what it named before is returned by the result."""
+    """Make the platform name :func:`make_gated_punica`, once; what it named before is returned by the result."""
     platform = type(current_platform)
     stock: Callable[[], str] = platform.get_punica_wrapper
     if getattr(stock, "tureen", None) is not None:
         return stock.tureen  # type: ignore[attr-defined,no-any-return]
-    named = lambda *_: f"{__name__}.gated_punica"  # noqa: E731
+    named = lambda *_: f"{__name__}.make_gated_punica"  # noqa: E731
     named.tureen = stock  # type: ignore[attr-defined]
     platform.get_punica_wrapper = named
     return stock

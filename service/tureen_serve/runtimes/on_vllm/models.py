@@ -21,17 +21,23 @@ from vllm.platforms import current_platform
 from tureen_core.artifact import Artifact, check_head, read_head_tensors, read_weights
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.artifacts import LoadError
-from tureen_serve.runtimes.catalogue import Standing, scores_of
-from tureen_serve.runtimes.contract import Limits, Scorer
+from tureen_serve.runtimes.catalogue import LoadedBase, name_score_lane
+from tureen_serve.runtimes.contract import BatchLimits, Scorer
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
-from tureen_serve.runtimes.on_vllm.adapters import Adapters, GatedAdapters, MergedAdapters, padded_rank, ungateable
+from tureen_serve.runtimes.on_vllm.adapters import (
+    Adapters,
+    GatedAdapters,
+    MergedAdapters,
+    find_gate_obstacle,
+)
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
+from tureen_serve.runtimes.on_vllm.engine_arguments import TOTAL, divide_memory, make_lora_arguments
 from tureen_serve.runtimes.on_vllm.generator import VllmGenerator
-from tureen_serve.runtimes.on_vllm.internals import CONFIG, EXTENSION, PROVEN
+from tureen_serve.runtimes.on_vllm.internals import PROVEN_RELEASES
 from tureen_serve.runtimes.on_vllm.scorer import VllmScorer
-from tureen_serve.runtimes.on_vllm.selftest import gate_differs
-from tureen_serve.runtimes.on_vllm.views import causal, count_weights, headless
-from tureen_serve.runtimes.readout import read_out
+from tureen_serve.runtimes.on_vllm.selftest import find_gate_difference
+from tureen_serve.runtimes.on_vllm.views import count_weights, find_causal_architecture, write_headless_view
+from tureen_serve.runtimes.readout import make_readout
 from tureen_serve.settings import VllmSettings
 
 LOG = logging.getLogger(__name__)
@@ -42,12 +48,10 @@ POOLING: dict[str, Any] = {
     "convert": "embed",
     "pooler_config": PoolerConfig(seq_pooling_type="LAST", use_activation=False),
 }
-TOTAL = 0.9
 SMALL = 2_000_000_000
 CPU_BLOCK = 32  # tokens; the default of 128 shares little of a prompt
 GIB = 2**30
 CPU = torch.device("cpu")
-GATE_VERSION = 1
 
 
 class VllmRuntime:
@@ -63,7 +67,7 @@ class VllmRuntime:
         LoadError: this vLLM does not run on that device.
     """
 
-    def __init__(self, dtype: str, device: str, limits: Limits, settings: VllmSettings) -> None:
+    def __init__(self, dtype: str, device: str, limits: BatchLimits, settings: VllmSettings) -> None:
         kind = current_platform.device_type
         if device not in ("auto", kind):
             raise LoadError(f"device: this vLLM runs on {kind}; choose among several with CUDA_VISIBLE_DEVICES")
@@ -75,17 +79,17 @@ class VllmRuntime:
         self._files = tempfile.TemporaryDirectory(prefix="tureen-vllm-")
         self._shares: Mapping[str, float] = {}
 
-    def expect(self, engines: Sequence[str]) -> None:
+    def reserve_memory(self, engines: Sequence[str]) -> None:
         """Share the GPU's memory out before the first engine starts.
 
         Raises:
             LoadError: the configured shares name another engine, or add up to more than there is.
         """
-        self._shares = shares(engines, self._settings.memory)
+        self._shares = divide_memory(engines, self._settings.memory)
 
-    def base(
+    def load_base(
         self, folder: Path, tokenizer: Any, rewards: Sequence[Artifact], families: Mapping[str, Stack]
-    ) -> Standing:
+    ) -> LoadedBase:
         """Start an engine for the rewards of a base and one for each of its families.
 
         Rewards that are pooled otherwise than at the last token stay with transformers.
@@ -105,14 +109,14 @@ class VllmRuntime:
             if elsewhere:
                 for artifact in elsewhere:
                     LOG.info("%s is scored by transformers: %s", artifact.name, reasons[artifact.name])
-                scorers += self._plain.base(folder, tokenizer, elsewhere, {}).scorers
+                scorers += self._plain.load_base(folder, tokenizer, elsewhere, {}).scorers
             for name, stack in families.items():
                 policies.append(self._generator(name, folder, stack))
                 undo.callback(policies[-1].close)
             undo.pop_all()
-        return Standing(scorers, policies)
+        return LoadedBase(scorers, policies)
 
-    def checkpoint(self, artifact: Artifact) -> Scorer:
+    def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Start an engine for a full reward checkpoint, without its head.
 
         Raises:
@@ -122,11 +126,11 @@ class VllmRuntime:
         reason = self._elsewhere(artifact, artifact.folder) or _unknown(artifact.folder)
         if reason is not None:
             LOG.info("%s is scored by transformers: %s", artifact.name, reason)
-            return self._plain.checkpoint(artifact)
+            return self._plain.load_checkpoint(artifact)
         head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
-        view = headless(artifact.folder, Path(self._files.name) / artifact.name)
+        view = write_headless_view(artifact.folder, Path(self._files.name) / artifact.name)
         engine = self._engine(artifact.name, view, None, POOLING)
-        return VllmScorer(engine, {artifact.name: read_out(artifact, head, CPU)}, None, self._limits)
+        return VllmScorer(engine, {artifact.name: make_readout(artifact, head, CPU)}, None, self._limits)
 
     def _elsewhere(self, artifact: Artifact, folder: Path) -> str | None:
         """Why transformers scores an artifact, if it does."""
@@ -142,9 +146,9 @@ class VllmRuntime:
     def _scorer(self, folder: Path, artifacts: Sequence[Artifact]) -> VllmScorer:
         weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
         stack = concatenate_adapters([adapter for adapter, _ in weights.values()])
-        engine, adapters = self._gated(scores_of(folder), folder, stack, POOLING)
+        engine, adapters = self._gated(name_score_lane(folder), folder, stack, POOLING)
         readouts = {
-            artifact.name: read_out(artifact, head, CPU)
+            artifact.name: make_readout(artifact, head, CPU)
             for artifact in artifacts
             if (head := weights[artifact.name][1]) is not None
         }
@@ -160,13 +164,13 @@ class VllmRuntime:
         out = Path(self._files.name) / name
         slots = self._settings.adapters
         merged = MergedAdapters(stack, folder.name, torch.float32, out, slots, 4 * slots, bare=not self._on_cpu)
-        reason = self._no_gate() or ungateable(stack)
+        reason = self._no_gate() or find_gate_obstacle(stack)
         if reason is None:
             gated = GatedAdapters(stack, folder.name, torch.float32, out)
             with ExitStack() as undo:
                 engine = self._engine(name, folder, gated, runner)
                 undo.callback(engine.close)
-                reason = gate_differs(engine, gated, merged, self.dtype)
+                reason = find_gate_difference(engine, gated, merged, self.dtype)
                 if reason is None:
                     undo.pop_all()
                     return engine, gated
@@ -177,12 +181,12 @@ class VllmRuntime:
         if self._settings.gate == "off":
             return "the gate is switched off"
         release = Version(self.version).base_version
-        if release not in PROVEN:
-            return f"the gate was not proven on vLLM {release}, but on {', '.join(PROVEN)}"
+        if release not in PROVEN_RELEASES:
+            return f"the gate was not proven on vLLM {release}, but on {', '.join(PROVEN_RELEASES)}"
         return None
 
     def _engine(self, name: str, folder: Path, adapters: Adapters | None, runner: Mapping[str, Any]) -> VllmEngine:
-        arguments = {**self._common(name, folder), **runner, **(_lora(adapters) if adapters else {})}
+        arguments = {**self._common(name, folder), **runner, **(make_lora_arguments(adapters) if adapters else {})}
         LOG.info("%s: starting vLLM %s", name, self.version)
         return VllmEngine(
             name, arguments, adapters is not None and adapters.gated, self._settings.restarts, self._files
@@ -207,41 +211,8 @@ class VllmRuntime:
         }
 
 
-def shares(engines: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
-    """Each engine's share of a GPU's memory: as configured, and the others alike in what is left of nine tenths.
-
-    Raises:
-        LoadError: a share is given to no engine, or they add up to more than a GPU.
-    """
-    strange = sorted(set(given) - set(engines))
-    if strange:
-        raise LoadError(f"vllm.memory.{strange[0]}: no engine is called so; there is {', '.join(engines)}")
-    taken = sum(given.values())
-    rest = [name for name in engines if name not in given]
-    if taken > 1 or (rest and taken >= TOTAL):
-        told = " + ".join(f"{share:g} ({name})" for name, share in given.items())
-        left = f", and {', '.join(rest)} needs some too" if rest else ""
-        raise LoadError(f"vllm.memory: {told} is {taken:g} of a GPU{left}; shares add up to 1 at the most")
-    return dict(given) | {name: (TOTAL - taken) / len(rest) for name in rest}
-
-
 def _unknown(folder: Path) -> str | None:
-    architecture = causal(folder)
+    architecture = find_causal_architecture(folder)
     if architecture is None:
         return "its backbone is no causal one"
     return None if architecture in vllm.ModelRegistry.get_supported_archs() else f"vLLM has no {architecture}"
-
-
-def _lora(adapters: Adapters) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "enable_lora": True,
-        "max_loras": adapters.slots,
-        "max_lora_rank": padded_rank(adapters.rank),
-        "max_cpu_loras": 2 * adapters.slots,
-        "lora_target_modules": list(adapters.targets),
-    }
-    if isinstance(adapters, GatedAdapters):
-        spec = {"experts": list(adapters.names), "ranks": list(adapters.ranks), "factor": adapters.factorable}
-        arguments["worker_extension_cls"] = EXTENSION
-        arguments["additional_config"] = {CONFIG: {"version": GATE_VERSION, **spec}}
-    return arguments

@@ -13,7 +13,7 @@ from tureen_serve.process_environment import find_engine_owner
 SECONDS = 1.0
 
 
-def register() -> None:
+def watch_server() -> None:
     """Watch over the server from its engine core; anywhere else, nothing."""
     owner = find_engine_owner()
     if owner is not None and os.getppid() == owner:

@@ -16,7 +16,7 @@ from tureen_core.artifact import GATE, HEAD
 INDEX = "model.safetensors.index.json"
 
 
-def causal(folder: Path) -> str | None:
+def find_causal_architecture(folder: Path) -> str | None:
     """The causal architecture of a checkpoint's kind of model, as transformers names it; None if it has none."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     found = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
@@ -32,7 +32,7 @@ def count_weights(folder: Path) -> int:
     return total
 
 
-def headless(folder: Path, out: Path) -> Path:
+def write_headless_view(folder: Path, out: Path) -> Path:
     """A view of a checkpoint without head and gate: links to its files, a copy of those that hold the head or name it.
 
     Returns:
@@ -45,7 +45,7 @@ def headless(folder: Path, out: Path) -> Path:
         elif path.name not in ("config.json", INDEX, GATE):
             (out / path.name).symlink_to(path.resolve())
     config = json.loads((folder / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps(config | {"architectures": [causal(folder)]}))
+    (out / "config.json").write_text(json.dumps(config | {"architectures": [find_causal_architecture(folder)]}))
     if (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text())
         index["weight_map"] = {key: file for key, file in index["weight_map"].items() if not _is_head(key)}

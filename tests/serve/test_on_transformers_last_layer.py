@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tureen_serve.runtimes.on_transformers.last_layer import last_mlp
+from tureen_serve.runtimes.on_transformers.last_layer import wrap_last_mlp
 
 
 def layer() -> Any:
@@ -18,7 +18,7 @@ def test_an_mlp_leaves_out_what_is_not_read() -> None:
     layers = [layer(), layer()]
     x = torch.randn(1, 6, 4)
     whole = layers[1].mlp(x)
-    found = last_mlp(layers, None)
+    found = wrap_last_mlp(layers, None)
     assert found is not None
     assert found.layer == 1
     assert torch.equal(layers[1].mlp(x), whole)
@@ -29,5 +29,5 @@ def test_an_mlp_leaves_out_what_is_not_read() -> None:
 
 
 def test_a_layer_without_such_an_mlp_stays_as_it_is() -> None:
-    assert last_mlp([], None) is None
-    assert last_mlp([layer(), nn.Linear(4, 4)], None) is None
+    assert wrap_last_mlp([], None) is None
+    assert wrap_last_mlp([layer(), nn.Linear(4, 4)], None) is None

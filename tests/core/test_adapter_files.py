@@ -1,25 +1,16 @@
 """Adapters on disk, read and written beside PEFT itself."""
 
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from core.adapters import DOWN0, Q0, Q1, edit_config, irregular, peft_model, saved, tiny_folder, write_raw
 from peft import (
-    IA3Config,
-    KasaConfig,
     LoraConfig,
-    MontecloraConfig,
     PeftModel,
-    VeloraConfig,
     get_peft_model,
 )
 from peft.tuners.lora import LoraLayer
@@ -27,28 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from tureen_core.adapter_files import PREFIX, read_adapter, write_adapter
 from tureen_core.heads import pool_hidden_states
-from tureen_core.lora import (
-    PREFIX,
-    REFUSED,
-    UNDERSTOOD,
-    Adapter,
-    LoraPair,
-    SoupError,
-    read_adapter,
-    write_adapter,
-)
+from tureen_core.lora import Adapter, LoraPair, SoupError
 from tureen_core.soup import compute_delta, concatenate_adapters, merge_adapter
 
-Q0, Q1, DOWN0 = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 IDS = torch.arange(3, 27).view(3, 8)
-
-
-def peft_model(base: Path, **options: Any) -> Any:
-    """A PEFT model over the tiny base with random A and B."""
-    settings = {"r": 4, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **options}
-    torch.manual_seed(1)
-    return get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(task_type="CAUSAL_LM", **settings))
 
 
 def deltas(model: Any, adapter: str = "default") -> dict[str, Tensor]:
@@ -63,11 +38,6 @@ def deltas(model: Any, adapter: str = "default") -> dict[str, Tensor]:
 
 def product(low: LoraPair) -> Tensor:
     return low.scale * (low.b.double() @ low.a.double())
-
-
-def saved(model: Any, folder: Path) -> Path:
-    model.save_pretrained(folder)
-    return folder
 
 
 def run(model: Any) -> Tensor:
@@ -116,7 +86,7 @@ def test_an_adapter_with_data_driven_ranks_is_read(base: Path, tmp_path: Path) -
     """EVA redistributes ranks and writes them as patterns; the base is not changed."""
     model = peft_model(base, rank_pattern={DOWN0: 1, Q1: 6}, alpha_pattern={DOWN0: 2.5})
     saved(model, tmp_path)
-    edit(tmp_path, init_lora_weights="eva", eva_config={"rho": 2.0})
+    edit_config(tmp_path, init_lora_weights="eva", eva_config={"rho": 2.0})
     for path, low in read_adapter(tmp_path, "x")[0].modules.items():
         torch.testing.assert_close(product(low).float(), deltas(model)[path], rtol=1e-5, atol=1e-6)
 
@@ -126,7 +96,7 @@ def test_peft_cat_is_the_delta_soup_of_plain_adapters(base: Path, tmp_path: Path
     model.add_weighted_adapter(["one", "two"], [0.7, 0.3], "soup", combination_type="cat")
     stack = concatenate_adapters(adapters)
     for path, delta in deltas(model, "soup").items():
-        found = compute_delta(stack.modules[path], stack.row({"one": 0.7, "two": 0.3}))
+        found = compute_delta(stack.modules[path], stack.order_weights({"one": 0.7, "two": 0.3}))
         torch.testing.assert_close(found, delta, rtol=1e-5, atol=1e-6)
 
 
@@ -153,139 +123,7 @@ def two_in_peft(base: Path, folder: Path, use_rslora: bool) -> tuple[Any, list[A
     return model, [read_adapter(folder / name, name)[0] for name in ("one", "two")]
 
 
-# --------------------------------------------------------------------------- the rule of scales, without PEFT
-
-
-@st.composite
-def configurations(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, tuple[int, float]]]:
-    """A configuration with patterns, and the rank and scale that each path must get from it."""
-    rslora = draw(st.booleans())
-    rank, alpha = draw(st.integers(1, 9)), draw(st.floats(0.5, 32))
-    ranks = draw(st.dictionaries(st.sampled_from(["q_proj", "down_proj", r"layers\.0\..*"]), st.integers(1, 9)))
-    alphas = draw(st.dictionaries(st.sampled_from(["q_proj", Q1, "down_proj"]), st.floats(0.5, 32)))
-    expected = {}
-    for path in (Q0, Q1, DOWN0):
-        found = first(ranks, path, rank)
-        expected[path] = found, first(alphas, path, alpha) / (math.sqrt(found) if rslora else found)
-    config = {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": ranks,
-        "alpha_pattern": alphas,
-        "use_rslora": rslora,
-    }
-    return config, expected
-
-
-def first(pattern: Mapping[str, Any], path: str, default: Any) -> Any:
-    """The first pattern that names this path, spelled out for the few patterns used here."""
-    for key, value in pattern.items():
-        if path.endswith(key) or (key.startswith("layers") and ".layers.0." in path):
-            return value
-    return default
-
-
-@settings(max_examples=60)
-@given(configurations())
-def test_every_module_has_its_own_rank_and_scale(case: tuple[dict[str, Any], dict[str, tuple[int, float]]]) -> None:
-    config, expected = case
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        tensors = {}
-        for path, (rank, _) in expected.items():
-            tensors[f"{PREFIX}{path}.lora_A.weight"] = torch.ones(rank, 2)
-            tensors[f"{PREFIX}{path}.lora_B.weight"] = torch.ones(3, rank)
-        write_raw(folder, config, tensors)
-        adapter, _ = read_adapter(folder, "x")
-    for path, (rank, scale) in expected.items():
-        assert adapter.modules[path].rank == rank
-        assert adapter.modules[path].scale == pytest.approx(scale)
-
-
-def write_raw(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    save_file(dict(tensors), folder / "adapter_model.safetensors")
-    return folder
-
-
 # --------------------------------------------------------------------------- refusals
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT warns of some of these itself
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"use_dora": True}, "use_dora is set, and DoRA rescales"),
-        ({"lora_bias": True}, "lora_bias is set, and a bias on B"),
-        ({"bias": "all"}, "trained biases \\(bias='all'\\)"),
-        ({"bias": "lora_only"}, "trained biases \\(bias='lora_only'\\)"),
-        ({"modules_to_save": ["lm_head"]}, "whole trained modules \\(lm_head\\)"),
-        ({"modules_to_save": ["classifier", "norm"]}, "whole trained modules \\(classifier, norm\\)"),
-        ({"init_lora_weights": "pissa"}, "initialisation 'pissa' changes the base"),
-        ({"init_lora_weights": "pissa_niter_4"}, "initialisation 'pissa_niter_4' changes the base"),
-        ({"init_lora_weights": "olora"}, "initialisation 'olora' changes the base"),
-        ({"target_modules": ["embed_tokens"]}, "embed_tokens.* LoRA on embeddings"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "lm_head.* tied output head"),
-        ({"trainable_token_indices": [1]}, "trainable_token_indices is set"),
-        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens is set"),
-        ({"layer_replication": [(0, 2), (0, 2)]}, "layer_replication is set"),
-        ({"target_parameters": ["mlp.down_proj.weight"]}, "target_parameters is set"),
-        ({"kasa_config": KasaConfig()}, "kasa_config is set, and KaSA truncates"),
-        ({"monteclora_config": MontecloraConfig()}, "monteclora_config is set"),
-        ({"velora_config": VeloraConfig()}, "velora_config is set"),
-    ],
-    ids=str,
-)
-def test_what_peft_trains_and_a_soup_cannot_hold(
-    options: dict[str, Any], message: str, base: Path, tmp_path: Path
-) -> None:
-    settings = {"target_modules": ["q_proj"], "init_lora_weights": True, **options}
-    with pytest.raises(SoupError, match=f"^sour: .*{message}"):
-        read_adapter(saved(peft_model(base, **settings), tmp_path), "sour")
-
-
-@pytest.mark.parametrize("key", sorted(REFUSED))
-def test_every_refusal_gives_its_reason(key: str, tmp_path: Path) -> None:
-    tiny_folder(tmp_path)
-    edit(tmp_path, **{key: {"nblocks": 2} if key.endswith(("config", "bdlora")) else True})
-    with pytest.raises(SoupError) as caught:
-        read_adapter(tmp_path, "sour")
-    assert str(caught.value) == f"sour: {key} is set, and {REFUSED[key]}"
-
-
-def test_another_kind_of_adapter_is_refused(base: Path, tmp_path: Path) -> None:
-    config = IA3Config(target_modules=["q_proj"], feedforward_modules=[], task_type="CAUSAL_LM")
-    saved(get_peft_model(AutoModelForCausalLM.from_pretrained(base), config), tmp_path)
-    with pytest.raises(SoupError, match="sour: a soup is made of LoRA adapters, not of IA3"):
-        read_adapter(tmp_path, "sour")
-
-
-def test_every_option_of_the_installed_peft_is_judged() -> None:
-    """A new PEFT may bring a LoRA that is no plain sum: someone has to say which of the two lists it belongs to."""
-    options = {field.name for field in fields(LoraConfig)} | set(LoraConfig(r=1).to_dict())
-    assert options - UNDERSTOOD - set(REFUSED) == set()
-    assert UNDERSTOOD.isdisjoint(REFUSED)
-
-
-def test_an_option_nobody_knows_is_refused_unless_it_is_off(tmp_path: Path) -> None:
-    tiny_folder(tmp_path)
-    edit(tmp_path, use_tomorrow=False, tomorrow_config=None)
-    read_adapter(tmp_path, "x")
-    edit(tmp_path, tomorrow_config={"beta": 1})
-    with pytest.raises(SoupError, match=r"adapter_config\.json sets tomorrow_config, which is not known here"):
-        read_adapter(tmp_path, "x")
-
-
-def tiny_folder(folder: Path) -> Path:
-    write_adapter(tiny.adapter("x", 0), folder, "tiny")
-    return folder
-
-
-def edit(folder: Path, **changes: Any) -> None:
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def retensor(folder: Path, **changes: Tensor | None) -> None:
@@ -316,12 +154,6 @@ def test_a_tensor_out_of_place_is_named(tensors: dict[str, Tensor | None], messa
     retensor(tiny_folder(tmp_path), **tensors)
     with pytest.raises(SoupError, match=f"^sour: .*{message}"):
         read_adapter(tmp_path, "sour")
-
-
-def test_a_rank_that_no_tensor_has_is_refused(tmp_path: Path) -> None:
-    edit(tiny_folder(tmp_path), rank_pattern={"q_proj": 5})
-    with pytest.raises(SoupError, match="declares rank 5 but A is"):
-        read_adapter(tmp_path, "x")
 
 
 @pytest.mark.parametrize(
@@ -382,13 +214,6 @@ def test_lora_on_the_head_is_no_expert_module(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- writing
 
 
-def irregular(name: str = "odd") -> Adapter:
-    """Unequal ranks, and modules that differ from layer to layer."""
-    whole = tiny.adapter(name, 3, rank=4).modules
-    wide = tiny.adapter(name, 4, rank=6, scale=0.7).modules
-    return Adapter(name, {Q0: whole[Q0], Q1: wide[Q1], DOWN0: wide[DOWN0]})
-
-
 def first_layer() -> Adapter:
     return Adapter("first", {path: low for path, low in tiny.adapter("x", 5).modules.items() if ".0." in path})
 
@@ -434,35 +259,6 @@ def test_writing_and_reading_keep_the_product(dtype: torch.dtype, tmp_path: Path
         assert found.a.dtype == found.b.dtype == dtype
         tolerance = 1e-6 if dtype == torch.float32 else 0.02
         torch.testing.assert_close(product(found), product(low), rtol=tolerance, atol=tolerance)
-
-
-def test_regular_adapters_are_described_by_short_names(tmp_path: Path) -> None:
-    write_adapter(tiny.adapter("x", 0), tmp_path / "even", "some/base")
-    config = json.loads((tmp_path / "even" / "adapter_config.json").read_text())
-    assert config["target_modules"] == ["down_proj", "q_proj", "v_proj"]
-    assert config["layers_to_transform"] == [0, 1]
-    assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (4, 4, {})
-    assert (config["base_model_name_or_path"], config["modules_to_save"]) == ("some/base", None)
-    write_adapter(irregular(), tmp_path / "odd", "some/base")
-    config = json.loads((tmp_path / "odd" / "adapter_config.json").read_text())
-    assert config["target_modules"] == sorted([Q0, Q1, DOWN0])
-    assert config["layers_to_transform"] is None
-    assert config["r"] == 6
-    assert config["rank_pattern"] == {Q0.replace(".", r"\."): 4}
-
-
-@pytest.mark.parametrize(
-    "paths",
-    [
-        ["score_proj", Q0],
-        ["model.layers.0.experts.1.w1", "model.layers.1.experts.1.w1"],
-        ["model.layers.0.self_attn.out", "model.layers.0.cross_attn.out"],
-    ],
-)
-def test_modules_that_short_names_would_confuse_are_named_in_full(paths: list[str], tmp_path: Path) -> None:
-    low = LoraPair(torch.ones(1, 2), torch.ones(2, 1), 1.0)
-    write_adapter(Adapter("x", {path: LoraPair(low.a.clone(), low.b.clone(), 1.0) for path in paths}), tmp_path, "b")
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == sorted(paths)
 
 
 def test_nothing_cannot_be_written(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""LoRA adapters on disk: PEFT folders, read strictly, and written so that PEFT, vLLM and this reader open them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tureen_core.lora import Adapter, LoraPair, SoupError
+from tureen_core.peft_config import find_rank, find_scale, read_config, write_config
+
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+
+def read_adapter(folder: Path, name: str, heads: Iterable[str] = ()) -> tuple[Adapter, dict[str, Tensor]]:
+    """Read a PEFT LoRA folder strictly.
+
+    Args:
+        folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+        name: what to call the adapter.
+        heads: names of modules that may stand in ``modules_to_save``; their tensors are returned apart.
+
+    Returns:
+        The adapter, and the heads' tensors by name (``score.weight``).
+
+    Raises:
+        SoupError: a file that is missing or unreadable, a kind of LoRA that is no sum of low-rank terms, an option
+            that is not understood, a pair without its half, a rank that the configuration does not declare, or a
+            tensor that belongs to nothing.
+    """
+    allowed = tuple(heads)
+    config = read_config(folder, name, allowed)
+    halves: dict[str, dict[str, Tensor]] = {}
+    extras: dict[str, Tensor] = {}
+    for key, tensor in _tensors(folder, name).items():
+        path = key.removeprefix(PREFIX)
+        match = re.fullmatch(r"(.+)\.lora_([AB])\.weight", path)
+        if path.split(".")[0] in allowed:
+            extras[path] = tensor
+        elif match and tensor.ndim == 2:
+            halves.setdefault(match[1], {})[match[2]] = tensor
+        else:
+            raise SoupError(f"{name}: unexpected tensor {key} of shape {list(tensor.shape)}{_why(path)}")
+    pairs = {path: _pair(path, half, config, name) for path, half in sorted(halves.items())}
+    if not pairs:
+        raise SoupError(f"{name}: the adapter holds no LoRA tensors")
+    return Adapter(name, pairs), extras
+
+
+def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / WEIGHTS)
+    except FileNotFoundError:
+        raise SoupError(f"{name}: {folder} has no {WEIGHTS}; pickled weights (.bin) are not read") from None
+    except SafetensorError as error:
+        raise SoupError(f"{name}: {WEIGHTS} cannot be read: {error}") from None
+
+
+def _why(path: str) -> str:
+    whole = ".base_layer." in path or ".lora_embedding_" in path
+    return ": LoRA on embeddings or on a tied output head cannot be part of a soup" if whole else ""
+
+
+def _pair(path: str, half: Mapping[str, Tensor], config: Mapping[str, Any], name: str) -> LoraPair:
+    if set(half) != {"A", "B"}:
+        raise SoupError(f"{name}: {path} has lora_{''.join(half)} only")
+    a, b = half["A"], half["B"]
+    declared = find_rank(config, path)
+    if not 0 < a.shape[0] == b.shape[1] == declared:
+        raise SoupError(f"{name}: {path} declares rank {declared} but A is {list(a.shape)} and B is {list(b.shape)}")
+    return LoraPair(a, b, find_scale(config, path))
+
+
+def write_adapter(
+    adapter: Adapter,
+    folder: Path,
+    base: str,
+    dtype: torch.dtype = torch.float32,
+    extras: Mapping[str, Tensor] | None = None,
+    task: str = "CAUSAL_LM",
+) -> None:
+    """Write an adapter as a PEFT folder that PEFT, vLLM and :func:`read_adapter` open.
+
+    Every scale is folded into B, so ``lora_alpha`` equals the rank everywhere; ``r`` is the largest rank, which is what
+    vLLM holds against its limit. ``extras`` are heads (``score.weight``), kept in
+    float32 and listed in ``modules_to_save``.
+
+    Raises:
+        SoupError: the adapter adapts nothing, which no PEFT folder can say.
+    """
+    if not adapter.modules:
+        raise SoupError(f"{adapter.name}: nothing is left of it: these weights are the bare base")
+    folder.mkdir(parents=True, exist_ok=True)
+    extras = dict(extras or {})
+    saved = sorted({key.split(".")[0] for key in extras})
+    write_config(folder, {path: pair.rank for path, pair in adapter.modules.items()}, base, task, saved)
+    tensors = {PREFIX + key: tensor.float().contiguous() for key, tensor in extras.items()}
+    for path, pair in adapter.modules.items():
+        tensors[f"{PREFIX}{path}.lora_A.weight"] = pair.a.to(dtype).contiguous()
+        tensors[f"{PREFIX}{path}.lora_B.weight"] = (pair.b.float() * pair.scale).to(dtype).contiguous()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner only, and an image's user is another
