@@ -37,7 +37,7 @@ def test_the_flags_are_these() -> None:
     command = typer.main.get_command(app).commands["label"]  # type: ignore[attr-defined]
     flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     cutting = "format pairs ties tie-margin min-margin min-probability seed"
-    models = "starter reward config runtime dtype device objective preference truncate"
+    models = "starter reward config runtime dtype device objective preference truncate form map"
     running = "out engine write fail run restart ray-address actors gpus json"
     assert flags == {f"--{name}" for name in f"{cutting} {models} {running}".split()}
 
@@ -143,7 +143,7 @@ def test_an_empty_folder_is_said(config: Path, tmp_path: Path) -> None:
     result = run(tmp_path / "in", "--out", tmp_path / "out", "--config", config)
     assert (result.exit_code, result.stderr) == (
         1,
-        "tureen-serve: the inputs hold no files of items (*.jsonl, *.jsonl.gz, *.json, *.parquet)\n",
+        "tureen-serve: the inputs hold no files of items (*.jsonl, *.jsonl.gz, *.json, *.csv, *.tsv, *.parquet)\n",
     )
 
 

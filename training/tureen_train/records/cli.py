@@ -34,6 +34,8 @@ def convert_command(
             source, form, renames, reverse, strict, domain=domain, exclude=exclude or (), split=split
         )
         written = _write(reading, target, style, kind)
+        if not reading.report.comparable and "dsp" in reading.report.forms:
+            raise BadOption("no pair is comparable: name the preferred domain with --domain")
     except DataError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

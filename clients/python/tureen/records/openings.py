@@ -13,7 +13,10 @@ from tureen.records.spelling import normalise_text, same_turns, split_system
 from tureen.tool_calls import read_tools
 
 SYSTEMS = ("system", "system_prompt", "system_message")
-PROMPTS = ("prompt", "instruction", "question", "query", "user_input", "user_prompt", "messages", "conversations")
+PROMPTS = (
+    *("prompt", "instruction", "question", "query", "user_input", "user_prompt", "problem"),
+    *("messages", "conversations", "conversation", "dialogue"),
+)
 LATE_PROMPTS = ("input", "context", "history")  # they are the prompt only where no other column is
 # columns that change the text; where no reader took one, the record is refused
 TEXT_COLUMNS = (

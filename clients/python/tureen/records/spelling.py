@@ -35,7 +35,8 @@ def split_system(turns: Conversation) -> tuple[Conversation, Conversation]:
 def split_prompt(conversations: Sequence[Conversation]) -> tuple[Conversation, tuple[Conversation, ...]]:
     """What whole conversations share, and each one's answer.
 
-    The prompt is every turn but the last where all agree on those; else it is empty and the answers are whole.
+    The prompt is every turn but the last where all agree on those, or all up to the last request where answers call
+    tools; else it is empty and the answers are whole.
 
     Raises:
         BadRecord: a system turn stands in some of them only.
@@ -46,7 +47,18 @@ def split_prompt(conversations: Sequence[Conversation]) -> tuple[Conversation, t
     heads = [conversation[:-1] for conversation in conversations]
     if all(same_turns(head, heads[0]) for head in heads):
         return merge_spellings(heads), tuple(conversation[-1:] for conversation in conversations)
+    ends = [_find_last_request(conversation) for conversation in conversations]
+    heads = [conversation[:end] for conversation, end in zip(conversations, ends, strict=True)]
+    rests = tuple(conversation[end:] for conversation, end in zip(conversations, ends, strict=True))
+    calling = any(turn["role"] == "tool" or "tool_calls" in turn for rest in rests for turn in rest)
+    if ends[0] and calling and all(same_turns(head, heads[0]) for head in heads):
+        return merge_spellings(heads), rests
     return (), tuple(conversations)
+
+
+def _find_last_request(conversation: Conversation) -> int:
+    """Where the last user's turn ends; 0 where there is none."""
+    return max((place for place, turn in enumerate(conversation, 1) if turn["role"] == "user"), default=0)
 
 
 def _normalised(turn: Message) -> Message:

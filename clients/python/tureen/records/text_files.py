@@ -19,6 +19,8 @@ Row = tuple[str, object]
 csv.field_size_limit(2**31 - 1)
 GZIP = b"\x1f\x8b"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = (",", ";", "\t")  # of files named .csv; the first line says which
+HEAD = 4096
 BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -74,9 +76,12 @@ def read_list(path: Path) -> Iterator[Row]:
 
 
 def read_table(path: Path) -> Iterator[Row]:
-    """CSV or TSV with a line of names: all values are texts, and a cell may hold line breaks."""
+    """CSV or TSV with a line of names: all values are texts; cells may hold line breaks, and CSV semicolons."""
     delimiter = next(DELIMITERS[suffix] for suffix in map(str.lower, path.suffixes) if suffix in DELIMITERS)
     with open_bytes(path) as stream, TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        if delimiter == ",":
+            head = stream.peek(HEAD).partition(b"\n")[0]
+            delimiter = max(SEPARATORS, key=lambda each: head.count(each.encode()))
         rows = csv.reader(text, delimiter=delimiter, strict=True)
         try:
             names = next((row for row in rows if any(row)), [])
