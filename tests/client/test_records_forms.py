@@ -1,6 +1,8 @@
 """Each public form: how it is made out, what it says, and what is refused."""
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +87,13 @@ def finished(item: object, form: str = "auto") -> Record:
 
 def test_every_form_has_an_item_here() -> None:
     assert ITEMS.keys() == FORMS.keys()
+
+
+def test_the_readme_tells_of_every_form() -> None:
+    readme = (Path(__file__).parents[2] / "training/README.md").read_text(encoding="utf-8")
+    table = readme.partition("| form | known by |")[2].partition("In every form:")[0]
+    told = [name for row in table.splitlines() for name in re.findall(r"`([\w-]+)`", row.split(" | ")[0])]
+    assert sorted(told) == sorted(FORMS)
 
 
 @pytest.mark.parametrize("form", ITEMS)

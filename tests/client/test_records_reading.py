@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from tureen.records.dialogue import assistant_turn, user_turn
-from tureen.records.reading import Reading
+from tureen.records.reading import Reading, parse_renames
 from tureen.records.schema import BadFile, BadOption, BadRecord
 
 DATA = Path(__file__).parents[1] / "train/data"
@@ -222,3 +222,72 @@ def test_a_lone_surrogate_is_named(tmp_path: Path) -> None:
     reading = Reading(lines(tmp_path, r'{"prompt": "a\ud83d", "chosen": "x", "rejected": "y"}'))
     assert list(reading) == []
     assert "prompt[0].content holds a lone surrogate at character 1" in reading.report.examples["not Unicode"][0]
+
+
+# --------------------------------------------------------------------------- columns
+
+
+def test_the_report_says_what_was_done_with_every_column(tmp_path: Path) -> None:
+    odd = {**GOOD, "system": "s", "mood": "glad", "source": "web"}
+    reading = Reading(lines(tmp_path, odd, odd, {**GOOD, "context": "c"}, {**GOOD, "system": " "}))
+    assert [record.meta for record in reading] == [{"mood": "glad", "source": "web"}] * 2 + [{}]
+    assert reading.report.columns == {
+        "system": {"rendered into the text": 2},
+        "mood": {"not understood, kept beside the record": 2},
+        "source": {"kept beside the record": 2},
+        "context": {"records refused for its sake": 1},
+    }
+    said = reading.report.lines()
+    assert "column `mood`, not understood, kept beside the record: 2" in said
+    assert said[-1] == "read as prompt-pair 3"
+
+
+def test_a_column_that_is_not_understood_is_fatal_when_asked(tmp_path: Path) -> None:
+    path = lines(tmp_path, {**GOOD, "source": "web", "id": 7}, {**GOOD, "mood": "glad"})
+    stream = iter(Reading(path, strict=True))
+    next(stream)
+    with pytest.raises(BadRecord, match="`mood` is not understood: rename it with --map mood=NAME"):
+        next(stream)
+    assert len(list(Reading(path, strict=True, renamed={"mood": ""}))) == 2
+
+
+def test_reversed_pairs_are_refused_or_taken_by_their_scores(tmp_path: Path) -> None:
+    path = lines(tmp_path, {**GOOD, "score_chosen": 1, "score_rejected": 2}, {**GOOD, "margin": -3})
+    refused = Reading(path)
+    assert list(refused) == []
+    assert "`score_chosen` 1 is below `score_rejected` 2; take the scores with --reversed turn" in str(
+        refused.report.examples
+    )
+    assert [record.pairs for record in Reading(path, turn_reversed=True)] == [[(1, 0)]] * 2
+
+
+def test_ties_and_comparable_pairs_are_counted(tmp_path: Path) -> None:
+    tied = {**GOOD, "chosen_score": 2, "rejected_score": 2}
+    reading = Reading(lines(tmp_path, tied, tied, GOOD))
+    list(reading)
+    assert (reading.report.tied, reading.report.comparable) == (2, 1)
+    assert "records whose answers all tie: 2" in reading.report.lines()
+
+
+def test_columns_have_other_names_in_the_file(tmp_path: Path) -> None:
+    path = lines(tmp_path, {"Frage": "q", "ja": "a", "nein": "b", "extra": 1})
+    renamed = {"Frage": "prompt", "ja": "chosen", "nein": "rejected", "extra": ""}
+    (record,) = Reading(path, renamed=renamed)
+    assert (record, record.meta) == (next(iter(Reading(lines(tmp_path, GOOD)))), {})
+    taken = Reading(lines(tmp_path, {**GOOD, "Frage": "other"}), renamed={"Frage": "prompt"})
+    assert list(taken) == []
+    assert "there is a column `prompt` already" in str(taken.report.examples)
+
+
+@pytest.mark.parametrize("given", [["prompt"], ["=prompt"], ["a=b", "a=c"]])
+def test_renames_that_say_nothing_are_refused(given: list[str]) -> None:
+    with pytest.raises(BadOption, match="--map"):
+        parse_renames(given)
+
+
+def test_what_has_no_form_is_told_what_it_lacks(tmp_path: Path) -> None:
+    reading = Reading(lines(tmp_path, {"prompt": "Why?", "chosen": "a", "worse": "b"}))
+    assert list(reading) == []
+    (told,) = reading.report.examples["unknown form"]
+    assert "most like prompt-pair, which needs `rejected`: name the column with --map OLD=rejected" in told
+    assert '{"prompt": "Why?", "chosen": "a", "worse": "b"}' in told

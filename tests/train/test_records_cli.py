@@ -88,6 +88,23 @@ def test_step_labels_go_into_their_own_form_and_into_no_other(tmp_path: Path) ->
     assert "exclude each other" in run(path, out, "--to-steps", "--to-pairs").stderr
 
 
+def test_domains_without_a_preferred_one_make_no_pair(tmp_path: Path) -> None:
+    for options in ([], ["--to-pairs"]):
+        result = run(DSP, tmp_path / "out.json", *options)
+        assert result.exit_code == 1
+        assert "no pair is comparable: name the preferred domain with --domain" in result.stderr
+        assert not (tmp_path / "out.json").exists()
+
+
+def test_columns_are_renamed_and_reversed_pairs_taken(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    path.write_text("Frage,chosen,rejected,score_chosen,score_rejected\nWhy?,a,b,1,2\n")
+    result = run(path, out, "--to-pairs", "--map", "Frage=prompt", "--reversed", "turn")
+    assert result.exit_code == 0, result.output
+    (record,) = Reading(out)
+    assert (record.prompt[0]["content"], record.answers[0][0]["content"]) == ("Why?", "b")
+
+
 def test_a_missing_input_is_one_sentence(tmp_path: Path) -> None:
     result = run(tmp_path / "gone.json", tmp_path / "out.json")
     assert result.exit_code == 1

@@ -1,12 +1,13 @@
 """From records to tensors: the service's ids, flat rows, tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
-from tureen.records.schema import Record
+from tureen.records.schema import BadRecord, Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.rewards.collate import EncodedRecords, pad_table, pad_texts, render_answers
@@ -39,6 +40,14 @@ def test_a_record_without_a_prompt_is_read_whole(renderer: Renderer) -> None:
     ]
     for each, conversation in zip(render_answers(one, renderer), one.conversations, strict=True):
         assert each.ids[: each.shared] == renderer.tokenize_prompt(conversation[:-1])
+
+
+def test_what_the_template_does_not_know_is_refused_with_its_place(renderer: Renderer) -> None:
+    tool = {"type": "function", "function": {"name": "find"}}
+    given = record("the fox", "leaves")
+    for beside, field in (({"tools": (tool,)}, "tools"), ({"chat_template_kwargs": {"messages": []}}, "messages")):
+        with pytest.raises(BadRecord, match=f"in.jsonl:3: cannot be rendered: .*{field}"):
+            render_answers(replace(given, source="in.jsonl:3", **beside), renderer)
 
 
 def test_truncated_answers_are_counted(renderer: Renderer) -> None:

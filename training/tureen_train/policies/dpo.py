@@ -72,7 +72,13 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
 
 
 def make_pair_rows(records: Sequence[Record]) -> Rows:
-    """Make TRL's conversational rows, one for each comparable pair. A record without a prompt gives none."""
+    """Make TRL's conversational rows, one for each comparable pair. A record without a prompt gives none.
+
+    Raises:
+        BadRecord: a record has tools or template arguments, which these rows do not carry.
+    """
+    for record in records:
+        record.check_no_template_arguments()
     return [
         {
             "prompt": [dict(turn) for turn in record.prompt],

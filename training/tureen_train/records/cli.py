@@ -1,12 +1,13 @@
 """``tureen-train convert``: any public form of preference data into one of three that everybody reads."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tureen.records.reading import Reading
-from tureen.records.schema import BadOption, DataError
+from tureen.records.schema import BadOption, DataError, Record
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
 from tureen_train.records.writing import write_pairs, write_steps, write_text_score
 
@@ -34,8 +35,6 @@ def convert_command(
             source, form, renames, reverse, strict, domain=domain, exclude=exclude or (), split=split
         )
         written = _write(reading, target, style, kind)
-        if not reading.report.comparable and "dsp" in reading.report.forms:
-            raise BadOption("no pair is comparable: name the preferred domain with --domain")
     except DataError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -46,7 +45,15 @@ def _write(reading: Reading, target: Path, style: str, kind: str) -> int:
     try:
         if kind == "steps":
             return write_steps(reading, target)
-        return write_pairs(reading, target) if kind == "pairs" else write_text_score(reading, target, style)
+        records = _check_domain(reading)
+        return write_pairs(records, target) if kind == "pairs" else write_text_score(records, target, style)
     finally:
         for line in reading.report.lines() if reading.report.read else []:
             typer.echo(line, err=True)
+
+
+def _check_domain(reading: Reading) -> Iterator[Record]:
+    """The records; an error after the last where they are answers by domain of which none is preferred."""
+    yield from reading
+    if "dsp" in reading.report.forms and not reading.report.comparable:
+        raise BadOption("no pair is comparable: name the preferred domain with --domain")

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tureen.records.schema import Record
+from tureen.errors import Unprocessable
+from tureen.records.schema import BadRecord, Record
+from tureen_core.chat_template import TemplateInputs
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
 
@@ -57,12 +59,20 @@ def render_answers(record: Record, renderer: Renderer) -> list[Rendered]:
     The answers of a record without a prompt are whole conversations.
 
     Raises:
-        BadRecord: the record has tools or template arguments.
+        BadRecord: the chat template does not render the record's turns or tools.
     """
-    record.check_no_template_arguments()
-    if record.prompt:
-        return renderer.render_candidates(record.prompt, record.answers)
-    return [renderer.render_conversation(answer) for answer in record.answers]
+    inputs = make_template_inputs(record)
+    try:
+        if record.prompt:
+            return renderer.render_candidates(record.prompt, record.answers, inputs=inputs)
+        return [renderer.render_conversation(answer, inputs=inputs) for answer in record.answers]
+    except Unprocessable as error:
+        raise BadRecord("cannot be rendered", str(error), record.source, error.param or "") from error
+
+
+def make_template_inputs(record: Record) -> TemplateInputs:
+    """What the chat template is given beside a record's messages."""
+    return TemplateInputs(record.tools, record.chat_template_kwargs)
 
 
 def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:

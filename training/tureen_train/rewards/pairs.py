@@ -53,6 +53,7 @@ class EncodedPairs(Dataset[EncodedPair]):
         ]
 
     def _encode(self, record: Record, renderer: Renderer, first: int, second: int, target: float) -> EncodedPair:
+        record.check_no_template_arguments()
         better, worse = record.answers[first], record.answers[second]
         orders = [render_pair(renderer, record.prompt, *answers) for answers in ((better, worse), (worse, better))]
         self.truncated += any(each.truncated for each in orders)

@@ -33,7 +33,7 @@ from tureen_train.measures.metrics import (
 )
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
-from tureen_train.rewards.collate import pad_table, pad_texts
+from tureen_train.rewards.collate import make_template_inputs, pad_table, pad_texts
 from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verdicts import compute_auc, sign_logits, sum_verdict_losses
@@ -84,7 +84,8 @@ class EncodedAnswers(Dataset[EncodedSteps]):
             return []
         answer = record.answers[index]
         try:
-            read = render_steps(renderer, [*record.prompt, *answer[:-1]], read_steps(answer))
+            prompt, inputs = [*record.prompt, *answer[:-1]], make_template_inputs(record)
+            read = render_steps(renderer, prompt, read_steps(answer), inputs=inputs)
         except Unprocessable as error:
             self.left_out += 1
             self.example = self.example or f"{record.source}: {error}"

@@ -84,6 +84,7 @@ class ArtifactJudge:
         return [self._judge(*islice(found, 2)) if whole else None for whole in fits]
 
     def _texts(self, record: Record) -> list[Rendered]:
+        record.check_no_template_arguments()
         first, second = record.answers
         renderer = self.reader.renderer
         if self.side_by_side:
@@ -123,6 +124,7 @@ class ServerJudge:
 
 
 def _item(record: Record) -> dict[str, Any]:
+    record.check_no_template_arguments()
     return {"prompt": list(record.prompt), "candidates": [list(answer) for answer in record.answers]}
 
 
