@@ -326,6 +326,13 @@ def test_alpacas_samples_are_unlabelled_answers() -> None:
     assert finished(ITEMS["alpaca-ranking"], "alpaca-samples").pairs == []
 
 
+@pytest.mark.parametrize("text", ["['a', 'b']", "[1, 2]", '{"a": 1}', "[x for x in y]", '"quoted"'])
+def test_an_answer_that_is_a_list_or_an_object_as_text_stays_text(text: str) -> None:
+    assert finished({"instruction": text, "output": text}).conversations[0] == (user_turn(text), assistant_turn(text))
+    pair = finished({"prompt": text, "chosen": text, "rejected": "b"})
+    assert (pair.prompt, pair.answers[0]) == ((user_turn(text),), (assistant_turn(text),))
+
+
 def test_the_first_of_two_outputs_is_the_better_one() -> None:
     record = finished(ITEMS["alpaca-ranking"])
     assert record.answers == ((assistant_turn("Apple, pear."),), (assistant_turn("Fruit."),))

@@ -66,7 +66,7 @@ def test_bad_records_are_told_of_and_do_not_stop_it_unless_asked(tmp_path: Path)
         (["--form", "tldr"], "unknown form 'tldr'"),
         (["--style", "x"], "unknown dialogue style 'x'"),
         (["--split", "train"], "has no splits"),
-        (["--to-pairs"], "nothing to write"),
+        (["--to-pairs"], "no pair is comparable"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_1(tmp_path: Path, arguments: list[str], words: str) -> None:

@@ -15,10 +15,11 @@ from tureen.records.schema import BadRecord
 
 # columns that hold a list or an object; a table of text holds them as JSON
 STRUCTURES = (
-    *("text", "score", "scores", "responses", "answers", "completions", "candidates", "labels", "info", "summaries"),
+    *("score", "scores", "responses", "answers", "completions", "candidates", "labels", "info", "summaries", "summary"),
     *("tools", "attributes", "chat_template_kwargs", "documents", "images", "meta", "fields", "data", "annotations"),
-    *("input", "preferred_output", "non_preferred_output", "output", "generations", "ranks", "ratings", "rewards"),
+    *("generations", "ranks", "ratings", "rewards"),
 )
+REQUEST = re.compile(r"""\s*\{\s*["']messages["']\s*:""")  # of OpenAI's preference format, in `input`
 # columns of a table of text that stay text even where a cell reads as a number
 TEXTS = re.compile(
     r"prompt|chosen|rejected|instruction|input|output|system(_prompt)?|question|query|response|completion|history"
@@ -184,7 +185,7 @@ def _parsed(name: str, value: Any) -> Any:
     """The value that a text spells: messages in any column, a list or an object in those that hold such."""
     if not isinstance(value, str):
         return value
-    if name in STRUCTURES and value.lstrip()[:1] in ("[", "{"):
+    if (name in STRUCTURES and value.lstrip()[:1] in ("[", "{")) or (name == "input" and REQUEST.match(value)):
         found = _decoded(value)
         return parse_messages(value, name) if found is None else found
     return parse_messages(value, name)

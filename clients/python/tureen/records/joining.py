@@ -92,15 +92,15 @@ def _cut_prompt(texts: Sequence[str], prompts: Sequence[str]) -> list[str] | Non
 
 
 def _cut(text: str, prompt: str) -> str | None:
-    """What follows the prompt; None where the text does not begin with it."""
+    """What follows the prompt; None where the text does not begin with it, or is nothing else."""
     if text.startswith(prompt):
         rest = text[len(prompt) :]
-        return None if rest[:1].isalnum() and prompt[-1].isalnum() else rest.lstrip()
+        return None if rest[:1].isalnum() and prompt[-1].isalnum() else rest.lstrip() or None
     words = prompt.split()
     if text.split(maxsplit=len(words))[: len(words)] != words:
         return None
     ends = [found.end() for found in re.finditer(r"\S+", text)]
-    return text[ends[len(words) - 1] :].lstrip()
+    return text[ends[len(words) - 1] :].lstrip() or None
 
 
 def _find_prompt(body: Conversation, turns: Conversation) -> tuple[int, int] | None:
