@@ -37,6 +37,9 @@ SIDES = {
 }
 
 
+ARENA = ("prompt", "response_a", "response_b")  # in Chatbot Arena's tables each is a JSON list, a text for each turn
+
+
 class Cells(dict[str, Any]):
     """A record of a table of text, as CSV: all its values are strings, and an empty one is absent."""
 
@@ -121,13 +124,16 @@ def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Colum
         fields = {**{name: value for name, value in request.items() if not is_absent(value)}, **fields}
     if "kto_tag" in fields and "label" not in fields:  # LlamaFactory's name
         fields["label"], origins["label"] = fields.pop("kto_tag"), "kto_tag"
+    if all(_is_text_list(fields.get(name)) for name in ARENA):
+        fields = {**fields, **_interleave([json.loads(fields[name]) for name in ARENA])}
     if not SIDES.keys() & fields.keys():
         for better, worse in zip(*SIDES.values(), strict=True):
             if better in fields and worse in fields:
                 origins |= {"chosen": origins.get(better, better), "rejected": origins.get(worse, worse)}
                 fields = {**fields, "chosen": fields.pop(better), "rejected": fields.pop(worse)}
                 break
-    return Columns({name: _parsed(name, value) for name, value in fields.items()}, origins)
+    unpacked = {name: _parsed(name, value) for name, value in fields.items() if value is not None}
+    return Columns(unpacked, origins)
 
 
 def is_absent(value: object) -> bool:
@@ -138,6 +144,32 @@ def is_absent(value: object) -> bool:
 def is_empty(value: object) -> bool:
     """Whether a value says nothing: absent, blank, or without elements."""
     return is_absent(value) or (isinstance(value, str) and not value.strip()) or value in ([], {}, ())
+
+
+def _is_text_list(value: object) -> bool:
+    found = _decoded(value) if isinstance(value, str) and value[:1] == "[" else None
+    return isinstance(found, list) and bool(found) and all(isinstance(each, str) for each in found)
+
+
+def _interleave(lists: list[list[str]]) -> dict[str, Any]:
+    """Requests and the answers of two models as whole conversations.
+
+    Raises:
+        BadRecord: the lists differ in length.
+    """
+    asked, *answered = lists
+    if any(len(answers) != len(asked) for answers in answered):
+        raise BadRecord("lengths differ", f"`prompt` has {len(asked)} turns, the answers {[len(a) for a in answered]}")
+    roles = ("user", "assistant")
+    talks = [
+        [
+            {"role": role, "content": text}
+            for turn in zip(asked, answers, strict=True)
+            for role, text in zip(roles, turn, strict=True)
+        ]
+        for answers in answered
+    ]
+    return {"prompt": None, "response_a": talks[0], "response_b": talks[1]}
 
 
 def _renamed(item: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:

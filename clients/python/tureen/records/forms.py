@@ -123,6 +123,7 @@ def parse_record(
             detail = f"`{column}` is not there or null; there is {', '.join(columns) or 'nothing'}"
             raise BadRecord("missing field", detail)
         check_type(columns[column], wanted, columns.describe_name(column))
+    _check_both_sides(columns, name)
     draft = chosen.read(columns)
     tools, arguments = read_tool_descriptions(columns), read_template_arguments(columns)
     refuse_unread_text(columns)
@@ -165,6 +166,15 @@ def _fits(form: RecordForm, fields: Fields) -> bool:
 
 def _count_fitting(form: RecordForm, fields: Fields) -> int:
     return sum(isinstance(fields[name], wanted) for name, wanted in form.required.items())
+
+
+def _check_both_sides(columns: Columns, form: str) -> None:
+    """Refuse one side of a pair where the other is missing; ``chosen`` may also say which of two answers is better."""
+    if len({"chosen", "rejected"} & set(columns)) == 1 and form != "two-answers":
+        there = "chosen" if "chosen" in columns else "rejected"
+        missing = "rejected" if there == "chosen" else "chosen"
+        detail = f"`{there}` is one side of a pair, and `{missing}` is missing: name it with --map OLD={missing}"
+        raise BadRecord("missing field", detail)
 
 
 def _plain(columns: Columns) -> dict[str, Any]:

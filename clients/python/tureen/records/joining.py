@@ -27,6 +27,7 @@ def join_prompt(prompt: Conversation, sides: Sequence[Conversation]) -> tuple[Co
     system, body = split_system(prompt)
     if not body:
         return split_prompt([_add_system(system, side) for side in sides])
+    body = _drop_answer(body, sides)
     parted = [split_system(side) for side in sides]
     found = [_find_prompt(body, turns) for _, turns in parted]
     if len({each is None for each in found}) > 1:
@@ -114,6 +115,15 @@ def _find_prompt(body: Conversation, turns: Conversation) -> tuple[int, int] | N
         if turns[0]["role"] == "user" and same_turns(turns[:kept], body[-kept:]):
             return kept - len(body), kept
     return None
+
+
+def _drop_answer(body: Conversation, sides: Sequence[Conversation]) -> Conversation:
+    """The prompt without an answer at its end that is one of the sides."""
+    if body[-1]["role"] == "assistant" and all(side and side[0]["role"] == "assistant" for side in sides):
+        if len(body) < 2 or not any(same_turns(body[-1:], side) for side in sides):
+            raise BadRecord("prompts differ", "the prompt ends with an answer, and the sides begin with another one")
+        return body[:-1]
+    return body
 
 
 def _check_continuation(body: Conversation, turns: Conversation, own: Conversation, place: object) -> None:

@@ -93,9 +93,10 @@ def _read_verdict(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
             strength = read_score(columns[name], name)
             return max(-strength, 0.0), max(strength, 0.0)
     for pattern in WINNERS:
-        marks = [pattern.format(suffix) for suffix in (*pair.suffixes, "tie")]
+        marks = [pattern.format(suffix) for suffix in pair.suffixes]
         if marks[0] in columns and marks[1] in columns:
-            first, second = (float(columns[mark]) for mark in marks[:2])
+            first, second = (float(columns[mark]) for mark in marks)
+            columns.get("winner_tie")
             return (0.5, 0.5) if first == second else (first, second)
     for name in VERDICTS:
         value = columns.peek(name)
