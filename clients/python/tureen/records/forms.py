@@ -24,6 +24,7 @@ from tureen.records.columns import Columns, unpack_columns
 from tureen.records.draft import Draft
 from tureen.records.fields import Fields, check_type, describe_type
 from tureen.records.openings import read_template_arguments, read_tool_descriptions, refuse_unread_text
+from tureen.records.pair_scores import MARGINS, TIES
 from tureen.records.resemblance import describe_unknown
 from tureen.records.schema import BadOption, BadRecord
 
@@ -37,7 +38,17 @@ NOTES = {
     *("id", "uid", "uuid", "prompt_id", "question_id", "qid", "post_id", "external_id", "index", "idx", "meta"),
     *("metadata", "source", "dataset", "subset", "category", "domain", "split", "language", "lang", "model", "models"),
     *("chosen_model", "rejected_model", "chosen-model", "rejected-model", "model_a", "model_b", "annotator", "date"),
-    *("timestamp", "created_at", "margin", "probability", "orders", "parallel_tool_calls", "prompt_source"),
+    *(
+        "timestamp",
+        "created_at",
+        "similarity",
+        *TIES,
+        *MARGINS,
+        "probability",
+        "orders",
+        "parallel_tool_calls",
+        "prompt_source",
+    ),
 }
 
 
@@ -60,7 +71,9 @@ class RecordForm:
 
 FORMS: dict[str, RecordForm] = {
     "dsp": RecordForm({"query": str, "responses": dict}, dsp_forms.read_domains),
-    "text-score": RecordForm({"text": list, "score": list}, dsp_forms.read_scored_dialogues),
+    "text-score": RecordForm(
+        {"text": list, "score": list}, dsp_forms.read_scored_dialogues, notes=("reward", "calibrated", "raw")
+    ),
     "text-scores": RecordForm({"text": list, "scores": list}, dsp_forms.read_scored_dialogues),
     "prompt-pair": RecordForm({"prompt": str, "chosen": str, "rejected": str}, pair_forms.read_pair),
     "hh": RecordForm({"chosen": str, "rejected": str}, pair_forms.read_pair, pair_forms.are_dialogues),
