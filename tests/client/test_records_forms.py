@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tureen.records.columns import SIDES
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.draft import Draft
 from tureen.records.forms import FORMS, check_form, detect_form, parse_record
@@ -331,6 +332,14 @@ def test_an_answer_that_is_a_list_or_an_object_as_text_stays_text(text: str) -> 
     assert finished({"instruction": text, "output": text}).conversations[0] == (user_turn(text), assistant_turn(text))
     pair = finished({"prompt": text, "chosen": text, "rejected": "b"})
     assert (pair.prompt, pair.answers[0]) == ((user_turn(text),), (assistant_turn(text),))
+
+
+@pytest.mark.parametrize(("better", "worse"), zip(*SIDES.values(), strict=True))
+def test_sides_of_another_name_are_taken_under_it_and_not_kept_twice(better: str, worse: str) -> None:
+    draft = parse_record({"prompt": "Name a prime.", better: "7", worse: "9"}, strict=True)
+    assert (draft.meta, draft.columns) == ({}, {})
+    with pytest.raises(BadRecord, match=f"`{better}` must be a"):
+        parse_record({"prompt": "Name a prime.", better: 7, worse: "9"})
 
 
 def test_the_first_of_two_outputs_is_the_better_one() -> None:

@@ -130,7 +130,7 @@ def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Colum
         for better, worse in zip(*SIDES.values(), strict=True):
             if better in fields and worse in fields:
                 origins |= {"chosen": origins.get(better, better), "rejected": origins.get(worse, worse)}
-                fields = {**fields, "chosen": fields.pop(better), "rejected": fields.pop(worse)}
+                fields["chosen"], fields["rejected"] = fields.pop(better), fields.pop(worse)
                 break
     unpacked = {name: _parsed(name, value) for name, value in fields.items() if value is not None}
     return Columns(unpacked, origins)
