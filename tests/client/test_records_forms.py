@@ -334,7 +334,7 @@ def test_an_answer_that_is_a_list_or_an_object_as_text_stays_text(text: str) -> 
     assert (pair.prompt, pair.answers[0]) == ((user_turn(text),), (assistant_turn(text),))
 
 
-@pytest.mark.parametrize(("better", "worse"), zip(*SIDES.values(), strict=True))
+@pytest.mark.parametrize(("better", "worse"), list(zip(*SIDES.values(), strict=True)))
 def test_sides_of_another_name_are_taken_under_it_and_not_kept_twice(better: str, worse: str) -> None:
     draft = parse_record({"prompt": "Name a prime.", better: "7", worse: "9"}, strict=True)
     assert (draft.meta, draft.columns) == ({}, {})
