@@ -42,7 +42,14 @@ def load_engine(settings: Settings, observe: Observer) -> Engine:
     limits = contract.BatchLimits(settings.limits.batch_tokens, settings.limits.batch_rows)
     memory = settings.limits.prompt_mib * 2**20
     options = LoadOptions(
-        settings.runtime, settings.dtype, settings.device, settings.cache, limits, memory, settings.vllm
+        settings.runtime,
+        settings.dtype,
+        settings.device,
+        settings.cache,
+        limits,
+        memory,
+        settings.vllm,
+        settings.control_marks,
     )
     loaded = load_artifacts(settings.rewards, settings.families, options)
     unknown = check_aliases(settings.aliases, {each.name: each for part in loaded.backbones for each in part.rewards})

@@ -108,6 +108,8 @@ def translate_error(error: BaseException) -> TureenError:
         return _invalid(error)
     if isinstance(error, HTTPException):
         return _http(error)
+    if isinstance(error, UnicodeEncodeError):
+        return Unprocessable("the request holds a lone surrogate, which is not Unicode; send text")
     LOG.error("unexpected %s", type(error).__name__, exc_info=error)
     return ServerFault("the server failed on this request; its log has the details under the request's id")
 

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from tureen_core.preference import NAME
+from tureen_core.reading import ControlMarkRule
 from tureen_serve.batch_settings import BatchSettings
 
 STARTER = Path(__file__).parent / "starter"
@@ -123,6 +124,8 @@ class Settings(BaseSettings):
 
     ``aliases`` are what the dialects' ``model`` may be called, and what each means: a reward (``helpful``), several
     (``helpful,harmless``), or a mix of them (``helpful=0.3,harmless=0.7``). ``default`` answers who names none.
+    ``control_marks`` says how marks such as ``<|im_end|>`` inside a message are read: as plain ``text``, or ``as-is``,
+    as control tokens; by default as each artifact's reading says.
     """
 
     model_config = SettingsConfigDict(
@@ -141,6 +144,7 @@ class Settings(BaseSettings):
     runtime: Literal["auto", "transformers", "vllm"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
+    control_marks: ControlMarkRule | None = None
     cache: Path | None = None
     keys: Path | None = None
     limits: ServerLimits = ServerLimits()

@@ -60,6 +60,9 @@ class Metrics:
         self.texts = Counter("tureen_texts", "Texts scored or written", ["model", "outcome"], registry=registry)
         self.tokens = Counter("tureen_tokens", "Tokens read or made", ["model", "direction"], registry=registry)
         self.truncated = Counter("tureen_truncated_texts", "Texts cut to fit a model", registry=registry)
+        self.normalised = Counter(
+            "tureen_normalised_texts", "Texts not read as they were sent", ["what"], registry=registry
+        )
         self.nonfinite = Counter("tureen_nonfinite_scores", "Scores that were not finite", ["model"], registry=registry)
         self.score = Histogram(
             "tureen_score", "Calibrated rewards, to see drift", ["model"], buckets=DEVIATIONS, registry=registry

@@ -155,7 +155,7 @@ def score_item(index: int, item: Any) -> dict[str, Any]:
 
 def texts(item: ScoreItem) -> list[str]:
     answers = [item.messages] if item.messages else item.candidates or []
-    return [answer if isinstance(answer, str) else answer[-1].content for answer in answers]
+    return [answer if isinstance(answer, str) else answer[-1].text for answer in answers]
 
 
 def score_text(index: int, text: str) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def generated(kind: str) -> dict[str, Any]:
 
 async def chat(request: Request) -> Response:
     asked = ChatRequest.model_validate_json(request.state.body)
-    said = asked.messages[-1].content
+    said = asked.messages[-1].text
     maps = asked.preferences if isinstance(asked.preferences, list) else [asked.preferences]
     if asked.stream:
         chunks = [{"index": 0, "delta": {"content": piece}} for piece in pieces(said, maps[0])]

@@ -75,7 +75,9 @@ def test_pairs_for_trl_have_no_scores_but_a_probability() -> None:
     assert row["rejected"] == [{"role": "assistant", "content": "calm"}]
     assert (row["chosen_score"], row["rejected_score"]) == (None, None)
     assert row["probability"] == pytest.approx(sure(3))
-    assert label("duel", format="ranking")["data"] == [{"index": 0, "ranking": [2, 0, 1], "error": None}]
+    assert label("duel", format="ranking")["data"] == [
+        {"index": 0, "ranking": [2, 0, 1], "truncated": False, "error": None}
+    ]
 
 
 def test_two_of_them_are_weighed() -> None:

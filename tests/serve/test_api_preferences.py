@@ -124,6 +124,7 @@ def test_rows_for_trl() -> None:
         "margin": 0.5,
         "probability": pytest.approx(sigmoid(1 / 0.5)),
         "tie": False,
+        "truncated": False,
         "error": None,
     }
 
@@ -131,8 +132,8 @@ def test_rows_for_trl() -> None:
 def test_rankings_alone() -> None:
     rows = label(items=[THREE, ITEM], format="ranking", **CALM)["data"]
     assert rows == [
-        {"index": 0, "ranking": [2, 0, 1], "error": None},
-        {"index": 1, "ranking": [1, 0], "error": None},
+        {"index": 0, "ranking": [2, 0, 1], "truncated": False, "error": None},
+        {"index": 1, "ranking": [1, 0], "truncated": False, "error": None},
     ]
 
 

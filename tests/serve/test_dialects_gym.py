@@ -96,7 +96,7 @@ def test_instructions_and_turns_are_the_prompt_and_messages_the_answer() -> None
     roles = ["system", "user", "assistant", "user"]
     texts = ["be calm", "hi", "hello", "more"]
     assert group.prompt == [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
-    assert group.answers == [[{"role": "assistant", "content": "calm calm"}]]
+    assert group.answers == [[{"role": "assistant", "content": "calm calm", "reasoning_content": "hm"}]]
 
 
 def test_a_developer_is_the_system_and_a_refusal_is_an_answer() -> None:
@@ -139,10 +139,13 @@ def test_what_is_too_long_is_refused_or_cut_as_asked(address: str) -> None:
 
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+SEARCH = {"type": "web_search_call", "id": "s", "status": "completed"}
 IMAGE = {"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (rollout(), "response.output"),
-    (rollout(CALL, message("calm")), "response.output[0]"),
+    (rollout(SEARCH, message("calm")), "response.output[0]"),
+    (rollout({**CALL, "name": ""}, message("calm")), "response.output[0].tool_calls[0].name"),
+    (rollout(message("calm"), tools=[{"type": "web_search"}]), "responses_create_params.tools[0].type"),
     (rollout(message("calm", role="user")), "response.output"),
     (rollout(message("calm"), given=[IMAGE]), "responses_create_params.input[0].content"),
     (rollout(message("calm"), given=[]), "responses_create_params.input"),
@@ -165,7 +168,7 @@ def test_an_error_of_the_prompt_is_laid_to_it(address: str) -> None:
     body = rollout(message("Paris"), given=[{"role": "wizard", "content": "a"}])
     reply = httpx2.post(f"{address}/gym/verify", params={"model": "helpful"}, json=body)
     assert reply.status_code == 422
-    assert reply.json()["detail"][0]["loc"] == ["body", "responses_create_params.input"]
+    assert reply.json()["detail"][0]["loc"] == ["body", "responses_create_params.input[0].role"]
 
 
 @pytest.mark.parametrize(("trouble", "status"), TROUBLES.items())

@@ -37,11 +37,14 @@ def test_the_oldest_client_sends_only_texts() -> None:
 
 def test_texts_meet_no_template_and_lose_their_padding() -> None:
     engine = CountingEngine()
-    pad = engine.rewards["calm"].renderer.tokenizer.pad_token
+    renderer = engine.rewards["calm"].renderer
+    pad = renderer.tokenizer.pad_token
+    text = f"{pad}{pad}<|im_start|>user\nhi<|im_end|>{pad}"
     with served(engine) as client:
-        client.post("/get_reward", json={"query": [f"{pad}{pad}<|im_start|>user\nhi<|im_end|>{pad}"]}, params=ONE)
+        client.post("/get_reward", json={"query": [text]}, params=ONE)
     (((given,), _),) = engine.calls
-    assert given == FinishedText("<|im_start|>user\nhi<|im_end|>")
+    assert given == FinishedText(text)
+    assert renderer.render_text(text).ids == renderer.render_text("<|im_start|>user\nhi<|im_end|>").ids
 
 
 def test_a_mix_is_one_reward() -> None:

@@ -131,7 +131,7 @@ REFUSED: list[tuple[dict[str, Any], int, str | None]] = [
     ({"prompt": "hi"}, 422, "response"),
     ({"prompt": "hi", "response": None}, 422, "response"),
     ({"prompt": "hi", "response": ["calm"]}, 422, "response"),
-    ({"prompt": [{"role": "user", "content": [{"type": "image"}]}], "response": "a"}, 422, "prompt[0]"),
+    ({"prompt": [{"role": "user", "content": [{"type": "image"}]}], "response": "a"}, 422, "prompt[0].content[0]"),
 ]
 
 

@@ -144,7 +144,8 @@ def test_special_tokens_are_the_readings_or_none(client: TestClient) -> None:
 @pytest.mark.parametrize("options", [{}, {"add_special_tokens": True}, {"add_special_tokens": False}])
 def test_a_conversation_meets_the_rewards_template(client: TestClient, options: dict[str, Any]) -> None:
     parts = [{"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}], "name": "me"}]
-    assert asked(client, "/classify", messages=[*parts, {**TALK[1], "tool_calls": []}], **options) == [Group([TALK])]
+    named = [{**TALK[0], "name": "me"}, TALK[1]]
+    assert asked(client, "/classify", messages=[*parts, {**TALK[1], "tool_calls": []}], **options) == [Group([named])]
     assert post(client, "/classify", messages=TALK, **RAW)["data"][0]["probs"] == [2.0]
 
 
@@ -215,12 +216,15 @@ def test_a_lower_priority_goes_first(
         ({"input": "calm", "priority": 2**63}, "priority"),
         ({"input": "calm", "cache_salt": ""}, "cache_salt"),
         ({"messages": TALK, "chat_template": "{{ messages }}"}, "chat_template"),
-        ({"messages": TALK, "chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs"),
+        ({"messages": TALK, "tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"messages": TALK, "add_generation_prompt": True}, "add_generation_prompt"),
         ({"messages": TALK, "continue_final_message": True}, "continue_final_message"),
         ({"messages": TALK[:1]}, "messages"),
         ({"messages": [{"role": "judge", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages[0]"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages[0].content[0]",
+        ),
         ({"input": LONG}, "input"),
         ({"input": ["calm", LONG]}, "input[1]"),
         ({"messages": [TALK[0], {"role": "assistant", "content": LONG}]}, "messages"),

@@ -93,7 +93,11 @@ def test_a_body_that_does_not_fit_is_told_by_its_field(document: Any, param: str
         (chat(top_logprobs=2), None, "`top_logprobs` needs `logprobs: true`"),
         (chat(candidates={"n": 0}), "candidates.n", "greater than 0"),
         (chat(soup={"semantics": "sum"}), "soup.semantics", "'delta' or 'factor'"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]", "only text is read"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content[0]",
+            "only text is read",
+        ),
     ],
 )
 def test_unions_and_nested_fields_of_a_chat_too(document: Any, param: str | None, says: str) -> None:

@@ -85,19 +85,24 @@ def read_message(value: object, *, strict: bool = True) -> CanonicalMessage:
     return message
 
 
+def find_unknown_fields(value: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The fields of a message that are not known and hold something."""
+    known = READ | IGNORED | UNREAD.keys()
+    return {name: held for name, held in value.items() if name not in known and not is_empty(held)}
+
+
 def join_content(message: Mapping[str, Any]) -> str:
     """The text of a canonical message, empty where it has none."""
     return message["content"] or ""
 
 
 def _check_fields(value: Mapping[Any, Any], strict: bool) -> None:
-    for name, held in value.items():
-        if name in READ or name in IGNORED or is_empty(held):
-            continue
-        if name in UNREAD:
-            raise BadMessage(UNREAD[name], name)
-        if strict:
-            raise BadMessage("is not a field of a message that is read here; leave it out", str(name))
+    for name, advice in UNREAD.items():
+        if not is_empty(value.get(name)):
+            raise BadMessage(advice, name)
+    unknown = find_unknown_fields(value) if strict else {}
+    if unknown:
+        raise BadMessage("is not a field of a message that is read here; leave it out", str(next(iter(unknown))))
 
 
 def _read_role(value: Mapping[Any, Any]) -> str:
@@ -105,7 +110,7 @@ def _read_role(value: Mapping[Any, Any]) -> str:
         raise BadMessage("is required", "role")
     role = "system" if value["role"] == "developer" else value["role"]
     if role not in ROLES:
-        raise BadMessage(f"unknown role {role!r}; use {', '.join(ROLES)}", "role")
+        raise BadMessage(f"should be 'system', 'user', 'assistant' or 'tool', is {role!r}", "role")
     return str(role)
 
 

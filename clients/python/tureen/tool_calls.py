@@ -106,6 +106,15 @@ def _read_tool(tool: object, field: str) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+def check_texts(value: object, field: str = "") -> None:
+    """Refuse lone surrogates anywhere in a JSON value.
+
+    Raises:
+        BadMessage: there is one.
+    """
+    check_text(_dump(value, field), field)
+
+
 def _drop_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _drop_nulls(held) for name, held in value.items() if held is not None}

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from tureen.errors import Unprocessable
+from tureen.message_fields import BadMessage
 
 SENTENCES = {"missing": "is required", "extra_forbidden": "is not a field of this request"}
 Path = tuple[int | str, ...]
@@ -31,7 +32,8 @@ def explain_errors(errors: Sequence[Listed], document: Any) -> Unprocessable:
 
 def join_path(path: Iterable[int | str]) -> str | None:
     """Join a path as ``items[3].candidates[1]``. Return None for the empty path, the document itself."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    steps = (f"[{step}]" if isinstance(step, int) else step if step.startswith("[") else f".{step}" for step in path)
+    text = "".join(steps)
     return text.removeprefix(".") or None
 
 
@@ -54,6 +56,9 @@ def _locate(error: Listed, document: Any) -> _Found:
             union = path
     if error["type"] == "missing":
         path = (*path, error["loc"][-1])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, BadMessage) and cause.field:
+        path = (*path, cause.field)
     return _Found(error, path, union)
 
 
@@ -66,6 +71,8 @@ def _holds(document: Any, step: int | str) -> bool:
 def _sentence(error: Listed) -> str:
     if error["type"] in SENTENCES:
         return SENTENCES[error["type"]]
-    message: str = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    cause = error.get("ctx", {}).get("error")
+    told: str = cause.problem if isinstance(cause, BadMessage) else error["msg"]
+    message = told.removeprefix("Value error, ").replace(" after validation", "")
     message = message.removeprefix("Input ") if message.startswith("Input should") else message
     return message[:1].lower() + message[1:]

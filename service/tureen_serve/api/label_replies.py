@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import CandidateScore, ErrorDetail, Label, PreferencesReply, RankingLabel, TrlLabel
@@ -10,7 +11,7 @@ from tureen_serve.api.pairwise import ComparisonPlan, Tournament
 from tureen_serve.api.reward_items import PreferencesBody
 from tureen_serve.api.reward_plan import ScoredItem, ScoredPlan
 from tureen_serve.api.reward_query import RewardQuery
-from tureen_serve.api.reward_replies import build_candidate_scores, count_tokens
+from tureen_serve.api.reward_replies import build_candidate_scores, count_tokens, list_normalised
 from tureen_serve.faults import describe_error
 from tureen_serve.generation.pairwise import OrderProbabilities, PairwiseVerdict, build_order_matrix
 from tureen_serve.generation.weigh import build_preference_matrix, judge_answers, weigh_rewards
@@ -29,6 +30,7 @@ class LabelledItem:
         orders: P(chosen over rejected) with the chosen answer shown first, then with it shown second.
         order_matrix: P(row over column) with the row's answer shown first.
         truncated: whether a text was cut.
+        normalised: what was not read as it was sent.
     """
 
     group: Group | None
@@ -38,6 +40,7 @@ class LabelledItem:
     orders: OrderProbabilities | None = None
     order_matrix: list[list[float]] | None = None
     truncated: bool = False
+    normalised: Sequence[str] = ()
 
 
 def build_label_reply(scored: ScoredPlan[PreferencesBody]) -> PreferencesReply:
@@ -72,7 +75,10 @@ def _judge_scores(body: PreferencesBody, item: ScoredItem, query: RewardQuery) -
     raws, weights = [outcome.raw for outcome in item.outcomes], query.weights or {}
     verdict = judge_answers(raws, weights, query.scales, body.tie_margin)
     judged = PairwiseVerdict(verdict, build_preference_matrix(raws, weights, query.scales) if body.matrix else None)
-    return LabelledItem(group, judged, candidates, [weigh_rewards(raw, weights, query.scales) for raw in raws])
+    weighed = [weigh_rewards(raw, weights, query.scales) for raw in raws]
+    truncated = any(outcome.truncated for outcome in item.outcomes)
+    told = list_normalised(item.outcomes)
+    return LabelledItem(group, judged, candidates, weighed, truncated=truncated, normalised=told)
 
 
 def _read_verdict(body: PreferencesBody, ended: Tournament) -> LabelledItem:
@@ -80,7 +86,8 @@ def _read_verdict(body: PreferencesBody, ended: Tournament) -> LabelledItem:
         build_order_matrix(len(ended.group), ended.met) if body.matrix and ended.group and ended.judged else None
     )
     judged = ended.judged or ended.error
-    return LabelledItem(ended.group, judged, (), (), ended.orders(), order_matrix, ended.truncated)
+    told = sorted(ended.normalised)
+    return LabelledItem(ended.group, judged, (), (), ended.orders(), order_matrix, ended.truncated, told)
 
 
 def _build_labels(
@@ -104,6 +111,7 @@ def _build_full(index: int, item: LabelledItem, with_matrix: bool) -> Label:
         order_matrix=item.order_matrix if found else None,
         orders=item.orders,
         truncated=item.truncated,
+        normalised=list(item.normalised),
         candidates=list(item.candidates),
     )
 
@@ -111,7 +119,8 @@ def _build_full(index: int, item: LabelledItem, with_matrix: bool) -> Label:
 def _build_ranking(index: int, item: LabelledItem) -> RankingLabel:
     if not isinstance(item.judged, PairwiseVerdict):
         return RankingLabel(index=index, error=_describe_failure(item))
-    return RankingLabel(index=index, ranking=item.judged.verdict.ranking)
+    ranking = item.judged.verdict.ranking
+    return RankingLabel(index=index, ranking=ranking, truncated=item.truncated, normalised=list(item.normalised))
 
 
 def _build_trl(index: int, item: LabelledItem) -> TrlLabel:
@@ -123,11 +132,15 @@ def _build_trl(index: int, item: LabelledItem) -> TrlLabel:
         prompt=_copy_messages(item.group.prompt),
         chosen=_copy_messages(item.group.answers[verdict.chosen]),
         rejected=_copy_messages(item.group.answers[verdict.rejected]),
+        tools=[dict(tool) for tool in item.group.beside.tools] or None,
+        chat_template_kwargs=dict(item.group.beside.arguments) or None,
         chosen_score=item.weighed[verdict.chosen] if item.weighed else None,
         rejected_score=item.weighed[verdict.rejected] if item.weighed else None,
         margin=verdict.margin,
         probability=verdict.probability,
         tie=verdict.tie,
+        truncated=item.truncated,
+        normalised=list(item.normalised),
     )
 
 
@@ -136,5 +149,5 @@ def _describe_failure(item: LabelledItem) -> ErrorDetail:
     return describe_error(error)
 
 
-def _copy_messages(messages: Messages) -> list[dict[str, str]]:
+def _copy_messages(messages: Messages) -> list[dict[str, Any]]:
     return [dict(message) for message in messages]

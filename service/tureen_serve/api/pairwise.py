@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tureen.errors import TureenError, Unprocessable
-from tureen.wire import Usage
+from tureen.wire import ScoreItem, Usage
 from tureen_serve.api.reward_items import PreferencesBody, build_group, check_matrices
 from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.reward_query import RewardQuery, read_query
@@ -47,6 +47,7 @@ class Tournament:
         error: the item's error, instead of a verdict.
         tokens: the number of tokens of all texts that were read.
         truncated: whether a text was cut.
+        normalised: what was not read as it was sent.
     """
 
     group: Group | None
@@ -57,6 +58,7 @@ class Tournament:
     error: TureenError | None = None
     tokens: int = 0
     truncated: bool = False
+    normalised: set[str] = field(default_factory=set)
 
     def list_next(self) -> list[AnswerPair]:
         """List the texts of the next round: each pair in both orders."""
@@ -72,6 +74,7 @@ class Tournament:
         failed = next((outcome.error for outcome in outcomes if outcome.error), None)
         self.tokens += sum(outcome.tokens for outcome in outcomes)
         self.truncated |= any(outcome.truncated for outcome in outcomes)
+        self.normalised |= {name for outcome in outcomes for name in outcome.normalised}
         if failed or self.rounds is None:
             self.error = failed
             return
@@ -167,6 +170,7 @@ def _check_size(body: PreferencesBody) -> None:
 
 def _open_tournament(body: PreferencesBody, index: int) -> Tournament:
     try:
+        _check_beside(body.items[index])
         group = build_group(body.items[index], least=2)
     except TureenError as error:
         located = error.at(f"items[{index}]")
@@ -176,6 +180,13 @@ def _open_tournament(body: PreferencesBody, index: int) -> Tournament:
     assert isinstance(group, Group)  # steps have no second candidate
     rounds = (play_round_robin if body.comparisons == "all" else play_knockout)(len(group), body.tie_margin)
     return Tournament(group, rounds, next(rounds))
+
+
+def _check_beside(item: ScoreItem) -> None:
+    """Refuse what the text of a pair has no place for."""
+    for name in ("tools", "chat_template_kwargs"):
+        if getattr(item, name):
+            raise Unprocessable("rewards that compare answers read messages only; leave it out", param=name)
 
 
 def _raise_failure(plan: ComparisonPlan) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.validation import explain_errors
-from tureen.wire import Candidate, PreferencesRequest, Prompt, ScoreItem, ScoreRequest
+from tureen.wire import Candidate, PreferencesRequest, Prompt, ScoreItem, ScoreRequest, TemplateRequest
+from tureen_core.chat_template import TemplateInputs
 from tureen_core.manifest import Input
 from tureen_core.turns import Messages
 from tureen_serve.inference.engine import Group, Steps
@@ -108,7 +109,7 @@ def build_group(item: ScoreItem, least: int = 1, reads: Input = "conversation") 
             message, param="candidates" if item.candidates else "messages" if item.messages else "steps"
         )
     if item.steps is not None:
-        return Steps(read_prompt("" if item.prompt is None else item.prompt), item.steps)
+        return Steps(read_prompt("" if item.prompt is None else item.prompt), item.steps, read_inputs(item))
     found = _group(item)
     if len(found.answers) < least:
         message = f"a preference needs {least} or more candidates, and this item has {len(found.answers)}"
@@ -118,10 +119,14 @@ def build_group(item: ScoreItem, least: int = 1, reads: Input = "conversation") 
 
 def _group(item: ScoreItem) -> Group:
     if item.messages is not None:
-        return Group([[message.plain() for message in item.messages]])
-    return Group(
-        [read_answer(each) for each in item.candidates or ()], read_prompt("" if item.prompt is None else item.prompt)
-    )
+        return Group([[message.plain() for message in item.messages]], beside=read_inputs(item))
+    prompt = read_prompt("" if item.prompt is None else item.prompt)
+    return Group([read_answer(each) for each in item.candidates or ()], prompt, beside=read_inputs(item))
+
+
+def read_inputs(given: TemplateRequest) -> TemplateInputs:
+    """Read what a body gives the template beside the messages."""
+    return TemplateInputs(given.tools or (), given.chat_template_kwargs or {})
 
 
 def read_prompt(given: Prompt) -> Messages:

@@ -214,6 +214,8 @@ def _check_outcome(outcome: Outcome, param: str, remedy: str) -> Outcome:
 def _count_outcomes(metrics: Metrics, outcomes: Sequence[Outcome], query: RewardQuery) -> None:
     for outcome in outcomes:
         metrics.truncated.inc(outcome.truncated)
+        for what in {name.partition(".")[0] for name in outcome.normalised}:
+            metrics.normalised.labels(what).inc()
         for name, scale in query.scales.items():
             metrics.texts.labels(name, "failed" if outcome.error else "scored").inc()
             metrics.tokens.labels(name, "in").inc(outcome.tokens - outcome.cached)

@@ -1,7 +1,7 @@
 """Build the scores of a reply from the engine's outcomes: raw, calibrated and weighted."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tureen.wire import CandidateScore, ItemScore, Score, StepSummary, Usage
@@ -23,6 +23,7 @@ def build_item_scores(scored: ScoredPlan[B]) -> list[ItemScore]:
             index=index,
             candidates=build_candidate_scores(item, query),
             summary=_summarise_steps(item, query),
+            normalised=list_normalised(item.outcomes),
             error=describe_error(item.error) if item.error else None,
         )
         for index, item in enumerate(scored.items)
@@ -60,8 +61,14 @@ def _build_candidate(index: int, outcome: Outcome, query: RewardQuery, stepped: 
         tokens=outcome.tokens,
         cached_tokens=outcome.cached,
         truncated=outcome.truncated,
+        normalised=list(outcome.normalised),
         error=describe_error(outcome.error) if outcome.error else None,
     )
+
+
+def list_normalised(outcomes: Sequence[Outcome]) -> list[str]:
+    """List what was not read as it was sent in any of the texts."""
+    return sorted({name for outcome in outcomes for name in outcome.normalised})
 
 
 def build_scores(

@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import model_validator
 
 from tureen.errors import Unprocessable
+from tureen.message_fields import BadMessage
+from tureen.messages import find_unknown_fields, read_message
 from tureen.wire import ChatRequest, CompletionRequest
 
 ANY = object()
@@ -32,14 +34,6 @@ COMPLETION: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "best_of": ((1,), "is not supported; send `candidates`, which a reward chooses among"),
     "echo": ((False,), "repeating the prompt is not supported; leave it out"),
     "suffix": (("",), "text before a suffix is not supported; leave it out"),
-}
-MESSAGE: Mapping[str, tuple[tuple[Any, ...], str]] = {
-    "annotations": ((ANY,), ""),
-    "audio": ((), "audio input is not supported; send text"),
-    "function_call": ((), "function calls are not supported; send text"),
-    "refusal": (("",), "is not supported; send the refusal as `content`"),
-    "tool_call_id": ((ANY,), ""),
-    "tool_calls": (([],), "tool calls are not supported; send text"),
 }
 
 
@@ -94,9 +88,10 @@ def drop_neutral_fields(
 
 
 def _message(message: Any, index: int) -> Any:
+    """A message in its canonical form. What is no object at all is left to the validation."""
     if not isinstance(message, dict):
         return message
-    kept = drop_neutral_fields(message, MESSAGE, f"messages[{index}].")
-    if kept.get("role") == "developer":
-        kept["role"] = "system"
-    return kept
+    try:
+        return {**find_unknown_fields(message), **read_message(message, strict=False)}
+    except BadMessage as error:
+        raise Unprocessable(error.problem, param=f"messages[{index}].{error.field}".removesuffix(".")) from None

@@ -1,11 +1,13 @@
 """A NeMo-Gym resources server under ``/gym``: ``/verify`` and the other routes that an agent's episode calls.
 
-The task's input is the prompt, and the messages of the response are the answer. Reasoning is ignored. A response
-without messages is scored as an empty answer. ``reward`` is the reward that ``?model=`` names, or a weighted mix.
-``reward_components`` are the raw rewards. ``truncate=true`` in the query cuts a text that is too long. A rollout that
-cannot be read or scored is an HTTP error, never a reward.
+The task's input is the prompt, and the items of the response are the answer: messages, calls of functions and their
+outputs. Reasoning goes to a template that knows it. A response without messages is scored as an empty answer.
+``reward`` is the reward that ``?model=`` names, or a weighted mix. ``reward_components`` are the raw rewards.
+``truncate=true`` in the query cuts a text that is too long. A rollout that cannot be read or scored is an HTTP error,
+never a reward.
 """
 
+import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +15,17 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from tureen.errors import Unprocessable
+from tureen.tool_calls import read_tools
 from tureen.wire import Text
+from tureen_core.chat_template import TemplateInputs
 from tureen_core.turns import Messages
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.gym_messages import GymItem, GymObject, read_items
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Group
 
@@ -28,28 +33,6 @@ router = APIRouter(prefix="/gym", route_class=StrictRoute, tags=["dialects"])
 ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
 INPUT, OUTPUT = "responses_create_params.input", "response.output"
 TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
-ROLES = {"developer": "system"}
-
-
-class GymObject(BaseModel):
-    """A part of the body. Unknown fields are kept and returned."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-
-
-class GymContentPart(GymObject):
-    """A part of a message: a text or a refusal."""
-
-    text: Text | None = None
-    refusal: Text | None = None
-
-
-class GymItem(GymObject):
-    """An item of OpenAI's Responses API. An item without a type is a message."""
-
-    type: str = "message"
-    role: str = ""
-    content: Text | list[GymContentPart] | None = None
 
 
 class GymCreateParams(GymObject):
@@ -57,6 +40,13 @@ class GymCreateParams(GymObject):
 
     input: Text | list[GymItem]
     instructions: Text | None = None
+    tools: list[Any] | None = None
+
+    @field_validator("tools")
+    @classmethod
+    def _check_tools(cls, value: Any) -> Any:
+        read_tools(value)
+        return value
 
 
 class GymPolicyResponse(GymObject):
@@ -95,21 +85,31 @@ class GymAggregateBody(DialectBody):
     verify_responses: list[GymVerifiedRollout]
 
 
+class EchoReply(JSONResponse):
+    """JSON in ASCII. What goes back as it came may hold lone surrogates, which only an escape can write."""
+
+    def render(self, content: Any) -> bytes:
+        """Write the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 @router.post("/verify", responses=ERRORS)
 async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The rollout as it was sent, with its reward and the reward's components."""
     selection = context.select()
-    group = Group([_answer(body.response.output)], _prompt(body.responses_create_params))
+    params = body.responses_create_params
+    beside = TemplateInputs(read_tools(params.tools))
+    group = Group([_answer(body.response.output)], _prompt(params), beside=beside)
     outcome = await context.score_one(selection, group, truncate, prompt=INPUT, answer=OUTPUT)
     scores = {"reward": selection.value(outcome), "reward_components": dict(outcome.raw)}
-    return JSONResponse(body.model_dump(exclude_unset=True) | scores)
+    return EchoReply(body.model_dump(exclude_unset=True) | scores)
 
 
 @router.post("/seed_session", responses=ERRORS)
 @router.post("/close_session", responses=ERRORS)
 async def session(body: dict[str, Any]) -> JSONResponse:
     """The id of the session, if it was sent. A reward keeps no state, so nothing is opened or closed."""
-    return JSONResponse({name: body[name] for name in ("resources_session_id",) if name in body})
+    return EchoReply({name: body[name] for name in ("resources_session_id",) if name in body})
 
 
 @router.get("/reverify_mode", responses=document_errors(model=error_bodies.DetailBody))
@@ -136,7 +136,7 @@ async def aggregate_metrics(body: GymAggregateBody) -> JSONResponse:
 
 def _prompt(params: GymCreateParams) -> Messages:
     items = [GymItem(role="user", content=params.input)] if isinstance(params.input, str) else params.input
-    turns = [turn for place, item in enumerate(items) for turn in _turns(item, f"{INPUT}[{place}]")]
+    turns = read_items(items, INPUT)
     if not turns:
         raise Unprocessable("the input has no message; send at least one", param=INPUT)
     return [{"role": "system", "content": params.instructions}, *turns] if params.instructions else turns
@@ -144,36 +144,7 @@ def _prompt(params: GymCreateParams) -> Messages:
 
 def _answer(output: Sequence[GymItem]) -> Messages:
     """Return the answer's messages. Neighbours of one role are joined."""
-    turns: list[dict[str, str]] = []
-    for place, item in enumerate(output):
-        for turn in _turns(item, f"{OUTPUT}[{place}]"):
-            if turns and turns[-1]["role"] == turn["role"]:
-                turns[-1]["content"] += turn["content"]
-            else:
-                turns.append(turn)
-    return turns or [{"role": "assistant", "content": ""}]
-
-
-def _turns(item: GymItem, param: str) -> Iterator[dict[str, str]]:
-    """Yield the item as a message. Reasoning gives none.
-
-    Raises:
-        Unprocessable: the item is something else, for example a function call.
-    """
-    if item.type == "reasoning":
-        return
-    if item.type != "message":
-        raise Unprocessable(f"an item of type {item.type} cannot be scored; send only text messages", param=param)
-    yield {"role": ROLES.get(item.role, item.role), "content": _text(item, param)}
-
-
-def _text(item: GymItem, param: str) -> str:
-    if isinstance(item.content, str):
-        return item.content
-    texts = [part.refusal if part.text is None else part.text for part in item.content or ()]
-    if any(text is None for text in texts):
-        raise Unprocessable("only text can be scored; remove the other parts", param=f"{param}.content")
-    return "".join(text or "" for text in texts)
+    return read_items(output, OUTPUT, join=True) or [{"role": "assistant", "content": ""}]
 
 
 def _profile(rows: Sequence[GymVerifiedRollout]) -> Iterator[tuple[str, float]]:

@@ -35,8 +35,7 @@ async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONRespo
     """Rewards of finished texts. `?model=helpful=0.7%2Charmless=0.3` gives a mix; OpenRLHF splits URLs at commas."""
     queries = [body.query] if isinstance(body.query, str) else body.query
     selection = context.select(body.model)
-    pads = {reward.renderer.tokenizer.pad_token for reward in context.engine.scoring.values()}
-    texts = [FinishedText(_drop_padding(query, pads)) for query in queries]
+    texts = [FinishedText(query) for query in queries]
     outcomes = await context.score_all(selection, texts, at="query[{}]".format)
     return JSONResponse(
         {
@@ -45,16 +44,6 @@ async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONRespo
             "extra_logs": _logs(selection, outcomes),
         }
     )
-
-
-def _drop_padding(query: str, pads: set[str]) -> str:
-    """Remove padding tokens from both ends. Decoding a batch can leave them there."""
-    for pad in pads:
-        while query.startswith(pad):
-            query = query.removeprefix(pad)
-        while query.endswith(pad):
-            query = query.removesuffix(pad)
-    return query
 
 
 def _logs(selection: RewardSelection, outcomes: list[Outcome]) -> dict[str, list[float]]:

@@ -51,7 +51,7 @@ async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) 
 def _text(body: SlimeSample, renderers: Sequence[Renderer]) -> Group | FinishedText:
     if isinstance(body.prompt, str) and _is_rendered(body.prompt, renderers):
         return FinishedText(body.prompt + body.response)
-    return Group([read_answer(_drop_end_tokens(body.response, renderers))], read_prompt(body.prompt))
+    return Group([read_answer(body.response)], read_prompt(body.prompt))
 
 
 def _is_rendered(text: str, renderers: Sequence[Renderer]) -> bool:
@@ -60,11 +60,3 @@ def _is_rendered(text: str, renderers: Sequence[Renderer]) -> bool:
         message = "the text is rendered in the template of only some of these rewards; send messages"
         raise Unprocessable(message, param="prompt")
     return found == {True}
-
-
-def _drop_end_tokens(response: str, renderers: Sequence[Renderer]) -> str:
-    """Remove EOS and padding from the end. slime keeps them, and the template writes its own EOS."""
-    tokens = {token for each in renderers for token in (each.tokenizer.eos_token, each.tokenizer.pad_token) if token}
-    while found := next((token for token in tokens if response.endswith(token)), None):
-        response = response.removesuffix(found)
-    return response

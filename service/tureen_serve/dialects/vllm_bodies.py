@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from tureen.errors import Unprocessable
-from tureen.wire import Message, Text
+from tureen.wire import Message, TemplateRequest, Text
 from tureen_core.reading import Cut
+from tureen_serve.api.reward_items import read_inputs
 from tureen_serve.dialects.dialect_context import DialectBody
 from tureen_serve.dialects.inputs import Input, Texts, is_single, list_inputs
 from tureen_serve.dialects.query_documents import NO_INSTRUCTION
@@ -26,14 +27,15 @@ class VllmMessage(Message):
     model_config = ConfigDict(extra="ignore")
 
 
-class VllmTemplateBody(DialectBody):
-    """The fields that change the chat template. They are refused: a reward needs the template of its training."""
+class VllmTemplateBody(DialectBody, TemplateRequest):
+    """The fields that concern the chat template. Another template is refused: a reward needs that of its training."""
+
+    model_config = ConfigDict(extra="ignore")
 
     chat_template: Any = None
-    chat_template_kwargs: Any = None
     continue_final_message: Any = False
 
-    @field_validator("chat_template", "chat_template_kwargs", "continue_final_message")
+    @field_validator("chat_template", "continue_final_message")
     @classmethod
     def _refuse_template(cls, value: Any) -> Any:
         if value:
@@ -135,7 +137,7 @@ class VllmTextsBody(VllmBody):
         """Return the texts as the engine reads them."""
         cut = self.cut(longest)
         if self.messages is not None:
-            return [Group([[turn.plain() for turn in self.messages]], cut=cut)]
+            return [Group([[turn.plain() for turn in self.messages]], cut=cut, beside=read_inputs(self))]
         return [FinishedText(each, self.add_special_tokens is not False, cut) for each in list_inputs(self.input or "")]
 
     def at(self, index: int) -> str:
@@ -160,6 +162,13 @@ class VllmPairsBody(VllmBody):
     max_tokens_per_query: Annotated[int, Field(ge=0)] = 0
     max_tokens_per_doc: Annotated[int, Field(ge=0)] = 0
     instruction: Text | None = None
+
+    @field_validator("chat_template_kwargs", "tools")
+    @classmethod
+    def _refuse_inputs(cls, value: Any) -> Any:
+        if value:
+            raise ValueError("must be left out: a query and a document are texts; send `messages` to /classify")
+        return value
 
     @field_validator("instruction")
     @classmethod

@@ -13,6 +13,7 @@ from pydantic import model_validator
 from tureen.errors import Unprocessable
 from tureen.wire import Text
 from tureen_core.template import Renderer
+from tureen_serve.api.reward_items import read_inputs
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody, DialectContext
 from tureen_serve.dialects.vllm_answers import ERRORS
@@ -42,7 +43,8 @@ class VllmTokenizeBody(VllmTemplateBody):
         if self.prompt is not None:
             return renderer.tokenize_text(self.prompt, self.add_special_tokens is not False)
         turns = [turn.plain() for turn in self.messages or ()]
-        return renderer.tokenize_prompt(turns) if self.add_generation_prompt else renderer.tokenize_conversation(turns)
+        tokenize = renderer.tokenize_prompt if self.add_generation_prompt else renderer.tokenize_conversation
+        return tokenize(turns, read_inputs(self))
 
 
 class VllmDetokenizeBody(DialectBody):

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tureen.errors import TureenError, Unprocessable
+from tureen_core.chat_template import UNSUPPORTED
 from tureen_core.gate import select_prompt_ids
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
@@ -26,6 +27,7 @@ class Outcome:
         tokens: the number of tokens of prompt and answer; of several rewards, the largest number.
         cached: the number of prompt tokens that no reward had to compute; of several rewards, the smallest number.
         truncated: whether the text was cut.
+        normalised: what was not read as it was sent; see :class:`tureen_core.reading.Rendered`.
         error: why the answer has no rewards.
     """
 
@@ -33,6 +35,7 @@ class Outcome:
     tokens: int = 0
     cached: int = 0
     truncated: bool = False
+    normalised: tuple[str, ...] = ()
     error: TureenError | None = None
 
 
@@ -158,6 +161,7 @@ class ReadAnswer:
             tokens=max(len(each.ids) for each in rendered),
             cached=min(text.cached for text, *_ in rewards),
             truncated=any(each.truncated for each in rendered),
+            normalised=tuple(sorted({name for each in rendered for name in each.normalised})),
         )
 
 
@@ -183,8 +187,17 @@ def _text(param: str, renderings: Mapping[Renderer, Rendered | TureenError], rea
         for reader in readers:
             rendered = renderings[reader.renderer]
             if isinstance(rendered, TureenError):
-                return ReadAnswer(param, renderings, error=rendered)
+                return ReadAnswer(param, renderings, error=_name_reward(rendered, reader))
             rows.append(reader.rows(rendered))
     except TureenError as error:
         return ReadAnswer(param, renderings, error=error)
     return ReadAnswer(param, renderings, rows)
+
+
+def _name_reward(error: TureenError, reader: Reader) -> TureenError:
+    """An error of a reward's template, with the reward's name: another one may have another template."""
+    if error.code != UNSUPPORTED:
+        return error
+    names = ", ".join(name for name, _ in reader.columns)
+    message = error.message.replace("the chat template", f"the chat template of {names}", 1)
+    return type(error)(message, param=error.param, code=error.code)

@@ -1,10 +1,12 @@
 """Render answers to token ids. An answer that cannot be read becomes an error. Pure."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tureen.errors import TureenError
 from tureen_core import inputs
+from tureen_core.chat_template import NO_INPUTS, UNSUPPORTED, TemplateInputs
 from tureen_core.reading import Cut, Rendered
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, check_finished, check_messages
@@ -16,11 +18,13 @@ class Group:
 
     Attributes:
         cut: how to cut an answer that is too long; None uses ``truncate`` of the call.
+        beside: what the template is given beside the messages.
     """
 
     answers: Sequence[Messages]
     prompt: Messages = ()
     cut: Cut | None = None
+    beside: TemplateInputs = NO_INPUTS
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -58,6 +62,7 @@ class Steps:
 
     prompt: Messages
     steps: Sequence[str]
+    beside: TemplateInputs = NO_INPUTS
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -103,7 +108,7 @@ def render_answers(renderer: Renderer, group: ScoreInput, truncate: bool) -> lis
         return _inputs(renderer, group, truncate)
     cut = group.cut or truncate
     if not group.prompt:
-        return [_conversation(renderer, answer, cut) for answer in group.answers]
+        return [_conversation(renderer, answer, cut, group.beside) for answer in group.answers]
     try:
         check_messages(group.prompt)
     except TureenError as error:
@@ -111,9 +116,9 @@ def render_answers(renderer: Renderer, group: ScoreInput, truncate: bool) -> lis
     try:
         for answer in group.answers:
             check_finished([*group.prompt, *answer])
-        return list(renderer.render_candidates(group.prompt, group.answers, cut))
+        return list(renderer.render_candidates(group.prompt, group.answers, cut, group.beside))
     except TureenError:
-        return [_candidate(renderer, group.prompt, answer, index, cut) for index, answer in enumerate(group.answers)]
+        return [_candidate(renderer, group, answer, index, cut) for index, answer in enumerate(group.answers)]
 
 
 def _inputs(renderer: Renderer, group: Steps | AnswerPair, truncate: bool) -> list[Rendered | TureenError]:
@@ -124,7 +129,7 @@ def _inputs(renderer: Renderer, group: Steps | AnswerPair, truncate: bool) -> li
             check_messages(group.prompt)
         if isinstance(group, Steps):
             field = ""
-            return list(inputs.render_steps(renderer, group.prompt, group.steps, truncate).prefixes)
+            return list(inputs.render_steps(renderer, group.prompt, group.steps, truncate, group.beside).prefixes)
         for place, answer in zip(group.places, (group.first, group.second), strict=True):
             field = f"candidates[{place}]"
             check_finished([*group.prompt, *answer])
@@ -144,22 +149,35 @@ def _finished(renderer: Renderer, given: FinishedText, truncate: bool) -> Render
         return relocate_error(error, "")
 
 
-def _conversation(renderer: Renderer, messages: Messages, truncate: bool | Cut) -> Rendered | TureenError:
+def _conversation(
+    renderer: Renderer, messages: Messages, truncate: bool | Cut, beside: TemplateInputs
+) -> Rendered | TureenError:
     try:
         check_finished(messages)
-        return renderer.render_conversation(messages, truncate)
+        return renderer.render_conversation(messages, truncate, beside)
     except TureenError as error:
         return relocate_error(error, error.param or "messages")
 
 
 def _candidate(
-    renderer: Renderer, prompt: Messages, answer: Messages, index: int, truncate: bool | Cut
+    renderer: Renderer, group: Group, answer: Messages, index: int, truncate: bool | Cut
 ) -> Rendered | TureenError:
     try:
-        check_finished([*prompt, *answer])
-        return renderer.render_candidates(prompt, [answer], truncate)[0]
+        check_finished([*group.prompt, *answer])
+        return renderer.render_candidates(group.prompt, [answer], truncate, group.beside)[0]
     except TureenError as error:
-        return relocate_error(error, f"candidates[{index}]")
+        return relocate_error(error, _find_field(error, len(group.prompt), index))
+
+
+def _find_field(error: TureenError, asked: int, index: int) -> str:
+    """The field at fault, where ``asked`` messages are the prompt's and the others those of a candidate."""
+    if error.code != UNSUPPORTED or error.param is None:
+        return f"candidates[{index}]"
+    found = re.fullmatch(r"messages\[(\d+)\](.*)", error.param)
+    if found is None:
+        return error.param
+    place = int(found[1])
+    return f"prompt[{place}]{found[2]}" if place < asked else f"candidates[{index}][{place - asked}]{found[2]}"
 
 
 def relocate_error(error: TureenError, param: str) -> TureenError:

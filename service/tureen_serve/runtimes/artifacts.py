@@ -12,7 +12,7 @@ from tureen_core.artifact import Artifact, open_artifact, read_weights
 from tureen_core.base import digest_weights, load_tokenizer, locate_base
 from tureen_core.lora import Adapter
 from tureen_core.preference import Normalize, normalise_weights
-from tureen_core.reading import Reading
+from tureen_core.reading import ControlMarkRule, Reading
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.runtimes.catalogue import Family, Reward
@@ -30,10 +30,12 @@ class Bases:
 
     Args:
         cache: where packaged bases are converted to.
+        control_marks: how control marks inside a message are read; None as each reading says.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, control_marks: ControlMarkRule | None = None) -> None:
         self._cache = cache
+        self._control_marks = control_marks
         self._digests: dict[Path, str] = {}
         self._tokenizers: dict[Path, Any] = {}
         self._renderers: dict[tuple[Path, Reading], Renderer] = {}
@@ -78,6 +80,8 @@ class Bases:
 
     def make_renderer(self, folder: Path, reading: Reading) -> Renderer:
         """One renderer for each base and reading, so that equal texts are tokenised once."""
+        if self._control_marks is not None:
+            reading = reading.model_copy(update={"control_marks": self._control_marks})
         if (folder, reading) not in self._renderers:
             self._renderers[folder, reading] = Renderer(self.load_tokenizer(folder), reading)
         return self._renderers[folder, reading]

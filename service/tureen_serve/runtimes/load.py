@@ -16,6 +16,7 @@ from tureen.errors import TureenError
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.base import CACHE, BaseError
 from tureen_core.lora import SoupError
+from tureen_core.reading import ControlMarkRule
 from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedFamily, OpenedReward, open_family, open_reward
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
@@ -37,6 +38,7 @@ class LoadOptions:
 
     Attributes:
         cache: where packaged bases are converted to.
+        control_marks: how control marks inside a message are read; None as each artifact's reading says.
         prompt_memory_bytes: bytes for prompts that were scored, where the runtime keeps them itself.
     """
 
@@ -47,6 +49,7 @@ class LoadOptions:
     limits: BatchLimits = BatchLimits()
     prompt_memory_bytes: int = 0
     vllm: VllmSettings = VllmSettings()
+    control_marks: ControlMarkRule | None = None
 
 
 def load_models(
@@ -125,7 +128,7 @@ def _runtime(options: LoadOptions) -> tuple[Runtime, str]:
 def _load(
     rewards: Sequence[RewardEntry], families: Sequence[FamilyEntry], options: LoadOptions, runtime: Runtime, told: str
 ) -> LoadedModels:
-    bases = Bases(options.cache or CACHE)
+    bases = Bases(options.cache or CACHE, options.control_marks)
     models = [open_reward(entry, bases, runtime.dtype) for entry in rewards]
     policies = [open_family(entry, bases, runtime.dtype) for entry in families]
     _named_once(models)

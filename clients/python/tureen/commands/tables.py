@@ -93,9 +93,9 @@ def format_weights(weights: Mapping[str, float]) -> Text:
 def list_texts(item: ScoreItem) -> list[str]:
     """Return the texts to show for an item: its answers, its steps, or the last message of its conversation."""
     if item.messages is not None:
-        return [item.messages[-1].content]
+        return [item.messages[-1].text]
     answers = item.candidates or item.steps or []
-    return [answer if isinstance(answer, str) else answer[-1].content for answer in answers]
+    return [answer if isinstance(answer, str) else answer[-1].text for answer in answers]
 
 
 def shorten_text(text: str) -> Text:

@@ -39,8 +39,8 @@ def write_dialogue(messages: Sequence[Message], style: Style) -> str:
     Raises:
         Unprocessable: the style has no turn of such a role, or a message holds what begins a turn.
     """
-    written = style.between.join(_head(message, style) + message.content for message in messages)
-    if _contents(written, style) != [message.content for message in messages]:
+    written = style.between.join(_head(message, style) + message.text for message in messages)
+    if _contents(written, style) != [message.text for message in messages]:
         raise Unprocessable(f"a message holds what begins a turn in {style.name}'s text; take a form of messages")
     return written
 
@@ -56,7 +56,7 @@ def write_prompt_and_answers(prompt: Sequence[Message], answers: Sequence[Sequen
             raise Unprocessable("an answer of several messages is no plain text; take a form of messages")
         write_dialogue([*prompt, *answer], HH)
     cue = HH.assistant.rstrip(" ")
-    return write_dialogue(prompt, HH) + cue, [f" {answer[0].content}" for answer in answers]
+    return write_dialogue(prompt, HH) + cue, [f" {answer[0].text}" for answer in answers]
 
 
 def _contents(written: str, style: Style) -> list[str]:
@@ -69,4 +69,6 @@ def _head(message: Message, style: Style) -> str:
     heads = {"user": style.user, "assistant": style.assistant}
     if message.role not in heads:
         raise Unprocessable(f"{style.name}'s text has no {message.role} turn; take a form of messages")
+    if held := next((name for name in ("tool_calls", "reasoning_content") if getattr(message, name)), None):
+        raise Unprocessable(f"{style.name}'s text has no place for `{held}`; take a form of messages")
     return heads[message.role]

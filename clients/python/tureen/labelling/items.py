@@ -15,12 +15,14 @@ from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
 from tureen.item_forms import DEFAULT, RowReading, make_item
 from tureen.validation import explain_errors
-from tureen.wire import MAX_CANDIDATES, Candidate, Message, Prompt, Request, Text
+from tureen.wire import MAX_CANDIDATES, Candidate, Message, Prompt, TemplateRequest, Text
 
 Messages = list[Message]
 
+BESIDE = {"tools", "chat_template_kwargs"}
 
-class Item(Request):
+
+class Item(TemplateRequest):
     """A prompt with two or more candidates, and what its rows are to carry.
 
     Attributes:
@@ -43,7 +45,7 @@ class Item(Request):
 
     def request(self) -> dict[str, Any]:
         """What a server is sent of it."""
-        return self.model_dump(include={"prompt", "candidates"}, exclude_none=True)
+        return self.model_dump(include={"prompt", "candidates", *BESIDE}, exclude_none=True)
 
     def conversation(self) -> tuple[Messages, list[Messages]]:
         """The prompt and each candidate as messages; a bare text is the user's turn, or the assistant's."""

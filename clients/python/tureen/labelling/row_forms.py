@@ -5,7 +5,7 @@ from typing import Any
 
 from tureen.errors import Unprocessable
 from tureen.labelling import dialogues
-from tureen.labelling.items import Item
+from tureen.labelling.items import BESIDE, Item
 from tureen.labelling.pairs import Pair, read_ranking, read_reward
 from tureen.wire import Label, Message
 
@@ -25,13 +25,13 @@ def _ranking(item: Item, label: Label, pair: Pair) -> Row:  # noqa: ARG001
 def _trl(item: Item, label: Label, pair: Pair) -> Row:
     prompt, answers = item.conversation()
     chosen, rejected = (_plain(answers[place]) for place in (pair.chosen, pair.rejected))
-    return {"prompt": _plain(prompt), "chosen": chosen, "rejected": rejected, **_judged(label, pair)}
+    return {"prompt": _plain(prompt), "chosen": chosen, "rejected": rejected, **_beside(item), **_judged(label, pair)}
 
 
 def _trl_implicit(item: Item, label: Label, pair: Pair) -> Row:
     prompt, answers = item.conversation()
     chosen, rejected = (_plain([*prompt, *answers[place]]) for place in (pair.chosen, pair.rejected))
-    return {"chosen": chosen, "rejected": rejected, **_judged(label, pair)}
+    return {"chosen": chosen, "rejected": rejected, **_beside(item), **_judged(label, pair)}
 
 
 def _trl_text(item: Item, label: Label, pair: Pair) -> Row:
@@ -77,9 +77,9 @@ def _rewardbench(item: Item, label: Label, pair: Pair) -> Row:
 
 
 def _alone(messages: Sequence[Message], role: str) -> str:
-    if len(messages) != 1 or messages[0].role != role:
+    if len(messages) != 1 or messages[0].role != role or messages[0].content is None:
         raise Unprocessable("RewardBench has prompts of one user turn and answers of one message; take trl for others")
-    return messages[0].content
+    return messages[0].text
 
 
 def _judged(label: Label, pair: Pair) -> Row:
@@ -90,7 +90,12 @@ def _judged(label: Label, pair: Pair) -> Row:
     return row if pair.orders is None else {**row, "orders": list(pair.orders)}
 
 
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+def _beside(item: Item) -> Row:
+    """The tools and variables of the template, under TRL's names."""
+    return item.model_dump(include=BESIDE, exclude_none=True)
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [message.plain() for message in messages]
 
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, get_args
 
 from tureen.answer_steps import split_steps
-from tureen.wire import Role
+from tureen.messages import Role
 
 Message = dict[str, Any]
 Conversation = tuple[Message, ...]

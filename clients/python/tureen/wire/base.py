@@ -1,9 +1,13 @@
 """What every body stands on: text that is Unicode, numbers that are finite, messages, errors."""
 
 import math
-from typing import Annotated, Any, Literal
+from operator import not_
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tureen.messages import Role, find_unknown_fields, read_message
+from tureen.tool_calls import check_texts, read_tools
 
 MAX_ITEMS = 4096
 MAX_CANDIDATES = 256
@@ -25,9 +29,9 @@ def check_finite(value: float) -> float:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Normalised = Annotated[list[str], Field(exclude_if=not_)]  # written only where something was done
 Weight = Annotated[float, AfterValidator(check_finite)]
 Preferences = dict[Text, Weight]
-Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Request(BaseModel):
@@ -42,34 +46,60 @@ class Reply(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
-class TextPart(Request):
-    """OpenAI's content part; only text is read."""
-
-    type: Literal["text"]
-    text: Text
-
-
 class Message(Request):
-    """One turn. ``content`` may be OpenAI's list of text parts; it is joined."""
+    """A message of a conversation, in the canonical form of :mod:`tureen.messages`.
+
+    Every spelling that :func:`tureen.messages.read_message` reads is taken: lists of text parts, null fields, the role
+    ``developer``, ``reasoning`` or ``thinking`` for ``reasoning_content``, and arguments of tool calls as objects.
+    """
 
     role: Role
-    content: Text
+    content: Text | None = None
     name: Text | None = None
+    reasoning_content: Text | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _join_parts(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("content"), list):
-            try:
-                parts = [TextPart.model_validate(part) for part in value["content"]]
-            except ValidationError:
-                raise ValueError('only text is read: a part of content is {"type": "text", "text": "..."}') from None
-            return {**value, "content": "".join(part.text for part in parts)}
-        return value
+    def _canonical(cls, value: Any) -> Any:
+        return {**find_unknown_fields(value), **read_message(value, strict=False)} if isinstance(value, dict) else value
 
-    def plain(self) -> dict[str, str]:
-        """``{role, content}``, what a chat template reads."""
-        return {"role": self.role, "content": self.content}
+    @property
+    def text(self) -> str:
+        """The content; empty where the message only calls tools or only thinks."""
+        return self.content or ""
+
+    def plain(self) -> dict[str, Any]:
+        """The message as a dict: ``role``, ``content``, and those of the other fields that hold something."""
+        held = self.model_dump(include=FIELDS - {"role", "content"}, exclude_none=True)
+        return {"role": self.role, "content": self.content, **held}
+
+
+FIELDS = {"role", "content", "name", "reasoning_content", "tool_calls", "tool_call_id"}
+
+
+class TemplateRequest(Request):
+    """What a chat template is given beside the messages.
+
+    Attributes:
+        tools: descriptions of functions in OpenAI's form.
+        chat_template_kwargs: variables of the template, such as ``enable_thinking``.
+    """
+
+    tools: list[dict[str, Any]] | None = None
+    chat_template_kwargs: dict[Text, Any] | None = None
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _read_tools(cls, value: Any) -> Any:
+        return read_tools(value) or None
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _check_texts(cls, value: Any) -> Any:
+        check_texts(value)
+        return value
 
 
 Prompt = Text | list[Message]

@@ -1,10 +1,11 @@
 """The bodies of ``/v1/preferences``: which candidate is preferred, with its margin and probability."""
 
-from typing import Annotated, Literal
+from operator import not_
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
 
-from tureen.wire.base import MAX_ITEMS, ErrorDetail, Preferences, Reply, Request, Text, Usage, check_finite
+from tureen.wire.base import MAX_ITEMS, ErrorDetail, Normalised, Preferences, Reply, Request, Text, Usage, check_finite
 from tureen.wire.scores import CandidateScore, ScoreItem
 
 
@@ -55,7 +56,8 @@ class Label(Reply):
         matrix: ``matrix[i][j]`` is P(candidate i over j).
         orders: of a pairwise model, P(chosen over rejected) with the chosen one shown first, and shown second.
         order_matrix: of a pairwise model, P(candidate i over j) with candidate i shown first.
-        truncated: of a pairwise model, whether a compared text was cut.
+        truncated: whether a text was cut.
+        normalised: what was not read as it was sent; see :class:`tureen.wire.CandidateScore`.
         candidates: the candidates' scores.
     """
 
@@ -70,22 +72,30 @@ class Label(Reply):
     orders: tuple[float, float] | None = None
     order_matrix: list[list[float]] | None = None
     truncated: bool = False
+    normalised: Normalised = []
     candidates: list[CandidateScore] = []
     error: ErrorDetail | None = None
 
 
 class TrlLabel(Reply):
-    """A row in TRL's conversational preference format, with the candidates' weighted rewards."""
+    """A row in TRL's conversational preference format, with the candidates' weighted rewards.
+
+    ``tools`` and ``chat_template_kwargs`` are the item's. ``truncated`` and ``normalised`` are those of :class:`Label`.
+    """
 
     index: int
-    prompt: list[dict[str, str]] | None = None
-    chosen: list[dict[str, str]] | None = None
-    rejected: list[dict[str, str]] | None = None
+    prompt: list[dict[str, Any]] | None = None
+    chosen: list[dict[str, Any]] | None = None
+    rejected: list[dict[str, Any]] | None = None
+    tools: Annotated[list[dict[str, Any]] | None, Field(exclude_if=not_)] = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, Field(exclude_if=not_)] = None
     chosen_score: float | None = None
     rejected_score: float | None = None
     margin: float | None = None
     probability: float | None = None
     tie: bool | None = None
+    truncated: bool = False
+    normalised: Normalised = []
     error: ErrorDetail | None = None
 
 
@@ -94,6 +104,8 @@ class RankingLabel(Reply):
 
     index: int
     ranking: list[int] | None = None
+    truncated: bool = False
+    normalised: Normalised = []
     error: ErrorDetail | None = None
 
 

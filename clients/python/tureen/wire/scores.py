@@ -10,16 +10,18 @@ from tureen.wire.base import (
     Candidate,
     ErrorDetail,
     Message,
+    Normalised,
     Preferences,
     Prompt,
     Reply,
     Request,
+    TemplateRequest,
     Text,
     Usage,
 )
 
 
-class ScoreItem(Request):
+class ScoreItem(TemplateRequest):
     """One item to score: a finished conversation, a prompt with candidates, or a prompt with the steps of an answer.
 
     ScoreItem(prompt="Why do leaves fall?", candidates=["Because days grow short.", "No idea."])
@@ -85,6 +87,8 @@ class CandidateScore(Reply):
         tokens: the length of the text in tokens.
         cached_tokens: how many of them were not computed again.
         truncated: whether the text was cut.
+        normalised: what was not read as it was sent: ``end_marks`` that were removed, ``control_marks`` that were read
+            as plain text, and fields that the chat template does not read, such as ``reasoning_content``.
     """
 
     index: int
@@ -93,6 +97,7 @@ class CandidateScore(Reply):
     tokens: int = 0
     cached_tokens: int = 0
     truncated: bool = False
+    normalised: Normalised = []
     error: ErrorDetail | None = None
 
 
@@ -111,11 +116,13 @@ class ItemScore(Reply):
     Attributes:
         index: the number of the item in the request.
         summary: for an item with steps, each reward's aggregates.
+        normalised: what was not read as it was sent in any of them; see :class:`CandidateScore`.
     """
 
     index: int
     candidates: list[CandidateScore]
     summary: dict[str, StepSummary] | None = None
+    normalised: Normalised = []
     error: ErrorDetail | None = None
 
 
