@@ -59,8 +59,12 @@ def test_prompts_are_equal_if_they_say_the_same() -> None:
         ("Why?", 3, "candidates[0]"),
         ("Why?", "\ud800", "candidates[0]"),
         ([{"role": "nobody", "content": "Why?"}], "a", "prompt[0].role"),
-        ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "a", "prompt[0]"),
-        ("Why?", [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}], "candidates[0][0].tool_calls"),
+        ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "a", "prompt[0].content[0]"),
+        (
+            "Why?",
+            [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
+            "candidates[0][0].tool_calls[0].name",
+        ),
         ("Why?", [{"role": "assistant", "content": None}], "candidates[0][0].content"),
     ],
 )

@@ -127,7 +127,41 @@ def test_messages_may_carry_fields_that_are_empty_and_none_that_say_something(st
     said: list[dict[str, Any]] = [
         {"role": "assistant", "content": "Autumn.", "tool_calls": [], "reasoning_content": None}
     ]
-    assert function(["Why?", "Why?"], [called, said]) == [None, 7.0]
+    weighed = [{"role": "assistant", "content": "Autumn.", "weight": 1}]
+    assert function(["Why?"] * 3, [called, said, weighed]) == [0.0, 7.0, None]
+
+
+@both
+def test_rows_with_tools_calls_and_thoughts_have_a_reward(standin: StandIn, kind: Any, call: Any) -> None:
+    """The dataset's columns go with the rows; a row that cannot be read is None, and the log counts and names why."""
+    function = kind("length", base_url=standin.url, calibrated=False)
+    asked = [{"role": "user", "content": "How cold is it?"}]
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": {}}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "-3"},
+        {"role": "assistant", "content": "Cold.", "reasoning": "Below zero."},
+    ]
+    tools = [[{"name": "f"}], '[{"name": "f"}]', None]
+    answers = [turns, turns, [{"role": "assistant", "content": "Cold."}]]
+    if kind is RewardFunction:
+        assert function([asked] * 3, answers, tools=tools, chat_template_kwargs=[{}] * 3) == [5.0] * 3
+    else:
+        assert asyncio.run(function([asked] * 3, answers, tools=tools)) == [5.0] * 3
+    items = list(standin.seen)[-1].json["items"]
+    assert [len(item["candidates"]) for item in items] == [2, 1]
+    assert items[0]["tools"] == [{"type": "function", "function": {"name": "f"}}]
+
+
+def test_the_log_counts_and_names_the_rows_that_cannot_be_read(
+    standin: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    function = RewardFunction("length", base_url=standin.url, calibrated=False)
+    bad = [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]
+    with caplog.at_level(logging.ERROR, "tureen"):
+        assert function(["a", "b", "c"], [bad, bad, "x"]) == [None, None, 1.0]
+    assert "no reward for 2 of 3 rows" in caplog.text
+    assert "candidates[0][0].audio: only text is read" in caplog.text
+    assert "(2 rows)" in caplog.text
 
 
 @both

@@ -115,7 +115,11 @@ def test_other_protocols_may_have_other_fields() -> None:
     [
         ("hi", "", "must be an object"),
         ({"content": "hi"}, "role", "is required"),
-        ({"role": "judge", "content": "hi"}, "role", "should be 'system', 'user', 'assistant' or 'tool', is 'judge'"),
+        (
+            {"role": "judge", "content": "hi"},
+            "role",
+            "unknown role 'judge': should be 'system', 'user', 'assistant' or 'tool'",
+        ),
         ({"role": "user"}, "content", "is required"),
         ({"role": "user", "content": None}, "content", "is null"),
         ({"role": "user", "content": 3}, "content", "must be a text or a list of text parts, is a number"),

@@ -110,7 +110,7 @@ def _read_role(value: Mapping[Any, Any]) -> str:
         raise BadMessage("is required", "role")
     role = "system" if value["role"] == "developer" else value["role"]
     if role not in ROLES:
-        raise BadMessage(f"should be 'system', 'user', 'assistant' or 'tool', is {role!r}", "role")
+        raise BadMessage(f"unknown role {role!r}: should be 'system', 'user', 'assistant' or 'tool'", "role")
     return str(role)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tureen.errors import InvalidRequest, ServerFault, TureenError
+from tureen.message_fields import list_values
 from tureen.validation import explain_errors
 from tureen.wire import MAX_CANDIDATES, CandidateScore, ErrorDetail, ItemScore, ScoreItem, ScoreReply
 
@@ -38,26 +39,33 @@ class GroupedRows:
         return [make_failed_row(make_error_detail(error)) for _ in self.places]
 
 
-def group_by_prompt(prompts: Iterable[Any], answers: Iterable[Any]) -> GroupedRows:
-    """Group rows by equal prompts.
+def group_by_prompt(
+    prompts: Iterable[Any], answers: Iterable[Any], beside: Mapping[str, Sequence[Any]] | None = None
+) -> GroupedRows:
+    """Group rows by equal prompts, tools and variables of the template.
 
     Args:
         prompts: for each row a text, or messages.
         answers: for each row a text, or messages.
+        beside: ``tools`` and ``chat_template_kwargs``, for each row a value, or None where it has none.
 
     Raises:
-        InvalidRequest: there are not as many answers as prompts.
+        InvalidRequest: there are not as many answers, or values beside them, as prompts.
     """
     made, open_items = GroupedRows(), dict[str, int]()
     asked, given = list(prompts), list(answers)
     if len(asked) != len(given):
         told = f"{len(asked)} prompts and {len(given)} answers: give each answer with the prompt that it answers"
         raise InvalidRequest(f"{told}, a prompt of several answers once for each", param="prompts")
-    for prompt, answer in zip(asked, given, strict=True):
+    for name, values in (beside or {}).items():
+        if len(values) != len(asked):
+            raise InvalidRequest(f"{len(asked)} prompts and {len(values)} values of `{name}`", param=name)
+    for row, (prompt, answer) in enumerate(zip(asked, given, strict=True)):
+        extra = {name: values[row] for name, values in (beside or {}).items()}
+        document = {"prompt": _list(prompt), "candidates": [_list(answer)], **extra}
         try:
-            item = ScoreItem.model_validate({"prompt": _plain(prompt), "candidates": [_plain(answer)]})
+            item = ScoreItem.model_validate(document)
         except ValidationError as error:
-            document = {"prompt": prompt, "candidates": [answer]}
             made.places.append(make_error_detail(explain_errors(error.errors(include_url=False), document)))
             continue
         made.places.append(_place(item.model_dump(exclude_none=True), made.items, open_items))
@@ -65,7 +73,7 @@ def group_by_prompt(prompts: Iterable[Any], answers: Iterable[Any]) -> GroupedRo
 
 
 def _place(item: dict[str, Any], items: list[dict[str, Any]], open_items: dict[str, int]) -> tuple[int, int]:
-    key = json.dumps(item["prompt"], sort_keys=True)
+    key = json.dumps({name: item[name] for name in item if name != "candidates"}, sort_keys=True)
     index = open_items.get(key)
     if index is None or len(items[index]["candidates"]) == MAX_CANDIDATES:
         open_items[key] = len(items)
@@ -75,17 +83,10 @@ def _place(item: dict[str, Any], items: list[dict[str, Any]], open_items: dict[s
     return index, len(items[index]["candidates"]) - 1
 
 
-def _plain(said: Any) -> Any:
-    """A text as it is; messages without the fields that are there and empty, which loops leave behind."""
-    if not isinstance(said, Iterable) or isinstance(said, str | Mapping):
-        return said
-    return [_message(each) for each in said]
-
-
-def _message(said: Any) -> Any:
-    if not isinstance(said, Mapping):
-        return said
-    return {name: value for name, value in said.items() if name in ("role", "content") or value}
+def _list(said: Any) -> Any:
+    """A text as it is; messages as a list, which loops also hand over as tuples and arrays."""
+    values = None if isinstance(said, str) else list_values(said)
+    return said if values is None else values
 
 
 def _row(data: Sequence[ItemScore], item: int, candidate: int) -> CandidateScore:

@@ -9,106 +9,19 @@ were 0. The functions that :func:`reward_functions` makes therefore ask once for
 them or in none.
 """
 
-import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar, Unpack
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
-from tureen.adapters.connections import share_async_client, share_client
-from tureen.adapters.grouped_rows import GroupedRows, group_by_prompt
-from tureen.adapters.options import Options, RewardQuery, Server, parse_options
-from tureen.errors import Conflict, InvalidRequest, TureenError
-from tureen.wire import CandidateScore, ScoreReply
+from tureen.adapters.grouped_rows import group_by_prompt
+from tureen.adapters.options import Options, parse_options
+from tureen.adapters.panels import AsynchronousPanel, BlockingPanel, OnFailure, Rows
+from tureen.errors import InvalidRequest
 
-logger = logging.getLogger(__name__)
-
-Rows = list[CandidateScore]
-OnFailure = Literal["none", "raise"]
 Log = Callable[[str, Any], None]
-R = TypeVar("R")
 
 
-@dataclass
-class _Round(Generic[R]):
-    """One batch's rows, and which functions have had them."""
-
-    batch: GroupedRows
-    rows: R
-    takers: set[str] = field(default_factory=set)
-
-
-class _Panel(Generic[R]):
-    """Asks once for all the functions that share it, and decides what a failure is to them."""
-
-    def __init__(self, server: Server, ask: RewardQuery, on_failure: OnFailure) -> None:
-        if on_failure not in ("none", "raise"):
-            raise InvalidRequest(f"on_failure is {on_failure!r}: give 'none' or 'raise'", param="on_failure")
-        self.server, self.ask, self.on_failure = server, ask, on_failure
-        self._round: _Round[R] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_round": None}
-
-    def _taken(self, batch: GroupedRows, taker: str, ask: Callable[[GroupedRows], R]) -> R:
-        """The batch's rows, asked for if this function has had them already, or no other asked before it."""
-        if self._round is None or self._round.batch != batch or taker in self._round.takers:
-            self._round = _Round(batch, ask(batch))
-        self._round.takers.add(taker)
-        return self._round.rows
-
-    def _told(self, batch: GroupedRows, reply: ScoreReply | None) -> Rows:
-        rows = batch.read_reply(reply)
-        reasons = [row.error.message for row in rows if row.error]
-        if reasons:
-            logger.warning("no reward for %d of %d rows, the first because: %s", len(reasons), len(rows), reasons[0])
-        return rows
-
-    def _lost(self, batch: GroupedRows, error: TureenError) -> Rows:
-        """What is left of a call that failed.
-
-        Raises:
-            TureenError: the error itself, where the caller wants to know or no later batch would fare better.
-        """
-        if self.on_failure == "raise" or not (error.retryable or self._swapped(error)):
-            raise error
-        logger.warning("no reward for any of %d rows: %s", len(batch.places), error.message)
-        return batch.fail_rows(error)
-
-    def _swapped(self, error: TureenError) -> bool:
-        """Whether the reward model was replaced by a newer one in the middle of the batch, which nothing forbids."""
-        return isinstance(error, Conflict) and self.ask.fingerprint is None
-
-
-class _BlockingPanel(_Panel[Rows]):
-    def rows(self, batch: GroupedRows, taker: str) -> Rows:
-        return self._taken(batch, taker, self._score)
-
-    def _score(self, batch: GroupedRows) -> Rows:
-        if not batch.items:
-            return self._told(batch, None)
-        try:
-            with share_client(self.server) as client:
-                return self._told(batch, client.score(batch.items, **self.ask.options()))
-        except TureenError as error:
-            return self._lost(batch, error)
-
-
-class _AsynchronousPanel(_Panel["asyncio.Future[Rows]"]):
-    async def rows(self, batch: GroupedRows, taker: str) -> Rows:
-        return await self._taken(batch, taker, lambda batch: asyncio.ensure_future(self._score(batch)))
-
-    async def _score(self, batch: GroupedRows) -> Rows:
-        if not batch.items:
-            return self._told(batch, None)
-        try:
-            async with share_async_client(self.server) as client:
-                return self._told(batch, await client.score(batch.items, **self.ask.options()))
-        except TureenError as error:
-            return self._lost(batch, error)
-
-
-P = TypeVar("P", _BlockingPanel, _AsynchronousPanel)
+P = TypeVar("P", BlockingPanel, AsynchronousPanel)
 
 
 class _Reward(Generic[P]):
@@ -141,7 +54,7 @@ class _Reward(Generic[P]):
         return [ask.reward(row) for row in rows]
 
 
-class RewardFunction(_Reward[_BlockingPanel]):
+class RewardFunction(_Reward[BlockingPanel]):
     """A reward for TRL, computed by a Tureen server.
 
     Rows with equal prompts go out together, each prompt once, in as many requests as they need. It holds no connection
@@ -163,7 +76,7 @@ class RewardFunction(_Reward[_BlockingPanel]):
         InvalidRequest: the options contradict each other.
     """
 
-    panel_type = _BlockingPanel
+    panel_type = BlockingPanel
 
     def __call__(
         self,
@@ -171,13 +84,17 @@ class RewardFunction(_Reward[_BlockingPanel]):
         completions: Iterable[Any],
         log_extra: Log | None = None,
         log_metric: Log | None = None,
+        tools: Sequence[Any] | None = None,
+        chat_template_kwargs: Sequence[Any] | None = None,
         **_columns: object,
     ) -> list[float | None]:
-        """The rewards of a batch, None for a row that failed.
+        """The rewards of a batch, None for a row that failed; the log names why, and how many rows.
 
         Args:
             prompts: for each row messages, or a text, which is the user's turn.
             completions: for each row messages, or a text, which is the assistant's turn.
+            tools: for each row the tools of its dataset's column, which the reward's template must know.
+            chat_template_kwargs: for each row the variables of the template.
             log_extra: given a column with the scores of each objective that ``preferences`` weigh.
             log_metric: given the share of rows that failed.
             _columns: not read; the token ids neither, since a reward model has a tokeniser of its own.
@@ -186,14 +103,15 @@ class RewardFunction(_Reward[_BlockingPanel]):
             InvalidRequest: there are not as many completions as prompts.
             TureenError: the call failed; see the class.
         """
-        rows = self._panel.rows(group_by_prompt(prompts, completions), self.__name__)
+        batch = group_by_prompt(prompts, completions, _list_columns(tools, chat_template_kwargs))
+        rows = self._panel.rows(batch, self.__name__)
         return self._rewards(rows, log_extra, log_metric)
 
 
-class AsyncRewardFunction(_Reward[_AsynchronousPanel]):
+class AsyncRewardFunction(_Reward[AsynchronousPanel]):
     """As :class:`RewardFunction`; TRL awaits it at the same time as its other asynchronous functions."""
 
-    panel_type = _AsynchronousPanel
+    panel_type = AsynchronousPanel
 
     async def __call__(
         self,
@@ -201,11 +119,19 @@ class AsyncRewardFunction(_Reward[_AsynchronousPanel]):
         completions: Iterable[Any],
         log_extra: Log | None = None,
         log_metric: Log | None = None,
+        tools: Sequence[Any] | None = None,
+        chat_template_kwargs: Sequence[Any] | None = None,
         **_columns: object,
     ) -> list[float | None]:
         """As :meth:`RewardFunction.__call__`."""
-        rows = await self._panel.rows(group_by_prompt(prompts, completions), self.__name__)
+        batch = group_by_prompt(prompts, completions, _list_columns(tools, chat_template_kwargs))
+        rows = await self._panel.rows(batch, self.__name__)
         return self._rewards(rows, log_extra, log_metric)
+
+
+def _list_columns(tools: Sequence[Any] | None, variables: Sequence[Any] | None) -> dict[str, Sequence[Any]]:
+    given = {"tools": tools, "chat_template_kwargs": variables}
+    return {name: values for name, values in given.items() if values is not None}
 
 
 F = TypeVar("F", RewardFunction, AsyncRewardFunction)
