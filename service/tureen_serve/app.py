@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from tureen_serve.admission import Admission
 from tureen_serve.api import batches, chat, files, models, ops, preferences, score
@@ -18,7 +19,7 @@ from tureen_serve.api.server_state import ServerState
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.dialects import DIALECTS, ERROR_BUILDERS
 from tureen_serve.dialects.model_names import check_aliases
-from tureen_serve.faults import HANDLERS, Faults
+from tureen_serve.faults import HANDLERS, Faults, build_openai_error
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.lane import Observer
@@ -31,6 +32,13 @@ from tureen_serve.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
 Loader = Callable[[Settings, Observer], Engine]
+OPENAI_ROUTERS = (chat.router, files.router, batches.router, models.router)
+OPENAI_ERRORS = {
+    route.path: build_openai_error
+    for router in OPENAI_ROUTERS
+    for route in router.routes
+    if isinstance(route, APIRoute)
+}
 
 
 def load_engine(settings: Settings, observe: Observer) -> Engine:
@@ -95,16 +103,14 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     )
     app.state.server = server
     app.state.batches = jobs
-    for module in (score, preferences, chat, files, batches, models, ops):
-        app.include_router(module.router)
-    for dialect in DIALECTS:
-        app.include_router(dialect.router)
+    for router in (score.router, preferences.router, *OPENAI_ROUTERS, ops.router, *(each.router for each in DIALECTS)):
+        app.include_router(router)
     # the middleware that is added last runs first
     app.add_middleware(
         Admission, limits=settings.limits, uploads={files.UPLOAD: settings.batches.file_bytes + files.FORM_BYTES}
     )
     app.add_middleware(Keys, digests=read_keys(settings.keys) if settings.keys else ())
-    app.add_middleware(Faults, builders=ERROR_BUILDERS)
+    app.add_middleware(Faults, builders={**OPENAI_ERRORS, **ERROR_BUILDERS})
     app.add_middleware(Telemetry, metrics=server.metrics)
     return app
 

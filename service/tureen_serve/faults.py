@@ -32,6 +32,7 @@ from tureen_serve.telemetry import REQUEST_ID, App, Message, Receive, Scope, Sen
 
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
+MERGED: Mapping[int, int] = {415: 400, 422: 400}
 
 ErrorReplyBuilder = Callable[[TureenError], Response]
 
@@ -40,7 +41,7 @@ class Faults:
     """ASGI middleware: answers every error that the layers below raised.
 
     Args:
-        builders: path → function that builds the error reply of its dialect. Other paths use :func:`build_error_reply`.
+        builders: path of a route → function that builds its error reply. Other routes use :func:`build_error_reply`.
     """
 
     def __init__(self, app: App, builders: Mapping[str, ErrorReplyBuilder] | None = None) -> None:
@@ -62,7 +63,9 @@ class Faults:
                 raise
             fault = translate_error(error)
             scope["tureen.fault"] = fault.code
-            reply = self._builders.get(scope["path"], build_error_reply)(fault)
+            route = scope.get("route")  # None where a layer above the routes refused
+            path = scope["path"] if route is None else route.path
+            reply = self._builders.get(path, build_error_reply)(fault)
             await reply(scope, receive, send)
 
 
@@ -77,6 +80,18 @@ HANDLERS: dict[int | type[Exception], Any] = {HTTPException: pass_on, RequestVal
 def build_error_reply(error: TureenError) -> JSONResponse:
     """Build the reply for an error: its status, OpenAI's error object and the headers."""
     return JSONResponse(build_error_body(error), status_code=error.status, headers=build_error_headers(error))
+
+
+def build_openai_error(error: TureenError) -> JSONResponse:
+    """Build the reply for an error on a route of OpenAI: as :func:`build_error_reply`, with the merged status."""
+    return JSONResponse(
+        build_error_body(error), status_code=find_merged_status(error), headers=build_error_headers(error)
+    )
+
+
+def find_merged_status(error: TureenError) -> int:
+    """Find an error's status in APIs that answer 400 for every bad body, as OpenAI, vLLM and SGLang do."""
+    return MERGED.get(error.status, error.status)
 
 
 def build_error_headers(error: TureenError) -> dict[str, str]:
@@ -150,3 +165,8 @@ def document_errors(
     if 422 in known and 422 not in documented:
         documented["4XX"] = {"model": model, "description": "nothing else."}  # else FastAPI adds a 422 of its own
     return documented
+
+
+def document_openai_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route of OpenAI for OpenAPI, with the statuses of :func:`find_merged_status`."""
+    return document_errors(*statuses, moved=MERGED)

@@ -18,7 +18,7 @@ import yaml
 from client.standin import serving
 from typer.testing import CliRunner
 
-from tureen import Client, Conflict, NotFound, Unprocessable, cli
+from tureen import Client, Conflict, InvalidRequest, NotFound, cli
 from tureen.batch_jobs import job
 from tureen.wire import Batch, Endpoint, OutputLine
 from tureen_serve.app import create_app
@@ -95,7 +95,7 @@ def test_one_key_makes_one_batch_and_serves_no_other_request(client: Client) -> 
     file = client.files.upload([request("/v1/score", 1, **BODIES["/v1/score"])])
     made = {client.batches.create(file.id, "/v1/score", idempotency_key="mine").id for _ in range(2)}
     assert len(made) == 1
-    with pytest.raises(Unprocessable) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         client.batches.create(file.id, "/v1/score", "48h", idempotency_key="mine")
     assert caught.value.code == "idempotency_key_reused"
     client.batches.wait(made.pop(), deadline=120)

@@ -90,14 +90,14 @@ def test_a_bad_input_fails_the_batch_with_the_lines_at_fault(client: TestClient,
     ("changes", "status", "param"),
     [
         ({"input_file_id": "file-x"}, 404, "input_file_id"),
-        ({"endpoint": "/v1/embeddings"}, 422, "endpoint"),
-        ({"completion_window": "soon"}, 422, "completion_window"),
-        ({"completion_window": "0h"}, 422, "completion_window"),
-        ({"metadata": {"k" * 65: "v"}}, 422, "metadata"),
-        ({"metadata": {"k": "v" * 513}}, 422, "metadata.k"),
-        ({"metadata": {str(number): "v" for number in range(17)}}, 422, "metadata"),
-        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, 422, "output_expires_after.seconds"),
-        ({"priority": "interactive"}, 422, "priority"),
+        ({"endpoint": "/v1/embeddings"}, 400, "endpoint"),
+        ({"completion_window": "soon"}, 400, "completion_window"),
+        ({"completion_window": "0h"}, 400, "completion_window"),
+        ({"metadata": {"k" * 65: "v"}}, 400, "metadata"),
+        ({"metadata": {"k": "v" * 513}}, 400, "metadata.k"),
+        ({"metadata": {str(number): "v" for number in range(17)}}, 400, "metadata"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, 400, "output_expires_after.seconds"),
+        ({"priority": "interactive"}, 400, "priority"),
     ],
 )
 def test_what_cannot_be_a_batch_is_refused_by_name(
@@ -123,7 +123,7 @@ def test_batches_are_listed_in_pages(client: TestClient) -> None:
     rest = client.get(f"/v1/batches?limit=2&after={page['last_id']}").json()
     assert ([each["id"] for each in rest["data"]], rest["has_more"]) == (made[:1], False)
     for query in ("limit=0", "limit=101", "limit=x"):
-        assert error(client.get(f"/v1/batches?{query}")) == (422, "invalid_value", "limit")
+        assert error(client.get(f"/v1/batches?{query}")) == (400, "invalid_value", "limit")
     assert error(client.get("/v1/batches?after=batch_x"))[::2] == (404, "after")
 
 
@@ -180,7 +180,7 @@ def test_another_request_under_the_key_is_refused(client: TestClient) -> None:
     key = {"idempotency-key": "job-7"}
     client.post("/v1/batches", json=request(client), headers=key)
     reply = client.post("/v1/batches", json=request(client), headers=key)
-    assert error(reply) == (422, "idempotency_key_reused", "Idempotency-Key")
+    assert error(reply) == (400, "idempotency_key_reused", "Idempotency-Key")
 
 
 def test_the_same_request_in_flight_is_told_to_wait(client: TestClient) -> None:
@@ -211,7 +211,7 @@ def test_a_key_that_is_none_is_refused(client: TestClient) -> None:
     body = request(client)
     for key in ("", "k" * 256):
         reply = client.post("/v1/batches", json=body, headers={"idempotency-key": key})
-        assert error(reply) == (422, "invalid_value", "idempotency-key")
+        assert error(reply) == (400, "invalid_value", "idempotency-key")
 
 
 # --------------------------------------------------------------------------- the openai SDK

@@ -1,16 +1,19 @@
 """The application: it answers while the engine loads, says why if that fails, and closes what it opened."""
 
 import asyncio
+import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serve.border import Caller, running
+from serve.border import Caller, running, served
 from serve.counting import CountingEngine
-from waiting import wait_until
+from starlette.testclient import TestClient
+from waiting import block_until, wait_until
 
-from tureen_serve.app import create_app, load_engine
+from tureen_serve.app import OPENAI_ERRORS, create_app, load_engine
 from tureen_serve.inference.lane import ignore_run
 from tureen_serve.runtimes.load import LoadError
 from tureen_serve.settings import RewardEntry, SettingsError, load_settings
@@ -136,3 +139,58 @@ def test_two_servers_count_apart() -> None:
             assert 'route="/v1/models"' not in (await status(other, "/metrics"))[1]
 
     asyncio.run(work())
+
+
+# --------------------------------------------------------------------------- OpenAI's statuses
+
+BAD_BODIES = [b"", b"{", b"[]", b"{}", b"null", b'{"mood": 1}']
+READING = [
+    ("GET", "/v1/models", 200),
+    ("GET", "/v1/models/none", 404),
+    ("GET", "/v1/files", 200),
+    ("GET", "/v1/files?limit=0", 400),
+    ("GET", "/v1/files?purpose=none", 400),
+    ("GET", "/v1/files/none", 404),
+    ("DELETE", "/v1/files/none", 404),
+    ("GET", "/v1/files/none/content", 404),
+    ("GET", "/v1/batches", 200),
+    ("GET", "/v1/batches?limit=x", 400),
+    ("GET", "/v1/batches/none", 404),
+    ("POST", "/v1/batches/none/cancel", 404),
+]
+WRITING = ("/v1/chat/completions", "/v1/completions", "/v1/files", "/v1/batches")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with served(batches={"enabled": True, "folder": tmp_path_factory.mktemp("batches")}) as found:
+        block_until(lambda: found.get("/v1/files").status_code != 503)
+        yield found
+
+
+def test_no_route_of_openai_is_forgotten_here() -> None:
+    asked = {path.partition("?")[0].replace("none", "{}") for _, path, _ in READING} | set(WRITING)
+    assert asked == {re.sub(r"{\w+}", "{}", path) for path in OPENAI_ERRORS}
+
+
+@pytest.mark.parametrize(("method", "path", "status"), READING)
+def test_openais_routes_answer_as_openai(client: TestClient, method: str, path: str, status: int) -> None:
+    reply = client.request(method, path)
+    assert reply.status_code == status, reply.text
+    if status != 200:
+        assert reply.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("path", WRITING)
+@pytest.mark.parametrize("media", ["application/json", "text/plain", "multipart/form-data; boundary=x"])
+def test_every_bad_body_is_a_400_on_openais_routes(client: TestClient, path: str, media: str) -> None:
+    for content in BAD_BODIES:
+        reply = client.post(path, content=content, headers={"content-type": media})
+        assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error"), content
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/preferences"])
+def test_our_own_routes_tell_a_bad_value_from_a_bad_body(client: TestClient, path: str) -> None:
+    assert client.post(path, json={"items": []}).status_code == 422
+    assert client.post(path, content=b"{", headers={"content-type": "application/json"}).status_code == 400
+    assert client.post(path, content=b"{}", headers={"content-type": "text/plain"}).status_code == 415

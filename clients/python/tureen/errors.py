@@ -16,6 +16,8 @@
     │   └── DeadlineExceeded      504  the deadline has passed
     └── ConnectionFailed           --  raised by the client only: there was no reply
 
+OpenAI's routes answer 400 where the others answer 415 or 422, as OpenAI does. A client then raises ``InvalidRequest``.
+
 The server raises them anywhere. ``tureen_serve.faults`` makes a status and an OpenAI error object of them, and
 ``tureen.http_replies`` makes the same class of these again.
 

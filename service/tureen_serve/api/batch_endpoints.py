@@ -14,12 +14,12 @@ from tureen_serve.api.preferences import label_each
 from tureen_serve.api.reward_items import PreferencesBody, ScoreBody
 from tureen_serve.api.score import score_each
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
-from tureen_serve.batches.endpoints import BatchEndpoint, BatchEndpoints, Json, LineAnswer
-from tureen_serve.faults import describe_error, translate_error
+from tureen_serve.batches.endpoints import BatchEndpoint, BatchEndpoints, LineAnswer
+from tureen_serve.faults import describe_error, find_merged_status, translate_error
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
-Reply = BaseModel | Json | TureenError
+Reply = BaseModel | TureenError
 AnswerAll = Callable[[Engine, Metrics, Any], Awaitable[Sequence[Reply]]]
 PlanText = Callable[[Engine, Metrics, Any], Awaitable[PlannedText]]
 
@@ -45,8 +45,8 @@ async def _completions(
 BATCH_ENDPOINTS: BatchEndpoints = {
     "/v1/score": BatchEndpoint(ScoreBody, _scores),
     "/v1/preferences": BatchEndpoint(PreferencesBody, _labels),
-    "/v1/chat/completions": BatchEndpoint(ChatBody, _chats),
-    "/v1/completions": BatchEndpoint(CompletionBody, _completions),
+    "/v1/chat/completions": BatchEndpoint(ChatBody, _chats, openai=True),
+    "/v1/completions": BatchEndpoint(CompletionBody, _completions, openai=True),
 }
 
 
@@ -81,9 +81,10 @@ async def _write(
 
 async def _write_one(engine: Engine, metrics: Metrics, body: BaseModel, plan: PlanText) -> LineAnswer:
     try:
-        return _build_answer(await (await plan(engine, metrics, _lower_priority(body))).whole())
+        return LineAnswer(HTTPStatus.OK, await (await plan(engine, metrics, _lower_priority(body))).whole())
     except Exception as error:
-        return _build_answer(translate_error(error))
+        fault = translate_error(error)
+        return _build_refusal(fault, find_merged_status(fault))
 
 
 def _lower_priority(body: Any) -> Any:
@@ -93,5 +94,9 @@ def _lower_priority(body: Any) -> Any:
 
 def _build_answer(reply: Reply) -> LineAnswer:
     if isinstance(reply, TureenError):
-        return LineAnswer(reply.status, ErrorReply(error=describe_error(reply)).model_dump())
-    return LineAnswer(HTTPStatus.OK, reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply)
+        return _build_refusal(reply, reply.status)
+    return LineAnswer(HTTPStatus.OK, reply.model_dump(mode="json"))
+
+
+def _build_refusal(error: TureenError, status: int) -> LineAnswer:
+    return LineAnswer(status, ErrorReply(error=describe_error(error)).model_dump())

@@ -10,13 +10,13 @@ from tureen.wire import Batch, BatchList, BatchRequest
 from tureen_serve.api.files import BatchesDep
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.batches.batch_service import BatchService
-from tureen_serve.faults import document_errors
+from tureen_serve.faults import document_openai_errors
 
 router = APIRouter(route_class=StrictRoute, tags=["batches"])
 Key = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
-@router.post("/v1/batches", responses=document_errors(400, 404, 409, 413, 415, 422, 503, 504))
+@router.post("/v1/batches", responses=document_openai_errors(400, 404, 409, 413, 415, 422, 503, 504))
 async def create(body: BatchRequest, batches: BatchesDep, idempotency_key: Key = None) -> Batch:
     """Run every line of an uploaded file. Requests with the same `Idempotency-Key` make only one batch."""
     if idempotency_key is None:
@@ -42,7 +42,7 @@ async def _once(batches: BatchService, body: BatchRequest, key: str) -> Batch:
         raise
 
 
-@router.get("/v1/batches", responses=document_errors(404, 422, 503, 504))
+@router.get("/v1/batches", responses=document_openai_errors(404, 422, 503, 504))
 async def batches(
     batches: BatchesDep, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
 ) -> BatchList:
@@ -50,13 +50,13 @@ async def batches(
     return await batches.io(batches.opened().store.list_batches, limit, after)
 
 
-@router.get("/v1/batches/{batch_id}", responses=document_errors(404, 422, 503, 504))
+@router.get("/v1/batches/{batch_id}", responses=document_openai_errors(404, 422, 503, 504))
 async def batch(batch_id: str, batches: BatchesDep) -> Batch:
     """Return a batch with its current state and counts."""
     return await batches.io(batches.opened().store.get_batch, batch_id)
 
 
-@router.post("/v1/batches/{batch_id}/cancel", responses=document_errors(400, 404, 409, 413, 415, 422, 503, 504))
+@router.post("/v1/batches/{batch_id}/cancel", responses=document_openai_errors(400, 404, 409, 413, 415, 422, 503, 504))
 async def cancel(batch_id: str, batches: BatchesDep) -> Batch:
     """Cancel a batch. Finished chunks are kept, and no further line is started."""
     cancelled = await batches.io(batches.opened().store.cancel_batch, batch_id)

@@ -15,7 +15,7 @@ from tureen_serve.api.sse import prepend_event, stream_events
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, Json, ReplyShape, TextReply, build_usage
-from tureen_serve.faults import document_errors
+from tureen_serve.faults import document_openai_errors
 from tureen_serve.generation.plan import Plan, plan_generation
 from tureen_serve.generation.select import stream_texts, write_choices
 from tureen_serve.generation.texts import TextTask, plan_texts
@@ -23,7 +23,7 @@ from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
-ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504)
+ERRORS = document_openai_errors(400, 404, 413, 415, 422, 503, 504)
 Account = Callable[[int, bool], Json]
 SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 

@@ -19,7 +19,7 @@ from tureen.wire import ExpiresAfter, File, FileDeleted, FileList, Purpose
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.file_store import PART_BYTES
 from tureen_serve.batches.records import new_id
-from tureen_serve.faults import document_errors
+from tureen_serve.faults import document_openai_errors
 
 UPLOAD = "/v1/files"
 LONGEST_NAME = 255
@@ -48,7 +48,7 @@ async def _batches(request: Request) -> BatchService:
 BatchesDep = Annotated[BatchService, Depends(_batches)]
 
 
-@router.post(UPLOAD, responses=document_errors(400, 404, 413, 415, 422, 503, 504), openapi_extra=SCHEMA)
+@router.post(UPLOAD, responses=document_openai_errors(400, 404, 413, 415, 422, 503, 504), openapi_extra=SCHEMA)
 async def upload(request: Request, batches: BatchesDep) -> File:
     """Upload a file of requests for a batch."""
     with batches.uploading():
@@ -104,7 +104,7 @@ def _read_parts(file: UploadFile) -> Iterator[bytes]:
         yield part
 
 
-@router.get("/v1/files", responses=document_errors(404, 422, 503, 504))
+@router.get("/v1/files", responses=document_openai_errors(404, 422, 503, 504))
 async def files(
     batches: BatchesDep,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
@@ -116,7 +116,7 @@ async def files(
     return await batches.io(batches.opened().store.list_files, limit, after, purpose, order)
 
 
-@router.get("/v1/files/{file_id}", responses=document_errors(404, 422, 503, 504))
+@router.get("/v1/files/{file_id}", responses=document_openai_errors(404, 422, 503, 504))
 async def file(file_id: str, batches: BatchesDep) -> File:
     """Return a file's name, size and dates."""
     found, _ = await batches.io(batches.opened().store.get_file, file_id)
@@ -124,7 +124,9 @@ async def file(file_id: str, batches: BatchesDep) -> File:
 
 
 @router.get(
-    "/v1/files/{file_id}/content", response_class=StreamingResponse, responses=document_errors(404, 422, 503, 504)
+    "/v1/files/{file_id}/content",
+    response_class=StreamingResponse,
+    responses=document_openai_errors(404, 422, 503, 504),
 )
 async def content(file_id: str, batches: BatchesDep) -> StreamingResponse:
     """Return the bytes of a file, as a stream."""
@@ -137,7 +139,7 @@ async def content(file_id: str, batches: BatchesDep) -> StreamingResponse:
     )
 
 
-@router.delete("/v1/files/{file_id}", responses=document_errors(404, 409, 422, 503, 504))
+@router.delete("/v1/files/{file_id}", responses=document_openai_errors(404, 409, 422, 503, 504))
 async def delete(file_id: str, batches: BatchesDep) -> FileDeleted:
     """Delete a file. A file that a batch still reads cannot be deleted."""
     opened = batches.opened()

@@ -9,19 +9,19 @@ from tureen.errors import NotFound
 from tureen.wire import ModelCard, ModelList
 from tureen_core.artifact import Manifest
 from tureen_serve.api.server_state import ServerState, ServerStateDep
-from tureen_serve.faults import document_errors
+from tureen_serve.faults import document_openai_errors
 from tureen_serve.inference.engine import Family, Reward
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models", responses=document_errors(503, 504))
+@router.get("/v1/models", responses=document_openai_errors(503, 504))
 async def models(server: ServerStateDep) -> ModelList:
     """List every reward, policy family and preset."""
     return ModelList(data=list(_cards(server)))
 
 
-@router.get("/v1/models/{name}", responses=document_errors(404, 422, 503, 504))
+@router.get("/v1/models/{name}", responses=document_openai_errors(404, 422, 503, 504))
 async def model(name: str, server: ServerStateDep) -> ModelCard:
     """Return one reward, policy family or preset."""
     cards = {card.id: card for card in _cards(server)}

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from tureen.errors import TureenError
 from tureen.wire import ErrorDetail, ErrorReply
+from tureen_serve.faults import find_merged_status
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
@@ -23,10 +24,10 @@ class LineAnswer:
     body: Json
 
     @classmethod
-    def refusal(cls, error: TureenError) -> "LineAnswer":
-        """Make the answer that reports an error."""
+    def refusal(cls, error: TureenError, status: int | None = None) -> "LineAnswer":
+        """Make the answer that reports an error, with the error's own status by default."""
         detail = ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
-        return cls(error.status, ErrorReply(error=detail).model_dump())
+        return cls(status or error.status, ErrorReply(error=detail).model_dump())
 
     @property
     def good(self) -> bool:
@@ -53,10 +54,16 @@ class BatchEndpoint:
         run: returns the answers to bodies, in their order, at the lowest priority. The last argument bounds how many
             texts are generated at once. Bodies form the same runtime batches at every try, so that the numbers are the
             same wherever the runtime's are.
+        openai: whether it is OpenAI's, so that its errors have the statuses of :func:`find_merged_status`.
     """
 
     body: type[BaseModel]
     run: Callable[[Engine, Metrics, Sequence[Any], int], Coroutine[Any, Any, list[LineAnswer]]]
+    openai: bool = False
+
+    def refuse(self, error: TureenError) -> LineAnswer:
+        """Make the answer that reports an error of a line that does not run."""
+        return LineAnswer.refusal(error, find_merged_status(error) if self.openai else error.status)
 
 
 BatchEndpoints = Mapping[str, BatchEndpoint]

@@ -132,7 +132,7 @@ class Worker:
         self, engine: Engine, endpoint: BatchEndpoint, lines: Sequence[RequestLine | TureenError]
     ) -> list[LineAnswer]:
         """Answer each line. Lines at which the server failed are tried again, together, up to ``ATTEMPTS`` times."""
-        answers = {place: LineAnswer.refusal(line) for place, line in enumerate(lines) if isinstance(line, TureenError)}
+        answers = {place: endpoint.refuse(line) for place, line in enumerate(lines) if isinstance(line, TureenError)}
         left = {place: line.body for place, line in enumerate(lines) if isinstance(line, RequestLine)}
         for _ in range(ATTEMPTS):
             if not left:

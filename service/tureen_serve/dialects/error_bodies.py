@@ -12,8 +12,6 @@ from pydantic import BaseModel
 from tureen.errors import TureenError, Unprocessable
 from tureen_serve import faults
 
-BAD_BODIES = (415, 422)  # vLLM and SGLang answer 400 instead
-
 
 class FieldMistake(BaseModel):
     """One bad field, as FastAPI describes it."""
@@ -44,14 +42,9 @@ class CodedErrorBody(BaseModel):
     error: CodedError
 
 
-def find_merged_status(error: TureenError) -> int:
-    """Find an error's status in servers that answer 400 for every bad body."""
-    return 400 if error.status in BAD_BODIES else error.status
-
-
 def document_merged_errors(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """Describe a route's errors for OpenAPI, with the statuses of :func:`find_merged_status`."""
-    return faults.document_errors(400, 404, 413, 415, 422, 503, 504, model=model, moved=dict.fromkeys(BAD_BODIES, 400))
+    """Describe a route's errors for OpenAPI, with the statuses of :func:`faults.find_merged_status`."""
+    return faults.document_errors(400, 404, 413, 415, 422, 503, 504, model=model, moved=faults.MERGED)
 
 
 def build_detail_reply(error: TureenError) -> JSONResponse:

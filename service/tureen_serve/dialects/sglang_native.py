@@ -16,9 +16,10 @@ from pydantic import BaseModel, field_validator, model_validator
 from tureen.errors import TureenError
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
-from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors, find_merged_status, write_sentence
+from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors, write_sentence
 from tureen_serve.dialects.inputs import Ids, Texts, is_single, list_inputs
 from tureen_serve.dialects.model_names import RewardSelection
+from tureen_serve.faults import find_merged_status
 from tureen_serve.inference.engine import FinishedText, Outcome, Priority
 
 router = APIRouter(route_class=StrictRoute, prefix="/sglang", tags=["dialects"])

@@ -13,17 +13,11 @@ from fastapi.responses import JSONResponse
 from tureen.errors import TureenError
 from tureen_core.calibration import compute_sigmoid
 from tureen_serve.dialects import activation
-from tureen_serve.dialects.error_bodies import (
-    CodedError,
-    CodedErrorBody,
-    build_reply,
-    document_merged_errors,
-    find_merged_status,
-)
+from tureen_serve.dialects.error_bodies import CodedError, CodedErrorBody, build_reply, document_merged_errors
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.dialects.vllm_bodies import VllmBody, VllmPoolingBody
 from tureen_serve.dialects.vllm_encoding import Encoding
-from tureen_serve.faults import describe_error
+from tureen_serve.faults import describe_error, find_merged_status
 from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import Outcome
 

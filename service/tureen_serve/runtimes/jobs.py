@@ -18,8 +18,9 @@ def check_job(job: GenerationJob, context: int, vocabulary: int) -> None:
     if not job.ids:
         raise Unprocessable("the prompt has no tokens to continue", param="prompt")
     if len(job.ids) + job.sampling.max_tokens > context:
-        asked = f"{len(job.ids)} tokens of prompt and {job.sampling.max_tokens} to make"
-        message = f"{asked} are more than the model's {context}: shorten the prompt or lower max_tokens"
+        limit = f"this model's maximum context length is {context} tokens"
+        asked = f"the prompt has {len(job.ids)} and the answer needs {job.sampling.max_tokens}"
+        message = f"{limit}; {asked}; shorten the prompt or lower max_tokens"
         raise Unprocessable(message, param="max_tokens", code="context_length_exceeded")
     for token, _ in job.sampling.logit_bias:
         if not 0 <= token < vocabulary:

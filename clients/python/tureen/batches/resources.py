@@ -119,7 +119,7 @@ class Batches:
 
         Raises:
             NotFound: there is no such file.
-            Unprocessable: a field is invalid, or the key was used for another request.
+            InvalidRequest: a field is invalid, or the key was used for another request.
         """
         fields = {"input_file_id": input_file_id, "endpoint": endpoint, "completion_window": completion_window}
         return self._run(self._calls.create({**fields, **options}))
