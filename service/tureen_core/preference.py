@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 from tureen.errors import InvalidRequest, Unprocessable
+from tureen.mixes import split_mix
 
 Normalize = Literal["simplex", "none"]
 
@@ -97,7 +98,7 @@ def digest_soup(weights: Mapping[str, float], semantics: str = "delta") -> str:
 
 
 def parse_model(model: str) -> tuple[str, dict[str, float] | None]:
-    """Split ``family:academy=0.6,entertainment=0.4`` into the family and its weights.
+    """Split ``family:academy=0.6+entertainment=0.4`` into the family and its weights; ``,`` and ``;`` separate too.
 
     Without a colon, or with one that no ``=`` follows, the whole is a name and the weights are None.
 
@@ -108,13 +109,13 @@ def parse_model(model: str) -> tuple[str, dict[str, float] | None]:
     if not colon or "=" not in suffix:
         return model, None
     weights: dict[str, float] = {}
-    for part in suffix.split(","):
+    for part in split_mix(suffix):
         name, _, number = part.partition("=")
         name = name.strip()
         try:
             weight = float(number)
         except ValueError:
-            message = f"cannot read {part!r}: write the suffix as name=weight,name=weight"
+            message = f"cannot read {part!r}: write the suffix as name=weight+name=weight"
             raise InvalidRequest(message, param="model") from None
         if name in weights:
             raise InvalidRequest(f"{name!r} stands twice in the model suffix", param="model")

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     """All settings of a server. ``keys`` is a file with a key on each line, never a key.
 
     ``aliases`` are what the dialects' ``model`` may be called, and what each means: a reward (``helpful``), several
-    (``helpful,harmless``), or a mix of them (``helpful=0.3,harmless=0.7``). ``default`` answers who names none.
+    (``helpful+harmless``), or a mix of them (``helpful=0.3+harmless=0.7``). ``default`` answers who names none.
     ``control_marks`` says how marks such as ``<|im_end|>`` inside a message are read: as plain ``text``, or ``as-is``,
     as control tokens; by default as each artifact's reading says.
     """

@@ -1,5 +1,7 @@
 """Where the server is and which key opens it."""
 
+import re
+
 import pytest
 
 from tureen import Client, InvalidRequest, settings
@@ -59,13 +61,27 @@ def test_without_the_variable_nothing_is_weighed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_environment_says_how_rewards_are_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUREEN_PREFERENCES", "helpful=0.7, harmless=3e-1")
-    assert settings.read_preferences() == {"helpful": 0.7, "harmless": 0.3}
+    for text in ("helpful=0.7, harmless=3e-1", "helpful=0.7+harmless=0.3", "helpful = 0.7 ; harmless=0.3"):
+        monkeypatch.setenv("TUREEN_PREFERENCES", text)
+        assert settings.read_preferences() == {"helpful": 0.7, "harmless": 0.3}
+    monkeypatch.setenv("TUREEN_PREFERENCES", "helpful=1")
+    assert settings.read_preferences() == {"helpful": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("helpful=0.7", "add up to 0.7"), ("helpful=0.7+helpful=0.3", "two weights")]
+)
+def test_weights_of_which_some_are_lost_are_refused(monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
+    """Slurm's ``--export`` cuts a variable at its comma."""
+    monkeypatch.setenv("TUREEN_PREFERENCES", text)
+    with pytest.raises(InvalidRequest, match=f"TUREEN_PREFERENCES.*{says}") as caught:
+        settings.read_preferences()
+    assert caught.value.param == "TUREEN_PREFERENCES"
 
 
 @pytest.mark.parametrize("text", ["helpful", "helpful=0.7,", "helpful:1"])
 def test_weights_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("TUREEN_PREFERENCES", text)
-    with pytest.raises(InvalidRequest, match="write it as helpful=0.7,harmless=0.3") as caught:
+    with pytest.raises(InvalidRequest, match=re.escape("write it as helpful=0.7+harmless=0.3")) as caught:
         settings.read_preferences()
     assert caught.value.param == "TUREEN_PREFERENCES"

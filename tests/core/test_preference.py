@@ -151,6 +151,9 @@ def test_the_text_of_small_and_whole_weights_is_plain() -> None:
         ("smol:academy=0.6,entertainment=0.4", "smol", {"academy": 0.6, "entertainment": 0.4}),
         ("smol: academy = 0.6 , business=-1", "smol", {"academy": 0.6, "business": -1.0}),
         ("smol:a=1e-3", "smol", {"a": 0.001}),
+        ("smol:academy=0.6+entertainment=0.4", "smol", {"academy": 0.6, "entertainment": 0.4}),
+        ("smol:academy=0.6;entertainment=0.4", "smol", {"academy": 0.6, "entertainment": 0.4}),
+        ("smol:a=5e-1+b=+0.3 + c=2e-1", "smol", {"a": 0.5, "b": 0.3, "c": 0.2}),
     ],
 )
 def test_a_model_name_may_carry_weights(model: str, family: str, weights: dict[str, float] | None) -> None:
@@ -163,6 +166,8 @@ def test_a_model_name_may_carry_weights(model: str, family: str, weights: dict[s
         ("smol:academy=much", "cannot read 'academy=much'"),
         ("smol:academy=", "cannot read 'academy='"),
         ("smol:academy=1,", "cannot read ''"),
+        ("smol:academy=1+", "cannot read ''"),
+        ("smol:academy=1e+", "cannot read 'academy=1e'"),
         ("smol:academy=1,academy=2", "'academy' stands twice"),
     ],
 )

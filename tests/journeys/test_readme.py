@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tureen.mixes import split_mix
 from tureen_core.base import CACHE
 from tureen_serve.app import create_app
 from tureen_serve.batch_settings import FOLDER, BatchSettings
@@ -44,7 +45,7 @@ def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: 
     told = load_settings(tmp_path / "server.yaml")
     assert (told.rewards[0].path, told.batches.folder) == (tmp_path / "rewards/helpful", tmp_path / "state")
     rewards = {entry.name or entry.path.name for entry in told.rewards}
-    aliased = {part.partition("=")[0] for spelled in told.aliases.values() for part in spelled.split(",")}
+    aliased = {part.partition("=")[0] for spelled in told.aliases.values() for part in split_mix(spelled)}
     assert aliased == rewards
     experts = {path.name for path in told.families[0].experts}
     assert {*told.families[0].default, *told.families[0].presets["playful"]} <= experts

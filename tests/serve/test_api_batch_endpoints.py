@@ -8,7 +8,7 @@ import pytest
 from serve.border import served
 from serve.counting import CountingEngine
 
-from tureen.errors import ServerFault, Unavailable
+from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen.wire import ENDPOINTS
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batches.endpoints import LineAnswer
@@ -66,6 +66,16 @@ def test_a_line_gets_what_the_route_answers(endpoint: str, body: Any) -> None:
     with served() as client:
         reply = client.post(endpoint, json=body)
     assert (answer.status, told(answer.body)) == (reply.status_code, told(reply.json()))
+
+
+def test_a_line_that_does_not_run_has_the_status_of_its_route() -> None:
+    statuses = {name: endpoint.refuse(Unprocessable("no")).status for name, endpoint in BATCH_ENDPOINTS.items()}
+    assert statuses == {
+        "/v1/score": 422,
+        "/v1/preferences": 422,
+        "/v1/chat/completions": 400,
+        "/v1/completions": 400,
+    }
 
 
 def test_lines_that_ask_for_the_same_are_one_call() -> None:

@@ -1,17 +1,20 @@
 """The OpenAI routes: their shapes to the letter, our additions, streams, candidates, and every refusal."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from serve.border import served
-from serve.counting import CONTEXT, CountingEngine
+from serve.counting import CONTEXT, CountingEngine, expert, family
 
 from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
 
 HI = [{"role": "user", "content": "hi"}]
 CALM, FUNNY = {"calm": 1}, {"funny": 1}
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CASES = Path(__file__).parents[1] / "cases/requests"
 
 
 def post(path: str, body: dict[str, Any], engine: CountingEngine | None = None) -> Any:
@@ -134,10 +137,27 @@ def test_the_fingerprint_covers_the_gate() -> None:
 
 
 def test_the_model_may_carry_the_weights() -> None:
-    reply = chat(model="words:calm=1,funny=3")
-    assert (reply["model"], reply["preferences"]) == ("words:calm=1,funny=3", {"calm": 0.25, "funny": 0.75})
+    reply = chat(model="words:calm=0.25+funny=0.75")
+    assert (reply["model"], reply["preferences"]) == ("words:calm=0.25+funny=0.75", {"calm": 0.25, "funny": 0.75})
     assert chat(model="words:playful")["preferences"] == {"funny": 1.0}
     assert chat(preset="playful")["preferences"] == {"funny": 1.0}
+
+
+@pytest.mark.parametrize("case", json.loads((CASES / "mixes.json").read_text()), ids=lambda case: case["name"])
+def test_a_mix_in_the_models_name_is_read_whole_or_refused(case: Any) -> None:
+    engine = CountingEngine()
+    experts = {name: expert(name) for name in ("academy", "literature")}
+    engine.families = {"smollm2": replace(family("smollm2"), experts=experts, presets={})}
+    wanted = case.get("status", 200)
+    with served(engine) as client:
+        for path, body in ((CHAT, {"messages": HI}), (TEXT, {"prompt": "hi"})):
+            for stream in (False, True):
+                reply = client.post(path, json={**body, "model": case["model"], "stream": stream, "max_tokens": 2})
+                assert reply.status_code == wanted, reply.text
+                if wanted == 400:
+                    assert "add up to 0.7" in reply.json()["error"]["message"]
+                elif not stream:
+                    assert reply.json()["preferences"] == case["preferences"]
     assert chat()["preferences"] == {}
 
 

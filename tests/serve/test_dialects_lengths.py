@@ -58,6 +58,8 @@ def test_what_is_too_long_is_refused_with_the_way_out(client: TestClient, case: 
     reply = client.post(path, json=body)
     assert reply.status_code in (400, 413, 422)
     assert remedy in reply.text
+    if case.startswith("vllm") or path.startswith("/sglang/v1"):
+        assert (reply.status_code, "this model's maximum context length is" in reply.text) == (400, True)
     if cut is not None:
         assert client.post(path, json={**body, **cut}).status_code == 200
     if remedy == QUERY:
@@ -71,5 +73,8 @@ def test_some_cut_as_their_originals_do(client: TestClient, path: str) -> None:
 
 def test_a_prompt_that_leaves_no_room_is_told_the_field_too(client: TestClient) -> None:
     body = {"messages": [{**ASKED, "content": LONG}]}
-    assert "send `truncate: true`" in client.post("/v1/chat/completions", json=body).text
+    reply = client.post("/v1/chat/completions", json=body)
+    assert "send `truncate: true`" in reply.text
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert f"this model's maximum context length is {CONTEXT} tokens" in reply.text
     assert client.post("/v1/chat/completions", json={**body, "truncate": True}).status_code == 200

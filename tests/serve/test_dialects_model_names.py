@@ -34,6 +34,9 @@ def refused(model: str | None, rewards: object = TWO, **aliases: str) -> TureenE
         ("calm", ("calm",)),
         ("calm,funny", ("calm", "funny")),
         ("funny, calm", ("funny", "calm")),
+        ("funny+calm", ("funny", "calm")),
+        ("funny;calm", ("funny", "calm")),
+        ("org/calm+org/funny", ("calm", "funny")),
         ("/models/checkpoints/calm", ("calm",)),
         ("org/funny", ("funny",)),
         ("./calm/", ("calm",)),
@@ -53,7 +56,20 @@ def test_a_name_a_path_an_alias_or_a_list_of_them(model: str, columns: tuple[str
     assert found.values(OUTCOME) == [OUTCOME.raw[name] for name in columns]
 
 
-@pytest.mark.parametrize("model", ["calm=1,funny=3", " calm = 1 , funny=3", "gpt-judge", "calm=0.25,funny=0.75"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "calm=1,funny=3",
+        " calm = 1 , funny=3",
+        "gpt-judge",
+        "calm=0.25,funny=0.75",
+        "calm=0.25+funny=0.75",
+        "calm=0.25;funny=0.75",
+        "calm=0.25 funny=0.75",
+        "org/calm=0.25+org/funny=0.75",
+        "calm=1e+0+funny=+3",
+    ],
+)
 def test_a_mix_is_one_column_on_the_calibrated_scale(model: str) -> None:
     found = spelled(model)
     assert len(found.columns) == 1
@@ -100,6 +116,8 @@ def test_of_a_mix_the_part_is_named_that_is_not_loaded(model: str, strangers: st
         ("calm=nan,funny=1", "not a finite number"),
         ("calm=inf", "not a finite number"),
         ("calm=1e9", "beyond"),
+        ("calm=0.7", "the weights in 'calm=0.7' add up to 0.7; write weights that add up to 1. If some are missing, a"),
+        ("funny=2", "add up to 2"),
     ],
 )
 def test_weights_that_cannot_be_used(model: str, words: str) -> None:
@@ -126,14 +144,28 @@ def test_the_alias_default_answers_who_names_none(model: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [None, "", "calm", "nobody", "/ckpt/step_900", "/ckpt/lr=1e-5,bs=4/step_900", "a,b", "reward-model:v2"]
+    "model",
+    [
+        None,
+        "",
+        "calm",
+        "nobody",
+        "/ckpt/step_900",
+        "/ckpt/lr=1e-5,bs=4/step_900",
+        "/ckpt/sft+dpo/step_900",
+        "/my runs/step_900",
+        "a,b",
+        "reward-model:v2",
+    ],
 )
 def test_the_only_reward_answers_to_every_name(model: str | None) -> None:
     found = select_rewards(model, ONE, {})
     assert (found.name, found.columns, found.query.objectives) == ("calm", ("calm",), ("calm",))
 
 
-@pytest.mark.parametrize("model", ["calm=0.7,funny=0.3", "calm,funny"])
+@pytest.mark.parametrize(
+    "model", ["calm=0.7,funny=0.3", "calm,funny", "calm=0.7+funny=0.3", "calm+funny", "calm funny"]
+)
 def test_a_mix_with_what_is_not_loaded_is_not_taken_for_the_only_reward(model: str) -> None:
     error = refused(model, ONE)
     assert isinstance(error, NotFound)
@@ -155,7 +187,7 @@ def test_no_reward_is_loaded(model: str | None) -> None:
 
 
 def test_several_columns_have_no_single_value() -> None:
-    with pytest.raises(Unprocessable, match=r"name one, or a weighted mix as calm=0.5,funny=0.5") as caught:
+    with pytest.raises(Unprocessable, match=r"name one, or a weighted mix as calm=0.5\+funny=0.5") as caught:
         spelled("calm,funny").value(OUTCOME)
     assert caught.value.param == "model"
 
@@ -191,6 +223,7 @@ def test_aliases_that_stand_for_what_is_loaded() -> None:
         ("calm=1,nobody=1", "aliases.mine: no reward is called 'nobody' (in 'calm=1,nobody=1'); loaded: calm, funny"),
         ("calm=much", "aliases.mine: 'calm=much' is not a weight"),
         ("calm=0", "aliases.mine: all weights are zero"),
+        ("calm=0.7", "aliases.mine: the weights in 'calm=0.7' add up to 0.7"),
         ("", "aliases.mine: "),
     ],
 )

@@ -51,10 +51,14 @@ def test_a_mix_is_one_reward() -> None:
     with served() as client:
         mixed = client.post("/get_reward", json={"query": ["calm funny"]}, params={"model": "calm=1,funny=3"}).json()
         both = client.post("/get_reward", json={"query": ["calm funny"]}, params={"model": "calm,funny"})
+        plain = client.post("/get_reward?model=calm=0.25+funny=0.75", json={"query": ["calm funny"]}).json()
+        cut = client.post("/get_reward?model=calm=0.25", json={"query": ["calm funny"]})
     assert len(mixed["rewards"]) == 1
+    assert plain == mixed
+    assert (cut.status_code, "add up to 0.25" in cut.json()["error"]["message"]) == (422, True)
     assert mixed["scores"][0] == pytest.approx(1 / (1 + math.exp(-mixed["rewards"][0])))
     assert both.status_code == 422
-    assert "name one, or a weighted mix as calm=0.5,funny=0.5" in both.json()["error"]["message"]
+    assert "name one, or a weighted mix as calm=0.5+funny=0.5" in both.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("text", "status"), [("boundless", 500), ("a\\ud800", 422)])

@@ -54,7 +54,9 @@ def test_the_model_names_a_family() -> None:
     "fields",
     [
         {"preferences": MIX},
-        {"model": "words:calm=1,funny=3"},
+        {"model": "words:calm=0.25,funny=0.75"},
+        {"model": "words:calm=0.25+funny=0.75"},
+        {"model": "words:calm=0.25;funny=0.75"},
         {"model": "words:even"} | {"preferences": {"calm": 2, "funny": 2}},
         {"preset": "playful"},
         {"model": "words:playful"},
@@ -137,6 +139,22 @@ def test_a_negative_weight_of_a_judge_is_told_that_there_is_no_such_field() -> N
 
 def test_a_suffix_that_cannot_be_read_is_a_400() -> None:
     assert refused(InvalidRequest, model="words:calm=much").param == "model"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "total"), [("calm=0.7", "0.7"), ("calm=1,funny=3", "4"), ("calm=0.33+funny=0.33+brave=0.33", "0.99")]
+)
+def test_a_suffix_whose_weights_do_not_add_up_to_1_may_have_been_cut(suffix: str, total: str) -> None:
+    error = refused(Unprocessable, model=f"words:{suffix}")
+    assert error.param == "model"
+    assert f"the weights in 'words:{suffix}' add up to {total}; write weights that add up to 1" in error.message
+    assert "a client has cut the text at a comma" in error.message
+    assert planned(model=f"words:{suffix}", soup={"normalize": "none"}).variations
+
+
+@pytest.mark.parametrize("suffix", ["calm=1", "calm=0.333+funny=0.333+brave=0.333", "calm=0.166+funny=0.834"])
+def test_weights_of_a_suffix_may_be_rounded(suffix: str) -> None:
+    assert sum(planned(model=f"words:{suffix}").variations[0].weights.values()) == pytest.approx(1, abs=1e-5)
 
 
 # --------------------------------------------------------------------------- how it is steered

@@ -255,7 +255,7 @@ async def test_a_job_that_cannot_run_is_told_so_before_all_else(state: str, reci
     reciter.failure = DOWN if state == "down" else None
     if state == "draining":
         await one.close()
-    with pytest.raises(Unprocessable, match="lower max_tokens") as caught:
+    with pytest.raises(Unprocessable, match="maximum context length is .* lower max_tokens") as caught:
         await collect(one, job(max_tokens=4000))
     assert caught.value.code == "context_length_exceeded"
     assert (one.waiting, reciter.open) == (0, [])

@@ -3,8 +3,10 @@
 import os
 
 from tureen.errors import InvalidRequest
+from tureen.mixes import check_sum, split_mix
 
 LOCAL = "http://127.0.0.1:8900"
+FIELD = "TUREEN_PREFERENCES"
 
 
 def resolve_base_url(given: str | None = None) -> str:
@@ -27,19 +29,27 @@ def resolve_api_key(given: str | None = None) -> str | None:
 
 
 def read_preferences() -> dict[str, float] | None:
-    """Return the weights in ``TUREEN_PREFERENCES``, written as ``helpful=0.7,harmless=0.3``, or None if it is not set.
+    """Return the weights in ``TUREEN_PREFERENCES``, written as ``helpful=0.7+harmless=0.3``, or None if it is not set.
 
     Raises:
-        InvalidRequest: a weight is malformed.
+        InvalidRequest: a weight is malformed or given twice, or the only one is not 1, because the rest was cut off.
     """
-    text = os.environ.get("TUREEN_PREFERENCES")
-    return dict(_weight(pair.strip()) for pair in text.split(",")) if text else None
+    text = os.environ.get(FIELD)
+    if not text:
+        return None
+    pairs = [_weight(pair) for pair in split_mix(text)]
+    weights = dict(pairs)
+    if len(weights) < len(pairs):
+        raise InvalidRequest(f"{FIELD}: {text!r} gives a reward two weights; give one", param=FIELD)
+    if len(weights) == 1:
+        check_sum(weights, f"{FIELD}={text}", FIELD)
+    return weights
 
 
 def _weight(pair: str) -> tuple[str, float]:
     name, _, number = pair.partition("=")
     try:
-        return name, float(number)
+        return name.strip(), float(number)
     except ValueError:
-        message = f"TUREEN_PREFERENCES: {pair!r} is not a weight: write it as helpful=0.7,harmless=0.3"
-        raise InvalidRequest(message, param="TUREEN_PREFERENCES") from None
+        message = f"{FIELD}: {pair!r} is not a weight: write it as helpful=0.7+harmless=0.3"
+        raise InvalidRequest(message, param=FIELD) from None

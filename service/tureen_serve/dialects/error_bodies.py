@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from tureen.errors import TureenError, Unprocessable
+from tureen.wire import ErrorDetail
 from tureen_serve import faults
 
 
@@ -45,6 +46,14 @@ class CodedErrorBody(BaseModel):
 def document_merged_errors(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """Describe a route's errors for OpenAPI, with the statuses of :func:`faults.find_merged_status`."""
     return faults.document_errors(400, 404, 413, 415, 422, 503, 504, model=model, moved=faults.MERGED)
+
+
+def describe_merged_error(error: TureenError) -> ErrorDetail:
+    """Describe an error for these servers. A text that is too long is told in vLLM's words, which LiteLLM looks for."""
+    detail = faults.describe_error(error)
+    if error.code != "context_length_exceeded":
+        return detail
+    return detail.model_copy(update={"message": f"this model's maximum context length is exceeded: {detail.message}"})
 
 
 def build_detail_reply(error: TureenError) -> JSONResponse:

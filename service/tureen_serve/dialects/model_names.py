@@ -1,8 +1,9 @@
 """Find the rewards that the ``model`` of another protocol names. Pure.
 
-A model is one reward (``helpful``), several (``helpful,harmless``, one column each) or a weighted mix
-(``helpful=0.7,harmless=0.3``, one column). An alias stands for such a model. A request without a model uses the alias
-``default``.
+A model is one reward (``helpful``), several (``helpful+harmless``, one column each) or a weighted mix
+(``helpful=0.7+harmless=0.3``, one column). ``,`` and ``;`` separate too. The weights of a mix are scaled to sum to 1.
+But a single weight must be 1, because some clients cut a mix at a comma and send only its first part. An alias stands
+for such a model. A request without a model uses the alias ``default``.
 
 Training loops often send the path of a checkpoint. So if a model is unknown, its last path component is tried. If only
 one reward is loaded, every unknown name means that reward.
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tureen.errors import NotFound, TureenError, Unprocessable
+from tureen.mixes import check_sum, split_mix
 from tureen.wire import ScoreRequest
 from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.generation.weigh import weigh_rewards
@@ -58,7 +60,7 @@ class RewardSelection:
             Unprocessable: several rewards are selected.
         """
         if len(self.columns) > 1:
-            weighed = ",".join(f"{name}={1 / len(self.columns):.2g}" for name in self.columns)
+            weighed = "+".join(f"{name}={1 / len(self.columns):.3g}" for name in self.columns)
             message = f"this route returns one reward; name one, or a weighted mix as {weighed}"
             raise Unprocessable(message, param=FIELD)
         return self.values(outcome)[0]
@@ -81,14 +83,17 @@ def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Ma
         Unprocessable: its weights cannot be used.
     """
     resolved = _resolve(model, rewards, aliases)
-    parts = [part.strip() for part in resolved.split(",")]
+    parts = split_mix(resolved)
     if "=" not in resolved:
         return RewardSelection(resolved, tuple(parts), read_query(_body(rewards=parts), rewards))
     weights = _weights(parts)
     try:
-        return RewardSelection(resolved, (resolved,), read_query(_body(preferences=weights), rewards))
+        query = read_query(_body(preferences=weights), rewards)
     except TureenError as error:
         raise relocate_error(error, FIELD) from None
+    if len(weights) == 1:
+        check_sum(weights, resolved, FIELD)
+    return RewardSelection(resolved, (resolved,), query)
 
 
 def check_aliases(aliases: Mapping[str, str], rewards: Mapping[str, Reward]) -> str | None:
@@ -120,18 +125,18 @@ def _resolve(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[
             return aliases[name]
         if not _unknown(name, rewards):
             return name
-    if len(rewards) == 1 and (not model or len(_unknown(model, rewards)) == len(model.split(","))):
+    if len(rewards) == 1 and (not model or len(_unknown(model, rewards)) == len(split_mix(model))):
         return next(iter(rewards))
     raise _not_found(model, rewards, aliases)
 
 
 def _without_folders(model: str) -> str:
-    return ",".join(PurePosixPath(part).name for part in model.split(","))
+    return ",".join(PurePosixPath(part).name for part in split_mix(model))
 
 
 def _unknown(model: str, rewards: Mapping[str, Reward]) -> list[str]:
     """List the parts that do not name a loaded reward."""
-    return [part for part in model.split(",") if part.partition("=")[0].strip() not in rewards]
+    return [part for part in split_mix(model) if part.partition("=")[0].strip() not in rewards]
 
 
 def _not_found(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> NotFound:
@@ -139,7 +144,7 @@ def _not_found(model: str | None, rewards: Mapping[str, Reward], aliases: Mappin
         return NotFound("this server has loaded no reward models", param=FIELD, code="unknown_reward")
     problem = _name_missing(model, rewards) if model else f"{len(rewards)} rewards are loaded and `model` is missing"
     known = ", ".join(sorted({*rewards, *aliases}))
-    advice = f"send one of {known} as `model`, in the body or as ?model=, or a mix as a=0.7,b=0.3"
+    advice = f"send one of {known} as `model`, in the body or as ?model=, or a mix as a=0.7+b=0.3"
     return NotFound(f"{problem}; {advice}; or set `aliases` on the server", param=FIELD, code="unknown_reward")
 
 

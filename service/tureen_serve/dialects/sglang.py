@@ -23,11 +23,11 @@ from tureen.wire import Text
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.activation import apply_softmax
 from tureen_serve.dialects.dialect_context import ContextDep
-from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors
+from tureen_serve.dialects.error_bodies import build_reply, describe_merged_error, document_merged_errors
 from tureen_serve.dialects.inputs import Ids, Input, is_single, list_inputs
 from tureen_serve.dialects.query_documents import NO_INSTRUCTION, pair_texts
 from tureen_serve.dialects.sglang_native import SglangBody, build_meta_info
-from tureen_serve.faults import describe_error, find_merged_status
+from tureen_serve.faults import find_merged_status
 from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import FinishedText, Outcome
 
@@ -145,7 +145,7 @@ class SglangRerankBody(SglangBody):
 def build_sglang_error(error: TureenError) -> Response:
     """Build SGLang's flat error object. Every bad body is a 400."""
     status = find_merged_status(error)
-    detail = describe_error(error)
+    detail = describe_merged_error(error)
     body = SglangErrorBody(message=detail.message, type=TYPES.get(status, str(status)), param=detail.param, code=status)
     return build_reply(error, body, status)
 

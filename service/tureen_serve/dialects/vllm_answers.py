@@ -13,11 +13,17 @@ from fastapi.responses import JSONResponse
 from tureen.errors import TureenError
 from tureen_core.calibration import compute_sigmoid
 from tureen_serve.dialects import activation
-from tureen_serve.dialects.error_bodies import CodedError, CodedErrorBody, build_reply, document_merged_errors
+from tureen_serve.dialects.error_bodies import (
+    CodedError,
+    CodedErrorBody,
+    build_reply,
+    describe_merged_error,
+    document_merged_errors,
+)
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.dialects.vllm_bodies import VllmBody, VllmPoolingBody
 from tureen_serve.dialects.vllm_encoding import Encoding
-from tureen_serve.faults import describe_error, find_merged_status
+from tureen_serve.faults import find_merged_status
 from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import Outcome
 
@@ -33,7 +39,7 @@ ERRORS = document_merged_errors(CodedErrorBody)
 def build_vllm_error(error: TureenError) -> Response:
     """Build vLLM's error reply: ``code`` is the status, and every bad body is a 400."""
     status = find_merged_status(error)
-    detail = describe_error(error)
+    detail = describe_merged_error(error)
     kind = TYPES.get(status, HTTPStatus(status).phrase)
     body = CodedErrorBody(error=CodedError(message=detail.message, type=kind, param=detail.param, code=status))
     return build_reply(error, body, status)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tureen.errors import InvalidRequest, NotFound, Unprocessable
+from tureen.mixes import check_sum
 from tureen.wire import CandidateOptions, ChatRequest, CompletionRequest
 from tureen_core.preference import Normalize, digest_soup, normalise_weights, parse_model
 from tureen_core.soup import Semantics
@@ -163,6 +164,8 @@ def _soups(
         ]
     if suffix is not None:
         given["model"] = [normalise_weights(suffix, family.experts, normalize, "model", SUBTRACT_EXPERTS)]
+        if normalize == "simplex":
+            check_sum(suffix, request.model or family.name)
     for param, name in (("model", preset), ("preset", request.preset)):
         if name is not None:
             given[param] = [_normalise_stored(_preset(name, family, param), family, normalize)]

@@ -38,7 +38,7 @@ def evaluate_command(
         int | None, typer.Option(min=1, help="evaluate on this many items, drawn by a hash of their content")
     ] = None,
     objective: Annotated[str | None, typer.Option(help="the reward to use, if the model has several")] = None,
-    preferences: Annotated[str | None, typer.Option(help="the weights of several rewards, as a=0.7,b=0.3")] = None,
+    preferences: Annotated[str | None, typer.Option(help="the weights of several rewards, as a=0.7+b=0.3")] = None,
     batch: Annotated[int, typer.Option(min=1, help="texts in one batch; over HTTP, items in one request")] = 8,
 ) -> None:
     """Evaluate reward models on preference pairs, RewardBench or RewardBench 2, in process or over HTTP.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tureen.mixes import split_mix
 from tureen.records.schema import BadOption
 from tureen_core.calibration import Calibration
 from tureen_core.preference import format_weights, normalise_weights
@@ -94,18 +95,18 @@ class ObjectiveChoice:
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """Parse weights such as ``a=0.7,b=0.3``.
+    """Parse weights such as ``a=0.7+b=0.3``; ``,`` and ``;`` separate too.
 
     Raises:
         BadOption: a part is not a name with a number, or a name occurs twice.
     """
     weights: dict[str, float] = {}
-    for part in text.split(","):
+    for part in split_mix(text):
         name, _, number = (each.strip() for each in part.partition("="))
         try:
             weight = float(number)
         except ValueError:
-            raise BadOption(f"--preferences: {part!r} is not a weight: write it as helpful=0.7,harmless=0.3") from None
+            raise BadOption(f"--preferences: {part!r} is not a weight: write it as helpful=0.7+harmless=0.3") from None
         if name in weights:
             raise BadOption(f"--preferences: {name!r} has two weights; give one")
         weights[name] = weight
