@@ -76,5 +76,5 @@ def test_a_prompt_that_leaves_no_room_is_told_the_field_too(client: TestClient) 
     reply = client.post("/v1/chat/completions", json=body)
     assert "send `truncate: true`" in reply.text
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "context_length_exceeded")
-    assert f"this model's maximum context length is {CONTEXT} tokens" in reply.text
+    assert f"the prompt is too long: this model's maximum context length is {CONTEXT} tokens" in reply.text
     assert client.post("/v1/chat/completions", json={**body, "truncate": True}).status_code == 200

@@ -221,7 +221,7 @@ def test_the_handlers_leave_every_error_to_the_layer() -> None:
 def test_documentation_names_the_statuses_that_every_route_has() -> None:
     told = document_errors(422)
     assert set(told) == {401, 403, 422, 500}
-    assert told[422]["description"] == "a field's value cannot be used."
+    assert told[422]["description"] == "the value of a field is invalid."
 
 
 class Other(BaseModel):

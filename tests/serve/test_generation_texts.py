@@ -115,6 +115,7 @@ def test_what_does_not_fit_is_named_with_both_numbers(request_: Any, length: int
         fit_prompt(request_, range(length), CONTEXT)
     assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
     assert f"this model's maximum context length is {CONTEXT} tokens" in caught.value.message
+    assert ("prompt is too long" in caught.value.message) == (request_.limit() != CONTEXT)
 
 
 def test_truncation_keeps_the_end_and_the_room_that_was_asked_for() -> None:

@@ -85,7 +85,7 @@ def test_objectives_are_named_or_weighed(models: list[Path], tmp_path: Path) -> 
         (["--form", "hh"], "no item is left to evaluate on"),
         (["--form", "nothing"], "unknown form 'nothing'"),
         (["--objective", "nothing"], "has no reward 'nothing'; its rewards are single"),
-        (["--preferences", "a"], "write it as helpful=0.7,harmless=0.3"),
+        (["--preferences", "a"], "write it as helpful=0.7+harmless=0.3"),
         (["--preferences", "nothing=1"], "unknown objective 'nothing'"),
     ],
     ids=str,

@@ -59,14 +59,15 @@ def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequ
     given = request.max_tokens is not None or newer
     asked = request.limit() or DEFAULT_TOKENS
     least = asked if given else 1
-    limit = f"this model's maximum context length is {context} tokens"  # LangChain and LiteLLM search for these words
+    # LiteLLM searches for "this model's maximum context length is", LangChain for "prompt is too long"
+    limit = f"this model's maximum context length is {context} tokens"
     if least >= context:
         message = f"{limit}; an answer of {least} leaves no room for a prompt, lower `{param}`"
         raise Unprocessable(message, param=param, code="context_length_exceeded")
     if len(ids) + least <= context:
         return ids, min(asked, context - len(ids))
     if not request.truncate:
-        message = f"{limit}; the prompt has {len(ids)} and the answer needs {least}"
+        message = f"the prompt is too long: {limit}, the prompt has {len(ids)} and the answer needs {least}"
         at = param if given and len(ids) < context else ("messages" if isinstance(request, ChatRequest) else "prompt")
         raise Unprocessable(
             f"{message}; shorten the prompt, or send `truncate: true`", param=at, code="context_length_exceeded"

@@ -20,7 +20,7 @@ def check_job(job: GenerationJob, context: int, vocabulary: int) -> None:
     if len(job.ids) + job.sampling.max_tokens > context:
         limit = f"this model's maximum context length is {context} tokens"
         asked = f"the prompt has {len(job.ids)} and the answer needs {job.sampling.max_tokens}"
-        message = f"{limit}; {asked}; shorten the prompt or lower max_tokens"
+        message = f"the prompt is too long: {limit}, {asked}; shorten the prompt or lower max_tokens"
         raise Unprocessable(message, param="max_tokens", code="context_length_exceeded")
     for token, _ in job.sampling.logit_bias:
         if not 0 <= token < vocabulary:
