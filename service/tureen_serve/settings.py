@@ -23,7 +23,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from tureen_core.preference import NAME
-from tureen_core.reading import ControlMarkRule
 from tureen_serve.batch_settings import BatchSettings
 
 STARTER = Path(__file__).parent / "starter"
@@ -144,7 +143,7 @@ class Settings(BaseSettings):
     runtime: Literal["auto", "transformers", "vllm"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
-    control_marks: ControlMarkRule | None = None
+    control_marks: Literal["text", "as-is"] | None = None
     cache: Path | None = None
     keys: Path | None = None
     limits: ServerLimits = ServerLimits()

@@ -237,3 +237,29 @@ def test_a_key_is_asked_for_in_fastapis_shape(tmp_path: Any) -> None:
         assert (refused.status_code, list(refused.json())) == (401, ["detail"])
         known = {"authorization": f"Bearer {KEY}"}
         assert client.post("/gym/verify", params=ONE, json=body, headers=known).json()["reward"] == 1.0
+
+
+@pytest.mark.parametrize("field", ["summary", "encrypted_content"])
+def test_a_lone_surrogate_in_reasoning_goes_back_as_it_came(field: str) -> None:
+    body = json.dumps(rollout({"type": "reasoning", "id": "r", field: [{"text": "\ud800"}]}, message("calm")))
+    headers = {"content-type": "application/json"}
+    with served() as client:
+        reply = client.post("/gym/verify", params=ONE, content=body, headers=headers)
+    assert reply.status_code == 200
+    assert reply.json()["reward"] == 1.0
+    assert reply.json()["response"]["output"][0][field] == [{"text": "\ud800"}]
+
+
+def test_calls_and_their_outputs_are_turns_of_the_answer() -> None:
+    engine = CountingEngine()
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "calm"}
+    with served(engine) as client:
+        body = rollout(CALL, {**CALL, "call_id": "call_2"}, output, message("calm"), tools=[])
+        reply = client.post("/gym/verify", params=ONE, json=body)
+    assert "does not render `tool_calls`" in reply.text
+    (((group,), _),) = engine.calls
+    assert isinstance(group, Group)
+    first, second, third = group.answers[0]
+    assert [call["id"] for call in first["tool_calls"]] == ["call_1", "call_2"]
+    assert second == {"role": "tool", "content": "calm", "tool_call_id": "call_1"}
+    assert third == {"role": "assistant", "content": "calm"}

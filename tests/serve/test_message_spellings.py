@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 
 from tureen.adapters.grouped_rows import group_by_prompt
 from tureen.adapters.verl import PROMPT_KEYS, _prompt
@@ -113,6 +115,26 @@ READERS: dict[str, Callable[[list[Message], list[Message]], Any]] = {
     "gym": by_gym,
     "adapters": by_adapter,
 }
+
+
+def test_our_own_reply_as_sdks_dump_it_can_be_scored() -> None:
+    """OpenAI's client writes null fields; LiteLLM adds fields of its own that hold nothing."""
+    said = {"role": "assistant", "content": "The Ebro."}
+    dumps = [
+        ChatCompletionMessage(role="assistant", content="The Ebro.").model_dump(),
+        ChatCompletionMessage(role="assistant", content="The Ebro.", annotations=[], reasoning="").model_dump(),
+        {**said, "tool_calls": None, "function_call": None, "provider_specific_fields": {"refusal": None}},
+    ]
+    asked = {"role": "user", "content": "Name a river in Spain."}
+    expected = RENDER.render_conversation([asked, said]).ids
+    for dump in dumps:
+        assert ids(by_messages(ScoreBody)([asked], [dump])) == [expected]
+
+
+def test_arrays_as_parquet_files_give_them_are_messages_to_the_adapters() -> None:
+    turns = np.array([{"role": "user", "content": "hi", "tool_calls": None}], dtype=object)
+    (item,) = group_by_prompt([turns, [{"role": "user", "content": "hi"}]], ["a", "b"]).items
+    assert item == {"prompt": [{"role": "user", "content": "hi"}], "candidates": ["a", "b"]}
 
 
 @pytest.mark.parametrize("reader", READERS)
