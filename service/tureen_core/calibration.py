@@ -23,6 +23,11 @@ class Calibration(BaseModel):
     std: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
+    @property
+    def worse_than_chance(self) -> bool:
+        """Whether the temperature ended at its upper bound, so that on the held-out pairs no probability is honest."""
+        return self.temperature > 0.999 * HIGHEST
+
     def standardise(self, raw: float) -> float:
         """(raw − mean) / std."""
         return (raw - self.mean) / self.std

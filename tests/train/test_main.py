@@ -1,6 +1,8 @@
 """``tureen-train`` from the command line: what each command does, and how it ends."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +140,7 @@ def test_the_commands_are_these() -> None:
     assert found["similarity"] == similarity | reading
     margins = {"models", "--data", "--out", "--rating", "--encoder", "--pooling", "--objective", "--batch"}
     assert found["margins"] == margins | reading | {"--domain"}
-    assert found["run"] == {"recipe", "--set", "--resume"}
+    assert found["run"] == {"recipe", "--set", "--resume", "--overwrite"}
     assert found["sweep"] == {
         "--out",
         "--from",
@@ -151,3 +153,34 @@ def test_the_commands_are_these() -> None:
         "--url",
         "--start-server",
     }
+
+
+def test_a_folder_with_another_runs_artifact_is_left_alone_unless_asked(base: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, reward_recipe(base, tmp_path, watch={"save_every": 2}))
+    folder = tmp_path / "run"
+    assert call("run", path).exit_code == 0
+    before = {each: (folder / each).read_bytes() for each in ("history.jsonl", "recipe.yaml", "artifact/tureen.json")}
+    says = failed(call("run", path, "--set", "name=wolves"))
+    assert f"{folder} holds the artifact of another run: go on with --resume, replace it with --overwrite" in says
+    assert before == {each: (folder / each).read_bytes() for each in before}
+    assert "exclude each other" in failed(call("run", path, "--resume", "--overwrite"))
+    sets = ["--set", "name=wolves", "--set", "watch.save_every=0"]
+    assert call("run", path, "--overwrite", *sets).exit_code == 0
+    assert open_artifact(folder / "artifact").name == "wolves"
+    assert not (folder / "checkpoints").exists() or not any((folder / "checkpoints").iterdir())
+
+
+def test_records_that_all_tie_end_the_command_with_status_1(base: Path, tmp_path: Path) -> None:
+    ties = Path(__file__).parents[1] / "cases" / "records" / "all-ties.jsonl"
+    path = written(tmp_path, reward_recipe(base, tmp_path, data={"train": [{"path": str(ties)}], "holdout": 0}))
+    assert "no record has two answers with different scores" in failed(call("run", path))
+
+
+def test_a_log_file_holds_no_progress_bars(base: Path, tmp_path: Path) -> None:
+    """Of a process of its own, whose output is no terminal."""
+    path = written(tmp_path, reward_recipe(base, tmp_path))
+    command = [sys.executable, "-m", "tureen_train", "run", str(path)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "\r" not in outcome.stdout + outcome.stderr
+    assert "it/s]" not in outcome.stdout + outcome.stderr
+    assert len([line for line in outcome.stdout.splitlines() if line.startswith("{'loss'")]) == 4

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tureen.records.schema import BadFile, BadRecord, Record
-from tureen_train.config import Data, RecipeError
+from tureen_train.config import Data, RecipeError, Source
 from tureen_train.records.run_data import draw_pairs, draw_records, load_data
 
 DSP = Path(__file__).parent / "data" / "dsp_domains.cc-by-nc.json"
@@ -125,7 +125,7 @@ def test_provenance_has_digest_and_what_was_left_out(tmp_path: Path) -> None:
     path = file(tmp_path, "a", range(3))
     rows = [*json.loads(path.read_text()), {"text": ["\n\nHuman: x\n\nAssistant: y"], "score": [1.0, 2.0]}]
     path.write_text(json.dumps(rows))
-    told = load(tmp_path, train=[{"path": "a.json"}]).provenance["a.json"]
+    told = load(tmp_path, train=[{"path": "a.json"}], most_dropped=0.25).provenance["a.json"]
     assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert told["kept"] == 3
     assert sum(told["dropped"].values()) == 1
@@ -169,3 +169,38 @@ def test_fewer_of_few_are_all() -> None:
     records = [record(number, (1, 0)) for number in range(4)]
     assert draw_records(records, None, 0) == draw_records(records, 9, 0) == records
     assert len(draw_records(records, 2, 0)) == 2
+
+
+def test_more_than_a_tenth_of_a_file_dropped_must_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} if n else {"x": 1} for n in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data: dict[str, Any] = {"train": [Source(path=str(path))], "holdout": 0}
+    with pytest.raises(
+        RecipeError, match=r"1 of 9 records of .*pairs\.jsonl are dropped \(1 unknown form\).*pairs\.jsonl:1"
+    ):
+        load_data(Data(**data))
+    assert len(load_data(Data(**data, most_dropped=0.2)).train) == 8
+
+
+def test_a_file_that_is_named_twice_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} for n in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(path=str(path))
+    with caplog.at_level("INFO"):
+        load_data(Data(train=[source], eval={"same": source}, holdout=0.5))
+    assert [each.getMessage().partition(": ")[2] for each in caplog.records] == [
+        "read 9 records, kept 9 with 9 comparable pairs",
+        "read as prompt-pair 9",
+    ]
+
+
+def test_the_file_that_sets_the_scale_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} for n in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data: dict[str, Any] = {"train": [Source(path=str(path))], "holdout": 0.5}
+    assert load_data(Data(**data, calibrate_on="heldout")).eval
+    with pytest.raises(RecipeError, match=r"data\.calibrate_on: 'other' is no evaluation file; there are: heldout"):
+        load_data(Data(**data, calibrate_on="other"))

@@ -19,7 +19,8 @@ from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.rewards.attributes import AttributesMethod, RatedRecord, split_by_prompt
+from tureen_train.rewards.attributes import AttributesMethod, split_by_prompt
+from tureen_train.rewards.rated_records import RatedRecord
 from tureen_train.rewards.run import train_reward
 
 NAN = math.nan

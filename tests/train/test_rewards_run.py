@@ -17,6 +17,7 @@ from tureen_train.rewards.run import train_reward
 
 LEFT = {
     "recipe.yaml",
+    "account.json",
     "model",
     "metrics.json",
     "data.json",
@@ -244,8 +245,11 @@ def test_nothing_to_train_on_is_told(base: Path, tmp_path: Path) -> None:
     (tmp_path / "records.json").write_text("[]")
     empty = tmp_path / "empty.json"
     empty.write_text('[{"text": ["\\n\\nHuman: a\\n\\nAssistant: b"], "score": []}]')
+    data = {"train": [{"path": str(empty)}]}
+    with pytest.raises(RecipeError, match=r"1 of 1 records of .*empty\.json are dropped \(1 lengths differ\)"):
+        train_reward(reward_run(base, tmp_path, data=data))
     with pytest.raises(RecipeError, match=r"data\.train: no record"):
-        train_reward(reward_run(base, tmp_path, data={"train": [{"path": str(empty)}]}))
+        train_reward(reward_run(base, tmp_path, data={**data, "most_dropped": 1}))
 
 
 def test_another_template_than_the_bases_is_refused(base: Path, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, StepsLoss
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.run_data import RunData
+from tureen_train.rewards.encoded_steps import find_step_labels
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.start import make_model
-from tureen_train.rewards.steps import StepsMethod, compute_best_of_n, compute_step_metrics, find_step_labels
+from tureen_train.rewards.steps import StepsMethod, compute_best_of_n, compute_step_metrics
 
 NAN = math.nan
 PROMPT = (user_turn("why do leaves fall?"),)

@@ -15,8 +15,9 @@ def resolved(folder: str) -> RewardRun | ExpertRun:
     """The recipe that a job's command line runs."""
     words = make_command(folder, Path("data"), Path("runs"))
     assert words[1:4] == ["-m", "tureen_train", "run"]
-    assert words[5::2] == ["--set"] * len(words[5::2])
-    return read_recipe(words[4], words[6::2])
+    assert words[5] == "--overwrite"
+    assert words[6::2] == ["--set"] * len(words[6::2])
+    return read_recipe(words[4], words[7::2])
 
 
 def test_there_are_six_reward_models_and_four_experts() -> None:

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from tureen_train.config import Recipe, format_recipe, list_recipes, read_recipe
+from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_recipe
 from tureen_train.evaluation.cli import compare_command, evaluate_command, margins_command, sweep_command
 from tureen_train.faults import exit_on_user_error
 from tureen_train.kinds import export_run, train_run
 from tureen_train.records.cli import convert_command
-from tureen_train.settings import count_processes, read_rank, set_offline
+from tureen_train.runs.folder import claim_folder
+from tureen_train.settings import count_processes, hide_progress_bars, read_rank, set_offline
 from tureen_train.transforms.cli import transform
 from tureen_train.transforms.similarity import similarity_command
 
@@ -39,10 +40,15 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="change one key of 
 def run(
     recipe: RecipeName,
     change: Set = None,
-    resume: Annotated[bool, typer.Option(help="continue from the last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the artifact of another run in the same folder.")
+    ] = False,
 ) -> None:
     """Train by a recipe and export the result as an artifact."""
     set_offline()
+    if not sys.stderr.isatty():
+        hide_progress_bars()
     level = "INFO" if read_rank() == 0 else "WARNING"
     logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     for noisy in ("httpx", "filelock", "fsspec"):
@@ -50,7 +56,7 @@ def run(
     with exit_on_user_error():
         resolved = read_recipe(recipe, change or [])
     with exit_on_user_error(before="\n"):
-        _train(resolved, resume)
+        _train(resolved, resume, overwrite)
     if count_processes() and resolved.scale.zero:
         _leave()
 
@@ -63,7 +69,10 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-def _train(recipe: Recipe, resume: bool) -> None:
+def _train(recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise RecipeError("--resume and --overwrite exclude each other")
+    claim_folder(Path(recipe.output), resume, overwrite)
     if read_rank() == 0:
         Path(recipe.output).mkdir(parents=True, exist_ok=True)
         (Path(recipe.output) / "recipe.yaml").write_text(format_recipe(recipe), encoding="utf-8")

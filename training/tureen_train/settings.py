@@ -10,6 +10,15 @@ def set_offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def hide_progress_bars() -> None:
+    """Switch off the libraries' progress bars, whose many states fill a log file. The log's own lines remain.
+
+    Call it before they are imported.
+    """
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+
+
 def count_processes() -> int:
     """The number of processes that the launcher started; 0 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "0"))

@@ -35,7 +35,7 @@ def make_command(folder: str, data: Path, runs: Path) -> list[str]:
     recipe, *changes = list_jobs()[folder]
     changes = [*changes, f"data.root={data}", f"output={runs / folder}"]
     sets = [word for change in changes for word in ("--set", change)]
-    return [sys.executable, "-m", "tureen_train", "run", recipe, *sets]
+    return [sys.executable, "-m", "tureen_train", "run", recipe, "--overwrite", *sets]
 
 
 def install_artifact(artifact: Path, target: Path) -> None:

@@ -48,6 +48,10 @@ class Data(RecipePart):
     are the evaluation file ``heldout``. Of each file in ``eval`` the same share is evaluated. With ``eval_whole`` all
     prompts of ``eval`` that are not trained on are evaluated. Relative paths are below ``root``. ``pairs_per_prompt``
     splits the training records into pairs and draws at most this number for each record.
+
+    ``most_dropped`` is the largest share of a file's records, and of the training pairs, that may be dropped; a run
+    that drops more ends before its first step. 1 allows all. ``calibrate_on`` names the evaluation file that sets the
+    rewards' scale; by default all of them do.
     """
 
     root: str = ""
@@ -59,6 +63,8 @@ class Data(RecipePart):
     pairs_per_prompt: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)
     eval_limit: int | None = Field(default=None, ge=1)
+    most_dropped: float = Field(default=0.1, ge=0, le=1)
+    calibrate_on: str | None = None
 
 
 class Lora(RecipePart):

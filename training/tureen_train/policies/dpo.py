@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,20 @@ from tureen_core.turns import Messages
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.networks.policy_reader import compute_mean_logprobs
 from tureen_train.networks.reward_model import make_lora_config
+from tureen_train.records.encoding_report import EQUAL, EncodingReport, check_training_data
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
 from tureen_train.runs.expert_artifact import ExpertArtifact
-from tureen_train.runs.folder import find_base, write_probes, write_results
+from tureen_train.runs.folder import find_base, update_account, write_probes, write_results
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
+from tureen_train.runs.movement import GradientWatch, check_movement
 from tureen_train.runs.proof import finish_run
 from tureen_train.runs.rereading import make_expert_reading
 from tureen_train.settings import count_processes
 
 Rows = list[dict[str, Any]]
+TOO_LONG = "with a prompt longer than preference.max_length"
 
 log = logging.getLogger("tureen.train")
 
@@ -42,22 +46,27 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
         The artifact in ``<output>/artifact``; None on the launcher's other ranks.
 
     Raises:
-        RecipeError: there is no pair to train on, no answer short enough for a probe, or nothing to resume.
+        RecipeError: there is no pair to train on, too many are left out, no answer is short enough for a probe, or
+            there is nothing to resume.
+        StandstillError: training changed nothing.
         ProofError: the saved adapter gives other likelihoods than the trained one.
     """
     folder, base = Path(run.output), find_base(run)
     checkpoint = find_last_checkpoint(run) if resume else None
     data = load_data(run.data)
     train = make_pair_rows(data.train)
-    if not train:
-        raise RecipeError(
-            "data.train: no record has two answers with different scores, so there is no pair to train on"
-        )
+    check_training_data(report_rows(data.train, train), run.data.most_dropped)
     held = {name: rows for name, records in data.eval.items() if (rows := make_pair_rows(records))}
     renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
     conversations = choose_probes(data, renderer, run.probes)
+    watch = GradientWatch()
     trainer = _trainer(run, base, train, held)
+    trainer.add_callback(watch)
+    report = leave_out_equal(trainer, report_rows(data.train, train), run.preference.max_length)
+    check_training_data(report, run.data.most_dropped)
+    update_account(folder, texts={"training": report.counts})
     trainer.train(resume_from_checkpoint=checkpoint)
+    check_movement(trainer.state.log_history, watch.moved)
     metrics = _evaluate(trainer, held) if held else {}
     live, bare = _live_logprobs(trainer, renderer, conversations)
     trainer.save_model(str(folder / "model"))
@@ -89,6 +98,35 @@ def make_pair_rows(records: Sequence[Record]) -> Rows:
         if record.prompt
         for better, worse in record.pairs
     ]
+
+
+def report_rows(records: Sequence[Record], rows: Rows) -> EncodingReport:
+    """Count the pairs that became rows, and those without a prompt."""
+    bare = sum(len(record.pairs) for record in records if not record.prompt)
+    return EncodingReport("pairs", len(rows), {"without a prompt": bare})
+
+
+def leave_out_equal(trainer: Any, report: EncodingReport, length: int) -> EncodingReport:
+    """Leave out of training the pairs that are equal after TRL's cut at the right; count them, and those TRL dropped.
+
+    Args:
+        trainer: its training data are tokenised.
+        report: of the rows that the trainer was given.
+        length: ``preference.max_length``, at which TRL cuts.
+    """
+    rows = trainer.train_dataset
+    sides = [
+        [[*row["prompt_ids"], *row[f"{side}_ids"]] for side in ("chosen", "rejected")]
+        for row in rows.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
+    ]
+    different = [at for at, (chosen, rejected) in enumerate(sides) if chosen[:length] != rejected[:length]]
+    trainer.train_dataset = rows.select(different)
+    lost = {
+        "with a prompt longer than preference.max_length": report.kept - len(rows),
+        EQUAL: len(rows) - len(different),
+    }
+    cut = sum(len(ids) > length for each in sides for ids in each)
+    return replace(report, kept=len(different), left_out={**report.left_out, **lost}, truncated=cut)
 
 
 def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Messages]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tureen.records.pairing import split_into_pairs
-from tureen.records.reading import Reading
+from tureen.records.reading import Reading, ReadingReport
 from tureen.records.schema import Record
 from tureen_train.config import Data, RecipeError, Source
 from tureen_train.records.splitting import hold_out_prompts, limit_records
@@ -30,28 +30,33 @@ def load_data(data: Data) -> RunData:
 
     Raises:
         DataError: a file cannot be read, an option does not fit, or a record is bad under ``strict``.
-        RecipeError: nothing of a named file is left to judge by.
+        RecipeError: nothing of a named file is left to judge by, too many records of a file are dropped, or
+            ``calibrate_on`` names no evaluation file.
     """
     provenance: dict[str, Any] = {}
-    read_all = [_read(source, data.root, provenance) for source in data.train]
+    read_all = [_read(source, data, provenance) for source in data.train]
     train, held = hold_out_prompts([record for each in read_all for record in each], data.holdout, data.seed)
     trained = {record.prompt_key for record in train}
     train = draw_records(draw_pairs(train, data.pairs_per_prompt, data.seed), data.limit, data.seed)
     judged = {"heldout": draw_records(held, data.eval_limit, data.seed)} if held and not data.eval else {}
     for name, source in data.eval.items():
-        records = _read(source, data.root, provenance)
+        records = _read(source, data, provenance)
         kept = records if data.eval_whole else hold_out_prompts(records, data.holdout, data.seed)[1]
         unseen = [record for record in kept if record.prompt_key not in trained]
         if not unseen:
             raise RecipeError(f"data.eval.{name}: nothing is left to judge by: raise data.holdout, or set eval_whole")
         judged[name] = draw_records(unseen, data.eval_limit, data.seed)
+    if data.calibrate_on is not None and data.calibrate_on not in judged:
+        known = ", ".join(judged) or "none"
+        raise RecipeError(f"data.calibrate_on: {data.calibrate_on!r} is no evaluation file; there are: {known}")
     return RunData(train, judged, provenance)
 
 
-def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]:
+def _read(source: Source, data: Data, provenance: dict[str, Any]) -> list[Record]:
+    """Read one file. What was read of it is logged once, however often the recipe names the file."""
     path = Path(source.path)
     reading = Reading(
-        path if path.is_absolute() else Path(root) / path,
+        path if path.is_absolute() else Path(data.root) / path,
         form=source.form,
         domain=source.domain,
         exclude=source.exclude,
@@ -63,9 +68,7 @@ def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]
     )
     records = list(reading)
     report = reading.report
-    for line in report.lines():
-        log.info("%s: %s", source.path, line)
-    provenance[source.path] = {
+    found = {
         "sha256": next(iter(report.files.values())),
         "kept": report.kept,
         "dropped": report.dropped,
@@ -75,7 +78,24 @@ def _read(source: Source, root: str, provenance: dict[str, Any]) -> list[Record]
         "forms": report.forms,
         "columns": report.columns,
     }
+    if provenance.get(source.path) != found:
+        for line in report.lines():
+            log.info("%s: %s", source.path, line)
+    provenance[source.path] = found
+    _check_dropped(source, report, data.most_dropped)
     return records[: source.limit]
+
+
+def _check_dropped(source: Source, report: ReadingReport, most: float) -> None:
+    dropped = sum(report.dropped.values())
+    if dropped > most * report.read:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
+        example = next(each for examples in report.examples.values() for each in examples)
+        raise RecipeError(
+            f"data: {dropped} of {report.read} records of {source.path} are dropped ({reasons}), more than the share "
+            f"of {most:g} that data.most_dropped allows; correct the file, or raise data.most_dropped. One of them: "
+            f"{example}"
+        )
 
 
 def draw_records(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:

@@ -1,9 +1,12 @@
 """The report of one training run, made from the files in its folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from tureen_core.calibration import HIGHEST
 from tureen_train.reports.document import Page, escape_markdown
 from tureen_train.reports.run_folder import RunFolder, describe_dropped, flatten_figures, format_cell, read_run
 
@@ -37,6 +40,7 @@ def write_run_report(folder: Path) -> Path:
     _curves(page, run)
     _calibration(page, run)
     _data(page, run)
+    _texts(page, run)
     _proof(page, run)
     _recipe(page, run)
     return page.write(folder)
@@ -105,6 +109,40 @@ def _calibration(page: Page, run: RunFolder) -> None:
             for name, scale in scales.items()
         ],
     )
+    told = _say_what_calibrated(run.document("account.json").get("calibration") or {})
+    if told:
+        page.text(told)
+
+
+def _say_what_calibrated(about: Mapping[str, Any]) -> str:
+    files = about.get("files") or []
+    told = [f"Mean, deviation and temperature are those of the evaluation files: {', '.join(files)}." if files else ""]
+    told += [
+        f"{name} is not calibrated: its temperature ended at the bound of {HIGHEST:g}, so on these files it is worse "
+        "than chance."
+        for name in about.get("worse_than_chance") or []
+    ]
+    return escape_markdown(" ".join(filter(None, told)))
+
+
+def _texts(page: Page, run: RunFolder) -> None:
+    texts = run.document("account.json").get("texts")
+    if not texts:
+        return
+    page.heading("Texts")
+    page.text(
+        "What is left out of training is left out of the loss. In evaluation a pair of equal texts stays, and counts ½."
+    )
+    rows = [
+        (
+            name,
+            f"{format_cell(about['kept'])} {about['unit']}",
+            ", ".join(f"{count} {reason}" for reason, count in about["left_out"].items()) or "nothing",
+            format_cell(about["truncated"]),
+        )
+        for name, about in texts.items()
+    ]
+    page.table(("texts", "to learn from", "left out", "texts cut"), rows, words=True)
 
 
 def _data(page: Page, run: RunFolder) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tureen.records.schema import UNLABELLED, Record
+from tureen.records.schema import Record
 from tureen_core.calibration import Calibration, fit_temperature
 from tureen_core.heads import LinearHead
 from tureen_core.manifest import Objective, Probe
@@ -19,43 +18,15 @@ from tureen_train.config import AttributesLoss, RecipeError, RewardRun
 from tureen_train.measures.attributes import compute_attribute_metrics
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps
 from tureen_train.records.run_data import RunData
-from tureen_train.rewards.collate import EncodedRecord, EncodedRecords, pad_texts
+from tureen_train.rewards.collate import pad_texts
 from tureen_train.rewards.features import States
 from tureen_train.rewards.frozen import FitContext, compute_rewards
 from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_answer_probes
+from tureen_train.rewards.rated_records import RatedRecord, RatedRecords
 from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, sum_squared_errors
 
 log = logging.getLogger("tureen.train")
-
-
-@dataclass(frozen=True)
-class RatedRecord(EncodedRecord):
-    """Answers with K ratings each; NaN where a rating is missing."""
-
-    ratings: list[list[float]]
-
-
-class RatedRecords(EncodedRecords):
-    """Encoded records with their ratings of the attributes in ``names``."""
-
-    def __init__(self, records: Iterable[Record], renderer: Renderer, names: Sequence[str]) -> None:
-        self.names = names
-        super().__init__(records, renderer)
-
-    def _encode(self, record: Record, renderer: Renderer) -> RatedRecord:
-        encoded = super()._encode(record, renderer)
-        unknown = (UNLABELLED,) * len(record.answers)
-        columns = [record.attributes.get(name, unknown) for name in self.names]
-        return RatedRecord(
-            encoded.ids, encoded.starts, encoded.scores, [list(row) for row in zip(*columns, strict=True)]
-        )
-
-    @property
-    def ratings(self) -> Array:
-        """``[M, K]``: the ratings of all answers, NaN where missing."""
-        rows = [row for item in self.items if isinstance(item, RatedRecord) for row in item.ratings]
-        return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
 
 class AttributesMethod:
@@ -79,12 +50,14 @@ class AttributesMethod:
         """Encode each prompt's answers, with their ratings.
 
         Raises:
-            RecipeError: no training record rates one of the attributes.
+            RecipeError: no training record rates one of the attributes, or all their ratings are the same.
         """
         given = list(records)
         encoded = RatedRecords(given, self._renderer, self._names)
         if self._scales is None:
             self._check(given, encoded.ratings)
+            encoded.leave_out_equal()
+            self._check_varied(encoded.ratings)
             self._scales = Scales.of(encoded.ratings)
         return encoded
 
@@ -203,6 +176,18 @@ class AttributesMethod:
         for name, column in zip(self._names, ratings.T, strict=True):
             if np.isnan(column).all():
                 raise RecipeError(f"loss.attributes: no training record rates {name!r}; the records rate: {found}")
+
+    def _check_varied(self, ratings: Array) -> None:
+        """Refuse ratings from which nothing can be learnt, and tell of each attribute that does not vary."""
+        known = [np.unique(column[~np.isnan(column)]) for column in ratings.T]
+        same = [f"{name} {values[0]:g}" for name, values in zip(self._names, known, strict=True) if values.size == 1]
+        if same and len(same) == len(self._names):
+            raise RecipeError(
+                f"loss.attributes: all training records have the same ratings ({', '.join(same)}), so there is nothing "
+                "to learn"
+            )
+        if same:
+            log.warning("nothing can be learnt of ratings that are all the same: %s", ", ".join(same))
 
 
 def split_by_prompt(rows: Array, sizes: Sequence[int]) -> Array:

@@ -1,12 +1,29 @@
 """Calibration of trained rewards on held-out answers, and its reliability diagram."""
 
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tureen_core.calibration import Calibration, fit_calibration
+from tureen_core.calibration import HIGHEST, Calibration, fit_calibration
+from tureen_core.manifest import Objective
 from tureen_train.measures.metrics import Array
 from tureen_train.reports.plots import plot_reliability
+from tureen_train.rewards.method import Calibrator
+from tureen_train.runs.folder import update_account
+
+log = logging.getLogger("tureen.train")
+
+
+@dataclass(frozen=True)
+class EvaluatedFile:
+    """One evaluation file after training: predictions, labels and metrics."""
+
+    predictions: Array
+    labels: Sequence[Array]
+    metrics: Mapping[str, float]
 
 
 def calibrate_rewards(rewards: Array, gaps: Array, folder: Path) -> Calibration:
@@ -20,3 +37,39 @@ def calibrate_rewards(rewards: Array, gaps: Array, folder: Path) -> Calibration:
     if gaps.size:
         plot_reliability(gaps, folder / "reliability.png", scale.temperature)
     return scale
+
+
+def calibrate_on_files(
+    method: Calibrator, evaluated: Mapping[str, EvaluatedFile], chosen: str | None, folder: Path
+) -> list[Objective]:
+    """Calibrate on all evaluation files together, or on the ``chosen`` one; write into the account which they were.
+
+    Without a file the objectives have no calibration. A temperature at its bound is told.
+    """
+    files = [name for name in evaluated if chosen in (None, name)]
+    if not files:
+        return method.objectives()
+    used = [evaluated[name] for name in files]
+    labels = [join_tables(each) for each in zip(*(file.labels for file in used), strict=True)]
+    objectives = method.calibrate(join_tables([file.predictions for file in used]), labels, folder)
+    worse = [each.name for each in objectives if each.calibration.worse_than_chance]
+    for name in worse:
+        log.warning(
+            "%s is worse than chance on the evaluation pairs: its temperature ended at the bound of %g, so it is not "
+            "calibrated",
+            name,
+            HIGHEST,
+        )
+    update_account(folder, calibration={"files": files, "worse_than_chance": worse})
+    return objectives
+
+
+def join_tables(tables: Sequence[Array]) -> Array:
+    """Join tables ``[B, ...]`` of several files along their first axis; NaN pads the others to the widest table."""
+    shape = np.max([table.shape[1:] for table in tables], axis=0).astype(int)
+    joined = np.full((sum(map(len, tables)), *shape), np.nan)
+    start = 0
+    for table in tables:
+        joined[(slice(start, start + len(table)), *map(slice, table.shape[1:]))] = table
+        start += len(table)
+    return joined

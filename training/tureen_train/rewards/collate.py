@@ -13,6 +13,7 @@ from tureen.records.schema import BadRecord, Record
 from tureen_core.chat_template import TemplateInputs
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
+from tureen_train.records.encoding_report import EQUAL, EncodingReport
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,23 @@ class EncodedRecord:
     ids: list[list[int]]
     starts: list[int]
     scores: list[float]
+
+    @property
+    def texts(self) -> list[int]:
+        """For each answer the number of the first one with the same ids, its own where there is none before it."""
+        return [self.ids.index(each) for each in self.ids]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs to compare, (better, worse): their scores differ, and their ids do."""
+        scored = list(enumerate(self.scores))
+        ranked = [(i, j) for i, better in scored for j, worse in scored if better > worse]
+        return [(i, j) for i, j in ranked if self.ids[i] != self.ids[j]]
+
+    @property
+    def equal_pairs(self) -> int:
+        """The number of pairs whose scores differ and whose ids do not: the cut took what differs."""
+        return sum(better > worse for better in self.scores for worse in self.scores) - len(self.pairs)
 
     @property
     def longest(self) -> int:
@@ -35,6 +53,19 @@ class EncodedRecords(Dataset[EncodedRecord]):
     def __init__(self, records: Iterable[Record], renderer: Renderer) -> None:
         self.truncated = 0
         self.items = [self._encode(record, renderer) for record in records]
+        self._equal = 0
+
+    @property
+    def report(self) -> EncodingReport:
+        """The pairs that can be learnt from, and those that are equal after the cut."""
+        equal = self._equal + sum(item.equal_pairs for item in self.items)
+        return EncodingReport("pairs", sum(len(item.pairs) for item in self.items), {EQUAL: equal}, self.truncated)
+
+    def leave_out_equal(self) -> None:
+        """Leave out the records all of whose pairs are equal after the cut. Losses leave out single such pairs."""
+        lost = [item for item in self.items if item.equal_pairs and not item.pairs]
+        self._equal += sum(item.equal_pairs for item in lost)
+        self.items = [item for item in self.items if item.pairs or not item.equal_pairs]
 
     def _encode(self, record: Record, renderer: Renderer) -> EncodedRecord:
         rendered = render_answers(record, renderer)
@@ -93,8 +124,12 @@ def pad_table(values: Sequence[Sequence[float]], width: int) -> Tensor:
 
 
 def collate_answers(items: Sequence[EncodedRecord], width: int, pad: int) -> dict[str, Tensor]:
-    """Make a batch of answers: a row for each, ``group [M]``, their prompts' numbers, and ``scores [B, width]``."""
+    """Make a batch of answers: a row for each, and ``scores [B, width]``.
+
+    ``group [M]`` has their prompts' numbers, and ``texts [M]`` equal numbers for equal ids of one prompt.
+    """
     batch = pad_texts([ids for item in items for ids in item.ids], pad)
     batch["group"] = torch.tensor([number for number, item in enumerate(items) for _ in item.ids])
+    batch["texts"] = torch.tensor([text for item in items for text in item.texts])
     batch["scores"] = pad_table([item.scores for item in items], width)
     return batch

@@ -1,6 +1,5 @@
 """Runs with a frozen backbone: its hidden states are computed once, and the head or gate on top of them is fitted."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tureen_train.measures.metrics import Array
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
+from tureen_train.rewards.encoding import EncodedData
 from tureen_train.rewards.features import Features, States
 from tureen_train.rewards.start import make_adapter_state
 from tureen_train.runs.folder import find_cache
@@ -30,8 +30,6 @@ from tureen_train.runs.history import Journal
 from tureen_train.settings import count_processes
 
 Table = tuple[Array, list[Array]]
-
-log = logging.getLogger("tureen.train")
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def fit_frozen(
     base: Path,
     begun: Artifact | None,
     renderer: Renderer,
-    data: RunData,
+    encoded: EncodedData[EncodedRecords],
     method: FrozenMethod,
     probes: Sequence[Probe],
 ) -> FitResult:
@@ -127,9 +125,8 @@ def fit_frozen(
         raise RecipeError(
             "scale: a frozen backbone runs in one process; start it without a launcher and set scale.zero: 0"
         )
-    folder, train = Path(run.output), method.encode(data.train)
-    sets = {name: method.encode(records) for name, records in data.eval.items()}
-    log.info("%d prompts to train on, %d answers truncated", len(train), train.truncated)
+    folder = Path(run.output)
+    train, sets = encoded.train, encoded.sets
     set_seed(run.optimisation.seed)
     model = open_frozen_model(run, base, begun)
     bare = model.get_base_model() if isinstance(model, PeftModel) else model

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, compute_ranking_metrics
+from tureen_train.records.encoding_report import EncodingReport
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.rewards.attributes import split_by_prompt
 from tureen_train.rewards.calibration import calibrate_rewards
@@ -25,6 +27,8 @@ from tureen_train.rewards.frozen import FitContext, compute_rewards
 from tureen_train.rewards.gate_fit import find_pairs, train_gate
 from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verbosity import choose_penalties, make_verbosity_transform
+
+UNREAD = "no prompt, an answer cut to reading.max_length, or an answer that begins inside a token"
 
 log = logging.getLogger("tureen.train")
 
@@ -41,6 +45,14 @@ class PromptedRecords(EncodedRecords):
         super().__init__([record for record in given if record.prompt], renderer)
         self.items = [item for item in self.items if all(item.starts)]
         self.unread = len(given) - len(self.items)
+        seen = sum(len(item.pairs) + item.equal_pairs for item in self.items)
+        self._unread_pairs = sum(len(record.pairs) for record in given) - seen
+
+    @property
+    def report(self) -> EncodingReport:
+        """The pairs that can be learnt from, and why others cannot."""
+        found = super().report
+        return replace(found, left_out={**found.left_out, UNREAD: self._unread_pairs})
 
 
 class GateMethod:
@@ -74,18 +86,13 @@ class GateMethod:
         """
         encoded = PromptedRecords(records, self._renderer)
         if encoded.unread:
-            why = "no prompt, an answer cut to reading.max_length, or an answer that begins inside a token"
-            log.warning("%d records left out: %s", encoded.unread, why)
+            log.warning("%d records left out: %s", encoded.unread, UNREAD)
         if not encoded.items:
             raise RecipeError("data: the gate reads the prompt's end, and no record shows it; see reading.max_length")
         return encoded
 
     def fit(self, context: FitContext, records: EncodedRecords, states: States) -> None:
-        """Compute the verbosity transform and train the gate.
-
-        Raises:
-            RecipeError: there is no pair to train on.
-        """
+        """Compute the verbosity transform and train the gate."""
         head, rewards = context.head, compute_rewards(context.head, states)
         loss, device = self._loss, rewards.device
         sizes = (loss.width, loss.depth, loss.temperature, loss.scale, loss.dropout)
@@ -96,8 +103,6 @@ class GateMethod:
             )
             self._gate.transform.copy_(self._transform(told, loss.attributes.index(loss.verbosity)))
         pairs = find_pairs(records).to(device)
-        if not len(pairs):
-            raise RecipeError("data.train: no record has two answers with different scores")
         run = self._run
         if run.watch.eval_at_start:
             context.log_metrics(0)
@@ -159,7 +164,8 @@ class GateMethod:
 
     def _reference(self) -> EncodedRecords:
         assert self._loss.reference is not None
-        data = Data(root=self._run.data.root, train=[self._loss.reference], holdout=0)
+        given = self._run.data
+        data = Data(root=given.root, train=[self._loss.reference], holdout=0, most_dropped=given.most_dropped)
         return EncodedRecords(load_data(data).train, self._renderer)
 
     def _transform(self, rewards: Tensor, verbosity: int) -> Tensor:

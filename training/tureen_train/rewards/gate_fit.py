@@ -69,8 +69,7 @@ def find_pairs(records: EncodedRecords) -> Tensor:
     """
     rows, start = [], 0
     for number, item in enumerate(records.items):
-        scored = list(enumerate(item.scores, start))
-        rows += [(i, j, number) for i, better in scored for j, worse in scored if better > worse]
+        rows += [(start + better, start + worse, number) for better, worse in item.pairs]
         start += len(item.ids)
     return torch.tensor(rows, dtype=torch.long).reshape(-1, 3)
 

@@ -11,14 +11,16 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def find_comparable(scores: Tensor, group: Tensor) -> Tensor:
+def find_comparable(scores: Tensor, group: Tensor, texts: Tensor | None = None) -> Tensor:
     """Find the comparable pairs: ``[M, M]``, true where i and j answer the same prompt and i has the higher score.
 
     Args:
         scores: ``[M]``, larger is better. Ties and NaN make no pair.
         group: ``[M]``, prompt numbers.
+        texts: ``[M]``, numbers of the texts. Rows of one text, as after a cut, make no pair.
     """
-    return (group[:, None] == group[None, :]) & (scores[:, None] > scores[None, :])
+    found = (group[:, None] == group[None, :]) & (scores[:, None] > scores[None, :])
+    return found if texts is None else found & (texts[:, None] != texts[None, :])
 
 
 def compute_ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
@@ -38,13 +40,13 @@ def compute_ranking_loss(rewards: Tensor, scores: Tensor, group: Tensor) -> Tens
     return sum_ranking_losses(rewards, scores, group) / find_comparable(scores, group).sum().clamp(min=1)
 
 
-def sum_ranking_losses(rewards: Tensor, scores: Tensor, group: Tensor) -> Tensor:
-    """:func:`compute_ranking_loss` before its division: the sum over comparable pairs."""
+def sum_ranking_losses(rewards: Tensor, scores: Tensor, group: Tensor, texts: Tensor | None = None) -> Tensor:
+    """:func:`compute_ranking_loss` before its division: the sum over :func:`find_comparable` pairs."""
     if rewards.ndim != 1 or rewards.shape != scores.shape or rewards.shape != group.shape:
         shapes = [list(each.shape) for each in (rewards, scores, group)]
         raise ValueError(f"rewards, scores and group must be three vectors of one length, not {shapes}")
     gaps = rewards[:, None] - rewards[None, :]
-    return (functional.softplus(-gaps) * find_comparable(scores, group)).sum()
+    return (functional.softplus(-gaps) * find_comparable(scores, group, texts)).sum()
 
 
 def compute_imitation_loss(nll: Tensor, keep: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from tureen.records.schema import Record
 from tureen_core.manifest import Objective, Probe
 from tureen_train.measures.metrics import Array
+from tureen_train.records.encoding_report import EncodingReport
 from tureen_train.records.run_data import RunData
 
 
@@ -37,12 +38,29 @@ class Encodings(Protocol):
     def width(self) -> int:
         """The largest number of columns (answers or steps) that an item needs in a table."""
 
+    @property
+    def report(self) -> EncodingReport:
+        """What can be learnt from, and what is left out and why."""
+
+    def leave_out_equal(self) -> None:
+        """Leave out what is equal after the cut although its labels differ. Training does; evaluation does not."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
 
 
-class Method(Protocol):
+class Calibrator(Protocol):
+    """The part of a method that gives its objectives a scale."""
+
+    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
+        """Calibrate the objectives on evaluation files; write plots into ``folder``."""
+
+    def objectives(self) -> list[Objective]:
+        """The objectives without calibration, for a run that holds nothing out."""
+
+
+class Method(Calibrator, Protocol):
     """Turns records into batches, batches into a loss, and predictions into metrics.
 
     Attributes:
@@ -68,12 +86,6 @@ class Method(Protocol):
 
     def compute_metrics(self, predictions: Array, labels: Sequence[Array]) -> dict[str, float]:
         """Compute the metrics of one evaluation file, by name, from all its batches."""
-
-    def calibrate(self, predictions: Array, labels: Sequence[Array], folder: Path) -> list[Objective]:
-        """Calibrate the objectives on one evaluation file; write plots into ``folder``."""
-
-    def objectives(self) -> list[Objective]:
-        """The objectives without calibration, for a run that holds nothing out."""
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Choose at most ``count`` probes, without scores, from held-out records where there are some."""

@@ -120,7 +120,8 @@ class OdinMethod:
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The numbers of comparable pairs and of answers, ``[2]``."""
         present = ~torch.isnan(batch["lengths"])
-        return torch.stack([find_comparable(batch["scores"][present], batch["group"]).sum(), present.sum()]).float()
+        pairs = find_comparable(batch["scores"][present], batch["group"], batch["texts"])
+        return torch.stack([pairs.sum(), present.sum()]).float()
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], counts: Tensor) -> Outcome:
         """Compute the loss of one batch; the predictions are both heads' rewards ``[B, width, 2]``."""
@@ -128,7 +129,8 @@ class OdinMethod:
         present = ~torch.isnan(batch["lengths"])
         lengths, scores = batch["lengths"][present], batch["scores"][present]
         pairs, answers = counts.clamp(min=1)
-        terms = {"ranking": sum_ranking_losses(rewards.sum(1), scores, batch["group"]) / pairs}
+        ranking = sum_ranking_losses(rewards.sum(1), scores, batch["group"], batch["texts"])
+        terms = {"ranking": ranking / pairs}
         gathered = gather_ranks(rewards, lengths)
         long, short = compute_length_terms(*gathered)
         share = len(rewards) / answers

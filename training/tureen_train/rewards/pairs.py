@@ -22,6 +22,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_calibration_errors
+from tureen_train.records.encoding_report import EQUAL, EncodingReport
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_texts
@@ -38,6 +39,11 @@ class EncodedPair:
     backward: list[int]
     target: float
 
+    @property
+    def equal(self) -> bool:
+        """Whether both orders have the same ids: the cut took what differs."""
+        return self.forward == self.backward
+
 
 class EncodedPairs(Dataset[EncodedPair]):
     """Encoded pairs in memory. ``truncated`` is the number of pairs that were cut to ``max_length``."""
@@ -45,7 +51,7 @@ class EncodedPairs(Dataset[EncodedPair]):
     width = 2
 
     def __init__(self, records: Iterable[Record], renderer: Renderer, loss: PairLoss) -> None:
-        self.truncated = 0
+        self.truncated = self._equal = 0
         self.items = [
             self._encode(record, renderer, *two, target)
             for record in records
@@ -58,6 +64,19 @@ class EncodedPairs(Dataset[EncodedPair]):
         orders = [render_pair(renderer, record.prompt, *answers) for answers in ((better, worse), (worse, better))]
         self.truncated += any(each.truncated for each in orders)
         return EncodedPair(orders[0].ids, orders[1].ids, target)
+
+    @property
+    def report(self) -> EncodingReport:
+        """The pairs that can be learnt from, and those that are equal after the cut."""
+        clear = [item for item in self.items if item.target != 0.5]
+        equal = sum(item.equal for item in clear)
+        return EncodingReport("pairs", len(clear) - equal, {EQUAL: equal + self._equal}, self.truncated)
+
+    def leave_out_equal(self) -> None:
+        """Leave out the pairs that are equal after the cut."""
+        kept = [item for item in self.items if not item.equal]
+        self._equal += sum(item.target != 0.5 for item in self.items) - sum(item.target != 0.5 for item in kept)
+        self.items = kept
 
     def __len__(self) -> int:
         return len(self.items)
@@ -102,7 +121,7 @@ class PairMethod:
         """Encode each comparable pair in both orders.
 
         Raises:
-            RecipeError: no record has a comparable pair.
+            RecipeError: no record has a comparable pair, or, with ``ties: half``, a tie.
         """
         encoded = EncodedPairs(records, self._renderer, self._loss)
         if not encoded.items:

@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from tureen_train.networks.tensor_cache import load_or_compute
 from tureen_train.rewards.collate import EncodedRecords
-from tureen_train.rewards.losses import find_comparable
 
 
 def start_from_probe(model: Any, records: EncodedRecords, decay: float, base: str, cache: Path) -> None:
@@ -41,14 +40,12 @@ def start_from_probe(model: Any, records: EncodedRecords, decay: float, base: st
 
 def _gaps(features: Tensor, records: EncodedRecords) -> Tensor:
     """Features of the better answer minus those of the worse one, for every comparable pair, ``[P, H]``."""
-    scores = torch.tensor([score for item in records.items for score in item.scores])
     gaps, start = [], 0
     for item in records.items:
-        own = slice(start, start + len(item.ids))
-        better, worse = find_comparable(scores[own], torch.zeros(len(item.ids))).nonzero(as_tuple=True)
-        gaps.append(features[own][better] - features[own][worse])
-        start = own.stop
-    return torch.cat(gaps)
+        own = features[start : start + len(item.ids)]
+        gaps += [own[better] - own[worse] for better, worse in item.pairs]
+        start += len(item.ids)
+    return torch.stack(gaps) if gaps else features[:0]
 
 
 def fit_ranking_head(gaps: Tensor, decay: float) -> Tensor:

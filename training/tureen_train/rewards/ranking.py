@@ -57,7 +57,7 @@ class RankingMethod:
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The numbers of comparable pairs and of imitated texts, ``[2]``."""
-        pairs = find_comparable(_flat(batch), batch["group"]).sum()
+        pairs = find_comparable(_flat(batch), batch["group"], batch["texts"]).sum()
         texts = batch["imitated"].any(1).sum() if "imitated" in batch else torch.zeros_like(pairs)
         return torch.stack([pairs, texts]).float()
 
@@ -83,7 +83,7 @@ class RankingMethod:
     def _compared(self, output: Mapping[str, Tensor], batch: Mapping[str, Tensor], training: bool) -> dict[str, Tensor]:
         """The terms that become means over pairs, before they are divided by the number of pairs."""
         rewards = output["rewards"][:, 0]
-        better, worse = find_comparable(_flat(batch), batch["group"]).nonzero(as_tuple=True)
+        better, worse = find_comparable(_flat(batch), batch["group"], batch["texts"]).nonzero(as_tuple=True)
         if self._loss.read == "span":
             hold, ids, mask = self._loss.span_padding == "hold", batch["input_ids"], batch["attention_mask"]
             gaps, weights = compute_token_gaps(output["token_rewards"], ids, mask, better, worse, hold)

@@ -1,8 +1,6 @@
 """A reward run from recipe to artifact, step by step from top to bottom."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,11 @@ from tureen_core.inputs import render_probe
 from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
-from tureen_train.measures.metrics import Array
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
+from tureen_train.rewards.calibration import EvaluatedFile, calibrate_on_files
 from tureen_train.rewards.collate import EncodedRecords
+from tureen_train.rewards.encoding import EncodedData, encode_data
 from tureen_train.rewards.frozen import fit_frozen
 from tureen_train.rewards.method import Encodings, Method
 from tureen_train.rewards.methods import complete_recipe, find_method
@@ -26,19 +25,9 @@ from tureen_train.rewards.trainer import RewardTrainer
 from tureen_train.runs.folder import find_base, write_objectives, write_probes, write_results
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import choose_packing, find_last_checkpoint, make_trainer_arguments
+from tureen_train.runs.movement import GradientWatch, check_movement
 from tureen_train.runs.proof import finish_run
 from tureen_train.runs.reward_artifact import RewardArtifact
-
-log = logging.getLogger("tureen.train")
-
-
-@dataclass(frozen=True)
-class EvaluatedFile:
-    """One evaluation file after training: predictions, labels and metrics."""
-
-    predictions: Array
-    labels: Sequence[Array]
-    metrics: Mapping[str, float]
 
 
 def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
@@ -49,6 +38,7 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
 
     Raises:
         RecipeError: there is nothing to train on or to resume, or ``model.start`` does not fit.
+        StandstillError: training changed nothing.
         ProofError: the saved model gives other rewards than the trained one.
     """
     folder, base = Path(run.output), find_base(run)
@@ -63,15 +53,18 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
     data = load_data(run.data)
     if not data.train:
         raise RecipeError("data.train: no record is left to train on")
+    encoded = encode_data(run, method, data)
     probes = method.probes(data, run.probes)
     if not probes:
         raise RecipeError("data.eval: no held-out record makes a probe: raise data.holdout, or name another file")
     texts = [render_probe(renderer, run.loss.input, probe).ids for probe in probes]
     if run.loss.frozen:
-        return _frozen(run, base, begun, renderer, data, method, probes)
-    trainer, sets = _trainer(run, base, begun, renderer, data, method)
+        return _frozen(run, base, begun, renderer, data, encoded, method, probes)
+    watch = GradientWatch()
+    trainer = _trainer(run, base, begun, renderer, encoded, method, watch)
     trainer.train(resume_from_checkpoint=checkpoint)
-    evaluated = {name: _evaluate(trainer, each, name) for name, each in sets.items()}
+    check_movement(trainer.state.log_history, watch.moved)
+    evaluated = {name: _evaluate(trainer, each, name) for name, each in encoded.sets.items()}
     live = trainer.score_ids(texts)
     trainer.save_model(str(folder / "model"))
     artifact = None
@@ -103,11 +96,13 @@ def _frozen(
     begun: Artifact | None,
     renderer: Renderer,
     data: RunData,
+    encoded: EncodedData[Any],
     method: Any,
     probes: Sequence[Probe],
 ) -> Artifact:
     """Train with a frozen backbone."""
-    fitted = fit_frozen(run, base, begun, renderer, data, method, probes)
+    fitted = fit_frozen(run, base, begun, renderer, encoded, method, probes)
+    check_movement(fitted.history)
     evaluated = {name: EvaluatedFile(*fitted.tables[name], metrics) for name, metrics in fitted.metrics.items()}
     write_probes(Path(run.output), probes)
     _report(run, method, data, evaluated, fitted.history)
@@ -115,25 +110,28 @@ def _frozen(
 
 
 def _trainer(
-    run: RewardRun, base: Path, begun: Artifact | None, renderer: Renderer, data: RunData, method: Method
-) -> tuple[RewardTrainer, dict[str, Encodings]]:
-    train = method.encode(data.train)
-    sets = {name: method.encode(records) for name, records in data.eval.items()}
-    log.info("%d prompts to train on, %d answers truncated", len(train), train.truncated)
+    run: RewardRun,
+    base: Path,
+    begun: Artifact | None,
+    renderer: Renderer,
+    encoded: EncodedData[Encodings],
+    method: Method,
+    watch: GradientWatch,
+) -> RewardTrainer:
+    train, sets = encoded.train, dict(encoded.sets)
     # must exist before the model: they switch on ZeRO-3, which shards a model while it loads
     settings = TrainingArguments(**make_trainer_arguments(run, evaluate=bool(sets)), label_names=list(method.labels))
-    trainer = RewardTrainer(
+    return RewardTrainer(
         model=make_model(run, base, begun, train if isinstance(train, EncodedRecords) else None),
         args=settings,
         train_dataset=train,
         eval_dataset=sets or None,
         processing_class=renderer.tokenizer,
-        callbacks=[History(Path(run.output) / "history.jsonl")],
+        callbacks=[History(Path(run.output) / "history.jsonl"), watch],
         method=method,
         width=max(each.width for each in [train, *sets.values()]),
         packing=choose_packing(run),
     )
-    return trainer, sets
 
 
 def _evaluate(trainer: RewardTrainer, records: Encodings, name: str) -> EvaluatedFile:
@@ -147,10 +145,9 @@ def _evaluate(trainer: RewardTrainer, records: Encodings, name: str) -> Evaluate
 def _report(
     run: RewardRun, method: Method, data: RunData, evaluated: Mapping[str, EvaluatedFile], history: list[dict[str, Any]]
 ) -> None:
-    """Calibrate on the first evaluation file; write plots, metrics and objectives."""
+    """Calibrate on the evaluation files; write plots, metrics and objectives."""
     folder = Path(run.output)
-    first = next(iter(evaluated.values()), None)
-    objectives = method.calibrate(first.predictions, first.labels, folder) if first else method.objectives()
+    objectives = calibrate_on_files(method, evaluated, run.data.calibrate_on, folder)
     plot_curves(history, folder)
     write_results(folder, run, data.provenance, {name: dict(each.metrics) for name, each in evaluated.items()})
     write_objectives(folder, objectives)

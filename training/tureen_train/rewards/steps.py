@@ -7,7 +7,6 @@ of each step and trained by binary cross-entropy. That is the same loss over the
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tureen.errors import Unprocessable
-from tureen.records.schema import BadRecord, Record, read_steps
-from tureen_core.inputs import render_probe, render_steps
+from tureen.records.schema import Record
+from tureen_core.inputs import render_probe
 from tureen_core.manifest import Objective, Probe
 from tureen_core.steps import AGGREGATES, Aggregate, aggregate_steps
 from tureen_core.template import Renderer
@@ -33,7 +31,8 @@ from tureen_train.measures.metrics import (
 )
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
-from tureen_train.rewards.collate import make_template_inputs, pad_table, pad_texts
+from tureen_train.rewards.collate import pad_table, pad_texts
+from tureen_train.rewards.encoded_steps import EncodedAnswers, EncodedSteps
 from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verdicts import compute_auc, sign_logits, sum_verdict_losses
@@ -41,84 +40,17 @@ from tureen_train.rewards.verdicts import compute_auc, sign_logits, sum_verdict_
 log = logging.getLogger("tureen.train")
 
 
-@dataclass(frozen=True)
-class EncodedSteps:
-    """One answer.
-
-    Attributes:
-        ids: the answer's, with its prompt.
-        ends: where its steps end.
-        labels: of its steps, 0 to 1, NaN without a label.
-        prompt: the number of its prompt.
-        right: 1 if the whole answer is right, 0 if it is wrong, NaN if that is not known.
-    """
-
-    ids: list[int]
-    ends: list[int]
-    labels: list[float]
-    prompt: int
-    right: float
-
-
-class EncodedAnswers(Dataset[EncodedSteps]):
-    """Encoded answers in memory: those with a label.
-
-    ``truncated`` is the number of answers whose prompt was cut. ``left_out`` is the number of answers whose steps alone
-    are too long, or that have a blank step; ``example`` is the first reason.
-    """
-
-    def __init__(self, records: Iterable[Record], renderer: Renderer, loss: StepsLoss) -> None:
-        self.truncated = self.left_out = 0
-        self.example = ""
-        self._prompts: dict[str, int] = {}
-        self.items = [
-            item
-            for record in records
-            for index in range(len(record.answers))
-            for item in self._encode(record, index, renderer, loss)
-        ]
-
-    def _encode(self, record: Record, index: int, renderer: Renderer, loss: StepsLoss) -> list[EncodedSteps]:
-        labels = find_step_labels(record, index, loss)
-        if all(map(math.isnan, labels)):
-            return []
-        answer = record.answers[index]
-        try:
-            prompt, inputs = [*record.prompt, *answer[:-1]], make_template_inputs(record)
-            read = render_steps(renderer, prompt, read_steps(answer), inputs=inputs)
-        except Unprocessable as error:
-            self.left_out += 1
-            self.example = self.example or f"{record.source}: {error}"
-            return []
-        self.truncated += read.truncated
-        number = self._prompts.setdefault(record.prompt_key, len(self._prompts))
-        return [EncodedSteps(read.ids, read.ends, labels, number, record.scores[index])]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> EncodedSteps:
-        return self.items[index]
-
-    @property
-    def width(self) -> int:
-        """The largest number of steps of an answer."""
-        return max((len(item.ends) for item in self.items), default=0)
-
-
-def find_step_labels(record: Record, index: int, loss: StepsLoss) -> list[float]:
-    """Find the labels of an answer's steps. With ``targets: outcome`` the last has the answer's score, the rest NaN.
+def check_labels(encoded: EncodedAnswers) -> None:
+    """Refuse training records whose labels are all the same, since nothing then tells right from wrong.
 
     Raises:
-        BadRecord: an outcome's score is not 0 to 1.
+        RecipeError: they are.
     """
-    count = len(read_steps(record.answers[index]))
-    if loss.targets == "process":
-        return list(record.steps[index]) if record.steps else [math.nan] * count
-    score = record.scores[index]
-    if score < 0 or score > 1:
-        raise BadRecord("bad score", f"an outcome's score must be 0 (wrong) to 1 (right), is {score:g}", record.source)
-    return [*[math.nan] * (count - 1), score]
+    known = {label for item in encoded.items for label in item.labels if not math.isnan(label)}
+    if len(known) == 1:
+        raise RecipeError(
+            f"data.train: every label is {known.pop():g}, so nothing tells right from wrong; add answers with others"
+        )
 
 
 class StepsMethod:
@@ -131,18 +63,22 @@ class StepsMethod:
         self._loss = run.loss
         self._objective = run.objective
         self._renderer = renderer
+        self._checked = False
 
     def encode(self, records: Iterable[Record]) -> EncodedAnswers:
-        """Encode the steps of each answer that has a label.
+        """Encode the steps of each answer that has a label. The training records come first.
 
         Raises:
-            RecipeError: no answer has a label.
+            RecipeError: no answer has a label, or all labels of the training records are the same.
         """
         encoded = EncodedAnswers(records, self._renderer, self._loss)
         if encoded.left_out:
             log.warning("%d answers left out, as in %s", encoded.left_out, encoded.example)
         if not encoded.items:
             raise RecipeError(f"data: no answer has a label for loss.targets: {self._loss.targets}")
+        if not self._checked:
+            check_labels(encoded)
+            self._checked = True
         return encoded
 
     def collate(self, items: Sequence[EncodedSteps], width: int) -> dict[str, Tensor]:

@@ -35,6 +35,11 @@ def _card(manifest: Manifest, run: Recipe) -> str:
         lines += ["| figure | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
         lines += [f"| {key} | " + " | ".join(_cell(each.get(key)) for each in rows.values()) + " |" for key in keys]
         lines += [""]
+    lines += [
+        f"`{each.name}` is not calibrated: on its evaluation pairs it is worse than chance.\n"
+        for each in manifest.objectives
+        if each.calibration.worse_than_chance
+    ]
     lines += [f"Licence of the training data: {licence}" for licence in run.licences]
     return "\n".join(lines).rstrip() + "\n"
 

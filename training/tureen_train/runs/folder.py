@@ -1,6 +1,7 @@
 """The files of a run's folder: their names, writing them, and reading a finished run."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,9 @@ from tureen_core.artifact import Objective, Probe
 from tureen_core.base import CACHE, locate_base
 from tureen_train.config import Recipe, RecipeError, Run, format_recipe, read_recipe
 from tureen_train.measures.non_finite import replace_non_finite
+from tureen_train.settings import read_rank
 
+ACCOUNT = "account.json"
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")
 _OBJECTIVES = TypeAdapter(list[Objective])
 _PROBES = TypeAdapter(list[Probe])
@@ -47,6 +50,36 @@ def write_results(folder: Path, run: Recipe, provenance: Mapping[str, Any], metr
     (folder / "data.json").write_text(json.dumps(provenance, indent=1) + "\n")
     (folder / "versions.json").write_text(json.dumps(list_library_versions(), indent=1) + "\n")
     (folder / "recipe.yaml").write_text(format_recipe(run))
+
+
+def claim_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Make sure that a new run may write into its folder.
+
+    With ``overwrite`` the artifact and the checkpoints of the run before are removed. Only rank 0 removes.
+
+    Raises:
+        RecipeError: the folder holds another run's artifact or checkpoints, and neither option is given.
+    """
+    kept = [path for path in (folder / "artifact", folder / "checkpoints") if path.is_dir() and any(path.iterdir())]
+    if not kept or resume:
+        return
+    if not overwrite:
+        raise RecipeError(
+            f"{folder} holds the {kept[0].name} of another run: go on with --resume, replace it with --overwrite, or "
+            "name another folder in output"
+        )
+    for path in kept if read_rank() == 0 else []:
+        shutil.rmtree(path)
+
+
+def update_account(folder: Path, **parts: Any) -> None:
+    """Write parts of ``account.json``, in place of earlier ones: what became of the texts, and what set the scale."""
+    if read_rank() != 0:
+        return
+    path = folder / ACCOUNT
+    folder.mkdir(parents=True, exist_ok=True)
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**found, **parts}, indent=1) + "\n")
 
 
 def list_library_versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """From a recipe to ``TrainingArguments``: the keys that all kinds of run share, and DeepSpeed's configuration."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def make_trainer_arguments(run: Run, evaluate: bool) -> dict[str, Any]:
         "save_steps": watch.save_every or 500,
         "save_total_limit": watch.keep,
         "report_to": watch.trackers or "none",
+        # in a log file a bar would leave a line for each of its states; the trainer then prints its log's lines instead
+        "disable_tqdm": not sys.stderr.isatty(),
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
         "ddp_find_unused_parameters": False,

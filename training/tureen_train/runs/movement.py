@@ -1,0 +1,46 @@
+"""Whether training changed anything. A model that stood still is not exported: its head is still the first one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import TrainerCallback
+
+
+class StandstillError(ValueError):
+    """Training changed nothing, so there is nothing to export."""
+
+
+class GradientWatch(TrainerCallback):
+    """Notes whether any gradient was other than 0 at any step. ``moved`` stays false where DeepSpeed hides them."""
+
+    def __init__(self) -> None:
+        self.moved = False
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """Look at the gradients, until one was other than 0."""
+        if not self.moved:
+            self.moved = any(each.grad is not None and bool(each.grad.any()) for each in model.parameters())
+
+
+def check_movement(history: Sequence[Mapping[str, Any]], moved: bool = False) -> None:
+    """Refuse a run that learnt nothing.
+
+    Args:
+        history: the entries of the log; ``loss`` and ``grad_norm`` are read.
+        moved: whether a gradient other than 0 was seen.
+
+    Raises:
+        StandstillError: every gradient was 0, or all of several losses are the same number.
+    """
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]
+    why = ""
+    if norms and not moved and not any(norms):
+        why = "every gradient was 0"
+    elif len(losses) > 1 and len(set(losses)) == 1:
+        why = f"the loss stayed at {losses[0]:g}"
+    if why:
+        raise StandstillError(
+            f"training changed nothing: {why}; nothing is exported. Look at the scores of the data, at "
+            "reading.max_length, which may cut what differs, and at optimisation.learning_rate"
+        )
