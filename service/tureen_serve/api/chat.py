@@ -106,8 +106,10 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     """
     planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
-    ids = await asyncio.to_thread(planned.family.renderer.tokenize_prompt, messages)
-    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [ids])
+    rendered = await asyncio.to_thread(planned.family.renderer.render_prompt, messages)
+    for what in rendered.normalised:
+        metrics.normalised.labels(what).inc()
+    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [rendered.ids])
 
 
 async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:
