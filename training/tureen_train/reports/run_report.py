@@ -137,9 +137,10 @@ def _proof(page: Page, run: RunFolder) -> None:
     )
 
 
-def _flat(readings: Mapping[str, list[list[float]]] | None) -> list[float]:
-    """The probes' numbers as the model is served, in one list."""
-    return [value for row in (readings or {}).get("1", []) for value in row]
+def _flat(readings: object) -> list[float]:
+    """The probes' numbers as the model is served, in one list; none from a run of an earlier version."""
+    rows = readings.get("1", []) if isinstance(readings, dict) else []
+    return [value for row in rows for value in row]
 
 
 def _recipe(page: Page, run: RunFolder) -> None:
