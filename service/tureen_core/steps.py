@@ -1,4 +1,4 @@
-"""Process rewards: how a text parts into steps, and what its steps' probabilities say of the whole answer. Pure."""
+"""Process rewards: the steps of an answer, and one number from their probabilities. Pure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +10,17 @@ STEP_BREAK = "\n\n"
 
 
 def split_steps(text: str) -> list[str]:
-    """The steps of an answer: what blank lines part it into."""
+    """Split an answer into steps at blank lines."""
     return text.split(STEP_BREAK)
 
 
 def aggregate_steps(probabilities: Sequence[float], how: Aggregate) -> float:
-    """One number for an answer from its steps' probabilities of being right.
+    """Aggregate the probabilities that an answer's steps are right.
 
     Args:
-        probabilities: one a step, 0 to 1.
-        how: ``min`` and ``product`` as in Let's Verify Step by Step (arXiv 2305.20050), ``last`` as an outcome reward,
-            ``mean`` as RLHFlow ranks answers.
+        probabilities: one for each step, 0 to 1.
+        how: ``min`` and ``product`` are those of Let's Verify Step by Step (arXiv 2305.20050); ``last`` is an outcome
+            reward; ``mean`` is how RLHFlow ranks answers.
 
     Raises:
         ValueError: there is no step.
