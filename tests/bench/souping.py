@@ -28,7 +28,7 @@ from tureen_serve.runtimes.on_vllm.adapters import AdapterReference, Adapters, G
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
 from tureen_serve.runtimes.on_vllm.engine_arguments import make_lora_arguments
 from tureen_serve.runtimes.on_vllm.models import GENERATING, VllmRuntime
-from tureen_serve.settings import VllmSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 WARM_UP = 4  # tokens
 BARE: Weights = ()

@@ -20,7 +20,8 @@ from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedFamily, Open
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
-from tureen_serve.settings import FamilyEntry, RewardEntry, VllmSettings
+from tureen_serve.settings import FamilyEntry, RewardEntry
+from tureen_serve.vllm_settings import VllmSettings
 
 __all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "load_models"]
 

@@ -38,7 +38,7 @@ from tureen_serve.runtimes.on_vllm.scorer import VllmScorer
 from tureen_serve.runtimes.on_vllm.selftest import find_gate_difference
 from tureen_serve.runtimes.on_vllm.views import count_weights, find_causal_architecture, write_headless_view
 from tureen_serve.runtimes.readout import make_readout
-from tureen_serve.settings import VllmSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 LOG = logging.getLogger(__name__)
 LAST_TOKEN = {"eos", "last"}
