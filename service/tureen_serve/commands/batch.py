@@ -76,9 +76,8 @@ def run(
 
 
 def _run(settings: Settings, files: tuple[Path, Path, Path], to: Endpoint, restart: bool, quiet: bool) -> Batch:
-    from tureen_serve.api.batch_endpoints import (
-        BATCH_ENDPOINTS,
-    )  # imports torch and fastapi, which --help does not need
+    # these import torch and fastapi, which --help does not need
+    from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
     from tureen_serve.app import load_engine
     from tureen_serve.batches import local_batch
     from tureen_serve.inference.lane import ignore_run
