@@ -210,7 +210,7 @@ def test_data_without_any_prompt_is_refused(stages: Stages, base: Path, tmp_path
 
 def test_a_text_that_is_cut_has_no_overall_reward(stages: Stages, base: Path) -> None:
     reader = RewardReader(stages[2].folder, base, stages[2].manifest.reading, 3)
-    with pytest.raises(Unprocessable, match="the text was cut"):
+    with pytest.raises(Unprocessable, match="the text is too long and was cut"):
         reader.score_probes([Probe(messages=talk(GOOD * 40)[0])])
 
 

@@ -8,8 +8,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tureen_core.artifact import ArtifactError
+from tureen_train.runs.artifact_kind import Rows
 from tureen_train.runs.probe_readings import (
-    Rows,
     check_range,
     check_same,
     choose_readings,

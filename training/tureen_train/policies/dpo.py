@@ -23,11 +23,12 @@ from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.records.schema import Record
 from tureen_train.reports.plots import plot_curves
+from tureen_train.runs.artifact_kind import Readings
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.folder import find_base, write_probes, write_results
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
-from tureen_train.runs.probe_readings import Readings, read_at_weights
+from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.proof import finish_run
 from tureen_train.runs.rereading import make_expert_reading
 from tureen_train.settings import count_processes

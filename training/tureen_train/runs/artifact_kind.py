@@ -8,7 +8,9 @@ from typing import Any, Literal, Protocol
 from tureen_core.artifact import Manifest, Training
 from tureen_train.config import Run
 from tureen_train.measures.non_finite import replace_non_finite
-from tureen_train.runs.probe_readings import Readings
+
+Rows = list[list[float]]  # a row for each probe, a column for each objective
+Readings = dict[float, Rows]  # by the weight of the adapter
 
 
 class ArtifactKind(Protocol):

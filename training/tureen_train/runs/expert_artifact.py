@@ -12,11 +12,9 @@ from tureen_core.base import digest_weights
 from tureen_core.tolerance import LOGPROB, SERVED, name_reading
 from tureen_train.config import ExpertRun
 from tureen_train.networks.policy_reader import ExpertReader
-from tureen_train.runs.artifact_kind import describe_training
+from tureen_train.runs.artifact_kind import Readings, Rows, describe_training
 from tureen_train.runs.folder import read_probes
 from tureen_train.runs.probe_readings import (
-    Readings,
-    Rows,
     check_range,
     choose_readings,
     read_at_weights,

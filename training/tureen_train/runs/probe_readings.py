@@ -24,11 +24,10 @@ from tureen_core.tolerance import (
     compute_range,
     share_tolerance,
 )
+from tureen_train.runs.artifact_kind import Readings, Rows
 
 PROVEN = (BARE, SERVED, 8.0)
 MARGIN = 3.0  # by which the rounding of bfloat16 must stay within the tolerance
-Rows = list[list[float]]  # a row for each probe, a column for each objective
-Readings = dict[float, Rows]  # by the weight of the adapter
 
 log = logging.getLogger("tureen.train")
 

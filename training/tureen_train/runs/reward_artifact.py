@@ -16,11 +16,9 @@ from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.tolerance import SERVED, compute_difference, name_reading, share_tolerance
 from tureen_train.config import RewardRun
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.runs.artifact_kind import describe_training
+from tureen_train.runs.artifact_kind import Readings, Rows, describe_training
 from tureen_train.runs.folder import read_objectives, read_probes
 from tureen_train.runs.probe_readings import (
-    Readings,
-    Rows,
     check_range,
     choose_readings,
     read_at_weights,
