@@ -204,7 +204,7 @@ def test_data_without_any_prompt_is_refused(stages: Stages, base: Path, tmp_path
     rows = [{"text": ["\n\nHuman: a\n\nAssistant: b", "\n\nHuman: c\n\nAssistant: d"], "score": [1.0, 0.0]}]
     path.write_text(json.dumps(rows))
     data = {"train": [{"path": str(path)}], "holdout": 0.0}
-    with pytest.raises(RecipeError, match="the gate reads the prompt's end, and no record shows it"):
+    with pytest.raises(RecipeError, match="a gate reads the end of the prompt, but no record is left"):
         train_reward(gate_run(base, tmp_path, stages[1], data=data))
 
 
