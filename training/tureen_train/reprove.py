@@ -1,7 +1,7 @@
 """``python -m tureen_train.reprove FOLDER…``: read the probes of artifacts again and write them into ``tureen.json``.
 
-Artifacts made by an earlier version get so the readings by which a server notices a lost adapter. Their weights,
-versions and scores stay as they are.
+Artifacts of an earlier version lack the readings by which a server notices a lost adapter; this adds them. Weights,
+versions and scores do not change.
 """
 
 from pathlib import Path
