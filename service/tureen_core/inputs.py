@@ -10,7 +10,7 @@ from tureen_core.steps import STEP_BREAK, split_steps
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, check_finished, check_messages, check_text
 
-CHARACTERS = 32  # a token
+CHARACTERS = 32  # no more than this many for each token that a model reads are searched
 
 
 def render_probe(renderer: Renderer, given: Input, probe: Probe) -> Rendered:

@@ -148,7 +148,7 @@ def _engine(folder: Path, settings: VllmSettings) -> dict[str, Any]:
     """The engine arguments that our runtime would take for a checkpoint."""
     from tureen_serve.runtimes.on_vllm.models import VllmRuntime
 
-    return {"runner": "pooling", **VllmRuntime("auto", "auto", BatchLimits(), settings)._common(NAME, folder)}
+    return {"runner": "pooling", **VllmRuntime("auto", "auto", BatchLimits(), settings)._make_arguments(NAME, folder)}
 
 
 def _flags(arguments: Mapping[str, Any]) -> list[str]:

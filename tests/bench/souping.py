@@ -149,7 +149,7 @@ class Kitchen:
     @contextmanager
     def _engine(self, name: str, adapters: Adapters | None) -> Iterator[VllmEngine]:
         """A warm engine, for as long as the block runs."""
-        arguments = {**self._runtime._common(name, self._model.folder), **GENERATING}
+        arguments = {**self._runtime._make_arguments(name, self._model.folder), **GENERATING}
         arguments |= {**(make_lora_arguments(adapters) if adapters else {}), **self._model.extra}
         engine = VllmEngine(name, arguments, adapters is not None and adapters.gated, 0)
         try:

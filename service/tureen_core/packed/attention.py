@@ -79,7 +79,7 @@ def attend(
     window: int,
     scale: float,
 ) -> Tensor:
-    """Attention ``[T, H, D]`` of ``query`` ``[T, H, D]`` to ``key`` and ``value`` ``[T, H_kv, D]``, segment by segment.
+    """Compute attention ``[T, H, D]`` of ``query`` ``[T, H, D]`` to ``key`` and ``value`` ``[T, H_kv, D]`` by segments.
 
     It is one operator to torch.compile, which therefore does not see the lengths and does not compile again for other
     lengths. It has no gradient.
