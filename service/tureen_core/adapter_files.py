@@ -1,4 +1,4 @@
-"""LoRA adapters on disk: PEFT folders, read strictly, and written so that PEFT, vLLM and this reader open them."""
+"""LoRA adapters on disk: read PEFT folders strictly, and write folders that PEFT and vLLM open."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -20,18 +20,22 @@ PREFIX = "base_model.model."
 def read_adapter(folder: Path, name: str, heads: Iterable[str] = ()) -> tuple[Adapter, dict[str, Tensor]]:
     """Read a PEFT LoRA folder strictly.
 
+    Example::
+
+        adapter, _ = read_adapter(Path("adapters/academy"), "academy")
+        stack = concatenate_adapters([adapter])  # of tureen_core.soup
+
     Args:
         folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
-        name: what to call the adapter.
-        heads: names of modules that may stand in ``modules_to_save``; their tensors are returned apart.
+        name: the adapter's name, in the result and in errors.
+        heads: modules that ``modules_to_save`` may name; their tensors are returned separately.
 
     Returns:
         The adapter, and the heads' tensors by name (``score.weight``).
 
     Raises:
-        SoupError: a file that is missing or unreadable, a kind of LoRA that is no sum of low-rank terms, an option
-            that is not understood, a pair without its half, a rank that the configuration does not declare, or a
-            tensor that belongs to nothing.
+        SoupError: a file is missing or unreadable; the LoRA is not a sum of low-rank terms; an option is unknown; A or
+            B of a module is missing or its rank differs from the configuration; or a tensor is unexpected.
     """
     allowed = tuple(heads)
     config = read_config(folder, name, allowed)
@@ -56,7 +60,9 @@ def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
     try:
         return load_file(folder / WEIGHTS)
     except FileNotFoundError:
-        raise SoupError(f"{name}: {folder} has no {WEIGHTS}; pickled weights (.bin) are not read") from None
+        raise SoupError(
+            f"{name}: {folder} has no {WEIGHTS}; save safetensors, since pickles (.bin) are not read"
+        ) from None
     except SafetensorError as error:
         raise SoupError(f"{name}: {WEIGHTS} cannot be read: {error}") from None
 
@@ -68,7 +74,7 @@ def _why(path: str) -> str:
 
 def _pair(path: str, half: Mapping[str, Tensor], config: Mapping[str, Any], name: str) -> LoraPair:
     if set(half) != {"A", "B"}:
-        raise SoupError(f"{name}: {path} has lora_{''.join(half)} only")
+        raise SoupError(f"{name}: {path} has lora_{''.join(half)} only; A and B are both needed")
     a, b = half["A"], half["B"]
     declared = find_rank(config, path)
     if not 0 < a.shape[0] == b.shape[1] == declared:
@@ -86,15 +92,19 @@ def write_adapter(
 ) -> None:
     """Write an adapter as a PEFT folder that PEFT, vLLM and :func:`read_adapter` open.
 
-    Every scale is folded into B, so ``lora_alpha`` equals the rank everywhere; ``r`` is the largest rank, which is what
-    vLLM holds against its limit. ``extras`` are heads (``score.weight``), kept in
-    float32 and listed in ``modules_to_save``.
+    B is multiplied by the scale, so ``lora_alpha`` equals the rank of every module.
+
+    Args:
+        base: the base model's name or folder.
+        dtype: of A and B on disk.
+        extras: tensors of heads by name (``score.weight``), written in float32 and listed in ``modules_to_save``.
+        task: PEFT's ``task_type``.
 
     Raises:
-        SoupError: the adapter adapts nothing, which no PEFT folder can say.
+        SoupError: the adapter has no modules, and a PEFT folder needs at least one.
     """
     if not adapter.modules:
-        raise SoupError(f"{adapter.name}: nothing is left of it: these weights are the bare base")
+        raise SoupError(f"{adapter.name}: all weights are zero, so there is no adapter to write; use the base itself")
     folder.mkdir(parents=True, exist_ok=True)
     extras = dict(extras or {})
     saved = sorted({key.split(".")[0] for key in extras})
@@ -104,4 +114,4 @@ def write_adapter(
         tensors[f"{PREFIX}{path}.lora_A.weight"] = pair.a.to(dtype).contiguous()
         tensors[f"{PREFIX}{path}.lora_B.weight"] = (pair.b.float() * pair.scale).to(dtype).contiguous()
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner only, and an image's user is another
+    (folder / WEIGHTS).chmod(0o644)  # safetensors lets only the owner read, but containers run as another user

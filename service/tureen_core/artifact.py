@@ -1,25 +1,24 @@
-"""An artifact: a folder of standard Hugging Face files and ``tureen.json``, the manifest that is the contract.
+"""An artifact: a folder of standard Hugging Face files and ``tureen.json``, its manifest.
 
-The manifest says what the weights are, how a reward is read off them, what its scale is, and what it gave for a dozen
-probe conversations in training. Opening one verifies every digest and every tensor; serving re-scores the probes.
+The manifest says what the weights are, how a reward is read from them, the scale of the reward, and the scores that
+training measured on a dozen probe conversations. Opening an artifact verifies every digest and every tensor. Serving
+scores the probes again.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tureen_core.adapter_files import read_adapter
+from tureen_core.artifact_tensors import HEAD, ArtifactError, check_full_checkpoint, check_head, read_head_tensors
 from tureen_core.gate import GATE, GateError, load_gate
 from tureen_core.heads import GatedHead
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
-from tureen_core.peft_config import CONFIG as ADAPTER
 
 __all__ = [
     "FORMAT",
@@ -48,11 +47,6 @@ __all__ = [
 
 MANIFEST = "tureen.json"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
-HEAD = "score"
-
-
-class ArtifactError(ValueError):
-    """An artifact cannot be trusted or used; the message says which file, tensor or field, and why."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +62,18 @@ class Artifact:
         return self.manifest.name
 
     def fingerprint(self, dtype: str) -> str:
-        """Sixteen hex digits over the identity and the runtime's dtype: equal scores need an equal fingerprint."""
+        """Hash the manifest's identity and the runtime's dtype to 16 hex digits.
+
+        Two servers give the same scores only if their fingerprints are equal.
+        """
         return hashlib.sha256(f"{self.manifest.identity()}:{dtype}".encode()).hexdigest()[:16]
 
 
 def seal_artifact(folder: Path, manifest: Manifest) -> Artifact:
-    """Write ``tureen.json`` over the folder's files: their digests, and the version they make.
+    """Write ``tureen.json`` with the digest of every file and the version that follows from them; then open it.
 
     Raises:
-        ArtifactError: a file is a pickle, a link, or the tensors are not what the manifest says.
+        ArtifactError: a file is a pickle or a link, or the tensors differ from what the manifest says.
     """
     files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
     manifest = manifest.model_copy(update={"files": files})
@@ -86,25 +83,30 @@ def seal_artifact(folder: Path, manifest: Manifest) -> Artifact:
 
 
 def open_artifact(folder: Path) -> Artifact:
-    """Open a folder and verify all of it: manifest, digests, no strangers, no pickles, every tensor in its place.
+    """Open an artifact: verify its manifest, the digest of every file, and the name and shape of every tensor.
+
+    Example::
+
+        artifact = open_artifact(Path("artifacts/helpful"))
+        print(artifact.name, [objective.name for objective in artifact.manifest.objectives])
 
     Raises:
-        ArtifactError: with the sentence that says which.
+        ArtifactError: a file is missing, unknown, changed, a link or a pickle; or a tensor is not as declared.
     """
     folder = folder.expanduser().resolve()
     manifest = read_manifest(folder)
     found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name in sorted(set(manifest.files) | set(found)):
         if name not in found:
-            raise ArtifactError(f"{folder.name}: {name} is in the manifest and not in the folder")
+            raise ArtifactError(f"{folder.name}: {name} is in the manifest and not in the folder; copy it again")
         if name not in manifest.files:
-            raise ArtifactError(f"{folder.name}: {name} is in the folder and not in the manifest")
+            raise ArtifactError(f"{folder.name}: {name} is in the folder and not in the manifest; remove it")
         if _sha256(found[name]) != manifest.files[name]:
-            raise ArtifactError(f"{folder.name}: {name} has changed since it was exported (SHA-256 differs)")
+            raise ArtifactError(f"{folder.name}: {name} has changed since it was exported (its SHA-256 differs)")
     if manifest.version != manifest.identity()[:12]:
-        raise ArtifactError(f"{folder.name}: the manifest was edited: version {manifest.version} is not its digest")
+        raise ArtifactError(f"{folder.name}: the manifest was edited: its version {manifest.version} is not its digest")
     artifact = Artifact(folder, manifest)
-    head = read_weights(artifact)[1] if manifest.weights == "lora" else check_full_checkpoint(artifact)
+    head = read_weights(artifact)[1] if manifest.weights == "lora" else check_full_checkpoint(folder, manifest)
     gate = read_gate(artifact)
     if gate is not None and head is not None and head.shape != (gate.rewards, gate.hidden):
         sizes = f"{gate.rewards} rewards of {gate.hidden} hidden units"
@@ -113,10 +115,10 @@ def open_artifact(folder: Path) -> Artifact:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What a folder says of itself, not yet held against it.
+    """Read the manifest of a folder without comparing it with the files.
 
     Raises:
-        ArtifactError: there is no manifest, or one that cannot be.
+        ArtifactError: there is no manifest, or a field of it is invalid.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -130,7 +132,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file but the manifest and the human's README."""
+    """List every file except the manifest and ``README.md``."""
     paths = []
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
@@ -148,10 +150,11 @@ def _sha256(path: Path) -> str:
 
 
 def read_weights(artifact: Artifact) -> tuple[Adapter, Tensor | None]:
-    """A LoRA artifact's adapter and, for a reward model, its head ``[K, H]`` float32.
+    """Read a LoRA artifact's adapter and, for a reward model, its head ``[K, H]`` in float32.
 
     Raises:
-        ArtifactError: a missing head, a tensor too many, a shape that fits no objective, a value that is not finite.
+        ArtifactError: the head is missing, a tensor is unexpected, the head has too few rows for the objectives, or a
+            value is not finite.
     """
     manifest = artifact.manifest
     heads = (HEAD,) if manifest.kind == "reward" else ()
@@ -166,10 +169,10 @@ def read_weights(artifact: Artifact) -> tuple[Adapter, Tensor | None]:
 
 
 def read_gate(artifact: Artifact) -> GatedHead | None:
-    """The gate that makes the overall objective of the head's rewards; None where an artifact has none.
+    """Read the gate that combines the head's rewards into the overall objective; None if the artifact has no gate.
 
     Raises:
-        ArtifactError: it is missing or cannot be used, or stands there unannounced.
+        ArtifactError: the gate is missing or unusable, or the folder has one that the manifest does not declare.
     """
     if not artifact.manifest.gated:
         if (artifact.folder / GATE).exists():
@@ -179,70 +182,3 @@ def read_gate(artifact: Artifact) -> GatedHead | None:
         return load_gate(artifact.folder)
     except GateError as error:
         raise ArtifactError(f"{artifact.name}: {error}") from error
-
-
-def check_head(manifest: Manifest, extras: Mapping[str, Tensor]) -> Tensor:
-    """The score head among ``extras``; refuses its absence, since a library would start a random one in its place."""
-    strange = set(extras) - {f"{HEAD}.weight"}
-    if strange:
-        raise ArtifactError(f"{manifest.name}: unexpected tensor {sorted(strange)[0]}")
-    if not extras:
-        raise ArtifactError(
-            f"{manifest.name}: the score head ({HEAD}.weight) is missing; nothing here can give a reward"
-        )
-    head = extras[f"{HEAD}.weight"].float()
-    rows = manifest.rows
-    if head.ndim != 2 or head.shape[0] < rows or (manifest.gated and head.shape[0] != rows):
-        raise ArtifactError(f"{manifest.name}: the head is {list(head.shape)} and the objectives need {rows} rows")
-    if not bool(torch.isfinite(head).all()):
-        raise ArtifactError(f"{manifest.name}: the score head holds a value that is not finite")
-    return head
-
-
-def check_full_checkpoint(artifact: Artifact) -> Tensor | None:
-    """Check a full checkpoint against the architecture that its ``config.json`` names, without loading its weights.
-
-    Returns:
-        A reward model's head ``[K, H]`` float32.
-
-    A reward model opens with ``AutoModelForSequenceClassification`` and keeps its head in ``score.weight``; anything
-    else opens with ``AutoModelForCausalLM``.
-
-    Raises:
-        ArtifactError: the configuration cannot be opened, a tensor is missing, too many or of another shape, or the
-            head cannot be used.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    name, folder = artifact.name, artifact.folder
-    reward = artifact.manifest.kind == "reward"
-    if (folder / ADAPTER).exists():  # transformers would go and fetch the base that it names
-        raise ArtifactError(f"{name}: {ADAPTER} does not belong beside full weights; say weights: lora")
-    opener = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
-    try:
-        heads = read_head_tensors(folder)
-        _, found = opener.from_pretrained(
-            folder,
-            device_map="meta",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ArtifactError(f"{name}: not a checkpoint that {opener.__name__} opens: {error}") from error
-    head = check_head(artifact.manifest, heads) if reward else None
-    for fault in ("missing", "unexpected", "mismatched"):
-        if keys := found[f"{fault}_keys"]:
-            raise ArtifactError(f"{name}: {fault} tensor {min(map(str, keys))}")
-    return head
-
-
-def read_head_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a full checkpoint's score head by name, from whichever file holds them."""
-    heads: dict[str, Tensor] = {}
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as shard:
-            heads |= {key: shard.get_tensor(key) for key in shard.keys() if key.startswith(f"{HEAD}.")}  # noqa: SIM118
-    return heads

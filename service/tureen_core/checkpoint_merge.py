@@ -1,4 +1,4 @@
-"""A soup written as a full checkpoint: the base's weights plus ΔW, for whoever loads no adapters."""
+"""Merge a soup into a full checkpoint, W + ΔW, for programs that cannot load adapters."""
 
 import json
 import shutil
@@ -22,23 +22,28 @@ def merge_checkpoint(
     semantics: Semantics = "delta",
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write the soup as a full checkpoint: base + ΔW, summed in float32, cast once at the end.
+    """Write a soup as a full checkpoint. W + ΔW is summed in float32 and cast once.
+
+    Example::
+
+        stack = concatenate_adapters([read_adapter(Path(name), name)[0] for name in ("academy", "business")])
+        merge_checkpoint(Path("base"), stack, {"academy": 0.6, "business": 0.4}, Path("merged"))
 
     Args:
         base: a Hugging Face folder with safetensors.
-        out: a folder without weights; nothing is written to it unless the base fits.
-        dtype: of the result; the base's own by default. bfloat16 loses small deltas; float32 does not.
+        out: a folder without weights. Nothing is written to it if the base does not fit the adapters.
+        dtype: of the result; by default the base's own. bfloat16 loses small differences, float32 does not.
 
     Raises:
-        SoupError: the base lacks an adapted module or has it in another shape, ``out`` holds weights already, or
-            ``factor`` is not defined.
+        SoupError: the base lacks an adapted module or has it in another shape; ``out`` already holds weights; or
+            ``factor`` semantics are not defined.
     """
     if semantics == "factor":
         stack.require_factors()
     row = stack.order_weights(weights)
     _check_base(base, stack)
     if any(out.glob("*.safetensors")):
-        raise SoupError(f"{out} holds weights already: choose an empty folder")
+        raise SoupError(f"{out} already holds weights: choose an empty folder")
     out.mkdir(parents=True, exist_ok=True)
     for source in sorted(base.iterdir()):
         if source.suffix == ".safetensors":
@@ -58,9 +63,9 @@ def _check_base(base: Path, stack: Stack) -> None:
     for module, stacked in stack.modules.items():
         wanted, found = [stacked.b.shape[0], stacked.a.shape[1]], shapes.get(f"{module}.weight")
         if found is None:
-            raise SoupError(f"{base} has no weight for {module}: it is tied, or these experts stand on another base")
+            raise SoupError(f"{base} has no weight for {module}: it is tied, or these experts have another base")
         if found != wanted:
-            raise SoupError(f"{base} has {module} as {found} and the experts adapt {wanted}: it is another base")
+            raise SoupError(f"{base} has {module} as {found} and the experts adapt {wanted}: give their own base")
 
 
 def _declare(dtype: torch.dtype, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""``gate.safetensors``: a gate's file beside an artifact's usual ones, so that other libraries open those as before.
+"""``gate.safetensors``: the file of a gate. Other libraries ignore it and open the artifact's other files as usual.
 
-Tensors, all float32: ``layers.<i>.weight`` and ``layers.<i>.bias`` of the MLP, ``transform`` ``[K, K]``. Its metadata
-hold ``temperature`` and ``scale`` as decimal text.
+Its tensors are float32: ``layers.<i>.weight`` and ``layers.<i>.bias`` of the MLP, and ``transform`` ``[K, K]``. Its
+metadata hold ``temperature`` and ``scale`` as decimal text.
 """
 
 import math
@@ -20,35 +20,35 @@ GATE = "gate.safetensors"
 
 
 class GateError(ValueError):
-    """A gate's file cannot be used; the message says why."""
+    """A gate's file cannot be used. The message says why."""
 
 
 def select_prompt_ids(rendered: Rendered) -> list[int]:
-    """The ids whose last hidden state a gate reads: what stands before the answer, its opening included.
+    """Take the ids before the answer, with the opening of its turn. A gate reads the hidden state of the last one.
 
     Raises:
-        Unprocessable: that cannot be told: the text was cut, or a token spans the border to the answer.
+        Unprocessable: the text was cut, or a token spans the border between the prompt and the answer.
     """
     if rendered.truncated:
-        message = "the text was cut, so its prompt is not whole, which this model's gate reads; shorten it"
+        message = "the text is too long and was cut, but this model's gate reads the whole prompt: shorten it"
         raise Unprocessable(message, code="prompt_not_whole")
     if not rendered.shared:
-        raise Unprocessable("this model's gate reads the prompt, and where the answer begins cannot be told")
+        raise Unprocessable("this model's gate reads the prompt, but a token spans the end of it and the answer")
     return rendered.ids[: rendered.shared]
 
 
 def write_gate(gate: GatedHead, folder: Path) -> None:
-    """Write a gate into a folder."""
+    """Write a gate to ``gate.safetensors`` in a folder."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in gate.state_dict().items()}
     metadata = {"format": "pt", "temperature": repr(gate.temperature), "scale": repr(gate.scale)}
     save_file(tensors, folder / GATE, metadata=metadata)
 
 
 def load_gate(folder: Path) -> GatedHead:
-    """The gate in a folder, to be read and not trained.
+    """Load the gate of a folder, without gradients.
 
     Raises:
-        GateError: the file is missing or damaged, tensors do not make a gate, or a value is not finite.
+        GateError: the file is missing or damaged, its tensors are not a gate's, or a value is not finite.
     """
     tensors, metadata = _read(folder / GATE)
     try:
@@ -71,7 +71,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _shaped(tensors: dict[str, Tensor], temperature: float, scale: float) -> GatedHead:
-    """An empty gate of the sizes that the tensors have."""
+    """Make a gate of the tensors' sizes, with weights that are still to be loaded."""
     depth = sum(name.endswith(".bias") for name in tensors) - 1
     width, hidden = tensors["layers.0.weight"].shape
     return GatedHead(hidden, len(tensors["transform"]), width, depth, temperature, scale)

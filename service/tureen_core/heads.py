@@ -1,6 +1,6 @@
-"""Where a reward is read and how: pooling by the attention mask, then a head in float32.
+"""Read-out of rewards: pooling of hidden states by the attention mask, then a head in float32.
 
-Runtimes return hidden states; only this file makes rewards of them.
+Runtimes return hidden states. Only this module turns them into rewards.
 """
 
 from itertools import pairwise
@@ -13,33 +13,34 @@ Pooling = Literal["last", "eos", "mean", "max"]
 
 
 class LinearHead(nn.Linear):
-    """Hidden state ``[..., H]`` to K rewards ``[..., K]`` in float32, also under autocast.
+    """Maps hidden states ``[..., H]`` to K rewards ``[..., K]`` in float32, also under autocast.
 
-    One objective is a Bradley-Terry head, several are a multi-objective one. No bias: a Bradley-Terry
-    loss cannot see it, and the calibration carries the offset.
+    The head has no bias: a Bradley-Terry loss does not depend on one, and the calibration holds the offset.
     """
 
     def __init__(self, hidden: int, objectives: int = 1) -> None:
         super().__init__(hidden, objectives, bias=False, dtype=torch.float32)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Rewards of pooled hidden states."""
+        """Compute rewards ``[..., K]`` of pooled hidden states ``[..., H]``."""
         with torch.autocast(input.device.type, enabled=False):
             return nn.functional.linear(input.float(), self.weight.float())
 
 
 class GatedHead(nn.Module):
-    """What a prompt makes of K rewards: ArmoRM's gate (arXiv 2406.12845, section 3), in float32.
+    """Weighs K rewards by the prompt: ArmoRM's gate (arXiv 2406.12845, section 3), in float32.
 
     g = scale · softmax(MLP(h) / temperature), and the overall reward is S = Σ_k g_k · (R M)_k = Σ_k R_k · c_k with the
-    coefficients c = g Mᵀ. ``transform`` M ``[K, K]`` takes verbosity out of the other rewards; the identity to begin
-    with. h is the last layer's hidden state at the prompt's last token, the one before the answer.
+    coefficients c = g Mᵀ. ``transform`` M ``[K, K]`` removes the correlation with verbosity from the other rewards; at
+    first it is the identity. h is the last layer's hidden state at the last token before the answer.
 
     Args:
-        hidden: H of the backbone.
+        hidden: H, the backbone's hidden size.
         rewards: K.
-        width: of each of ``depth`` ReLU layers.
-        dropout: after each of them, in training only.
+        width: the size of each of the ``depth`` ReLU layers.
+        temperature: divides the logits of the softmax.
+        scale: the sum of g.
+        dropout: applied after each ReLU layer, in training only.
     """
 
     transform: Tensor
@@ -63,18 +64,18 @@ class GatedHead(nn.Module):
 
     @property
     def hidden(self) -> int:
-        """H of the backbone that it reads."""
+        """H, the backbone's hidden size."""
         first = self.layers[0]
         assert isinstance(first, nn.Linear)
         return first.in_features
 
     @property
     def rewards(self) -> int:
-        """K, how many rewards it weighs."""
+        """K, the number of rewards."""
         return len(self.transform)
 
     def forward(self, prompts: Tensor) -> Tensor:
-        """How much each reward counts, g ``[B, K]``: positive, each row's sum is ``scale``."""
+        """Compute g ``[B, K]`` of prompts' hidden states ``[B, H]``: positive, and each row sums to ``scale``."""
         *hidden, last = self.layers
         with torch.autocast(prompts.device.type, enabled=False):
             state = prompts.float()
@@ -83,25 +84,26 @@ class GatedHead(nn.Module):
             return self.scale * torch.softmax(last(state) / self.temperature, dim=-1)
 
     def coefficients(self, prompts: Tensor) -> Tensor:
-        """c = g Mᵀ ``[B, K]`` of prompts' hidden states ``[B, H]``; a coefficient can be negative."""
+        """Compute c = g Mᵀ ``[B, K]`` of prompts' hidden states ``[B, H]``. A coefficient can be negative."""
         with torch.autocast(prompts.device.type, enabled=False):
             gates: Tensor = self(prompts)
             return gates @ self.transform.T
 
     @staticmethod
     def score(rewards: Tensor, coefficients: Tensor) -> Tensor:
-        """Overall rewards ``[B]`` of rewards ``[B, K]`` and their prompts' coefficients ``[B, K]``."""
+        """Compute overall rewards ``[B]`` from rewards ``[B, K]`` and their prompts' coefficients ``[B, K]``."""
         return (rewards.float() * coefficients).sum(-1)
 
 
 def pool_hidden_states(hidden: Tensor, mask: Tensor, pooling: Pooling, eos_appended: bool = False) -> Tensor:
-    """One vector for each sequence.
+    """Pool each sequence's hidden states to one vector.
 
     Args:
         hidden: ``[B, T, H]``.
-        mask: ``[B, T]``, 1 on tokens and 0 on padding, on either side. Never a comparison with a pad id.
-        pooling: ``eos`` reads the last token; ``last`` the token before an appended EOS, and the last token where
-            none is appended (DSP's two, arXiv 2309.03126); ``mean`` and ``max`` run over the tokens.
+        mask: ``[B, T]``, 1 on tokens and 0 on padding, which may be on either side. It must not be computed by
+            comparing ids with the pad id.
+        pooling: ``eos`` takes the last token. ``last`` takes the token before an appended EOS, and the last token if
+            none is appended. DSP (arXiv 2309.03126) has both. ``mean`` and ``max`` run over all tokens.
         eos_appended: whether rendering ends every sequence with EOS.
 
     Returns:
@@ -125,7 +127,10 @@ def pool_hidden_states(hidden: Tensor, mask: Tensor, pooling: Pooling, eos_appen
 
 
 def find_readout_positions(mask: Tensor, pooling: Pooling, eos_appended: bool = False) -> Tensor:
-    """Index ``[B]`` of the token whose hidden state ``last`` or ``eos`` reads; clamped to the first token."""
+    """Find the index ``[B]`` of the token that ``last`` or ``eos`` pooling takes.
+
+    A sequence of one token is read at that token, also where ``last`` would take the token before it.
+    """
     present = mask.bool()
     width = present.shape[1]
     final = width - 1 - present.flip(1).int().argmax(1)

@@ -1,4 +1,4 @@
-"""What a reward model of each kind reads, as ids: one place for training, probes and serving."""
+"""Token ids of the inputs of each kind of reward model. Training, probes and serving all call this module."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +11,11 @@ from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, Turn, check_finished, check_messages, check_text
 
-CHARACTERS = 32  # a token
+CHARACTERS = 32  # no more than this many for each token that a model reads are searched
 
 
 def render_probe(renderer: Renderer, given: Input, probe: Probe) -> Rendered:
-    """The ids of a probe, whose score is read off their end (or pooled, as the reading says)."""
+    """Render a probe to the ids that its kind of reward model reads."""
     if given == "pair":
         return render_pair(renderer, *split_rivals(probe.messages, probe.rival))
     if given == "steps":
@@ -30,21 +30,22 @@ def render_probe(renderer: Renderer, given: Input, probe: Probe) -> Rendered:
 def render_pair(
     renderer: Renderer, prompt: Messages, first: Messages, second: Messages, truncate: bool = True
 ) -> Rendered:
-    """Ids whose last hidden state says the log-odds that ``first`` is better than ``second``.
+    """Render a pair of answers. At the last id a pairwise model gives the log-odds that ``first`` is better.
 
-    :func:`write_pair_messages` in the chat template, with its generation prompt: an assistant would answer A or B.
-    ``shared`` is what stands before the first answer. Too long, it loses the beginning of the context, as much as is
-    needed; then, where the answers alone are too long, the end of both, from the same character on. Nothing else is
-    cut, so that the model always sees the frame that it was trained in.
+    The text is :func:`write_pair_messages` in the chat template with its generation prompt, where an assistant would
+    answer A or B. ``shared`` counts the ids before the first answer. A text that is too long loses the beginning of
+    the context. If the answers alone are too long, both are cut to the same number of characters. The frame around
+    them is never cut, so the model always sees the frame that it was trained on.
 
     Args:
-        prompt: the turns before the answers; empty where there are none.
-        first: the turns of the answer in the first place; one as a rule.
-        second: the other one's.
-        truncate: whether too long a text is cut; else it is refused.
+        prompt: the turns before the answers; may be empty.
+        first: the turns of the first answer, usually one.
+        second: the turns of the second answer.
+        truncate: whether a text that is too long is cut; if false, it is an error.
 
     Raises:
-        Unprocessable: a message is bad, or it is too long and may not be cut, or does not fit without any text.
+        Unprocessable: a message is invalid; the text is too long and ``truncate`` is false; or even the frame alone
+            is too long.
     """
     given = _strip_turns(renderer, prompt), _strip_turns(renderer, first), _strip_turns(renderer, second)
     told = ("end_marks",) if given != (list(prompt), list(first), list(second)) else ()
@@ -78,7 +79,7 @@ def _render_texts(renderer: Renderer, context: str, texts: tuple[str, str], trun
         message = f"the pair has {len(read.ids)} tokens and this model reads {limit}; shorten it"
         raise Unprocessable(message, code="context_length_exceeded")
 
-    # of a text that is far too long only so much is tried: the search tokenises it a dozen times
+    # the search tokenises a text a dozen times, so a text that is far too long is shortened first
     most = CHARACTERS * limit
     context, texts = context[-most:], (texts[0][:most], texts[1][:most])
 
@@ -95,19 +96,19 @@ def _render_texts(renderer: Renderer, context: str, texts: tuple[str, str], trun
 
 
 def write_pair_messages(prompt: Messages, first: Messages, second: Messages) -> list[dict[str, str]]:
-    """RLHFlow's published text of a pair as one user message (arXiv 2405.07863; ``pair-pm/process_pair_data.py``).
+    """Write a pair as the one user message that RLHFlow published (arXiv 2405.07863; ``pair-pm/process_pair_data.py``).
 
-    ``[CONTEXT] {context} [RESPONSE A] {first} [RESPONSE B] {second} \\n``, with the context's turns as their plain
-    template renders them. An answer of several turns is written as the context's turns are.
+    It is ``[CONTEXT] {context} [RESPONSE A] {first} [RESPONSE B] {second} \\n``. RLHFlow's plain template renders the
+    turns of the context, and also an answer of several turns.
 
     Raises:
-        Unprocessable: a message is bad, or an answer does not end with an assistant's turn.
+        Unprocessable: a message is invalid, or an answer does not end with an assistant's turn.
     """
     return _frame(_context(prompt), _answer(first), _answer(second))
 
 
 def split_rivals(messages: Messages, rival: Messages) -> tuple[Messages, Messages, Messages]:
-    """Two finished conversations as the turns that they share, and what follows in each; at least its last turn."""
+    """Split two finished conversations into the turns that they share and the rest of each, at least its last turn."""
     most = min(len(messages), len(rival)) - 1
     shared = next((at for at in range(most) if dict(messages[at]) != dict(rival[at])), max(most, 0))
     return messages[:shared], messages[shared:], rival[shared:]
@@ -127,7 +128,7 @@ def _framed(renderer: Renderer, context: str, first: str, second: str) -> Render
 
 
 def _context(turns: Messages) -> str:
-    """The turns as the published plain template renders them: its block tags swallow the line break after them."""
+    """Render turns as RLHFlow's plain template does. Its block tags remove the line break that follows them."""
     if turns:
         check_messages(turns)
     return "".join(["\n", *_turns(turns), "\n"])
@@ -143,7 +144,7 @@ def _answer(turns: Messages) -> str:
 
 
 def _most(make: Callable[[int], Rendered], high: int, limit: int) -> Rendered | None:
-    """What ``make`` gives for the largest number up to ``high`` that fits into ``limit`` ids; None where none does."""
+    """Call ``make`` with the largest number up to ``high`` whose result fits into ``limit`` ids; None if none fits."""
     best, low = None, 0
     while low <= high:
         middle = (low + high) // 2
@@ -160,13 +161,13 @@ def _most(make: Callable[[int], Rendered], high: int, limit: int) -> Rendered | 
 
 @dataclass(frozen=True)
 class RenderedSteps:
-    """An answer step by step.
+    """The ids of an answer's steps.
 
     Attributes:
-        ids: the opened prompt and every step with its break.
-        ends: for each step, how many ids stand up to and with its break; the step's reward is read off
-            ``ids[ends[k] - 1]``, or off the end of ``ids[: ends[k]]`` alone, which is the same number.
-        shared: how many ids are the prompt's.
+        ids: the prompt with its generation prompt, then each step with its break.
+        ends: for each step, the number of ids up to the end of its break. The step's reward is read at
+            ``ids[ends[k] - 1]``. The text ``ids[: ends[k]]`` has the same reward at its end.
+        shared: the number of ids of the prompt.
         truncated: whether the prompt was cut.
         normalised: see :class:`tureen_core.reading.Rendered`.
     """
@@ -179,12 +180,12 @@ class RenderedSteps:
 
     @property
     def whole(self) -> Rendered:
-        """The answer as one text, whose end is its last step's."""
+        """The answer as one text. It ends where the last step ends."""
         return Rendered(self.ids, self.shared, self.truncated, self.normalised)
 
     @property
     def prefixes(self) -> list[Rendered]:
-        """One text a step, each a prefix of the next: a runtime that reads ends of texts scores these."""
+        """One text for each step, each a prefix of the next. A runtime reads the step's reward at its end."""
         return [Rendered(self.ids[:end], self.shared, self.truncated, self.normalised) for end in self.ends]
 
 
@@ -195,15 +196,15 @@ def render_steps(
     truncate: bool = True,
     inputs: TemplateInputs = NO_INPUTS,
 ) -> RenderedSteps:
-    """Ids of an answer's steps.
+    """Render an answer's steps.
 
-    The prompt is opened with the template's generation prompt; each step follows, tokenised on its own together with
-    a blank line, so that what stands before a step's end does not depend on what follows it. Nothing is appended.
-    Too long, the prompt loses its beginning; steps are never cut.
+    The prompt with the template's generation prompt comes first. Each step follows with a blank line and is tokenised
+    on its own, so that the ids up to a step's end do not depend on later steps. No EOS is appended. A prompt that is
+    too long loses its beginning; steps are never cut.
 
     Raises:
-        Unprocessable: a message is bad, there is no step or a blank one, the steps alone are too long, or the whole is
-            and ``truncate`` is false.
+        Unprocessable: a message is invalid; there is no step, or a blank one; the steps alone are too long; or the
+            whole text is too long and ``truncate`` is false.
     """
     if not texts:
         raise Unprocessable("an answer needs at least one step", param="steps")

@@ -1,4 +1,4 @@
-"""A LoRA adapter as it is computed with: for each adapted module a pair of low-rank factors and a scale."""
+"""A LoRA adapter in memory: for each adapted module a pair of low-rank factors and a scale."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class SoupError(ValueError):
-    """An adapter cannot be part of a soup; the message names it and says why."""
+    """An adapter cannot be part of a soup. The message names the adapter and the reason."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class LoraPair:
 
     @property
     def rank(self) -> int:
-        """r."""
+        """The rank r, the number of rows of ``a``."""
         return self.a.shape[0]
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter: module path in the causal model → its pair."""
+    """A LoRA adapter. ``modules`` maps the path of a module in the causal model to its pair."""
 
     name: str
     modules: Mapping[str, LoraPair]

@@ -54,11 +54,14 @@ class Steering(Part):
 
 
 class Probe(Part):
-    """A conversation and what training saw: scores of a reward model, or an expert's mean log-probability
-    (nats a token) of the last message.
+    """A conversation and the numbers that training read for it in float32.
 
-    ``rival`` is the other finished conversation, where two are compared. Where steps are read, the last message is
-    made of them and its last step is scored.
+    Attributes:
+        rival: the other finished conversation, where a model compares two.
+        scores: objective → raw reward. The last step is scored where a model reads steps. ``name@8`` is the same with
+            the LoRA adapter at 8 times its weight, and ``name@0`` with the bare base, see
+            :mod:`tureen_core.tolerance`.
+        logprob: of an expert: the mean log-probability, in nats per token, of the last message.
     """
 
     messages: list[dict[str, str]]

@@ -1,6 +1,6 @@
 """``adapter_config.json`` of a PEFT LoRA folder: read strictly, and written so that PEFT and vLLM open it.
 
-Only a plain LoRA is ΔW = s·B·A on every token; whatever changes that is refused by name, not approximated.
+A soup needs plain LoRAs, where ΔW = s·B·A on every token. An option that changes this is an error that names it.
 """
 
 import json
@@ -64,15 +64,15 @@ CLASSIFIERS = {"classifier", "score"}
 
 
 def read_config(folder: Path, name: str, heads: Sequence[str]) -> dict[str, Any]:
-    """Read the configuration of a LoRA that a soup can hold.
+    """Read the configuration of a plain LoRA.
 
     Args:
-        name: what errors call the adapter.
-        heads: names of modules that may stand in ``modules_to_save``.
+        name: the adapter's name in errors.
+        heads: modules that ``modules_to_save`` may name.
 
     Raises:
-        SoupError: the file is missing or is not a JSON object, it is not a LoRA, or it sets an option that a sum of
-            low-rank terms cannot express or that is not known here.
+        SoupError: the file is missing or not a JSON object; it is not of a LoRA; or it sets an option that is unknown
+            or makes ΔW something else than s·B·A.
     """
     config = _load_json(folder, name)
     _refuse(config, name, heads)
@@ -80,13 +80,13 @@ def read_config(folder: Path, name: str, heads: Sequence[str]) -> dict[str, Any]
 
 
 def find_rank(config: Mapping[str, Any], path: str) -> int:
-    """The rank that a configuration declares for a module."""
+    """Find the rank that a configuration declares for a module."""
     rank: int = _pattern(path, config.get("rank_pattern") or {}, config["r"])
     return rank
 
 
 def find_scale(config: Mapping[str, Any], path: str) -> float:
-    """The scale of a module's B·A: α / r, or α / √r under rsLoRA (arXiv 2312.03732)."""
+    """Find the scale of a module's B·A: α / r, or α / √r for rsLoRA (arXiv 2312.03732)."""
     alpha = _pattern(path, config.get("alpha_pattern") or {}, config["lora_alpha"])
     rank = find_rank(config, path)
     return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
@@ -96,10 +96,10 @@ def write_config(folder: Path, ranks: Mapping[str, int], base: str, task: str, s
     """Write the configuration of a LoRA whose scale is 1 everywhere.
 
     Args:
-        ranks: module path → its rank. ``r`` is the largest, which is what vLLM holds against its limit.
+        ranks: module path → rank. ``r`` becomes the largest one, which vLLM compares with its limit.
         base: the base model's name or folder.
         task: PEFT's ``task_type``.
-        saved: names of the modules that are saved whole beside the adapter.
+        saved: names of the modules whose whole weights are saved with the adapter.
     """
     largest = max(ranks.values())
     odd = {re.escape(path): rank for path, rank in ranks.items() if rank != largest}
@@ -126,7 +126,7 @@ def _load_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text())
     except FileNotFoundError:
-        raise SoupError(f"{name}: {folder} has no {CONFIG}") from None
+        raise SoupError(f"{name}: {folder} has no {CONFIG}; give the folder that PEFT saved") from None
     except ValueError as error:
         raise SoupError(f"{name}: {CONFIG} is not JSON: {error}") from None
     if not isinstance(config, dict):
@@ -144,7 +144,7 @@ def _refuse(config: Mapping[str, Any], name: str, heads: Sequence[str]) -> None:
         raise SoupError(f"{name}: trained biases (bias={config['bias']!r}) cannot be concatenated")
     if config.get("init_lora_weights") not in PLAIN_INITS:
         raise SoupError(f"{name}: the initialisation {config['init_lora_weights']!r} changes the base weights")
-    # PEFT lists both names of a classifier's head, whichever the model has.
+    # PEFT lists both names of a classifier's head, although the model has only one of them
     strange = set(config.get("modules_to_save") or ()) - set(heads) - (CLASSIFIERS if heads else set())
     if strange:
         raise SoupError(f"{name}: whole trained modules ({', '.join(sorted(strange))}) cannot be part of a soup")
@@ -157,7 +157,7 @@ def _refuse(config: Mapping[str, Any], name: str, heads: Sequence[str]) -> None:
 
 
 def _pattern(path: str, pattern: Mapping[str, Any], default: Any) -> Any:
-    """PEFT's rule: the first key that matches the end of the module path as a regular expression."""
+    """Find a module's value as PEFT does: the first key that matches the end of its path as a regular expression."""
     for key, value in pattern.items():
         if re.match(rf"(.*\.)?({key})$", path):
             return value
@@ -165,7 +165,10 @@ def _pattern(path: str, pattern: Mapping[str, Any], default: Any) -> Any:
 
 
 def _targets(paths: Iterable[str]) -> tuple[list[str], list[int] | None]:
-    """Short names with layer numbers where they say exactly the same, as readers expect them; else whole paths."""
+    """Name the adapted modules: last names and layer numbers if these name exactly the same modules; else whole paths.
+
+    Other libraries expect the short form.
+    """
     layers: dict[tuple[str, str], set[int]] = {}
     for path in paths:
         match = re.fullmatch(r"(.+\.[^.]+)\.(\d+)\.(.+)", path)

@@ -1,7 +1,7 @@
-"""What a caller wants: ``{objective: weight}``, checked, normalised, and brought to one canonical form.
+"""Preferences ``{objective: weight}``: checked, normalised, and written in one canonical form. Pure.
 
-Pure. Every route that takes weights (scores, labels, soups, candidates) goes through :func:`normalise_weights`,
-so that two requests that mean the same have the same canonical text, digest and gate.
+Every route that takes weights (scores, labels, soups, candidates) calls :func:`normalise_weights`. So two requests with
+the same meaning have the same canonical text, digest and gate.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ LARGEST: dict[Normalize, float] = {"simplex": 1e6, "none": 16.0}
 
 
 def check_name(name: str, field: str = "name") -> str:
-    """``name`` if an objective, expert or family may be called so.
+    """Check the name of an objective, expert or family, and return it.
 
     Raises:
-        Unprocessable: it is empty, too long, or holds a character outside ``[A-Za-z0-9_.-]``.
+        Unprocessable: the name is empty or too long, or has a character outside ``[A-Za-z0-9_.-]``.
     """
     if not NAME.fullmatch(name):
         raise Unprocessable(f"{name!r} is not a name: use 1 to 64 of letters, digits, '_', '.', '-'", param=field)
@@ -38,20 +38,26 @@ def normalise_weights(
     field: str = "preferences",
     remedy: str = "use normalize: none to subtract",
 ) -> dict[str, float]:
-    """The weights as they will be applied: sorted by name, rounded to 6 decimals, zeros left out.
+    """Normalise weights: sort them by name, round them to 6 decimals, and leave out zeros.
+
+    Example::
+
+        normalise_weights({"harmless": 1, "helpful": 3}, known={"harmless", "helpful"})
+        # {"harmless": 0.25, "helpful": 0.75}
 
     Args:
-        weights: as the caller stated them; an objective left out weighs 0.
+        weights: as the caller gave them; an objective that is left out has weight 0.
         known: the objectives that can be weighed.
-        normalize: ``simplex`` scales non-negative weights to sum to 1; ``none`` takes them as they are,
-            negative ones too. All zero is meaningless on the simplex; under ``none`` it is the bare base.
-            Weights that sum to 1 but for rounding are not scaled again, so that an answer's weights sent back
-            are the same soup.
-        field: where the weights stand in the request, for the error.
-        remedy: what a caller with a negative weight can do instead, for the error.
+        normalize: ``simplex`` scales non-negative weights to sum to 1, and refuses weights that are all zero.
+            ``none`` keeps the weights, which may be negative; all zero means the bare base. Weights whose sum is 1
+            up to rounding are not scaled again, so a client may send back the weights of a reply and get the same
+            soup.
+        field: the path of the weights in the request, for errors.
+        remedy: the advice in the error for a negative weight.
 
     Raises:
-        Unprocessable: unknown objective, not finite, too large, negative or all zero on the simplex.
+        Unprocessable: an objective is unknown; a weight is not finite or too large; or, on the simplex, a weight is
+            negative or all are zero.
     """
     if not weights:
         raise Unprocessable(f"give at least one weight; known objectives: {_listed(known)}", param=field)
@@ -84,7 +90,7 @@ def _listed(known: Collection[str]) -> str:
 
 
 def format_weights(weights: Mapping[str, float]) -> str:
-    """Normalised weights as text, ``academy=0.6,entertainment=0.4``; the empty string is the base."""
+    """Write normalised weights as text: ``academy=0.6,entertainment=0.4``. The base is the empty string."""
     return ",".join(f"{name}={_decimal(weights[name])}" for name in sorted(weights) if weights[name])
 
 
@@ -93,17 +99,19 @@ def _decimal(weight: float) -> str:
 
 
 def digest_soup(weights: Mapping[str, float], semantics: str = "delta") -> str:
-    """Twelve hex digits that name a soup: equal for equal canonical weights and semantics."""
+    """Hash canonical weights and semantics to the 12 hex digits that name a soup."""
     return hashlib.sha256(f"{semantics}:{format_weights(weights)}".encode()).hexdigest()[:12]
 
 
 def parse_model(model: str) -> tuple[str, dict[str, float] | None]:
-    """Split ``family:academy=0.6+entertainment=0.4`` into the family and its weights; ``,`` and ``;`` separate too.
+    """Split ``family:academy=0.6+entertainment=0.4`` into the family's name and its weights.
 
-    Without a colon, or with one that no ``=`` follows, the whole is a name and the weights are None.
+    ``,`` and ``;`` separate weights too.
+
+    Without a colon, or without ``=`` after it, the whole text is a name and the weights are None.
 
     Raises:
-        InvalidRequest: a weight is missing or not a number, or an objective stands twice.
+        InvalidRequest: a weight is missing or not a number, or an objective is given twice.
     """
     family, colon, suffix = model.partition(":")
     if not colon or "=" not in suffix:
@@ -118,6 +126,6 @@ def parse_model(model: str) -> tuple[str, dict[str, float] | None]:
             message = f"cannot read {part!r}: write the suffix as name=weight+name=weight"
             raise InvalidRequest(message, param="model") from None
         if name in weights:
-            raise InvalidRequest(f"{name!r} stands twice in the model suffix", param="model")
+            raise InvalidRequest(f"{name!r} is given twice in the model suffix; give it once", param="model")
         weights[name] = weight
     return family, weights

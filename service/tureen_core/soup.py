@@ -1,16 +1,16 @@
-"""The algebra of soups: several LoRA adapters of one base as one, weighed in rank space.
+"""Arithmetic of soups: weighted sums of several LoRA adapters of one base, computed in rank space.
 
-With k experts, stack their A on the rank axis and fold each scale s into B. Then
+With k experts, stack their A on the rank axis, multiply each B by its scale s, and stack the B too. Then
 
-    Σ wᵢ·sᵢ·Bᵢ·Aᵢ  =  B_cat · diag(gate) · A_cat,        gate = w spread over each expert's ranks,
+    Σ wᵢ·sᵢ·Bᵢ·Aᵢ  =  B_cat · diag(gate) · A_cat,        gate = w spread over each expert's ranks.
 
-so that a soup costs a multiply by the gate and nothing is merged to serve it. Two semantics:
+So another soup costs one multiplication by its gate, and no weights are merged to serve it. There are two semantics:
 
-* ``delta``: the sum above, linear in w (Ilharco et al., arXiv 2212.04089; Rewarded Soups, 2306.04488, on weights);
-* ``factor``: A and B averaged separately, ΔW = s·(Σ wᵢBᵢ)(Σ wⱼAⱼ), what the released code of Personalized Soups
-  (2310.11564) and of Rewarded Soups computes on adapters. It has cross terms BᵢAⱼ and is quadratic in w.
+* ``delta`` is the sum above, linear in w (Ilharco et al., arXiv 2212.04089; Rewarded Soups, 2306.04488, on weights).
+* ``factor`` averages A and B separately: ΔW = s·(Σ wᵢBᵢ)(Σ wⱼAⱼ). The released code of Personalized Soups
+  (2310.11564) and of Rewarded Soups computes this on adapters. It has cross terms BᵢAⱼ and is quadratic in w.
 
-Shapes: A is ``[r, in]``, B is ``[out, r]``, both as PEFT stores them. R = Σ rᵢ.
+Shapes: A is ``[r, in]`` and B is ``[out, r]``, as PEFT stores them. R = Σ rᵢ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ Semantics = Literal["delta", "factor"]
 
 @dataclass(frozen=True)
 class StackedPair:
-    """One module's concatenated pairs: a ``[R, in]``, b ``[out, R]`` with every scale folded in, float32.
+    """One module's pairs, concatenated: a ``[R, in]`` and b ``[out, R]`` in float32, b multiplied by the scales.
 
-    ``ranks[i]`` is expert i's share of R; 0 where it does not adapt the module.
+    ``ranks[i]`` is the part of R that belongs to expert i; 0 if expert i does not adapt the module.
     """
 
     a: Tensor
@@ -40,16 +40,16 @@ class StackedPair:
 
 @dataclass(frozen=True)
 class Stack:
-    """Experts of one base, concatenated: their names in gate order, and a stacked pair for each adapted module."""
+    """The concatenated experts of one base: their names in the gate's order, and a stacked pair for each module."""
 
     names: tuple[str, ...]
     modules: Mapping[str, StackedPair]
 
     def order_weights(self, weights: Mapping[str, float]) -> list[float]:
-        """Weights in gate order, 0 for experts not named.
+        """Put weights in the gate's order, with 0 for an expert without a weight.
 
         Raises:
-            SoupError: a weight names no expert.
+            SoupError: a weight has the name of no expert.
         """
         unknown = set(weights) - set(self.names)
         if unknown:
@@ -58,14 +58,14 @@ class Stack:
 
     @property
     def largest_ranks(self) -> tuple[int, ...]:
-        """Each expert's largest rank; 0 for one that adapts nothing."""
+        """Each expert's largest rank; 0 for an expert that adapts no module."""
         stacked_pairs = self.modules.values()
         return tuple(
             max((stacked.ranks[expert] for stacked in stacked_pairs), default=0) for expert in range(len(self.names))
         )
 
     def find_factor_obstacle(self) -> str | None:
-        """None if ``factor`` semantics are defined, else the reason they are not."""
+        """Say why ``factor`` semantics are not defined; None if they are."""
         for path, stacked in self.modules.items():
             if len(set(stacked.ranks)) > 1 or len(set(stacked.scales)) > 1:
                 unequal = f"{path} has ranks {stacked.ranks} and scales {stacked.scales}"
@@ -83,14 +83,19 @@ class Stack:
 
 
 def concatenate_adapters(adapters: Sequence[Adapter]) -> Stack:
-    """Stack adapters on the rank axis; a module that one does not adapt has rank 0 there.
+    """Concatenate adapters on the rank axis. An adapter has rank 0 in a module that it does not adapt.
+
+    Example::
+
+        stack = concatenate_adapters([read_adapter(Path(name), name)[0] for name in ("academy", "business")])
+        soup = merge_adapter(stack, {"academy": 0.6, "business": 0.4}, "soup")
 
     Raises:
-        SoupError: two have one name, or their shapes belong to different bases.
+        SoupError: two adapters have the same name, or their shapes belong to different bases.
     """
     names = tuple(adapter.name for adapter in adapters)
     if len(set(names)) < len(names):
-        raise SoupError(f"two experts have one name: {', '.join(names)}")
+        raise SoupError(f"two experts have one name: {', '.join(names)}; rename one")
     paths = sorted({path for adapter in adapters for path in adapter.modules})
     return Stack(
         names, {path: _stack_pairs(path, [adapter.modules.get(path) for adapter in adapters]) for path in paths}
@@ -111,24 +116,28 @@ def _stack_pairs(path: str, pairs: Sequence[LoraPair | None]) -> StackedPair:
 
 
 def pad_ranks(stack: Stack) -> Stack:
-    """The same stack with one layout of ranks for all modules, so that one gate row fits every module.
+    """Pad each expert to its largest rank in every module, so that one gate row fits all modules.
 
-    Each expert gets the largest rank that it has anywhere; where it has less, zeros fill A and B, which change nothing.
+    The padding of A and B is zero and does not change ΔW.
     """
-    return Stack(stack.names, {path: _widened(stacked, stack.largest_ranks) for path, stacked in stack.modules.items()})
+    return Stack(
+        stack.names, {path: _pad_pair(stacked, stack.largest_ranks) for path, stacked in stack.modules.items()}
+    )
 
 
-def _widened(stacked: StackedPair, ranks: Sequence[int]) -> StackedPair:
+def _pad_pair(stacked: StackedPair, ranks: Sequence[int]) -> StackedPair:
     if stacked.ranks == tuple(ranks):
         return stacked
     a = stacked.a.new_zeros(sum(ranks), stacked.a.shape[1])
     b = stacked.b.new_zeros(stacked.b.shape[0], sum(ranks))
-    places = [start + offset for start, own in zip(_starts(ranks), stacked.ranks, strict=True) for offset in range(own)]
+    places = [
+        start + offset for start, own in zip(_find_starts(ranks), stacked.ranks, strict=True) for offset in range(own)
+    ]
     a[places], b[:, places] = stacked.a, stacked.b
     return StackedPair(a, b, tuple(ranks), stacked.scales)
 
 
-def _starts(ranks: Sequence[int]) -> list[int]:
+def _find_starts(ranks: Sequence[int]) -> list[int]:
     return [sum(ranks[:expert]) for expert in range(len(ranks))]
 
 
@@ -143,15 +152,15 @@ def apply_gate(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantic
 
     Args:
         h: ``[..., R]``, A_cat's output.
-        row: ``[..., k]`` expert weights, broadcast against ``h`` without its last axis.
-        ranks: each expert's share of R; all equal for ``factor``.
+        row: ``[..., k]`` expert weights; the leading axes are broadcast with those of ``h``.
+        ranks: each expert's part of R; all equal for ``factor``.
         semantics: ``delta`` multiplies; ``factor`` gives h'ᵢ = wᵢ · Σⱼ wⱼhⱼ.
 
     Returns:
-        ``[..., R]``, what B_cat multiplies.
+        ``[..., R]``, the input of B_cat.
 
     Raises:
-        SoupError: ``factor`` with unequal ranks.
+        SoupError: the semantics are ``factor`` and the ranks differ.
     """
     if semantics == "delta":
         return h * spread_weights(row, ranks)
@@ -164,10 +173,10 @@ def apply_gate(h: Tensor, row: Tensor, ranks: Sequence[int], semantics: Semantic
 
 
 def compute_delta(stacked: StackedPair, row: Sequence[float], semantics: Semantics = "delta") -> Tensor:
-    """ΔW ``[out, in]`` of one module in float32, as a merge would add it.
+    """Compute ΔW ``[out, in]`` of one module in float32.
 
     Raises:
-        SoupError: ``factor`` with unequal ranks or scales.
+        SoupError: the semantics are ``factor`` and the ranks or scales differ.
     """
     if semantics == "factor" and len(set(stacked.scales)) > 1:
         raise SoupError(f"averaging factors needs equal scales, not {stacked.scales}")
@@ -176,10 +185,10 @@ def compute_delta(stacked: StackedPair, row: Sequence[float], semantics: Semanti
 
 
 def merge_adapter(stack: Stack, weights: Mapping[str, float], name: str, semantics: Semantics = "delta") -> Adapter:
-    """The soup as one ordinary LoRA: rank Σ rᵢ of the experts that weigh (delta), or r (factor).
+    """Merge a soup into one ordinary LoRA: of rank Σ rᵢ over the experts whose weight is not 0, or r for ``factor``.
 
     Raises:
-        SoupError: ``factor`` is not defined for these experts.
+        SoupError: ``factor`` is not defined for these experts, or a weight has the name of no expert.
     """
     row = stack.order_weights(weights)
     if semantics == "factor":

@@ -1,4 +1,4 @@
-"""Process rewards: what the probabilities of its steps say of the whole answer. Pure."""
+"""Process rewards: one number for an answer from the probabilities of its steps. Pure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,12 @@ Aggregate = Literal["min", "product", "last", "mean"]
 
 
 def aggregate_steps(probabilities: Sequence[float], how: Aggregate) -> float:
-    """One number for an answer from its steps' probabilities of being right.
+    """Aggregate the probabilities that an answer's steps are right.
 
     Args:
-        probabilities: one a step, 0 to 1.
-        how: ``min`` and ``product`` as in Let's Verify Step by Step (arXiv 2305.20050), ``last`` as an outcome reward,
-            ``mean`` as RLHFlow ranks answers.
+        probabilities: one for each step, 0 to 1.
+        how: ``min`` and ``product`` are those of Let's Verify Step by Step (arXiv 2305.20050); ``last`` is an outcome
+            reward; ``mean`` is how RLHFlow ranks answers.
 
     Raises:
         ValueError: there is no step.

@@ -1,7 +1,7 @@
-"""From comparisons of two answers to the best of N: both orders into one verdict, knock-out, round robin. Pure.
+"""Tournaments: the best of N answers by comparisons of two, as a knock-out or a round robin. Pure.
 
-A pairwise model says the log-odds that the first of two answers is better, and leans to a side. So each comparison is
-asked in both orders; here stands what is made of the two numbers, and which comparisons are asked.
+A pairwise model gives the log-odds that the first of two answers is better, and prefers one position. So each pair is
+compared in both orders. This module combines the two numbers and chooses the pairs to compare.
 """
 
 import math
@@ -16,18 +16,20 @@ SURE = 1e-9
 
 
 def compute_log_odds(sure: float) -> float:
-    """ln p / (1 − p) of a probability, which is kept 1e-9 off 0 and 1 so that it is finite."""
+    """Compute ln p / (1 − p) of a probability. It is clamped to [1e-9, 1 − 1e-9], so that the result is finite."""
     kept = min(max(sure, SURE), 1 - SURE)
     return math.log(kept / (1 - kept))
 
 
 def compute_preference(forward: float, backward: float, temperature: float = 1.0) -> float:
-    """Probability that the first answer is better: the mean over both orders (RLHFlow, arXiv 2405.07863).
+    """Compute the probability that the first answer is better: the mean over both orders (RLHFlow, arXiv 2405.07863).
 
-    Exactly ½ says that the two are equal; above ½, but for rounding near 1, that ``forward`` is above ``backward``.
+    The result is exactly ½ if the log-odds are equal, and above ½ if ``forward`` is above ``backward``.
 
     Args:
-        temperature: divides both log-odds; the published model has 1, an artifact's is fitted on held-out pairs.
+        forward: the log-odds that the first answer is better, asked with the first answer in first place.
+        backward: the log-odds that the second answer is better, asked with the second answer in first place.
+        temperature: divides both log-odds. The published model has 1; an artifact's is fitted on held-out pairs.
     """
     if forward == backward:
         return 0.5
@@ -35,10 +37,10 @@ def compute_preference(forward: float, backward: float, temperature: float = 1.0
 
 
 def run_knockout(count: int) -> Matches:
-    """RLHFlow's knock-out as the comparisons that it asks for, one after the other; N − 1 of them.
+    """Run RLHFlow's knock-out: the winner so far is compared with the next answer, N − 1 times; ½ keeps the winner.
 
-    The winner so far meets the next answer; ½ keeps the winner. A generator, so that whoever compares may wait,
-    and run many at once: it yields ``(i, j)``, is sent the probability that i is better, and returns the winner.
+    This is a generator, so that a caller can wait for each comparison and run several knock-outs at once. It yields
+    the pair ``(i, j)``, expects the probability that i is better by ``send``, and returns the winner.
 
     Raises:
         ValueError: there is no answer, or a probability is not 0 to 1.
@@ -54,12 +56,12 @@ def run_knockout(count: int) -> Matches:
 
 @dataclass(frozen=True)
 class Standing:
-    """Everybody against everybody.
+    """The result of a round robin.
 
     Attributes:
-        ranking: the answers, best first; equals in their order.
-        strength: of each answer, its mean probability of beating another one; ½ for a lone one.
-        wins: ``wins[i][j]``, the probability that i beats j; ½ on the diagonal.
+        ranking: the answers, best first; equal answers keep their order.
+        strength: for each answer, its mean probability of beating another one; ½ if there is only one answer.
+        wins: ``wins[i][j]`` is the probability that i beats j; ½ on the diagonal.
     """
 
     ranking: list[int]
@@ -68,7 +70,7 @@ class Standing:
 
 
 def list_pairs(count: int) -> list[tuple[int, int]]:
-    """The comparisons of a round robin: N (N − 1) / 2."""
+    """List the N (N − 1) / 2 pairs of a round robin."""
     return [(first, second) for first in range(count) for second in range(first + 1, count)]
 
 
@@ -76,10 +78,11 @@ def rank_round_robin(count: int, probabilities: Sequence[float] | Beats) -> Stan
     """Rank N answers by their mean probability of winning.
 
     Args:
-        probabilities: how likely the first is better, for each of :func:`list_pairs` in order, or a function of a pair.
+        probabilities: the probability that the first of a pair is better: one for each of :func:`list_pairs`, in
+            order, or a function of the pair.
 
     Raises:
-        ValueError: too few or too many probabilities, or one that is not 0 to 1.
+        ValueError: the number of probabilities is wrong, or one is not 0 to 1.
     """
     asked = list_pairs(count)
     found = [probabilities(*pair) for pair in asked] if callable(probabilities) else list(probabilities)

@@ -16,7 +16,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tureen_serve.commands.artifact_flags import read_artifacts
+from tureen.commands.flags import Json
+from tureen_serve.commands.artifact_flags import (
+    ConfigFile,
+    Device,
+    Dtype,
+    ExpertFolders,
+    RewardFolders,
+    RuntimeName,
+    WithStarter,
+    exit_with_error,
+    read_artifacts,
+)
 from tureen_serve.commands.batch import app as batch
 from tureen_serve.commands.label import label
 from tureen_serve.process_environment import stay_offline
@@ -31,17 +42,17 @@ app = typer.Typer(
 @app.callback()
 def serve(
     context: typer.Context,
-    with_starter: Annotated[bool, typer.Option("--starter", help="serve the artifacts inside the package")] = False,
-    reward: Annotated[list[Path] | None, typer.Option(help="a reward artifact's folder; may be repeated")] = None,
-    expert: Annotated[list[Path] | None, typer.Option(help="an expert artifact's folder; may be repeated")] = None,
-    config: Annotated[Path | None, typer.Option(help="a YAML file of artifacts and settings")] = None,
-    host: Annotated[str | None, typer.Option(help="127.0.0.1 unless told otherwise")] = None,
-    port: Annotated[int | None, typer.Option(help="8900 unless told otherwise; 0 takes a free one")] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, transformers or vllm")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = None,
+    with_starter: WithStarter = False,
+    reward: RewardFolders = None,
+    expert: ExpertFolders = None,
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 8900 by default. 0 takes a free port.")] = None,
+    runtime: RuntimeName = None,
+    dtype: Dtype = None,
+    device: Device = None,
 ) -> None:
-    """Run the server until SIGTERM or SIGINT: then it turns unready, finishes what is in flight, and exits with 0."""
+    """Run the server until SIGTERM or SIGINT. Then it becomes unready, finishes its requests, and exits with code 0."""
     if context.invoked_subcommand:
         return
     flags = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
@@ -49,16 +60,15 @@ def serve(
         settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
         _run(settings)
     except SettingsError as error:
-        typer.echo(f"tureen-serve: {error}", err=True)
-        raise typer.Exit(2) from error
+        exit_with_error(error, 2)
 
 
 def _run(settings: Settings) -> None:
-    from tureen_serve.app import create_app  # torch and transformers take seconds, and --help none
+    from tureen_serve.app import create_app  # imports torch and transformers, which --help does not need
     from tureen_serve.telemetry import start_logging
 
     if not settings.rewards and not settings.families:
-        raise SettingsError("there is nothing to serve: give --starter, --config FILE, --reward or --expert")
+        raise SettingsError("no models are named: give --starter, --config FILE, --reward or --expert")
     application = create_app(settings)
     listener = _listen(settings.host, settings.port)
     start_logging(settings.log_level, settings.log_format)
@@ -69,7 +79,7 @@ def _run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=75,  # longer than clients and balancers keep an idle connection
+        timeout_keep_alive=75,  # longer than clients and load balancers keep an idle connection
         timeout_graceful_shutdown=settings.limits.grace_seconds,
     )
     Server(config, application.state.server, settings.limits.drain_seconds).run(sockets=[listener])
@@ -82,49 +92,49 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
-    # asyncio sets this on sockets that it opens itself; without it every small reply waits 40 ms for an acknowledgement
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+    # asyncio sets this on its own sockets; without it every small reply waits 40 ms for an acknowledgement
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 class Server(uvicorn.Server):
-    """uvicorn that leaves as a rollout needs it: unready at once, closed after ``drain`` seconds, exit status 0.
+    """uvicorn with an orderly end: a signal makes it unready at once, and it stops listening ``drain`` seconds later.
 
-    It also ends when there is nothing that it could ever serve.
+    It also ends if the models cannot be loaded.
     """
 
     def __init__(self, config: uvicorn.Config, server: Any, drain: float) -> None:
         super().__init__(config)
         self._server = server
         self._drain = drain
-        self._leaving = False
+        self._stopping = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Begin to leave; a second SIGINT leaves at once."""
+        """Begin to stop. A second SIGINT stops at once."""
         self._server.draining = True
-        self.force_exit = self._leaving and sig == signal.SIGINT
-        if self._leaving or not self._drain:
+        self.force_exit = self._stopping and sig == signal.SIGINT
+        if self._stopping or not self._drain:
             self.should_exit = True
         else:
             asyncio.get_running_loop().call_later(self._drain, setattr, self, "should_exit", True)
-        self._leaving = True
+        self._stopping = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to end."""
+        """Return whether the server must end."""
         return await super().on_tick(counter) or self._server.failure is not None
 
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="the artifact's folder")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    runtime: Annotated[str | None, typer.Option(help="auto, transformers or vllm")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = None,
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The artifact's folder.")],
+    as_json: Json = False,
+    runtime: RuntimeName = None,
+    dtype: Dtype = None,
+    device: Device = None,
 ) -> None:
-    """Verify an artifact's files and run its probes as it would serve. Exit status 1 if it cannot be trusted."""
-    from tureen_serve.runtimes import load as runtimes  # see _run
+    """Verify the files of an artifact, and score its probes as the server would. Exit code 1 if one of them fails."""
+    from tureen_serve.runtimes import load as runtimes  # imports torch, which --help does not need
 
     try:
         settings = load_settings(runtime=runtime, dtype=dtype, device=device)
@@ -148,8 +158,8 @@ def _show(folder: Path, proofs: Sequence[Mapping[str, Any]], failure: str | None
     if failure is not None:
         console.print(f"[bold red]refused[/] {escape(failure)}")
         return
-    table = Table(title=f"{folder.name}: probes, in training and here")
-    for column in ("objective", "probe", "trained", "here", "allowed", ""):
+    table = Table(title=f"{folder.name}: scores of the probes in training and here")
+    for column in ("objective", "probe", "training", "here", "allowed", ""):
         table.add_column(column, justify="left" if column == "objective" else "right")
     for proof in proofs:
         verdict = "[green]holds[/]" if proof["holds"] else "[bold red]differs[/]"
@@ -158,7 +168,7 @@ def _show(folder: Path, proofs: Sequence[Mapping[str, Any]], failure: str | None
     if proofs:
         console.print(table)
     else:
-        console.print(f"{escape(folder.name)}: its files are whole; it has no probes, so no score was proven")
+        console.print(f"{escape(folder.name)}: the files are intact; it has no probes, so its scores were not checked")
 
 
 app.command()(label)

@@ -9,15 +9,25 @@ FOLDER = Path("~/.local/share/tureen")
 
 
 class BatchSettings(BaseModel):
-    """Files and batches.
+    """The settings of files and batches.
 
-    ``folder`` holds a SQLite database and the files, unless ``store`` (an SQLAlchemy URL, ``postgresql+psycopg://…``)
-    and ``files`` (an fsspec URL, ``s3://bucket/tureen``) say otherwise; replicas share both. ``worker: false`` takes
-    batches and leaves the work to other replicas. A batch is run in chunks of ``chunk_lines`` or ``chunk_bytes``,
-    whichever is reached first, ``chunks`` of them at a time, each at most ``texts`` of its chats at once. A chunk is
-    leased for ``lease_seconds`` and again before they have passed; when a server dies, others wait that long. Files
-    are kept for ``keep_days``. An upload of up to ``file_bytes`` lies in the folder for temporary files until it is
-    stored: ``uploads`` of them are taken at once, and more are told to come again.
+    Attributes:
+        enabled: false refuses all files and batches.
+        worker: false accepts batches but leaves the work to other replicas.
+        folder: holds the SQLite database and the files, unless ``store`` and ``files`` are set.
+        store: an SQLAlchemy URL of a database that replicas share, as ``postgresql+psycopg://…``.
+        files: an fsspec URL of a folder that replicas share, as ``s3://bucket/tureen``.
+        file_bytes: the largest file. An upload is a temporary file until it is stored.
+        lines: the largest number of lines in a file.
+        line_bytes: the longest line.
+        chunk_lines: a chunk ends after so many lines or after ``chunk_bytes``, whichever comes first.
+        chunks: how many chunks this server runs at a time.
+        texts: how many chats of one chunk are written at a time.
+        uploads: how many uploads are received at a time; more are refused and may be tried again.
+        lease_seconds: how long a server holds a chunk before it must renew the lease. If the server dies, others wait
+            as long before they run the chunk.
+        poll_seconds: how often an idle server looks for work.
+        keep_days: files are deleted after so many days.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,15 +53,15 @@ class BatchSettings(BaseModel):
     @classmethod
     def _is_url(cls, files: str | None) -> str | None:
         if files is not None and "://" not in files:
-            raise ValueError("must be a URL, as s3://bucket/tureen; for a local folder set `folder`")
+            raise ValueError("must be a URL, as s3://bucket/tureen; for a local folder set `folder` instead")
         return files
 
     @property
     def store_url(self) -> str:
-        """Where jobs are kept."""
+        """The URL of the database."""
         return self.store or f"sqlite:///{self.folder.expanduser() / 'batches.sqlite'}"
 
     @property
     def files_url(self) -> str:
-        """Where files are kept."""
+        """The URL or the folder of the files."""
         return self.files or str(self.folder.expanduser() / "files")

@@ -1,4 +1,4 @@
-"""Environment variables that Tureen sets for the libraries and the child processes of its own process."""
+"""Environment variables that Tureen sets for libraries and child processes."""
 
 import os
 import secrets
@@ -7,7 +7,7 @@ OWNER = "TUREEN_ENGINE_OWNER"
 
 
 def stay_offline() -> None:
-    """Tell the libraries below, before they are imported, to ask no hub and send no statistics."""
+    """Stop libraries from contacting model hubs and from sending usage statistics. Call it before they are imported."""
     quiet = {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -15,10 +15,10 @@ def stay_offline() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of what it will do one day
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; without it Ray warns of the change
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # two engines on one set of cores
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # two engines share the cores
         "VLLM_LOGGING_LEVEL": "WARNING",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -27,21 +27,21 @@ def stay_offline() -> None:
 
 
 def secure_private_ray() -> None:
-    """Settings of a Ray that this process is about to start.
+    """Configure the private Ray that this process will start.
 
-    Its ports are open on every interface, so that it hears only those who have its token. Its workers are niced by
-    default, as if somebody waited for something else.
+    Ray opens its ports on every network interface, so a random token protects them. By default Ray lowers the priority
+    of its workers; here the workers do the main work, so they keep the normal priority.
     """
     guard = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ |= {**guard, "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_worker_niceness": "0"}
 
 
 def claim_engines() -> None:
-    """Let the engines that this process starts know whose they are."""
+    """Mark this process as the owner of the engines that it will start."""
     os.environ[OWNER] = str(os.getpid())
 
 
 def find_engine_owner() -> int | None:
-    """The process that started this engine, if it was a Tureen server."""
+    """Return the process id of the Tureen server that started this engine, or None."""
     owner = os.environ.get(OWNER)
     return int(owner) if owner else None

@@ -1,7 +1,7 @@
-"""The settings of the server. Flags take precedence over the environment, then a YAML file, then the defaults.
+"""The settings of the server, from flags, the environment, a YAML file and defaults; earlier ones take precedence.
 
-Environment names are ``TUREEN_`` and the field, with ``__`` before a nested one: ``TUREEN_LIMITS__IN_FLIGHT=64``.
-Lists are JSON. In the file, relative paths are relative to the file.
+A variable's name is ``TUREEN_`` and the field, with ``__`` before a nested field: ``TUREEN_LIMITS__IN_FLIGHT=64``.
+Lists and maps are JSON. Relative paths in the file start at the file's folder.
 """
 
 import ipaddress
@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from tureen_core.preference import NAME
 from tureen_serve.batch_settings import BatchSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 STARTER = Path(__file__).parent / "starter"
 STARTER_PRESETS = {
@@ -39,24 +40,33 @@ Weights = dict[Name, Annotated[float, Field(allow_inf_nan=False)]]
 
 
 class SettingsError(ValueError):
-    """The settings cannot be used; the message names the field and says why."""
+    """The settings cannot be used. The message names the field and says why."""
 
 
 class SettingsGroup(BaseModel):
-    """Base of nested settings: frozen, and unknown fields are an error."""
+    """Base of nested settings. They are immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RewardEntry(SettingsGroup):
-    """A reward artifact's folder; ``name`` renames its one objective."""
+    """The folder of a reward artifact. ``name`` renames an artifact with one objective."""
 
     path: Path
     name: Name | None = None
 
 
 class FamilyEntry(SettingsGroup):
-    """A policy family: experts over one base. What is left out comes from the experts' manifests."""
+    """A policy family: experts on one base.
+
+    Attributes:
+        base: a folder or a known name; by default that of the experts' manifests.
+        experts: folders of expert artifacts.
+        presets: name → weights of experts.
+        default: weights for requests without preferences; empty for the base without experts.
+        semantics: how experts are souped; by default as the experts' manifests say.
+        normalize: how weights are normalised; by default as the experts' manifests say.
+    """
 
     name: Name
     base: str | None = None
@@ -67,18 +77,28 @@ class FamilyEntry(SettingsGroup):
     normalize: Literal["simplex", "none"] | None = None
 
     @model_validator(mode="after")
-    def _something_to_load(self) -> "FamilyEntry":
+    def _check_content(self) -> "FamilyEntry":
         if self.base is None and not self.experts:
-            raise ValueError("give the family experts, or a base to serve without any")
+            raise ValueError("the family needs `experts`, or a `base` to serve without experts")
         return self
 
 
 class ServerLimits(SettingsGroup):
-    """What one server takes on. Tokens are padded ones; a batch holds as many, a queue refuses beyond its own.
+    """How much work one server accepts.
 
-    ``kept_scores`` of each backbone are remembered, so that a text that is asked again is not computed again, and
-    ``prompt_mib`` of keys and values of prompts, so that answers which come one by one do not compute them anew (on a
-    CPU; vLLM has its own cache). 0 turns either off.
+    Attributes:
+        body_bytes: the largest body of a request.
+        in_flight: the largest number of requests at once.
+        batch_tokens: the largest number of tokens in a batch, with padding.
+        batch_rows: the largest number of texts in a batch.
+        queue_tokens: the largest number of tokens that may wait for one backbone.
+        kept_scores: how many scores of each backbone are cached for repeated requests; 0 caches none.
+        prompt_mib: MiB for keys and values of prompts, which later answers to the same prompt reuse; 0 keeps none. It
+            is used on a CPU. vLLM has its own cache.
+        deadline_seconds: the time that a request may take by default.
+        longest_deadline_seconds: the longest time that a request may ask for.
+        drain_seconds: after SIGTERM, the time in which new requests are still accepted.
+        grace_seconds: after that, the time in which running requests may finish.
     """
 
     body_bytes: PositiveInt = 8 * 2**20
@@ -94,37 +114,17 @@ class ServerLimits(SettingsGroup):
     grace_seconds: PositiveInt = 60
 
 
-class VllmSettings(SettingsGroup):
-    """How vLLM's engines run, where the runtime is ``vllm``.
-
-    A base with rewards and experts needs two engines, ``<base>-scores`` and one called as the family. ``memory`` gives
-    an engine its share of each GPU; those not named share what is left of 0.9 alike. On a CPU every engine gets
-    ``cache_gib`` for keys and values instead. ``rows`` and ``step_tokens`` bound one step, ``context`` a text (the
-    model's own by default). ``gate: off`` serves one LoRA for each weight vector, ``adapters`` of them at once.
-    ``restarts`` is how often in a row a dead engine is started again. ``scores`` says who scores: ``auto`` is the
-    packed scorer of transformers for backbones under two billion weights on a GPU, where it was measured the faster.
-    """
-
-    memory: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
-    cache_gib: PositiveFloat = 2.0
-    context: PositiveInt | None = None
-    rows: PositiveInt = 256
-    step_tokens: PositiveInt = 8192
-    tensor_parallel: PositiveInt = 1
-    eager: bool = False
-    gate: Literal["auto", "off"] = "auto"
-    scores: Literal["auto", "vllm", "transformers"] = "auto"
-    adapters: PositiveInt = 8
-    restarts: Annotated[int, Field(ge=0)] = 3
-
-
 class Settings(BaseSettings):
-    """All settings of a server. ``keys`` is a file with a key on each line, never a key.
+    """All settings of a server.
 
-    ``aliases`` are what the dialects' ``model`` may be called, and what each means: a reward (``helpful``), several
-    (``helpful+harmless``), or a mix of them (``helpful=0.3+harmless=0.7``). ``default`` answers who names none.
-    ``control_marks`` says how marks such as ``<|im_end|>`` inside a message are read: as plain ``text``, or ``as-is``,
-    as control tokens; by default as each artifact's reading says.
+    Attributes:
+        aliases: further names for the ``model`` of other protocols. Each stands for a reward (``helpful``), several
+            (``helpful+harmless``) or a weighted mix (``helpful=0.3+harmless=0.7``). The alias ``default`` is used for
+            requests without a model.
+        control_marks: how control marks inside a message, such as ``<|im_end|>``, are read: ``text`` reads them as
+            plain text, ``as-is`` as control tokens. By default the reading of each artifact decides.
+        cache: the folder for converted base models.
+        keys: a file with one API key a line; never a key itself.
     """
 
     model_config = SettingsConfigDict(
@@ -153,28 +153,28 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
 
     @model_validator(mode="after")
-    def _guarded(self) -> "Settings":
-        if self.keys is None and not _loopback(self.host):
+    def _check_keys(self) -> "Settings":
+        if self.keys is None and not _is_loopback(self.host):
             raise ValueError(
-                f"{self.host} is reachable from other machines: set `keys` to a file of keys, or bind 127.0.0.1"
+                f"{self.host} is reachable from other machines: set `keys` to a file of keys, or `host` to 127.0.0.1"
             )
         if self.keys is not None and not self.keys.is_file():
-            raise ValueError(f"keys: there is no file {self.keys}")
+            raise ValueError(f"keys: {self.keys} is not a file")
         return self
 
     @model_validator(mode="after")
-    def _named_once(self) -> "Settings":
+    def _check_family_names(self) -> "Settings":
         names = [family.name for family in self.families]
         if len(set(names)) < len(names):
-            raise ValueError(f"families: two have one name: {', '.join(names)}")
+            raise ValueError(f"families: two families have the same name: {', '.join(names)}")
         return self
 
 
 def load_settings(config: Path | None = None, **flags: Any) -> Settings:
-    """Settings of a file, the environment and flags; a flag that is None was not given.
+    """Load the settings from flags, the environment and a file. A flag that is None was not given.
 
     Raises:
-        SettingsError: the file cannot be read, or a value is unknown or bad.
+        SettingsError: the file cannot be read, or a field is unknown or has a bad value.
     """
     document = _read(config) if config else {}
 
@@ -198,7 +198,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
         message = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{where}: {message}" if where else message) from error
     except SourceError as error:
-        raise SettingsError(f"{error}: write lists and maps as JSON") from error
+        raise SettingsError(f"{error}; write lists and maps as JSON") from error
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -207,22 +207,23 @@ def _read(config: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{config} cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise SettingsError(f"{config} must be a map of settings, as `rewards:` and `families:`")
-    anchored: dict[str, Any] = _anchor(document, config.expanduser().resolve().parent)
-    return anchored
+        raise SettingsError(f"{config} must be a YAML map of settings, with keys as `rewards:` and `families:`")
+    resolved: dict[str, Any] = _resolve_paths(document, config.expanduser().resolve().parent)
+    return resolved
 
 
-def _anchor(value: Any, folder: Path, key: str = "") -> Any:
+def _resolve_paths(value: Any, folder: Path, key: str = "") -> Any:
+    """Make the relative paths of a document start at its folder."""
     if isinstance(value, dict):
-        return {name: _anchor(each, folder, str(name)) for name, each in value.items()}
+        return {name: _resolve_paths(each, folder, str(name)) for name, each in value.items()}
     if isinstance(value, list):
-        return [_anchor(each, folder, key) for each in value]
+        return [_resolve_paths(each, folder, key) for each in value]
     if isinstance(value, str) and (key in PATHS or (key == "base" and (folder / value).is_dir())):
         return str(folder / Path(value).expanduser())
     return value
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -230,7 +231,7 @@ def _loopback(host: str) -> bool:
 
 
 def build_starter_settings() -> dict[str, Any]:
-    """Settings that serve the artifacts inside the package.
+    """Build settings that serve the starter artifacts of the package.
 
     Raises:
         SettingsError: the package was installed without them.
@@ -238,8 +239,6 @@ def build_starter_settings() -> dict[str, Any]:
     rewards = sorted(path.parent for path in STARTER.glob("rewards/*/tureen.json"))
     experts = sorted(path.parent for path in STARTER.glob("experts/*/tureen.json"))
     if not rewards or not experts:
-        raise SettingsError(
-            f"{STARTER} holds no artifacts: make them with `make starter`, or give --reward and --expert"
-        )
+        raise SettingsError(f"{STARTER} has no artifacts: make them with `make starter`, or give --reward and --expert")
     family = FamilyEntry(name="smollm2", experts=experts, presets=STARTER_PRESETS)
     return {"rewards": [RewardEntry(path=path) for path in rewards], "families": [family]}

@@ -1,4 +1,4 @@
-"""JSON, read strictly: what a lenient reader would let pass in silence is refused by name. Pure."""
+"""Parse JSON strictly. Python's own reader would accept NaN, infinities and repeated fields. Pure."""
 
 import json
 import math
@@ -10,14 +10,14 @@ DEEPEST = 32
 
 
 def parse_json(body: bytes, what: str = "the body") -> Any:
-    """A JSON document.
+    """Parse a JSON document.
 
     Args:
-        what: what an error calls it.
+        what: the name of the document in error messages.
 
     Raises:
-        InvalidRequest: it is empty or no UTF-8, no JSON or more than one document; holds a number that is not
-            finite, a field twice in one object, or levels beyond 32.
+        InvalidRequest: the document is empty, is not UTF-8, is not exactly one JSON document, or is nested deeper than
+            32 levels; or it holds a number that is not finite, or a field twice in one object.
     """
     if not body:
         raise InvalidRequest(f"{what} is empty; send a JSON object", code="invalid_json")
@@ -37,13 +37,13 @@ def parse_json(body: bytes, what: str = "the body") -> Any:
 
 
 def _refuse_constant(name: str) -> float:
-    raise InvalidRequest(f"{name} is not JSON; every number must be finite", code="invalid_json")
+    raise InvalidRequest(f"{name} is not JSON; send finite numbers only", code="invalid_json")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise InvalidRequest(f"the number {text[:32]} is too large; every number must be finite", code="invalid_json")
+        raise InvalidRequest(f"the number {text[:32]} is too large; send finite numbers only", code="invalid_json")
     return number
 
 
@@ -52,12 +52,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequest(f"the field {twice!r} stands twice in one object", param=twice, code="invalid_json")
+        raise InvalidRequest(
+            f"the field {twice!r} is twice in one object; send it once", param=twice, code="invalid_json"
+        )
     return document
 
 
 def _too_deep(what: str) -> InvalidRequest:
-    return InvalidRequest(f"{what} is nested deeper than {DEEPEST} levels", code="invalid_json")
+    return InvalidRequest(f"{what} is nested too deeply; the limit is {DEEPEST} levels", code="invalid_json")
 
 
 def _check_depth(document: Any, what: str) -> None:

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tureen_serve.process_environment import stay_offline
 from tureen_serve.runtimes.contract import Row, Weights
-from tureen_serve.settings import VllmSettings, build_starter_settings
+from tureen_serve.settings import build_starter_settings
+from tureen_serve.vllm_settings import VllmSettings
 
 QUESTION = [{"role": "user", "content": "Why do leaves fall in autumn?"}]
 ANSWERS = [

@@ -19,7 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tureen_serve.process_environment import stay_offline
-from tureen_serve.settings import STARTER, VllmSettings
+from tureen_serve.settings import STARTER
+from tureen_serve.vllm_settings import VllmSettings
 
 BASE = "smollm2-135m-instruct"
 GOAL = 6

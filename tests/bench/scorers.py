@@ -18,8 +18,8 @@ from bench.flood import Answers, Flood
 from bench.rewarding import NAME, Requests, Sample, Speech
 
 from tureen_serve.runtimes.contract import BatchLimits
-from tureen_serve.settings import VllmSettings
-from tureen_serve.starter.demo import end, free_port
+from tureen_serve.starter.demo import end_process, find_free_port
+from tureen_serve.vllm_settings import VllmSettings
 
 START = 900.0
 INFINITY = Path(__file__).parents[2] / ".venv-infinity" / "bin" / "infinity_emb"
@@ -52,7 +52,7 @@ class Site:
 @contextmanager
 def ours(folder: Path, runtime: str, settings: VllmSettings, limits: Mapping[str, Any]) -> Iterator[Site]:
     """``tureen-serve`` for a checkpoint."""
-    port = free_port()
+    port = find_free_port()
     document = {
         "rewards": [{"path": str(folder)}],
         "runtime": runtime,
@@ -72,7 +72,7 @@ def vllm_server(folder: Path, settings: VllmSettings, speech: Speech, shipped: b
     """vLLM's own server (what ``vllm serve`` runs) with the settings of our engine; ``shipped`` with its own, but for
     the model's type, length and room.
     """
-    port = free_port()
+    port = find_free_port()
     engine = _engine(folder, settings)
     if shipped:
         engine = {name: value for name, value in engine.items() if name in SHIPPED}
@@ -99,7 +99,7 @@ def _classifying(name: str, url: str, speech: Speech) -> Site:
 @contextmanager
 def infinity(folder: Path, speech: Speech) -> Iterator[Site]:
     """Infinity, which takes one prompt a request, rendered, as a query; it strips the white space that ends it."""
-    port = free_port()
+    port = find_free_port()
     flags = {"model_id": folder, "served_model_name": NAME, "host": "127.0.0.1", "port": port, "device": "cpu"}
     flags |= {"dtype": "float32", "engine": "torch"}
     off = ["--no-bettertransformer", "--no-model-warmup"]
@@ -117,7 +117,7 @@ def infinity(folder: Path, speech: Speech) -> Iterator[Site]:
 @contextmanager
 def blocking(folder: Path, speech: Speech) -> Iterator[Site]:
     """A server that computes each request by itself in its event loop, as OpenRLHF's ``serve_rm`` does."""
-    port = free_port()
+    port = find_free_port()
 
     def body(samples: Sequence[Sample]) -> Any:
         return {"query": [text for sample in samples for text in speech.texts(sample)]}
@@ -148,7 +148,7 @@ def _engine(folder: Path, settings: VllmSettings) -> dict[str, Any]:
     """The engine arguments that our runtime would take for a checkpoint."""
     from tureen_serve.runtimes.on_vllm.models import VllmRuntime
 
-    return {"runner": "pooling", **VllmRuntime("auto", "auto", BatchLimits(), settings)._common(NAME, folder)}
+    return {"runner": "pooling", **VllmRuntime("auto", "auto", BatchLimits(), settings)._make_arguments(NAME, folder)}
 
 
 def _flags(arguments: Mapping[str, Any]) -> list[str]:
@@ -180,7 +180,7 @@ def _running(command: Sequence[str], ready: str) -> Iterator[None]:
                 time.sleep(0.5)
             yield
         finally:
-            end(process)
+            end_process(process)
 
 
 def _answers(url: str) -> bool:

@@ -28,7 +28,7 @@ from tureen_serve.runtimes.on_vllm.adapters import AdapterReference, Adapters, G
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
 from tureen_serve.runtimes.on_vllm.engine_arguments import make_lora_arguments
 from tureen_serve.runtimes.on_vllm.models import GENERATING, VllmRuntime
-from tureen_serve.settings import VllmSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 WARM_UP = 4  # tokens
 BARE: Weights = ()
@@ -149,7 +149,7 @@ class Kitchen:
     @contextmanager
     def _engine(self, name: str, adapters: Adapters | None) -> Iterator[VllmEngine]:
         """A warm engine, for as long as the block runs."""
-        arguments = {**self._runtime._common(name, self._model.folder), **GENERATING}
+        arguments = {**self._runtime._make_arguments(name, self._model.folder), **GENERATING}
         arguments |= {**(make_lora_arguments(adapters) if adapters else {}), **self._model.extra}
         engine = VllmEngine(name, arguments, adapters is not None and adapters.gated, 0)
         try:

@@ -109,7 +109,7 @@ def test_the_environment_says_where_and_how_it_is_weighed(url: str, monkeypatch:
 
 
 def test_where_several_are_loaded_one_must_be_meant(url: str) -> None:
-    with pytest.raises(NotFound, match="none is the default"):
+    with pytest.raises(NotFound, match="`model` is missing"):
         asked(templated(*ANSWERS), base_url=url)
     with pytest.raises(InvalidRequest, match="several rewards are loaded"):
         asked(bare(*ANSWERS), templated=False, base_url=url)

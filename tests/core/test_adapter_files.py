@@ -165,7 +165,11 @@ def test_a_tensor_out_of_place_is_named(tensors: dict[str, Tensor | None], messa
         ("adapter_config.json", '{"peft_type": "LORA", "lora_alpha": 1}', "has no number r"),
         ("adapter_config.json", '{"peft_type": "LORA", "r": 4, "lora_alpha": null}', "has no number lora_alpha"),
         ("adapter_config.json", "{}", "LoRA adapters, not of None"),
-        ("adapter_model.safetensors", None, r"has no adapter_model.safetensors; pickled weights \(\.bin\) are not"),
+        (
+            "adapter_model.safetensors",
+            None,
+            r"has no adapter_model.safetensors; save safetensors, since pickles \(\.bin\) are not",
+        ),
         ("adapter_model.safetensors", "junk and more junk", "adapter_model.safetensors cannot be read"),
     ],
 )
@@ -263,6 +267,8 @@ def test_writing_and_reading_keep_the_product(dtype: torch.dtype, tmp_path: Path
 
 def test_nothing_cannot_be_written(tmp_path: Path) -> None:
     empty = merge_adapter(concatenate_adapters([tiny.adapter("a", 0)]), {}, "none")
-    with pytest.raises(SoupError, match="none: nothing is left of it: these weights are the bare base"):
+    with pytest.raises(
+        SoupError, match="none: all weights are zero, so there is no adapter to write; use the base itself"
+    ):
         write_adapter(empty, tmp_path / "out", "tiny")
     assert not (tmp_path / "out").exists()

@@ -9,20 +9,16 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from core.artifact_folders import WEIGHTS, manifest_of, reseal, retensor, rewrite
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
-from tureen_core.adapter_files import write_adapter
 from tureen_core.artifact import (
     MANIFEST,
     Artifact,
     ArtifactError,
-    Manifest,
-    Objective,
     Probe,
-    Steering,
     open_artifact,
     read_gate,
     read_weights,
@@ -31,36 +27,10 @@ from tureen_core.artifact import (
 from tureen_core.gate import GATE, write_gate
 from tureen_core.heads import GatedHead
 
-WEIGHTS = "adapter_model.safetensors"
-HEAD = "base_model.model.score.weight"
-
 
 @pytest.fixture
 def reward(base: Path, tmp_path: Path) -> Artifact:
     return tiny.reward(tmp_path / "helpful", base, "helpful", 3, ["helpful", "brief"])
-
-
-def manifest_of(folder: Path) -> Any:
-    return json.loads((folder / MANIFEST).read_text())
-
-
-def rewrite(folder: Path, **changes: Any) -> None:
-    (folder / MANIFEST).write_text(json.dumps(manifest_of(folder) | changes))
-
-
-def retensor(path: Path, changes: dict[str, Tensor | None]) -> None:
-    """Replace tensors of a file, or drop them. ``head`` is the score head of an adapter."""
-    tensors: dict[str, Tensor | None] = {**load_file(path)}
-    tensors |= {HEAD if key == "head" else key: tensor for key, tensor in changes.items()}
-    save_file(
-        {key: tensor for key, tensor in tensors.items() if tensor is not None},
-        path,
-        metadata={"format": "pt"},
-    )
-
-
-def reseal(folder: Path) -> Artifact:
-    return seal_artifact(folder, Manifest.model_validate_json((folder / MANIFEST).read_text()))
 
 
 # --------------------------------------------------------------------------- what is right
@@ -159,7 +129,7 @@ TAMPERS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: rewrite(folder, format=2), "tureen.json: format: Input should be 1"),
     (lambda folder: rewrite(folder, name=""), "tureen.json: name: .*use 1 to 64"),
     (lambda folder: rewrite(folder, files={}), "is in the folder and not in the manifest"),
-    (lambda folder: rewrite(folder, version="0" * 12), "the manifest was edited: version 000000000000"),
+    (lambda folder: rewrite(folder, version="0" * 12), "the manifest was edited: its version 000000000000"),
     (recalibrate, "the manifest was edited"),
     (redirect, "the manifest was edited"),
     (nan_probe, r"tureen.json: probes\.0\.scores\.a: Input should be a finite number"),
@@ -176,7 +146,7 @@ def test_one_thing_changed_is_one_sentence(tamper: Callable[[Path], Any], messag
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": None}, r"the score head \(score\.weight\) is missing; nothing here can give a reward"),
+        ({"head": None}, r"the score head \(score\.weight\) is missing; export the artifact again"),
         ({"head": torch.ones(1, 32)}, r"the head is \[1, 32\] and the objectives need 2 rows"),
         ({"head": torch.ones(32)}, r"the head is \[32\] and the objectives need 2 rows"),
         ({"head": torch.full((2, 32), torch.nan)}, "the score head holds a value that is not finite"),
@@ -258,102 +228,6 @@ def test_probes_and_figures_do_not_touch_the_fingerprint(reward: Artifact) -> No
     )
     assert again.fingerprint("float32") == reward.fingerprint("float32")
     assert open_artifact(reward.folder).manifest.probes == probes
-
-
-# --------------------------------------------------------------------------- full checkpoints
-
-
-def full(folder: Path, base: Path, rows: int = 2) -> Path:
-    """A whole classifier with ``rows`` rewards."""
-    torch.manual_seed(0)
-    AutoModelForSequenceClassification.from_pretrained(base, num_labels=rows).save_pretrained(folder)
-    return folder
-
-
-def seal_full(folder: Path, base: Path, **changes: Any) -> Artifact:
-    fields: dict[str, Any] = {
-        "kind": "reward",
-        "name": "whole",
-        "weights": "full",
-        "objectives": [Objective(name="helpful"), Objective(name="brief", column=1)],
-        "reading": tiny.reading(base),
-        **changes,
-    }
-    return seal_artifact(folder, Manifest(**fields))
-
-
-def test_a_full_checkpoint_opens(base: Path, tmp_path: Path) -> None:
-    sealed = seal_full(full(tmp_path / "whole", base), base)
-    assert open_artifact(sealed.folder).fingerprint("float32") == sealed.fingerprint("float32")
-
-
-def test_a_full_checkpoint_in_shards_opens(base: Path, tmp_path: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(full(tmp_path / "one", base))
-    model.save_pretrained(tmp_path / "many", max_shard_size="40KB")
-    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
-    seal_full(tmp_path / "many", base)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"score.weight": None}, r"the score head \(score\.weight\) is missing"),
-        ({"score.weight": torch.ones(1, 32)}, r"the head is \[1, 32\] and the objectives need 2 rows"),
-        ({"score.weight": torch.ones(3, 32)}, r"mismatched tensor .*score\.weight"),
-        ({"score.weight": torch.full((2, 32), torch.nan)}, "the score head holds a value that is not finite"),
-        ({"score.bias": torch.ones(2)}, r"unexpected tensor score\.bias"),
-        ({"model.norm.weight": None}, r"missing tensor model\.norm\.weight"),
-        ({"lm_head.weight": torch.ones(320, 32)}, r"unexpected tensor lm_head\.weight"),
-        ({"model.norm.weight": torch.ones(31)}, r"mismatched tensor .*model\.norm\.weight"),
-    ],
-    ids=lambda case: case if isinstance(case, str) else "",
-)
-def test_every_tensor_of_a_full_checkpoint_has_its_place(
-    changes: dict[str, Tensor | None], message: str, base: Path, tmp_path: Path
-) -> None:
-    folder = full(tmp_path / "whole", base)
-    retensor(folder / "model.safetensors", changes)
-    with pytest.raises(ArtifactError, match=f"^whole: {message}"):
-        seal_full(folder, base)
-
-
-def test_a_causal_checkpoint_is_no_reward_model(base: Path, tmp_path: Path) -> None:
-    shutil.copytree(base, tmp_path / "whole")
-    with pytest.raises(ArtifactError, match="the score head .* is missing"):
-        seal_full(tmp_path / "whole", base)
-
-
-def test_a_full_policy_is_a_causal_checkpoint(base: Path, tmp_path: Path) -> None:
-    """The base's head is tied, so that no file holds ``lm_head.weight``; nothing is missing."""
-    AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "whole")
-    changes = {"kind": "policy", "steering": Steering(family="tiny", method="prompt")}
-    assert seal_full(tmp_path / "whole", base, **changes).manifest.weights == "full"
-    shutil.rmtree(tmp_path / "whole")
-    with pytest.raises(ArtifactError, match=r"whole: unexpected tensor score\.weight"):
-        seal_full(full(tmp_path / "whole", base), base, **changes)
-
-
-def test_a_full_checkpoint_that_is_no_safetensors_is_refused(base: Path, tmp_path: Path) -> None:
-    folder = full(tmp_path / "whole", base)
-    (folder / "model.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(ArtifactError, match="whole: not a checkpoint that"):
-        seal_full(folder, base)
-
-
-@pytest.mark.parametrize("content", [None, "{", '{"model_type": "nobody-knows"}'])
-def test_a_full_checkpoint_needs_a_configuration(content: str | None, base: Path, tmp_path: Path) -> None:
-    folder = full(tmp_path / "whole", base)
-    (folder / "config.json").unlink()
-    if content is not None:
-        (folder / "config.json").write_text(content)
-    with pytest.raises(ArtifactError, match="whole: not a checkpoint that AutoModelForSequenceClassification opens"):
-        seal_full(folder, base)
-
-
-def test_a_full_artifact_of_lora_files_is_refused(base: Path, tmp_path: Path) -> None:
-    write_adapter(tiny.adapter("x", 0), tmp_path / "whole", "tiny", extras={"score.weight": torch.ones(2, 32)})
-    with pytest.raises(ArtifactError, match=r"adapter_config\.json does not belong beside full weights"):
-        seal_full(tmp_path / "whole", base)
 
 
 # --------------------------------------------------------------------------- gates

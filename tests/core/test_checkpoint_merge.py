@@ -136,7 +136,7 @@ def test_another_base_is_refused_before_anything_is_written(
 
 
 def test_weights_are_never_written_over(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(SoupError, match="holds weights already"):
+    with pytest.raises(SoupError, match="already holds weights"):
         merge_checkpoint(base, STACK, {"a": 1.0}, base)
     merge_checkpoint(base, STACK, {"a": 1.0}, tmp_path / "out")
     with pytest.raises(SoupError, match="choose an empty folder"):

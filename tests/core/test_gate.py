@@ -88,7 +88,7 @@ def test_a_gate_reads_what_stands_before_the_answer() -> None:
 
 
 def test_a_text_whose_prompt_cannot_be_told_is_refused() -> None:
-    with pytest.raises(Unprocessable, match="where the answer begins cannot be told"):
+    with pytest.raises(Unprocessable, match="a token spans the end of it and the answer"):
         select_prompt_ids(Rendered([5, 6, 7]))
     with pytest.raises(Unprocessable, match="shorten it") as caught:
         select_prompt_ids(Rendered([5, 6, 7], truncated=True))

@@ -168,7 +168,7 @@ def test_a_model_name_may_carry_weights(model: str, family: str, weights: dict[s
         ("smol:academy=1,", "cannot read ''"),
         ("smol:academy=1+", "cannot read ''"),
         ("smol:academy=1e+", "cannot read 'academy=1e'"),
-        ("smol:academy=1,academy=2", "'academy' stands twice"),
+        ("smol:academy=1,academy=2", "'academy' is given twice"),
     ],
 )
 def test_a_suffix_that_cannot_be_read_is_a_400(model: str, message: str) -> None:

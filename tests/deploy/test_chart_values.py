@@ -6,6 +6,7 @@ from deploy.helm import CHART, DEFAULTS, Helm, values_of, with_value, with_value
 
 from tureen_serve import settings
 from tureen_serve.batch_settings import BatchSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 STARTER = values_of("starter")
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
@@ -77,7 +78,7 @@ def test_every_value_is_in_the_schema_and_has_a_default() -> None:
     [
         (LEVELS["server"]["properties"], settings.Settings, OWNED_BY_THE_IMAGE),
         (SCHEMA["definitions"]["limits"]["properties"], settings.ServerLimits, set()),
-        (SCHEMA["definitions"]["vllm"]["properties"], settings.VllmSettings, set()),
+        (SCHEMA["definitions"]["vllm"]["properties"], VllmSettings, set()),
         (SCHEMA["definitions"]["serverBatches"]["properties"], BatchSettings, OWNED_BY_THE_CHART),
         (SCHEMA["definitions"]["reward"]["properties"], settings.RewardEntry, set()),
         (SCHEMA["definitions"]["family"]["properties"], settings.FamilyEntry, set()),

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.flood import Flood
 
 from tureen_serve.process_environment import stay_offline
-from tureen_serve.settings import VllmSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 CONTEXT = 4096
 BATCH = 128

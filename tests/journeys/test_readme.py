@@ -28,8 +28,8 @@ SERVICE = (ROOT / "service" / "README.md").read_text()
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    port = demo.free_port()
-    with demo.server(port):
+    port = demo.find_free_port()
+    with demo.run_server(port):
         yield f"http://127.0.0.1:{port}"
 
 

@@ -71,7 +71,7 @@ def test_every_endpoint_takes_its_own_bodies(endpoint: str, body: Any) -> None:
         (b"\n", "empty_file", None, "the file is empty"),
         (b"{\n", "invalid_json", None, "the line is not JSON"),
         (b'{"a": NaN}\n', "invalid_json", None, "NaN is not JSON"),
-        (b'{"a": 1, "a": 2}\n', "invalid_json", "a", "stands twice"),
+        (b'{"a": 1, "a": 2}\n', "invalid_json", "a", "is twice in one object"),
         (b"\xff\n", "invalid_json", None, "not UTF-8"),
         (b"[" * 99 + b"\n", "invalid_json", None, "the line is"),
         (b"[]\n", "invalid_value", None, "valid dictionary"),

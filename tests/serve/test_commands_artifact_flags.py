@@ -24,7 +24,7 @@ def test_experts_join_the_family_that_their_manifest_names(tmp_path: Path) -> No
 
 def test_a_folder_without_an_expert_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "nothing", manifest(tmp_path / "reward", None)):
-        with pytest.raises(SettingsError, match=f"{folder.name} is no expert artifact"):
+        with pytest.raises(SettingsError, match=f"{folder.name} is not an expert artifact"):
             group_experts([folder])
 
 

@@ -105,7 +105,7 @@ def test_an_input_that_is_not_valid_is_told_line_by_line(config: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        ([], 2, "there is nothing to run on"),
+        ([], 2, "no models are named"),
         (["--config", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
         (["--runtime", "jax", "--reward", "x"], 2, "runtime"),
         (["--reward", "nowhere", "--runtime", "transformers"], 1, "nowhere"),

@@ -121,7 +121,7 @@ def test_inputs_without_any_item_are_said_and_an_empty_one_among_others_is_none(
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
-        ([], 2, "there is nothing to label by: give --starter, --config FILE or --reward"),
+        ([], 2, "no reward models are named: give --starter, --config FILE or --reward"),
         (["--config", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
         (["--runtime", "jax", "--reward", "x"], 2, "runtime"),
         (["--reward", "nowhere"], 1, "has no tureen.json"),
@@ -143,7 +143,8 @@ def test_an_empty_folder_is_said(config: Path, tmp_path: Path) -> None:
     result = run(tmp_path / "in", "--out", tmp_path / "out", "--config", config)
     assert (result.exit_code, result.stderr) == (
         1,
-        "tureen-serve: the inputs hold no files of items (*.jsonl, *.jsonl.gz, *.json, *.csv, *.tsv, *.parquet)\n",
+        "tureen-serve: the inputs have no files of items; give files named *.jsonl, *.jsonl.gz, *.json, *.csv, *.tsv, "
+        "*.parquet\n",
     )
 
 
@@ -156,7 +157,7 @@ def test_without_ray_its_engine_is_refused_before_anything_is_loaded(
     )
     assert (result.exit_code, result.stderr) == (
         2,
-        "tureen-serve: Ray is not installed: pip install 'tureen[ray]', or take --engine local\n",
+        "tureen-serve: Ray is not installed: run pip install 'tureen[ray]', or use --engine local\n",
     )
 
 

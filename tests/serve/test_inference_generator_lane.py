@@ -18,7 +18,7 @@ from tureen_serve.runtimes.jobs import check_job
 pytestmark = pytest.mark.anyio
 
 HELLO, WORLD, END = TextDelta("hello", 2), TextDelta(" world", 3), TextDelta("!", 1, finish="stop")
-DOWN = "reciter: the engine has died and is started again"
+DOWN = "reciter: the engine has died and is starting again"
 
 
 @pytest.fixture

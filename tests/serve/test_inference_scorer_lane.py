@@ -295,7 +295,7 @@ async def test_a_scorer_that_is_down_refuses_until_it_is_back() -> None:
     async with lane(scorer) as one:
         running = await held(scorer, one)
         (waiting,) = one.submit([row(2)])
-        scorer.failure = "tiny: the engine has died and is started again"
+        scorer.failure = "tiny: the engine has died and is starting again"
         with pytest.raises(Unavailable) as caught:
             one.submit([row(3)])
         assert (caught.value.code, caught.value.retry_after) == ("engine_dead", RESTARTING)
@@ -330,7 +330,7 @@ class Picky(Adder):
     [
         Unprocessable("vLLM refuses the text", code="invalid_value"),
         ServerFault("tiny failed", code="runtime_failed"),
-        Unavailable("tiny has died under the request", code="engine_dead", retry_after=10),
+        Unavailable("tiny died during the request", code="engine_dead", retry_after=10),
     ],
     ids=lambda error: error.code,
 )

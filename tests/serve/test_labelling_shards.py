@@ -33,9 +33,9 @@ def sources(given: Path) -> list[str]:
 
 def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a/x.jsonl", "b/x.parquet")
-    with pytest.raises(InvalidRequest, match=r"a/x\.jsonl and .*b/x\.parquet would both go to .*x\.jsonl"):
+    with pytest.raises(InvalidRequest, match=r"a/x\.jsonl and .*b/x\.parquet would both be written to .*x\.jsonl"):
         find_shards([tmp_path / "a", tmp_path / "b"], tmp_path / "out", ".jsonl")
-    with pytest.raises(InvalidRequest, match="would both go"):
+    with pytest.raises(InvalidRequest, match="would both be written"):
         find_shards([tmp_path / "a", tmp_path / "a" / "x.jsonl"], tmp_path / "out", ".jsonl")
 
 
@@ -47,5 +47,5 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_nothing_to_label_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="hold no files of items"):
+    with pytest.raises(InvalidRequest, match="have no files of items"):
         find_shards([touch(tmp_path, "notes.txt")], tmp_path / "out", ".jsonl")

@@ -62,12 +62,12 @@ def test_help_needs_no_model_library() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "there is nothing to serve"),
+        ([], "no models are named"),
         (["--port", "70000", "--reward", "x"], "port"),
         (["--host", "0.0.0.0", "--reward", "x"], "set `keys`"),
         (["--runtime", "jax", "--reward", "x"], "runtime"),
         (["--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
-        (["--expert", "nowhere"], "nowhere is no expert artifact"),
+        (["--expert", "nowhere"], "nowhere is not an expert artifact"),
     ],
 )
 def test_what_cannot_be_served_is_said_and_the_status_is_two(arguments: list[str], says: str) -> None:

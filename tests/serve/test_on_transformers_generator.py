@@ -12,8 +12,9 @@ from serve.experts import causal, logprobs, merged, stack, texts
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
-from tureen_serve.runtimes.on_transformers.generator import StepLimits, TransformersStepper
+from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
+from tureen_serve.runtimes.on_transformers.running_text import StepLimits
 
 ACADEMY: Weights = (("academy", 1.0),)
 MIXED: Weights = (("academy", 0.6), ("poetry", 0.4))

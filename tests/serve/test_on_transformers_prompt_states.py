@@ -19,10 +19,10 @@ def layers(tokens: int, seed: int) -> list[tuple[Tensor, Tensor]]:
 def test_what_was_kept_stands_behind_a_later_sequence() -> None:
     first, second = layers(5, seed=0), layers(4, seed=1)
     hidden = torch.randn(5, 7)
-    keeping = PackedPromptStates(fresh={PROMPT: slice(1, 3)})
+    keeping = PackedPromptStates(new={PROMPT: slice(1, 3)})
     for key, value in first:
         assert all(map(torch.equal, keeping.extend(key, value), (key, value)))
-    past = keeping.pasts(hidden)[PROMPT]
+    past = keeping.collect_prompts(hidden)[PROMPT]
     assert torch.equal(past.hidden, hidden[1:3])
     recalling = PackedPromptStates([past, past])
     for (key, value), before in zip(second, first, strict=True):
@@ -33,9 +33,9 @@ def test_what_was_kept_stands_behind_a_later_sequence() -> None:
 
 def test_what_is_kept_is_a_copy() -> None:
     ((key, value), _) = layers(2, seed=0)
-    keeping = PackedPromptStates(fresh={PROMPT: slice(2)})
+    keeping = PackedPromptStates(new={PROMPT: slice(2)})
     keeping.extend(key, value)
     before = key.clone()
     key.zero_()
-    past: ComputedPrompt = keeping.pasts(torch.zeros(2, 7))[PROMPT]
+    past: ComputedPrompt = keeping.collect_prompts(torch.zeros(2, 7))[PROMPT]
     assert torch.equal(past.states[0][0], before.transpose(0, 1))

@@ -240,7 +240,7 @@ def test_any_other_adapter_is_none_of_the_gates(name: str) -> None:
     ],
 )
 def test_a_spoilt_name_is_a_fault_and_no_other_soup(rest: str) -> None:
-    with pytest.raises(ServerFault, match="is no gate's name") as caught:
+    with pytest.raises(ServerFault, match="is not a valid name of a gate") as caught:
         parse_gate_name(f"{GATE}{rest}")
     assert caught.value.code == "runtime_failed"
 

@@ -113,7 +113,7 @@ def test_a_family_may_be_a_bare_base(shelf: Path) -> None:
 def test_a_reward_with_one_objective_can_be_renamed(shelf: Path) -> None:
     entry = RewardEntry(path=shelf / "helpful", name="useful")
     assert [reward.name for reward in load_models([entry], [], FLOAT32).backbones[0].rewards] == ["useful"]
-    assert "rename only one" in refusal([RewardEntry(path=shelf / "many", name="x")], [])
+    assert "remove `name`, it renames only one" in refusal([RewardEntry(path=shelf / "many", name="x")], [])
 
 
 def test_two_rewards_of_one_name_are_refused(shelf: Path) -> None:
@@ -132,7 +132,7 @@ def test_artifacts_stand_where_they_belong(shelf: Path) -> None:
 def test_a_base_with_other_weights_is_refused(shelf: Path, tmp_path: Path) -> None:
     other = tiny.base(tmp_path / "other", seed=5)
     said = refusal([], [family(shelf, base=str(other))])
-    assert "academy stands on" in said
+    assert "academy needs the base" in said
     assert "weights digest" in said
 
 
@@ -176,7 +176,7 @@ def test_a_bad_preset_is_named(shelf: Path) -> None:
 
 def test_an_unknown_runtime_says_what_there_is(shelf: Path) -> None:
     said = refusal([], [], LoadOptions(runtime="triton"))
-    assert "'triton' is not part of this version; there is transformers, vllm" in said
+    assert "this version has no 'triton'; use auto or one of transformers, vllm" in said
 
 
 def test_the_runtime_says_why_it_was_chosen(shelf: Path) -> None:
@@ -191,7 +191,7 @@ def test_the_runtime_says_why_it_was_chosen(shelf: Path) -> None:
         (False, True, LoadOptions(), ("transformers", "vLLM is not installed")),
         (True, False, LoadOptions(), ("transformers", "there is no GPU to run vLLM on")),
         (True, True, LoadOptions(device="cpu"), ("transformers", "there is no GPU to run vLLM on")),
-        (True, True, LoadOptions(), ("vllm", "a GPU and vLLM are here")),
+        (True, True, LoadOptions(), ("vllm", "vLLM is installed and there is a GPU")),
         (False, False, LoadOptions(runtime="vllm"), ("vllm", "as configured")),
         (True, True, LoadOptions(runtime="transformers"), ("transformers", "as configured")),
     ],

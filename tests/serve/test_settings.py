@@ -108,15 +108,15 @@ def test_settings_of_others_in_the_environment_are_left_alone(monkeypatch: pytes
         ("port: eighty", "port"),
         ("rewards: [{folder: a}]", "rewards.0"),
         ("rewards: [{path: a, name: 'a b'}]", "rewards.0.name"),
-        ("families: [{name: a}]", "experts, or a base"),
-        ("families: [{name: a, base: b}, {name: a, base: b}]", "two have one name"),
+        ("families: [{name: a}]", "needs `experts`, or a `base`"),
+        ("families: [{name: a, base: b}, {name: a, base: b}]", "two families have the same name"),
         ("families: [{name: a, base: b, default: {x: .nan}}]", "families.0.default.x"),
         ("families: [{name: a, base: b, semantics: sum}]", "'delta' or 'factor'"),
         ("limits: {in_flight: 0}", "limits.in_flight"),
         ("limits: {inflight: 1}", "limits.inflight"),
         ("runtime: jax", "'auto', 'transformers' or 'vllm'"),
         ("log_level: loud", "log_level"),
-        ("[1, 2]", "must be a map"),
+        ("[1, 2]", "must be a YAML map"),
         ("a: [", "cannot be read"),
     ],
 )
@@ -145,7 +145,7 @@ def test_loopback_needs_no_keys(host: str) -> None:
 
 
 def test_a_keys_file_must_be_there(tmp_path: Path) -> None:
-    assert "there is no file" in refusal(keys=tmp_path / "none")
+    assert "none is not a file" in refusal(keys=tmp_path / "none")
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -94,7 +94,7 @@ def test_what_cannot_be_compared_is_told(trained: list[RewardRun], tmp_path: Pat
     outcome = CliRunner().invoke(app, ["margins", trained[0].output, "--data", str(data), "--out", str(tmp_path / "o")])
     assert outcome.exit_code == 1
     assert "the records have no comparable pair" in outcome.output
-    none = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 1})
+    none = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 2})
     train_reward(none)
     with pytest.raises(RecipeError, match="holds no records out: name a file with --data"):
         read_held_out(Path(none.output))

@@ -71,7 +71,7 @@ def test_run_resumes_and_export_writes_again(base: Path, tmp_path: Path) -> None
     ("changes", "says"),
     [
         (["scale.zero=7"], "scale.zero"),
-        (["model.base=nowhere"], "'nowhere' is no folder"),
+        (["model.base=nowhere"], "'nowhere' is neither a folder with a config.json nor one of"),
         (["data.train.0.path=nowhere.json"], "nowhere.json"),
         (["model.lora.targets=[nothing]"], "has no module 'nothing'; correct the name"),
         (["model.start=nowhere"], "tureen.json"),

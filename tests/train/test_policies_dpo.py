@@ -107,7 +107,7 @@ def test_a_resumed_expert_is_the_straight_one(base: Path, tmp_path: Path) -> Non
 
 
 def test_without_held_out_pairs_there_are_no_figures(base: Path, tmp_path: Path) -> None:
-    artifact = train(expert_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 1}))
+    artifact = train(expert_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 2}))
     assert artifact.manifest.training.metrics == {}
     assert len(artifact.manifest.probes) == 3
 

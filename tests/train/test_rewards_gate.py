@@ -69,7 +69,7 @@ def test_the_overall_objective_stands_after_the_attributes(stages: Stages) -> No
     assert manifest.objectives[:3] == first.manifest.objectives
     figures = manifest.training.metrics["heldout"]
     assert manifest.objectives[3].calibration.mean == pytest.approx(figures["reward_mean"], abs=1e-5)
-    assert all(set(probe.scores) == {*NAMES, "overall"} for probe in manifest.probes)
+    assert all({name.partition("@")[0] for name in probe.scores} == {*NAMES, "overall"} for probe in manifest.probes)
 
 
 def test_backbone_adapter_and_rows_are_those_of_the_first_stage(stages: Stages, base: Path) -> None:
@@ -132,8 +132,9 @@ def test_the_run_learns_and_explains_itself(stages: Stages) -> None:
 
 def test_what_was_trained_is_what_is_read_again(stages: Stages) -> None:
     proof = json.loads((Path(stages[0].output) / "proof.json").read_text())
-    assert len(proof["live"]) == 4 * 4
-    assert proof["reread"] == pytest.approx(proof["live"], abs=1e-5)
+    live, again = proof["live"]["1"], proof["reread"]["1"]
+    assert [len(row) for row in live] == [4] * 4
+    assert again == [pytest.approx(row, abs=1e-5) for row in live]
 
 
 def test_exporting_again_gives_the_same_artifact(stages: Stages) -> None:
@@ -203,13 +204,13 @@ def test_data_without_any_prompt_is_refused(stages: Stages, base: Path, tmp_path
     rows = [{"text": ["\n\nHuman: a\n\nAssistant: b", "\n\nHuman: c\n\nAssistant: d"], "score": [1.0, 0.0]}]
     path.write_text(json.dumps(rows))
     data = {"train": [{"path": str(path)}], "holdout": 0.0}
-    with pytest.raises(RecipeError, match="the gate reads the prompt's end, and no record shows it"):
+    with pytest.raises(RecipeError, match="a gate reads the end of the prompt, but no record is left"):
         train_reward(gate_run(base, tmp_path, stages[1], data=data))
 
 
 def test_a_text_that_is_cut_has_no_overall_reward(stages: Stages, base: Path) -> None:
     reader = RewardReader(stages[2].folder, base, stages[2].manifest.reading, 3)
-    with pytest.raises(Unprocessable, match="the text was cut"):
+    with pytest.raises(Unprocessable, match="the text is too long and was cut"):
         reader.score_probes([Probe(messages=talk(GOOD * 40)[0])])
 
 

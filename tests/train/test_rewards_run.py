@@ -157,7 +157,7 @@ def first(base: Path, folder: Path) -> str:
     path = folder / "first"
     if not path.is_dir():
         path.mkdir()
-        train(reward_run(base, path, optimisation={"max_steps": 1}))
+        train(reward_run(base, path, optimisation={"max_steps": 2}))
     return str(path / "run" / "artifact")
 
 
@@ -225,7 +225,7 @@ def test_several_named_files_are_judged_beside_each_other(base: Path, tmp_path: 
         base,
         tmp_path,
         data={"train": [{"path": str(path)}], "eval": {"lists": {"path": str(path)}, "pairs": {"path": str(other)}}},
-        optimisation={"max_steps": 1, "eval_batch": 3},
+        optimisation={"max_steps": 2, "eval_batch": 3},
     )
     metrics = train(run).manifest.training.metrics
     assert list(metrics) == ["lists", "pairs"]
@@ -233,7 +233,7 @@ def test_several_named_files_are_judged_beside_each_other(base: Path, tmp_path: 
 
 
 def test_without_held_out_prompts_there_are_no_figures_and_the_scale_is_raw(base: Path, tmp_path: Path) -> None:
-    run = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 1})
+    run = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 2})
     manifest = train(run).manifest
     assert manifest.training.metrics == {}
     assert manifest.objectives[0].calibration.mean == 0

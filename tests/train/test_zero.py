@@ -228,7 +228,8 @@ def losses(path: Path) -> list[tuple[int, dict[str, float]]]:
 def test_the_save_was_read_again_in_a_fresh_process(name: str, ran: dict[str, Ran]) -> None:
     proof = json.loads((ran[name].folder / "proof.json").read_text())
     assert proof["process"] not in (None, os.getpid())
-    assert proof["reread"] == pytest.approx(proof["live"], abs=CASES[name].loose)
+    live, again = proof["live"]["1"], proof["reread"]["1"]
+    assert again == [pytest.approx(row, abs=CASES[name].loose) for row in live]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -53,7 +53,7 @@ async def test_a_generator_that_is_killed_answers_all_and_comes_back(generator: 
     answers = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
     assert set(answers) <= {"engine_dead", "finished"}
     assert "engine_dead" in answers
-    assert lane.failure == "tiny: the engine has died and is started again"
+    assert lane.failure == "tiny: the engine has died and is starting again"
     with pytest.raises(Unavailable) as caught:
         await anext(lane.stream(job(texts([20])[0], ())))
     assert (caught.value.code, caught.value.retry_after) == ("engine_dead", 10)

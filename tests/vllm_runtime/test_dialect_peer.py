@@ -21,7 +21,7 @@ from tureen_serve.app import create_app
 from tureen_serve.dialects.query_documents import shorten_text
 from tureen_serve.dialects.vllm_encoding import DTYPES, Encoding
 from tureen_serve.settings import load_settings
-from tureen_serve.starter.demo import end, free_port
+from tureen_serve.starter.demo import end_process, find_free_port
 
 CLOSE = 1e-3
 CONTEXT = 256
@@ -50,7 +50,7 @@ def theirs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[h
     """vLLM's server, what ``vllm serve`` runs."""
     import torch
 
-    port = free_port()
+    port = find_free_port()
     options = {"model": folder, "port": port, **ENGINE, **({} if torch.cuda.is_available() else ON_CPU)}
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *flags]
@@ -61,7 +61,7 @@ def theirs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[h
             _wait(client, process, log)
             yield client
         finally:
-            end(process)
+            end_process(process)
 
 
 def _wait(client: httpx2.Client, process: subprocess.Popen[bytes], log: Path) -> None:

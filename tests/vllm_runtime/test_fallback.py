@@ -54,17 +54,17 @@ async def test_a_gate_that_fails_its_test_gives_way_to_one_lora_a_vector(
     ("change", "reason"),
     [
         ({"gate": "off"}, "the gate is switched off"),
-        ({}, "the gate was not proven on vLLM 9.9.9, but on 0.25.0, "),
+        ({}, "the gate was not tested with vLLM 9.9.9, but with 0.25.0, "),
     ],
 )
 def test_the_gate_is_not_taken_on_trust(change: dict[str, Any], reason: str) -> None:
     made = runtime(SMALL.model_copy(update=change))
     made.version = "9.9.9+cpu"
-    assert made._no_gate().startswith(reason)
+    assert made._find_engine_obstacle().startswith(reason)
 
 
 def test_a_proven_version_has_the_gate() -> None:
-    assert runtime()._no_gate() is None
+    assert runtime()._find_engine_obstacle() is None
 
 
 def test_memory_is_shared_out() -> None:
@@ -76,8 +76,8 @@ def test_memory_is_shared_out() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"d": 0.1}, "vllm.memory.d: no engine is called so; there is a, b"),
-        ({"a": 0.7, "b": 0.6}, r"0.7 \(a\) \+ 0.6 \(b\) is 1.3 of a GPU; shares add up to 1 at the most"),
+        ({"d": 0.1}, "vllm.memory.d: no engine has this name; use a, b"),
+        ({"a": 0.7, "b": 0.6}, r"0.7 \(a\) \+ 0.6 \(b\) is 1.3 of a GPU; lower them, the sum may be at most 1"),
         ({"a": 0.95}, "0.95 of a GPU, and b needs some too"),
     ],
 )

@@ -105,11 +105,11 @@ def test_compiled_code_sees_what_is_written_after_it_was_traced() -> None:
 
 def test_a_module_that_no_expert_adapts_is_passed_over_until_it_is_written_to() -> None:
     slots, b = AdapterSlots(), torch.zeros(1, 1, 8, 4)
-    assert not slots.adapt(b)
+    assert not slots.holds_adapter(b)
     b[0, 0, 3, 1] = 0.5
-    assert slots.adapt(b)
+    assert slots.holds_adapter(b)
     b.zero_()
-    assert not slots.adapt(b)
+    assert not slots.holds_adapter(b)
 
 
 # --------------------------------------------------------------------------- the runners

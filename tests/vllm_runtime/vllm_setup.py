@@ -3,7 +3,7 @@
 from typing import Any
 
 from tureen_serve.runtimes.contract import BatchLimits
-from tureen_serve.settings import VllmSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 SMALL = VllmSettings(cache_gib=0.25, rows=16, step_tokens=512, restarts=2, adapters=2)
 

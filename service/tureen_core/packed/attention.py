@@ -1,8 +1,8 @@
 """Attention inside each segment of a packed batch, as an attention implementation of transformers.
 
-On a GPU in 16 bits it is FlashAttention's kernel for unequal lengths, elsewhere one call of
-scaled_dot_product_attention a segment. A segment with more keys than tokens continues a prompt: both kernels align the
-causal mask to the bottom right, so its last token sees all its keys. A batch that is not packed goes to plain
+On a GPU in 16 bits it is FlashAttention's kernel for unequal lengths. Elsewhere it is one call of
+scaled_dot_product_attention for each segment. A segment with more keys than tokens continues a prompt: both kernels
+align the causal mask to the bottom right, so its last token sees all its keys. A batch that is not packed goes to plain
 scaled_dot_product_attention.
 """
 
@@ -20,28 +20,28 @@ from tureen_core.packed.layout import READ, PackedBatch, SegmentEnds, find_edges
 from tureen_core.packed.segments import EVERYTHING, Segments
 
 NAME = "tureen_packed"
-REFUSED = ("position_bias", "s_aux", "softcap")  # what some models ask of attention besides a window
-# the kernel has always read grouped heads; from torch 2.12 on its caller must ask for them
+REFUSED = ("position_bias", "s_aux", "softcap")  # arguments of some models that this attention does not support
+# the kernel supports grouped heads in every version; since torch 2.12 the caller must ask for them
 GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
 
 
 class PromptStates(Protocol):
-    """Keys and values of prompts that stand behind the sequence."""
+    """Keys and values of earlier prompts, which are appended to those of the sequence."""
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The next layer's ``[T, H_kv, D]`` with those of the known prompts behind them."""
+        """Append the known prompts' keys and values to those of the next layer, ``[T, H_kv, D]`` each."""
 
 
 class Spans(NamedTuple):
-    """What attention knows of a packed batch, on the model's device; made once for all layers.
+    """The layout of a packed batch for attention, on the model's device. It is made once for all layers.
 
     Attributes:
         keys: ``[K]`` places that each segment sees, segment after segment.
-        queries_at: ``[S + 1]`` int32, where segments begin among the tokens.
-        keys_at: ``[S + 1]`` int32, where they begin among the keys.
-        most_queries: tokens of the longest segment.
-        most_keys: the most keys of any segment.
-        segments: the same for kernels that run one at a time, with their masks.
+        queries_at: ``[S + 1]`` int32, where each segment begins among the tokens.
+        keys_at: ``[S + 1]`` int32, where each segment begins among the keys.
+        most_queries: the number of tokens of the longest segment.
+        most_keys: the largest number of keys of a segment.
+        segments: the same layout for kernels that run one segment at a time, with their masks.
     """
 
     keys: Tensor
@@ -79,10 +79,10 @@ def attend(
     window: int,
     scale: float,
 ) -> Tensor:
-    """Attention ``[T, H, D]`` of ``query`` ``[T, H, D]`` to ``key`` and ``value`` ``[T, H_kv, D]``, segment by segment.
+    """Compute attention ``[T, H, D]`` of ``query`` ``[T, H, D]`` to ``key`` and ``value`` ``[T, H_kv, D]`` by segments.
 
-    One operator, so that torch.compile does not look at lengths and is never asked to compile anew for others. It has
-    no gradient.
+    It is one operator to torch.compile, which therefore does not see the lengths and does not compile again for other
+    lengths. It has no gradient.
 
     Args:
         window: how many keys back a token sees, itself included; :data:`EVERYTHING` for all.
@@ -138,10 +138,12 @@ def packed_attention(
     is_causal: bool | None = None,
     **asked: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: from ``[1, H, T, D]`` and twice ``[1, H_kv, T, D]`` to ``[1, T, H, D]``.
+    """Compute attention ``[1, T, H, D]`` as transformers asks for it, from a query ``[1, H, T, D]``.
+
+    ``key`` and ``value`` are ``[1, H_kv, T, D]``. ``spans`` is None if the batch is not packed.
 
     Raises:
-        ValueError: the model asks something of attention that this does not do.
+        ValueError: the model passes an argument that packed attention does not support.
     """
     if spans is None:
         plain: tuple[Tensor, None] = sdpa_attention_forward(
@@ -180,22 +182,22 @@ def run_packed(
     ends: SegmentEnds | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Hidden states ``[T, H]`` of a headless model whose attention is :data:`NAME`.
+    """Compute the hidden states ``[T, H]`` of a packed batch with a headless model whose attention is :data:`NAME`.
 
     Args:
-        prompt_states: of the prompts that the batch knows.
-        ends: the tokens that the last layer attends from; None for all.
-        device: to compute on; None is where the weights are.
+        prompt_states: the keys and values of the batch's known prompts.
+        ends: the tokens for which the last layer computes attention; None for all.
+        device: the device to compute on; None for the device of the weights.
 
     Raises:
-        RuntimeError: the model's attention is another one, which does not know what a packed batch is.
+        RuntimeError: the model uses another attention implementation, which cannot run a packed batch.
     """
     device = device or backbone.device
     ids, positions = (each.unsqueeze(0).to(device) for each in (batch.ids, batch.positions))
     out = backbone(
         input_ids=ids,
         position_ids=positions,
-        attention_mask=ids.new_ones(1, 1, 0, 0),  # handed on as it is, and an error where attention ignores spans
+        attention_mask=ids.new_ones(1, 1, 0, 0),  # passed on unchanged; another attention fails on this shape
         use_cache=False,
         spans=make_spans(batch, device),
         prompt_states=prompt_states,
@@ -206,4 +208,4 @@ def run_packed(
 
 
 AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)  # for what is not packed
+AttentionMaskInterface.register(NAME, sdpa_mask)  # for batches that are not packed

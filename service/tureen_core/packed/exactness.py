@@ -1,7 +1,7 @@
-"""Which Hugging Face models run packed exactly as their texts run alone.
+"""Decide which Hugging Face models give the same hidden states for packed texts as for each text alone.
 
-What a model declares is read off its configuration. Where its weights are at hand it is also tried out on a small
-batch, since no attribute says everything.
+First the configuration is read. If the model's weights are loaded, the model also runs a small batch both ways, since
+no attribute of a model is enough to tell.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +23,15 @@ EXACT, CLEAR, MARGIN = 1e-3, 0.02, 2.0
 
 
 def find_packing_obstacle(model: Any, longest: int | None = None) -> str | None:
-    """Why this model cannot run packed, or None.
+    """Say why this model cannot run packed; None if it can.
 
     Args:
-        model: with its weights on their device, its attention not yet packed.
-        longest: None tries the model out. Where it cannot run yet (a sharded one in training), the most tokens that a
-            text has: then only what the model declares is judged, and more strictly.
+        model: with its weights on their device, and not yet with packed attention.
+        longest: None runs the model on a small batch. For a model that cannot run yet (sharded, in training) it is the
+            number of tokens of the longest text; then only the configuration is judged, and more strictly.
 
     Raises:
-        torch.AcceleratorError: the accelerator has failed for good.
+        torch.AcceleratorError: the accelerator has failed permanently.
     """
     reason = _read_config(model)
     if reason is not None:
@@ -52,9 +52,10 @@ def find_packing_obstacle(model: Any, longest: int | None = None) -> str | None:
 
 @torch.inference_mode()
 def can_share_prompts(backbone: Any) -> bool:
-    """Whether a prompt's hidden states do not depend on what follows it, and its cache is keys and values only.
+    """Tell whether a prompt's hidden states do not depend on later tokens, and its cache holds only keys and values.
 
-    Tried out, since no attribute says so for all models: an encoder's first state changes with the last token.
+    The model runs two texts, since no attribute tells this for all models: an encoder's first hidden state changes with
+    the last token.
     """
     if any(DynamicCache(config=backbone.config).is_linear):
         return False
@@ -64,27 +65,27 @@ def can_share_prompts(backbone: Any) -> bool:
 
 
 def summarise_error(error: BaseException) -> str:
-    """The first line of an error; of a backend of torch.compile, of the error that it raised itself."""
+    """Take the first line of an error. For an error of torch.compile it is the line of the backend's own error."""
     cause = getattr(error, "inner_exception", error)
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]
 
 
 def list_layers(backbone: Any) -> list[nn.Module]:
-    """The layers that a backbone repeats."""
+    """List the decoder or encoder layers of a backbone."""
     return [module for module in backbone.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def make_sample(blend: Blend, shares: bool) -> tuple[list[PlainText], PackedBatch]:
-    """A small batch. Its sizes (29 tokens, 51 keys) differ, so that a compiler does not take two of them for one."""
+    """Make a small batch. Its sizes (29 tokens, 51 keys) differ, so that a compiler cannot take them to be equal."""
     prompt, first, second, other = (tuple(range(3, 3 + length)) for length in (11, 3, 5, 10))
     texts = [PlainText(ids, blend) for ids in (prompt + first, prompt + second, other)]
     return texts, pack_texts(texts, dict.fromkeys((0, 1), (prompt, blend)) if shares else {})
 
 
 def _read_config(model: Any) -> str | None:
-    """What a small batch is too short to show.
+    """Find the obstacles that a small batch is too short to show.
 
-    A window is handed to attention as FlashAttention wants it; other limits on what a token sees are not.
+    A sliding window is supported, since it is passed to attention. Other limits on what a token sees are not.
     """
     config = model.config.get_text_config()
     others = set(getattr(config, "layer_types", None) or ()) - LAYERS
@@ -116,10 +117,11 @@ def _judge_untried(model: Any, longest: int) -> str | None:
 
 
 def _try_out(backbone: Any) -> str | None:
-    """Compare each layer's states with those of the texts alone.
+    """Compare each layer's hidden states in a packed batch with those of each text alone.
 
-    In 16 bits any two kernels differ, more with every layer, so the measure is how far the model's own plain attention
-    is from its fast one, up to the layer where that is too much to tell anything. A wrong layout shows in the first.
+    In 16 bits any two kernels differ, and more so with every layer. So the allowed difference is relative to that
+    between the model's eager and sdpa attention. The comparison ends at the layer where those two differ too much. A
+    wrong layout already shows in the first layer.
     """
     texts, batch = make_sample((), can_share_prompts(backbone))
     expected = _run_alone(backbone, texts)
@@ -139,12 +141,12 @@ def _try_out(backbone: Any) -> str | None:
 
 
 def _measure_distance(found: Tensor, expected: Tensor) -> float:
-    """The largest relative distance of a token's state."""
+    """Measure the largest relative distance between two hidden states of one token."""
     return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
 
 
 def _run_alone(backbone: Any, texts: Sequence[PlainText]) -> list[Tensor]:
-    """Each layer's states ``[N, H]`` of all texts, run one by one."""
+    """Compute each layer's hidden states ``[N, H]`` of all texts, one text at a time."""
     with _watch_layers(backbone) as seen:
         for text in texts:
             backbone(input_ids=torch.tensor([text.ids], device=backbone.device))
@@ -153,7 +155,7 @@ def _run_alone(backbone: Any, texts: Sequence[PlainText]) -> list[Tensor]:
 
 
 def _run_together(backbone: Any, texts: Sequence[PlainText], batch: PackedBatch) -> list[Tensor]:
-    """The same of one packed batch."""
+    """Compute each layer's hidden states ``[N, H]`` of all texts in one packed batch."""
     index, mask = batch.find_texts(range(len(texts)))
     with _watch_layers(backbone) as seen:
         run_packed(backbone, batch)
@@ -163,7 +165,7 @@ def _run_together(backbone: Any, texts: Sequence[PlainText], batch: PackedBatch)
 
 @contextmanager
 def _watch_layers(backbone: Any) -> Iterator[list[Tensor]]:
-    """Collect what the layers give while this is open, in order."""
+    """Collect the outputs of the layers, in order, while the block is open."""
     seen: list[Tensor] = []
 
     def note(_module: nn.Module, _args: Any, out: Any) -> None:

@@ -1,8 +1,8 @@
-"""A packed batch: texts as one sequence without padding. Knows the layout only: no model, no device.
+"""A packed batch: texts as one sequence without padding. This module is about the layout only: no model, no device.
 
-A prompt that texts share is a segment, what a text adds to it is another, and a text that shares nothing is one by
-itself. Segments stand end to end, every token once. ``keys`` lists for each segment the places that its tokens may
-attend to: its prompt's, then its own. A text is therefore the keys of its last segment.
+A prompt that several texts share is one segment, and the rest of each of these texts is another. A text that shares
+nothing is one segment. Segments follow each other, and every token is there once. ``keys`` lists for each segment the
+places that its tokens may attend to: those of its prompt, then its own. So a text is the keys of its last segment.
 """
 
 from array import array
@@ -17,11 +17,11 @@ from torch import Tensor
 Blend = tuple[tuple[str, float], ...]
 Prompt = tuple[tuple[int, ...], Blend]
 
-READ = 2  # tokens at a segment's end: pooling ``last`` reads the token before an appended EOS
+READ = 2  # tokens at the end of a segment that a head may read: pooling ``last`` takes the one before an appended EOS
 
 
 class Text(Protocol):
-    """Token ids, and the weights of the adapters that compute them (empty for the bare model)."""
+    """A text's token ids and the weights of the adapters that run it (none for the bare model)."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -33,7 +33,7 @@ class Text(Protocol):
 
 
 class PlainText(NamedTuple):
-    """A text for one model as it is loaded."""
+    """A text and its adapters' weights."""
 
     ids: tuple[int, ...]
     blend: Blend = ()
@@ -44,15 +44,15 @@ class PackedBatch:
     """B texts as T tokens in S segments with K keys; all tensors are int64 on the CPU.
 
     Attributes:
-        ids: ``[T]``.
-        positions: ``[T]``, of each token in its own text.
-        keys: ``[K]`` places in the sequence and behind it, segment after segment. Where nothing is shared, K is T and
-            every place stands for itself.
-        lengths: ``[S]`` tokens of each segment.
-        reaches: ``[S]`` keys of each segment, its own tokens the last of them.
-        blends: of each segment.
-        segments: ``[B]``, the segment of each text's last token.
-        known: prompts that were computed before; their keys and values stand behind the sequence, end to end.
+        ids: ``[T]`` token ids.
+        positions: ``[T]``, the position of each token in its own text.
+        keys: ``[K]`` places of keys, segment after segment: in the sequence or, for known prompts, after its end. If
+            nothing is shared, ``keys`` counts from 0 to T − 1.
+        lengths: ``[S]``, the number of tokens of each segment.
+        reaches: ``[S]``, the number of keys of each segment; its own tokens are the last of them.
+        blends: the adapters' weights of each segment.
+        segments: ``[B]``, the last segment of each text.
+        known: prompts that earlier batches computed; their keys and values follow the sequence, one after the other.
     """
 
     ids: Tensor
@@ -79,11 +79,11 @@ class PackedBatch:
 
 
 class SegmentEnds(NamedTuple):
-    """The last tokens of each segment, for a model's last layer.
+    """The last tokens of each segment, which are the only ones that a model's last layer must compute.
 
     Attributes:
-        places: ``[N]`` of these tokens in the sequence.
-        queries_at: ``[S + 1]`` int32, where each segment's begin among the N.
+        places: ``[N]``, the places of these tokens in the sequence.
+        queries_at: ``[S + 1]`` int32, where each segment begins among these N tokens.
         layer: the number of the last layer.
     """
 
@@ -93,12 +93,18 @@ class SegmentEnds(NamedTuple):
 
 
 def pack_texts(texts: Sequence[Text], prompts: Mapping[int, Prompt], known: Container[Prompt] = ()) -> PackedBatch:
-    """Lay texts out, each shared prompt before the first text that continues it.
+    """Pack texts. Each shared prompt comes before the first text that continues it.
+
+    Example::
+
+        prompt = (1, 2, 3)
+        texts = [PlainText((1, 2, 3, 4)), PlainText((1, 2, 3, 5, 6))]
+        pack_texts(texts, {0: (prompt, ()), 1: (prompt, ())}).ids  # 1, 2, 3, 4, 5, 6
 
     Args:
-        prompts: what a text begins with and shares, by the text's index; it is shorter than the text. The other texts
-            stand whole.
-        known: prompts that were computed before.
+        prompts: the shared prompt of a text, by the text's index. It is shorter than the text. A text without an entry
+            is packed as a whole.
+        known: prompts that earlier batches computed.
     """
     behind = list(dict.fromkeys(each for each in prompts.values() if each in known))
     pieces: list[Prompt] = []
@@ -118,7 +124,7 @@ def pack_texts(texts: Sequence[Text], prompts: Mapping[int, Prompt], known: Cont
 
 
 def find_edges(lengths: Tensor) -> Tensor:
-    """``[S + 1]``: where each of these begins when they stand end to end, and where the last one ends."""
+    """Find where each segment begins when they follow each other, and where the last one ends: ``[S + 1]``."""
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
 
 
@@ -131,7 +137,15 @@ def find_ends(batch: PackedBatch, layer: int) -> SegmentEnds:
 
 
 def _lay_out(pieces: Sequence[Prompt], behind: Sequence[Prompt], stems: Tensor, segments: Tensor) -> PackedBatch:
-    """``stems`` ``[S]`` is the segment of each one's prompt, or itself; below 0 it counts back from the last behind."""
+    """Make the batch of segments.
+
+    Args:
+        pieces: the ids and the adapters' weights of each segment.
+        behind: the known prompts.
+        stems: ``[S]``, the segment of each one's prompt, or its own number if it has none. A negative number counts
+            back from the last known prompt.
+        segments: ``[B]``, the last segment of each text.
+    """
     every = torch.tensor([len(ids) for ids, _ in (*pieces, *behind)])
     firsts, lengths = find_edges(every)[:-1], every[: len(pieces)]
     before = torch.where(stems == torch.arange(len(pieces)), 0, every[stems])
@@ -149,11 +163,11 @@ def _lay_out(pieces: Sequence[Prompt], behind: Sequence[Prompt], stems: Tensor, 
 
 
 def _join_ids(pieces: Sequence[Prompt]) -> Tensor:
-    """All ids end to end, in a quarter of the time that a tensor takes from a list."""
+    """Join the ids of all segments. An array is four times as fast as a tensor made from a list."""
     return torch.frombuffer(array("q", chain.from_iterable(ids for ids, _ in pieces)), dtype=torch.int64)
 
 
 def _count_up(firsts: Tensor, lengths: Tensor) -> Tensor:
-    """Count up from each first number for its length; the runs end to end."""
+    """Count up from each first number, as many numbers as its length says, and join these runs."""
     shifts = firsts - find_edges(lengths)[:-1]
     return torch.arange(int(lengths.sum())) + shifts.repeat_interleave(lengths)

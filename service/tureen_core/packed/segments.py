@@ -1,6 +1,6 @@
-"""Segments of a packed batch one by one, for a kernel that takes one sequence at a time.
+"""Attention of a packed batch segment by segment, for a kernel that takes one sequence at a time.
 
-Numbers and masks are made once a batch and used by every layer.
+Places and masks are computed once for a batch and used by every layer.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ EVERYTHING = -1
 
 
 class Segments:
-    """S segments with K keys.
+    """S segments with K keys in all.
 
     Args:
         keys: ``[K]`` places that each segment sees, segment after segment.
-        queries_at: ``[S + 1]``, where segments begin among the queries.
-        keys_at: ``[S + 1]``, where they begin among the keys.
+        queries_at: ``[S + 1]``, where each segment begins among the queries.
+        keys_at: ``[S + 1]``, where each segment begins among the keys.
     """
 
     def __init__(self, keys: Tensor, queries_at: Tensor, keys_at: Tensor) -> None:
@@ -36,13 +36,13 @@ class Segments:
         scale: float,
         dropout: float = 0.0,
     ) -> Tensor:
-        """Attention ``[T, H, D]`` of ``query`` ``[T, H, D]`` to ``key`` and ``value`` ``[T, H_kv, D]``.
+        """Compute attention ``[T, H, D]`` of ``query`` ``[T, H, D]`` to ``key`` and ``value`` ``[T, H_kv, D]``.
 
         Args:
             window: how many keys back a token sees, itself included; :data:`EVERYTHING` for all.
         """
         q, k, v = (each.transpose(0, 1).unsqueeze(0) for each in (query, key, value))
-        # one split whose pieces are joined, since each slice of its own would cost a whole tensor in the backward pass
+        # one split whose pieces are joined: in the backward pass every separate slice would need a tensor of full size
         queries, keys, values = q.split(self._queries, 2), k.split(self._sizes, 2), v.split(self._sizes, 2)
         found = []
         for own, pieces, mask in zip(queries, self._pieces, self._make_masks(causal, window, query), strict=True):
@@ -69,7 +69,7 @@ class Segments:
 
     @cached_property
     def _runs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """``[R]`` each: where keys begin to count up, where they end, and in which segment that is."""
+        """The R runs of consecutive keys: where each begins, where it ends, and its segment, ``[R]`` each."""
         keys, edges = self._keys.cpu(), self._keys_at.cpu().long()
         begins = torch.ones(len(keys), dtype=torch.bool)
         begins[1:] = keys[1:] != keys[:-1] + 1
@@ -80,19 +80,19 @@ class Segments:
 
     @cached_property
     def _edges(self) -> Tensor:
-        """Places at which some run begins or ends."""
+        """The places where a run begins or ends."""
         firsts, ends, _ = self._runs
         edges: Tensor = torch.cat([firsts, ends]).unique()
         return edges
 
     @cached_property
     def _sizes(self) -> list[int]:
-        """Lengths of the pieces between those places."""
+        """The lengths of the pieces between two neighbouring edges."""
         return _list(self._edges.diff())
 
     @cached_property
     def _pieces(self) -> list[list[int]]:
-        """The pieces that each segment sees, in order."""
+        """For each segment, the pieces that it sees, in order."""
         firsts, ends, segments = self._runs
         found: list[list[int]] = [[] for _ in self._queries]
         borders = zip(*(_list(torch.searchsorted(self._edges, each)) for each in (firsts, ends)), strict=True)
@@ -101,7 +101,7 @@ class Segments:
         return found
 
     def _make_masks(self, causal: bool, window: int, like: Tensor) -> list[Tensor | None]:
-        """For each segment its mask ``[Q, K]``; None where all is seen, or what a causal kernel shows by itself."""
+        """Make each segment's mask ``[Q, K]``; None if the kernel's own causal flag is enough, or nothing is hidden."""
         key = causal, window, like.dtype, like.device
         if key not in self._masks:
             sizes = list(zip(self._queries, self._reaches, strict=True))
@@ -117,10 +117,10 @@ class Segments:
 
 
 def _hide_later_keys(queries: int, keys: int, window: int, like: Tensor) -> Tensor:
-    """The causal mask ``[Q, K]`` of a text's last Q tokens over all its K: 0 on what a token sees, −∞ elsewhere.
+    """Make the causal mask ``[Q, K]`` of a text's last Q tokens over its K keys: 0 where a token sees, else −∞.
 
-    Within a window a token sees only the last ``window`` keys up to itself. The mask of fewer tokens or fewer keys is
-    the bottom right corner of this one. It has the dtype and device of ``like``.
+    With a window, a token sees only the last ``window`` keys up to itself. The bottom right corner of this mask is the
+    mask of fewer tokens or keys. The mask has the dtype and device of ``like``.
     """
     hidden = torch.ones(queries, keys, dtype=torch.bool, device=like.device).triu(keys - queries + 1)
     if window != EVERYTHING:
@@ -129,7 +129,7 @@ def _hide_later_keys(queries: int, keys: int, window: int, like: Tensor) -> Tens
 
 
 def _join(states: Sequence[Tensor], pieces: Sequence[int]) -> Tensor:
-    """A segment's keys or values; without a copy where they are one piece. A text without tokens has none."""
+    """Join a segment's pieces of keys or values. A single piece is not copied; without pieces the result is empty."""
     if not pieces:
         return states[0][:, :, :0]
     return states[pieces[0]] if len(pieces) == 1 else torch.cat([states[piece] for piece in pieces], 2)

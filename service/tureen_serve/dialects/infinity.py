@@ -80,7 +80,7 @@ async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
 
 @router.post("/classify", responses=ERRORS)
 async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
-    """The score of each text by each reward. `model: helpful,harmless` names several rewards."""
+    """The score of each text by each reward. `model: helpful+harmless` names several rewards."""
     selection = context.select(body.named)
     outcomes = await context.score_all(selection, [FinishedText(text) for text in body.input], truncate=True)
     data = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]

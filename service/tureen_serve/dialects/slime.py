@@ -1,6 +1,6 @@
 """slime's ``remote_rm`` at ``/slime``: a request holds one sample, and the reply is only its reward.
 
-``--rm-url http://host:8900/slime`` gets a number. ``/slime?model=helpful,harmless`` gets an object with a number for
+``--rm-url http://host:8900/slime`` gets a number. ``/slime?model=helpful+harmless`` gets an object with a number for
 each reward, and ``--reward-key`` picks one. A sample that is too long is an error, unless the query has
 ``truncate=true``.
 
@@ -40,7 +40,7 @@ class SlimeSample(DialectBody):
 
 @router.post("/slime", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
 async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JSONResponse:
-    """The reward of one sample: a number, or an object of several rewards with `?model=helpful,harmless`."""
+    """The reward of one sample: a number, or an object of several rewards with `?model=helpful+harmless`."""
     selection = context.select(body.model)
     renderers = [reward.renderer for reward in context.list_rewards(selection)]
     outcome = await context.score_one(selection, _text(body, renderers), truncate, prompt="prompt", answer="response")

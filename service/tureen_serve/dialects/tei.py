@@ -99,7 +99,7 @@ class TeiRerankBody(TeiBody):
 @router.post("", responses=ERRORS)
 @router.post("/predict", responses=ERRORS)
 async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
-    """Scores of texts and pairs. `?model=helpful,harmless` gives a score for each reward."""
+    """Scores of texts and pairs. `?model=helpful+harmless` gives a score for each reward."""
     began = time.perf_counter()
     selection, batch = context.select(body.model), body.batch
     place = "inputs" if body.single else "inputs[{}]"

@@ -1,1 +1,1 @@
-"""Labelling in process: files scored by an engine of one's own, or by many of them on a Ray cluster."""
+"""Label files without a server: with an engine in this process, or with many engines on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""An engine in this process, asked as a client asks a server: the same route function labels, and no HTTP is spoken."""
+"""Label items with an engine in this process. The function of the route ``/v1/preferences`` is called without HTTP."""
 
 import asyncio
 import threading
@@ -18,16 +18,16 @@ BOUNDLESS = 2**62
 
 
 class Labeller:
-    """A loaded engine that labels runs of items; threads may ask at once, and their texts share batches.
+    """Loads rewards and labels runs of items. Several threads may call it at once; their texts share batches.
 
     Args:
-        settings: whose rewards are loaded, with their runtime, dtype, device and limits; policies are not.
-        asked: fields of ``wire.PreferencesRequest`` that decide what the labels say.
-        recipe: whether a label needs its matrix, and what a tie is.
+        settings: names the rewards, and their runtime, dtype, device and limits. Policies are not loaded.
+        asked: fields of ``wire.PreferencesRequest`` for every run: rewards, preferences and others.
+        recipe: whether a label needs a matrix, and the margin of a tie.
 
     Raises:
-        LoadError: a reward cannot be served.
-        Unavailable: a probe differs from what training saw.
+        LoadError: a reward cannot be loaded.
+        Unavailable: the score of a probe differs from the score in training.
     """
 
     def __init__(self, settings: Settings, asked: dict[str, Any], recipe: Recipe) -> None:
@@ -56,22 +56,25 @@ class Labeller:
         self.close()
 
     def __call__(self, items: list[dict[str, Any]], fingerprint: Fingerprint | None) -> PreferencesReply:
-        """Label a run.
+        """Label a run of items.
+
+        Args:
+            fingerprint: of each reward, if the labels must come from certain versions.
 
         Raises:
             TureenError: the whole run cannot be labelled.
-            CancelledError: it was closed meanwhile.
+            CancelledError: the labeller was closed while the run was labelled.
         """
         body = PreferencesBody.model_validate({**self._options, "items": items, "fingerprint": fingerprint})
         with self._gate:
             if not self._open:
-                raise Unavailable("the engine was closed")
+                raise Unavailable("the labeller is closed; make a new one")
             asking = label_items(body, self._engine, self._metrics)
             asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
         return asked.result()
 
     def close(self) -> None:
-        """Give up what is being labelled, and free the weights."""
+        """Cancel running calls and free the weights."""
         with self._gate:
             self._open = False
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
@@ -88,6 +91,6 @@ class Labeller:
 
 
 def only_rewards(settings: Settings) -> Settings:
-    """The settings without policies, and with a queue that refuses nobody: whoever asks here waits for the answer."""
+    """Return the settings without policies and with an unlimited queue, because all callers here wait for labels."""
     limits = settings.limits.model_copy(update={"queue_tokens": BOUNDLESS})
     return settings.model_copy(update={"families": [], "limits": limits})

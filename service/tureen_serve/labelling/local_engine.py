@@ -1,4 +1,4 @@
-"""The engine in this process: shards in turn, several runs of each at once, so that batches stay full."""
+"""Label shards one after another with an engine in this process. Several runs are asked at once to fill the batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,15 @@ def label_locally(
     *,
     restart: bool = False,
 ) -> list[Tally]:
-    """Write every shard's rows; shards that an earlier call finished are passed over, and the others go on.
+    """Label all shards. Finished shards are skipped, and an interrupted shard is continued.
+
+    Args:
+        plan: what to ask, and how to write the rows.
+        seen: called with the number of items that were done since its last call.
+        restart: label everything again.
+
+    Returns:
+        The tally of each shard.
 
     Raises:
         LoadError, Unavailable: as :class:`Labeller`.

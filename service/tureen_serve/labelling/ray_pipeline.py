@@ -1,11 +1,11 @@
-"""The same labels by Ray Data: shards are read, labelled and kept by as many processes as a cluster has room for.
+"""Label shards with Ray Data: many processes of a cluster read, label and store them.
 
-Each actor holds the engine that ``--engine local`` holds. The pipeline writes one row an item, its label or its error,
-as Parquet under ``.labels`` in the output folder, with Ray Data's row checkpoints beside it: a row's id is committed
-with the file that holds it, and a pipeline that is started again leaves out the rows whose ids it finds. Once all
-items are there, each shard's target is written from them, by the code and into the files of ``--engine local``.
+Each actor has an engine as ``--engine local`` has. The pipeline writes one row for each item, with its label or error,
+as Parquet files under ``.labels`` in the output folder. Ray Data's row checkpoints are beside them: the id of a row is
+committed together with the file of the row, and a restarted pipeline skips committed rows. When all items are done,
+each shard's target is written from these rows, by the same code and in the same format as with ``--engine local``.
 
-Folder and inputs must be reachable from all machines of the cluster, under the same paths.
+All machines of the cluster must reach the folder and the inputs under the same paths.
 """
 
 import hashlib
@@ -41,10 +41,11 @@ from tureen_serve.settings import Settings
 
 Work = dict[str, Any]
 LABELS = ".labels"
-BATCH, FILE = 4, 16  # runs that an actor is given at once, and that are kept in one file at least
-OBJECTS = 2**28
-FILTER = 2**28
-FINISHED = 4096  # lines that are written at once in the end
+RUNS_A_BATCH = 4  # runs that an actor gets at once
+RUNS_A_FILE = 16  # runs in one Parquet file, at least
+OBJECT_STORE_BYTES = 2**28
+CHECKPOINT_BYTES = 2**28
+TARGET_LINES = 4096  # lines of a target that are written at once
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class Cluster:
     """Where the pipeline runs.
 
     Attributes:
-        address: of a Ray cluster, or ``auto``; None starts a private Ray on this machine and ends it afterwards.
-        actors: engines at once.
-        gpus: what one of them needs; by default 1 where the cluster has any and the device is not ``cpu``.
+        address: of a Ray cluster, or ``auto``; None starts a private Ray on this machine and stops it afterwards.
+        actors: the number of engines.
+        gpus: GPUs for each engine; by default 1 if the cluster has GPUs and the device is not ``cpu``, else 0.
     """
 
     address: str | None = None
@@ -72,14 +73,20 @@ def label_on_ray(
     cluster: Cluster = Cluster(),
     restart: bool = False,
 ) -> list[Tally]:
-    """Write every shard's rows; what an earlier call has done is not done again.
+    """Label all shards. Items that an earlier call has labelled are skipped.
 
     Args:
-        folder: where the labels stand until all are there, reachable from all machines of the cluster.
+        plan: what to ask, and how to write the rows.
+        seen: called with the number of items that were done since its last call.
+        folder: for the labels until all are done; all machines of the cluster must reach it.
+        restart: label everything again.
+
+    Returns:
+        The tally of each shard.
 
     Raises:
         LoadError, TureenError, OSError: as :func:`tureen_serve.labelling.local_engine.label_locally`.
-        ServerFault: the pipeline failed; the same call goes on where it stopped.
+        ServerFault: the pipeline failed. The same call continues where it stopped.
     """
     folder = folder.resolve()
     if restart:
@@ -104,11 +111,11 @@ def _is_done(shard: Shard, work: Work, restart: bool) -> bool:
 
 
 def labels_folder(folder: Path, works: Sequence[Work], plan: Plan) -> Path:
-    """Where the labels of this work stand; rows in another form are made from the same labels."""
+    """Return the folder of the labels of this work. It does not depend on the format of the rows."""
     sources = [work["source"] for work in works]
-    told = [sources, dict(plan.asked or {}), plan.recipe.matrix, plan.recipe.tie_margin]
-    said = json.dumps([*told, plan.reading.describe()] if plan.reading != DEFAULT else told, sort_keys=True)
-    return folder / LABELS / hashlib.sha256(said.encode()).hexdigest()[:16]
+    parts = [sources, dict(plan.asked or {}), plan.recipe.matrix, plan.recipe.tie_margin]
+    key = json.dumps([*parts, plan.reading.describe()] if plan.reading != DEFAULT else parts, sort_keys=True)
+    return folder / LABELS / hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 # --------------------------------------------------------------------------- the pipeline
@@ -116,7 +123,7 @@ def labels_folder(folder: Path, works: Sequence[Work], plan: Plan) -> Path:
 
 @contextmanager
 def _ray(cluster: Cluster) -> Iterator[None]:
-    """A connection, the caller's own if there is one; errors of our own code come out of it as they were raised."""
+    """Connect to Ray, unless the caller has connected already. Errors of our own code are raised as they are."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with ExitStack() as ours:
         if not ray.is_initialized():
@@ -128,21 +135,22 @@ def _ray(cluster: Cluster) -> Iterator[None]:
             cause = getattr(error, "cause", None)
             if isinstance(cause, TureenError | LoadError):
                 raise cause from None
-            raise ServerFault(f"the Ray pipeline failed, and goes on when started again: {cause or error}") from error
+            message = f"the Ray pipeline failed: {cause or error}; run the same command again to continue"
+            raise ServerFault(message) from error
 
 
 def start_ray(cluster: Cluster) -> None:
-    """Join the cluster, or start a private Ray."""
+    """Connect to the cluster, or start a private Ray."""
     quiet = {"configure_logging": False, "log_to_driver": False}
     if cluster.address:
         ray.init(cluster.address, **quiet)
         return
-    # CPUs are places for tasks here: the actors', and one each to read, to leave out and to write
-    ray.init(num_cpus=cluster.actors + 3, include_dashboard=False, object_store_memory=OBJECTS, **quiet)
+    # a CPU is a slot for a task: one for each actor, and one each to read, to filter and to write
+    ray.init(num_cpus=cluster.actors + 3, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
 
 
 def run_pipeline(settings: Settings, shards: Sequence[Shard], plan: Plan, kept: Path, cluster: Cluster) -> None:
-    """Label the items of the shards that have no label in ``kept`` yet, and keep them there."""
+    """Label the items of the shards that have no label in the folder ``kept`` yet, and store their labels there."""
     kept.mkdir(parents=True, exist_ok=True)
     with _checkpoints(kept / "checkpoint"):
         rows = ray.data.read_datasource(
@@ -151,23 +159,23 @@ def run_pipeline(settings: Settings, shards: Sequence[Shard], plan: Plan, kept: 
         labels = rows.map_batches(
             Actor,
             fn_constructor_args=(settings, plan, read_fingerprint(kept / "rows")),
-            batch_size=plan.run * BATCH,
+            batch_size=plan.run * RUNS_A_BATCH,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=cluster.actors),
             num_cpus=1,
             num_gpus=_gpus(cluster, settings),
         )
-        labels.write_parquet(str(kept / "rows"), min_rows_per_file=plan.run * FILE)
+        labels.write_parquet(str(kept / "rows"), min_rows_per_file=plan.run * RUNS_A_FILE)
 
 
 @contextmanager
 def _checkpoints(folder: Path) -> Iterator[None]:
-    """The settings of a pipeline that goes on where one before it stopped; they are the process's, so they go again."""
+    """Turn on Ray's checkpoints, so that a pipeline continues an interrupted one. The setting is undone at the end."""
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
     context.raise_original_map_exception = True
     checkpoint = CheckpointConfig("id", str(folder), delete_checkpoint_on_success=False)
-    checkpoint.checkpoint_actor_memory_bytes = FILTER
+    checkpoint.checkpoint_actor_memory_bytes = CHECKPOINT_BYTES
     context.checkpoint_config = checkpoint
     try:
         yield
@@ -182,14 +190,14 @@ def _gpus(cluster: Cluster, settings: Settings) -> float:
 
 
 def read_fingerprint(rows: Path) -> dict[str, str]:
-    """The reward models that labelled what is there already, so that no others go on."""
+    """Read the fingerprints of the rewards that made the existing labels, so that no other rewards continue them."""
     for path in rows.glob("*.parquet"):
         try:
             found = pyarrow.parquet.read_table(path, columns=["models"]).column(0).to_pylist()
-        except pyarrow.ArrowInvalid:  # torn by a kill; the pipeline removes it, as it was never committed
+        except pyarrow.ArrowInvalid:  # an incomplete file of a killed process; the pipeline removes it
             continue
-        for said in filter(None, found):
-            return dict(json.loads(said)["fingerprint"])
+        for models in filter(None, found):
+            return dict(json.loads(models)["fingerprint"])
     return {}
 
 
@@ -197,7 +205,7 @@ def read_fingerprint(rows: Path) -> dict[str, str]:
 
 
 def _finish(shard: Shard, work: Work, plan: Plan, rows: Path, seen: Callable[[int], None]) -> Tally:
-    """Write a shard's target from its labels, as ``labelling_run.label`` writes it from replies."""
+    """Write the target of a shard from its labels, as ``labelling_run.label_items`` writes it from replies."""
     journal = Journal(shard.target, work)
     seen(journal.tally.read)
     if journal.complete:
@@ -205,7 +213,7 @@ def _finish(shard: Shard, work: Work, plan: Plan, rows: Path, seen: Callable[[in
     with closing(journal):
         labels = _read_labels(shard, rows)
         left = islice(items.read_items(shard.source, plan.reading), journal.tally.read, None)
-        for lines in labelling_run.split_into_runs(left, FINISHED):
+        for lines in labelling_run.split_into_runs(left, TARGET_LINES):
             settled = labelling_run.settle_run(lines, _reply(lines, labels), plan, journal.tally)
             journal.commit(settled.rows, settled.errors, settled.tally)
             seen(len(lines))
@@ -214,23 +222,24 @@ def _finish(shard: Shard, work: Work, plan: Plan, rows: Path, seen: Callable[[in
 
 
 def _read_labels(shard: Shard, rows: Path) -> dict[int, tuple[str, str]]:
-    """Each labelled line's label and models, as JSON."""
+    """Read the labels: line number → (label, models), both as JSON."""
     kept = dataset(rows, format="parquet", schema=SCHEMA)
     table = kept.to_table(["line", "label", "models"], filter=field("shard") == shard.target.name)
     return {row["line"]: (row["label"], row["models"]) for row in table.to_pylist() if row["label"] is not None}
 
 
 def _reply(lines: Sequence[items.Line], labels: dict[int, tuple[str, str]]) -> PreferencesReply | None:
-    """What a server would have answered for these lines."""
+    """Build the reply that a server would have given for these lines."""
     asked = [line for line in lines if line.item is not None]
     missing = [line.place for line in asked if line.number not in labels]
     if missing:
-        raise ServerFault(f"{missing[0]} has no label ({len(missing)} such); start again, and the rest is labelled")
+        message = f"{len(missing)} items have no label, the first is {missing[0]}"
+        raise ServerFault(f"{message}; run the same command again to label them")
     if not asked:
         return None
     found = [Label.model_validate_json(labels[line.number][0]) for line in asked]
     read = sum(candidate.tokens for each in found for candidate in each.candidates)
     models = {labels[line.number][1] for line in asked}
     if len(models) > 1:
-        raise ServerFault("the labels come from different reward models; remove `.labels` and label again")
+        raise ServerFault("the labels come from different reward models; delete the folder `.labels` and label again")
     return PreferencesReply(data=found, usage=Usage(prompt_tokens=read, total_tokens=read), **json.loads(models.pop()))

@@ -1,6 +1,7 @@
-"""What runs on a Ray cluster: reading lines in tasks, and labelling them in actors. Rows are tables of :data:`SCHEMA`.
+"""The stages of the Ray pipeline: tasks that read lines, and actors that label them. Rows are tables of :data:`SCHEMA`.
 
-``label`` is a label as JSON, ``error`` why there is none, and ``models`` what labelled.
+In a row, ``label`` is the label as JSON, ``error`` says why there is no label, and ``models`` holds the fingerprints
+and weights of the rewards as JSON.
 """
 
 import json
@@ -22,15 +23,15 @@ from tureen_serve.settings import Settings
 
 COLUMNS = ("id", "shard", "line", "item", "label", "error", "models")
 SCHEMA = pyarrow.schema([(name, pyarrow.int64() if name == "line" else pyarrow.string()) for name in COLUMNS])
-BLOCK = 256  # lines that are read at once
+BLOCK_LINES = 256
 
 
 class Lines(Datasource):  # type: ignore[misc]
-    """The lines of some files, a task each, in blocks as they are read.
+    """Reads the lines of some files in blocks, with one task for each file.
 
     Args:
-        files: each with the name of its shard.
-        reading: how their rows become items.
+        files: the name of each shard, and its file.
+        reading: how rows become items.
     """
 
     def __init__(self, files: Sequence[tuple[str, Path]], reading: RowReading = DEFAULT) -> None:
@@ -39,7 +40,7 @@ class Lines(Datasource):  # type: ignore[misc]
         self._reading = reading
 
     def estimate_inmemory_data_size(self) -> int:
-        """The size of the files in bytes."""
+        """Return the size of the files in bytes."""
         return sum(path.stat().st_size for _, path in self._files)
 
     def get_read_tasks(
@@ -48,7 +49,7 @@ class Lines(Datasource):  # type: ignore[misc]
         per_task_row_limit: int | None = None,
         data_context: Any = None,  # noqa: ARG002
     ) -> list[ReadTask]:
-        """One for each file."""
+        """Make a task for each file."""
         return [
             ReadTask(
                 partial(_blocks, self._reading, *each),
@@ -61,11 +62,12 @@ class Lines(Datasource):  # type: ignore[misc]
 
 
 def _blocks(reading: RowReading, shard: str, path: Path) -> Iterator[pyarrow.Table]:
-    for some in labelling_run.split_into_runs(items.read_items(path, reading), BLOCK):
-        yield pyarrow.Table.from_pylist([_unlabelled(shard, line) for line in some], SCHEMA)
+    for lines in labelling_run.split_into_runs(items.read_items(path, reading), BLOCK_LINES):
+        yield pyarrow.Table.from_pylist([_make_row(shard, line) for line in lines], SCHEMA)
 
 
-def _unlabelled(shard: str, line: items.Line) -> dict[str, Any]:
+def _make_row(shard: str, line: items.Line) -> dict[str, Any]:
+    """Make the row of a line that has no label yet."""
     return {
         "id": f"{shard}:{line.number}",
         "shard": shard,
@@ -76,7 +78,7 @@ def _unlabelled(shard: str, line: items.Line) -> dict[str, Any]:
 
 
 class Actor:
-    """One engine, loaded when the first rows come, so that its refusal is the rows' and not a death."""
+    """Labels rows with its own engine. The engine is loaded with the first rows, so that Ray reports its errors."""
 
     def __init__(self, settings: Settings, plan: Plan, models: dict[str, str]) -> None:
         stay_offline()
@@ -84,7 +86,7 @@ class Actor:
         self._labeller: Labeller | None = None
 
     def __call__(self, rows: pyarrow.Table) -> pyarrow.Table:
-        """The rows with labels, and with errors where there can be none."""
+        """Add the labels or errors to the rows."""
         if self._labeller is None:
             self._labeller = Labeller(self._settings, dict(self._plan.asked or {}), self._plan.recipe)
         given = rows.to_pylist()
@@ -93,11 +95,11 @@ class Actor:
             for place, row in enumerate(given)
             if row["item"] is not None
         )
-        for some, reply in labelling_run.ask_in_runs(self._labeller, lines, self._plan, self._models):
-            assert reply is not None  # all of them are items
+        for asked, reply in labelling_run.ask_in_runs(self._labeller, lines, self._plan, self._models):
+            assert reply is not None  # every line has an item
             self._models = reply.fingerprint
             models = json.dumps({"fingerprint": reply.fingerprint, "preferences": reply.preferences})
-            for line, each in labelling_run.match_labels(some, reply):
+            for line, each in labelling_run.match_labels(asked, reply):
                 given[line.number] |= {"label": each.model_dump_json(exclude_none=True), "models": models}
                 given[line.number]["error"] = each.error.message if each.error else None
         return pyarrow.Table.from_pylist(given, SCHEMA)

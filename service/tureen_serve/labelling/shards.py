@@ -1,4 +1,4 @@
-"""Input files as shards, each with the file that its rows go to."""
+"""Find the input files of a labelling run, and name the output file of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,33 +12,33 @@ READ = ("*.jsonl", "*.jsonl.gz", "*.json", "*.csv", "*.tsv", "*.parquet")
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of items, and where its rows go."""
+    """One file of items, and the file for its rows."""
 
     source: Path
     target: Path
 
 
 def find_shards(inputs: Sequence[Path], folder: Path, ending: str) -> list[Shard]:
-    """A shard for each input file, and for each file of items in an input folder.
+    """Make a shard for each input file, and for each file of items in an input folder.
 
     Args:
         inputs: files and folders.
-        folder: where targets go, named as the inputs.
+        folder: for the targets, which are named as the inputs.
         ending: of the targets, as ``.jsonl``.
 
     Raises:
-        InvalidRequest: there are none, or two would go to one file.
+        InvalidRequest: there are no files, two shards have the same target, or a target is an input.
     """
     sources = [source for given in inputs for source in (_inside(given) if given.is_dir() else [given])]
     found = [Shard(source, folder / f"{strip_suffixes(source)}{ending}") for source in sources]
     if not found:
-        raise InvalidRequest(f"the inputs hold no files of items ({', '.join(READ)})", param="inputs")
+        raise InvalidRequest(f"the inputs have no files of items; give files named {', '.join(READ)}", param="inputs")
     for shard in found:
         alike = [each.source for each in found if each.target == shard.target]
         if len(alike) > 1:
-            raise InvalidRequest(f"{alike[0]} and {alike[1]} would both go to {shard.target}; rename one")
+            raise InvalidRequest(f"{alike[0]} and {alike[1]} would both be written to {shard.target}; rename one")
         if shard.source.resolve() == shard.target.resolve():
-            raise InvalidRequest(f"{shard.source} would be overwritten; give another --out")
+            raise InvalidRequest(f"{shard.source} would be overwritten; give another folder with --out")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Artifacts opened, and checked against their bases and each other, before any model is loaded."""
+"""Open artifacts, and check them against their bases and each other, before any model is loaded."""
 
 import hashlib
 import json
@@ -22,15 +22,15 @@ T = TypeVar("T", bound=Hashable)
 
 
 class LoadError(RuntimeError):
-    """What is configured cannot be served; the message says which part and why."""
+    """The configuration cannot be served. The message names the part and the reason."""
 
 
 class Bases:
-    """Base models on this machine, each verified and read once.
+    """Base models on this machine. Each is digested, and its tokenizer loaded, only once.
 
     Args:
-        cache: where packaged bases are converted to.
-        control_marks: how control marks inside a message are read; None as each reading says.
+        cache: the folder for packaged bases after their conversion.
+        control_marks: how control marks inside a message are read; None for the setting of each reading.
     """
 
     def __init__(self, cache: Path, control_marks: ControlMarkRule | None = None) -> None:
@@ -41,27 +41,27 @@ class Bases:
         self._renderers: dict[tuple[Path, Reading], Renderer] = {}
 
     def locate(self, model: str) -> Path:
-        """Where a base is.
+        """Find the folder of a base.
 
         Raises:
-            BaseError: it is not on this machine.
+            BaseError: the base is not on this machine.
         """
         return locate_base(model, self._cache)
 
     def compute_digest(self, folder: Path) -> str:
-        """The digest of its weights."""
+        """Compute the digest of a base's weights."""
         if folder not in self._digests:
             self._digests[folder] = digest_weights(folder)
         return self._digests[folder]
 
     def locate_for(self, artifact: Artifact, model: str | None = None) -> Path:
-        """The folder of the base that an artifact stands on; a full checkpoint stands on itself.
+        """Find the folder of an artifact's base. For a full checkpoint it is the artifact's own folder.
 
         Args:
-            model: where to look instead of where the artifact says.
+            model: the base to use instead of the one that the manifest names; it must have the same weights.
 
         Raises:
-            LoadError: what is there has other weights.
+            LoadError: the base that was found has other weights.
         """
         base = artifact.manifest.base
         if artifact.manifest.weights == "full" or base is None:
@@ -69,17 +69,17 @@ class Bases:
         folder = self.locate(model or base.model)
         if self.compute_digest(folder) != base.digest:
             found = f"{folder} has the weights digest {self.compute_digest(folder)[:12]}"
-            raise LoadError(f"{artifact.name} stands on {base.model} with {base.digest[:12]}, and {found}")
+            raise LoadError(f"{artifact.name} needs the base {base.model} with {base.digest[:12]}, but {found}")
         return folder
 
     def load_tokenizer(self, folder: Path) -> Any:
-        """Its tokenizer."""
+        """Load the tokenizer of a base."""
         if folder not in self._tokenizers:
             self._tokenizers[folder] = load_tokenizer(folder)
         return self._tokenizers[folder]
 
     def make_renderer(self, folder: Path, reading: Reading) -> Renderer:
-        """One renderer for each base and reading, so that equal texts are tokenised once."""
+        """Make a base's renderer for a reading. There is one for each, so that equal texts are tokenised once."""
         if self._control_marks is not None:
             reading = reading.model_copy(update={"control_marks": self._control_marks})
         if (folder, reading) not in self._renderers:
@@ -87,23 +87,24 @@ class Bases:
         return self._renderers[folder, reading]
 
     def make_verified_renderer(self, folder: Path, artifact: Artifact) -> Renderer:
-        """An artifact's renderer.
+        """Make an artifact's renderer, and check that it renders as in training.
 
         Raises:
-            LoadError: the base's chat template or tokenizer is not the one of the training.
+            LoadError: the base's chat template or tokenizer differs from the one of the training.
         """
         renderer = self.make_renderer(folder, artifact.manifest.reading)
         if renderer.digest() != renderer.reading.template:
             trained = renderer.reading.template or "none"
             raise LoadError(
-                f"{artifact.name}: the template of {folder} is {renderer.digest()}, training's was {trained}"
+                f"{artifact.name}: the template of {folder} is {renderer.digest()}, training's was {trained}; "
+                "use the tokenizer that it was trained with"
             )
         return renderer
 
 
 @dataclass(frozen=True)
 class OpenedReward:
-    """A reward artifact, the folder of its weights or base, and its objectives as they will be called."""
+    """An opened reward artifact, the folder of its base (or of its own weights), and its rewards as they are served."""
 
     artifact: Artifact
     folder: Path
@@ -114,15 +115,17 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
     """Open a reward artifact.
 
     Raises:
-        LoadError: it is no reward model, stands on other weights or another template, or cannot be renamed.
-        ArtifactError: its files are not what they should be.
+        LoadError: it is not a reward model, its base has other weights or another template, or it cannot be renamed.
+        ArtifactError: a file of the artifact is wrong.
     """
     artifact = _open(entry.path, "reward")
     manifest = artifact.manifest
     folder = bases.locate_for(artifact)
     renderer = bases.make_verified_renderer(folder, artifact)
     if entry.name is not None and len(manifest.objectives) > 1:
-        raise LoadError(f"{artifact.name} has {len(manifest.objectives)} objectives, and `name` can rename only one")
+        raise LoadError(
+            f"{artifact.name} has {len(manifest.objectives)} objectives: remove `name`, it renames only one"
+        )
     rewards = tuple(
         Reward(
             name=entry.name or objective.name,
@@ -139,7 +142,7 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
 
 @dataclass(frozen=True)
 class OpenedFamily:
-    """A family whose context its runtime will tell, the folder of its base, and its experts stacked."""
+    """An opened family, the folder of its base, and its stacked experts. The runtime sets ``family.context`` later."""
 
     family: Family
     folder: Path
@@ -147,12 +150,12 @@ class OpenedFamily:
 
 
 def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> OpenedFamily:
-    """Open a family's experts.
+    """Open the experts of a policy family.
 
     Raises:
-        LoadError: one is no expert to be souped, they disagree, or a preset cannot be used.
-        ArtifactError: the files of one are not what they should be.
-        SoupError: they cannot be concatenated.
+        LoadError: an artifact is not an expert for soups, the experts disagree, or a preset is invalid.
+        ArtifactError: a file of an artifact is wrong.
+        SoupError: the experts cannot be concatenated.
     """
     where = f"families.{entry.name}"
     experts = _experts(entry.experts, where)
@@ -191,7 +194,7 @@ def _experts(paths: Sequence[Path], where: str) -> dict[str, Artifact]:
         objective = artifact.manifest.objectives[0].name
         if artifact.manifest.steering is not None and artifact.manifest.steering.method != "soup":
             raise LoadError(
-                f"{artifact.name} is steered by {artifact.manifest.steering.method}, which cannot be souped"
+                f"{artifact.name} is steered by {artifact.manifest.steering.method}; a family needs steering by soup"
             )
         if objective in experts:
             raise LoadError(f"{where}: two experts for {objective!r}; leave one out")
@@ -207,7 +210,7 @@ def _open(path: Path, kind: str) -> Artifact:
 
 
 def _agreed(values: Iterable[T], where: str) -> T | None:
-    """The one value, or None where there is none."""
+    """Return the value that all experts have, or None without experts."""
     different = list(dict.fromkeys(values))
     if len(different) > 1:
         raise LoadError(f"{where}: the experts disagree ({different[0]}, {different[1]})")
@@ -224,6 +227,6 @@ def _weights(
 
 
 def _fingerprint(base: str, dtype: str, experts: Mapping[str, Artifact]) -> str:
-    """Sixteen hex digits: equal texts under equal seeds need an equal fingerprint."""
+    """Hash base, dtype and experts to 16 hex digits. Equal texts under equal seeds need an equal fingerprint."""
     identity = [base, dtype, {name: artifact.fingerprint(dtype) for name, artifact in experts.items()}]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What is loaded: rewards, policy families, and the runtimes that they run on."""
+"""The loaded models: rewards, policy families, and the runtimes that run them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tureen_serve.runtimes.contract import Generator, Scorer, Stepper
 
 @dataclass(frozen=True)
 class Reward:
-    """A loaded objective: its artifact, its column in the head, its scale, the fingerprint of its scores."""
+    """A loaded objective: its artifact, its column of the head, its scale, and the fingerprint of its scores."""
 
     name: str
     artifact: Artifact
@@ -26,20 +26,20 @@ class Reward:
 
     @property
     def input(self) -> Input:
-        """What it reads."""
+        """What the model reads: a conversation, a pair of answers, or steps."""
         return self.artifact.manifest.input
 
     @property
     def gated(self) -> bool:
-        """Whether it is made of the artifact's other rewards, weighed by the prompt."""
+        """Whether this objective is the sum of the artifact's other rewards, weighed by the prompt."""
         return self.artifact.manifest.gated and self.column == self.artifact.manifest.rows
 
 
 @dataclass(frozen=True)
 class Family:
-    """A loaded policy family: a base and the experts that can be souped over it.
+    """A loaded policy family: a base and the experts whose soups it serves.
 
-    ``factor_obstacle`` is None where ``factor`` semantics are defined, else the reason why not.
+    ``factor_obstacle`` says why ``factor`` semantics are not defined; it is None if they are.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A scorer and the rewards that it reads."""
+    """A scorer and the rewards that it computes."""
 
     name: str
     scorer: Scorer
@@ -66,7 +66,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Policy:
-    """A family and what generates for it."""
+    """A family and the runtime that generates its texts."""
 
     family: Family
     runtime: Stepper | Generator
@@ -74,7 +74,10 @@ class Policy:
 
 @dataclass(frozen=True)
 class LoadedModels:
-    """All of it. ``failure`` is None, or the sentence that says why it must not serve."""
+    """All loaded models. ``failure`` is None, or a sentence that says why the server must not serve them.
+
+    ``runtime`` names the runtime and why it was chosen, for the log.
+    """
 
     runtime: str
     backbones: tuple[Backbone, ...]
@@ -91,33 +94,42 @@ class LoadedModels:
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """What a runtime made of one base: scorers with the artifacts that each reads, and its families in order."""
+    """A base that a runtime has loaded.
+
+    Attributes:
+        scorers: each scorer with the artifacts whose rewards it computes.
+        families: the runtime of each policy family, in the order of the call.
+    """
 
     scorers: Sequence[tuple[Scorer, Sequence[Artifact]]]
     families: Sequence[Stepper | Generator]
 
 
 class Runtime(Protocol):
-    """What loads models.
+    """Loads models.
 
     Attributes:
-        dtype: what it computes in.
+        dtype: the dtype that the models compute in.
     """
 
     dtype: str
 
     def reserve_memory(self, engines: Sequence[str]) -> None:
-        """Told the names of all that will be loaded, before the first; raises ``LoadError`` if they have no room."""
+        """Divide the device's memory among all engines that will be loaded. This is called once, before any is loaded.
+
+        Raises:
+            LoadError: there is not enough memory for them.
+        """
 
     def load_base(
         self, folder: Path, tokenizer: Any, rewards: Sequence[Artifact], families: Mapping[str, Stack]
     ) -> LoadedBase:
-        """Load a base once with its reward adapters and its families' experts."""
+        """Load a base once, with all reward adapters and all experts that use it."""
 
     def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint."""
 
 
 def name_score_lane(folder: Path) -> str:
-    """What it is called that scores on a base: a lane's name and, in vLLM, an engine's."""
+    """Name the lane that scores on a base. In vLLM the engine has the same name."""
     return f"{folder.name}-scores"

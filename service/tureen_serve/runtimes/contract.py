@@ -1,6 +1,6 @@
-"""What a runtime is: the nouns that cross between lanes and runtimes, and the two protocols.
+"""The contract of a runtime: the data that lanes and runtimes exchange, and the protocols that a runtime satisfies.
 
-Everything here is plain data on token ids; templates and wire types stay above.
+All data are token ids and numbers. Templates and types of the wire belong to higher modules.
 """
 
 import hashlib
@@ -19,11 +19,15 @@ Head = Literal["score", "gate"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text for one reward model or soup of them.
+    """One text to score with one reward model, or with a soup of them. Equal rows are computed once.
 
-    ``ids[:shared]`` is the prompt that other rows may share; ``blend`` is canonical ``((adapter, weight), …)``; a
-    ``gate`` reads off a prompt's end how much each reward counts there. Equal rows are computed once. ``digest`` stands
-    for the ids, the blend and the head: made here, once, since rows are made beside the event loop and looked up on it.
+    Attributes:
+        ids: the token ids of the text.
+        blend: the weights of the adapters, as canonical ``((adapter, weight), …)``.
+        shared: the number of ids of the prompt, ``ids[:shared]``, which other rows may have too.
+        head: ``score`` for rewards; ``gate`` for the coefficients that a gated model gives its rewards.
+        digest: a hash of the ids, the blend and the head. It is computed once, when the row is made, since rows are
+            made in threads and looked up on the event loop.
     """
 
     ids: tuple[int, ...]
@@ -42,9 +46,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """What a head made of one row: its K columns, float32, not calibrated, or a gate's K coefficients.
+    """The output of a head for one row.
 
-    ``cached`` tokens were another row's.
+    Attributes:
+        values: the head's K rewards, float32 and not calibrated, or a gate's K coefficients.
+        cached: how many tokens of the row were already computed for another row.
     """
 
     values: tuple[float, ...]
@@ -53,7 +59,7 @@ class Rewards:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What one batch may hold: rows, and tokens as they are computed, ``padded`` to the longest or not."""
+    """The limits of one batch: its rows, and its tokens, which count padding if ``padded`` is true."""
 
     batch_tokens: int = 8192
     batch_rows: int = 64
@@ -61,12 +67,12 @@ class BatchLimits:
 
 
 class Scorer(Protocol):
-    """One backbone with the reward models that stand on it.
+    """A backbone and the reward models that use it.
 
     Attributes:
-        limits: what one batch may hold.
-        threads: how many threads may ``run`` at once; more than one where the runtime batches by itself.
-        failure: None, or the sentence that says why nothing can run at the moment.
+        limits: the limits of one batch.
+        threads: how many threads may call ``run`` at once; more than one if the runtime batches by itself.
+        failure: None, or a sentence that says why nothing can run at the moment.
         description: how it computes, for the log.
     """
 
@@ -76,13 +82,14 @@ class Scorer(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """None while it can run."""
+        """None while it can run, else a sentence that says why not."""
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
-        """Rewards of each row or what became of it instead, in order; not dependent on what else is in the batch.
+        """Score rows: the rewards of each or its error, in order. A row's rewards do not depend on the other rows.
 
-        ``fresh`` uses nothing that earlier batches computed and leaves nothing to later ones: a job's numbers are the
-        same to the last bit when it runs again.
+        Args:
+            fresh: neither use results of earlier batches nor keep results for later ones. Then a batch job that runs
+                again gives the same numbers to the last bit.
         """
 
     def close(self) -> None:
@@ -91,7 +98,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. ``logprobs`` is how many alternatives to report, None for no log-probabilities."""
+    """How tokens are sampled. ``logprobs`` is the number of alternatives to report; None for no log-probabilities."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -106,7 +113,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationJob:
-    """One text to make: the prompt's ids, the canonical soup (empty: the bare base), how to sample."""
+    """One text to generate: the prompt's ids, how to sample, and the canonical soup (empty for the bare base)."""
 
     ids: tuple[int, ...]
     sampling: Sampling
@@ -116,7 +123,7 @@ class GenerationJob:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """Log-probability (nats, of the tempered-free distribution) of one token, and of the likeliest others."""
+    """The log-probability of a token and those of the likeliest tokens, in nats, without temperature and penalties."""
 
     token: str
     id: int
@@ -126,7 +133,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of a text: characters that are sure to stay, its tokens, and why it ended if it did."""
+    """A piece of a text: its final characters, the number of its tokens, and why the text ended, if it did."""
 
     text: str
     tokens: int = 0
@@ -135,10 +142,10 @@ class TextDelta:
 
 
 class PolicyRuntime(Protocol):
-    """One policy family; every job has its own gate.
+    """A policy family. Each job has weights of its own.
 
     Attributes:
-        context: the most tokens of prompt and text together.
+        context: the largest number of tokens of a prompt and its text together.
         description: how it computes, for the log.
     """
 
@@ -147,53 +154,53 @@ class PolicyRuntime(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """None while it can run, else the sentence that says why not."""
+        """None while it can run, else a sentence that says why not."""
 
     def check(self, job: GenerationJob) -> None:
-        """Raise ``Unprocessable`` for a job that cannot run."""
+        """Raise ``Unprocessable`` if a job cannot run."""
 
     def likelihood(
         self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics = "delta"
     ) -> list[float]:
-        """Log-probability in nats of each of ``ids[start:]`` given all that stands before it. Waits for it."""
+        """Compute the log-probability in nats of each of ``ids[start:]``, given the ids before it. Blocks."""
 
     def close(self) -> None:
-        """End what is running and free the weights."""
+        """End the running texts and free the weights."""
 
 
 @runtime_checkable
 class Generator(PolicyRuntime, Protocol):
-    """A policy family that batches by itself."""
+    """A policy family whose runtime forms the batches itself."""
 
     def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
-        """Deltas of a job that ``check`` lets pass; closing the iterator frees its place in the batch.
+        """Generate the text of a job that ``check`` accepts. Closing the iterator ends the job.
 
         Raises:
-            Unavailable: the runtime has died under it.
-            ServerFault: it failed on this job.
+            Unavailable: the runtime died while the job ran.
+            ServerFault: the runtime failed on this job.
         """
 
 
 class Stepper(PolicyRuntime, Protocol):
-    """A policy family that is batched from outside, a step at a time, all from one thread but for ``check``."""
+    """A policy family whose batch advances one step per call. All methods but ``check`` are called from one thread."""
 
     @property
     def active(self) -> bool:
-        """Whether a step would do something."""
+        """Whether a job is running or waiting."""
 
     @property
     def running(self) -> int:
-        """Texts in the batch."""
+        """The number of texts in the batch."""
 
     @property
     def waiting(self) -> int:
-        """Jobs that found no room yet."""
+        """The number of jobs that wait for a place in the batch."""
 
     def add(self, key: Hashable, job: GenerationJob) -> None:
-        """Queue a job that ``check`` lets pass."""
+        """Queue a job that ``check`` accepts, under a key of the caller's choice."""
 
     def drop(self, key: Hashable) -> None:
-        """Forget a job, waiting or running."""
+        """Cancel the job of a key, waiting or running."""
 
     def step(self) -> list[tuple[Any, TextDelta | TureenError]]:
-        """One token of every running text, or what ended it, by its key."""
+        """Advance every running text by one token: a delta or an error for each, with the job's key."""

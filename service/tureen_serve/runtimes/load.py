@@ -1,6 +1,6 @@
-"""From artifacts to runtimes, each base loaded once, and the proof that what is loaded serves what was trained.
+"""Load artifacts into a runtime, each base once, and check that their probes have the scores of the training.
 
-:data:`RUNTIMES` is the table of runtimes; each is imported when it is asked for.
+:data:`RUNTIMES` is the table of runtimes. A runtime is imported only if it is used.
 """
 
 import importlib
@@ -21,7 +21,8 @@ from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedFamily, Open
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
-from tureen_serve.settings import FamilyEntry, RewardEntry, VllmSettings
+from tureen_serve.settings import FamilyEntry, RewardEntry
+from tureen_serve.vllm_settings import VllmSettings
 
 __all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "load_models"]
 
@@ -34,12 +35,17 @@ PROBES_AT_START = 1
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load.
+    """How models are loaded.
 
     Attributes:
-        cache: where packaged bases are converted to.
-        control_marks: how control marks inside a message are read; None as each artifact's reading says.
-        prompt_memory_bytes: bytes for prompts that were scored, where the runtime keeps them itself.
+        runtime: ``auto`` or a name of :data:`RUNTIMES`.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        device: ``auto``, or a device as torch names it.
+        cache: the folder for packaged bases after their conversion; None for the default one.
+        limits: the limits of a batch of scores.
+        prompt_memory_bytes: memory for computed prompts, if the runtime keeps them itself.
+        vllm: settings of the vLLM engines.
+        control_marks: how control marks inside a message are read; None for the setting of each artifact's reading.
     """
 
     runtime: str = "auto"
@@ -58,16 +64,24 @@ def load_models(
     options: LoadOptions = LoadOptions(),
     probes: int | None = PROBES_AT_START,
 ) -> LoadedModels:
-    """Open, verify and load artifacts, and run the first ``probes`` of each again (None: all).
+    """Open, verify and load artifacts, and run the first probes of each.
 
-    A probe that differs is not an error but the ``failure`` of what is returned.
+    A probe whose score differs is not an error: it is the ``failure`` of the result.
+
+    Example::
+
+        loaded = load_models([RewardEntry(path=Path("artifacts/helpful"))], [])
+        print(loaded.runtime, loaded.failure)
+
+    Args:
+        probes: the number of probes of each artifact; None for all.
 
     Raises:
-        LoadError: an artifact, a base, a template, a name or a preset is wrong; the message says which.
+        LoadError: an artifact, a base, a template, a name or a preset is wrong. The message says which.
     """
     try:
-        runtime, told = _runtime(options)
-        loaded = _load(rewards, families, options, runtime, told)
+        runtime, description = _make_runtime(options)
+        loaded = _load(rewards, families, options, runtime, description)
         with ExitStack() as undo:
             undo.callback(loaded.close)
             failed = [str(proof) for proof in _prove(loaded, runtime.dtype, probes) if not proof.holds]
@@ -82,15 +96,15 @@ def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[P
     """Verify one artifact, load it and run all its probes.
 
     Raises:
-        LoadError: it cannot be served at all.
+        LoadError: the artifact cannot be served.
     """
     try:
-        runtime, told = _runtime(options)
+        runtime, description = _make_runtime(options)
         artifact = open_artifact(folder)
         if artifact.manifest.kind == "reward":
-            loaded = _load([RewardEntry(path=folder)], [], options, runtime, told)
+            loaded = _load([RewardEntry(path=folder)], [], options, runtime, description)
         else:
-            loaded = _load([], [FamilyEntry(name=artifact.name, experts=[folder])], options, runtime, told)
+            loaded = _load([], [FamilyEntry(name=artifact.name, experts=[folder])], options, runtime, description)
         try:
             return _prove(loaded, runtime.dtype, None)
         finally:
@@ -100,77 +114,83 @@ def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[P
 
 
 def choose_runtime(options: LoadOptions) -> tuple[str, str]:
-    """The runtime's name, and why it is the one."""
+    """Choose the runtime: its name, and the reason for it."""
     if options.runtime != "auto":
         return options.runtime, "as configured"
     if find_spec("vllm") is None:
         return "transformers", "vLLM is not installed"
     if not torch.cuda.is_available() or options.device == "cpu":
         return "transformers", "there is no GPU to run vLLM on"
-    return "vllm", "a GPU and vLLM are here"
+    return "vllm", "vLLM is installed and there is a GPU"
 
 
-def _runtime(options: LoadOptions) -> tuple[Runtime, str]:
-    """The runtime and the line that says which and why."""
-    name, why = choose_runtime(options)
+def _make_runtime(options: LoadOptions) -> tuple[Runtime, str]:
+    """Make the runtime, and describe it for the log."""
+    name, reason = choose_runtime(options)
     if name not in RUNTIMES:
-        raise LoadError(f"runtime: {name!r} is not part of this version; there is {', '.join(RUNTIMES)}")
+        raise LoadError(f"runtime: this version has no {name!r}; use auto or one of {', '.join(RUNTIMES)}")
     if name == "vllm" and find_spec("vllm") is None:
-        raise LoadError("runtime: vLLM is not installed; pip install 'tureen[vllm]', or take runtime: transformers")
+        raise LoadError("runtime: vLLM is not installed; pip install 'tureen[vllm]', or use runtime: transformers")
     module, kind = RUNTIMES[name]
     own = {"settings": options.vllm} if name == "vllm" else {"prompt_memory_bytes": options.prompt_memory_bytes}
     runtime: Runtime = getattr(importlib.import_module(module), kind)(
         options.dtype, options.device, options.limits, **own
     )
-    return runtime, f"{name} ({why})"
+    return runtime, f"{name} ({reason})"
 
 
 def _load(
-    rewards: Sequence[RewardEntry], families: Sequence[FamilyEntry], options: LoadOptions, runtime: Runtime, told: str
+    rewards: Sequence[RewardEntry],
+    families: Sequence[FamilyEntry],
+    options: LoadOptions,
+    runtime: Runtime,
+    description: str,
 ) -> LoadedModels:
+    """Open all artifacts and load them; if one fails, close what was loaded."""
     bases = Bases(options.cache or CACHE, options.control_marks)
     models = [open_reward(entry, bases, runtime.dtype) for entry in rewards]
     policies = [open_family(entry, bases, runtime.dtype) for entry in families]
-    _named_once(models)
-    full = [part for part in models if part.artifact.manifest.weights == "full"]
-    adapters = [part for part in models if part not in full]
-    runtime.reserve_memory(_engines(full, adapters, policies))
+    _check_names(models)
+    full = [model for model in models if model.artifact.manifest.weights == "full"]
+    adapters = [model for model in models if model not in full]
+    runtime.reserve_memory(_list_engines(full, adapters, policies))
     backbones: list[Backbone] = []
     served: list[Policy] = []
     with ExitStack() as undo:
-        undo.callback(lambda: LoadedModels(told, tuple(backbones), tuple(served)).close())
-        for whole in full:
-            backbones.append(Backbone(whole.artifact.name, runtime.load_checkpoint(whole.artifact), whole.rewards))
-        for folder in dict.fromkeys([part.folder for part in adapters] + [part.folder for part in policies]):
-            here = {part.artifact.name: part for part in adapters if part.folder == folder}
-            above = {part.family.name: part for part in policies if part.folder == folder}
-            standing = runtime.load_base(
+        undo.callback(lambda: LoadedModels(description, tuple(backbones), tuple(served)).close())
+        for model in full:
+            backbones.append(Backbone(model.artifact.name, runtime.load_checkpoint(model.artifact), model.rewards))
+        for folder in dict.fromkeys([each.folder for each in adapters] + [each.folder for each in policies]):
+            own_rewards = {each.artifact.name: each for each in adapters if each.folder == folder}
+            own_families = {each.family.name: each for each in policies if each.folder == folder}
+            base = runtime.load_base(
                 folder,
                 bases.load_tokenizer(folder),
-                [part.artifact for part in here.values()],
-                {name: part.stack for name, part in above.items()},
+                [each.artifact for each in own_rewards.values()],
+                {name: each.stack for name, each in own_families.items()},
             )
-            for scorer, artifacts in standing.scorers:
-                read = tuple(reward for artifact in artifacts for reward in here[artifact.name].rewards)
+            for scorer, artifacts in base.scorers:
+                read = tuple(reward for artifact in artifacts for reward in own_rewards[artifact.name].rewards)
                 backbones.append(Backbone(name_score_lane(folder), scorer, read))
-            for part, policy in zip(above.values(), standing.families, strict=True):
-                served.append(Policy(replace(part.family, context=policy.context), policy))
+            for each, policy in zip(own_families.values(), base.families, strict=True):
+                served.append(Policy(replace(each.family, context=policy.context), policy))
         undo.pop_all()
-    return LoadedModels(told, tuple(backbones), tuple(served))
+    return LoadedModels(description, tuple(backbones), tuple(served))
 
 
-def _engines(
+def _list_engines(
     full: Sequence[OpenedReward], adapters: Sequence[OpenedReward], policies: Sequence[OpenedFamily]
 ) -> list[str]:
-    """The names of all that will be loaded, each a lane's and, in vLLM, an engine's."""
-    scores = [name_score_lane(folder) for folder in dict.fromkeys(part.folder for part in adapters)]
-    return [*(part.artifact.name for part in full), *scores, *(part.family.name for part in policies)]
+    """List the names of all lanes that will be loaded. In vLLM these are also the names of its engines."""
+    scores = [name_score_lane(folder) for folder in dict.fromkeys(each.folder for each in adapters)]
+    return [*(each.artifact.name for each in full), *scores, *(each.family.name for each in policies)]
 
 
-def _named_once(parts: Sequence[OpenedReward]) -> None:
+def _check_names(models: Sequence[OpenedReward]) -> None:
+    """Refuse two reward artifacts, or two rewards, of one name."""
     for names, what in (
-        ([part.artifact.name for part in parts], "reward artifacts are"),
-        ([reward.name for part in parts for reward in part.rewards], "rewards are"),
+        ([each.artifact.name for each in models], "reward artifacts are"),
+        ([reward.name for each in models for reward in each.rewards], "rewards are"),
     ):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

@@ -1,13 +1,14 @@
 """The proof that serving gives what training saw: an artifact's probes, run again where it will serve."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 
 from tureen.errors import TureenError
-from tureen_core.artifact import Artifact, Probe
+from tureen_core.artifact import Artifact
 from tureen_core.gate import select_prompt_ids
 from tureen_core.inputs import render_probe
 from tureen_core.reading import Rendered
+from tureen_core.tolerance import LOGPROB, SERVED, compute_tolerance, get_reading, list_checked_weights
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
 from tureen_serve.runtimes.readout import weigh_rewards
@@ -15,7 +16,10 @@ from tureen_serve.runtimes.readout import weigh_rewards
 
 @dataclass(frozen=True)
 class Proof:
-    """One probe under one objective: what training saw, what this runtime gives, and how far apart they may be."""
+    """One probe under one objective: what training saw, what this runtime gives, and how far apart they may be.
+
+    ``weight`` is the adapter's: 1 as it is served, more where its effect is shown by a larger one.
+    """
 
     artifact: str
     probe: int
@@ -23,6 +27,7 @@ class Proof:
     expected: float
     found: float
     tolerance: float
+    weight: float = SERVED
 
     @property
     def holds(self) -> bool:
@@ -30,8 +35,9 @@ class Proof:
         return abs(self.found - self.expected) <= self.tolerance
 
     def __str__(self) -> str:
+        name = self.objective if self.weight == SERVED else f"{self.objective} at {self.weight:g} times the adapter"
         return (
-            f"{self.artifact}, probe {self.probe}, {self.objective}: {self.found:.6g} here, {self.expected:.6g} "
+            f"{self.artifact}, probe {self.probe}, {name}: {self.found:.6g} here, {self.expected:.6g} "
             f"in training, ±{self.tolerance:g} allowed"
         )
 
@@ -44,23 +50,33 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
         dtype: what the runtime computes in; names the tolerance.
         most: how many probes; all by default.
     """
-    artifact = reward.artifact
+    artifact, manifest = reward.artifact, reward.artifact.manifest
+    weights = {each.name: list_checked_weights(manifest.probes, each.name) for each in manifest.objectives}
     proofs = []
-    for number, probe in _probes(artifact, most):
-        values = _values(artifact, render_probe(reward.renderer, reward.input, probe), scorer)
-        for objective in artifact.manifest.objectives:
-            if objective.name in probe.scores:
-                seen, value = probe.scores[objective.name], values[objective.column]
-                proofs.append(Proof(artifact.name, number, objective.name, seen, value, _tolerance(artifact, dtype)))
+    for number, probe in enumerate(manifest.probes[:most]):
+        text = render_probe(reward.renderer, reward.input, probe)
+        for weight in sorted({weight for found in weights.values() for weight in found}):
+            values = _values(artifact, text, scorer, weight)
+            for objective in manifest.objectives:
+                seen = get_reading(probe, objective.name, weight)
+                if seen is not None:
+                    allowed = compute_tolerance(manifest, objective.name, dtype, weight)
+                    value = values[objective.column]
+                    proofs.append(Proof(artifact.name, number, objective.name, seen, value, allowed, weight))
     return proofs
 
 
-def _values(artifact: Artifact, text: Rendered, scorer: Scorer) -> list[float]:
-    """What a scorer makes of a text: the head's columns and, of a gated model, what the gate makes of them."""
-    blend = ((artifact.name, 1.0),)
-    values = _run(scorer, Row(tuple(text.ids), blend))
+def _values(artifact: Artifact, text: Rendered, scorer: Scorer, weight: float) -> list[float]:
+    """Score a text with the adapter at ``weight`` and the head at 1.
+
+    Returns:
+        The head's columns and, of a gated model, the overall reward that the gate makes of them.
+    """
+    blend = ((artifact.name, weight),)
+    values = [each / weight for each in _run(scorer, Row(tuple(text.ids), blend))]
     if artifact.manifest.gated:
-        values.append(weigh_rewards(values, _run(scorer, Row(tuple(select_prompt_ids(text)), blend, head="gate"))))
+        row = Row(tuple(select_prompt_ids(text)), blend, head="gate")
+        values.append(weigh_rewards(values, [each / weight for each in _run(scorer, row)]))
     return values
 
 
@@ -75,20 +91,14 @@ def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int 
     """Read each expert's probes again: mean log-probability, nats a token, of the last message and its end mark."""
     proofs = []
     for expert, artifact in family.experts.items():
-        for number, probe in _probes(artifact, most):
-            if probe.logprob is None:
-                continue
+        manifest = artifact.manifest
+        for number, probe in enumerate(manifest.probes[:most]):
             ids = family.renderer.render_conversation(probe.messages).ids
             start = len(family.renderer.tokenize_prompt(probe.messages[:-1]))
-            likely = runtime.likelihood(ids, start, ((expert, 1.0),))
-            mean = sum(likely) / len(likely)
-            proofs.append(Proof(artifact.name, number, expert, probe.logprob, mean, _tolerance(artifact, dtype)))
+            for weight in list_checked_weights(manifest.probes, LOGPROB):
+                seen = get_reading(probe, LOGPROB, weight)
+                if seen is not None:
+                    likely = runtime.likelihood(ids, start, ((expert, weight),))
+                    allowed = compute_tolerance(manifest, LOGPROB, dtype, weight)
+                    proofs.append(Proof(artifact.name, number, expert, seen, fmean(likely), allowed, weight))
     return proofs
-
-
-def _probes(artifact: Artifact, most: int | None) -> Iterable[tuple[int, Probe]]:
-    return enumerate(artifact.manifest.probes[:most])
-
-
-def _tolerance(artifact: Artifact, dtype: str) -> float:
-    return artifact.manifest.tolerance.get(dtype, 0.0)

@@ -1,4 +1,4 @@
-"""Rewards from pooled hidden states: which head reads which row, and how the heads of a blend are weighed."""
+"""Rewards from hidden states: choose the head of each row, pool, apply it, and weigh the heads of a blend."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +14,13 @@ from tureen_serve.runtimes.contract import Head, Row, Weights
 
 @dataclass(frozen=True)
 class ReadOut:
-    """How a reward leaves the hidden states. Those of one blend differ in their head's weights only.
+    """How rewards are read from hidden states. The read-outs of one blend differ only in the weights of the head.
 
-    ``head`` makes ``[n, K]`` of ``[n, H]``. ``gate`` reads a prompt instead of a whole text, where a model has one.
+    Attributes:
+        head: maps pooled hidden states ``[n, H]`` to ``[n, K]``.
+        pooling: which hidden states of a text are pooled, and how.
+        eos_appended: whether rendering ends every text with EOS.
+        gate: the read-out of a gated model's coefficients, at the end of the prompt; None for other models.
     """
 
     head: Callable[[Tensor], Tensor]
@@ -26,7 +30,10 @@ class ReadOut:
 
 
 def make_readout(artifact: Artifact, weight: Tensor, device: torch.device) -> ReadOut:
-    """An artifact's; of its head the rows that an objective reads, so that heads of one objective can be blended."""
+    """Make the read-out of an artifact from the weight ``[K', H]`` of its head.
+
+    Rows of the head that no objective reads are dropped, so that heads with the same objectives can be blended.
+    """
     reading = artifact.manifest.reading
     weight = weight[: artifact.manifest.rows]
     head = LinearHead(weight.shape[1], weight.shape[0]).to(device).requires_grad_(False)
@@ -37,35 +44,35 @@ def make_readout(artifact: Artifact, weight: Tensor, device: torch.device) -> Re
 
 
 def select_readout(readouts: Mapping[str, ReadOut], row: Row) -> ReadOut:
-    """How a row is read: as the first model of its blend reads."""
+    """Select the read-out of a row: the one of its blend's first model."""
     found = readouts[row.blend[0][0]]
     return found.gate if row.head == "gate" and found.gate else found
 
 
 def weigh_rewards(rewards: Sequence[float], coefficients: Sequence[float]) -> float:
-    """A gated model's overall reward Σₖ Rₖ·cₖ of a text's rewards and its prompt's coefficients."""
+    """Compute a gated model's overall reward Σₖ Rₖ·cₖ from a text's rewards and its prompt's coefficients."""
     return math.fsum(reward * each for reward, each in zip(rewards, coefficients, strict=True))
 
 
 def read_rewards(
-    rows: Sequence[Row], readouts: Mapping[str, ReadOut], pooled: Callable[[list[int], ReadOut], Tensor]
+    rows: Sequence[Row], readouts: Mapping[str, ReadOut], pool: Callable[[list[int], ReadOut], Tensor]
 ) -> list[tuple[float, ...]]:
-    """Σ wᵢ·headᵢ of each row's pooled hidden state, in order.
+    """Compute the rewards Σ wᵢ·headᵢ(h) of each row, in order. h is the row's pooled hidden state.
 
     Args:
-        readouts: adapter name → its head.
-        pooled: indices of rows and how they are read → their hidden states ``[n, H]``.
+        readouts: maps an adapter's name to its read-out.
+        pool: returns the pooled hidden states ``[n, H]`` of the rows with these indices, for their read-out.
     """
     values: list[tuple[float, ...]] = [()] * len(rows)
-    alike: dict[tuple[Weights, Head], list[int]] = {}
+    groups: dict[tuple[Weights, Head], list[int]] = {}
     for index, row in enumerate(rows):
-        alike.setdefault((row.blend, row.head), []).append(index)
-    for (blend, _), picks in alike.items():
-        like = select_readout(readouts, rows[picks[0]])
-        states = pooled(picks, like)
-        heads = [like] if len(blend) == 1 else [readouts[name] for name, _ in blend]
+        groups.setdefault((row.blend, row.head), []).append(index)
+    for (blend, _), indices in groups.items():
+        readout = select_readout(readouts, rows[indices[0]])
+        states = pool(indices, readout)
+        heads = [readout] if len(blend) == 1 else [readouts[name] for name, _ in blend]
         weights = [weight for _, weight in blend]
         rewards = torch.stack([weight * each.head(states) for each, weight in zip(heads, weights, strict=True)]).sum(0)
-        for index, columns in zip(picks, rewards.tolist(), strict=True):
+        for index, columns in zip(indices, rewards.tolist(), strict=True):
             values[index] = tuple(columns)
     return values

@@ -1,4 +1,4 @@
-"""``make demo``: the whole shape on a real model, shown as tables by a server that this starts and ends."""
+"""``make demo``: start a server with the starter artifacts, and show scores, labels and soups as tables."""
 
 import socket
 import subprocess
@@ -30,8 +30,8 @@ STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 console = Console()
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+def find_free_port() -> int:
+    """Return a port of 127.0.0.1 on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -39,11 +39,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(port: int) -> Iterator[Client]:
-    """A client of the starter server, which runs, ready, for as long as the block does.
+def run_server(port: int) -> Iterator[Client]:
+    """Run a server with the starter artifacts. Yields a client when the server is ready, and stops it at the end.
 
     Raises:
-        RuntimeError: it ended instead of becoming ready; the message is the end of its log.
+        RuntimeError: the server ended before it was ready. The message has the end of its log.
     """
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "tureen_serve", "--starter", "--port", str(port)]
@@ -57,11 +57,11 @@ def server(port: int) -> Iterator[Client]:
                     time.sleep(0.5)
                 yield client
         finally:
-            end(process)
+            end_process(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to leave, and make it leave after half a minute."""
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Terminate a process, and kill it if it still runs after 30 seconds."""
     process.terminate()
     try:
         process.wait(timeout=30)
@@ -70,8 +70,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def scores(client: Client) -> Table:
-    """Every answer by every reward model that fits the question."""
+def show_scores(client: Client) -> Table:
+    """Score four answers with four reward models."""
     rewards = ["academy", "business", "entertainment", "literature"]
     reply = client.score([{"prompt": QUESTION, "candidates": list(ANSWERS.values())}], rewards=rewards)
     table = Table(
@@ -91,8 +91,8 @@ def scores(client: Client) -> Table:
     return table
 
 
-def labels(client: Client) -> Table:
-    """The same candidates labelled under three preferences: a different one is chosen for each."""
+def show_labels(client: Client) -> Table:
+    """Label the same candidates under three preferences. Each preference chooses another candidate."""
     wishes = [{"academy": 1.0}, {"literature": 1.0}, {"academy": 0.5, "entertainment": 0.5}]
     table = Table("preferences", "chosen", "rejected", "margin", "probability", title="Preference labels for a batch")
     voices = list(ANSWERS)
@@ -105,8 +105,8 @@ def labels(client: Client) -> Table:
     return table
 
 
-def sweep(client: Client) -> Table:
-    """One prompt under five preferences, in one batch, each text with its rewards."""
+def show_sweep(client: Client) -> Table:
+    """Answer one prompt under five preferences in one batch, and score each answer."""
     points = [{"academy": 1 - weight, "entertainment": weight} for weight in STEPS]
     messages = [{"role": "user", "content": QUESTION}]
     reply = client.sweep(messages, points, max_tokens=48, temperature=0.0)
@@ -124,18 +124,18 @@ def sweep(client: Client) -> Table:
 
 
 def main() -> None:
-    """Start, show, end."""
+    """Start the server and print the tables."""
     console.print(f"[dim]base model: {locate_base(BASE)} (fetched from PyPI and converted once)[/]")
-    status = console.status("the server loads six reward models and four experts, and proves their probes")
+    status = console.status("The server loads six reward models and four experts, and checks their probes.")
     status.start()
-    with server(free_port()) as client:
+    with run_server(find_free_port()) as client:
         status.stop()
-        for show in (scores, labels, sweep):
+        for show in (show_scores, show_labels, show_sweep):
             with console.status(show.__doc__ or ""):
                 table = show(client)
             console.print(table, "")
     console.print(
-        "The server has ended. Keep one running with [bold]make serve[/] (http://127.0.0.1:8900), and ask it:"
+        "The demo server has ended. Start one with [bold]make serve[/] (http://127.0.0.1:8900), and send it a request:"
     )
     console.print('  .venv/bin/tureen chat "Why do leaves fall?" -p academy=0.3 -p entertainment=0.7')
 

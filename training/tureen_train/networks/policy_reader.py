@@ -15,24 +15,30 @@ from tureen_core.turns import Messages
 
 
 class ExpertReader:
-    """A base with one adapter, or bare (``folder=None``), opened by PEFT in float32.
+    """A base with one adapter, or bare (``folder=None``), opened by PEFT.
 
     Args:
         folder: a PEFT LoRA folder, or None.
         base: the base's folder.
         reading: how texts become ids.
+        dtype: of the base's weights.
+
+    Attributes:
+        half: whether to run under bfloat16 autocast, as training in bf16 does.
     """
 
-    def __init__(self, folder: Path | None, base: Path, reading: Reading) -> None:
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    def __init__(self, folder: Path | None, base: Path, reading: Reading, dtype: torch.dtype = torch.float32) -> None:
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
         if folder is not None:
             model = PeftModel.from_pretrained(model, folder)
         self.model: Any = model.eval()
         self.renderer = Renderer(load_tokenizer(base), reading)
+        self.half = False
 
     def mean_logprobs(self, conversations: Sequence[Messages]) -> list[float]:
         """See :func:`compute_mean_logprobs`."""
-        return compute_mean_logprobs(self.model, self.renderer, conversations)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.half):
+            return compute_mean_logprobs(self.model, self.renderer, conversations)
 
 
 @torch.no_grad()

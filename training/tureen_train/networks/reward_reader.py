@@ -64,7 +64,7 @@ class RewardReader:
         self.device = model.device
         self.half = False
         self.gate = load_gate(folder) if (folder / GATE).is_file() else None
-        self._prompt: tuple[list[int], bool] = ([], False)
+        self._prompt: list[int] = []
         self._coefficients = torch.empty(0)
 
     def score_conversations(self, conversations: Sequence[Messages]) -> list[list[float]]:
@@ -85,15 +85,16 @@ class RewardReader:
         if self.gate is None:
             return rows
         prompts = [select_prompt_ids(text) for text in texts]
+        self._prompt = []  # how the model reads may have changed since
         return [[*row, self._overall(row, prompt)] for row, prompt in zip(rows, prompts, strict=True)]
 
     @torch.inference_mode()
     def _overall(self, rewards: list[float], prompt: list[int]) -> float:
         assert self.gate is not None
-        if (prompt, self.half) != self._prompt:  # answers to one prompt follow each other
+        if prompt != self._prompt:  # answers to one prompt follow each other
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 hidden = self.model.base_model(torch.tensor([prompt], device=self.device), use_cache=False)[0]
-            self._prompt, self._coefficients = (prompt, self.half), self.gate.coefficients(hidden[:, -1].cpu())
+            self._prompt, self._coefficients = prompt, self.gate.coefficients(hidden[:, -1].cpu())
         return float(self.gate.score(torch.tensor([rewards]), self._coefficients))
 
     def score_ids(

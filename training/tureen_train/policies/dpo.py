@@ -17,6 +17,7 @@ from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
+from tureen_core.tolerance import BARE, SERVED
 from tureen_core.turns import Messages
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.networks.policy_reader import compute_mean_logprobs
@@ -24,11 +25,13 @@ from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.records.encoding_report import EQUAL, EncodingReport, check_training_data
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
+from tureen_train.runs.artifact_kind import Readings
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.folder import find_base, update_account, write_probes, write_results
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.movement import GradientWatch, check_movement
+from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.proof import finish_run
 from tureen_train.runs.rereading import make_expert_reading
 from tureen_train.settings import count_processes
@@ -68,14 +71,14 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
     trainer.train(resume_from_checkpoint=checkpoint)
     check_movement(trainer.state.log_history, watch.moved)
     metrics = _evaluate(trainer, held) if held else {}
-    live, bare = _live_logprobs(trainer, renderer, conversations)
+    live = _live_logprobs(trainer, renderer, conversations)
     trainer.save_model(str(folder / "model"))
     artifact = None
     if trainer.is_world_process_zero():
         plot_curves(trainer.state.log_history, folder)
         write_results(folder, run, data.provenance, metrics)
         write_probes(folder, [Probe(messages=each) for each in conversations])
-        artifact = finish_run(folder, ExpertArtifact(), live, bare, sharded=run.scale.zero > 0)
+        artifact = finish_run(folder, ExpertArtifact(), live, sharded=run.scale.zero > 0)
     trainer.accelerator.end_training()
     return artifact
 
@@ -190,15 +193,11 @@ def _evaluate_file(trainer: Any, name: str) -> dict[str, float]:
     return {ours: float(logged[theirs]) for ours, theirs in keys.items()}
 
 
-def _live_logprobs(
-    trainer: Any, renderer: Renderer, conversations: Sequence[Messages]
-) -> tuple[list[float], list[float]]:
-    """Mean log-probabilities of the probes with the adapter and without it. Every rank must call it."""
+def _live_logprobs(trainer: Any, renderer: Renderer, conversations: Sequence[Messages]) -> Readings:
+    """Mean log-probabilities of the probes at several weights of the adapter. Every rank must call it."""
     model = trainer.model_wrapped
     model.eval()
-    live = compute_mean_logprobs(model, renderer, conversations)
-    with trainer.accelerator.unwrap_model(trainer.model).disable_adapter():
-        bare = compute_mean_logprobs(model, renderer, conversations)
-    count = len(live)
-    log.info("mean log-probability of the probes: %.3f before, %.3f after", sum(bare) / count, sum(live) / count)
-    return live, bare
+    live = read_at_weights(model, lambda: [[each] for each in compute_mean_logprobs(model, renderer, conversations)])
+    before, after = (sum(row[0] for row in live[weight]) / len(conversations) for weight in (BARE, SERVED))
+    log.info("mean log-probability of the probes: %.3f before, %.3f after", before, after)
+    return live

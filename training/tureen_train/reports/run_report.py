@@ -164,7 +164,7 @@ def _data(page: Page, run: RunFolder) -> None:
 
 def _proof(page: Page, run: RunFolder) -> None:
     proof = run.document("proof.json")
-    live, again = proof.get("live"), proof.get("reread")
+    live, again = (_flat(proof.get(name)) for name in ("live", "reread"))
     if not live or not again:
         return
     page.heading("Proof of the saved model")
@@ -173,6 +173,12 @@ def _proof(page: Page, run: RunFolder) -> None:
         f"The saved weights were loaded again and scored the probes: {len(live)} numbers. They differ from the trained "
         f"model's numbers by at most {apart:.2g}; the numbers span {max(live) - min(live):.3g}."
     )
+
+
+def _flat(readings: object) -> list[float]:
+    """The probes' numbers as the model is served, in one list; none from a run of an earlier version."""
+    rows = readings.get("1", []) if isinstance(readings, dict) else []
+    return [value for row in rows for value in row]
 
 
 def _recipe(page: Page, run: RunFolder) -> None:

@@ -88,7 +88,10 @@ class GateMethod:
         if encoded.unread:
             log.warning("%d records left out: %s", encoded.unread, UNREAD)
         if not encoded.items:
-            raise RecipeError("data: the gate reads the prompt's end, and no record shows it; see reading.max_length")
+            raise RecipeError(
+                "data: a gate reads the end of the prompt, but no record is left in which it is known:"
+                " give records with a prompt, or raise reading.max_length"
+            )
         return encoded
 
     def fit(self, context: FitContext, records: EncodedRecords, states: States) -> None:

@@ -11,6 +11,7 @@ from tureen_core.base import load_tokenizer
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
+from tureen_core.tolerance import SERVED
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
@@ -26,6 +27,7 @@ from tureen_train.runs.folder import find_base, write_objectives, write_probes, 
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import choose_packing, find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.movement import GradientWatch, check_movement
+from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.proof import finish_run
 from tureen_train.runs.reward_artifact import RewardArtifact
 
@@ -65,13 +67,13 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
     trainer.train(resume_from_checkpoint=checkpoint)
     check_movement(trainer.state.log_history, watch.moved)
     evaluated = {name: _evaluate(trainer, each, name) for name, each in encoded.sets.items()}
-    live = trainer.score_ids(texts)
+    live = read_at_weights(trainer.model, lambda: trainer.score_ids(texts))
     trainer.save_model(str(folder / "model"))
     artifact = None
     if trainer.is_world_process_zero():
         write_probes(folder, probes)
         _report(run, method, data, evaluated, trainer.state.log_history)
-        artifact = finish_run(folder, RewardArtifact(), _flat(live), sharded=run.scale.zero > 0)
+        artifact = finish_run(folder, RewardArtifact(), live, sharded=run.scale.zero > 0)
     trainer.accelerator.end_training()
     return artifact
 
@@ -106,7 +108,7 @@ def _frozen(
     evaluated = {name: EvaluatedFile(*fitted.tables[name], metrics) for name, metrics in fitted.metrics.items()}
     write_probes(Path(run.output), probes)
     _report(run, method, data, evaluated, fitted.history)
-    return finish_run(Path(run.output), RewardArtifact(), _flat(fitted.live))
+    return finish_run(Path(run.output), RewardArtifact(), {SERVED: fitted.live})
 
 
 def _trainer(
@@ -151,8 +153,3 @@ def _report(
     plot_curves(history, folder)
     write_results(folder, run, data.provenance, {name: dict(each.metrics) for name, each in evaluated.items()})
     write_objectives(folder, objectives)
-
-
-def _flat(rewards: Sequence[Sequence[float]]) -> list[float]:
-    """The probes' rewards in one list, row after row, as the proof compares them."""
-    return [value for row in rewards for value in row]

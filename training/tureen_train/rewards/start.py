@@ -73,7 +73,7 @@ def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train:
         start_from_probe(model, train, run.model.probe_decay, digest_weights(folder), find_cache(run))
     if begun is None and run.model.head == "tokens":
         start_from_tokens(model, load_tokenizer(base), run)
-    log.info("the score head is %s", "new" if begun is None else f"that of {begun.name}")
+    log.info("the score head is %s", "new" if begun is None else f"taken from {begun.name}")
     if run.model.lora is not None:
         model = add_lora(model, run.model, zero)
         if begun is not None:
@@ -126,7 +126,7 @@ def _settle_lm_head(model: Any, folder: Path, base: Path, imitates: bool, sharde
     weight = model.lm_head.weight
     weight.requires_grad_(imitates)
     if imitates and _shard_of(folder, LM_HEAD) is None:
-        log.info("the LM head is the base's: a classifier has none")
+        log.info("the LM head is taken from the base, because a classifier has none")
         with gather_weights([weight], sharded), torch.no_grad():
             weight.copy_(_lm_head(base))
 

@@ -73,9 +73,12 @@ class StepsMethod:
         """
         encoded = EncodedAnswers(records, self._renderer, self._loss)
         if encoded.left_out:
-            log.warning("%d answers left out, as in %s", encoded.left_out, encoded.example)
+            log.warning("%d answers left out; the first: %s", encoded.left_out, encoded.example)
         if not encoded.items:
-            raise RecipeError(f"data: no answer has a label for loss.targets: {self._loss.targets}")
+            raise RecipeError(
+                f"data: no answer has a label for loss.targets: {self._loss.targets}; process needs labels of steps,"
+                " outcome needs scores of answers"
+            )
         if not self._checked:
             check_labels(encoded)
             self._checked = True

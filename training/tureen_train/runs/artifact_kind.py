@@ -1,4 +1,4 @@
-"""What the proof and the export must know of one kind of run; :mod:`tureen_train.kinds` is the table of the kinds."""
+"""What the proof and the export know of one kind of run; :mod:`tureen_train.kinds` is the table of the kinds."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,9 @@ from typing import Any, Literal, Protocol
 from tureen_core.artifact import Manifest, Training
 from tureen_train.config import Run
 from tureen_train.measures.non_finite import replace_non_finite
+
+Rows = list[list[float]]  # a row for each probe, a column for each objective
+Readings = dict[float, Rows]  # by the weight of the adapter
 
 
 class ArtifactKind(Protocol):
@@ -21,14 +24,11 @@ class ArtifactKind(Protocol):
     def kind(self) -> Literal["reward", "expert"]:
         """As above."""
 
-    def reread_probes(self, run: Any, folder: Path, base: Path) -> list[float]:
-        """Read ``<folder>/model`` in the precision of training; return the probes' numbers in one list."""
-
-    def reread_base(self, run: Any, folder: Path, base: Path) -> list[float] | None:
-        """The same numbers from the bare base; None where this kind does not compare with it."""
+    def reread_probes(self, run: Any, folder: Path, base: Path) -> Readings:
+        """Read ``<folder>/model`` in the precision of training; return the probes' readings."""
 
     def write(self, run: Any, folder: Path, base: Path, out: Path) -> Manifest:
-        """Write the artifact's files into ``out`` and score the probes on them in float32."""
+        """Write the artifact's files into ``out`` and record the probes' readings of them in float32."""
 
 
 def describe_training(run: Run, folder: Path) -> Training:

@@ -4,13 +4,22 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from peft.helpers import rescale_adapter_scale
 
 from tureen_core.adapter_files import read_adapter, write_adapter
-from tureen_core.artifact import Base, Manifest, Objective, Probe, Steering
+from tureen_core.artifact import Base, Manifest, Objective, Steering
 from tureen_core.base import digest_weights
+from tureen_core.tolerance import LOGPROB, SERVED, name_reading
 from tureen_train.config import ExpertRun
-from tureen_train.runs.artifact_kind import describe_training
+from tureen_train.networks.policy_reader import ExpertReader
+from tureen_train.runs.artifact_kind import Readings, Rows, describe_training
 from tureen_train.runs.folder import read_probes
+from tureen_train.runs.probe_readings import (
+    check_range,
+    choose_readings,
+    read_at_weights,
+    state_tolerances,
+)
 from tureen_train.runs.rereading import choose_dtype, make_expert_reading, open_expert_reader
 
 
@@ -22,34 +31,56 @@ class ExpertArtifact:
 
     kind: Literal["expert"] = "expert"
 
-    def reread_probes(self, run: ExpertRun, folder: Path, base: Path) -> list[float]:
+    def reread_probes(self, run: ExpertRun, folder: Path, base: Path) -> Readings:
         """The probes' mean log-probabilities."""
-        return self._mean_logprobs(run, folder, folder / "model", base)
-
-    def reread_base(self, run: ExpertRun, folder: Path, base: Path) -> list[float]:
-        """The same of the base without the adapter."""
-        return self._mean_logprobs(run, folder, None, base)
-
-    def _mean_logprobs(self, run: ExpertRun, folder: Path, adapter: Path | None, base: Path) -> list[float]:
-        conversations = [probe.messages for probe in read_probes(folder)]
-        return open_expert_reader(run, adapter, base).mean_logprobs(conversations)
+        reader = open_expert_reader(run, folder / "model", base, as_trained=True)
+        texts = [probe.messages for probe in read_probes(folder)]
+        return read_at_weights(reader.model, lambda: [[each] for each in reader.mean_logprobs(texts)])
 
     def write(self, run: ExpertRun, folder: Path, base: Path, out: Path) -> Manifest:
         """Write an expert's files; its probes carry the mean log-probability of their last message, in float32."""
         adapter, _ = read_adapter(folder / "model", run.name)
         write_adapter(adapter, out, run.model.base, getattr(torch, choose_dtype(run)))
-        logprobs = self._mean_logprobs(run, folder, out, base)
-        return Manifest(
+        manifest = Manifest(
             kind="expert",
             name=run.name,
             base=Base(model=run.model.base, digest=digest_weights(base)),
             objectives=[Objective(name=run.objective)],
             reading=make_expert_reading(run, base),
             steering=Steering(family=run.family),
-            tolerance={"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05},
-            probes=[
-                Probe(messages=probe.messages, logprob=each)
-                for probe, each in zip(read_probes(folder), logprobs, strict=True)
-            ],
+            probes=read_probes(folder),
             training=describe_training(run, folder),
         )
+        return record_probes(manifest, ExpertReader(out, base, manifest.reading))
+
+
+def record_probes(manifest: Manifest, reader: ExpertReader) -> Manifest:
+    """Read an expert's probes from its files in float32, and write the readings and tolerances into its manifest.
+
+    Raises:
+        ArtifactError: the probes are too alike to tell, or read the same without the adapter.
+    """
+    probes = manifest.probes
+    texts = [probe.messages for probe in probes]
+
+    def read_all(weight: float, half: bool) -> Rows:
+        reader.half = half
+        with rescale_adapter_scale(reader.model, weight):
+            return [[each] for each in reader.mean_logprobs(texts)]
+
+    readings = choose_readings(read_all, {0: LOGPROB}, trained=True)
+    check_range(readings[SERVED], {0: LOGPROB})
+    recorded = [
+        probe.model_copy(
+            update={
+                "logprob": readings[SERVED][number][0],
+                "scores": {
+                    name_reading(LOGPROB, weight): rows[number][0]
+                    for weight, rows in readings.items()
+                    if weight != SERVED
+                },
+            }
+        )
+        for number, probe in enumerate(probes)
+    ]
+    return manifest.model_copy(update={"probes": recorded, "tolerance": state_tolerances(readings[SERVED], (0,))})

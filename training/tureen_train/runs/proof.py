@@ -8,17 +8,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, Manifest
 from tureen_train.reports.run_report import write_run_report
-from tureen_train.runs.artifact_kind import ArtifactKind
+from tureen_train.runs.artifact_kind import ArtifactKind, Readings, Rows
 from tureen_train.runs.export import export_artifact
 from tureen_train.runs.folder import read_finished_run
+from tureen_train.runs.probe_readings import check_same
+from tureen_train.runs.rereading import choose_dtype
 
-LOOSE = {"bf16": 0.2, "fp32": 1e-3}
+PROOF = "proof.json"
 FRESH_PROCESS = "tureen_train.prove"
 
 
@@ -26,22 +28,18 @@ class ProofError(ArtifactError):
     """The saved model is not the trained one."""
 
 
-def finish_run(
-    folder: Path, kind: ArtifactKind, live: Sequence[float], bare: Sequence[float] = (), sharded: bool = False
-) -> Artifact:
+def finish_run(folder: Path, kind: ArtifactKind, live: Readings, sharded: bool = False) -> Artifact:
     """Prove a finished run's folder and export it.
 
     Args:
         folder: the run's, with everything but ``artifact/`` in it.
-        live: the probes' numbers from the trained model: their rewards, row after row, or an expert's mean
-            log-probabilities.
-        bare: the same of an expert's base.
+        live: the trained model's readings of the probes, see :func:`read_at_weights`.
         sharded: whether DeepSpeed has run in this process.
 
     Raises:
         ProofError: the saved model, read again, gives other numbers, or cannot be read.
     """
-    (folder / "proof.json").write_text(json.dumps({"live": list(live), "bare": list(bare)}) + "\n")
+    _write_proof(folder, {"live": live})
     if not sharded:
         return prove_and_export(folder, kind)
     outcome = subprocess.run([sys.executable, "-m", FRESH_PROCESS, str(folder)], stderr=subprocess.PIPE, text=True)
@@ -61,31 +59,30 @@ def prove_and_export(folder: Path, kind: ArtifactKind) -> Artifact:
 
 
 def prove_save(folder: Path, kind: ArtifactKind) -> None:
-    """Compare the saved model's numbers for the probes with those in ``proof.json``, and add them to that file.
+    """Compare the saved model's readings of the probes with those in ``proof.json``, and add them to that file.
 
-    Tolerated: 1e-3 of the larger of 1 and the numbers' spread in float32, 0.2 of it in bf16, where a reward is read
-    under autocast, as it was trained. An expert that training moved must not read as its base.
+    They are compared for each objective, at each weight of the adapter, in the precision of training; the tolerances
+    are those of :mod:`tureen_core.tolerance`.
 
     Raises:
         ProofError: the saved model is not the trained one.
     """
-    path = folder / "proof.json"
-    found: dict[str, Any] = json.loads(path.read_text())
+    live = read_live(folder)
     run, base = read_finished_run(folder)
     again = kind.reread_probes(run, folder, base)
-    if found["live"] != found["bare"] and again == kind.reread_base(run, folder, base):
-        raise ProofError(f"{folder / 'model'} reads as the bare base: its adapter was not saved")
-    path.write_text(json.dumps({**found, "reread": again, "process": os.getpid()}) + "\n")
-    compare(found["live"], again, run.model.precision)
+    _write_proof(folder, {"live": live, "reread": again}, process=os.getpid())
+    try:
+        check_same(live, again, choose_dtype(run))
+    except ValueError as error:
+        raise ProofError(str(error)) from error
 
 
-def compare(live: Sequence[float], again: Sequence[float], precision: str) -> None:
-    """Refuse a save whose numbers differ beyond the precision's tolerance.
+def read_live(folder: Path) -> Readings:
+    """The trained model's readings, from ``proof.json``."""
+    found: dict[str, Rows] = json.loads((folder / PROOF).read_text())["live"]
+    return {float(weight): rows for weight, rows in found.items()}
 
-    Raises:
-        ProofError: naming the first probe that does.
-    """
-    allowed = LOOSE[precision] * max(1.0, max(live) - min(live))
-    for number, (trained, read) in enumerate(zip(live, again, strict=True)):
-        if not abs(trained - read) <= allowed:  # so that NaN is refused, too
-            raise ProofError(f"probe {number}: trained {trained:.5f}, read again {read:.5f}, allowed ±{allowed:.5f}")
+
+def _write_proof(folder: Path, readings: Mapping[str, Readings], **facts: Any) -> None:
+    content = {name: {f"{weight:g}": rows for weight, rows in each.items()} for name, each in readings.items()}
+    (folder / PROOF).write_text(json.dumps({**content, **facts}) + "\n")

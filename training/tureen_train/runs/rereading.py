@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from tureen_core.base import load_tokenizer
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
@@ -25,9 +27,16 @@ def open_reward_reader(run: RewardRun, folder: Path, base: Path, as_trained: boo
     return reader
 
 
-def open_expert_reader(run: ExpertRun, folder: Path | None, base: Path) -> ExpertReader:
-    """Open an expert run's adapter in ``folder``, saved or exported, or its bare base (``folder=None``)."""
-    return ExpertReader(folder, base, make_expert_reading(run, base))
+def open_expert_reader(run: ExpertRun, folder: Path, base: Path, as_trained: bool = False) -> ExpertReader:
+    """Open an expert run's adapter in ``folder``, saved or exported.
+
+    Args:
+        as_trained: in the run's precision; else in float32.
+    """
+    half = as_trained and run.model.precision == "bf16"
+    reader = ExpertReader(folder, base, make_expert_reading(run, base), torch.bfloat16 if half else torch.float32)
+    reader.half = half
+    return reader
 
 
 def make_expert_reading(run: ExpertRun, base: Path) -> Reading:

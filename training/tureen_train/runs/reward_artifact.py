@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +13,18 @@ from safetensors.torch import load_file, save_file
 from tureen_core.adapter_files import read_adapter, write_adapter
 from tureen_core.artifact import GATE, HEAD, Base, Manifest
 from tureen_core.base import digest_weights, load_tokenizer
+from tureen_core.tolerance import SERVED, compute_difference, name_reading, share_tolerance
 from tureen_train.config import RewardRun
-from tureen_train.runs.artifact_kind import describe_training
+from tureen_train.networks.reward_reader import RewardReader
+from tureen_train.runs.artifact_kind import Readings, Rows, describe_training
 from tureen_train.runs.folder import read_objectives, read_probes
+from tureen_train.runs.probe_readings import (
+    check_range,
+    choose_readings,
+    read_at_weights,
+    select_column,
+    state_tolerances,
+)
 from tureen_train.runs.rereading import choose_dtype, open_reward_reader
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
@@ -27,55 +36,79 @@ class RewardArtifact:
 
     kind: Literal["reward"] = "reward"
 
-    def reread_probes(self, run: RewardRun, folder: Path, base: Path) -> list[float]:
-        """The probes' rewards, row after row."""
+    def reread_probes(self, run: RewardRun, folder: Path, base: Path) -> Readings:
+        """The probes' rewards."""
         reader = open_reward_reader(run, folder / "model", base, as_trained=True)
-        return [value for row in reader.score_probes(read_probes(folder), run.loss.input) for value in row]
-
-    def reread_base(self, run: RewardRun, folder: Path, base: Path) -> None:  # noqa: ARG002
-        """A base has no score head."""
-        return
+        probes = read_probes(folder)
+        return read_at_weights(reader.model, lambda: reader.score_probes(probes, run.loss.input))
 
     def write(self, run: RewardRun, folder: Path, base: Path, out: Path) -> Manifest:
         """Write a reward model's files; its probes are scored in float32 from them."""
-        objectives = read_objectives(folder)
-        spread = max(each.calibration.std for each in objectives)
         lora = run.model.lora is not None
         gated = _write_weights(run, folder / "model", base, out)
-        probes = read_probes(folder)
-        reader = open_reward_reader(run, out, base)
-        values = reader.score_probes(probes, run.loss.input)
-        reader.half = True
-        rounding = _farthest(values, reader.score_probes(probes, run.loss.input))
-        if rounding > spread / 2:
-            log.warning(
-                "in bfloat16 rewards are up to %.2g off, of a deviation of %.2g: serve it in float32", rounding, spread
-            )
-        return Manifest(
+        manifest = Manifest(
             kind="reward",
             input=run.loss.input,
             gated=gated,
             name=run.name,
             weights="lora" if lora else "full",
             base=Base(model=run.model.base, digest=digest_weights(base)) if lora else None,
-            objectives=objectives,
+            objectives=read_objectives(folder),
             reading=run.reading.model_copy(update={"dtype": choose_dtype(run)}),
-            tolerance={
-                "float32": 1e-3,
-                "bfloat16": max(0.1, 0.1 * spread, 2 * rounding),
-                "float16": max(0.05, 0.05 * spread, rounding),
-            },
-            probes=[
-                probe.model_copy(update={"scores": {each.name: row[each.column] for each in objectives}})
-                for probe, row in zip(probes, values, strict=True)
-            ],
+            probes=read_probes(folder),
             training=describe_training(run, folder),
         )
+        return record_probes(manifest, open_reward_reader(run, out, base), trained=not run.loss.frozen)
 
 
-def _farthest(values: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float:
-    """The largest difference of two tables of rewards."""
-    return max(abs(a - b) for row, other in zip(values, others, strict=True) for a, b in zip(row, other, strict=True))
+def record_probes(manifest: Manifest, reader: RewardReader, trained: bool = True) -> Manifest:
+    """Read a reward model's probes from its files in float32, and write readings and tolerances into its manifest.
+
+    Args:
+        trained: whether the run trained the adapter; one that it did not may be zero.
+
+    Raises:
+        ArtifactError: the probes are too alike to tell, or read the same without the adapter.
+    """
+    probes, names = manifest.probes, {each.column: each.name for each in manifest.objectives}
+
+    def read_all(weight: float, half: bool) -> Rows:
+        reader.half = half
+        (rows,) = read_at_weights(reader.model, lambda: reader.score_probes(probes, manifest.input), [weight]).values()
+        return rows
+
+    if manifest.weights == "lora":
+        readings = choose_readings(read_all, names, trained)
+    else:
+        readings = {SERVED: read_all(SERVED, False)}
+    served = readings[SERVED]
+    check_range(served, names)
+    _warn_of_rounding(served, read_all(SERVED, True), names)
+    recorded = [
+        probe.model_copy(
+            update={
+                "scores": {
+                    name_reading(name, weight): rows[number][column]
+                    for weight, rows in readings.items()
+                    for column, name in names.items()
+                }
+            }
+        )
+        for number, probe in enumerate(probes)
+    ]
+    return manifest.model_copy(update={"probes": recorded, "tolerance": state_tolerances(served, names)})
+
+
+def _warn_of_rounding(served: Rows, halves: Rows, names: Mapping[int, str]) -> None:
+    """Tell where bfloat16 would take a reward beyond its tolerance."""
+    for column, name in names.items():
+        values = select_column(served, column)
+        rounding = compute_difference(values, select_column(halves, column))
+        allowed = share_tolerance(values, (), "bfloat16")
+        if rounding > allowed:
+            log.warning(
+                "%s: bfloat16 moves it by up to %.2g, ±%.2g is allowed: serve it in float32", name, rounding, allowed
+            )
 
 
 def _write_weights(run: RewardRun, saved: Path, base: Path, out: Path) -> bool:

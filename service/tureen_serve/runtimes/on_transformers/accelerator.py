@@ -1,4 +1,4 @@
-"""Failures of an accelerator: what no retry heals, and what is one text's fault."""
+"""Translate failures of an accelerator into the errors of the server."""
 
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from tureen.errors import Unavailable, Unprocessable
 
 @contextmanager
 def translate_device_failure() -> Iterator[None]:
-    """Say that the runtime is dead when the accelerator's context is: every later call would fail as well.
+    """Turn a permanent failure of the accelerator, after which every call fails, into ``Unavailable``.
 
-    Running out of memory is no such failure.
+    Running out of memory is not permanent and is not translated here.
 
     Raises:
         Unavailable: with the code ``engine_dead``.
@@ -25,7 +25,9 @@ def translate_device_failure() -> Iterator[None]:
 
 @contextmanager
 def translate_out_of_memory(rows: Sized) -> Iterator[None]:
-    """Say that a text which alone exceeds the device's memory is at fault; of several, each may fit by itself.
+    """Turn out-of-memory in a batch of one text into an error of that text.
+
+    In a larger batch the original error is raised again, since each text may fit alone.
 
     Raises:
         Unprocessable: with the code ``input_exceeds_device_memory``.
@@ -35,4 +37,5 @@ def translate_out_of_memory(rows: Sized) -> Iterator[None]:
     except torch.OutOfMemoryError:
         if len(rows) > 1:
             raise
-        raise Unprocessable("the text does not fit the device", code="input_exceeds_device_memory") from None
+        message = "the text needs more memory than the device has: send a shorter text"
+        raise Unprocessable(message, code="input_exceeds_device_memory") from None

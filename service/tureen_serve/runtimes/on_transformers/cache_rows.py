@@ -1,6 +1,6 @@
-"""The keys and values of running texts as one batch: rows join and leave between steps, padding stays on the left.
+"""Keys and values of running texts as one batch. Rows join and leave between steps; padding is on the left.
 
-Knows tensors only; which text a row belongs to, and its gate, is the stepper's.
+This module knows tensors only. The stepper knows which text a row belongs to, and its gate.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from tureen_serve.runtimes.on_transformers.padding import compute_positions, pad
 
 
 class CacheRows:
-    """Rows of a causal model's cache.
+    """The rows of a causal model's cache.
 
     Args:
-        model: a Hugging Face causal model whose cache is keys and values. Sliding windows are kept whole; the
-            model's mask hides what lies outside.
+        model: a Hugging Face causal model whose cache holds keys and values. Keys outside of a sliding window are
+            kept too; the model's mask hides them.
     """
 
     def __init__(self, model: Any) -> None:
@@ -31,11 +31,14 @@ class CacheRows:
 
     @property
     def width(self) -> int:
-        """Places of every row, padding included."""
+        """The number of places of every row, with padding."""
         return self._mask.shape[1]
 
     def prefill(self, prompts: Sequence[Sequence[int]], owners: Sequence[int]) -> Tensor:
-        """Compute each prompt once and append a row for each owner, an index of a prompt.
+        """Compute each prompt once, and append a row for each text.
+
+        Args:
+            owners: for each text, the index of its prompt.
 
         Returns:
             ``[len(owners), V]`` float32 logits of the next tokens.
@@ -49,13 +52,13 @@ class CacheRows:
         return logits[chosen]
 
     def advance(self, tokens: Sequence[int]) -> Tensor:
-        """Append one token to every row; ``[B, V]`` float32 logits of the next ones."""
+        """Append one token to every row and return the ``[B, V]`` float32 logits of the next tokens."""
         ids = torch.tensor(tokens, device=self._mask.device).unsqueeze(1)
         self._mask = nn.functional.pad(self._mask, (0, 1), value=1)
         return self._forward(ids, self._mask, self._mask.sum(1, keepdim=True) - 1, self._cache)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all rows but these, and the padding that no row needs then."""
+        """Drop all rows but these, and the padding that no remaining row needs."""
         if len(rows) == len(self):
             return
         if not rows:
@@ -96,5 +99,5 @@ class CacheRows:
 
 
 def _widen(states: Tensor, width: int) -> Tensor:
-    """``[B, heads, T, d]`` padded with zeros on the left to ``width`` places."""
+    """Pad ``[B, heads, T, d]`` with zeros on the left to ``width`` places."""
     return nn.functional.pad(states, (0, 0, width - states.shape[2], 0))

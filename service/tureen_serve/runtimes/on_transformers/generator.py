@@ -1,11 +1,10 @@
-"""Text from a transformers model, step by step: every step draws one token of every running text.
+"""Generate texts with a transformers model. Each step samples one token of every running text.
 
-Texts join and leave at step borders, each with its own gate, sampling and random generator, so that what a text
-becomes does not depend on its neighbours. No threads and no clock: the lane calls ``step``.
+Texts join and leave between steps. Each has its own gate row, sampling and random generator, so it does not depend on
+the other texts. This module has no threads and no clock: the lane calls ``step``.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,35 +18,9 @@ from tureen_serve.runtimes.jobs import check_job
 from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
 from tureen_serve.runtimes.on_transformers.cache_rows import CacheRows
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture, RankGate
+from tureen_serve.runtimes.on_transformers.running_text import RunningText, StepLimits
 from tureen_serve.runtimes.on_transformers.sampling import Sampler
 from tureen_serve.runtimes.text_stream import TextStream
-
-
-@dataclass(frozen=True, slots=True)
-class StepLimits:
-    """What may run at once. ``cache_tokens`` counts rows times the longest text they can become."""
-
-    rows: int = 32
-    cache_tokens: int = 65536
-    prefill_tokens: int = 8192
-
-
-@dataclass(slots=True)
-class RunningText:
-    """One running text."""
-
-    key: Hashable
-    job: GenerationJob
-    sampler: Sampler
-    text: TextStream
-    tokens: int = 0
-    last: int = 0
-    over: bool = False
-
-    @property
-    def mixture(self) -> Mixture:
-        """What its row of the gate says."""
-        return self.job.weights, self.job.semantics
 
 
 class TransformersStepper:
@@ -55,12 +28,12 @@ class TransformersStepper:
 
     Args:
         model: a Hugging Face causal model with the experts attached.
-        gate: the model's.
-        tokenizer: a fast tokenizer, for the text.
-        limits: what may run at once; more jobs wait in order.
+        gate: the model's gate.
+        tokenizer: a fast tokenizer, to decode the texts.
+        limits: the limits of the batch. Other jobs wait, first come first served.
 
     Raises:
-        ValueError: the model keeps more than keys and values, or the tokenizer is not a fast one.
+        ValueError: the model's cache holds more than keys and values, or the tokenizer is not a fast one.
     """
 
     failure = None
@@ -72,62 +45,65 @@ class TransformersStepper:
                 f"{type(model).__name__} keeps recurrent states, which cannot be batched step by step here"
             )
         if not tokenizer.is_fast:
-            raise ValueError("streaming needs a fast tokenizer (a tokenizer.json)")
+            raise ValueError("streaming needs a fast tokenizer: save the base with a tokenizer.json")
         self.context: int = model.config.max_position_embeddings
         self._vocabulary: int = model.config.vocab_size
         self._model = model.eval()
         self._gate = gate
         self._backend = tokenizer.backend_tokenizer
-        self._ends = _ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        self._ends = _collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self._limits = limits
         self._rows = CacheRows(model)
-        self._lines: list[RunningText] = []
+        self._texts: list[RunningText] = []
         self._waiting: dict[Hashable, GenerationJob] = {}
         self._names: dict[int, str] = {}
 
     @property
     def active(self) -> bool:
-        """Whether a step would do something."""
-        return bool(self._lines or self._waiting)
+        """Whether a job is running or waiting."""
+        return bool(self._texts or self._waiting)
 
     @property
     def running(self) -> int:
-        """Texts in the batch."""
-        return len(self._lines)
+        """The number of texts in the batch."""
+        return len(self._texts)
 
     @property
     def waiting(self) -> int:
-        """Jobs that found no room yet."""
+        """The number of jobs that wait for a place in the batch."""
         return len(self._waiting)
 
     def check(self, job: GenerationJob) -> None:
-        """Refuse a job that cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
+        """Raise ``Unprocessable`` if a job cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
         check_job(job, self.context, self._vocabulary)
 
     def add(self, key: Hashable, job: GenerationJob) -> None:
-        """Queue a job that :meth:`check` lets pass."""
+        """Queue a job that :meth:`check` accepts, under a key of the caller's choice."""
         self._waiting[key] = job
 
     def drop(self, key: Hashable) -> None:
-        """Forget a job, waiting or running."""
+        """Cancel the job of a key, waiting or running."""
         self._waiting.pop(key, None)
-        for line in self._lines:
-            line.over |= line.key == key
+        for running in self._texts:
+            running.over |= running.key == key
         self._leave()
 
     @translate_device_failure()
     @torch.inference_mode()
     def step(self) -> list[tuple[Hashable, TextDelta | TureenError]]:
-        """Draw one token of every running text, and of those that found room just now.
+        """Admit waiting jobs, and sample one token of every running text.
+
+        Returns:
+            A delta or an error of each text, with its key.
 
         Raises:
-            Unavailable: the accelerator has failed for good.
+            Unavailable: the accelerator has failed permanently.
         """
-        logits = [self._advance()] if self._lines else []
+        logits = [self._advance()] if self._texts else []
         joining = self._admit()
         if joining:
             logits.append(self._prefill(joining))
-            self._lines += joining
+            self._texts += joining
         said = self._draw(torch.cat(logits)) if logits else []
         self._leave()
         return said
@@ -136,7 +112,7 @@ class TransformersStepper:
     def likelihood(
         self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics = "delta"
     ) -> list[float]:
-        """Log-probability in nats of each of ``ids[start:]`` given all that stands before it."""
+        """Compute the log-probability in nats of each of ``ids[start:]``, given the ids before it."""
         self._gate.set_rows([(weights, semantics)])
         tokens = torch.tensor([ids], device=self._model.device)
         kept = len(ids) - start + 1
@@ -145,21 +121,22 @@ class TransformersStepper:
         return chosen
 
     def close(self) -> None:
-        """Forget all jobs and free the weights."""
-        self._lines, self._waiting = [], {}
+        """Drop all jobs and free the weights."""
+        self._texts, self._waiting = [], {}
         del self._rows, self._model, self._gate
 
-    # ----------------------------------------------------------------------- in and out
+    # ----------------------------------------------------------------------- joining and leaving
 
     def _advance(self) -> Tensor:
-        self._gate.set_rows([line.mixture for line in self._lines])
-        return self._rows.advance([line.last for line in self._lines])
+        """Run the last token of every running text, and return the logits of the next tokens."""
+        self._gate.set_rows([running.mixture for running in self._texts])
+        return self._rows.advance([running.last for running in self._texts])
 
     def _admit(self) -> list[RunningText]:
-        """Take waiting jobs, in order, while there is room."""
+        """Take waiting jobs, in order, as long as the batch stays within its limits."""
         joining: list[RunningText] = []
         for key, job in list(self._waiting.items()):
-            if (self._lines or joining) and not self._fits(joining, job):
+            if (self._texts or joining) and not self._fits(joining, job):
                 break
             del self._waiting[key]
             sampler = Sampler(job.sampling, self._model.device)
@@ -167,53 +144,55 @@ class TransformersStepper:
         return joining
 
     def _fits(self, joining: Sequence[RunningText], job: GenerationJob) -> bool:
-        """Whether one more job stays within the room; the first to join in a step may have a prompt of any length."""
-        jobs = [line.job for line in (*self._lines, *joining)] + [job]
-        prompts = [len(line.job.ids) for line in joining] + [len(job.ids)]
+        """Tell whether a job may join too. The first to join in a step may have a prompt of any length."""
+        jobs = [running.job for running in (*self._texts, *joining)] + [job]
+        prompts = [len(running.job.ids) for running in joining] + [len(job.ids)]
         longest = max(len(each.ids) + each.sampling.max_tokens for each in jobs)
         quick = len(prompts) == 1 or len(prompts) * max(prompts) <= self._limits.prefill_tokens
         return quick and len(jobs) <= self._limits.rows and len(jobs) * longest <= self._limits.cache_tokens
 
     def _prefill(self, joining: Sequence[RunningText]) -> Tensor:
-        """First logits of new texts; equal prompts under equal gates (n answers, a sweep's repeats) run once."""
+        """Run the prompts of new texts, and return their first logits. Equal prompts under equal gates run once."""
         prompts: dict[tuple[tuple[int, ...], Mixture], int] = {}
-        owners = [prompts.setdefault((line.job.ids, line.mixture), len(prompts)) for line in joining]
+        owners = [prompts.setdefault((running.job.ids, running.mixture), len(prompts)) for running in joining]
         self._gate.set_rows([mixture for _, mixture in prompts])
         return self._rows.prefill([ids for ids, _ in prompts], owners)
 
     def _leave(self) -> None:
-        stay = [index for index, line in enumerate(self._lines) if not line.over]
+        """Remove the texts that are over from the batch."""
+        stay = [index for index, running in enumerate(self._texts) if not running.over]
         self._rows.keep(stay)
-        self._lines = [self._lines[index] for index in stay]
+        self._texts = [self._texts[index] for index in stay]
 
     # ----------------------------------------------------------------------- drawing
 
     def _draw(self, logits: Tensor) -> list[tuple[Hashable, TextDelta | TureenError]]:
+        """Sample a token of every text from its logits. A text whose logits are not finite ends with an error."""
         finite = logits.isfinite().all(1).tolist()
         safe = logits if all(finite) else logits.nan_to_num()
-        tokens = torch.cat([line.sampler.draw(row) for line, row in zip(self._lines, safe, strict=True)]).tolist()
+        tokens = torch.cat([running.sampler.draw(row) for running, row in zip(self._texts, safe, strict=True)]).tolist()
         said: list[tuple[Hashable, TextDelta | TureenError]] = []
-        for line, row, token, sound in zip(self._lines, safe, tokens, finite, strict=True):
-            said.append((line.key, self._say(line, token, row) if sound else _failed(line)))
+        for running, row, token, sound in zip(self._texts, safe, tokens, finite, strict=True):
+            said.append((running.key, self._make_delta(running, token, row) if sound else _fail(running)))
         return said
 
-    def _say(self, line: RunningText, token: int, logits: Tensor) -> TextDelta:
-        line.tokens, line.last = line.tokens + 1, token
+    def _make_delta(self, running: RunningText, token: int, logits: Tensor) -> TextDelta:
+        running.tokens, running.last = running.tokens + 1, token
         finish: Finish | None = None
         if token in self._ends:
-            text, finish = line.text.close(), "stop"
+            text, finish = running.text.close(), "stop"
         else:
-            line.sampler.note(token)
-            text = line.text.push(token)
-            if line.text.stopped:
+            running.sampler.note(token)
+            text = running.text.push(token)
+            if running.text.stopped:
                 finish = "stop"
-            elif line.tokens == line.job.sampling.max_tokens:
-                text, finish = text + line.text.close(), "length"
-        line.over = finish is not None
-        return TextDelta(text, 1, self._logprobs(line.job.sampling.logprobs, token, logits), finish)
+            elif running.tokens == running.job.sampling.max_tokens:
+                text, finish = text + running.text.close(), "length"
+        running.over = finish is not None
+        return TextDelta(text, 1, self._logprobs(running.job.sampling.logprobs, token, logits), finish)
 
     def _logprobs(self, alternatives: int | None, token: int, logits: Tensor) -> tuple[TokenLogprob, ...]:
-        """Of the raw distribution: before penalties, bias, temperature and nucleus."""
+        """Compute the log-probabilities to report, before penalties, bias, temperature and nucleus."""
         if alternatives is None:
             return ()
         logprobs = logits.log_softmax(-1)
@@ -227,14 +206,14 @@ class TransformersStepper:
         return self._names[token]
 
 
-def _ends(configured: int | list[int] | None, fallback: int | None) -> frozenset[int]:
-    """Every id that ends a text."""
+def _collect_ends(configured: int | list[int] | None, fallback: int | None) -> frozenset[int]:
+    """Collect the ids that end a text."""
     if isinstance(configured, list):
         return frozenset(configured)
     end = fallback if configured is None else configured
     return frozenset() if end is None else frozenset({end})
 
 
-def _failed(line: RunningText) -> TureenError:
-    line.over = True
-    return ServerFault("the model gave logits that are not finite", code="non_finite_logits")
+def _fail(running: RunningText) -> TureenError:
+    running.over = True
+    return ServerFault("the model computed logits that are not finite", code="non_finite_logits")

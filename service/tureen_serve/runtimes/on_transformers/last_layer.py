@@ -1,6 +1,6 @@
-"""The last layer, computed where a reward is read: for most heads that is one token of a text.
+"""Compute the last layer only for the tokens that a head reads, for most heads one token of each text.
 
-All tokens give keys and values there, as in every layer; attention and the MLP are left out for those not read.
+All tokens still need keys and values in that layer. Attention and the MLP are skipped for tokens that no head reads.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
 
 
 class LastMlp:
-    """Makes the MLP of a model's last layer leave out tokens: those get zeros.
+    """Replaces the forward of the last layer's MLP by one that computes some tokens and gives zeros for the others.
 
     Args:
-        mlp: the module, whose forward this takes the place of.
-        gate: of the adapters in it.
+        mlp: the module.
+        gate: the gate of the adapters in it.
         layer: the number of its layer.
 
     Attributes:
@@ -33,7 +33,7 @@ class LastMlp:
         mlp.forward = self._forward
 
     def _forward(self, x: Tensor) -> Any:
-        """``[1, T, H]`` to the same."""
+        """Map ``[1, T, H]`` to ``[1, T, H]``."""
         if self.places is None:
             return self._compute(x)
         out = torch.zeros_like(x)
@@ -43,6 +43,6 @@ class LastMlp:
 
 
 def wrap_last_mlp(layers: Sequence[nn.Module], gate: RankGate | None) -> LastMlp | None:
-    """Of these layers, if the last has an MLP that is called so."""
+    """Wrap the MLP of the last of these layers; None if it has no module called ``mlp``."""
     mlp = getattr(layers[-1], "mlp", None) if layers else None
     return LastMlp(mlp, gate, len(layers) - 1) if isinstance(mlp, nn.Module) else None

@@ -1,4 +1,4 @@
-"""Hugging Face models for the transformers runtime: strict loading, and several gated trees over one set of weights."""
+"""Load Hugging Face models strictly, and use the weights of one base for scores and for each policy family."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,10 @@ from tureen_serve.runtimes.catalogue import LoadedBase
 from tureen_serve.runtimes.contract import BatchLimits, Scorer
 from tureen_serve.runtimes.on_transformers import onednn
 from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
-from tureen_serve.runtimes.on_transformers.generator import StepLimits, TransformersStepper
+from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.runtimes.on_transformers.rank_gate import RankGate, attach_adapters
+from tureen_serve.runtimes.on_transformers.running_text import StepLimits
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut, make_readout
 
@@ -29,11 +30,11 @@ class TransformersRuntime:
 
     Args:
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on a CPU and bfloat16 elsewhere.
-        device: as torch names it; ``auto`` is the first GPU, else the CPU.
-        limits: of one batch of scores.
-        step_limits: of one family's running texts.
-        packs: whether scores run packed where the model allows it.
-        prompt_memory_bytes: bytes that each scorer has for prompts of earlier batches.
+        device: as torch names it; ``auto`` is the first GPU, or the CPU if there is none.
+        limits: the limits of one batch of scores.
+        step_limits: the limits of one family's running texts.
+        packs: whether scores run packed if the model can do so exactly.
+        prompt_memory_bytes: the memory of each scorer for prompts of earlier batches.
     """
 
     def __init__(
@@ -55,33 +56,34 @@ class TransformersRuntime:
         logging.disable_progress_bar()
 
     def reserve_memory(self, engines: Sequence[str]) -> None:
-        """Nothing to prepare: all stand in this process and share its memory."""
+        """Do nothing: all models are in this process and share its memory."""
 
     def load_base(
         self, folder: Path, tokenizer: Any, rewards: Sequence[Artifact], families: Mapping[str, Stack]
     ) -> LoadedBase:
-        """Load a base once; over its weights stand a scorer, if there are rewards, and a stepper for each family.
+        """Load a base once, with a scorer if there are rewards, and a stepper for each family.
 
-        Each has a module tree and a gate of its own, since they run in different threads.
+        The weights are shared. Each scorer and stepper has its own module tree and gate, since they run in different
+        threads.
 
         Raises:
-            ArtifactError: the folder lacks weights.
-            SoupError: an adapter stands on another architecture.
+            ArtifactError: a weight is missing in the folder.
+            SoupError: an adapter does not fit the base's modules.
         """
         model = self._load(AutoModelForCausalLM if families else AutoModel, folder)
-        steppers = [self._stepper(copy_module_tree(model), stack, tokenizer) for stack in families.values()]
+        steppers = [self._make_stepper(copy_module_tree(model), stack, tokenizer) for stack in families.values()]
         if not rewards:
             return LoadedBase([], steppers)
-        scorer = self._scorer(model.base_model if families else model, rewards)
+        scorer = self._load_scorer(model.base_model if families else model, rewards)
         return LoadedBase([(scorer, rewards)], steppers)
 
     def load_checkpoint(self, artifact: Artifact) -> Scorer:
-        """Load a full reward checkpoint, ``…ForSequenceClassification`` as Hugging Face saves it."""
+        """Load a full reward checkpoint, saved by Hugging Face as ``…ForSequenceClassification``."""
         head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
         model = self._load(AutoModel, artifact.folder)
-        return self._above(model, {artifact.name: make_readout(artifact, head, self._device)}, None)
+        return self._make_scorer(model, {artifact.name: make_readout(artifact, head, self._device)}, None)
 
-    def _scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> Scorer:
+    def _load_scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> Scorer:
         weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
         gate = attach_adapters(backbone, concatenate_adapters([adapter for adapter, _ in weights.values()]))
         readouts = {
@@ -89,10 +91,10 @@ class TransformersRuntime:
             for artifact in artifacts
             if (head := weights[artifact.name][1]) is not None
         }
-        return self._above(backbone, readouts, gate)
+        return self._make_scorer(backbone, readouts, gate)
 
-    def _above(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: RankGate | None) -> Scorer:
-        """Packed where that is wanted and possible, else padded; the scorer says which and why."""
+    def _make_scorer(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: RankGate | None) -> Scorer:
+        """Make a packed scorer, or a padded one if the model cannot run packed. Its description says why."""
         reason = self._find_obstacle(backbone)
         if reason is not None:
             return TransformersScorer(
@@ -103,7 +105,7 @@ class TransformersRuntime:
         return PackedScorer(backbone, readouts, gate, self._limits, compiler, memory)
 
     def _find_obstacle(self, backbone: Any) -> str | None:
-        """Why scores run padded, or None."""
+        """Say why scores must run padded; None if they can run packed."""
         if not self._packs:
             return "packing is off"
         if self._device.type == "cuda" and self.dtype == "float32":
@@ -111,11 +113,14 @@ class TransformersRuntime:
         with translate_device_failure():
             return find_packing_obstacle(backbone)
 
-    def _stepper(self, model: Any, stack: Stack, tokenizer: Any) -> TransformersStepper:
+    def _make_stepper(self, model: Any, stack: Stack, tokenizer: Any) -> TransformersStepper:
         return TransformersStepper(model, attach_adapters(model, stack), tokenizer, self._step_limits)
 
     def _load(self, kind: Any, folder: Path) -> Any:
-        """Strictly: a weight that is not in the folder would be a random one. An encoder's pooler is never read."""
+        """Load a model, and refuse a folder that lacks a weight, which would be random.
+
+        An encoder's pooler may be missing, since it is not used.
+        """
         model, found = kind.from_pretrained(
             folder,
             dtype=getattr(torch, self.dtype),
@@ -125,7 +130,7 @@ class TransformersRuntime:
         )
         missing = [key for key in found["missing_keys"] if not key.startswith("pooler.")]
         if missing:
-            raise ArtifactError(f"{folder.name}: the weight {min(missing)} is missing")
+            raise ArtifactError(f"{folder.name}: the weight {min(missing)} is missing; copy or save the model again")
         model = model.requires_grad_(False).to(self._device)
         if onednn.is_onednn_faster(model):
             onednn.replace_linears(model)
@@ -133,5 +138,5 @@ class TransformersRuntime:
 
 
 def copy_module_tree(model: Any) -> Any:
-    """A second module tree over the same parameters and buffers."""
+    """Copy a model's tree of modules. The copy uses the same parameters and buffers."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})

@@ -1,9 +1,10 @@
-"""Linear layers by oneDNN on AMD's CPUs, where torch's float32 products are MKL's, which runs there at half the speed.
+"""Linear layers by oneDNN on AMD's CPUs. There torch's own float32 products use MKL, which has half the speed.
 
-Measured on an EPYC with one thread (``tests/bench/README.md``): 100 GFLOP/s by MKL, 230 by oneDNN, and a step of few
-texts in a third of the time. torch has no switch for it; these are the operators to which torch.compile lowers a frozen
-Linear. A weight is laid out anew once and the plain one let go, but for a head's that an embedding shares: SmolLM2 with
-the starter artifacts holds 1.13 GB instead of 1.01, and 1.65 at its peak instead of 1.25.
+Measured on an EPYC with one thread (``tests/bench/README.md``): MKL computes 100 GFLOP/s and oneDNN 230, and a step of
+a few texts takes a third of the time. torch has no option for this, so this module calls the operators that
+torch.compile uses for a frozen Linear. Each weight is copied once to oneDNN's layout and the plain weight is freed,
+except for a head's that an embedding shares. SmolLM2 with the starter artifacts takes 1.13 GB instead of 1.01, and
+at its peak 1.65 GB instead of 1.25.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 CPU_INFO = Path("/proc/cpuinfo")
-ROWS = 2048  # of the products that the layout is chosen for; it serves all others too
+ROWS = 2048  # oneDNN chooses the layout for inputs of this many rows; it is correct for any other number
 
 
 class OneDnnLinear(nn.Linear):
@@ -30,17 +31,17 @@ class OneDnnLinear(nn.Linear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """Opaque: its device and dtype can be asked."""
+        """The weight in oneDNN's layout. Only its device and dtype are meaningful."""
         return self.packed
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., in]`` to ``[..., out]``."""
+        """Map ``[..., in]`` to ``[..., out]``."""
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
         return y
 
 
 def is_onednn_faster(model: Any) -> bool:
-    """Whether a model's Linears are faster by oneDNN than as they are."""
+    """Tell whether a model's Linear layers are faster with oneDNN: in float32 on an AMD CPU."""
     return bool(
         model.device.type == "cpu"
         and model.dtype == torch.float32
@@ -51,7 +52,7 @@ def is_onednn_faster(model: Any) -> bool:
 
 
 def replace_linears(model: Any) -> None:
-    """Put oneDNN's Linears in the place of all plain ones; a weight that an embedding shares stays there too."""
+    """Replace every plain Linear of a model by oneDNN's. An embedding keeps a weight that it shares with a Linear."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:

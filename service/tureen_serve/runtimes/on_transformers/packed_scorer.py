@@ -1,12 +1,13 @@
-"""Rewards from one packed sequence a batch: no padding, a prompt that rows share computed once, nothing but prefill.
+"""Score a batch as one packed sequence: without padding, and with each shared prompt computed once.
 
-On a GPU segments of any number and length run through one compiled layer: lengths are data of one operator and sizes
-are symbolic, so no batch makes torch.compile work again, and none is padded for it. On a CPU prompts of earlier batches
-are remembered, and the last layer is computed where it is read.
+On a GPU the layers are compiled once for batches of any size: the lengths of the segments are data of one operator, and
+other sizes are symbolic. So no batch is padded for torch.compile, and none makes it compile again. On a CPU the prompts
+of earlier batches are kept, and the last layer is computed only for the tokens that a head reads.
 """
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,20 +27,20 @@ from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
 from tureen_serve.runtimes.on_transformers.shared_prompts import count_cached_tokens, find_shared_prompts, get_prompt
 from tureen_serve.runtimes.readout import ReadOut, read_rewards, select_readout
 
-SPARSE: set[Pooling] = {"last", "eos"}
+ONE_TOKEN: set[Pooling] = {"last", "eos"}  # poolings that read one token of a text
 
 
 class PackedScorer:
-    """One backbone that ``find_packing_obstacle`` finds nothing against, and the reward models on it.
+    """A backbone for which ``find_packing_obstacle`` is None, and the reward models that use it.
 
     Args:
-        backbone: a headless Hugging Face model; from here on it attends in packed sequences only.
-        readouts: adapter name → its head.
-        gate: the backbone's; None for a full checkpoint, which is its own reward model.
-        limits: what one batch may hold.
-        compiler: torch.compile's backend for the layers; None to run them as they are, which is also what happens where
-            compiling one fails.
-        memory_bytes: bytes for prompts that were computed in earlier batches; with 0 none is kept.
+        backbone: a headless Hugging Face model. Its attention is replaced by packed attention.
+        readouts: maps an adapter's name to its read-out.
+        gate: the backbone's gate; None for a full checkpoint, which has no adapters.
+        limits: the limits of one batch.
+        compiler: torch.compile's backend for the layers; None to run them without. They also run without it if
+            compiling fails.
+        memory_bytes: the memory for prompts of earlier batches; with 0 no prompt is kept.
     """
 
     threads = 1
@@ -68,11 +69,11 @@ class PackedScorer:
             self.description += self._compile(compiler)
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
-        """Rewards of each row, in order. ``cached`` is the prompt's length where it was computed for another row.
+        """Score rows, in order. ``cached`` is the length of a row's prompt if it was computed for another row.
 
         Raises:
-            Unprocessable: this one text does not fit the device.
-            Unavailable: the accelerator has failed for good.
+            Unprocessable: the only text of the batch does not fit into the device's memory.
+            Unavailable: the accelerator has failed permanently.
         """
         with translate_device_failure(), translate_out_of_memory(rows), torch.inference_mode():
             return self._run(rows, NO_MEMORY if fresh else self._memory)
@@ -83,30 +84,34 @@ class PackedScorer:
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:
         known = {each: found for each in map(get_prompt, rows) if (found := memory.get(each)) is not None}
-        prompts = self._shared(rows, known) if self._shares else {}
-        packing = pack_texts(_twice_if_lone(rows), prompts, known)
-        behind = [known[each] for each in packing.known]
-        recall = PackedPromptStates(behind, self._new(rows, packing, known)) if memory.capacity else None
-        hidden = self._hidden(packing, recall, self._ends(rows, packing))
-        for each, past in recall.pasts(hidden).items() if recall else ():
-            memory.put(each, past)
-        hidden = torch.cat([hidden, *(past.hidden for past in behind)])
-        values = read_rewards(rows, self._readouts, lambda picks, like: _pooled(hidden, packing, picks, like))
+        prompts = self._find_prompts(rows, known) if self._shares else {}
+        packing = pack_texts(_repeat_single_token(rows), prompts, known)
+        appended = [known[each] for each in packing.known]
+        states = PackedPromptStates(appended, self._find_new_prompts(rows, packing, known)) if memory.capacity else None
+        hidden = self._compute_hidden(packing, states, self._find_ends(rows, packing))
+        for each, computed in states.collect_prompts(hidden).items() if states else ():
+            memory.put(each, computed)
+        hidden = torch.cat([hidden, *(prompt.hidden for prompt in appended)])
+        values = read_rewards(rows, self._readouts, partial(_pool_rows, hidden, packing))
         return [Rewards(*each) for each in zip(values, count_cached_tokens(rows, prompts, known), strict=True)]
 
-    def _shared(self, rows: Sequence[Row], known: Container[Prompt]) -> dict[int, Prompt]:
-        """The prompts that rows go on from. A row that is read at its prompt's end runs whole: the last layer leaves
-        that state out where the prompt ran before other answers.
+    def _find_prompts(self, rows: Sequence[Row], known: Container[Prompt]) -> dict[int, Prompt]:
+        """Find the prompts that rows continue.
+
+        A row whose reward is read at its prompt's last token is not among them: the last layer does not compute that
+        token for a prompt that other rows continue.
         """
         found = find_shared_prompts(rows, known)
         return {index: each for index, each in found.items() if not self._reads_prompt(rows[index])}
 
     def _reads_prompt(self, row: Row) -> bool:
-        like = select_readout(self._readouts, row)
-        return len(row.ids) - row.shared == 1 and like.pooling == "last" and like.eos_appended
+        readout = select_readout(self._readouts, row)
+        return len(row.ids) - row.shared == 1 and readout.pooling == "last" and readout.eos_appended
 
-    def _new(self, rows: Sequence[Row], packing: PackedBatch, known: Container[Prompt]) -> dict[Prompt, slice]:
-        """Where the prompts stand that this batch computes."""
+    def _find_new_prompts(
+        self, rows: Sequence[Row], packing: PackedBatch, known: Container[Prompt]
+    ) -> dict[Prompt, slice]:
+        """Find the places of the prompts that this batch computes and that are not known yet."""
         starts = packing.keys[find_edges(packing.reaches)[packing.segments]].tolist()
         return {
             get_prompt(row): slice(start, start + row.shared)
@@ -114,31 +119,31 @@ class PackedScorer:
             if row.shared and self._shares and get_prompt(row) not in known
         }
 
-    def _ends(self, rows: Sequence[Row], packing: PackedBatch) -> SegmentEnds | None:
-        """Where the last layer is read, if that is in few places."""
+    def _find_ends(self, rows: Sequence[Row], packing: PackedBatch) -> SegmentEnds | None:
+        """Find the tokens that the last layer must compute; None if it computes all."""
         poolings = {select_readout(self._readouts, row).pooling for row in rows}
-        if self._last is None or not poolings <= SPARSE:
+        if self._last is None or not poolings <= ONE_TOKEN:
             return None
         return find_ends(packing, self._last.layer)
 
-    def _hidden(
-        self, packing: PackedBatch, recall: PackedPromptStates | None = None, ends: SegmentEnds | None = None
+    def _compute_hidden(
+        self, packing: PackedBatch, states: PackedPromptStates | None = None, ends: SegmentEnds | None = None
     ) -> Tensor:
-        """Hidden states ``[T, H]``."""
+        """Compute the hidden states ``[T, H]`` of a packed batch."""
         if self._gate is not None:
             self._gate.set_rows([(blend, "delta") for blend in packing.blends], packing.lengths)
         if self._last is not None:
             self._last.places = None if ends is None else ends.places
-        return run_packed(self._backbone, packing, recall, ends)
+        return run_packed(self._backbone, packing, states, ends)
 
     def _compile(self, backend: str) -> str:
-        """Compile the layers, one for all, and say how that went."""
+        """Compile the layers, and return the outcome as the end of a description."""
         layers = list_layers(self._backbone)
         try:
             for layer in layers:
                 layer.compile(backend=backend, dynamic=True, fullgraph=True)
             with translate_device_failure(), torch.inference_mode():
-                self._hidden(make_sample(((next(iter(self._readouts)), 1.0),), self._shares)[1])
+                self._compute_hidden(make_sample(((next(iter(self._readouts)), 1.0),), self._shares)[1])
         except RuntimeError as error:
             for layer in layers:
                 layer._compiled_call_impl = None
@@ -146,16 +151,16 @@ class PackedScorer:
         return ", compiled"
 
 
-def _twice_if_lone(rows: Sequence[Row]) -> Sequence[Row]:
-    """A token with no other beside it stands there twice: for a size of one the compiler would compile anew."""
+def _repeat_single_token(rows: Sequence[Row]) -> Sequence[Row]:
+    """Repeat the row if the batch is a single token: torch.compile would compile again for a size of 1."""
     return [*rows, *rows] if [len(row.ids) for row in rows] == [1] else rows
 
 
-def _pooled(hidden: Tensor, packing: PackedBatch, picks: Sequence[int], like: ReadOut) -> Tensor:
-    """The hidden state of each of these rows, ``[n, H]``; of a row that is read in one place only that is looked up."""
-    index, mask = packing.find_texts(picks)
-    pooling = like.pooling
-    if pooling in SPARSE:
-        place = find_readout_positions(mask, pooling, like.eos_appended).unsqueeze(1)
+def _pool_rows(hidden: Tensor, packing: PackedBatch, indices: Sequence[int], readout: ReadOut) -> Tensor:
+    """Pool the hidden states of some rows to ``[n, H]``. Poolings of one token look up only that token."""
+    index, mask = packing.find_texts(indices)
+    pooling = readout.pooling
+    if pooling in ONE_TOKEN:
+        place = find_readout_positions(mask, pooling, readout.eos_appended).unsqueeze(1)
         index, mask, pooling = index.gather(1, place), mask.gather(1, place), "eos"
     return pool_hidden_states(hidden[index.to(hidden.device)], mask.to(hidden.device), pooling)

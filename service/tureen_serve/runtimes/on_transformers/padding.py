@@ -1,4 +1,4 @@
-"""Token ids of unequal length as one tensor and its mask. The pad id is any id: nothing reads what the mask hides."""
+"""Pad token ids of unequal length to one tensor with a mask. The pad id may be any id, since the mask hides it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ SLACK = 16
 def pad_sequences(
     sequences: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Ids and mask, both ``[B, T]``, T the longest; the mask is 1 on tokens."""
+    """Pad sequences to the longest: ids and mask, both ``[B, T]``. The mask is 1 on tokens and 0 on padding."""
     ids = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(sequence) for sequence in sequences], batch_first=True, padding_value=PAD, padding_side=side
     )
@@ -24,12 +24,18 @@ def pad_sequences(
 
 
 def compute_positions(mask: Tensor) -> Tensor:
-    """Position of each token in its own sequence, ``[B, T]``, whatever side is padded."""
+    """Compute the position ``[B, T]`` of each token in its own sequence, for padding on either side."""
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def group_by_length(lengths: Mapping[int, int]) -> list[list[int]]:
-    """Keys in groups by length, shortest first; none is padded by more than a quarter or :data:`SLACK` places."""
+    """Group keys by the length of their texts, shortest first.
+
+    In a group no text is padded by more than a quarter of its length or :data:`SLACK` tokens, whichever is more.
+
+    Args:
+        lengths: maps a key to a length in tokens.
+    """
     groups: list[list[int]] = []
     shortest = 0
     for key in sorted(lengths, key=lengths.__getitem__):

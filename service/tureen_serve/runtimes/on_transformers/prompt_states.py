@@ -1,4 +1,4 @@
-"""Prompts in a packed forward pass: attention gets the keys and values of known ones, those of new ones are kept."""
+"""Prompts in a packed forward pass: attention also sees known prompts, and new prompts are copied to be kept."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,34 +10,34 @@ from tureen_serve.runtimes.on_transformers.prompt_memory import ComputedPrompt
 
 
 class PackedPromptStates:
-    """For one pass.
+    """The keys and values of known and new prompts in one forward pass.
 
     Args:
-        known: the prompts behind the sequence, in order.
-        fresh: the prompts to keep, and where they stand in the sequence.
+        known: the known prompts, in the order of the packed batch.
+        new: maps each new prompt that is to be kept to its places in the sequence.
     """
 
-    def __init__(self, known: Sequence[ComputedPrompt] = (), fresh: Mapping[Prompt, slice] | None = None) -> None:
+    def __init__(self, known: Sequence[ComputedPrompt] = (), new: Mapping[Prompt, slice] | None = None) -> None:
         self._known = known
-        self._fresh = fresh or {}
-        self._states: dict[Prompt, list[tuple[Tensor, Tensor]]] = {each: [] for each in self._fresh}
+        self._new = new or {}
+        self._states: dict[Prompt, list[tuple[Tensor, Tensor]]] = {each: [] for each in self._new}
         self._layer = 0
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values ``[T, H_kv, D]`` of the next layer with those of the known prompts behind them."""
-        for prompt, tokens in self._fresh.items():
+        """Append the known prompts' keys and values to those of the next layer, ``[T, H_kv, D]`` each."""
+        for prompt, tokens in self._new.items():
             states = key[tokens].transpose(0, 1), value[tokens].transpose(0, 1)
             self._states[prompt].append((states[0].clone(), states[1].clone()))
-        behind = [each.states[self._layer] for each in self._known]
+        appended = [each.states[self._layer] for each in self._known]
         self._layer += 1
-        if not behind:
+        if not appended:
             return key, value
-        keys, values = ([states[part].transpose(0, 1) for states in behind] for part in (0, 1))
+        keys, values = ([states[part].transpose(0, 1) for states in appended] for part in (0, 1))
         return torch.cat([key, *keys]), torch.cat([value, *values])
 
-    def pasts(self, hidden: Tensor) -> dict[Prompt, ComputedPrompt]:
-        """What is to be kept, after the pass that gave these hidden states ``[T, H]``."""
+    def collect_prompts(self, hidden: Tensor) -> dict[Prompt, ComputedPrompt]:
+        """Collect the new prompts after the pass, whose hidden states are ``[T, H]``."""
         return {
             prompt: ComputedPrompt(hidden[tokens].clone(), tuple(self._states[prompt]))
-            for prompt, tokens in self._fresh.items()
+            for prompt, tokens in self._new.items()
         }

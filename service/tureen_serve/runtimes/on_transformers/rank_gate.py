@@ -1,9 +1,9 @@
-"""The gate in a Hugging Face model: a low-rank term beside each adapted Linear, weighed anew for every row of a batch.
+"""Rank gates in a Hugging Face model: each adapted Linear adds a low-rank term with weights for each row of a batch.
 
-An adapted Linear becomes ``base(x) + B_cat(mix(A_cat x))`` (:mod:`tureen_core.soup`). One :class:`RankGate` says for
-all of them how row i of the batch mixes its rank activations. Nothing is merged: rows with different weights, and rows
-of both semantics, share a batch: with d = w, u = 0 for a ``delta`` row and d = 0, u = w for a ``factor`` row,
-h'ᵢ = dᵢ·hᵢ + uᵢ·Σⱼ uⱼhⱼ.
+An adapted Linear becomes ``base(x) + B_cat(mix(A_cat x))`` (:mod:`tureen_core.soup`). One :class:`RankGate` tells
+all of them how row i of the batch mixes its rank activations. No weights are merged, so rows with different weights,
+and of both semantics, share a batch. With d = w and u = 0 for a ``delta`` row, and d = 0 and u = w for a ``factor``
+row, h'ᵢ = dᵢ·hᵢ + uᵢ·Σⱼ uⱼhⱼ.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,34 +21,39 @@ Mixture = tuple[Weights, Semantics]
 
 
 class RankGate:
-    """Which experts weigh what in each row of the batch that runs now. Not shared between threads."""
+    """The experts' weights in each row of the batch that runs now. It must not be shared between threads.
+
+    Attributes:
+        is_closed: whether all weights of the batch are zero, so that every row is the bare base.
+    """
 
     def __init__(self, stack: Stack, dtype: torch.dtype, device: torch.device) -> None:
         self._stack = stack
         self._dtype, self._device = dtype, device
         self._ranks = {stacked.ranks for stacked in stack.modules.values()}
-        self._unfactorable = stack.find_factor_obstacle()
+        self._factor_obstacle = stack.find_factor_obstacle()
         self.set_rows([])
 
     def set_rows(self, rows: Sequence[Mixture], lengths: Tensor | None = None) -> None:
-        """Weigh the rows of the next forward passes, in batch order.
+        """Set the weights of each row of the batch for the next forward passes.
 
         Args:
-            lengths: ``[B]`` tokens of each row where they stand end to end as one sequence; None where each is its own.
+            rows: the weights and semantics of each row.
+            lengths: ``[B]``, the number of tokens of each row if the batch is packed to one sequence; else None.
 
         Raises:
-            SoupError: a weight names no expert, or ``factor`` is not defined for these experts.
+            SoupError: a weight has the name of no expert, or ``factor`` is not defined for these experts.
         """
         factored = any(weights for weights, semantics in rows if semantics == "factor")
-        if factored and self._unfactorable:
-            raise SoupError(self._unfactorable)
+        if factored and self._factor_obstacle:
+            raise SoupError(self._factor_obstacle)
         delta = self._weights(rows, "delta", lengths)
         self._factor = self._weights(rows, "factor", lengths) if factored else None
         self._delta = {ranks: spread_weights(delta, ranks) for ranks in self._ranks}
         self.is_closed = not any(weights for weights, _ in rows)
 
     def _weights(self, rows: Sequence[Mixture], semantics: Semantics, lengths: Tensor | None) -> Tensor:
-        """``[B, 1, k]``, or ``[1, T, k]`` with lengths; the rows of the other semantics at zero."""
+        """Make the weights ``[B, 1, k]``, or ``[1, T, k]`` with lengths. Rows of the other semantics are zero."""
         table = [self._stack.order_weights(dict(weights) if kind == semantics else {}) for weights, kind in rows]
         weights = torch.tensor(table, dtype=self._dtype).reshape(len(rows), 1, len(self._stack.names))
         if lengths is not None:
@@ -57,7 +62,7 @@ class RankGate:
 
     @contextmanager
     def select_tokens(self, places: Tensor) -> Iterator[None]:
-        """Weigh only the tokens ``places`` ``[N]`` of the one sequence while this is open; then all of them again."""
+        """Within the block, use the weights of the tokens ``places`` ``[N]`` of a packed sequence only."""
         delta, factor = self._delta, self._factor
         self._delta = {ranks: each[:, places] for ranks, each in delta.items()}
         self._factor = None if factor is None else factor[:, places]
@@ -67,13 +72,13 @@ class RankGate:
             self._delta, self._factor = delta, factor
 
     def mix(self, h: Tensor, ranks: tuple[int, ...]) -> Tensor:
-        """Rank activations ``[B, T, R]`` of one module, weighed row by row."""
+        """Mix one module's rank activations ``[B, T, R]`` by the weights of their rows."""
         mixed = h * self._delta[ranks]
         return mixed if self._factor is None else mixed + apply_gate(h, self._factor, ranks, "factor")
 
 
 class GatedLinear(nn.Module):
-    """An adapted Linear, quantised or not, with all experts' factors beside it in the model's dtype."""
+    """A Linear, quantised or not, with the A and B of all experts in the model's dtype."""
 
     a: Tensor
     b: Tensor
@@ -86,7 +91,7 @@ class GatedLinear(nn.Module):
         self.register_buffer("b", stacked.b.to(device, dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, in]`` to ``[B, T, out]``."""
+        """Map ``[B, T, in]`` to ``[B, T, out]``."""
         y: Tensor = self.base(x)
         if self.gate.is_closed:
             return y
@@ -94,40 +99,41 @@ class GatedLinear(nn.Module):
 
 
 def attach_adapters(model: Any, stack: Stack) -> RankGate:
-    """Put a stack's factors beside the Linears that they adapt, and return the gate that weighs them.
+    """Replace each adapted Linear of a model by a :class:`GatedLinear`, and return the gate of all of them.
 
     Args:
-        model: a Hugging Face model, whole or headless: a headless one drops its ``base_model_prefix`` from the paths.
+        model: a Hugging Face model. A model without head has no ``base_model_prefix`` in its module paths.
 
     Raises:
-        SoupError: an adapted module is not in the model, or is no Linear of that shape.
+        SoupError: the model lacks an adapted module, or the module is not a Linear of the right shape.
     """
     gate = RankGate(stack, model.dtype, model.device)
     for path, stacked in stack.modules.items():
-        place = _place(model, path)
+        place = _find_path(model, path)
         parent, _, name = place.rpartition(".")
-        gated = GatedLinear(_linear(model, place, stacked), stacked, gate, model.dtype)
+        gated = GatedLinear(_find_linear(model, place, stacked), stacked, gate, model.dtype)
         setattr(model.get_submodule(parent), name, gated)
     return gate
 
 
-def _place(model: Any, path: str) -> str:
+def _find_path(model: Any, path: str) -> str:
     prefix = f"{model.base_model_prefix}."
     headless = not hasattr(model, model.base_model_prefix)
     return path.removeprefix(prefix) if headless else path
 
 
-def _linear(model: Any, place: str, stacked: StackedPair) -> nn.Linear:
+def _find_linear(model: Any, place: str, stacked: StackedPair) -> nn.Linear:
     try:
         module = model.get_submodule(place)
     except AttributeError:
         raise SoupError(
-            f"{place} is adapted and {type(model).__name__} has no such module: it is another base"
+            f"{place} is adapted, but {type(model).__name__} has no such module: use the adapter's own base"
         ) from None
     if not isinstance(module, nn.Linear):
         raise SoupError(f"{place} is a {type(module).__name__}; only Linear modules can be gated")
     wanted = stacked.a.shape[1], stacked.b.shape[0]
     if (module.in_features, module.out_features) != wanted:
         found = f"{module.in_features} to {module.out_features}"
-        raise SoupError(f"{place} leads from {found} and the adapters expect {wanted[0]} to {wanted[1]}")
+        expected = f"the adapters expect {wanted[0]} to {wanted[1]}"
+        raise SoupError(f"{place} leads from {found} and {expected}: use the adapters' own base")
     return module

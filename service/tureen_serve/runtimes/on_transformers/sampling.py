@@ -1,7 +1,7 @@
-"""How one row's next token is drawn from its logits, as OpenAI's parameters define it.
+"""Sample a text's next token from its logits, as OpenAI's parameters define it.
 
-Order: penalties and bias on the logits, temperature, nucleus, a draw. Each row has its own generator, so that a seed
-gives the same tokens whatever else is in the batch.
+The order is: penalties and bias on the logits, temperature, nucleus, a draw. Each text has its own random generator, so
+a seed gives the same tokens in any batch.
 """
 
 from collections import Counter
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from tureen_serve.runtimes.contract import Sampling
 
-COLDEST = 1e-4
-LIKELY = 256
+COLDEST = 1e-4  # at most this temperature is greedy decoding
+LIKELY = 256  # tokens among which a nucleus is looked for first
 
 
 class Sampler:
-    """Draws the tokens of one text.
+    """Samples the tokens of one text.
 
     Args:
-        sampling: its parameters; a temperature of at most :data:`COLDEST` takes the likeliest token.
-        device: where the logits are.
+        sampling: the parameters. A temperature of at most :data:`COLDEST` takes the likeliest token.
+        device: the device of the logits.
     """
 
     def __init__(self, sampling: Sampling, device: torch.device) -> None:
@@ -35,7 +35,7 @@ class Sampler:
         self._bias = torch.tensor([bias for _, bias in sampling.logit_bias], dtype=torch.float32, device=device)
 
     def draw(self, logits: Tensor) -> Tensor:
-        """A token id ``[1]`` from one row's float32 logits ``[V]``, which are left as they are."""
+        """Draw a token id ``[1]`` from float32 logits ``[V]``, which are not changed."""
         logits = self._penalised(logits)
         if self._sampling.temperature <= COLDEST:
             return logits.argmax(-1, keepdim=True)
@@ -46,11 +46,11 @@ class Sampler:
         return tokens[torch.multinomial(likely, 1, generator=self._random)]
 
     def note(self, token: int) -> None:
-        """Count a token that was drawn, for the penalties."""
+        """Count a drawn token for the penalties."""
         self._drawn[token] += 1
 
     def _penalised(self, logits: Tensor) -> Tensor:
-        """logits[t] − frequency·count[t] − presence·1[count[t] > 0] + bias[t]."""
+        """Compute logits[t] − frequency·count[t] − presence·1[count[t] > 0] + bias[t]."""
         wants = self._sampling
         if self._drawn and (wants.frequency_penalty or wants.presence_penalty):
             tokens = torch.tensor(list(self._drawn), device=logits.device)
@@ -60,12 +60,12 @@ class Sampler:
 
 
 def select_nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The fewest likeliest tokens that reach ``top_p`` (Holtzman et al., arXiv 1904.09751), likeliest first.
+    """Select the smallest set of likeliest tokens whose probability reaches ``top_p`` (nucleus, arXiv 1904.09751).
 
-    They mostly stand among the :data:`LIKELY` first; to look there spares the sort of a whole vocabulary.
+    The set is mostly among the :data:`LIKELY` likeliest tokens, so the whole vocabulary is sorted only if it is not.
 
     Returns:
-        Their probabilities, not normalised again, and their ids.
+        The probabilities, not normalised again, and the token ids, likeliest first.
     """
     top, tokens = probabilities.topk(min(LIKELY, len(probabilities)))
     if top.sum() < top_p:

@@ -1,6 +1,6 @@
-"""Rewards read from one transformers backbone: all reward adapters on it in one batch, a shared prompt computed once.
+"""Score padded batches with one transformers backbone: rows of all its reward adapters, shared prompts computed once.
 
-Knows token ids, gates and heads; nothing of text, queues or scales.
+This module knows token ids, gates and heads. It knows nothing of text, queues or scales.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,15 +30,15 @@ from tureen_serve.runtimes.readout import ReadOut, read_rewards
 
 
 class TransformersScorer:
-    """One backbone and the reward models on it.
+    """A backbone and the reward models that use it.
 
     Args:
         backbone: a headless Hugging Face model.
-        readouts: adapter name → its head.
-        gate: the backbone's; None for a full checkpoint, which is its own reward model.
-        limits: what one batch may hold.
-        description: how it computes, and why not otherwise.
-        memory_bytes: bytes for prompts that were computed in earlier batches; with 0 none is kept.
+        readouts: maps an adapter's name to its read-out.
+        gate: the backbone's gate; None for a full checkpoint, which has no adapters.
+        limits: the limits of one batch.
+        description: how it computes, and why not packed.
+        memory_bytes: the memory for prompts of earlier batches; with 0 no prompt is kept.
     """
 
     threads = 1
@@ -63,11 +63,11 @@ class TransformersScorer:
         self._memory = PromptMemory(memory_bytes)
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
-        """Rewards of each row, in order. ``cached`` is the prompt's length where it was computed for another row.
+        """Score rows, in order. ``cached`` is the length of a row's prompt if it was computed for another row.
 
         Raises:
-            Unprocessable: this one text does not fit the device.
-            Unavailable: the accelerator has failed for good.
+            Unprocessable: the only text of the batch does not fit into the device's memory.
+            Unavailable: the accelerator has failed permanently.
         """
         with translate_device_failure(), translate_out_of_memory(rows), torch.inference_mode():
             return self._run(rows, NO_MEMORY if fresh else self._memory)
@@ -77,36 +77,36 @@ class TransformersScorer:
         del self._backbone, self._readouts, self._gate, self._memory
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:
-        """Rows of a known prompt, or of one that they share, go on from it, the others run whole; either way those of
-        like length together.
-        """
+        """Score rows: those with a known or shared prompt continue it, and the others run whole, grouped by length."""
         known = {each: found for each in map(get_prompt, rows) if (found := memory.get(each)) is not None}
-        forked = find_shared_prompts(rows, known) if self._shares else {}
-        pasts = known | self._compute([each for each in dict.fromkeys(forked.values()) if each not in known], memory)
+        shared = find_shared_prompts(rows, known) if self._shares else {}
+        new = [each for each in dict.fromkeys(shared.values()) if each not in known]
+        computed = known | self._compute_prompts(new, memory)
         values: dict[int, tuple[float, ...]] = {}
-        for picks in group_by_length({index: len(rows[index].ids) - rows[index].shared for index in forked}):
-            values |= zip(picks, self._branches([(rows[index], pasts[forked[index]]) for index in picks]), strict=True)
-        for picks in group_by_length({index: len(row.ids) for index, row in enumerate(rows) if index not in forked}):
-            values |= zip(picks, self._whole([rows[index] for index in picks], memory), strict=True)
-        spared = count_cached_tokens(rows, forked, known)
-        return [Rewards(values[index], spared[index]) for index in range(len(rows))]
+        for indices in group_by_length({index: len(rows[index].ids) - rows[index].shared for index in shared}):
+            scores = self._score_continuations([(rows[index], computed[shared[index]]) for index in indices])
+            values |= zip(indices, scores, strict=True)
+        for indices in group_by_length({index: len(row.ids) for index, row in enumerate(rows) if index not in shared}):
+            values |= zip(indices, self._score_whole([rows[index] for index in indices], memory), strict=True)
+        cached = count_cached_tokens(rows, shared, known)
+        return [Rewards(values[index], cached[index]) for index in range(len(rows))]
 
-    def _compute(self, prompts: Sequence[Prompt], memory: PromptMemory) -> dict[Prompt, ComputedPrompt]:
-        """Prompts, each once."""
+    def _compute_prompts(self, prompts: Sequence[Prompt], memory: PromptMemory) -> dict[Prompt, ComputedPrompt]:
+        """Compute each of these prompts once, and keep them."""
         if not prompts:
             return {}
         ids, mask = pad_sequences([ids for ids, _ in prompts], "right", self._backbone.device)
-        self._weigh([blend for _, blend in prompts])
+        self._set_gate([blend for _, blend in prompts])
         hidden, cache = self._forward(ids, mask)
         found = {each: copy_prompt(hidden, cache, row, slice(len(each[0]))) for row, each in enumerate(prompts)}
         for each, computed in found.items():
             memory.put(each, computed)
         return found
 
-    def _whole(self, rows: Sequence[Row], memory: PromptMemory) -> list[tuple[float, ...]]:
-        """Every text by itself."""
+    def _score_whole(self, rows: Sequence[Row], memory: PromptMemory) -> list[tuple[float, ...]]:
+        """Score each of these texts as a whole."""
         ids, mask = pad_sequences([row.ids for row in rows], "right", self._backbone.device)
-        self._weigh([row.blend for row in rows])
+        self._set_gate([row.blend for row in rows])
         if not (memory.capacity and self._shares):
             return self._read(rows, self._backbone(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
         hidden, cache = self._forward(ids, mask)
@@ -115,17 +115,17 @@ class TransformersScorer:
                 memory.put(get_prompt(row), copy_prompt(hidden, cache, index, slice(row.shared)))
         return self._read(rows, hidden, mask)
 
-    def _branches(self, rows: Sequence[tuple[Row, ComputedPrompt]]) -> list[tuple[float, ...]]:
-        """Answers on copies of their prompts' keys and values: the same numbers as whole texts."""
+    def _score_continuations(self, rows: Sequence[tuple[Row, ComputedPrompt]]) -> list[tuple[float, ...]]:
+        """Score rows by continuing copies of their prompts' keys and values. The numbers are those of whole texts."""
         hidden, mask, cache = join_prompts([each for _, each in rows])
         ids, own = pad_sequences([row.ids[row.shared :] for row, _ in rows], "right", self._backbone.device)
         mask = torch.cat([mask, own], dim=1)
-        self._weigh([row.blend for row, _ in rows])
+        self._set_gate([row.blend for row, _ in rows])
         answers, _ = self._forward(ids, mask, cache)
         return self._read([row for row, _ in rows], torch.cat([hidden, answers], dim=1), mask)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> tuple[Tensor, DynamicCache]:
-        """Hidden states of these tokens after what the cache holds; ``mask`` covers both."""
+        """Compute hidden states of tokens that follow those in the cache. ``mask`` covers both."""
         cache = DynamicCache() if cache is None else cache
         places = compute_positions(mask)[:, -ids.shape[1] :]
         out = self._backbone(
@@ -133,12 +133,12 @@ class TransformersScorer:
         )
         return out.last_hidden_state, cache
 
-    def _weigh(self, blends: Sequence[Weights]) -> None:
+    def _set_gate(self, blends: Sequence[Weights]) -> None:
         if self._gate is not None:
             self._gate.set_rows([(blend, "delta") for blend in blends])
 
     def _read(self, rows: Sequence[Row], hidden: Tensor, mask: Tensor) -> list[tuple[float, ...]]:
-        def pooled(picks: list[int], like: ReadOut) -> Tensor:
-            return pool_hidden_states(hidden[picks], mask[picks], like.pooling, like.eos_appended)
+        def pool(indices: list[int], readout: ReadOut) -> Tensor:
+            return pool_hidden_states(hidden[indices], mask[indices], readout.pooling, readout.eos_appended)
 
-        return read_rewards(rows, self._readouts, pooled)
+        return read_rewards(rows, self._readouts, pool)

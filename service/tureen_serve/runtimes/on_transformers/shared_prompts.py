@@ -1,4 +1,4 @@
-"""Which rows of a batch have a prompt in common, so that it is computed once for all of them. Pure."""
+"""Find the prompts that rows of a batch share, so that each is computed once. Pure."""
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
@@ -8,19 +8,24 @@ from tureen_serve.runtimes.contract import Row
 
 
 def get_prompt(row: Row) -> Prompt:
-    """What another row may have too: the shared ids, under one blend."""
+    """Return a row's prompt: its shared ids and its blend. Other rows may have the same prompt."""
     return row.ids[: row.shared], row.blend
 
 
 def find_shared_prompts(rows: Sequence[Row], known: Container[Prompt] = ()) -> dict[int, Prompt]:
-    """The prompts of the rows whose prompt is known, or another row's too, by the row's index."""
+    """Find the prompts that are known or that several rows share, by the index of each row that has one."""
     prompts = {index: get_prompt(row) for index, row in enumerate(rows) if 0 < row.shared < len(row.ids)}
     count = Counter(prompts.values())
     return {index: found for index, found in prompts.items() if count[found] > 1 or found in known}
 
 
 def count_cached_tokens(rows: Sequence[Row], prompts: Mapping[int, Prompt], known: Container[Prompt] = ()) -> list[int]:
-    """Tokens of each row that were computed for another: its prompt, unless it is the first to have a new one."""
+    """Count the tokens of each row that were computed for another row: its prompt's, or 0 if it is the first with it.
+
+    Args:
+        prompts: the result of :func:`find_shared_prompts`.
+        known: prompts that earlier batches computed.
+    """
     first: dict[Prompt, int] = {}
     for index, found in prompts.items():
         first.setdefault(found, index)

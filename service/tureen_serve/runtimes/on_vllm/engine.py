@@ -1,8 +1,8 @@
-"""One vLLM engine: started, driven from a thread of its own, watched, and started again when it dies.
+"""A vLLM engine: start it, call it from its own thread, watch it, and start it again if it dies.
 
-vLLM's ``AsyncLLM`` stands in this process and its engine core in another. Its coroutines run on the loop of a thread
-here, never on the server's, so that unpacking outputs and detokenising do not hold up the event loop. Everything else
-in :mod:`tureen_serve.runtimes` sees five calls: ``submit``, ``wait``, ``generate``, ``pool`` and ``likelihood``.
+vLLM's ``AsyncLLM`` runs in this process and its engine core in another one. The coroutines run on the event loop of a
+separate thread, so that unpacking outputs and detokenising do not delay the server's event loop. Other modules use five
+methods: ``submit``, ``wait``, ``generate``, ``pool`` and ``likelihood``.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from tureen_serve.runtimes.on_vllm.adapters import AdapterReference
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
-WATCH_SECONDS = 0.2
-PATIENCE = 2.0
-HEALTHY_SECONDS = 600.0
+WATCH_SECONDS = 0.2  # between two looks at the engine
+PATIENCE_SECONDS = 2.0  # for tasks to end; a new start also waits this long for each earlier death
+HEALTHY_SECONDS = 600.0  # of running after which deaths are counted from 1 again
 
 
 @dataclass(frozen=True, slots=True)
 class PooledState:
-    """The last token's hidden state ``[H]`` of a text, and how many of its tokens were not computed again."""
+    """The hidden state ``[H]`` of a text's last token. ``cached`` counts tokens from the prefix cache."""
 
     state: Tensor
     cached: int
@@ -49,14 +49,15 @@ class VllmEngine:
     """A running engine.
 
     Args:
-        name: what errors and logs call it.
-        arguments: of ``AsyncEngineArgs``.
-        hook: whether the workers' runners are to be hooked for the gate.
-        tries: how often in a row it is started again after a death; a run of ten minutes starts the count anew.
-        files: owner of the folder that it reads, at its next start too: kept as long as the engine.
+        name: the engine's name in errors and logs.
+        arguments: the arguments of ``AsyncEngineArgs``.
+        hook: whether to hook the workers' runners for the gate.
+        tries: how many deaths in a row are followed by a new start. After ten minutes of running the count begins
+            again.
+        files: the owner of the folder that the engine reads at every start. The engine keeps it alive.
 
     Attributes:
-        failure: None, or the sentence that says why it cannot run now.
+        failure: None, or a sentence that says why the engine cannot run now.
 
     Raises:
         LoadError: vLLM refuses the arguments or the model.
@@ -75,60 +76,71 @@ class VllmEngine:
             self._engine = self.wait(self._start())
         except Exception as error:
             self._end_loop()
-            raise LoadError(f"vLLM cannot start {name}: {_last_words(error)}") from error
-        self._watch = self.submit(self._watch_over())
+            raise LoadError(f"vLLM cannot start {name}: {_summarise_start_error(error)}") from error
+        self._watch = self.submit(self._watch_engine())
 
     @property
     def config(self) -> Any:
-        """vLLM's own configuration of it, as resolved."""
+        """vLLM's resolved configuration of the engine."""
         return self._engine.vllm_config
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Run a coroutine on the engine's loop."""
+        """Run a coroutine on the engine's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the engine's loop and wait for it; from any other thread."""
+        """Run a coroutine on the engine's event loop and wait for it. Call it from any other thread."""
         return self.submit(work).result()
 
     async def generate(
         self, ids: Sequence[int], sampling: Any, adapter: AdapterReference | None, salt: str | None = None
     ) -> AsyncGenerator[Any]:
-        """vLLM's outputs for one prompt; on the engine's loop.
+        """Yield vLLM's outputs for one prompt. Call it on the engine's event loop.
+
+        Args:
+            salt: a text that separates prompts in the prefix cache; equal prompts with other salts are not shared.
 
         Raises:
             Unavailable: the engine is dead.
             Unprocessable: vLLM refuses the request.
-            ServerFault: it fails on it.
+            ServerFault: vLLM fails on the request.
         """
-        async with self._mapped() as engine:
-            outputs = engine.generate(_prompt(ids, salt), sampling, self._number(), lora_request=_lora(adapter))
+        async with self._translate_errors() as engine:
+            outputs = engine.generate(
+                _make_prompt(ids, salt), sampling, self._make_request_id(), lora_request=_make_lora_request(adapter)
+            )
             async for output in outputs:
                 yield output
 
     async def pool(
         self, ids: Sequence[int], adapter: AdapterReference | None, salt: str | None = None, fresh: bool = False
     ) -> PooledState:
-        """The last token's hidden state of one text; on the engine's loop. Raises as :meth:`generate` does."""
+        """Compute the hidden state of a text's last token, on the engine's event loop. Raises as :meth:`generate`.
+
+        Args:
+            fresh: do not read the prefix cache.
+        """
         pooling = PoolingParams(task="embed", use_activation=False, skip_reading_prefix_cache=fresh or None)
-        async with self._mapped() as engine:
-            outputs = engine.encode(_prompt(ids, salt), pooling, self._number(), lora_request=_lora(adapter))
+        async with self._translate_errors() as engine:
+            outputs = engine.encode(
+                _make_prompt(ids, salt), pooling, self._make_request_id(), lora_request=_make_lora_request(adapter)
+            )
             last = [output async for output in outputs][-1]
             return PooledState(last.outputs.data, last.num_cached_tokens)
 
     async def likelihood(
         self, ids: Sequence[int], start: int, adapter: AdapterReference | None, salt: str | None = None
     ) -> list[float]:
-        """Log-probability in nats of each of ``ids[start:]``; on the loop. Raises as :meth:`generate` does."""
+        """Compute log-probabilities in nats of ``ids[start:]``, on the engine's loop. Raises as :meth:`generate`."""
         sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         outputs = [each async for each in self.generate(ids, sampling, adapter, salt)]
         found = outputs[-1].prompt_logprobs
         return [float(found[place][ids[place]].logprob) for place in range(start, len(ids))]
 
     def close(self) -> None:
-        """End the engine's process and the thread; what still runs on its loop is cancelled."""
+        """Cancel the tasks on the engine's event loop, and end the engine's process and the thread."""
         self._closing = True
-        self.wait(_end_tasks())  # first, since vLLM's own reader would cry out at the end of its engine
+        self.wait(_end_tasks())  # first, since vLLM's own reading task logs an error when its engine ends
         self._engine.shutdown()
         self._end_loop()
 
@@ -137,7 +149,7 @@ class VllmEngine:
         self._thread.join()
         self._loop.close()
 
-    def _number(self) -> str:
+    def _make_request_id(self) -> str:
         return f"{self.name}-{next(self._numbers)}"
 
     async def _start(self) -> AsyncLLM:
@@ -147,20 +159,20 @@ class VllmEngine:
             hooked = await engine.collective_rpc("tureen_hook_runner")
             if not all(hooked):
                 engine.shutdown()
-                raise ServerFault("the gate did not come into vLLM's LoRA layers", code="gate_missing")
+                raise ServerFault("the gate could not be put into vLLM's LoRA layers", code="gate_missing")
             LOG.info("%s: gate hooked into %s", self.name, ", ".join(hooked[0]))
         return engine
 
     @asynccontextmanager
-    async def _mapped(self) -> AsyncIterator[AsyncLLM]:
-        """The engine, and its errors as ours."""
+    async def _translate_errors(self) -> AsyncIterator[AsyncLLM]:
+        """Give the engine, and translate its errors into those of the server."""
         if self.failure:
             raise Unavailable(self.failure, code="engine_dead", retry_after=10)
         try:
             yield self._engine
         except EngineDeadError as error:
-            self._mourn()
-            raise Unavailable(f"{self.name} has died under the request", code="engine_dead", retry_after=10) from error
+            self._note_death()
+            raise Unavailable(f"{self.name} died during the request", code="engine_dead", retry_after=10) from error
         except TureenError:
             raise
         except (ValueError, VLLMValidationError) as error:
@@ -168,33 +180,34 @@ class VllmEngine:
         except Exception as error:
             raise ServerFault(f"{self.name} failed ({type(error).__name__})", code="runtime_failed") from error
 
-    def _mourn(self) -> None:
+    def _note_death(self) -> None:
+        """Set the failure, and log it once."""
         if not self.failure:
-            self.failure = f"{self.name}: the engine has died and is started again"
+            self.failure = f"{self.name}: the engine has died and is starting again"
             LOG.error("%s", self.failure)
 
-    async def _watch_over(self) -> None:
-        """See a death within a fraction of a second, busy or idle, and start again."""
+    async def _watch_engine(self) -> None:
+        """Look at the engine several times a second, and start it again if it has died."""
         deaths, since = 0, time.monotonic()
         while not self._closing:
             await asyncio.sleep(WATCH_SECONDS)
             if not self._engine.errored:
                 continue
-            self._mourn()
+            self._note_death()
             deaths = 1 if time.monotonic() - since > HEALTHY_SECONDS else deaths + 1
             if deaths > self._tries:
                 self.failure = f"{self.name}: the engine has died {deaths} times; restart the server"
                 LOG.error("%s", self.failure)
                 return
-            await self._revive(deaths)
+            await self._start_again(deaths)
             since = time.monotonic()
 
-    async def _revive(self, death: int) -> None:
+    async def _start_again(self, death: int) -> None:
         await asyncio.to_thread(self._engine.shutdown)
-        await asyncio.sleep(PATIENCE * (death - 1))
+        await asyncio.sleep(PATIENCE_SECONDS * (death - 1))
         try:
             self._engine = await self._start()
-        except Exception:  # counted as another death by the next look
+        except Exception:  # the next look counts this as another death
             LOG.exception("%s could not be started again", self.name)
             return
         self.failure = None
@@ -202,24 +215,24 @@ class VllmEngine:
 
 
 async def _end_tasks() -> None:
-    """Cancel what still runs on this loop, vLLM's own tasks too, and see it end."""
+    """Cancel all tasks of this event loop, also vLLM's own, and wait until they end."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks, timeout=PATIENCE)
+        await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
 
 
-def _prompt(ids: Sequence[int], salt: str | None) -> Any:
+def _make_prompt(ids: Sequence[int], salt: str | None) -> Any:
     prompt: dict[str, Any] = {"prompt_token_ids": list(ids)}
     return prompt | ({"cache_salt": salt} if salt else {})
 
 
-def _lora(adapter: AdapterReference | None) -> LoRARequest | None:
+def _make_lora_request(adapter: AdapterReference | None) -> LoRARequest | None:
     return LoRARequest(adapter.name, adapter.number, str(adapter.folder)) if adapter else None
 
 
-def _last_words(error: BaseException) -> str:
+def _summarise_start_error(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return str(error.errors()[0]["msg"])
     return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

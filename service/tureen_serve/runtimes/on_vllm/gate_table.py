@@ -1,4 +1,4 @@
-"""The gate rows of the tokens of one step, in a vLLM worker. Knows tensors and adapter names, and nothing of vLLM."""
+"""The gate rows of the tokens of one step, in a vLLM worker. This module knows tensors and names, but not vLLM."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,22 +12,23 @@ from tureen_serve.runtimes.on_vllm.adapters import parse_gate_name
 
 
 class GateTable:
-    """The gate of a worker: which rank activations of which token weigh what.
+    """The gate of a worker: the weights of each token's rank activations.
 
-    A ``delta`` row multiplies: h' = d·h. A ``factor`` row averages A and B apart: h'ᵢ = uᵢ·Σⱼ uⱼhⱼ over the experts.
-    Tokens of other adapters, and dummy ones, have d = 1 and u = 0.
+    A ``delta`` row multiplies: h' = d·h. A ``factor`` row averages A and B separately: h'ᵢ = uᵢ·Σⱼ uⱼhⱼ over all
+    experts. Tokens of other adapters, and the dummy tokens of warm-up, have d = 1 and u = 0.
 
     Args:
-        tokens: the most tokens of a step.
-        rank: what adapters are padded to, R.
-        experts: their names, in the order of the concatenation.
-        ranks: their shares of the rank.
-        factor: whether ``factor`` rows may come; the experts' ranks are equal then.
-        device: the model's.
+        tokens: the largest number of tokens of a step.
+        rank: R, to which vLLM pads adapters.
+        experts: the experts' names, in the order of the concatenation.
+        ranks: the part of R that belongs to each expert.
+        factor: whether requests may have ``factor`` semantics; then the experts' ranks are equal.
+        device: the model's device.
 
     Attributes:
-        is_open: whether any token of the step has a row that is not zero.
-        averaged: whether any has a ``factor`` row. Both are read on CPUs only, where no graph is captured.
+        is_open: whether a token of the step has a row that is not zero.
+        averaged: whether a token of the step has a ``factor`` row. Both are used on CPUs only, where no CUDA graph is
+            captured.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class GateTable:
         self._units = torch.zeros(tokens, rank, device=device) if factor else None
 
     def mix(self, h: Tensor, averaged: bool = True) -> Tensor:
-        """Rank activations ``[..., T, R]`` of the step's tokens, weighed; not ``averaged``: by ``delta`` rows alone."""
+        """Mix rank activations ``[..., T, R]`` of the step's tokens; if not ``averaged``, by ``delta`` rows only."""
         count = h.shape[-2]
         mixed = h * self._delta[:count].to(h.dtype)
         if self._units is None or not averaged:
@@ -57,7 +58,7 @@ class GateTable:
         return mixed + torch.nn.functional.pad(pooled, (0, self._rank - used)) * units
 
     def write_rows(self, names: Sequence[str | None], tokens: Sequence[int]) -> None:
-        """Lay out the rows of a step: ``names[i]`` is the adapter of request i, which has ``tokens[i]`` tokens."""
+        """Write the rows of a step: ``names[i]`` is the adapter of request i, which has ``tokens[i]`` tokens."""
         rows = np.stack([self._row(name) for name in names])
         self.is_open, self.averaged = bool(rows.any()), bool(rows[:, 1].any())
         counts = self._send(np.asarray(tokens, dtype=np.int64))
@@ -68,7 +69,7 @@ class GateTable:
                 buffer[:total].copy_(spread)
 
     def _send(self, array: "np.ndarray[Any, Any]") -> Tensor:
-        """To the device, from memory that no later step writes to while the copy is on its way."""
+        """Copy an array to the device, from memory of its own, so that no later step changes it during the copy."""
         tensor = torch.from_numpy(array)
         if torch.device(self._device).type == "cpu":
             return tensor
@@ -76,7 +77,7 @@ class GateTable:
 
     @lru_cache(maxsize=4096)  # noqa: B019  (a table lives as long as its worker)
     def _row(self, name: str | None) -> "np.ndarray[Any, Any]":
-        """``[2, R]``: the d and the u of an adapter's name. A request without an adapter has neither."""
+        """Make the row ``[2, R]`` of an adapter's name: its d and u. Both are zero for a request without adapter."""
         row = np.zeros((2, self._rank), dtype=np.float32)
         if name is None:
             return row

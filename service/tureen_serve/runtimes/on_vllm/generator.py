@@ -1,4 +1,4 @@
-"""Text from vLLM: every request brings its own soup, by the gate or as an adapter of its own, and streams."""
+"""Generate texts with vLLM. Each request has its own soup, by the gate or as a LoRA, and streams its text."""
 
 import asyncio
 import logging
@@ -20,11 +20,11 @@ Say = Callable[[TextDelta | TureenError], None]
 
 
 class VllmGenerator:
-    """One policy family.
+    """A policy family.
 
     Args:
-        engine: of the generating runner.
-        adapters: of the engine; None for a bare base.
+        engine: a generating engine.
+        adapters: the engine's adapters; None if the family has no experts.
     """
 
     def __init__(self, engine: VllmEngine, adapters: Adapters | None) -> None:
@@ -39,19 +39,19 @@ class VllmGenerator:
 
     @property
     def failure(self) -> str | None:
-        """Why it cannot run now: the engine's."""
+        """The engine's failure, or None."""
         return self._engine.failure
 
     def check(self, job: GenerationJob) -> None:
-        """Refuse a job that cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
+        """Raise ``Unprocessable`` if a job cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
         check_job(job, self.context, self._vocabulary)
 
     async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
-        """Deltas of a job, brought over from the engine's loop; closing the iterator aborts it there.
+        """Generate the text of a job on the engine's event loop. Closing the iterator ends the job there.
 
         Raises:
             Unavailable: the engine is dead.
-            ServerFault: it failed on this job.
+            ServerFault: the engine failed on this job.
         """
         loop, inbox = asyncio.get_running_loop(), asyncio.Queue[TextDelta | TureenError]()
 
@@ -75,11 +75,11 @@ class VllmGenerator:
     def likelihood(
         self, ids: Sequence[int], start: int, weights: Weights, semantics: Semantics = "delta"
     ) -> list[float]:
-        """Log-probability in nats of each of ``ids[start:]`` given all that stands before it."""
+        """Compute the log-probability in nats of each of ``ids[start:]``, given the ids before it."""
         return self._engine.wait(self._likelihood(ids, start, weights, semantics))
 
     def close(self) -> None:
-        """End the engine; who still listens is told."""
+        """End the engine. Streams that still run get ``Unavailable``."""
         for say in list(self._listeners):
             say(Unavailable("the server is shutting down", code="draining"))
         self._engine.close()
@@ -92,7 +92,7 @@ class VllmGenerator:
                     say(_delta(output.outputs[0], job.sampling.logprobs))
         except TureenError as error:
             say(error)
-        except Exception as error:  # nobody else would tell the reader
+        except Exception as error:  # the reader of the stream learns of it only from here
             LOG.exception("%s failed on a text", self._engine.name)
             say(ServerFault(f"{self._engine.name} failed ({type(error).__name__})", code="runtime_failed"))
 
@@ -130,11 +130,11 @@ def _finish(reason: str | None) -> Finish | None:
 
 
 def _logprobs(output: Any, alternatives: int) -> tuple[TokenLogprob, ...]:
-    """Of the raw distribution, the chosen token first and the likeliest ``alternatives`` beside it."""
-    told = []
+    """Convert the log-probabilities of the chosen tokens and of the likeliest ``alternatives``, without temperature."""
+    converted = []
     for token, row in zip(output.token_ids, output.logprobs or (), strict=False):
         best = sorted(row.items(), key=lambda item: item[1].rank)[:alternatives]
         top = tuple((each.decoded_token or "", other, float(each.logprob)) for other, each in best)
         chosen = row[token]
-        told.append(TokenLogprob(chosen.decoded_token or "", token, float(chosen.logprob), top))
-    return tuple(told)
+        converted.append(TokenLogprob(chosen.decoded_token or "", token, float(chosen.logprob), top))
+    return tuple(converted)

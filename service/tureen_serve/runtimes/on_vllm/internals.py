@@ -1,19 +1,19 @@
-"""The one module that knows the inside of vLLM: how the gate comes into its LoRA layers. Runs in vLLM's workers.
+"""Put the gate into vLLM's LoRA layers. Only this module uses vLLM's internals. It runs in vLLM's workers.
 
-vLLM lets the rank activations of one adapter out at one place only, between ``add_shrink`` (h = A·x) and ``add_expand``
-(y += B·h) of its Punica wrapper. The wrapper here multiplies h by a gate row for each token in between:
+vLLM's Punica wrapper computes the rank activations h = A·x in ``add_shrink`` and y += B·h in ``add_expand``. The gated
+wrapper multiplies h by a gate row for each token in between:
 
-* importing this module (vLLM does so, by ``worker_extension_cls``, before it builds a worker) makes the platform's
-  wrapper a gated one;
-* its buffers are allocated once and only ever written to, before a step begins and on its stream, so that CUDA graphs
-  and compiled code, which have seen their address, replay with the new weights. At ones, as in warm-up, they change
-  nothing: there is one variant of every graph;
-* :class:`GateExtension` then hooks the runner where it turns a step's requests into tokens (``set_active_loras`` of
-  the V1 runner, ``lora_state.make_lora_inputs`` of the V2 runner) and writes the rows that the requests' adapter names
-  ask for.
+* vLLM imports this module before it builds a worker, because of ``worker_extension_cls``. The import replaces the
+  platform's wrapper by the gated one.
+* The buffers of the rows are allocated once. They are written before a step begins, on its stream. So CUDA graphs and
+  compiled code, which keep the buffers' addresses, run with the new weights. In warm-up all rows are ones and change
+  nothing, so each graph has one variant.
+* :class:`GateExtension` hooks the runner where it turns the requests of a step into tokens: ``set_active_loras`` of the
+  V1 runner, ``lora_state.make_lora_inputs`` of the V2 runner. The hook writes the rows that the requests' adapter names
+  describe.
 
-On a CPU the stock operators gather A and B once a token; with one slot they are two matrix products, which
-the gated wrapper there does itself.
+On a CPU the stock operators gather A and B for every token. With one adapter slot two matrix products are enough, and
+the gated wrapper computes these itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,14 +33,15 @@ PROVEN_RELEASES = {
 }
 CONFIG = "tureen_gate"
 EXTENSION = f"{__name__}.GateExtension"
-UNHOOKED_TABLES: list[GateTable] = []  # tables whose runner is not hooked yet
+UNHOOKED_TABLES: list[GateTable] = []  # tables of this worker, until its runner is hooked
 
 
 def make_gated_punica(tokens: int, **kwargs: Any) -> Any:
-    """The platform's Punica wrapper, gated if the engine's configuration has a gate.
+    """Make the platform's Punica wrapper, gated if the engine's configuration has a gate.
 
     Args:
-        tokens: the most tokens of a step; the rest as the stock wrapper takes it.
+        tokens: the largest number of tokens of a step.
+        kwargs: the other arguments of the stock wrapper.
     """
     stock = resolve_obj_by_qualname(_stock())
     spec = (get_current_vllm_config().additional_config or {}).get(CONFIG)
@@ -54,7 +55,7 @@ def make_gated_punica(tokens: int, **kwargs: Any) -> Any:
 
 
 def _fused(stock: Any, table: GateTable) -> dict[str, Any]:
-    """Over the stock kernels: ``x`` is a fresh buffer ``[slices, T, R]`` in float32."""
+    """Make the method for stock kernels. Its ``x`` is a new buffer ``[slices, T, R]`` in float32."""
 
     def add_expand(self: Any, y: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
         stock.add_expand(self, y, table.mix(x), *args, **kwargs)
@@ -63,7 +64,7 @@ def _fused(stock: Any, table: GateTable) -> dict[str, Any]:
 
 
 def _dense(table: GateTable) -> dict[str, Any]:
-    """Two matrix products a slice for the one slot, in place of the stock gathers."""
+    """Make the method for CPUs: two matrix products for each slice, instead of a gather for each token."""
     slots = AdapterSlots()
 
     def add_lora_linear(
@@ -81,7 +82,7 @@ def _dense(table: GateTable) -> dict[str, Any]:
         tokens, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
         start = 0
         for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            if slots.adapt(b):
+            if slots.holds_adapter(b):
                 h = table.mix((tokens @ a[0, 0].T).float(), table.averaged)
                 out[:, start : start + width].addmm_(h.to(out.dtype), b[0, 0].T.to(out.dtype), alpha=scale)
             start += width
@@ -90,23 +91,23 @@ def _dense(table: GateTable) -> dict[str, Any]:
 
 
 class AdapterSlots:
-    """Knows which B hold an adapter: layers, and parts of packed ones, that no expert adapts cost nothing."""
+    """Remembers which B of the LoRA layers are not zero, so that modules without an adapter are skipped."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, bool]] = {}
 
-    def adapt(self, b: Tensor) -> bool:
-        """Whether it holds anything but zeros; it is read again when it was written to since."""
-        if b.is_inference():  # these do not count writes
+    def holds_adapter(self, b: Tensor) -> bool:
+        """Tell whether B has a value that is not zero. B is read again only if it was written to since."""
+        if b.is_inference():  # an inference tensor does not count its writes
             return True
-        place, version = b.data_ptr(), b._version
-        if self._seen.get(place, (None,))[0] != version:
-            self._seen[place] = version, bool(b.any())
-        return self._seen[place][1]
+        address, version = b.data_ptr(), b._version
+        if self._seen.get(address, (None,))[0] != version:
+            self._seen[address] = version, bool(b.any())
+        return self._seen[address][1]
 
 
 class GateExtension:
-    """Mixed into vLLM's worker; its methods are called by ``collective_rpc``."""
+    """Methods that vLLM adds to its worker class. The engine calls them by ``collective_rpc``."""
 
     model_runner: Any
 
@@ -114,7 +115,7 @@ class GateExtension:
         """Hook the runner of this worker.
 
         Returns:
-            The hooked methods; nothing if this worker has no gate.
+            The names of the hooked methods; empty if this worker has no gate.
         """
         tables = tuple(UNHOOKED_TABLES)
         UNHOOKED_TABLES.clear()
@@ -144,7 +145,7 @@ def _hook_v2(state: Any, tables: Sequence[GateTable]) -> list[str]:
         return stock(req_ids, idx_mapping, num_scheduled_tokens)
 
     def get_activate_loras(req_ids: Any) -> set[Any]:
-        """One of each id: vLLM counts these to choose a captured graph, and all soups are one adapter."""
+        """Return one request for each adapter id. vLLM counts them to choose a CUDA graph; all soups have one id."""
         requests = (state.lora_requests.get(name) for name in req_ids)
         return set({request.lora_int_id: request for request in requests if request is not None}.values())
 
@@ -162,7 +163,7 @@ def _adapter_name(request: Any) -> str | None:
 
 
 def _install() -> Callable[[], str]:
-    """Make the platform name :func:`make_gated_punica`, once; what it named before is returned by the result."""
+    """Let the platform use :func:`make_gated_punica`. The result returns the name of the stock wrapper."""
     platform = type(current_platform)
     stock: Callable[[], str] = platform.get_punica_wrapper
     if getattr(stock, "tureen", None) is not None:

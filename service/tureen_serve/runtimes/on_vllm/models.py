@@ -1,8 +1,8 @@
-"""The vLLM runtime: which engines a server needs, with what arguments, and what stays with transformers.
+"""The vLLM runtime: start the engines that a server needs, and leave other reward models to transformers.
 
-A base with reward models and experts becomes two engines, since vLLM either pools or generates; each gets a share of
-the GPU's memory. Files that engines read (adapters without heads, checkpoints without heads) lie in a folder of this
-process that goes with it.
+A base with reward models and experts needs two engines, since an engine of vLLM either pools or generates. Each gets a
+share of the GPU's memory. The files for engines (adapters and checkpoints without heads) are in a temporary folder,
+which is deleted when the process ends.
 """
 
 import logging
@@ -38,7 +38,7 @@ from tureen_serve.runtimes.on_vllm.scorer import VllmScorer
 from tureen_serve.runtimes.on_vllm.selftest import find_gate_difference
 from tureen_serve.runtimes.on_vllm.views import count_weights, find_causal_architecture, write_headless_view
 from tureen_serve.runtimes.readout import make_readout
-from tureen_serve.settings import VllmSettings
+from tureen_serve.vllm_settings import VllmSettings
 
 LOG = logging.getLogger(__name__)
 LAST_TOKEN = {"eos", "last"}
@@ -48,70 +48,72 @@ POOLING: dict[str, Any] = {
     "convert": "embed",
     "pooler_config": PoolerConfig(seq_pooling_type="LAST", use_activation=False),
 }
-SMALL = 2_000_000_000
-CPU_BLOCK = 32  # tokens; the default of 128 shares little of a prompt
+SMALL = 2_000_000_000  # parameters; on a GPU the packed scorer is faster for smaller backbones
+CPU_BLOCK = 32  # tokens; with the default of 128 the prefix cache shares little of a prompt
 GIB = 2**30
 CPU = torch.device("cpu")
 
 
 class VllmRuntime:
-    """Starts engines.
+    """Starts engines of vLLM.
 
     Args:
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on a CPU and bfloat16 elsewhere.
         device: ``auto``, or the kind of device that this vLLM is built for.
-        limits: of one batch of scores.
-        settings: of the engines.
+        limits: the limits of one batch of scores.
+        settings: the settings of the engines.
 
     Raises:
-        LoadError: this vLLM does not run on that device.
+        LoadError: this vLLM is built for another kind of device.
     """
 
     def __init__(self, dtype: str, device: str, limits: BatchLimits, settings: VllmSettings) -> None:
         kind = current_platform.device_type
         if device not in ("auto", kind):
-            raise LoadError(f"device: this vLLM runs on {kind}; choose among several with CUDA_VISIBLE_DEVICES")
+            raise LoadError(
+                f"device: use auto or {kind}, for which this vLLM is built; CUDA_VISIBLE_DEVICES chooses a GPU"
+            )
         self._on_cpu = kind == "cpu"
         self.dtype = ("float32" if self._on_cpu else "bfloat16") if dtype == "auto" else dtype
         self.version = vllm.__version__
         self._limits, self._settings = limits, settings
-        self._plain = TransformersRuntime(dtype, device, limits)
+        self._transformers = TransformersRuntime(dtype, device, limits)
         self._files = tempfile.TemporaryDirectory(prefix="tureen-vllm-")
         self._shares: Mapping[str, float] = {}
 
     def reserve_memory(self, engines: Sequence[str]) -> None:
-        """Share the GPU's memory out before the first engine starts.
+        """Divide the GPU's memory before the first engine starts.
 
         Raises:
-            LoadError: the configured shares name another engine, or add up to more than there is.
+            LoadError: a configured share names an unknown engine, or the shares add up to more than one GPU.
         """
         self._shares = divide_memory(engines, self._settings.memory)
 
     def load_base(
         self, folder: Path, tokenizer: Any, rewards: Sequence[Artifact], families: Mapping[str, Stack]
     ) -> LoadedBase:
-        """Start an engine for the rewards of a base and one for each of its families.
+        """Start an engine for the rewards of a base, and one for each of its families.
 
-        Rewards that are pooled otherwise than at the last token stay with transformers.
+        Transformers scores the rewards that vLLM cannot: those that do not pool the last token.
 
         Raises:
             LoadError: vLLM cannot start.
         """
-        reasons = {each.name: self._elsewhere(each, folder) for each in rewards}
-        here = [each for each in rewards if reasons[each.name] is None]
-        elsewhere = [each for each in rewards if reasons[each.name] is not None]
+        reasons = {each.name: self._find_obstacle(each, folder) for each in rewards}
+        own = [each for each in rewards if reasons[each.name] is None]
+        others = [each for each in rewards if reasons[each.name] is not None]
         scorers: list[tuple[Scorer, Sequence[Artifact]]] = []
         policies: list[VllmGenerator] = []
         with ExitStack() as undo:
-            if here:
-                scorers.append((self._scorer(folder, here), here))
+            if own:
+                scorers.append((self._start_scorer(folder, own), own))
                 undo.callback(scorers[-1][0].close)
-            if elsewhere:
-                for artifact in elsewhere:
+            if others:
+                for artifact in others:
                     LOG.info("%s is scored by transformers: %s", artifact.name, reasons[artifact.name])
-                scorers += self._plain.load_base(folder, tokenizer, elsewhere, {}).scorers
+                scorers += self._transformers.load_base(folder, tokenizer, others, {}).scorers
             for name, stack in families.items():
-                policies.append(self._generator(name, folder, stack))
+                policies.append(self._start_generator(name, folder, stack))
                 undo.callback(policies[-1].close)
             undo.pop_all()
         return LoadedBase(scorers, policies)
@@ -123,30 +125,30 @@ class VllmRuntime:
             ArtifactError: the head cannot be used.
             LoadError: vLLM cannot start.
         """
-        reason = self._elsewhere(artifact, artifact.folder) or _unknown(artifact.folder)
+        reason = self._find_obstacle(artifact, artifact.folder) or _find_architecture_obstacle(artifact.folder)
         if reason is not None:
             LOG.info("%s is scored by transformers: %s", artifact.name, reason)
-            return self._plain.load_checkpoint(artifact)
+            return self._transformers.load_checkpoint(artifact)
         head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
         view = write_headless_view(artifact.folder, Path(self._files.name) / artifact.name)
-        engine = self._engine(artifact.name, view, None, POOLING)
+        engine = self._start_engine(artifact.name, view, None, POOLING)
         return VllmScorer(engine, {artifact.name: make_readout(artifact, head, CPU)}, None, self._limits)
 
-    def _elsewhere(self, artifact: Artifact, folder: Path) -> str | None:
-        """Why transformers scores an artifact, if it does."""
+    def _find_obstacle(self, artifact: Artifact, folder: Path) -> str | None:
+        """Say why transformers scores an artifact; None if vLLM does."""
         pooling = artifact.manifest.reading.pooling
         if pooling not in LAST_TOKEN:
             return f"it is pooled by {pooling}, over all tokens"
         if self._settings.scores == "transformers":
             return "as configured"
         if self._settings.scores == "auto" and not self._on_cpu and count_weights(folder) < SMALL:
-            return "packed is the faster for a backbone of this size"
+            return "the packed scorer is faster for a backbone of this size"
         return None
 
-    def _scorer(self, folder: Path, artifacts: Sequence[Artifact]) -> VllmScorer:
+    def _start_scorer(self, folder: Path, artifacts: Sequence[Artifact]) -> VllmScorer:
         weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
         stack = concatenate_adapters([adapter for adapter, _ in weights.values()])
-        engine, adapters = self._gated(name_score_lane(folder), folder, stack, POOLING)
+        engine, adapters = self._start_gated(name_score_lane(folder), folder, stack, POOLING)
         readouts = {
             artifact.name: make_readout(artifact, head, CPU)
             for artifact in artifacts
@@ -154,45 +156,53 @@ class VllmRuntime:
         }
         return VllmScorer(engine, readouts, adapters, self._limits)
 
-    def _generator(self, name: str, folder: Path, stack: Stack) -> VllmGenerator:
+    def _start_generator(self, name: str, folder: Path, stack: Stack) -> VllmGenerator:
         if not stack.modules:
-            return VllmGenerator(self._engine(name, folder, None, GENERATING), None)
-        return VllmGenerator(*self._gated(name, folder, stack, GENERATING))
+            return VllmGenerator(self._start_engine(name, folder, None, GENERATING), None)
+        return VllmGenerator(*self._start_gated(name, folder, stack, GENERATING))
 
-    def _gated(self, name: str, folder: Path, stack: Stack, runner: Mapping[str, Any]) -> tuple[VllmEngine, Adapters]:
-        """An engine under the gate, if the gate passes its test there; else one with a LoRA for each soup."""
+    def _start_gated(
+        self, name: str, folder: Path, stack: Stack, runner: Mapping[str, Any]
+    ) -> tuple[VllmEngine, Adapters]:
+        """Start an engine with the gate; if the gate fails its test, one with a LoRA for each weight vector."""
         out = Path(self._files.name) / name
         slots = self._settings.adapters
         merged = MergedAdapters(stack, folder.name, torch.float32, out, slots, 4 * slots, bare=not self._on_cpu)
-        reason = self._no_gate() or find_gate_obstacle(stack)
+        reason = self._find_engine_obstacle() or find_gate_obstacle(stack)
         if reason is None:
             gated = GatedAdapters(stack, folder.name, torch.float32, out)
             with ExitStack() as undo:
-                engine = self._engine(name, folder, gated, runner)
+                engine = self._start_engine(name, folder, gated, runner)
                 undo.callback(engine.close)
                 reason = find_gate_difference(engine, gated, merged, self.dtype)
                 if reason is None:
                     undo.pop_all()
                     return engine, gated
         LOG.warning("%s: one LoRA for each weight vector, since %s", name, reason)
-        return self._engine(name, folder, merged, runner), merged
+        return self._start_engine(name, folder, merged, runner), merged
 
-    def _no_gate(self) -> str | None:
+    def _find_engine_obstacle(self) -> str | None:
         if self._settings.gate == "off":
             return "the gate is switched off"
         release = Version(self.version).base_version
         if release not in PROVEN_RELEASES:
-            return f"the gate was not proven on vLLM {release}, but on {', '.join(PROVEN_RELEASES)}"
+            return f"the gate was not tested with vLLM {release}, but with {', '.join(PROVEN_RELEASES)}"
         return None
 
-    def _engine(self, name: str, folder: Path, adapters: Adapters | None, runner: Mapping[str, Any]) -> VllmEngine:
-        arguments = {**self._common(name, folder), **runner, **(make_lora_arguments(adapters) if adapters else {})}
+    def _start_engine(
+        self, name: str, folder: Path, adapters: Adapters | None, runner: Mapping[str, Any]
+    ) -> VllmEngine:
+        arguments = {
+            **self._make_arguments(name, folder),
+            **runner,
+            **(make_lora_arguments(adapters) if adapters else {}),
+        }
         LOG.info("%s: starting vLLM %s", name, self.version)
         return VllmEngine(
             name, arguments, adapters is not None and adapters.gated, self._settings.restarts, self._files
         )
 
-    def _common(self, name: str, folder: Path) -> dict[str, Any]:
+    def _make_arguments(self, name: str, folder: Path) -> dict[str, Any]:
         settings = self._settings
         on_cpu = {"kv_cache_memory_bytes": int(settings.cache_gib * GIB), "block_size": CPU_BLOCK}
         return {
@@ -211,8 +221,8 @@ class VllmRuntime:
         }
 
 
-def _unknown(folder: Path) -> str | None:
+def _find_architecture_obstacle(folder: Path) -> str | None:
     architecture = find_causal_architecture(folder)
     if architecture is None:
-        return "its backbone is no causal one"
+        return "its backbone is not a causal model"
     return None if architecture in vllm.ModelRegistry.get_supported_archs() else f"vLLM has no {architecture}"

@@ -1,6 +1,6 @@
-"""Rewards from vLLM: the engine returns hidden states at the read-out positions, ``tureen_core.heads`` makes rewards.
+"""Score with vLLM: the engine returns the hidden state of the token that a head reads, and Tureen applies the head.
 
-So vLLM needs to support no head: it runs the backbone, with all reward adapters of it under one gate or one by one.
+So vLLM needs to support no head. It runs the backbone with all reward adapters, under one gate or as LoRAs.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ THREADS = 2
 
 
 class VllmScorer:
-    """One backbone and the reward models on it.
+    """A backbone and the reward models that use it.
 
-    vLLM batches by itself and keeps computed prompts; two batches of the lane are with it at once, so that it never
-    waits for the lane to fill the next.
+    vLLM forms its own batches and keeps computed prompts. The lane sends two batches at once, so that vLLM does not
+    wait while the lane fills the next one.
 
     Args:
-        engine: of the pooling runner, the last token's hidden state.
-        readouts: adapter name → its head, all with pooling ``eos`` or ``last``.
-        adapters: of the engine; None for a full checkpoint, which is its own reward model.
-        limits: what one batch of the lane may hold.
+        engine: a pooling engine, which returns the hidden state of the last token.
+        readouts: maps an adapter's name to its read-out, whose pooling is ``eos`` or ``last``.
+        adapters: the engine's adapters; None for a full checkpoint, which has none.
+        limits: the limits of one batch of the lane.
     """
 
     threads = THREADS
@@ -44,13 +44,14 @@ class VllmScorer:
 
     @property
     def failure(self) -> str | None:
-        """Why it cannot run now: the engine's."""
+        """The engine's failure, or None."""
         return self._engine.failure
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
-        """Rewards of each row or its error, in order. ``cached`` tokens come out of vLLM's prefix cache.
+        """Score rows: the rewards of each or its error, in order. ``cached`` counts tokens of vLLM's prefix cache.
 
-        ``fresh`` does not read that cache; what else runs in the engine still shapes its kernels' sums.
+        With ``fresh`` that cache is not used. Other requests in the engine still change the order of floating-point
+        sums, so the last digits may differ between two runs.
         """
         found = self._engine.wait(self._pool_all(rows, fresh))
         sound = [(row, each) for row, each in zip(rows, found, strict=True) if isinstance(each, PooledState)]
@@ -65,13 +66,13 @@ class VllmScorer:
         if not sound:
             return []
         states = torch.stack([each.state for _, each in sound]).float()
-        return read_rewards([row for row, _ in sound], self._readouts, lambda picks, _: states[picks])
+        return read_rewards([row for row, _ in sound], self._readouts, lambda indices, _: states[indices])
 
     async def _pool_all(self, rows: Sequence[Row], fresh: bool) -> list[PooledState | TureenError]:
         return await asyncio.gather(*(self._pool(row, fresh) for row in rows))
 
     async def _pool(self, row: Row, fresh: bool) -> PooledState | TureenError:
-        """A row's hidden state, or the error in its place."""
+        """Compute a row's hidden state, or return its error."""
         try:
             async with borrow_adapter(self._adapters, row.blend, "delta") as adapter:
                 salt = format_gate_name(row.blend, "delta")
@@ -80,6 +81,6 @@ class VllmScorer:
             return error
 
     def _read_ids(self, row: Row) -> Sequence[int]:
-        """The text up to the token that is read: what follows it cannot change a causal model's state there."""
-        like = select_readout(self._readouts, row)
-        return row.ids[:-1] if like.pooling == "last" and like.eos_appended and len(row.ids) > 1 else row.ids
+        """Cut a row's ids after the token that the head reads: later tokens cannot change its hidden state."""
+        readout = select_readout(self._readouts, row)
+        return row.ids[:-1] if readout.pooling == "last" and readout.eos_appended and len(row.ids) > 1 else row.ids

@@ -1,6 +1,6 @@
-"""What vLLM is shown of a full reward checkpoint: the backbone, without the score head, as a causal architecture.
+"""A copy of a full reward checkpoint for vLLM: the backbone as a causal architecture, without the score head.
 
-vLLM refuses a head that its architecture does not know, and the head is ours to compute anyway.
+vLLM refuses weights that its architecture does not have. Tureen computes the head itself.
 """
 
 import json
@@ -17,14 +17,14 @@ INDEX = "model.safetensors.index.json"
 
 
 def find_causal_architecture(folder: Path) -> str | None:
-    """The causal architecture of a checkpoint's kind of model, as transformers names it; None if it has none."""
+    """Find transformers' name of the causal architecture of a checkpoint's model type; None if there is none."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     found = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     return found if isinstance(found, str) else None
 
 
 def count_weights(folder: Path) -> int:
-    """How many numbers a checkpoint's tensors hold, read off their headers."""
+    """Count the parameters of a checkpoint from the headers of its files."""
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as shard:
@@ -33,15 +33,20 @@ def count_weights(folder: Path) -> int:
 
 
 def write_headless_view(folder: Path, out: Path) -> Path:
-    """A view of a checkpoint without head and gate: links to its files, a copy of those that hold the head or name it.
+    """Write a checkpoint without its head and gate to a new folder.
+
+    Most files are links. Files that hold the head's tensors or name them are copied without them.
+
+    Args:
+        out: the folder to create.
 
     Returns:
-        ``out``, made anew.
+        ``out``.
     """
     out.mkdir(parents=True)
     for path in folder.iterdir():
-        if path.suffix == ".safetensors" and _heads(path):
-            _without_head(path, out / path.name)
+        if path.suffix == ".safetensors" and _has_head(path):
+            _copy_without_head(path, out / path.name)
         elif path.name not in ("config.json", INDEX, GATE):
             (out / path.name).symlink_to(path.resolve())
     config = json.loads((folder / "config.json").read_text())
@@ -57,12 +62,12 @@ def _is_head(key: str) -> bool:
     return key.startswith(f"{HEAD}.")
 
 
-def _heads(path: Path) -> bool:
+def _has_head(path: Path) -> bool:
     with safe_open(path, framework="pt") as shard:
-        return any(_is_head(key) for key in shard.keys())  # noqa: SIM118  (a safetensors handle is no mapping)
+        return any(_is_head(key) for key in shard.keys())  # noqa: SIM118  (a safetensors file is not a mapping)
 
 
-def _without_head(path: Path, out: Path) -> None:
+def _copy_without_head(path: Path, out: Path) -> None:
     with safe_open(path, framework="pt") as shard:
         tensors = {key: shard.get_tensor(key) for key in shard.keys() if not _is_head(key)}  # noqa: SIM118
     save_file(tensors, out, metadata={"format": "pt"})

@@ -1,0 +1,42 @@
+"""A text that is being generated, and the limits of a batch of them."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from tureen_serve.runtimes.contract import GenerationJob
+from tureen_serve.runtimes.on_transformers.rank_gate import Mixture
+from tureen_serve.runtimes.on_transformers.sampling import Sampler
+from tureen_serve.runtimes.text_stream import TextStream
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """The limits of one batch of running texts.
+
+    Attributes:
+        rows: the number of texts.
+        cache_tokens: the number of texts times the largest length that one of them can reach, prompt included.
+        prefill_tokens: the tokens of the prompts that join in one step, with padding.
+    """
+
+    rows: int = 32
+    cache_tokens: int = 65536
+    prefill_tokens: int = 8192
+
+
+@dataclass(slots=True)
+class RunningText:
+    """A running text, its sampler and what it has so far. ``over`` is true when it leaves the batch after the step."""
+
+    key: Hashable
+    job: GenerationJob
+    sampler: Sampler
+    text: TextStream
+    tokens: int = 0
+    last: int = 0
+    over: bool = False
+
+    @property
+    def mixture(self) -> Mixture:
+        """The weights and semantics of its gate row."""
+        return self.job.weights, self.job.semantics
