@@ -17,6 +17,7 @@ from tureen_core.heads import GatedHead
 from tureen_core.reading import Rendered
 
 GATE = "gate.safetensors"
+SCALE = "scale"
 
 
 class GateError(ValueError):
@@ -40,7 +41,8 @@ def select_prompt_ids(rendered: Rendered) -> list[int]:
 def write_gate(gate: GatedHead, folder: Path) -> None:
     """Write a gate to ``gate.safetensors`` in a folder."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in gate.state_dict().items()}
-    metadata = {"format": "pt", "temperature": repr(gate.temperature), "scale": repr(gate.scale)}
+    scale = float(tensors.pop(SCALE))
+    metadata = {"format": "pt", "temperature": repr(gate.temperature), SCALE: repr(scale)}
     save_file(tensors, folder / GATE, metadata=metadata)
 
 
@@ -52,12 +54,12 @@ def load_gate(folder: Path) -> GatedHead:
     """
     tensors, metadata = _read(folder / GATE)
     try:
-        gate = _shaped(tensors, float(metadata["temperature"]), float(metadata["scale"]))
-        gate.load_state_dict(tensors)
+        gate = _shaped(tensors, float(metadata["temperature"]), float(metadata[SCALE]))
+        gate.load_state_dict({**tensors, SCALE: gate.scale.detach()})
     except (KeyError, ValueError, RuntimeError) as error:
         raise GateError(f"{GATE} does not hold a gate: {' '.join(str(error).split())}") from error
     strange = next((name for name, tensor in gate.state_dict().items() if not bool(torch.isfinite(tensor).all())), None)
-    if strange is not None or not (0 < gate.temperature < math.inf and math.isfinite(gate.scale)):
+    if strange is not None or not 0 < gate.temperature < math.inf:
         raise GateError(f"{GATE}: {strange or 'temperature'} holds a value that cannot be used")
     return gate.eval().requires_grad_(False)
 

@@ -39,7 +39,7 @@ class GatedHead(nn.Module):
         rewards: K.
         width: the size of each of the ``depth`` ReLU layers.
         temperature: divides the logits of the softmax.
-        scale: the sum of g.
+        scale: the sum of g before training; training changes it.
         dropout: applied after each ReLU layer, in training only.
     """
 
@@ -59,7 +59,8 @@ class GatedHead(nn.Module):
         sizes = [hidden, *[width] * depth, rewards]
         self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float32) for a, b in pairwise(sizes))
         self.dropout = nn.Dropout(dropout)
-        self.temperature, self.scale = temperature, scale
+        self.temperature = temperature
+        self.scale = nn.Parameter(torch.tensor(scale, dtype=torch.float32))  # ArmoRM's logit_scale
         self.register_buffer("transform", torch.eye(rewards))
 
     @property

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
-from tureen.answer_steps import STEP_BREAK, split_steps
+from tureen.answer_steps import split_steps
 from tureen.errors import Unprocessable
 from tureen_core.chat_template import NO_INPUTS, UNSUPPORTED, TemplateInputs
 from tureen_core.manifest import Input, Probe
 from tureen_core.reading import Rendered
+from tureen_core.step_texts import tokenize_marked_steps, tokenize_plain_steps
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, Turn, check_finished, check_messages, check_text
 
@@ -195,12 +197,15 @@ def render_steps(
     texts: Sequence[str],
     truncate: bool = True,
     inputs: TemplateInputs = NO_INPUTS,
+    marks: Sequence[str] | None = None,
 ) -> RenderedSteps:
     """Render an answer's steps.
 
-    The prompt with the template's generation prompt comes first. Each step follows with a blank line and is tokenised
-    on its own, so that the ids up to a step's end do not depend on later steps. No EOS is appended. A prompt that is
-    too long loses its beginning; steps are never cut.
+    The steps follow the opened prompt: see :mod:`tureen_core.step_texts`. No EOS is appended. A prompt that is too long
+    loses its beginning; steps are never cut.
+
+    Args:
+        marks: the mark of each step, where the reading has a ``step_mark``; by default this mark for all.
 
     Raises:
         Unprocessable: a message is invalid; there is no step, or a blank one; the steps alone are too long; or the
@@ -208,18 +213,14 @@ def render_steps(
     """
     if not texts:
         raise Unprocessable("an answer needs at least one step", param="steps")
-    read = renderer.render_prompt(prompt, inputs=inputs)
-    opened, body, ends, told = read.ids, list[int](), list[int](), set(read.normalised)
-    for number, text in enumerate(texts):
-        check_text(text, f"steps[{number}]")
-        stripped = renderer.strip_end_marks(text)
-        if not stripped.strip():
-            raise Unprocessable("a step needs text", param=f"steps[{number}]")
-        ids, hidden = renderer.tokenize_part(stripped + STEP_BREAK)
-        told |= {"end_marks"} if stripped != text else set()
-        told |= {"control_marks"} if hidden else set()
-        body += ids
-        ends.append(len(body))
+    stripped = [_strip_step(renderer, text, number) for number, text in enumerate(texts)]
+    if mark := renderer.reading.step_mark:
+        read = tokenize_marked_steps(renderer, prompt, stripped, marks or [mark] * len(texts), inputs)
+    else:
+        read = tokenize_plain_steps(renderer, prompt, stripped, inputs)
+    told = read.normalised | ({"end_marks"} if stripped != list(texts) else set())
+    opened, body = read.prompt, [each for step in read.steps for each in step]
+    ends = list(accumulate(map(len, read.steps)))
     room = renderer.reading.max_length - len(body)
     if room < 1:
         message = f"the steps alone have {len(body)} tokens and this model reads {room + len(body)}; send fewer"
@@ -231,3 +232,11 @@ def render_steps(
     kept = opened[-room:]
     cut = len(kept) < len(opened)
     return RenderedSteps([*kept, *body], [len(kept) + end for end in ends], len(kept), cut, tuple(sorted(told)))
+
+
+def _strip_step(renderer: Renderer, text: str, number: int) -> str:
+    check_text(text, f"steps[{number}]")
+    stripped = renderer.strip_end_marks(text)
+    if not stripped.strip():
+        raise Unprocessable("a step needs text", param=f"steps[{number}]")
+    return stripped

@@ -17,7 +17,9 @@ class Reading(BaseModel):
     white space that a template writes after it. Truncation from the left drops BOS and keeps EOS, as DSP does; from
     the right it puts EOS in the place of the last token kept. ``template`` is the digest that
     :class:`tureen_core.template.Renderer` gives. ``control_marks`` says how marks such as ``<|im_end|>`` inside a
-    message are read: as plain ``text``, or ``as-is``, as control tokens.
+    message are read: as plain ``text``, or ``as-is``, as control tokens. With a ``step_mark`` the steps of an answer
+    are turns of a conversation, and this mark is the assistant's turn after each earlier step; without one, each step
+    follows the one before it after a blank line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +32,7 @@ class Reading(BaseModel):
     max_length: int = Field(default=1024, ge=8)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     control_marks: Annotated[ControlMarkRule, Field(exclude_if=lambda rule: rule == "text")] = "text"
+    step_mark: Annotated[str, Field(exclude_if=lambda mark: mark == "")] = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,7 +27,7 @@ def test_a_gate_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = load_gate(tmp_path)
     prompts = torch.randn(3, 6)
     assert torch.equal(found.coefficients(prompts), made.coefficients(prompts))
-    assert (found.temperature, found.scale, found.hidden, found.rewards) == (0.1, 2.5, 6, 3)
+    assert (found.temperature, found.scale.item(), found.hidden, found.rewards) == (0.1, 2.5, 6, 3)
     assert not found.training
     assert not any(parameter.requires_grad for parameter in found.parameters())
 
@@ -61,6 +62,7 @@ META = {"temperature": "10.0", "scale": "1.0"}
         ({}, {}, "does not hold a gate: 'temperature'"),
         ({}, {**META, "temperature": "hot"}, "does not hold a gate: could not convert"),
         ({}, {**META, "temperature": "0"}, "temperature holds a value that cannot be used"),
+        ({}, {**META, "scale": "nan"}, "scale holds a value that cannot be used"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
@@ -93,3 +95,15 @@ def test_a_text_whose_prompt_cannot_be_told_is_refused() -> None:
     with pytest.raises(Unprocessable, match="shorten it") as caught:
         select_prompt_ids(Rendered([5, 6, 7], truncated=True))
     assert caught.value.code == "prompt_not_whole"
+
+
+def test_a_trained_scale_is_kept_to_the_bit_where_scales_always_stood(tmp_path: Path) -> None:
+    """So that artifacts whose scale was not trained load as before, and their readers read new ones."""
+    made = gate().eval()
+    with torch.no_grad():
+        made.scale.mul_(0.54321)
+    write_gate(made, tmp_path)
+    with safe_open(tmp_path / GATE, framework="pt") as file:
+        assert float(file.metadata()["scale"]) == made.scale.item()
+        assert "scale" not in file.keys()  # noqa: SIM118
+    assert torch.equal(load_gate(tmp_path).scale, made.scale)

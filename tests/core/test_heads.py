@@ -215,7 +215,6 @@ def test_a_gate_stays_in_float32_under_autocast_and_drops_nothing_when_read() ->
     assert (gate.hidden, gate.rewards) == (HIDDEN, 3)
 
 
-def test_only_the_layers_of_a_gate_are_learnt() -> None:
-    assert {name for name, _ in gated().named_parameters()} == {
-        f"layers.{layer}.{part}" for layer in range(3) for part in ("weight", "bias")
-    }
+def test_only_the_layers_and_the_scale_of_a_gate_are_learnt() -> None:
+    layers = {f"layers.{layer}.{part}" for layer in range(3) for part in ("weight", "bias")}
+    assert {name for name, _ in gated().named_parameters()} == {*layers, "scale"}

@@ -180,3 +180,41 @@ def test_a_probe_is_read_as_its_kind_is(base: Path) -> None:
     stepped = Probe(messages=[*PROMPT, {"role": "assistant", "content": "one\n\ntwo"}])
     assert render_probe(render, "steps", stepped).ids == render_steps(render, PROMPT, ["one", "two"]).ids
     assert render_probe(render, "conversation", stepped) == render.render_conversation(stepped.messages)
+
+
+# --------------------------------------------------------------------------- steps as turns
+
+
+def marked(**changes: Any) -> Renderer:
+    return renderer(step_mark="+", **changes)
+
+
+def test_steps_with_marks_are_the_turns_of_the_published_code() -> None:
+    """The question with the first step, its mark, the second step, and where its mark would be written."""
+    render = marked()
+    asked = PROMPT[-1]["content"]
+    turns = [("user", f"{asked} one"), ("assistant", "+"), ("user", "two"), ("assistant", "-"), ("user", "three")]
+    whole = [*PROMPT[:-1], *({"role": role, "content": said} for role, said in turns)]
+    read = render_steps(render, PROMPT, ["one", "two", "three"], marks=["+", "-", "+"])
+    assert read.ids == render.tokenize_prompt(whole)
+    assert [read.ids[:end] for end in read.ends] == [
+        render.tokenize_prompt(whole[: len(whole) - cut]) for cut in (4, 2, 0)
+    ]
+    assert text(render, read.ids[: read.shared]).endswith(asked)
+    served = render_steps(render, PROMPT, ["one", "two", "three"])
+    assert served.ids == render_steps(render, PROMPT, ["one", "two", "three"], marks=["+"] * 3).ids != read.ids
+
+
+@given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=4))
+def test_fewer_marked_steps_are_a_prefix_of_more(texts: list[str]) -> None:
+    whole = render_steps(marked(), PROMPT, texts)
+    for count in range(1, len(texts) + 1):
+        assert render_steps(marked(), PROMPT, texts[:count]).ids == whole.ids[: whole.ends[count - 1]]
+
+
+def test_a_long_question_loses_its_beginning_and_marked_steps_stay_whole() -> None:
+    whole = render_steps(marked(), PROMPT, ["one", "two"])
+    short = len(whole.ids) - 3
+    read = render_steps(marked(max_length=short), PROMPT, ["one", "two"])
+    assert read.truncated
+    assert read.ids == whole.ids[-short:]

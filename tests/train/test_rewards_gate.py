@@ -137,6 +137,14 @@ def test_what_was_trained_is_what_is_read_again(stages: Stages) -> None:
     assert again == [pytest.approx(row, abs=1e-5) for row in live]
 
 
+def test_the_artifact_has_the_trained_scale(stages: Stages) -> None:
+    run, _, second = stages
+    gate = read_gate(second)
+    assert gate is not None
+    last = [entry["scale"] for entry in history(Path(run.output)) if "scale" in entry][-1]
+    assert float(gate.scale) == last != 1.0
+
+
 def test_exporting_again_gives_the_same_artifact(stages: Stages) -> None:
     run, _, second = stages
     assert export_run(Path(run.output)).manifest.version == second.manifest.version

@@ -111,3 +111,27 @@ def test_batches_are_drawn_by_the_seed_with_replacement() -> None:
     assert [len(batch) for batch in one] == [16, 16, 16]
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_steps_are_those_of_armorms_loop_with_its_scale_trained_and_no_clipping(tmp_path: Path) -> None:
+    """Against a loop of plain torch: softmax(MLP(h) / T) times a scale, AdamW on all of it, a cosine schedule."""
+    gate, rewards, prompts = world()
+    gate = gate.float()
+    layers = [torch.nn.Parameter(each.detach().clone()) for each in gate.layers.parameters()]
+    scale = torch.nn.Parameter(gate.scale.detach().clone())
+    settings = Optimisation(learning_rate=0.1, max_steps=6, batch=4, warmup=0.0, max_grad_norm=1e-3)
+    optimiser = torch.optim.AdamW([*layers, scale], 0.1, weight_decay=0.0)
+    for step, some in enumerate(draw_pair_batches(PAIRS, 4, 6, settings.seed)):
+        optimiser.param_groups[0]["lr"] = 0.1 * (1 + np.cos(np.pi * step / 6)) / 2
+        first, bias, last, offset = layers
+        hidden = torch.relu(prompts[some[:, 2]] @ first.T + bias)
+        weights = scale * torch.softmax((hidden @ last.T + offset) / gate.temperature, dim=-1)
+        gaps = ((rewards[some[:, 0]] - rewards[some[:, 1]]) @ gate.transform * weights).sum(-1)
+        optimiser.zero_grad()
+        torch.nn.functional.softplus(-gaps).mean().backward()
+        optimiser.step()
+    train_gate(gate, rewards, prompts, PAIRS, settings, Watch(log_every=1), make_context(tmp_path))
+    torch.testing.assert_close(gate.scale, scale, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(list(gate.layers.parameters()), layers, atol=1e-4, rtol=1e-4)
+    assert abs(gate.scale.item() - 2.0) > 0.05
+    assert history(tmp_path)[-1]["scale"] == gate.scale.item()

@@ -10,12 +10,15 @@ from tureen_train.config.parts import Loss, Source
 class GateLoss(Loss):
     """ArmoRM's second stage (arXiv 2406.12845): a gate over the rewards of a frozen multi-attribute model.
 
-    The model is ``model.start``; ``attributes`` are filled in from its objectives. ``width``, ``depth``, ``dropout``,
-    ``temperature`` and ``scale`` are settings of the gate. ``verbosity`` names an attribute that is subtracted from
-    each of the others, times the smallest published penalty with which their rank correlation is at most ``threshold``
-    on the answers of ``reference`` (by default the training data). With null nothing is subtracted.
+    The model is ``model.start``; ``attributes`` are filled in from its objectives. ``width``, ``depth``, ``dropout``
+    and ``temperature`` are settings of the gate; ``scale`` is where its trained scale begins.
 
-    ``optimisation`` counts pairs: each of ``max_steps`` draws ``batch`` of them with replacement.
+    ``verbosity`` names an attribute that is subtracted from each of the others, times the smallest published penalty
+    with which their rank correlation is at most ``threshold`` on the answers of ``reference`` (by default the training
+    data). With null nothing is subtracted.
+
+    ``optimisation`` counts pairs: each of ``max_steps`` draws ``batch`` of them with replacement. As in the published
+    code, gradients are not clipped: ``max_grad_norm`` has no effect.
     """
 
     method: Literal["gate"]

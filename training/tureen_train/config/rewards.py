@@ -71,6 +71,16 @@ class RewardRun(Run):
         return self
 
     @model_validator(mode="after")
+    def _marks_are_read(self) -> "RewardRun":
+        marked = isinstance(self.loss, StepsLoss) and self.loss.context == "marks"
+        mark = self.loss.tokens[0] if marked and isinstance(self.loss, StepsLoss) else ""
+        if self.reading.step_mark not in ("", mark):
+            raise ValueError(f"reading.step_mark: loss.context and loss.tokens make it {mark!r}; leave the key out")
+        if mark:
+            self.reading = self.reading.model_copy(update={"step_mark": mark})
+        return self
+
+    @model_validator(mode="after")
     def _default_objective(self) -> "RewardRun":
         self.objective = self.objective or self.name
         return self

@@ -59,7 +59,8 @@ class EncodedAnswers(Dataset[EncodedSteps]):
         answer = record.answers[index]
         try:
             prompt, inputs = [*record.prompt, *answer[:-1]], make_template_inputs(record)
-            read = render_steps(renderer, prompt, read_steps(answer), inputs=inputs)
+            marks = [loss.tokens[label < 0.5] for label in labels]  # as served, + where there is no label
+            read = render_steps(renderer, prompt, read_steps(answer), inputs=inputs, marks=marks)
         except Unprocessable as error:
             self.left_out += 1
             self.example = self.example or f"{record.source}: {error}"

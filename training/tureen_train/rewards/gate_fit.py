@@ -37,7 +37,10 @@ def train_gate(
     watch: Watch,
     context: FitContext,
 ) -> None:
-    """Train the gate by AdamW on pairs drawn with replacement. For the tensors see :func:`compute_overall_gaps`."""
+    """Train the gate, its scale too, by AdamW on pairs drawn with replacement.
+
+    As in ArmoRM's code gradients are not clipped. For the tensors see :func:`compute_overall_gaps`.
+    """
     passes = math.ceil(settings.epochs * len(pairs) / settings.batch)
     steps = settings.max_steps if settings.max_steps > 0 else passes
     optimiser = torch.optim.AdamW(gate.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
@@ -49,7 +52,7 @@ def train_gate(
         loss = require_finite(functional.softplus(-compute_overall_gaps(gate, rewards, prompts, some)).mean())
         optimiser.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(gate.parameters(), settings.max_grad_norm)
+        norm = torch.nn.utils.get_total_norm([each.grad for each in gate.parameters() if each.grad is not None])
         optimiser.step()
         rate = schedule.get_last_lr()[0]
         schedule.step()
@@ -57,7 +60,8 @@ def train_gate(
         losses.append(loss.item())
         if step % watch.log_every == 0 or step in (1, steps):
             mean = sum(losses) / len(losses)
-            context.journal.log({"step": step, "loss": mean, "grad_norm": float(norm), "learning_rate": rate})
+            found = {"loss": mean, "grad_norm": float(norm), "learning_rate": rate, "scale": gate.scale.item()}
+            context.journal.log({"step": step, **found})
             losses = []
         if watch.eval_every and step % watch.eval_every == 0:
             context.log_metrics(step)

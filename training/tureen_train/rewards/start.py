@@ -39,7 +39,7 @@ def open_start(run: RewardRun, base: Path) -> Artifact | None:
         return None
     begun = open_artifact(Path(run.model.start))
     manifest = begun.manifest
-    for field in ("pooling", "template", "bos", "eos"):
+    for field in ("pooling", "template", "bos", "eos", "step_mark"):
         theirs, ours = getattr(manifest.reading, field), getattr(run.reading, field)
         if theirs != ours:
             raise RecipeError(f"model.start: {begun.name} was trained with reading.{field} {theirs!r}, not {ours!r}")

@@ -1,7 +1,8 @@
 """Process and outcome rewards: the log-odds that a step of an answer is right, read at the step's end.
 
 RLHFlow's math reward models print + or − after each step of a conversation. Here one row of a head is read at the end
-of each step and trained by binary cross-entropy. That is the same loss over the two tokens' logits, in one pass.
+of each step and trained by binary cross-entropy. That is the same loss over the two tokens' logits, in one pass. The
+texts are the same with ``context: marks``; with ``context: steps`` the earlier marks are not in them.
 """
 
 import logging
