@@ -87,7 +87,10 @@ def test_test_rows_have_many_answers_right_or_wrong_as_a_whole() -> None:
         ("a ки\nb ки", ["a", "b"]),
         ("a ки\nb\n\nc ки\n", ["a", "b\nc"]),
         ("a\n\nb\n \n\nc\n", ["a", "b", "c"]),
+        ("a\n \nb\n\nc", ["a\n \nb", "c"]),
         ("one line", ["one line"]),
+        ("\n\na\n\nb", ["a", "b"]),
+        ("ки\na ки\nки\nb\nки", ["a", "b"]),
         ("две реки\nи море", ["две реки\nи море"]),
     ],
 )

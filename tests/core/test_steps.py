@@ -21,3 +21,10 @@ def test_one_step_is_the_answer_and_none_is_refused(how: Aggregate) -> None:
 def test_blank_lines_part_steps() -> None:
     assert split_steps("one\nstill one\n\ntwo") == ["one\nstill one", "two"]
     assert STEP_BREAK.join(split_steps("a\n\n\n\nb")) == "a\n\n\n\nb"
+    assert split_steps("one\n \nstill one\n\ntwo") == ["one\n \nstill one", "two"]
+
+
+def test_an_answer_that_begins_or_ends_with_the_break_has_no_blank_step_there() -> None:
+    assert split_steps("\n\none\n\ntwo\n\n") == ["one", "two"]
+    assert split_steps(" \n\n\n\none\n") == ["one\n"]
+    assert split_steps("\n\n") == ["\n\n"]

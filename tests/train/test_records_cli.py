@@ -40,6 +40,20 @@ def test_a_domain_becomes_pairs_without_the_excluded(tmp_path: Path) -> None:
     assert list(Reading(out)) == list(Reading(DSP, domain="academy", exclude=["normal", "business"], pairs=True))
 
 
+def test_pairs_are_written_as_dsps_own_lists(tmp_path: Path) -> None:
+    """Four items of two texts for a query, the domain's answer first, as its converter with `--to_pairs` makes them."""
+    out = tmp_path / "out.json"
+    result = run(DSP, out, "--domain", "academy", "--to-pairs", "--pairs-as", "text-score")
+    assert result.exit_code == 0, result.output
+    assert f"wrote 8 pairs to {out}" in result.stdout
+    items = json.loads(out.read_text())
+    assert [(len(item["text"]), item["score"]) for item in items] == [(2, [1.0, 0.0])] * 8
+    assert [each.answers for each in Reading(out)] == [
+        each.answers for each in Reading(DSP, domain="academy", pairs=True)
+    ]
+    assert "add --to-pairs" in run(DSP, out, "--domain", "academy", "--pairs-as", "text-score").stderr
+
+
 def test_the_style_of_turns_is_chosen(tmp_path: Path) -> None:
     assert run(DATA / "hh.jsonl", tmp_path / "out.jsonl", "--style", "hh").exit_code == 0
     first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
@@ -126,6 +140,7 @@ def test_its_options_are_these() -> None:
         "--exclude",
         "--to-pairs",
         "--to-steps",
+        "--pairs-as",
         "--form",
         "--split",
         "--style",

@@ -21,7 +21,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, StepsLoss
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.records.run_data import RunData
-from tureen_train.rewards.encoded_steps import find_step_labels
+from tureen_train.rewards.encoded_steps import EncodedAnswers, find_step_labels
 from tureen_train.rewards.run import train_reward
 from tureen_train.rewards.start import make_model
 from tureen_train.rewards.steps import StepsMethod, compute_best_of_n, compute_step_metrics
@@ -202,14 +202,29 @@ def rows(folder: Path, count: int = 30) -> Path:
     return path
 
 
-@pytest.mark.parametrize("targets", ["process", "outcome"])
-def test_a_run_learns_its_steps_and_is_proved(base: Path, tmp_path: Path, targets: str) -> None:
+def test_marks_before_a_step_are_the_labels_in_training_and_plus_when_served(walk: Walk) -> None:
+    run = walk.run(context="marks")
+    assert run.reading.step_mark == "+"
+    renderer = Renderer(load_tokenizer(walk.base), run.reading)
+    first, second, *_ = EncodedAnswers([RECORD], renderer, run.loss).items
+    steps = TEXTS[0].split("\n\n")
+    assert first.ids == render_steps(renderer, PROMPT, steps, marks=["+", "-", "+"]).ids
+    assert first.ids != render_steps(renderer, PROMPT, steps).ids
+    assert second.ids == render_steps(renderer, PROMPT, [TEXTS[1]]).ids
+    with pytest.raises(RecipeError, match=r"context: marks is for targets: process"):
+        walk.run(context="marks", targets="outcome")
+    with pytest.raises(RecipeError, match=r"reading\.step_mark: loss\.context and loss\.tokens make it ''"):
+        reward_run(walk.base, walk.folder, reading={"step_mark": "x"})
+
+
+@pytest.mark.parametrize(("targets", "context"), [("process", "steps"), ("process", "marks"), ("outcome", "steps")])
+def test_a_run_learns_its_steps_and_is_proved(base: Path, tmp_path: Path, targets: str, context: str) -> None:
     run = reward_run(
         base,
         tmp_path,
         data={"train": [{"path": str(rows(tmp_path))}]},
         reading={"max_length": 128},
-        loss={"method": "steps", "targets": targets},
+        loss={"method": "steps", "targets": targets, "context": context},
         model={"head": "tokens"},
         optimisation={"max_steps": 30, "learning_rate": 1e-2},
         watch={"log_every": 10},
@@ -218,6 +233,7 @@ def test_a_run_learns_its_steps_and_is_proved(base: Path, tmp_path: Path, target
     assert artifact is not None
     manifest = open_artifact(artifact.folder).manifest
     assert manifest.input == "steps"
+    assert manifest.reading.step_mark == ("+" if context == "marks" else "")
     figures = manifest.training.metrics["heldout"]
     assert figures["accuracy"] > 0.9
     assert figures["mixed"] > 3

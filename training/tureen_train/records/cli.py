@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from tureen.records.pairing import split_into_pairs
 from tureen.records.reading import Reading
 from tureen.records.schema import BadOption, DataError, Record
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
@@ -18,6 +19,10 @@ def convert_command(
     domain: Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="DSP: a domain to leave out; may be repeated.")] = None,
     to_pairs: Annotated[bool, typer.Option("--to-pairs", help="prompt/chosen/rejected, as TRL reads them.")] = False,
+    pairs_as: Annotated[
+        Literal["messages", "text-score"],
+        typer.Option(help="How --to-pairs writes a pair: as messages, or as DSP's own lists of two dialogues."),
+    ] = "messages",
     to_steps: Annotated[bool, typer.Option("--to-steps", help="prompt/completions/labels, as TRL reads them.")] = False,
     form: FormOf = "auto",
     renames: Renames = None,
@@ -31,22 +36,26 @@ def convert_command(
     try:
         if to_steps and to_pairs:
             raise BadOption("--to-pairs and --to-steps exclude each other")
+        if pairs_as == "text-score" and not to_pairs:
+            raise BadOption("--pairs-as says how pairs are written; add --to-pairs")
         reading = open_reading(
             source, form, renames, reverse, strict, domain=domain, exclude=exclude or (), split=split
         )
-        written = _write(reading, target, style, kind)
+        written = _write(reading, target, style, kind, pairs_as == "text-score")
     except DataError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"wrote {written} {'answers' if to_steps else kind} to {target}")
 
 
-def _write(reading: Reading, target: Path, style: str, kind: str) -> int:
+def _write(reading: Reading, target: Path, style: str, kind: str, texts: bool) -> int:
     try:
         if kind == "steps":
             return write_steps(reading, target)
         records = _check_domain(reading)
-        return write_pairs(records, target) if kind == "pairs" else write_text_score(records, target, style)
+        if kind == "pairs" and not texts:
+            return write_pairs(records, target)
+        return write_text_score(split_into_pairs(records) if texts else records, target, style)
     finally:
         for line in reading.report.lines() if reading.report.read else []:
             typer.echo(line, err=True)

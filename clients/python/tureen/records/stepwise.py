@@ -18,9 +18,9 @@ from tureen.records.fields import check_type, read_messages, read_score
 from tureen.records.openings import read_opening
 from tureen.records.schema import BadRecord, Conversation
 
-MARK = re.compile(r"[ \t]+ки[ \t]*(?:\n|\Z)")  # Math-Shepherd's; as a word's end it has no space before it
+MARK = re.compile(r"\s*(?<!\S)ки[ \t]*(?:\n|\Z)")  # Math-Shepherd's; as a word's end it has no space before it
 SIGN = re.compile(r"[ \t]+([+-])[ \t]*(?:\n|\Z)")
-BLANK = re.compile(r"\n\s*\n")
+BLANK = re.compile(r"\n\n+")  # as published; a line of spaces parts nothing
 FIRST = "Step 1"
 SIGNS = {"+": 1.0, "-": 0.0}
 
