@@ -114,3 +114,13 @@ def test_documents_are_laid_flat() -> None:
         "x",
         "1, 2",
     ]
+
+
+def test_the_report_says_which_files_set_the_scale_and_what_is_not_calibrated(copy: Path) -> None:
+    assert "are those of the evaluation files: heldout." in write_run_report(copy).read_text()
+    account = json.loads((copy / "account.json").read_text())
+    account["calibration"] = {"files": ["one", "two"], "worse_than_chance": ["foxes"]}
+    (copy / "account.json").write_text(json.dumps(account))
+    page = write_run_report(copy).read_text()
+    assert "are those of the evaluation files: one, two." in page
+    assert "foxes is not calibrated: its temperature ended at the bound of 100" in page

@@ -214,3 +214,16 @@ def test_a_full_artifact_is_read_back_as_it_was_trained(full: Path) -> None:
     reader = RewardReader(artifact.folder, None, artifact.manifest.reading)
     again = [row[0] for row in reader.score_conversations([probe.messages for probe in artifact.manifest.probes])]
     assert again == pytest.approx([row[0] for row in live], abs=1e-4)
+
+
+def test_the_card_of_a_reward_that_is_worse_than_chance_says_that_it_is_not_calibrated(
+    lora: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(lora, tmp_path / "run")
+    path = tmp_path / "run" / "objectives.json"
+    objectives = json.loads(path.read_text())
+    assert "not calibrated" not in (export_run(tmp_path / "run").folder / "README.md").read_text()
+    objectives[0]["calibration"]["temperature"] = 100.0
+    path.write_text(json.dumps(objectives))
+    card = (export_run(tmp_path / "run").folder / "README.md").read_text()
+    assert "`foxes` is not calibrated: on its evaluation pairs it is worse than chance." in card
