@@ -198,3 +198,17 @@ def test_recipe_is_the_union_that_a_schema_is_made_of() -> None:
 
     schema = TypeAdapter(Recipe).json_schema()
     assert schema["discriminator"]["propertyName"] == "kind"
+
+
+@pytest.mark.parametrize("name", ["bradley-terry", "fixed", "random", "length", "cosine"])
+def test_pcrms_recipes_have_the_published_loss_and_the_last_token_form_beside_it(name: str) -> None:
+    published, last = (read_recipe(f"pcrm/{each}").model_dump() for each in (name, f"{name}-last"))
+    loss, other = published.pop("loss"), last.pop("loss")
+    assert (loss.pop("read"), loss.pop("span_padding")) == ("span", "published")
+    assert (other.pop("read"), other.pop("span_padding")) == ("last", "hold")
+    assert loss == other
+    assert last["name"] == f"{published['name']}-last"
+    for each in (published, last):
+        for key in ("name", "output", "objective"):
+            each.pop(key)
+    assert published == last
