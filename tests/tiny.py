@@ -21,6 +21,25 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# ChatML with tools, calls of tools and thoughts, as Qwen's templates are made
+TOOLS = (
+    "{%- if tools %}{{- '<|im_start|>system\n# Tools' }}{%- for tool in tools %}{{- '\n' + (tool | tojson) }}"
+    "{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}"
+    "{%- for message in messages %}"
+    "{%- set content = message.content if message.content is string else '' %}"
+    "{%- if message.role == 'tool' %}{{- '<|im_start|>user\n<tool_response>\n' + content + '<|im_end|>\n' }}"
+    "{%- else %}{{- '<|im_start|>' + message.role + '\n' }}"
+    "{%- if message.reasoning_content %}{{- '<think>' + message.reasoning_content + '</think>' }}{%- endif %}"
+    "{{- content }}"
+    "{%- for tool_call in message.tool_calls or [] %}"
+    "{%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}"
+    '{{- \'<tool_call>{"name": "\' + tool_call.name + \'", "arguments": \' }}'
+    "{{- tool_call.arguments if tool_call.arguments is string else tool_call.arguments | tojson }}"
+    "{{- '}</tool_call>' }}"
+    "{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
+    "{%- if enable_thinking is defined and not enable_thinking %}{{- '<think></think>' }}{%- endif %}{%- endif %}"
+)
 CORPUS = ["the quick brown fox jumps over the lazy dog", "why do leaves fall in autumn?", "user assistant system"]
 HEAD = 32  # the smallest head that vLLM's attention on CPUs takes
 TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
@@ -68,6 +87,15 @@ def base(folder: Path, seed: int = 0, hidden: int = 32) -> Path:
         pad_token_id=tok.pad_token_id,
     )
     LlamaForCausalLM(config).float().save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
+
+
+def base_with_tools(folder: Path) -> Path:
+    """Write a base as :func:`base` does, whose template writes tools."""
+    base(folder)
+    tok = load_tokenizer(folder)
+    tok.chat_template = TOOLS
     tok.save_pretrained(folder)
     return folder
 

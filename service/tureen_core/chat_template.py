@@ -47,6 +47,11 @@ class TemplateInputs:
 NO_INPUTS = TemplateInputs()
 
 
+def make_template_inputs(arguments: Mapping[str, Any]) -> TemplateInputs:
+    """Make inputs from the fields ``tools`` and ``chat_template_kwargs`` of the wire. Both may be missing."""
+    return TemplateInputs(arguments.get("tools", ()), arguments.get("chat_template_kwargs", {}))
+
+
 @dataclass(frozen=True)
 class TemplateFields:
     """What a template reads.

@@ -49,7 +49,7 @@ HH = {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman
     [
         ({"chosen": "a", "rejected": "b"}, "`chosen` must begin with 'Human:'"),
         ({"prompt": "Why?", "chosen": "a", "rejected": "b", "images": ["x"]}, "`images` changes the text"),
-        ({**HH, "tools": [{"name": "f"}]}, "`tools` changes the text"),
+        ({**HH, "tools": "calculator"}, "tools"),
         (["a", "b"], "line 1: an item is an object, as {"),
         ("a", "not a string"),
         (None, "not null"),
@@ -86,6 +86,27 @@ def test_every_form_of_preference_data_gives_the_same_item(tmp_path: Path, row: 
     (found,) = item_files.read_rows(path)
     answers = [[{"role": "assistant", "content": text}] for text in ("Because.", "No.")]
     assert (found.id, found.item) == (3, {"prompt": WHY, "candidates": answers})
+
+
+CALL = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+
+
+def test_tools_and_turns_of_tools_are_passed_on(tmp_path: Path) -> None:
+    called = [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "Two.", "reasoning_content": "f says so"},
+    ]
+    row = {"prompt": WHY, "chosen": called, "rejected": "No.", "tools": [{"name": "f"}]}
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({**row, "chat_template_kwargs": {"enable_thinking": False}}) + "\n")
+    (found,) = item_files.read_rows(path)
+    assert found.item == {
+        "prompt": WHY,
+        "candidates": [called, [{"role": "assistant", "content": "No."}]],
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
 
 
 def test_a_table_of_text_and_names_of_ones_own(tmp_path: Path) -> None:

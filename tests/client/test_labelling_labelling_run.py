@@ -17,7 +17,7 @@ from tureen.labelling.items import Line
 from tureen.labelling.recipe import Recipe
 from tureen.labelling.tally import Tally
 from tureen.labelling.target_files import TargetFiles
-from tureen.wire import Label, PreferencesReply, Usage
+from tureen.wire import Label, Message, PreferencesReply, Usage
 
 
 def item(size: int) -> dict[str, Any]:
@@ -82,6 +82,31 @@ def test_what_is_asked_of_the_server(client: Client, standin: StandIn, tmp_path:
         "priority": "batch",
         "fingerprint": None,
     }
+
+
+def test_a_record_with_tools_is_asked_with_them_and_its_row_has_them(
+    client: Client, standin: StandIn, tmp_path: Path
+) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "Two."},
+    ]
+    asked = [{"role": "user", "content": "How many?"}]
+    record = {"prompt": asked, "chosen": turns, "rejected": turns[-1:], "tools": [{"name": "f"}]}
+    job = Job(tmp_path, client, record)
+    job.label(plan(recipe=Recipe("trl")))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    (sent,) = standin.seen[0].json["items"]
+    assert sent["tools"] == tools
+    assert [[Message.model_validate(turn).plain() for turn in each] for each in sent["candidates"]] == [
+        turns,
+        turns[-1:],
+    ]
+    (row,) = job.rows
+    assert (row["prompt"], row["tools"]) == (asked, tools)
+    assert turns in (row["chosen"], row["rejected"])
 
 
 def test_the_first_runs_models_are_demanded_of_all_others(client: Client, standin: StandIn, tmp_path: Path) -> None:

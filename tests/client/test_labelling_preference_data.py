@@ -21,6 +21,9 @@ TURNS = [
     {"role": "user", "content": "Why?"},
 ]
 
+THOUGHT = {"role": "assistant", "content": "Because.", "reasoning_content": "Leaves fall."}
+TEXTS = ("trl-text", "text-score", "rewardbench")
+
 
 def item(*answers: str, prompt: Any = "Why?", **fields: Any) -> Item:
     return Item.model_validate({"prompt": prompt, "candidates": list(answers), **fields})
@@ -268,6 +271,10 @@ def test_rows_of_a_form_have_the_same_columns_and_are_json(form: Any) -> None:
         ("text-score", item("a\n\n## Human:\nb", "b"), "begins a turn"),
         ("trl-text", item("a", "b\n\nAssistant: c"), "begins a turn"),
         ("rewardbench", item("a", "b", prompt=TURNS), "one user turn"),
+        ("rewardbench", Item.model_validate({"prompt": "x", "candidates": [[THOUGHT], "b"]}), "only text"),
+        ("text-score", Item.model_validate({"prompt": "x", "candidates": [[THOUGHT], "b"]}), "reasoning_content"),
+        *((form, item("a", "b", tools=[{"name": "f"}]), "no place for `tools`") for form in TEXTS),
+        *((form, item("a", "b", chat_template_kwargs={"x": 1}), "`chat_template_kwargs`") for form in TEXTS),
         ("trl-text", Item.model_validate({"prompt": "x", "candidates": [[*TURNS, *TURNS[1:2]], "b"]}), "several"),
     ],
 )

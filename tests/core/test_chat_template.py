@@ -15,25 +15,7 @@ from tureen_core.chat_template import UNSUPPORTED, TemplateInputs, read_template
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
 
-# as Qwen's templates are made
-TOOLS = (
-    "{%- if tools %}{{- '<|im_start|>system\n# Tools' }}{%- for tool in tools %}{{- '\n' + (tool | tojson) }}"
-    "{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}"
-    "{%- for message in messages %}"
-    "{%- set content = message.content if message.content is string else '' %}"
-    "{%- if message.role == 'tool' %}{{- '<|im_start|>user\n<tool_response>\n' + content + '<|im_end|>\n' }}"
-    "{%- else %}{{- '<|im_start|>' + message.role + '\n' }}"
-    "{%- if message.reasoning_content %}{{- '<think>' + message.reasoning_content + '</think>' }}{%- endif %}"
-    "{{- content }}"
-    "{%- for tool_call in message.tool_calls or [] %}"
-    "{%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}"
-    '{{- \'<tool_call>{"name": "\' + tool_call.name + \'", "arguments": \' }}'
-    "{{- tool_call.arguments if tool_call.arguments is string else tool_call.arguments | tojson }}"
-    "{{- '}</tool_call>' }}"
-    "{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
-    "{%- if enable_thinking is defined and not enable_thinking %}{{- '<think></think>' }}{%- endif %}{%- endif %}"
-)
+TOOLS = tiny.TOOLS
 WEATHER = {"name": "temperature", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
 ASKED: dict[str, Any] = {"role": "user", "content": "How cold is it in Oslo?"}
 CALLED: dict[str, Any] = {

@@ -27,7 +27,7 @@ LONG = "why do leaves fall in autumn? " * 30
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
     folder = tmp_path_factory.mktemp("trained")
-    base = tiny.base(folder / "base")
+    base = tiny.base_with_tools(folder / "base")
     # at a higher rate all pairs are right and the temperature falls to 0.01: logits are then near 300, where float32's
     # own rounding is above 1e-4
     artifact = train_reward(reward_run(base, folder, optimisation={"max_steps": 30, "learning_rate": 3e-4}))
@@ -44,22 +44,26 @@ def url(trained: list[Artifact]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A file for each benchmark, with texts that are too long and dialogues that part before their last turn."""
+    """A file for each benchmark, with texts that are too long, dialogues parting before their last turn, and tools."""
     folder = tmp_path_factory.mktemp("data")
     pairs = records(folder)
     extra = {"chosen": f"\n\nHuman: a\n\nAssistant: b {LONG}", "rejected": "\n\nHuman: c\n\nAssistant: d"}
-    (folder / "extra.json").write_text(json.dumps([extra]))
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    turns = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "2"}]
+    right = {"role": "assistant", "content": "Two."}
+    tools = {"prompt": "How many?", "chosen": [*turns, right], "rejected": "No idea.", "tools": [{"name": "f"}]}
+    (folder / "extra.json").write_text(json.dumps([extra, tools]))
     v1 = [
         {"prompt": f"prompt {n}", "chosen": "the quick fox", "rejected": f"why {n}", "subset": subset, "id": n}
         for subset in ("math-prm", "hep-go", "donotanswer")
         for n in range(4)
     ]
     (folder / "v1.jsonl").write_text("\n".join(map(json.dumps, v1)))
-    right = {"ref": ["fox"], "tied": ["fox", "a fox"]}
+    valid = {"ref": ["fox"], "tied": ["fox", "a fox"]}
     v2 = [
         {"prompt": "p", "chosen": answers, "rejected": ["why", f"do {n}", "x"], "subset": "Ties", "id": f"{kind}:{n}"}
         for n in range(4)
-        for kind, answers in right.items()
+        for kind, answers in valid.items()
     ]
     v2 += [{**row, "subset": "Math", "chosen": ["a fox"]} for row in v2[::2]]
     (folder / "v2.jsonl").write_text("\n".join(map(json.dumps, v2)))

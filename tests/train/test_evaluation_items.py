@@ -78,6 +78,15 @@ def test_a_digest_is_of_content_not_of_name() -> None:
     assert item("x", "a", "b", scores=(math.nan, 1)).digest == item("x", "a", "b", scores=(float("nan"), 1)).digest
 
 
+def test_tools_are_kept_and_are_part_of_the_digest(tmp_path: Path) -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    loaded = read_pairs([jsonl(tmp_path / "own.jsonl", row, {**row, "tools": tools}, {**row, "tools": []})])
+    assert [dict(one.template_arguments) for one in loaded.items] == [{}, {"tools": tools}, {}]
+    first, second, third = (one.digest for one in loaded.items)
+    assert first == third != second
+
+
 def test_equal_ids_are_numbered() -> None:
     assert [one.id for one in number_repeated_ids([item("x"), item("y"), item("x"), item("x")])] == [
         "x",

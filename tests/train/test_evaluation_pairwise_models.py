@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import tiny
 from train.tiny_runs import records
 
 from tureen.records.dialogue import assistant_turn, user_turn
+from tureen.records.schema import BadRecord
 from tureen_core.artifact import Artifact, ArtifactError, seal_artifact
 from tureen_core.calibration import Calibration, compute_sigmoid
 from tureen_core.manifest import Input, Probe
@@ -51,6 +53,13 @@ def comparer(folder: Path, base: Path, name: str = "duel", seed: int = 1, reads:
     manifest = tiny.reward(folder / name, base, name, seed).manifest
     scaled = manifest.objectives[0].model_copy(update={"calibration": Calibration(temperature=TEMPERATURE)})
     return seal_artifact(folder / name, manifest.model_copy(update={"input": reads, "objectives": [scaled]}))
+
+
+def test_a_model_of_pairs_has_no_place_for_tools(base: Path, tmp_path: Path) -> None:
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    item = replace(ITEMS[0], template_arguments=tools)
+    with open_scorer(str(comparer(tmp_path, base).folder)) as scorer, pytest.raises(BadRecord, match="two: .*`tools`"):
+        scorer.score([item], ignore_progress)
 
 
 def table(count: int, seed: int, size: float = 1.0) -> list[list[float]]:

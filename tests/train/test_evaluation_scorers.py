@@ -1,15 +1,17 @@
 """Scorers over tiny artifacts, in process; tests/journeys holds a server against them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 
 from tureen.records.dialogue import assistant_turn, user_turn
-from tureen.records.schema import BadOption
+from tureen.records.schema import BadOption, BadRecord
 from tureen_core.artifact import ArtifactError
 from tureen_core.base import BaseError
+from tureen_core.chat_template import TemplateInputs
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer, open_scorer
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
@@ -46,6 +48,23 @@ def test_an_artifact_gives_what_its_reader_gives(base: Path, tmp_path: Path) -> 
     assert sum(seen) == 6
     assert found.name == "one"
     assert found.about["version"] == artifact.manifest.version
+
+
+def test_tools_and_template_arguments_are_rendered_or_refused_by_name(base: Path, tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    beside = {"tools": tools, "chat_template_kwargs": {"enable_thinking": False}}
+    item = replace(ITEMS[0], template_arguments=beside)
+    own = tiny.base_with_tools(tmp_path / "base")
+    artifact = tiny.reward(tmp_path / "one", own, "one", 1)
+    reader = RewardReader(artifact.folder, own, artifact.manifest.reading)
+    inputs = TemplateInputs(tools, {"enable_thinking": False})
+    texts = [reader.renderer.render_conversation(each, inputs=inputs) for each in item.conversations]
+    (scored, bare) = scorer(artifact.folder).score([item, ITEMS[0]], ignore_progress)
+    assert scored.rewards == pytest.approx([row[0] for row in reader.score_ids([each.ids for each in texts])], abs=1e-5)
+    assert scored.rewards != pytest.approx(bare.rewards, abs=1e-3)
+    plain = tiny.reward(tmp_path / "plain", base, "plain", 1)
+    with pytest.raises(BadRecord, match="1: cannot be rendered: the chat template .*`tools`"):
+        scorer(plain.folder).score([item], ignore_progress)
 
 
 def test_an_objective_of_several_is_its_column(base: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Who labels pairs: artifacts of both kinds, read in process, and a server; what is too long is not judged."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,18 @@ def test_a_model_of_conversations_judges_by_the_gap_of_one_objective(base: Path,
         assert chance == pytest.approx(compute_sigmoid((first - second) / 2), abs=1e-6)
 
 
+def test_tools_are_rendered_or_refused_by_name(base: Path, tmp_path: Path) -> None:
+    record = replace(RECORDS[0], tools=({"type": "function", "function": {"name": "f"}},))
+    made = artifact(tmp_path / "tools", tiny.base_with_tools(tmp_path / "base"), "conversation")
+    (found,) = open_judge(str(made.folder)).probabilities([record], lambda _: None)
+    (bare,) = open_judge(str(made.folder)).probabilities(RECORDS[:1], lambda _: None)
+    assert found != pytest.approx(bare, abs=1e-4)
+    for given in ("conversation", "pair"):
+        other = artifact(tmp_path / given, base, given)
+        with pytest.raises(BadRecord, match="f:0: .*`tools`"):
+            open_judge(str(other.folder)).probabilities([record], lambda _: None)
+
+
 def test_what_is_too_long_is_not_judged(base: Path, tmp_path: Path) -> None:
     artifact(tmp_path, base, max_length=110)
     long = Record((user_turn("x" * 200),), RECORDS[0].answers, (1, 0))
@@ -127,6 +140,13 @@ def test_a_server_is_asked_for_its_matrix(base: Path) -> None:
     assert items[0] == {"prompt": list(RECORDS[0].prompt), "candidates": [list(each) for each in RECORDS[0].answers]}
     assert (options["rewards"], options["matrix"], options["on_error"]) == (["fox"], True, "item")
     assert not options.get("truncate")
+
+
+def test_a_server_is_sent_the_tools() -> None:
+    client = Answering({"matrix": [[0.5, 0.9], [0.1, 0.5]]})
+    tool = {"type": "function", "function": {"name": "f"}}
+    ServerJudge(client, "fox", 2).probabilities([replace(RECORDS[0], tools=(tool,))], lambda _: None)
+    assert client.asked[0][0][0]["tools"] == [tool]
 
 
 def test_what_a_server_refuses_for_another_reason_stops_it() -> None:

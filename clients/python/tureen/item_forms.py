@@ -52,10 +52,10 @@ class MadeItem:
 
 
 def make_item(raw: Any, reading: RowReading = DEFAULT) -> MadeItem:
-    """The item that a decoded row says, or the error that stands in its place.
+    """Make an item from a decoded row, or the error for its place.
 
-    A column that is null is left out. Of a record of preference data the answers become candidates, in the file's
-    order; its labels are not sent.
+    Columns that are null are left out. The answers of a record of preference data become candidates, in the file's
+    order. Its tools and template arguments are kept; its labels are not sent.
     """
     if isinstance(raw, TureenError):
         return MadeItem(raw)
@@ -69,7 +69,6 @@ def make_item(raw: Any, reading: RowReading = DEFAULT) -> MadeItem:
     try:
         draft = parse_record(raw, reading.form, reading.renamed)
         record = draft.finish("")[0]
-        record.check_no_template_arguments()
     except BadRecord as error:
         if error.reason == "unknown form" and reading == DEFAULT:
             return MadeItem(row)
@@ -93,4 +92,5 @@ def _item_of(record: Record, raw: Mapping[str, Any]) -> dict[str, Any] | TureenE
     if not record.prompt:
         return Unprocessable("the answers continue different conversations, and an item has one prompt", param="prompt")
     own = {name: raw[name] for name in ("id", "subset", "models") if not is_absent(raw.get(name))}
-    return {"prompt": list(record.prompt), "candidates": [list(answer) for answer in record.answers], **own}
+    candidates = [list(answer) for answer in record.answers]
+    return {"prompt": list(record.prompt), "candidates": candidates, **record.template_arguments, **own}

@@ -31,6 +31,7 @@ class Item:
         subset: the part of the benchmark; empty if the file names none.
         file: the file's name.
         attributes: further ratings by name, N numbers each; NaN if an answer has no label.
+        template_arguments: see :attr:`tureen.records.schema.Record.template_arguments`.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Item:
     subset: str = ""
     file: str = ""
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -61,7 +63,8 @@ class Item:
     def digest(self) -> str:
         """A hash of texts and scores, in 12 hexadecimal digits. Equal items have equal digests in all evaluations."""
         scores = [None if math.isnan(score) else score for score in self.scores]
-        text = json.dumps([self.prompt, self.answers, scores], sort_keys=True)
+        parts = [self.prompt, self.answers, scores]
+        text = json.dumps([*parts, self.template_arguments] if self.template_arguments else parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -137,21 +140,17 @@ def check_comparable(items: list[Item], paths: Sequence[Path]) -> list[Item]:
 
 
 def _of_record(record: Record, file: str) -> Item:
-    record.check_no_template_arguments()
     subset = record.meta.get("subset")
     return Item(
-        id=str(record.meta.get("id", _place(record.source))),
+        id=str(record.meta.get("id", Path(record.source).name)),
         prompt=record.prompt,
         answers=record.answers,
         scores=record.scores,
         subset="" if subset is None else str(subset),
         file=file,
         attributes=record.attributes,
+        template_arguments=record.template_arguments,
     )
-
-
-def _place(source: str) -> str:
-    return Path(source).name
 
 
 def number_repeated_ids(items: Iterable[Item]) -> list[Item]:

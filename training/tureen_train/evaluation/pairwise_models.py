@@ -55,7 +55,14 @@ def score_comparisons(sides: list[list[float]], cut: bool) -> ComparedItem:
 
 
 def render_comparisons(renderer: Renderer, item: Item) -> list[Rendered]:
-    """Render all comparisons of an item's answers, each in both orders: N (N − 1) texts. Long texts are cut."""
+    """Render all comparisons of an item's answers, each in both orders: N (N − 1) texts. Long texts are cut.
+
+    Raises:
+        BadRecord: the item has tools or template arguments, for which the text of a pair has no place.
+    """
+    for name in item.template_arguments:
+        detail = f"`{name}` changes the text, and a pairwise model reads messages only"
+        raise BadRecord("column that changes the text", detail, item.id, name)
     answers = item.answers
     return [
         render_pair(renderer, item.prompt, answers[i], answers[j])
@@ -179,7 +186,8 @@ def _body(item: Item) -> dict[str, Any]:
             " evaluate the artifact's folder instead"
         )
         raise BadRecord("no prompt", message, item.id)
-    return {"prompt": list(item.prompt), "candidates": [list(answer) for answer in item.answers]}
+    candidates = [list(answer) for answer in item.answers]
+    return {"prompt": list(item.prompt), "candidates": candidates, **item.template_arguments}
 
 
 def _labels(client: Client, choice: ObjectiveChoice, bodies: Sequence[dict[str, Any]], truncate: bool) -> list[Label]:

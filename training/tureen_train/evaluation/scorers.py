@@ -9,11 +9,13 @@ from typing import Any, Protocol
 import torch
 
 from tureen import Client
+from tureen.errors import Unprocessable
 from tureen.records.schema import BadRecord
 from tureen.wire import CandidateScore, ItemScore, ModelCard
 from tureen_core.artifact import Artifact, ArtifactError, open_artifact, read_head_tensors, read_weights
 from tureen_core.base import BaseError, digest_weights, locate_base
 from tureen_core.calibration import Calibration
+from tureen_core.chat_template import make_template_inputs
 from tureen_core.manifest import Input
 from tureen_core.reading import Rendered
 from tureen_train.evaluation import pairwise_models
@@ -110,7 +112,11 @@ class ArtifactScorer:
         self.reader = open_reader(artifact)
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
-        """See :class:`Scorer`."""
+        """See :class:`Scorer`.
+
+        Raises:
+            BadRecord: the chat template does not render an item.
+        """
         if self.compares:
             return pairwise_models.compare_in_process(
                 self.reader, lambda row: self.choice.logit(self._named(row)), items, self.batch, done
@@ -127,7 +133,11 @@ class ArtifactScorer:
         return {name: row[column] for name, column in self.columns.items()}
 
     def _render(self, item: Item) -> list[Rendered]:
-        return [self.reader.renderer.render_conversation(messages) for messages in item.conversations]
+        inputs = make_template_inputs(item.template_arguments)
+        try:
+            return [self.reader.renderer.render_conversation(each, inputs=inputs) for each in item.conversations]
+        except Unprocessable as error:
+            raise BadRecord("cannot be rendered", error.message, item.id, error.param or "") from error
 
 
 def open_reader(artifact: Artifact) -> RewardReader:
@@ -216,8 +226,9 @@ class ServerScorer:
 
 def _bodies(item: Item) -> list[dict[str, Any]]:
     if item.prompt:
-        return [{"prompt": list(item.prompt), "candidates": [list(answer) for answer in item.answers]}]
-    return [{"messages": list(answer)} for answer in item.answers]
+        candidates = [list(answer) for answer in item.answers]
+        return [{"prompt": list(item.prompt), "candidates": candidates, **item.template_arguments}]
+    return [{"messages": list(answer), **item.template_arguments} for answer in item.answers]
 
 
 def _checked(item: Item, reply: ItemScore) -> list[CandidateScore]:

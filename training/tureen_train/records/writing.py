@@ -82,7 +82,7 @@ def _walks(record: Record) -> Iterator[dict[str, Any]]:
             "completions": read_steps(answer),
             "labels": [_number(label) for label in labels],
             "score": _number(score),
-            **_template(record),
+            **record.template_arguments,
             **_meta(record),
         }
 
@@ -96,7 +96,7 @@ def _text_score(record: Record, style: str) -> dict[str, Any]:
     except BadRecord as error:
         raise error.at(record.source) from error
     _check_no_steps(record)
-    if _template(record):
+    if record.template_arguments:
         raise BadRecord("cannot be written", "the text form has no tools; write pairs instead", record.source)
     scores = [_number(score) for score in record.scores]
     return {"text": texts, "score": scores, **_rated(record), **_meta(record)}
@@ -114,15 +114,9 @@ def _pair(record: Record) -> dict[str, Any]:
         "chosen_score": better,
         "rejected_score": worse,
         **_rated(record),
-        **_template(record),
+        **record.template_arguments,
         **_meta(record),
     }
-
-
-def _template(record: Record) -> dict[str, Any]:
-    """What the chat template is given beside the messages."""
-    tools = {"tools": record.tools} if record.tools else {}
-    return {**tools, "chat_template_kwargs": record.chat_template_kwargs} if record.chat_template_kwargs else tools
 
 
 def _number(value: float) -> float | None:

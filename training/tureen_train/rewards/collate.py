@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from tureen.errors import Unprocessable
 from tureen.records.schema import BadRecord, Record
-from tureen_core.chat_template import TemplateInputs
+from tureen_core.chat_template import make_template_inputs
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
 from tureen_train.records.encoding_report import EQUAL, EncodingReport
@@ -92,18 +92,13 @@ def render_answers(record: Record, renderer: Renderer) -> list[Rendered]:
     Raises:
         BadRecord: the chat template does not render the record's turns or tools.
     """
-    inputs = make_template_inputs(record)
+    inputs = make_template_inputs(record.template_arguments)
     try:
         if record.prompt:
             return renderer.render_candidates(record.prompt, record.answers, inputs=inputs)
         return [renderer.render_conversation(answer, inputs=inputs) for answer in record.answers]
     except Unprocessable as error:
         raise BadRecord("cannot be rendered", str(error), record.source, error.param or "") from error
-
-
-def make_template_inputs(record: Record) -> TemplateInputs:
-    """What the chat template is given beside a record's messages."""
-    return TemplateInputs(record.tools, record.chat_template_kwargs)
 
 
 def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:

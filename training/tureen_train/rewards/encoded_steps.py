@@ -8,11 +8,11 @@ from torch.utils.data import Dataset
 
 from tureen.errors import Unprocessable
 from tureen.records.schema import BadRecord, Record, read_steps
+from tureen_core.chat_template import make_template_inputs
 from tureen_core.inputs import render_steps
 from tureen_core.template import Renderer
 from tureen_train.config import StepsLoss
 from tureen_train.records.encoding_report import EncodingReport
-from tureen_train.rewards.collate import make_template_inputs
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class EncodedAnswers(Dataset[EncodedSteps]):
             return []
         answer = record.answers[index]
         try:
-            prompt, inputs = [*record.prompt, *answer[:-1]], make_template_inputs(record)
+            prompt, inputs = [*record.prompt, *answer[:-1]], make_template_inputs(record.template_arguments)
             marks = [loss.tokens[label < 0.5] for label in labels]  # as served, + where there is no label
             read = render_steps(renderer, prompt, read_steps(answer), inputs=inputs, marks=marks)
         except Unprocessable as error:

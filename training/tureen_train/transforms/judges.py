@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tureen import Client
+from tureen.errors import Unprocessable
 from tureen.records.schema import BadOption, BadRecord, Record
 from tureen.wire import Label
 from tureen_core.artifact import Artifact, ArtifactError, open_artifact
 from tureen_core.calibration import compute_sigmoid
+from tureen_core.chat_template import make_template_inputs
 from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective
 from tureen_core.reading import Rendered
@@ -75,6 +77,9 @@ class ArtifactJudge:
         """See :class:`Judge`. The artifact's temperature is applied.
 
         A pairwise model gives the mean over both orders, a reward model Bradley-Terry's probability.
+
+        Raises:
+            BadRecord: a record has tools that the model cannot read, or the chat template does not render it.
         """
         rendered = [self._texts(record) for record in records]
         fits = [not any(text.truncated for text in texts) for texts in rendered]
@@ -84,12 +89,16 @@ class ArtifactJudge:
         return [self._judge(*islice(found, 2)) if whole else None for whole in fits]
 
     def _texts(self, record: Record) -> list[Rendered]:
-        record.check_no_template_arguments()
         first, second = record.answers
         renderer = self.reader.renderer
-        if self.side_by_side:
-            return [render_pair(renderer, record.prompt, *order) for order in ((first, second), (second, first))]
-        return [renderer.render_conversation(conversation) for conversation in record.conversations]
+        try:
+            if self.side_by_side:
+                record.check_no_template_arguments()
+                return [render_pair(renderer, record.prompt, *order) for order in ((first, second), (second, first))]
+            inputs = make_template_inputs(record.template_arguments)
+            return [renderer.render_conversation(each, inputs=inputs) for each in record.conversations]
+        except Unprocessable as error:
+            raise BadRecord("cannot be rendered", error.message, record.source, error.param or "") from error
 
     def _judge(self, one: Sequence[float], other: Sequence[float]) -> float:
         scale = self.objective.calibration
@@ -124,8 +133,8 @@ class ServerJudge:
 
 
 def _item(record: Record) -> dict[str, Any]:
-    record.check_no_template_arguments()
-    return {"prompt": list(record.prompt), "candidates": [list(answer) for answer in record.answers]}
+    candidates = [list(answer) for answer in record.answers]
+    return {"prompt": list(record.prompt), "candidates": candidates, **record.template_arguments}
 
 
 def _answer(record: Record, label: Any) -> float | None:

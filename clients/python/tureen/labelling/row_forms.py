@@ -35,6 +35,7 @@ def _trl_implicit(item: Item, label: Label, pair: Pair) -> Row:
 
 
 def _trl_text(item: Item, label: Label, pair: Pair) -> Row:
+    _check_no_template_arguments(item)
     prompt, answers = item.conversation()
     text, (chosen, rejected) = dialogues.write_prompt_and_answers(
         prompt, [answers[pair.chosen], answers[pair.rejected]]
@@ -44,6 +45,7 @@ def _trl_text(item: Item, label: Label, pair: Pair) -> Row:
 
 def _text_score(item: Item, label: Label, pair: Pair) -> Row:
     """``score`` is the reward above the worst one's, because this form takes what is below zero for padding."""
+    _check_no_template_arguments(item)
     prompt, answers = item.conversation()
     order = read_ranking(label)
     if not label.candidates:
@@ -62,6 +64,7 @@ def _text_score(item: Item, label: Label, pair: Pair) -> Row:
 
 
 def _rewardbench(item: Item, label: Label, pair: Pair) -> Row:
+    _check_no_template_arguments(item)
     prompt, answers = item.conversation()
     models = item.models or [f"candidate-{place}" for place in range(len(answers))]
     texts = [_alone(answers[place], "assistant") for place in (pair.chosen, pair.rejected)]
@@ -77,9 +80,16 @@ def _rewardbench(item: Item, label: Label, pair: Pair) -> Row:
 
 
 def _alone(messages: Sequence[Message], role: str) -> str:
-    if len(messages) != 1 or messages[0].role != role or messages[0].content is None:
-        raise Unprocessable("RewardBench has prompts of one user turn and answers of one message; take trl for others")
+    if len(messages) != 1 or messages[0].plain() != {"role": role, "content": messages[0].text}:
+        raise Unprocessable(
+            "RewardBench has prompts of one user turn, and answers of one message that is only text; choose trl"
+        )
     return messages[0].text
+
+
+def _check_no_template_arguments(item: Item) -> None:
+    if held := next(iter(_beside(item)), None):
+        raise Unprocessable(f"this format has no place for `{held}`; choose trl or trl-implicit", param=held)
 
 
 def _judged(label: Label, pair: Pair) -> Row:
@@ -91,7 +101,7 @@ def _judged(label: Label, pair: Pair) -> Row:
 
 
 def _beside(item: Item) -> Row:
-    """The tools and variables of the template, under TRL's names."""
+    """Return the tools and template arguments, under TRL's names."""
     return item.model_dump(include=BESIDE, exclude_none=True)
 
 

@@ -127,16 +127,21 @@ class Record:
         """The prompt with each answer: N whole conversations."""
         return tuple((*self.prompt, *answer) for answer in self.answers)
 
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """The arguments of the chat template by their field on the wire. Empty ones are left out."""
+        given = {"tools": list(self.tools), "chat_template_kwargs": dict(self.chat_template_kwargs)}
+        return {name: value for name, value in given.items() if value}
+
     def check_no_template_arguments(self) -> None:
-        """Refuse a record with tools or template arguments, for a reader that cannot render them.
+        """Check that the record has no arguments of the chat template, for a reader that cannot render them.
 
         Raises:
-            BadRecord: naming them.
+            BadRecord: the record has one; the message names it.
         """
-        for name in ("tools", "chat_template_kwargs"):
-            if getattr(self, name):
-                detail = f"`{name}` changes the text, and this command does not render it"
-                raise BadRecord("column that changes the text", detail, self.source, name)
+        for name in self.template_arguments:
+            detail = f"`{name}` changes the text, and this command does not render it"
+            raise BadRecord("column that changes the text", detail, self.source, name)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
