@@ -1,74 +1,36 @@
-"""Conversations as the plain text that public preference files use, in the two styles that are common.
+"""Conversations as plain text, in the styles of :data:`tureen.records.dialogue.STYLES`."""
 
-``DSP`` is the style of Domain-Specific Preference (arXiv 2309.03126), ``HH`` that of Anthropic's hh-rlhf (arXiv
-2204.05862). Both know a user and an assistant only, and neither can quote what begins a turn.
-"""
-
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tureen.errors import Unprocessable
+from tureen.records import dialogue
+from tureen.records.schema import BadRecord
 from tureen.wire import Message
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a turn begins: ``head`` finds one; ``user`` and ``assistant`` write one; ``between`` joins turns."""
-
-    name: str
-    head: re.Pattern[str]
-    user: str
-    assistant: str
-    between: str
-
-
-DSP = Style(
-    "DSP",
-    re.compile(r"(?:\A\s*|\r?\n\r?\n)## (?:Human|Assistant):(?:\r?\n)?"),
-    "## Human:\n",
-    "## Assistant:\n",
-    "\n\n",
-)
-HH = Style("hh-rlhf", re.compile(r"(?:\A\s*|\r?\n\r?\n)(?:Human|Assistant):[ ]?"), "\n\nHuman: ", "\n\nAssistant: ", "")
-
-
-def write_dialogue(messages: Sequence[Message], style: Style) -> str:
-    """The conversation as one string, from which the same messages can be read.
+def write_conversation(messages: Sequence[Message], style: str) -> str:
+    """Write a conversation as one text, from which the same messages can be read.
 
     Raises:
-        Unprocessable: the style has no turn of such a role, or a message holds what begins a turn.
+        Unprocessable: the style cannot express a message, or a message contains the mark of a turn.
     """
-    written = style.between.join(_head(message, style) + message.text for message in messages)
-    if _contents(written, style) != [message.text for message in messages]:
-        raise Unprocessable(f"a message holds what begins a turn in {style.name}'s text; take a form of messages")
-    return written
+    try:
+        return dialogue.write_dialogue([message.plain() for message in messages], style)
+    except BadRecord as error:
+        raise Unprocessable(error.detail) from error
 
 
 def write_prompt_and_answers(prompt: Sequence[Message], answers: Sequence[Sequence[Message]]) -> tuple[str, list[str]]:
-    """hh-rlhf's text, cut before the space of each answer, so that the parts join without loss.
+    """Write a prompt and its answers in hh-rlhf's style. A prompt and an answer join to :func:`write_conversation`.
+
+    The prompt ends with the mark of the assistant's turn, and each answer begins with the space after this mark.
 
     Raises:
-        Unprocessable: as :func:`text`, or an answer is more than one assistant's message.
+        Unprocessable: see :func:`write_conversation`; or an answer has several messages.
     """
     for answer in answers:
         if len(answer) != 1:
-            raise Unprocessable("an answer of several messages is no plain text; take a form of messages")
-        write_dialogue([*prompt, *answer], HH)
-    cue = HH.assistant.rstrip(" ")
-    return write_dialogue(prompt, HH) + cue, [f" {answer[0].text}" for answer in answers]
-
-
-def _contents(written: str, style: Style) -> list[str]:
-    heads = list(style.head.finditer(written))
-    ends = [head.start() for head in heads[1:]] + [len(written)]
-    return [written[head.end() : end] for head, end in zip(heads, ends, strict=True)]
-
-
-def _head(message: Message, style: Style) -> str:
-    heads = {"user": style.user, "assistant": style.assistant}
-    if message.role not in heads:
-        raise Unprocessable(f"{style.name}'s text has no {message.role} turn; take a form of messages")
-    if held := next((name for name in ("tool_calls", "reasoning_content") if getattr(message, name)), None):
-        raise Unprocessable(f"{style.name}'s text has no place for `{held}`; take a form of messages")
-    return heads[message.role]
+            raise Unprocessable("the text form has no answers of several messages; write pairs of messages instead")
+        write_conversation([*prompt, *answer], "hh")
+    mark = dialogue.STYLES["hh"].assistant.rstrip(" ")
+    return write_conversation(prompt, "hh") + mark, [f" {answer[0].text}" for answer in answers]

@@ -53,7 +53,7 @@ def _text_score(item: Item, label: Label, pair: Pair) -> Row:
     rewards = [read_reward(label, place) for place in order]
     scores = [label.candidates[place].scores or {} for place in order]
     return {
-        "text": [dialogues.write_dialogue([*prompt, *answers[place]], dialogues.DSP) for place in order],
+        "text": [dialogues.write_conversation([*prompt, *answers[place]], "dsp") for place in order],
         "score": [reward - rewards[-1] for reward in rewards],
         "reward": rewards,
         "calibrated": {name: [each[name].calibrated for each in scores] for name in scores[0]},
