@@ -81,6 +81,28 @@ def share_tolerance(values: Sequence[float], bare: Sequence[float], dtype: str, 
     return max(min(shares), NOISE * max(1.0, *(abs(value) for value in values)))
 
 
+def rank_probes(manifest: Manifest, names: Sequence[str]) -> list[int]:
+    """Indices of the probes, first the one on which the adapter has the largest effect, relative to all its probes.
+
+    Without readings from the bare base the probes keep their order.
+
+    Args:
+        manifest: the artifact's.
+        names: the objectives that are checked, or ``LOGPROB``.
+    """
+    told = [0.0] * len(manifest.probes)
+    for name in names:
+        weight = max(list_checked_weights(manifest.probes, name), default=SERVED)
+        effects = [
+            0.0 if bare is None or seen is None else abs(seen - bare)
+            for probe in manifest.probes
+            for seen, bare in [(get_reading(probe, name, weight), get_reading(probe, name, BARE))]
+        ]
+        largest = max(effects, default=0.0) or 1.0
+        told = [max(one, effect / largest) for one, effect in zip(told, effects, strict=True)]
+    return sorted(range(len(told)), key=lambda index: -told[index])
+
+
 def _list_readings(probes: Sequence[Probe], name: str, weight: float) -> list[float]:
     found = (get_reading(probe, name, weight) for probe in probes)
     return [value for value in found if value is not None]

@@ -13,6 +13,7 @@ from tureen_core.tolerance import (
     get_reading,
     list_checked_weights,
     name_reading,
+    rank_probes,
     share_tolerance,
 )
 
@@ -87,3 +88,14 @@ def test_no_tolerance_is_below_the_rounding_of_float32() -> None:
 def test_a_reading_that_is_not_a_number_is_infinitely_far() -> None:
     assert compute_difference([0.0, math.nan], [0.0, 1.0]) == math.inf
     assert compute_difference([0.0, 3.0], [0.5, 1.0]) == 2.0
+
+
+def test_the_probe_that_tells_the_most_comes_first() -> None:
+    assert rank_probes(FULL, ["large", "small"]) == [0, 1]
+    moved = manifest(
+        {"large": 0.0, "large@0": 0.1, "small": 0.1, "small@0": 0.1},
+        {"large": 1.0, "large@0": 5.0, "small": 0.1, "small@0": 0.1},
+        {"large": 2.0, "large@0": 2.0, "small": 0.1, "small@0": 0.12},
+    )
+    assert rank_probes(moved, ["large", "small"]) == [1, 2, 0]
+    assert rank_probes(moved, ["large"]) == [1, 0, 2]

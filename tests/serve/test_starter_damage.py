@@ -29,11 +29,17 @@ def test_the_bare_base_is_far_beyond_every_objectives_tolerance(name: str, dtype
         assert max(apart) > 3 * allowed
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("name", "neighbour"), [("rewards/harmless", "helpful"), ("experts/academy", "business")])
+@pytest.mark.parametrize(
+    ("name", "neighbour", "dtype"),
+    [
+        ("rewards/harmless", "helpful", "float32"),
+        ("rewards/harmless", "helpful", "bfloat16"),
+        ("experts/academy", "business", "bfloat16"),
+    ],
+)
 def test_damage_is_refused_and_an_honest_artifact_is_not(name: str, neighbour: str, dtype: str, tmp_path: Path) -> None:
     folder = STARTER / name
     copies = damage_artifact(folder, tmp_path, [folder.parent / neighbour])
-    proofs = prove_copies([copy for several in copies.values() for copy in several], dtype, most=2)
+    proofs = prove_copies([copy for several in copies.values() for copy in several], dtype, most=1)
     refused = {kind: not all(proof.holds for proof in proofs[copy.name]) for kind, (copy,) in copies.items()}
     assert refused == {kind: kind != HONEST for kind in copies}

@@ -11,10 +11,13 @@ import typer
 
 from tureen_core.artifact import Artifact, Manifest, open_artifact, seal_artifact
 from tureen_core.base import CACHE, locate_base
+from tureen_train.faults import exit_on_user_error
 from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.runs import expert_artifact, reward_artifact
 from tureen_train.settings import set_offline
+
+app = typer.Typer(add_completion=False)
 
 
 def reprove_artifact(folder: Path) -> Artifact:
@@ -38,12 +41,14 @@ def _record(artifact: Artifact) -> Manifest:
     return expert_artifact.record_probes(manifest, ExpertReader(artifact.folder, base, manifest.reading))
 
 
-def main(folders: Annotated[list[Path], typer.Argument(help="artifacts' folders")]) -> None:
-    """Read the probes of artifacts again."""
+@app.command()
+def main(folders: Annotated[list[Path], typer.Argument(help="The folders of the artifacts.")]) -> None:
+    """Read the probes of artifacts again and write the readings into tureen.json."""
     set_offline()
-    for folder in folders:
-        typer.echo(f"{folder}: {len(reprove_artifact(folder).manifest.probes)} probes read")
+    with exit_on_user_error():
+        for folder in folders:
+            typer.echo(f"{folder}: {len(reprove_artifact(folder).manifest.probes)} probes read")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

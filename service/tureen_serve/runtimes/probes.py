@@ -8,7 +8,7 @@ from tureen_core.artifact import Artifact
 from tureen_core.gate import select_prompt_ids
 from tureen_core.inputs import render_probe
 from tureen_core.reading import Rendered
-from tureen_core.tolerance import LOGPROB, SERVED, compute_tolerance, get_reading, list_checked_weights
+from tureen_core.tolerance import LOGPROB, SERVED, compute_tolerance, get_reading, list_checked_weights, rank_probes
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
 from tureen_serve.runtimes.readout import weigh_rewards
@@ -48,12 +48,13 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
     Args:
         reward: one of its objectives; all are proven.
         dtype: what the runtime computes in; names the tolerance.
-        most: how many probes; all by default.
+        most: how many probes, the most telling first; all by default.
     """
     artifact, manifest = reward.artifact, reward.artifact.manifest
     weights = {each.name: list_checked_weights(manifest.probes, each.name) for each in manifest.objectives}
     proofs = []
-    for number, probe in enumerate(manifest.probes[:most]):
+    for number in sorted(rank_probes(manifest, list(weights))[:most]):
+        probe = manifest.probes[number]
         text = render_probe(reward.renderer, reward.input, probe)
         for weight in sorted({weight for found in weights.values() for weight in found}):
             values = _values(artifact, text, scorer, weight)
@@ -92,7 +93,8 @@ def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int 
     proofs = []
     for expert, artifact in family.experts.items():
         manifest = artifact.manifest
-        for number, probe in enumerate(manifest.probes[:most]):
+        for number in sorted(rank_probes(manifest, [LOGPROB])[:most]):
+            probe = manifest.probes[number]
             ids = family.renderer.render_conversation(probe.messages).ids
             start = len(family.renderer.tokenize_prompt(probe.messages[:-1]))
             for weight in list_checked_weights(manifest.probes, LOGPROB):
