@@ -192,6 +192,8 @@ def test_labels_never_replace_their_own_input(standin: StandIn, source: Path) ->
     assert result.exit_code == 2
     assert "the target is the input file" in result.stderr
     assert (source.read_bytes(), standin.seen) == (before, [])
+    result = run(standin, source.parent, source.parent / "out.jsonl")
+    assert "the target is in the input folder" in result.stderr
 
 
 def test_preference_data_is_labelled_and_its_columns_are_told(standin: StandIn, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow
 import pytest
+from datasets import Dataset, DatasetDict
 from pyarrow.parquet import write_table
 
 from tureen import item_files
@@ -51,6 +52,27 @@ def test_conversations_come_out_of_parquet_without_the_nulls_of_other_rows(tmp_p
     assert second.item is not None
     assert first.item.request()["prompt"][0]["name"] == "Ann"
     assert second.item.request() == {name: TALK[name] for name in ("prompt", "candidates")}
+
+
+def test_a_saved_dataset_is_read_without_the_nulls_of_other_rows(tmp_path: Path) -> None:
+    named = {**TALK, "prompt": [{"role": "user", "content": "Why?", "name": "Ann"}]}
+    Dataset.from_list([named, {**TALK, "id": None}]).save_to_disk(tmp_path / "set")
+    first, second = items.read_items(tmp_path / "set")
+    assert (first.id, first.place, second.id) == ("mine", f"{tmp_path}/set, item 1", "set:2")
+    assert first.item is not None
+    assert second.item is not None
+    assert first.item.request()["prompt"][0]["name"] == "Ann"
+    assert second.item.request() == {name: TALK[name] for name in ("prompt", "candidates")}
+    assert item_files.count_items(tmp_path / "set") == 2
+
+
+def test_a_folder_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    both = Dataset.from_list([PAIR])
+    DatasetDict(train=both, test=both).save_to_disk(tmp_path / "two")
+    for folder, says in ((tmp_path, "no Hugging Face dataset was saved"), (tmp_path / "two", "as .*two/train$")):
+        for read in (item_files.count_items, item_files.read_rows):
+            with pytest.raises(Unprocessable, match=says):
+                read(folder)
 
 
 def test_texts_are_turns() -> None:

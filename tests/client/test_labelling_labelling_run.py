@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from client.conftest import HASTY
 from client.standin import StandIn, refusal, reply, work
+from datasets import Dataset
 
 from tureen import Client, Conflict, InvalidRequest, ServerFault, TureenError, Unavailable, Unprocessable
 from tureen.commands.label import make_labeller
@@ -107,6 +108,23 @@ def test_a_record_with_tools_is_asked_with_them_and_its_row_has_them(
     (row,) = job.rows
     assert (row["prompt"], row["tools"]) == (asked, tools)
     assert turns in (row["chosen"], row["rejected"])
+
+
+def test_a_saved_dataset_is_labelled_and_another_one_is_other_work(client: Client, tmp_path: Path) -> None:
+    source, target = tmp_path / "set", tmp_path / "out.jsonl"
+    records = [{"prompt": "p", "chosen": "x", "rejected": "xx"}] * 3
+    Dataset.from_list(records).save_to_disk(source)
+
+    def label() -> Tally:
+        return labelling_run.label_items(make_labeller(client, plan()), source, target, plan(), lambda _: None)
+
+    tally = label()
+    assert (tally.read, tally.labelled) == (3, 3)
+    assert [json.loads(line)["id"] for line in target.read_text().splitlines()] == ["set:1", "set:2", "set:3"]
+    assert label() == tally
+    Dataset.from_list(records[:1]).save_to_disk(source)
+    with pytest.raises(Conflict):
+        label()
 
 
 def test_the_first_runs_models_are_demanded_of_all_others(client: Client, standin: StandIn, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict
 
-from tureen.records.containers import compute_digest, detect_container, read_rows
+from tureen.records.containers import compute_digest, detect_container, is_saved_dataset, list_splits, read_rows
 from tureen.records.schema import BadFile, BadOption, BadRecord
 
 ITEMS: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 2, "b": "ü\u2028\n"}, {"a": 3, "b": ""}]
@@ -86,9 +86,22 @@ def test_a_saved_dataset_dict_needs_a_split_where_it_has_several(tmp_path: Path)
     DatasetDict(train=both["train"]).save_to_disk(tmp_path / "one")
     assert [*read_rows(tmp_path / "two", "test")] == [(f"{tmp_path}/two/test[0]", ITEMS[0])]
     assert found(tmp_path / "one") == ITEMS
-    for wrong in (None, "dev"):
-        with pytest.raises(BadOption, match=f"has the splits train, test; name one of them, not {wrong!r}"):
+    assert found(tmp_path / "two" / "test") == ITEMS[:1]
+    for wrong, says in ((None, "; name one, or give its folder, as .*two/train"), ("dev", "; 'dev' is none of them;")):
+        with pytest.raises(BadOption, match=f"has the splits train, test{says}"):
             found(tmp_path / "two", wrong)
+
+
+def test_the_splits_of_a_saved_dataset_are_listed(tmp_path: Path) -> None:
+    one = Dataset.from_list(ITEMS)
+    one.save_to_disk(tmp_path / "set")
+    DatasetDict(train=one, test=one).save_to_disk(tmp_path / "two")
+    assert [list_splits(tmp_path / name) for name in ("set", "two")] == [[], ["train", "test"]]
+    assert [is_saved_dataset(tmp_path / name) for name in ("set", "two", ".")] == [True, True, False]
+    for damaged in ("{", "[]", "{}"):
+        (tmp_path / "two" / "dataset_dict.json").write_text(damaged)
+        with pytest.raises(BadFile, match="two is a damaged dataset"):
+            list_splits(tmp_path / "two")
 
 
 def test_a_file_has_no_splits(tmp_path: Path) -> None:

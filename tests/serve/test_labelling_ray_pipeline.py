@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow
 import pytest
+from datasets import Dataset
 from pyarrow.parquet import read_table, write_table
 from serve.artifacts import build
 from serve.labelling import BAD, ignore, inputs, item, outputs, plan, rows, write
@@ -77,6 +78,15 @@ def test_rows_are_those_of_the_local_engine(ray_data: Any, settings: Settings, t
     seen.clear()
     assert ray_data.label_on_ray(settings, found, how, seen.append, folder=tmp_path / "out") == told
     assert seen == [13, 13]
+
+
+def test_a_saved_dataset_is_labelled(ray_data: Any, settings: Settings, tmp_path: Path) -> None:
+    Dataset.from_list([item(1), item(2)]).save_to_disk(tmp_path / "in")
+    found, expected = outputs(tmp_path, "out"), outputs(tmp_path, "local")
+    told = ray_data.label_on_ray(settings, found, plan(), ignore, folder=tmp_path / "out")
+    assert told == local_engine.label_locally(settings, expected, plan(), ignore)
+    assert [row["id"] for row in rows(found[0].target)] == ["in:1", "in:2"]
+    same(found[0].target, expected[0].target)
 
 
 def test_failures_stand_in_a_column_and_other_models_do_not_go_on(

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, DatasetDict
 
-from tureen.errors import InvalidRequest
+from tureen.errors import InvalidRequest, Unprocessable
 from tureen_serve.labelling.shards import find_shards
 
 
@@ -29,6 +30,26 @@ def test_files_and_folders(tmp_path: Path) -> None:
 
 def sources(given: Path) -> list[str]:
     return ["a.jsonl.gz", "b.jsonl", "c.parquet", "d.json"]
+
+
+def test_saved_datasets_and_their_splits(tmp_path: Path) -> None:
+    one = Dataset.from_list([{"prompt": "p", "candidates": ["a", "b"]}])
+    one.save_to_disk(tmp_path / "v1.0")
+    DatasetDict(train=one).save_to_disk(tmp_path / "single")
+    DatasetDict(train=one, test=one).save_to_disk(tmp_path / "two")
+    out = tmp_path / "out"
+    found = find_shards([tmp_path / name for name in ("v1.0", "single", "two", "two/test")], out, ".jsonl")
+    names = {"v1.0": "v1.0", "single": "single", "two/train": "two-train", "two/test": "two-test"}
+    assert [(str(each.source.relative_to(tmp_path)), each.target) for each in found] == [
+        *((source, out / f"{name}.jsonl") for source, name in names.items()),
+        ("two/test", out / "test.jsonl"),
+    ]
+    for inside in (tmp_path / "v1.0", tmp_path / "v1.0" / "out"):
+        with pytest.raises(InvalidRequest, match="would be overwritten"):
+            find_shards([tmp_path / "v1.0"], inside, ".jsonl")
+    (tmp_path / "two" / "dataset_dict.json").write_text("{")
+    with pytest.raises(Unprocessable, match="damaged dataset"):
+        find_shards([tmp_path / "two"], out, ".jsonl")
 
 
 def test_two_of_one_name_are_refused(tmp_path: Path) -> None:

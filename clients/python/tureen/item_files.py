@@ -1,4 +1,4 @@
-"""Read items from JSON Lines, JSON lists, CSV, TSV, gzip of lines and tables, and Parquet, with the place of each."""
+"""Read items, each with its place, from JSON Lines, JSON lists, CSV, TSV, gzip, Parquet and saved datasets."""
 
 import codecs
 import gzip
@@ -14,6 +14,8 @@ from tureen.errors import TureenError, Unprocessable
 from tureen.item_forms import DEFAULT, FORM, RowReading, make_item
 from tureen.item_positions import find_item_index
 from tureen.json_lines import iterate_lines
+from tureen.records import containers
+from tureen.records.schema import DataError
 from tureen.records.text_files import DELIMITERS, read_table
 
 
@@ -67,7 +69,9 @@ def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
         OSError: the file cannot be opened.
     """
     with _readable(path):
-        if path.suffix == ".parquet":
+        if path.is_dir():
+            yield from enumerate((_bare(row) for row in containers.open_dataset(path)[0]), 1)
+        elif path.suffix == ".parquet":
             batches = _parquet(path).iter_batches(batch_size=1024)
             yield from enumerate((_bare(row) for batch in batches for row in batch.to_pylist()), 1)
         elif path.suffix == ".json":
@@ -82,6 +86,8 @@ def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
 def count_items(path: Path) -> int:
     """Return how many items :func:`iterate_items` will yield, for a progress bar."""
     with _readable(path):
+        if path.is_dir():
+            return len(containers.open_dataset(path)[0])
         if path.suffix == ".parquet":
             return int(_parquet(path).metadata.num_rows)
         if path.suffix == ".json":
@@ -94,7 +100,17 @@ def count_items(path: Path) -> int:
 
 def describe_place(path: Path, number: int) -> str:
     """Return an item's place for a message: ``in.jsonl, line 7``."""
-    return f"{path}, {'item' if path.suffix in ('.json', '.parquet') else 'line'} {number}"
+    return f"{path}, {'item' if path.is_dir() or path.suffix in ('.json', '.parquet') else 'line'} {number}"
+
+
+def compute_digest(path: Path) -> str:
+    """Compute the SHA-256 of a file, or of a saved dataset.
+
+    Raises:
+        Unprocessable: it cannot be read.
+    """
+    with _readable(path):
+        return containers.compute_digest(path)
 
 
 def make_empty_file_error(path: Path) -> Unprocessable:
@@ -125,6 +141,8 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn the errors of a damaged file into an ``Unprocessable``."""
     try:
         yield
+    except DataError as error:
+        raise Unprocessable(str(error)) from error
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # pyarrow's are ValueErrors
         raise Unprocessable(f"{path} is damaged, or not of the type in its name: {error}") from error
 

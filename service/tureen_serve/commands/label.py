@@ -57,6 +57,10 @@ from tureen_serve.settings import Settings, SettingsError, load_settings
 
 ERR = Console(stderr=True)
 Run = Callable[..., list[Tally]]
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(exists=True, help="Files of items, folders with such files, or folders saved by `datasets`."),
+]
 FileType = Annotated[Literal["jsonl", "jsonl.gz", "parquet"], typer.Option(help="The type of the files with rows.")]
 Objectives = Annotated[
     list[str] | None, typer.Option(help="A loaded reward to label by; all by default. May be repeated.")
@@ -65,7 +69,7 @@ Gpus = Annotated[float | None, typer.Option(min=0, help="GPUs for each engine; 1
 
 
 def label(
-    inputs: Annotated[list[Path], typer.Argument(exists=True, help="Files of items, or folders with such files.")],
+    inputs: Inputs,
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Label in this process, or with Ray.")] = "local",
     write: FileType = "jsonl",

@@ -41,7 +41,7 @@ class Lines(Datasource):  # type: ignore[misc]
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the size of the files in bytes."""
-        return sum(path.stat().st_size for _, path in self._files)
+        return sum(_measure(path) for _, path in self._files)
 
     def get_read_tasks(
         self,
@@ -53,12 +53,17 @@ class Lines(Datasource):  # type: ignore[misc]
         return [
             ReadTask(
                 partial(_blocks, self._reading, *each),
-                BlockMetadata(None, each[1].stat().st_size, [str(each[1])], None),
+                BlockMetadata(None, _measure(each[1]), [str(each[1])], None),
                 SCHEMA,
                 per_task_row_limit,
             )
             for each in self._files
         ]
+
+
+def _measure(path: Path) -> int:
+    """The size of a file, or of all files of a saved dataset, in bytes."""
+    return sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")))
 
 
 def _blocks(reading: RowReading, shard: str, path: Path) -> Iterator[pyarrow.Table]:

@@ -35,8 +35,8 @@ Outage = Annotated[
 ]
 ItemsFile = typer.Option(
     exists=True,
-    dir_okay=False,
-    help="JSON Lines, a JSON list, CSV, TSV or Parquet: {prompt, candidates} each, or any form of preference data.",
+    help="Items {prompt, candidates} or any form of preference data, in JSON Lines, a JSON list, CSV, TSV, Parquet, "
+    "or a folder saved by `datasets`.",
 )
 FormOf = Annotated[str, typer.Option("--form", help="The form of the file's rows; `auto` looks at the columns.")]
 Renames = Annotated[

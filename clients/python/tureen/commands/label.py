@@ -44,13 +44,16 @@ from tureen.commands.label_flags import (
 from tureen.commands.outage_notice import open_patient_client
 from tureen.errors import TureenError
 from tureen.labelling import labelling_run
-from tureen.labelling.target_files import TargetFiles, check_target
+from tureen.labelling.target_files import TargetFiles, check_target, is_inside
 from tureen.wire import PreferencesReply
 
 
 def label_file(
     source: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="JSON Lines, a JSON list, CSV, TSV or Parquet.")
+        Path,
+        typer.Argument(
+            exists=True, help="JSON Lines, a JSON list, CSV, TSV, Parquet, or a folder saved by `datasets`."
+        ),
     ],
     target: Annotated[Path, typer.Argument(help="The file to write: .jsonl, .jsonl.gz or .parquet.")],
     form: Format = "full",
@@ -83,8 +86,9 @@ def label_file(
         check_target(target)
     except TureenError as error:
         raise typer.BadParameter(error.message, param_hint="TARGET") from None
-    if target.resolve() == source.resolve():
-        raise typer.BadParameter("the target is the input file: choose another name", param_hint="TARGET")
+    if is_inside(target, source):
+        place = "in the input folder" if source.is_dir() else "the input file"
+        raise typer.BadParameter(f"the target is {place}: choose another name", param_hint="TARGET")
     asked = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
     plan = labelling_run.Plan(how, asked, not fail, size, parallel, parse_reading(source_form, renames))
     quiet = as_json or not err.is_terminal

@@ -1,6 +1,5 @@
 """A file of items labelled run by run: asked in order, several runs at once, each committed before the next."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tureen import item_files
 from tureen.errors import Conflict, ServerFault, TureenError
 from tureen.item_forms import DEFAULT, RowReading
 from tureen.labelling import items
@@ -56,9 +56,12 @@ class Plan:
         return min(self.size, LARGEST_MATRICES // MAX_CANDIDATES**2) if self.recipe.matrix else self.size
 
     def work(self, source: Path) -> dict[str, Any]:
-        """What tells this work from any other."""
-        with source.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        """Describe the work, as JSON. Different works have different descriptions.
+
+        Raises:
+            Unprocessable: the source cannot be read.
+        """
+        digest = item_files.compute_digest(source)
         recipe = asdict(self.recipe)
         work = {"source": f"{source.name} sha256:{digest}", "asked": dict(self.asked or {}), "recipe": recipe}
         return {**work, "reading": self.reading.describe()} if self.reading != DEFAULT else work

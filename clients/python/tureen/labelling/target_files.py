@@ -40,6 +40,11 @@ def strip_suffixes(path: Path) -> str:
     return Path(name).stem
 
 
+def is_inside(path: Path, source: Path) -> bool:
+    """Whether writing to a path would change a source: it is the source, or a file in its folder."""
+    return source.resolve() in (path.resolve(), *path.resolve().parents)
+
+
 def check_target(target: Path) -> None:
     """Refuse names that say no way of writing.
 

@@ -7,8 +7,10 @@ can be read.
 
 import codecs
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tureen.records.schema import BadFile, BadOption
 from tureen.records.text_files import (
@@ -106,8 +108,33 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise BadFile(f"{path} is a damaged Parquet file: {error}") from error
 
 
-def _dataset(path: Path, split: str | None) -> Iterator[Row]:
-    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
+def is_saved_dataset(path: Path) -> bool:
+    """Whether ``datasets`` saved a ``Dataset`` or a ``DatasetDict`` in a folder."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def list_splits(path: Path) -> list[str]:
+    """List the splits of a saved ``DatasetDict``. A saved ``Dataset`` has none.
+
+    Raises:
+        BadFile: the list is damaged.
+    """
+    try:
+        return list(json.loads((path / "dataset_dict.json").read_bytes())["splits"])
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(f"{path} is a damaged dataset: dataset_dict.json does not list its splits") from error
+
+
+def open_dataset(path: Path, split: str | None = None) -> tuple[Any, Path]:
+    """Open a dataset that ``datasets`` saved. Returns its rows, and its path with the split for their places.
+
+    Raises:
+        BadFile: the folder holds no dataset, the dataset is damaged, or the package is not installed.
+        BadOption: see :func:`read_rows`.
+    """
+    if not is_saved_dataset(path):
         raise BadFile(f"{path} is a folder, and no Hugging Face dataset was saved in it")
     try:
         from datasets import DatasetDict, load_from_disk  # takes seconds and pandas: only for those who read one
@@ -123,6 +150,11 @@ def _dataset(path: Path, split: str | None) -> Iterator[Row]:
         saved, path = saved[name], path / name
     elif split is not None:
         raise BadOption(f"{path} is one dataset without splits; leave split={split!r} out")
+    return saved, path
+
+
+def _dataset(path: Path, split: str | None) -> Iterator[Row]:
+    saved, path = open_dataset(path, split)
     for index, item in enumerate(saved):
         yield f"{path}[{index}]", item
 
@@ -140,5 +172,8 @@ def _one_split(path: Path, names: list[str], split: str | None) -> str:
     if split is None and len(names) == 1:
         return names[0]
     if split not in names:
-        raise BadOption(f"{path} has the splits {', '.join(names)}; name one of them, not {split!r}")
+        named = f"; {split!r} is none of them" if split else ""
+        raise BadOption(
+            f"{path} has the splits {', '.join(names)}{named}; name one, or give its folder, as {path / names[0]}"
+        )
     return split
