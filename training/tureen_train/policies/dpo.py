@@ -125,7 +125,7 @@ def leave_out_equal(trainer: Any, report: EncodingReport, length: int) -> Encodi
     different = [at for at, (chosen, rejected) in enumerate(sides) if chosen[:length] != rejected[:length]]
     trainer.train_dataset = rows.select(different)
     lost = {
-        "with a prompt longer than preference.max_length": report.kept - len(rows),
+        TOO_LONG: report.kept - len(rows),
         EQUAL: len(rows) - len(different),
     }
     cut = sum(len(ids) > length for each in sides for ids in each)
