@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tureen.records.columns import SIDES
+from tureen.records.column_names import SIDES
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.draft import Draft
 from tureen.records.forms import FORMS, check_form, detect_form, parse_record

@@ -3,8 +3,9 @@
 import math
 
 from tureen.records.columns import Columns
-from tureen.records.draft import Draft, make_answers, make_unlabelled_scores
+from tureen.records.draft import Draft, make_unlabelled_scores
 from tureen.records.fields import Fields, check_type, read_score
+from tureen.records.joining import join_texts
 from tureen.records.openings import read_opening
 from tureen.records.schema import UNLABELLED, BadRecord
 
@@ -26,14 +27,12 @@ def read_annotated_pair(columns: Columns) -> Draft:
         scores = (2 - preference, preference - 1)
     else:
         raise BadRecord("bad score", f"`preference` must be 1 to 2, 0 or 3 for a tie, or null; is {preference:g}")
-    return Draft(
-        read_opening(columns, "instruction").turns, make_answers(columns["output_1"], columns["output_2"]), scores
-    )
+    return Draft(*join_texts(read_opening(columns, "instruction"), (columns["output_1"], columns["output_2"])), scores)
 
 
 def read_ranked_pair(columns: Columns) -> Draft:
     """LlamaFactory: the first of two outputs is the better one."""
-    return Draft(read_opening(columns, "instruction").turns, make_answers(*columns["output"]), (1.0, 0.0))
+    return Draft(*join_texts(read_opening(columns, "instruction"), columns["output"]), (1.0, 0.0))
 
 
 def is_ranked_pair(fields: Fields) -> bool:
@@ -49,4 +48,4 @@ def read_samples(columns: Columns) -> Draft:
     samples = output if isinstance(output, list) else [output]
     names = [f"output[{index}]" for index in range(len(samples))] if isinstance(output, list) else ["output"]
     texts = [check_type(sample, str, name) for sample, name in zip(samples, names, strict=True)]
-    return Draft(read_opening(columns, "instruction").turns, make_answers(*texts), make_unlabelled_scores(len(texts)))
+    return Draft(*join_texts(read_opening(columns, "instruction"), texts), make_unlabelled_scores(len(texts)))

@@ -4,13 +4,12 @@ UltraFeedback, Nectar, StackExchange's preferences, and what samplers and judges
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tureen.records.columns import Columns, is_absent
 from tureen.records.draft import Draft
-from tureen.records.fields import Fields, check_type, read_score
+from tureen.records.fields import Fields, check_type, read_spelled_score
 from tureen.records.joining import join_sides
 from tureen.records.openings import read_opening, read_turns
 from tureen.records.schema import UNLABELLED, BadRecord
@@ -20,7 +19,6 @@ TEXTS = ("response", "answer", "text", "content", "output", "completion", "gener
 SCORES = ("overall_score", "score", "rating", "reward", "pm_score", "fine-grained_score")
 LISTED_SCORES = ("scores", "score", "ratings", "rating", "rewards", "reward", "ranks", "rank")
 RANKS = ("rank", "ranks")
-NUMBER = re.compile(r"\s*[+-]?\d+(\.\d+)?\s*")
 
 
 def find_list(fields: Fields) -> str | None:
@@ -66,6 +64,8 @@ def read_answer_list(columns: Columns) -> Draft:
 
 def _text_of(value: Mapping[str, Any], where: str) -> Any:
     key = next((each for each in TEXTS if not is_absent(value.get(each))), None)
+    if key is None and any(each in value for each in TEXTS):
+        return ""  # a table fills up shorter lists with nulls
     if key is None:
         raise BadRecord("missing field", f"`{where}` has no text: {', '.join(TEXTS)}")
     return value[key]
@@ -75,7 +75,7 @@ def _own_scores(given: Sequence[Mapping[str, Any]], name: str) -> tuple[float, .
     """The score of each answer that stands beside it; of several the first that any answer has."""
     for key in (*SCORES, "rank"):
         if any(not is_absent(each.get(key)) for each in given):
-            found = [_number(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given)]
+            found = [read_spelled_score(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given)]
             return tuple(-value for value in found) if key in RANKS else tuple(found)
     return (UNLABELLED,) * len(given)
 
@@ -85,24 +85,11 @@ def _listed_scores(columns: Columns, count: int) -> tuple[float, ...]:
         values = columns.peek(key)
         if not isinstance(values, list):
             continue
-        found = [_number(value, f"{key}[{index}]") for index, value in enumerate(columns[key])]
+        found = [read_spelled_score(value, f"{key}[{index}]") for index, value in enumerate(columns[key])]
         if len(found) != count:
             raise BadRecord("lengths differ", f"there are {count} answers and `{key}` has {len(found)}")
         return tuple(-value for value in found) if key in RANKS else tuple(found)
     return (UNLABELLED,) * count
-
-
-def _number(value: object, where: str) -> float:
-    """A score; UltraFeedback writes some as text, and N/A where a judge gave none."""
-    if isinstance(value, str):
-        return float(value) if NUMBER.fullmatch(value) else _unjudged(value, where)
-    return read_score(value, where)
-
-
-def _unjudged(text: str, where: str) -> float:
-    if text.strip().upper() in ("N/A", "NA", "", "NAN"):
-        return UNLABELLED
-    raise BadRecord("bad score", f"`{where}` must be a number or null, is {text[:20]!r}")
 
 
 def _aspects(given: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
@@ -115,5 +102,7 @@ def _aspects(given: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]
     for name in aspects:
         ratings = [check_type(each, dict, "annotations").get(name) for each in judged]
         if all(isinstance(each, Mapping) and "Rating" in each for each in ratings):
-            found[name] = tuple(_number(each["Rating"], f"annotations.{name}.Rating") for each in ratings if each)
+            found[name] = tuple(
+                read_spelled_score(each["Rating"], f"annotations.{name}.Rating") for each in ratings if each
+            )
     return {name: values for name, values in found.items() if not all(map(math.isnan, values))}

@@ -4,39 +4,31 @@ A column that is null or NaN counts as absent: tables (Parquet, pandas, Hugging 
 record does not have.
 """
 
-import ast
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tureen.records.column_names import HISTORIES, SIDES, SYSTEMS, TEXT_COLUMNS, fold_names
 from tureen.records.schema import BadRecord
+from tureen.records.spelled_messages import decode_text, parse_messages
 
 # columns that hold a list or an object; a table of text holds them as JSON
 STRUCTURES = (
     *("score", "scores", "responses", "answers", "completions", "candidates", "labels", "info", "summaries", "summary"),
     *("tools", "attributes", "chat_template_kwargs", "documents", "images", "meta", "fields", "data", "annotations"),
-    *("generations", "ranks", "ratings", "rewards"),
+    *("generations", "ranks", "ratings", "rewards", "context", "videos", "audios", *HISTORIES),
 )
 REQUEST = re.compile(r"""\s*\{\s*["']messages["']\s*:""")  # of OpenAI's preference format, in `input`
 # columns of a table of text that stay text even where a cell reads as a number
 TEXTS = re.compile(
-    r"prompt|chosen|rejected|instruction|input|output|system(_prompt)?|question|query|response|completion|history"
-    r"|(response|answer|output|completion|human_ref|summary|candidate)_?[a-zA-Z0-9]|(chosen|rejected)_response"
-    r"|(preferred|non_preferred)_output|id|text"
+    r"prompt|chosen|rejected|instruction|input|output|question|query|response|completion"
+    r"|(response|answer|output|completion|human_ref|summary|candidate)_?[a-zA-Z0-9]"
+    rf"|id|text|{'|'.join((*SYSTEMS, *HISTORIES, *SIDES['chosen'], *SIDES['rejected']))}"
 )
-MESSAGES_AS_TEXT = re.compile(r"""\s*\[?\s*\{\s*['"](role|from|content|value)['"]\s*:""")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-SIDES = {
-    "chosen": ("chosen_response", "chosen_answer", "chosen_output", "preferred_output", "preferred", "response_j"),
-    "rejected": (
-        *("rejected_response", "rejected_answer", "rejected_output", "non_preferred_output", "dispreferred"),
-        "response_k",
-    ),
-}
-
-
+NOTHING = ("none", "null", "nan", "n/a", "<noinput>", "noinput")
 ARENA = ("prompt", "response_a", "response_b")  # in Chatbot Arena's tables each is a JSON list, a text for each turn
 
 
@@ -115,10 +107,12 @@ def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Colum
         BadRecord: a new name is taken already, or a text that spells messages cannot be parsed.
     """
     given = _renamed(item, renamed)
-    origins = {new: old for old, new in renamed.items() if new and old in item}
+    folded = fold_names(given)
+    given = {folded.get(name, name): value for name, value in given.items()}
+    origins = {new: old for old, new in (folded | dict(renamed)).items() if new and old in item}
     if isinstance(item, Cells):
         given = {name: _cell(name, value) for name, value in given.items()}
-    fields = {name: _parsed(name, value) for name, value in given.items() if not is_absent(value)}
+    fields = {name: _parsed(name, value) for name, value in given.items() if not says_nothing(name, value)}
     if isinstance(fields.get("input"), dict) and isinstance(fields["input"].get("messages"), list):
         request = fields.pop("input")  # OpenAI's preference format
         fields = {**{name: value for name, value in request.items() if not is_absent(value)}, **fields}
@@ -141,13 +135,18 @@ def is_absent(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def says_nothing(name: str, value: object) -> bool:
+    """Whether a value is absent, or a word for nothing in a column beside the prompt, as ``<noinput>``."""
+    return is_absent(value) or (name in TEXT_COLUMNS and isinstance(value, str) and value.strip().lower() in NOTHING)
+
+
 def is_empty(value: object) -> bool:
     """Whether a value says nothing: absent, blank, or without elements."""
     return is_absent(value) or (isinstance(value, str) and not value.strip()) or value in ([], {}, ())
 
 
 def _is_text_list(value: object) -> bool:
-    found = _decoded(value) if isinstance(value, str) and value[:1] == "[" else None
+    found = decode_text(value) if isinstance(value, str) and value[:1] == "[" else None
     return isinstance(found, list) and bool(found) and all(isinstance(each, str) for each in found)
 
 
@@ -195,38 +194,11 @@ def _cell(name: str, text: Any) -> Any:
     return {"true": True, "false": False, "nan": None, "null": None}.get(text.strip().lower(), text)
 
 
-def parse_messages(text: str, name: str) -> Any:
-    """The messages that a text spells as JSON, also encoded twice, or as a Python list; any other text as it is.
-
-    Raises:
-        BadRecord: it begins as messages do, and cannot be parsed.
-    """
-    if text[:1] == '"' and MESSAGES_AS_TEXT.match(text[1:].replace('\\"', '"')):
-        found = _decoded(text)
-        return parse_messages(found, name) if isinstance(found, str) else text
-    if not MESSAGES_AS_TEXT.match(text):
-        return text
-    found = _decoded(text)
-    if found is None:
-        detail = f"`{name}` looks like messages written as text, and is neither JSON nor a Python list"
-        raise BadRecord("messages as text", f"{detail}: {text[:60]!r}", column=name)
-    return found
-
-
 def _parsed(name: str, value: Any) -> Any:
     """The value that a text spells: messages in any column, a list or an object in those that hold such."""
     if not isinstance(value, str):
         return value
     if (name in STRUCTURES and value.lstrip()[:1] in ("[", "{")) or (name == "input" and REQUEST.match(value)):
-        found = _decoded(value)
+        found = decode_text(value)
         return parse_messages(value, name) if found is None else found
     return parse_messages(value, name)
-
-
-def _decoded(text: str) -> Any:
-    for decode in (json.loads, ast.literal_eval):
-        try:
-            return decode(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return None

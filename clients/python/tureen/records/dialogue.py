@@ -45,6 +45,13 @@ USER_STYLE = re.compile(r"(?:\A\s*|(?:\r?\n){1,2})(User|Assistant):[ ]?")
 NEMO_STYLE = re.compile(r"(?:\A\s*|\s*\n)<extra_id_1>(User|Assistant)[ \t]*\r?\n")
 
 
+# what templates write before a first turn: ChatML, Llama 3, Llama 2 and Mistral, Gemma, Zephyr and Phi
+RENDERED = re.compile(
+    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*"
+    r"(?:<\|im_start\|>|<\|start_header_id\|>|\[INST\]|<start_of_turn>|<\|(?:system|user|prompter)\|>)"
+)
+
+
 def find_turns(text: str) -> Conversation:
     """The turns of a text that is a dialogue in one of :data:`STYLES`; none where it begins otherwise."""
     return next((_turns(text, style.head) for style in STYLES.values() if style.head.match(text)), ())
@@ -62,9 +69,16 @@ def read_dialogue(text: str, field: str) -> Conversation:
 
 
 def read_prompt(text: str) -> Conversation:
-    """A prompt that is a string: the turns of a dialogue, its empty last assistant turn left out, or one user turn."""
+    """A prompt that is a string: the turns of a dialogue, its empty last assistant turn left out, or one user turn.
+
+    Raises:
+        BadRecord: a chat template has rendered it already.
+    """
     if turns := find_turns(text):
         return _without_cue(turns)
+    if RENDERED.match(text):
+        detail = "the prompt is rendered by a chat template already: write its turns as messages"
+        raise BadRecord("rendered prompt", f"{detail}, begins with {text.strip()[:40]!r}")
     if NEMO_STYLE.search(text):
         opened = text if NEMO_STYLE.match(text) else f"<extra_id_1>User\n{text}"
         return _without_cue(_turns(opened, NEMO_STYLE))

@@ -4,6 +4,7 @@ from tureen.records import dialogue
 from tureen.records.columns import Columns
 from tureen.records.draft import Draft, make_answers, make_unlabelled_scores
 from tureen.records.fields import check_type, read_score
+from tureen.records.joining import join_texts
 from tureen.records.openings import read_opening
 from tureen.records.ratings import read_listed_ratings
 from tureen.records.schema import BadRecord
@@ -42,5 +43,5 @@ def read_scored_dialogues(columns: Columns) -> Draft:
 
 def read_completions(columns: Columns) -> Draft:
     """RLPHF: ``completion_a`` is the preferred one."""
-    answers = make_answers(columns["completion_a"], columns["completion_b"])
-    return Draft(read_opening(columns, "user_input").turns, answers, (1.0, 0.0))
+    texts = (columns["completion_a"], columns["completion_b"])
+    return Draft(*join_texts(read_opening(columns, "user_input"), texts), (1.0, 0.0))

@@ -6,7 +6,7 @@ from typing import Any
 
 from tureen.records.columns import Columns, is_absent
 from tureen.records.draft import Draft
-from tureen.records.fields import Fields
+from tureen.records.fields import Fields, check_type
 from tureen.records.rated_forms import read_rated_response
 from tureen.records.schema import BadRecord
 from tureen.records.two_answers import AnswerPair, find_answer_pair, read_choice, read_two_answers
@@ -32,9 +32,9 @@ def read_label_studio(columns: Columns) -> Draft:
 def read_argilla(columns: Columns) -> Draft:
     """A record with its fields, and what annotators answered; suggestions count where nobody answered."""
     asked: dict[str, list[Any]] = {}
-    for name, given in columns.get("responses", {}).items():
-        asked[name] = [each.get("value") for each in given or () if _is_submitted(each)]
-    for name, given in columns.get("suggestions", {}).items():
+    for name, given in _by_question(columns.get("responses"), "responses"):
+        asked.setdefault(name, []).extend(each.get("value") for each in given or () if _is_submitted(each))
+    for name, given in _by_question(columns.get("suggestions"), "suggestions"):
         if not asked.get(name) and isinstance(given, Mapping):
             asked[name] = [given.get("value")]
     return _read_votes(columns["fields"], asked)
@@ -64,6 +64,21 @@ def read_flat_argilla(columns: Columns) -> Draft:
 def is_flat_argilla(fields: Fields) -> bool:
     """Whether a column holds the responses to a question."""
     return any(name.endswith(".responses") or _is_answered(fields[name]) for name in fields)
+
+
+def _by_question(given: object, name: str) -> Iterable[tuple[str, Any]]:
+    """Question and what was said of it; Argilla 1 lists the annotators with all that each said, and suggestions."""
+    if not isinstance(given, list):
+        return check_type(given or {}, dict, name).items()
+    found: list[tuple[str, Any]] = []
+    for each in given:
+        values = check_type(each, dict, name).get("values")
+        if isinstance(values, Mapping):
+            said = {question: value for question, value in values.items() if isinstance(value, Mapping)}
+            found += [(question, [{**value, "status": each.get("status")}]) for question, value in said.items()]
+        elif "question_name" in each:
+            found.append((str(each["question_name"]), each))
+    return found
 
 
 def _is_answered(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Values of a record's fields, checked: each function names the field in its error."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
@@ -21,11 +22,16 @@ KINDS: dict[type, str] = {
 }
 
 
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+NO_SCORE = ("", "n/a", "na", "nan", "null", "none")
 SPEAKERS = {
     **{"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant"},
     **{"system": "system", "observation": "tool", "tool": "tool", "function_call": "assistant", "model": "assistant"},
-    "bot": "assistant",
+    **{"tool_call": "assistant", "tool_response": "tool", "function_response": "tool", "function": "tool"},
+    **{"bot": "assistant", "chatbot": "assistant", "ai": "assistant", "bing": "assistant", "bard": "assistant"},
+    "prompter": "user",
 }
+CALLS = ("function_call", "tool_call")
 
 
 def describe_type(value: object) -> str:
@@ -50,7 +56,22 @@ def check_type(value: object, wanted: type | tuple[type, ...], field: str) -> An
 
 def describe_types(wanted: type | tuple[type, ...]) -> str:
     """Types in JSON's words, as ``a string or a list``."""
-    return " or ".join(KINDS[each] for each in (wanted if isinstance(wanted, tuple) else (wanted,)))
+    return " or ".join(dict.fromkeys(KINDS[each] for each in (wanted if isinstance(wanted, tuple) else (wanted,))))
+
+
+def read_spelled_score(value: object, field: str) -> float:
+    """As :func:`read_score`, also of a text that writes a number, or says that there is none.
+
+    Raises:
+        BadRecord: it is neither, or too large.
+    """
+    if isinstance(value, str):
+        if value.strip().lower() in NO_SCORE:
+            return UNLABELLED
+        if not NUMBER.fullmatch(value):
+            raise BadRecord("bad score", f"`{field}` must be a number or null, is {value[:20]!r}")
+        return read_score(float(value), field)
+    return read_score(value, field)
 
 
 def read_score(value: object, field: str) -> float:
@@ -92,10 +113,11 @@ def _message(value: object, where: str) -> Message:
 def _sharegpt(value: dict[str, Any], where: str) -> dict[str, Any]:
     """ShareGPT's ``from`` and ``value`` as ``role`` and ``content``; a call of a function is the assistant's."""
     speaker, text = value["from"], check_type(value.get("value"), str, f"{where}.value")
-    others = {name: part for name, part in value.items() if name not in ("from", "value")}
+    others = {name: part for name, part in value.items() if name not in ("from", "value", "weight")}
+    speaker = speaker.strip().lower() if isinstance(speaker, str) else speaker
     if speaker not in SPEAKERS:
         raise BadRecord("bad message", f"`{where}.from` is {speaker!r}; use {', '.join(SPEAKERS)}")
-    if speaker != "function_call":
+    if speaker not in CALLS:
         return {"role": SPEAKERS[speaker], "content": text, **others}
     try:
         found = json.loads(text)

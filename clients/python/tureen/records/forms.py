@@ -96,7 +96,7 @@ FORMS: dict[str, RecordForm] = {
     "argilla-table": RecordForm({}, exports.read_flat_argilla, exports.is_flat_argilla),
     "two-answers": RecordForm({}, two_answers.read_two_answers, two_answers.has_two_answers),
     "answer-list": RecordForm({}, answer_lists.read_answer_list, answer_lists.has_answer_list),
-    "unpaired": RecordForm({"label": (bool, int)}, rated_forms.read_unpaired, rated_forms.is_unpaired),
+    "unpaired": RecordForm({"label": (bool, int, float, str)}, rated_forms.read_unpaired, rated_forms.is_unpaired),
     "alpaca-ranking": RecordForm(
         {"instruction": str, "output": list}, alpaca_forms.read_ranked_pair, alpaca_forms.is_ranked_pair
     ),

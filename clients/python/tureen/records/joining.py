@@ -7,9 +7,13 @@ answer repeats it, or where it cannot be decided, the record is refused.
 import re
 from collections.abc import Sequence
 
+from tureen.records.draft import make_answers
+from tureen.records.openings import Opening
 from tureen.records.schema import BadRecord, Conversation
 from tureen.records.spelling import merge_spellings, normalise_text, same_turns, split_prompt, split_system
 
+FRAMED = 300  # characters within which a head such as `### Instruction:` ends
+HEAD_END = re.compile(r"(?:[:>\]|]\s*|\n)\Z")
 LONG = 3  # words; an answer begins with a shorter text also by chance, as with a greeting
 LONG_FOREIGN = 8  # characters of a script that does not part words by spaces
 
@@ -70,11 +74,21 @@ def join_sides(
     texts = [side[0]["content"] or "" for side in sides]
     rests = _cut_prompt(texts, spelled)
     if rests is None:
+        _refuse_framed(texts, spelled)
         return join_prompt(prompt, sides)
     last = prompt[-1]
     if not all(text.startswith(last["content"]) for text in texts):
         prompt = (*prompt[:-1], {**last, "content": normalise_text(last["content"])})
     return join_prompt(prompt, [({**side[0], "content": rest},) for side, rest in zip(sides, rests, strict=True)])
+
+
+def join_texts(opening: Opening, texts: Sequence[str]) -> tuple[Conversation, tuple[Conversation, ...]]:
+    """As :func:`join_sides`, for answers that are plain text.
+
+    Raises:
+        BadRecord: as :func:`join_sides`.
+    """
+    return join_sides(opening.turns, opening.spelled, texts, make_answers(*texts))
 
 
 def _cut_prompt(texts: Sequence[str], prompts: Sequence[str]) -> list[str] | None:
@@ -83,13 +97,30 @@ def _cut_prompt(texts: Sequence[str], prompts: Sequence[str]) -> list[str] | Non
         rests = [_cut(normalise_text(text), prompt) for text in texts]
         if all(rest is None for rest in rests):
             continue
-        long = len(prompt.split()) >= LONG or sum(letter > "\u2e7f" for letter in prompt) >= LONG_FOREIGN
-        if not long:
+        if not _is_long(prompt):
             continue
         if any(rest is None for rest in rests):
             raise BadRecord("prompt repeated once", "only one side begins with the prompt: repeat it in both, or none")
         return [rest or "" for rest in rests]
     return None
+
+
+def _is_long(prompt: str) -> bool:
+    return len(prompt.split()) >= LONG or sum(letter > "\u2e7f" for letter in prompt) >= LONG_FOREIGN
+
+
+def _refuse_framed(texts: Sequence[str], prompts: Sequence[str]) -> None:
+    """Refuse texts that hold the prompt under a head, as ``### Instruction:``, ``Question:`` or a template's mark.
+
+    Raises:
+        BadRecord: one does; where its answer begins cannot be decided.
+    """
+    for prompt in filter(_is_long, map(normalise_text, prompts)):
+        for text in map(normalise_text, texts):
+            head, found, rest = text.partition(prompt)
+            if found and rest.strip() and 0 < len(head) <= FRAMED and HEAD_END.search(head):
+                detail = f"a side holds the prompt after {head[-40:]!r}: leave the prompt out of the sides"
+                raise BadRecord("prompt in a side", detail)
 
 
 def _cut(text: str, prompt: str) -> str | None:

@@ -6,24 +6,19 @@ from typing import Any
 
 from tureen.message_fields import BadMessage
 from tureen.records import dialogue
-from tureen.records.columns import Columns, is_empty, parse_messages
+from tureen.records.column_names import HISTORIES, SYSTEMS, TEXT_COLUMNS
+from tureen.records.columns import Columns, is_empty
 from tureen.records.fields import check_type, read_messages
 from tureen.records.schema import BadRecord, Conversation, Message
+from tureen.records.spelled_messages import parse_messages
 from tureen.records.spelling import normalise_text, same_turns, split_system
 from tureen.tool_calls import read_tools
 
-SYSTEMS = ("system", "system_prompt", "system_message")
 PROMPTS = (
     *("prompt", "instruction", "question", "query", "user_input", "user_prompt", "problem"),
     *("messages", "conversations", "conversation", "dialogue"),
 )
 LATE_PROMPTS = ("input", "context", "history")  # they are the prompt only where no other column is
-# columns that change the text; where no reader took one, the record is refused
-TEXT_COLUMNS = (
-    *SYSTEMS,
-    *("history", "context", "input", "tools", "functions", "documents", "chat_template_kwargs"),
-    *("image", "images", "video", "videos", "audio", "audios"),
-)
 
 
 @dataclass(frozen=True)
@@ -76,11 +71,27 @@ def read_turns(value: object, name: str, user: bool) -> Conversation:
         turns = dialogue.find_turns(value)
         return turns or (dialogue.assistant_turn(value),)
     if isinstance(value, Mapping):
+        if isinstance(value.get("messages"), list) and len(value) == 1:
+            return read_messages(value["messages"], f"{name}.messages")
         for key in ("full_text", "text"):
             if isinstance(value.get(key), str) and "role" not in value and "from" not in value:
                 return read_turns(value[key], f"{name}.{key}", user)
         return read_messages([value], name)
-    return read_messages(check_type(value, (str, list, dict), name), name)
+    given = check_type(value, (str, list, dict), name)
+    if given and all(isinstance(each, Mapping) and {"input", "output"} == each.keys() for each in given):
+        return _read_exchanges(given, name)
+    return read_messages(given, name)
+
+
+def _read_exchanges(given: Sequence[Mapping[str, Any]], name: str) -> Conversation:
+    """Turns as ``{"input": ..., "output": ...}``, the last of which may have no answer yet (Capybara)."""
+    makers = (("input", dialogue.user_turn), ("output", dialogue.assistant_turn))
+    return tuple(
+        make(check_type(each[key], str, f"{name}[{index}].{key}"))
+        for index, each in enumerate(given)
+        for key, make in makers
+        if key == "input" or index + 1 < len(given) or not is_empty(each[key])
+    )
 
 
 def read_tool_descriptions(columns: Columns) -> tuple[dict[str, Any], ...]:
@@ -174,8 +185,11 @@ def _surround(columns: Columns, prompt: Conversation) -> Conversation:
     """The prompt after its history, under its system turn."""
     own, body = split_system(prompt)
     systems = [own] if own else []
-    if "history" in columns.unused and not is_empty(columns.peek("history")):
-        earlier, history = split_system(_read_history(columns.render("history")))
+    earlier_turns = next(
+        (each for each in HISTORIES if each in columns.unused and not is_empty(columns.peek(each))), ""
+    )
+    if earlier_turns:
+        earlier, history = split_system(_read_history(columns.render(earlier_turns), earlier_turns))
         systems += [earlier] if earlier else []
         body = body if same_turns(body[: len(history)], history) else (*history, *body)
     for name in SYSTEMS:
@@ -195,18 +209,18 @@ def _read_system(value: object, name: str) -> Message:
     return turns[0]
 
 
-def _read_history(value: object) -> Conversation:
+def _read_history(value: object, name: str) -> Conversation:
     """Earlier turns: messages, pairs of request and answer, texts by turns, or a dialogue as text."""
     if isinstance(value, str):
-        return dialogue.read_dialogue(value, "history")
-    given = check_type(value, list, "history")
+        return dialogue.read_dialogue(value, name)
+    given = check_type(value, list, name)
     if _is_message(given[0]):
-        return read_messages(given, "history")
+        return read_messages(given, name)
     pairs = [each if isinstance(each, Sequence) and not isinstance(each, str) else None for each in given]
     texts = [text for pair in pairs if pair is not None for text in pair] if all(pairs) else given
     if (all(pairs) and any(len(pair or ()) != 2 for pair in pairs)) or len(texts) % 2:
-        raise BadRecord("wrong type", "`history` must hold pairs of request and answer", column="history")
+        raise BadRecord("wrong type", f"`{name}` must hold pairs of request and answer", column=name)
     return tuple(
-        (dialogue.assistant_turn if index % 2 else dialogue.user_turn)(check_type(text, str, f"history[{index // 2}]"))
+        (dialogue.assistant_turn if index % 2 else dialogue.user_turn)(check_type(text, str, f"{name}[{index // 2}]"))
         for index, text in enumerate(texts)
     )

@@ -5,12 +5,18 @@ import re
 from dataclasses import dataclass
 
 from tureen.records.columns import Columns
-from tureen.records.fields import read_score
+from tureen.records.fields import read_spelled_score
 
-WORDS = "score|rating|reward|avg_rating|average_rating|overall_score|mean_score|rm_score|preference_score"
+WHOSE = "avg|average|mean|overall|total|final|aggregate|weighted|quality|judge|llm|rm|pm|reward|preference"
+WORDS = rf"(?:(?:{WHOSE})[_ .-]?)?(?:score|rating|reward|grade)(?:[_ .-]?(?:avg|average|mean))?|overall|votes|upvotes"
 SIDE_FIRST = re.compile(rf"(chosen|rejected)[_ .-]?({WORDS})s?", re.IGNORECASE)
 SIDE_LAST = re.compile(rf"({WORDS})s?[_ .-]?(?:of_|for_)?(chosen|rejected)", re.IGNORECASE)
-MARGINS = ("margin", "score_margin", "reward_margin", "score_diff", "margin_score")
+MARGINS = (
+    *("margin", "score_margin", "rating_margin", "reward_margin", "preference_margin", "margin_score", "delta"),
+    *(f"{of}_{word}" for of in ("score", "rating", "reward") for word in ("diff", "difference", "delta", "gap")),
+)
+LISTS = ("scores", "score", "ratings", "rating", "rewards")
+VERDICTS = ("winner", "preference", "preferred", "verdict", "label")
 TIES = ("is_tie", "tie")
 OUTRIGHT, TIED = (1.0, 0.0), (0.5, 0.5)
 
@@ -36,23 +42,58 @@ def read_pair_scores(columns: Columns) -> PairScores:
         if scores is not None:
             told = [f"`{columns.describe_name(name)}` {value:g}" for name, value in zip(names, scores, strict=True)]
             return PairScores(scores, " is below ".join(told) if scores[0] < scores[1] else "")
-    for name in TIES:
-        if columns.peek(name) is True:
-            return PairScores(TIED)
-    status = columns.peek("status")
-    if isinstance(status, str) and status.strip().lower() == "tie":  # distilabel
+    for name in LISTS:
+        if (listed := _read_list(columns, name)) is not None:
+            both = f"`{name}` has {listed[0]:g} for chosen and {listed[1]:g} for rejected"
+            return PairScores(listed, both if listed[0] < listed[1] else "")
+    if _is_tied(columns):
         return PairScores(TIED)
+    for name in VERDICTS:
+        if isinstance(columns.peek(name), str) and columns.peek(name).strip().lower() == "rejected":
+            return PairScores((0.0, 1.0), f"`{columns.describe_name(name)}` is {columns[name]}")
     for name in MARGINS:
-        margin = columns.peek(name)
-        if isinstance(margin, int | float) and not isinstance(margin, bool):
-            scores = OUTRIGHT if margin > 0 else TIED if margin == 0 else (0.0, 1.0)
-            return PairScores(scores, f"`{name}` is {margin:g}" if margin < 0 else "")
+        if name in columns and not isinstance(columns.peek(name), bool | list | dict):
+            margin = read_spelled_score(columns.peek(name), name)
+            if not math.isnan(margin):
+                scores = OUTRIGHT if margin > 0 else TIED if margin == 0 else (0.0, 1.0)
+                return PairScores(scores, f"`{name}` is {margin:g}" if margin < 0 else "")
     return PairScores()
 
 
 def is_pair_score(name: str) -> bool:
     """Whether a column scores one side of a pair."""
     return bool(SIDE_FIRST.fullmatch(name) or SIDE_LAST.fullmatch(name))
+
+
+def _read_list(columns: Columns, name: str) -> tuple[float, float] | None:
+    """Scores of both sides in one column: an object, or a list of two in the order that ``order`` says.
+
+    Where a column ``generations`` keeps another order, only equal scores tell something.
+    """
+    value = columns.peek(name)
+    if isinstance(value, dict) and value.keys() == {"chosen", "rejected"}:
+        given, order = [value["chosen"], value["rejected"]], ["chosen", "rejected"]
+    elif isinstance(value, list) and len(value) == 2 and not any(isinstance(each, list | dict) for each in value):
+        given, order = value, columns.peek("order")
+    else:
+        return None
+    first, second = (read_spelled_score(each, f"{name}[{index}]") for index, each in enumerate(given))
+    if math.isnan(first) or math.isnan(second):
+        return None
+    known = isinstance(order, list) and sorted(map(str, order)) == ["chosen", "rejected"]
+    if not known and "generations" in columns and first != second:
+        return None
+    _ = columns[name]
+    return (second, first) if known and order[0] == "rejected" else (first, second)
+
+
+def _is_tied(columns: Columns) -> bool:
+    """Whether a column says that neither side is better."""
+    marked = any(str(columns.peek(name)).strip().lower() in ("true", "1", "yes") for name in TIES)
+    for name in ("status", *VERDICTS):  # status: distilabel
+        if isinstance(columns.peek(name), str) and columns.peek(name).strip().lower() in ("tie", "tied"):
+            return bool(columns[name])
+    return marked
 
 
 def _score_columns(columns: Columns) -> list[tuple[str, str]]:
@@ -69,5 +110,5 @@ def _score_columns(columns: Columns) -> list[tuple[str, str]]:
 def _both(columns: Columns, chosen: str, rejected: str) -> tuple[float, float] | None:
     if any(isinstance(columns.peek(name), list | dict) for name in (chosen, rejected)):
         return None
-    better, worse = (read_score(columns[name], name) if name else math.nan for name in (chosen, rejected))
+    better, worse = (read_spelled_score(columns[name], name) if name else math.nan for name in (chosen, rejected))
     return None if math.isnan(better) or math.isnan(worse) else (better, worse)

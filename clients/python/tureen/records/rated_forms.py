@@ -9,6 +9,8 @@ from tureen.records.ratings import read_ratings
 from tureen.records.schema import BadRecord, Conversation
 
 CONVERSATIONS = ("messages", "conversations")
+WANTED = ("true", "1", "1.0", "yes", "desirable", "chosen", "good", "positive")
+UNWANTED = ("false", "0", "0.0", "no", "undesirable", "rejected", "bad", "negative")
 ANSWERS = ("completion", "response", "output")
 
 
@@ -26,9 +28,9 @@ def read_rated_response(columns: Columns) -> Draft:
 
 def read_unpaired(columns: Columns) -> Draft:
     """TRL's and LlamaFactory's unpaired form: one answer, wanted (1) or not (0)."""
-    wanted = columns["label"]
-    if wanted not in (0, 1):
-        raise BadRecord("bad score", f"`label` must be true or false, is {wanted!r}")
+    wanted = _read_wanted(columns["label"])
+    if wanted is None:
+        raise BadRecord("bad score", f"`label` must be true or false, is {str(columns['label'])[:20]!r}")
     name = next((each for each in CONVERSATIONS if each in columns), None)
     if name is None or any(each in columns for each in ANSWERS):
         prompt, answer = _read_answer(columns, next((each for each in ANSWERS if each in columns), ANSWERS[0]))
@@ -42,8 +44,15 @@ def is_unpaired(fields: Fields) -> bool:
     """Whether a label says that one answer, or a whole conversation, is wanted or not."""
     label = fields["label"]
     if any(isinstance(fields.get(name), str | list | dict) for name in ANSWERS):
-        return label in (0, 1) and not isinstance(label, float)
-    return isinstance(label, bool) and any(isinstance(fields.get(name), list) for name in CONVERSATIONS)
+        return _read_wanted(label) is not None
+    spelled = isinstance(label, bool) or (isinstance(label, str) and _read_wanted(label) is not None)
+    return spelled and any(isinstance(fields.get(name), list) for name in CONVERSATIONS)
+
+
+def _read_wanted(label: object) -> bool | None:
+    """A label as true or false, however it is written; None where it is neither."""
+    text = str(label).strip().lower() if isinstance(label, str | int | float) else ""
+    return True if text in WANTED else False if text in UNWANTED else None
 
 
 def _read_answer(columns: Columns, name: str) -> tuple[Conversation, Conversation]:

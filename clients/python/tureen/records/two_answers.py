@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tureen.records.columns import Columns, is_empty
 from tureen.records.draft import Draft
-from tureen.records.fields import Fields, describe_type, read_score
+from tureen.records.fields import Fields, describe_type, read_score, read_spelled_score
 from tureen.records.joining import join_sides
 from tureen.records.openings import read_opening, read_turns
 from tureen.records.schema import UNLABELLED, BadRecord
@@ -25,7 +25,7 @@ VERDICTS = (
 )
 SCORES = ("score", "rating", "reward", "rank")
 WINNERS = ("winner_model_{}", "winner_{}")
-TIED = re.compile(r"(it'?s a )?(tie|tied|same|equal|both|neither|draw|none)\b.*", re.IGNORECASE)
+TIED = re.compile(r"(it'?s a )?(tie|tied|same|equal|both|neither|draw|none)(\b|_).*", re.IGNORECASE)
 FIRST, SECOND = ("left", "first"), ("right", "second")
 
 
@@ -111,6 +111,8 @@ def _read_index(columns: Columns, name: str) -> tuple[float, float]:
     if name not in columns:
         return UNLABELLED, UNLABELLED
     index = columns[name]
+    if isinstance(index, str) and index.strip() in ("0", "1", "-1"):
+        index = int(index)
     if isinstance(index, bool) or index not in (0, 1, -1):
         raise BadRecord("bad score", f"`{name}` must be 0 or 1, or -1 for a tie, is {str(index)[:20]!r}")
     return (0.5, 0.5) if index == -1 else (1.0 - index, float(index))
@@ -118,8 +120,8 @@ def _read_index(columns: Columns, name: str) -> tuple[float, float]:
 
 def read_choice(value: object, name: str, pair: AnswerPair) -> tuple[float, float]:
     """Scores by a value that names one of the two: its letter or number, its column, left or right, or a tie."""
-    if pair.names[0].startswith("human_ref") and value in (0, 1):  # SHP: 1 says that A is preferred
-        return (1.0, 0.0) if value == 1 else (0.0, 1.0)
+    if pair.names[0].startswith("human_ref") and str(value).strip() in ("0", "1"):  # SHP: 1 says that A is preferred
+        return (1.0, 0.0) if str(value).strip() == "1" else (0.0, 1.0)
     text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if isinstance(value, float) and value.is_integer():
         text = str(int(value))
@@ -147,6 +149,6 @@ def _read_scores(columns: Columns, suffixes: tuple[str, str]) -> tuple[float, fl
         for joint in ("_", ""):
             names = [f"{stem}{joint}{suffix}" for suffix in suffixes]
             if all(name in columns for name in names):
-                first, second = (read_score(columns[name], name) for name in names)
+                first, second = (read_spelled_score(columns[name], name) for name in names)
                 return (-first, -second) if stem == "rank" else (first, second)
     return UNLABELLED, UNLABELLED

@@ -1,0 +1,51 @@
+"""Messages that a column holds as text: JSON, JSON encoded twice, or a Python list."""
+
+import ast
+import json
+import re
+from typing import Any
+
+from tureen.records.schema import BadRecord
+
+MESSAGES_AS_TEXT = re.compile(r"""\s*\[?\s*\{\s*['"](role|from|content|value)['"]\s*:""")
+SPEAKERS = re.compile(r"""["'](role|from)["']\s*:""")
+FIELDS: tuple[set[str], ...] = ({"role", "content"}, {"from", "value"}, {"role", "tool_calls"})
+
+
+def parse_messages(text: str, name: str) -> Any:
+    """The messages that a text spells as JSON, also encoded twice, or as a Python list; any other text as it is.
+
+    Raises:
+        BadRecord: it begins as messages do, and cannot be parsed.
+    """
+    if text[:1] == '"' and MESSAGES_AS_TEXT.match(text[1:].replace('\\"', '"')):
+        found = decode_text(text)
+        return parse_messages(found, name) if isinstance(found, str) else text
+    if not MESSAGES_AS_TEXT.match(text):
+        return _parse_late_messages(text)
+    found = decode_text(text)
+    if found is None:
+        detail = f"`{name}` looks like messages written as text, and is neither JSON nor a Python list"
+        raise BadRecord("messages as text", f"{detail}: {text[:60]!r}", column=name)
+    return found
+
+
+def _parse_late_messages(text: str) -> Any:
+    """Messages whose first field is another one, as ``[{"name": ..., "role": ...``; any other text as it is."""
+    if text.lstrip()[:1] not in ("[", "{") or not SPEAKERS.search(text):
+        return text
+    found = decode_text(text)
+    given = found["messages"] if isinstance(found, dict) and isinstance(found.get("messages"), list) else found
+    turns = given if isinstance(given, list) else [given]
+    spoken = [isinstance(each, dict) and any(fields <= each.keys() for fields in FIELDS) for each in turns]
+    return given if turns and all(spoken) else text
+
+
+def decode_text(text: str) -> Any:
+    """The value of a text that is JSON or a Python literal, else None."""
+    for decode in (json.loads, ast.literal_eval):
+        try:
+            return decode(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
