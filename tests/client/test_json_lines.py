@@ -20,6 +20,8 @@ def test_what_ends_a_line_and_what_is_nothing() -> None:
     raw = b"\xef\xbb\xbf{}\r\n\r\n  \n[1]\n" + '"a\u2028b\x85c"'.encode()
     assert list(iterate_lines(io.BytesIO(raw))) == [(1, b"{}"), (4, b"[1]"), (5, '"a\u2028b\x85c"'.encode())]
     assert list(iterate_lines(io.BytesIO(b"\xef\xbb\xbf\n \n"))) == []
+    joined = b"\xef\xbb\xbf{}\n" * 2
+    assert list(iterate_lines(io.BytesIO(joined))) == [(1, b"{}"), (2, b"{}")]
 
 
 @given(st.lists(values, max_size=4))

@@ -1,8 +1,8 @@
 """JSON Lines, read and written by one rule in every command, file and batch.
 
-A line ends with a line feed, and with nothing else: U+2028 and its like stand inside texts. A byte order mark before
-the first line, carriage returns at the ends and blank lines are nothing. Lines that are written hold no other
-character at which a reader splits.
+A line ends with a line feed, and with nothing else: U+2028 and its like stand inside texts. A byte order mark
+before a line, as joined files have it, carriage returns at the ends and blank lines are nothing. Lines that are written
+hold no other character at which a reader splits.
 """
 
 import codecs
@@ -25,8 +25,7 @@ def iterate_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         stream: a binary file, or its lines.
     """
     for number, line in enumerate(stream, 1):
-        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        if content := content.strip(BLANK):
+        if content := line.removeprefix(codecs.BOM_UTF8).strip(BLANK):
             yield number, content
 
 
