@@ -291,3 +291,27 @@ def test_what_has_no_form_is_told_what_it_lacks(tmp_path: Path) -> None:
     (told,) = reading.report.examples["unknown form"]
     assert "most like prompt-pair, which needs `rejected`: name the column with --map OLD=rejected" in told
     assert '{"prompt": "Why?", "chosen": "a", "worse": "b"}' in told
+
+
+def test_half_a_pairs_scores_are_not_used_and_the_report_names_the_column(tmp_path: Path) -> None:
+    path = lines(tmp_path, {**GOOD, "rejected_score": 4}, {**GOOD, "chosen_score": 2, "rejected_score": 2})
+    reading = Reading(path)
+    assert [record.scores for record in reading] == [(1.0, 0.0), (2.0, 2.0)]
+    assert "column `rejected_score`, not understood, kept beside the record: 1" in reading.report.lines()
+    with pytest.raises(BadRecord, match="`rejected_score` is not understood"):
+        list(Reading(path, strict=True))
+
+
+def test_a_rename_of_a_column_that_no_record_has_is_told(tmp_path: Path) -> None:
+    path = lines(tmp_path, {**GOOD, "punkte": 3}, {**GOOD, "extra": 1})
+    with pytest.raises(BadOption, match="no record has the column `punkte_gut`; the columns are chosen, extra, prompt"):
+        list(Reading(path, renamed={"punkte_gut": "chosen_score", "extra": ""}))
+    assert len(list(Reading(path, renamed={"extra": ""}))) == 2
+
+
+def test_records_that_nobody_compared_are_counted(tmp_path: Path) -> None:
+    judged = {"instruction": "q", "output_1": "a", "output_2": "b", "preference": 1}
+    reading = Reading(lines(tmp_path, judged, {**judged, "preference": None}, {**judged, "preference": 0}))
+    assert [len(record.pairs) for record in reading] == [1, 0, 0]
+    assert (reading.report.unjudged, reading.report.tied) == (1, 1)
+    assert "records whose answers nobody compared: 1" in reading.report.lines()

@@ -142,7 +142,9 @@ def parse_record(
     refuse_unread_text(columns)
     if draft.contradiction and not turn:
         detail = f"the scores contradict which answer is preferred: {draft.contradiction}"
-        raise BadRecord("bad score", f"{detail}; take the scores with --reversed turn")
+        raise BadRecord(
+            "bad score", f"{detail}; take the scores with --reversed turn, in a recipe reversed_pairs: turn"
+        )
     treated = _treat(columns, chosen, draft, strict)
     meta = _lay_open(columns.unused)
     return replace(draft, form=name, meta=meta, tools=tools, chat_template_kwargs=arguments, columns=treated)

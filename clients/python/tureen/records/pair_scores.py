@@ -32,7 +32,7 @@ class PairScores:
 def read_pair_scores(columns: Columns) -> PairScores:
     """The scores of chosen and rejected: two columns, a list of two, a margin, or a mark of ties; else 1 and 0.
 
-    Equal scores are a tie. Where one of the two is absent there are none.
+    Equal scores are a tie. Where only one answer has a score, it is not used and the report names the column.
 
     Raises:
         BadRecord: a score is no number.
@@ -110,5 +110,7 @@ def _score_columns(columns: Columns) -> list[tuple[str, str]]:
 def _both(columns: Columns, chosen: str, rejected: str) -> tuple[float, float] | None:
     if any(isinstance(columns.peek(name), list | dict) for name in (chosen, rejected)):
         return None
-    better, worse = (read_spelled_score(columns[name], name) if name else math.nan for name in (chosen, rejected))
-    return None if math.isnan(better) or math.isnan(worse) else (better, worse)
+    better, worse = (read_spelled_score(columns.peek(name), name) if name else math.nan for name in (chosen, rejected))
+    if math.isnan(better) or math.isnan(worse):
+        return None  # the column stays unused, and the report names it
+    return read_spelled_score(columns[chosen], chosen), read_spelled_score(columns[rejected], rejected)

@@ -37,10 +37,16 @@ def parse_renames(given: Collection[str]) -> dict[str, str]:
 class ReadingReport:
     """What a reading saw.
 
-    ``dropped`` counts records and ``dropped_answers`` answers of kept records, both by reason; ``examples`` has the
-    first few messages of each reason; ``comparable`` counts the kept records' comparable pairs and ``tied`` the records
-    whose answers are all labelled alike; ``forms`` counts kept records by form; ``columns`` counts, for each column
-    that is not one of the form's own, the records by what was done with it; ``files`` has the SHA-256 of every path.
+    Attributes:
+        dropped: records by reason.
+        dropped_answers: answers of kept records by reason.
+        examples: the first few messages of each reason.
+        comparable: the comparable pairs of the kept records.
+        tied: records whose answers are all labelled alike.
+        unjudged: records of several answers that nobody compared.
+        forms: kept records by form.
+        columns: for each column that is not one of the form's own, the records by what was done with it.
+        files: the SHA-256 of every path.
     """
 
     read: int = 0
@@ -51,6 +57,7 @@ class ReadingReport:
     examples: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     tied: int = 0
+    unjudged: int = 0
     forms: Counter[str] = field(default_factory=Counter)
     columns: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -59,6 +66,7 @@ class ReadingReport:
         self.kept += 1
         self.comparable += len(record.pairs)
         self.tied += len(record.scores) > 1 and len(set(record.scores)) == 1 and not math.isnan(record.scores[0])
+        self.unjudged += len(record.scores) > 1 and not record.pairs and any(map(math.isnan, record.scores))
         self.forms[draft.form] += 1
         for column, treatment in draft.columns.items():
             self.columns.setdefault(column, Counter())[treatment] += 1
@@ -83,6 +91,8 @@ class ReadingReport:
             told += [f"records dropped, {reason}: {count}", *(f"  {example}" for example in self.examples[reason])]
         if self.tied:
             told.append(f"records whose answers all tie: {self.tied}")
+        if self.unjudged:
+            told.append(f"records whose answers nobody compared: {self.unjudged}")
         for column, counted in self.columns.items():
             told += [f"column `{column}`, {treatment}: {count}" for treatment, count in counted.items()]
         if self.forms:
@@ -107,8 +117,8 @@ class Reading:
             report, and a bad record is skipped.
 
     Raises:
-        BadOption: no paths, an unknown form, or ``domain`` in ``exclude``; while iterating, a domain or split that the
-            data do not have.
+        BadOption: no paths, an unknown form, or ``domain`` in ``exclude``; while iterating, a domain, a split or a
+            renamed column that the data do not have.
         BadFile: while iterating: a path is missing, damaged, or in no known container.
         BadRecord: while iterating under ``strict``.
     """
@@ -140,12 +150,19 @@ class Reading:
 
     def _records(self) -> Iterator[Record]:
         paths = [self.paths] if isinstance(self.paths, str | Path) else self.paths
+        unmet, seen = set(self.renamed), set[str]()
         for path in map(Path, paths):
             self.report.files[str(path)] = compute_digest(path)
             for source, item in read_rows(path, self.split):
+                if unmet and isinstance(item, Mapping):
+                    unmet -= item.keys()
+                    seen |= item.keys()
                 record = self._record(source, item)
                 if record is not None:
                     yield record
+        if unmet and seen:
+            columns = ", ".join(sorted(seen))
+            raise BadOption(f"--map: no record has the column `{min(unmet)}`; the columns are {columns}")
 
     def _record(self, source: str, item: object) -> Record | None:
         self.report.read += 1
