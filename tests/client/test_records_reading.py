@@ -315,3 +315,14 @@ def test_records_that_nobody_compared_are_counted(tmp_path: Path) -> None:
     assert [len(record.pairs) for record in reading] == [1, 0, 0]
     assert (reading.report.unjudged, reading.report.tied) == (1, 1)
     assert "records whose answers nobody compared: 1" in reading.report.lines()
+
+
+def test_the_published_columns_of_ultrafeedback_are_all_understood(tmp_path: Path) -> None:
+    said = (("user", "q"), ("assistant", "a"), ("assistant", "b"))
+    asked, good, bad = ({"role": role, "content": text} for role, text in said)
+    sides = {"chosen": [asked, good], "rejected": [asked, bad]}
+    item = {"prompt": "q", "prompt_id": "x", **sides, "messages": [asked, good]}
+    reading = Reading(lines(tmp_path, {**item, "score_chosen": 6.0, "score_rejected": 5.0}), strict=True)
+    assert [record.scores for record in reading] == [(6.0, 5.0)]
+    with pytest.raises(BadRecord, match="two prompts"):
+        list(Reading(lines(tmp_path, {**item, "messages": [{**asked, "content": "another"}]}), strict=True))

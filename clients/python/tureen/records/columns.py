@@ -42,6 +42,9 @@ class Columns(Mapping[str, Any]):
     Args:
         values: the columns that are there.
         origins: for a column that stands under another name here, its name in the file.
+
+    Attributes:
+        repeated: the columns that were found to say again what others say.
     """
 
     def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> None:
@@ -49,6 +52,7 @@ class Columns(Mapping[str, Any]):
         self._origins = dict(origins or {})
         self._used: set[str] = set()
         self._rendered: set[str] = set()
+        self.repeated: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         value = self._values[name]

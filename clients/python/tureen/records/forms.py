@@ -203,7 +203,7 @@ def _treat(columns: Columns, form: RecordForm, draft: Draft, strict: bool) -> di
         BadRecord: under ``strict``: a column is not understood.
     """
     treated = dict.fromkeys(columns.rendered, RENDERED)
-    known = {*NOTES, *form.notes, *draft.attributes}
+    known = {*NOTES, *form.notes, *draft.attributes, *columns.repeated}
     known |= {f"{side}_{name}" for side in ("chosen", "rejected") for name in draft.attributes}
     for name in columns.unused:
         treated[name] = KNOWN if name in known else UNKNOWN

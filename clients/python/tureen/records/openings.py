@@ -171,6 +171,7 @@ def _check_second_prompt(columns: Columns, name: str, prompt: Conversation, othe
     if not same:
         detail = f"`{name}` and `{other}` hold different prompts: leave one out with --map {other}="
         raise BadRecord("two prompts", detail, column=other)
+    columns.repeated.add(other)
 
 
 def _add_input(columns: Columns, prompt: Conversation) -> Conversation:
