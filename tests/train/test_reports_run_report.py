@@ -49,6 +49,17 @@ def test_a_run_is_told_from_its_folder(folder: Path) -> None:
     assert (folder / "report.html").read_text().count("data:image/png") == len(list(folder.glob("*.png")))
 
 
+def test_the_columns_of_the_data_are_told(copy: Path) -> None:
+    (about,) = json.loads((copy / "data.json").read_text()).values()
+    columns = {"system": {"rendered into the text": 3}, "grade_by": {"not understood, kept beside the record": 2}}
+    told = {**about, "tied": 5, "unjudged": 7, "columns": columns}
+    (copy / "data.json").write_text(json.dumps({"mine.csv": told}))
+    page = write_run_report(copy).read_text().replace("\\", "")
+    assert re.search(r"\| mine\.csv \| \d+ \| \d+ \| 5 \| 7 \| text-score \|", page)
+    assert "| mine.csv | system | rendered into the text | 3 |" in page
+    assert "| mine.csv | grade_by | not understood, kept beside the record | 2 |" in page
+
+
 def test_an_experts_run_is_told_too(base: Path, tmp_path: Path) -> None:
     run = expert_run(base, tmp_path, optimisation={"max_steps": 2})
     train_expert(run)

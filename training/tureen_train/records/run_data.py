@@ -75,6 +75,7 @@ def _read(source: Source, data: Data, provenance: dict[str, Any]) -> list[Record
         "dropped_answers": report.dropped_answers,
         "comparable": report.comparable,
         "tied": report.tied,
+        "unjudged": report.unjudged,
         "forms": report.forms,
         "columns": report.columns,
     }

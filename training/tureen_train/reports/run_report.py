@@ -154,12 +154,24 @@ def _data(page: Page, run: RunFolder) -> None:
         (
             file,
             format_cell(about.get("kept")),
+            *(format_cell(about.get(name)) for name in ("comparable", "tied", "unjudged")),
+            ", ".join(about.get("forms", {})),
             describe_dropped(about) or "nothing",
             f"{str(about.get('sha256', ''))[:12]}…",
         )
         for file, about in files.items()
     ]
-    page.table(("file", "records kept", "left out", "SHA-256"), rows, words=True)
+    heads = ("file", "records kept", "pairs", "all answers tie", "not compared", "form", "left out", "SHA-256")
+    page.table(heads, rows, words=True)
+    columns = [
+        (file, column, treatment, str(count))
+        for file, about in files.items()
+        for column, treatments in about.get("columns", {}).items()
+        for treatment, count in treatments.items()
+    ]
+    if columns:
+        page.text("These columns are not the form's own:")
+        page.table(("file", "column", "what was done with it", "records"), columns, words=True)
 
 
 def _proof(page: Page, run: RunFolder) -> None:
