@@ -12,7 +12,7 @@ import tiny
 from client.standin import serving
 from typer.testing import CliRunner
 
-from tureen import Chunks, Client, Conflict, Label, NotFound, TrlLabel, Unprocessable, cli
+from tureen import Chunks, Client, Conflict, InvalidRequest, Label, NotFound, TrlLabel, Unprocessable, cli
 from tureen_serve.app import create_app
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.settings import FamilyEntry, RewardEntry, Settings
@@ -96,9 +96,9 @@ def test_the_server_names_what_only_it_can_know(client: Client) -> None:
         client.chat("Hello", model="large")
     with pytest.raises(Conflict):
         client.score([PAIR], fingerprint="another")
-    with pytest.raises(Unprocessable) as caught:
+    with pytest.raises(InvalidRequest) as refused:
         client.chat("Hello", preferences={"humor": 1.0}, stream=True)
-    assert caught.value.param == "preferences.humor"
+    assert refused.value.param == "preferences.humor"
 
 
 def test_bad_items_are_placed_in_the_whole_input(url: str) -> None:

@@ -62,4 +62,9 @@ def test_the_recipe_of_pairs_starts_from_the_published_tokens() -> None:
 @pytest.mark.parametrize("targets", ["process", "outcome"])
 def test_the_recipes_of_steps_say_what_they_judge(targets: str) -> None:
     run = read_recipe(f"rlhflow/{targets}")
-    assert run.model_dump()["loss"] == {"method": "steps", "targets": targets, "tokens": ("+", "-")}
+    assert run.model_dump()["loss"] == {
+        "method": "steps",
+        "targets": targets,
+        "tokens": ("+", "-"),
+        "context": "steps",
+    }
