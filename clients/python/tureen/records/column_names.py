@@ -18,6 +18,7 @@ TEXT_COLUMNS = (
     *HISTORIES,
     *("context", "contexts", "input", "tools", "functions", "tool_definitions", "available_tools"),
     *("documents", "document", "docs", "retrieved_documents", "passage", "passages"),
+    *("instructions", "preamble", "persona", "background", "custom_system_prompt"),
     *("chat_template_kwargs", "template_kwargs", "enable_thinking"),
     *("image", "images", "image_path", "image_url", "image_urls", "video", "videos", "audio", "audios"),
 )

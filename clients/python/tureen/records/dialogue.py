@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tureen.records.schema import BadOption, BadRecord, Conversation, Message
 
 SPEAKERS = {"Human": "user", "User": "user", "Assistant": "assistant"}
+INSTEAD = "write pairs of messages, as `tureen-train convert --to-pairs` does"
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ def write_dialogue(messages: Sequence[Message], style: str = "dsp") -> str:
     heads = {"user": STYLES[style].user, "assistant": STYLES[style].assistant}
     for message in messages:
         if message["role"] not in heads:
-            detail = f"the text form has no {message['role']} turn; write pairs of messages instead"
+            detail = f"the text form has no {message['role']} turn; {INSTEAD}"
             raise BadRecord("cannot be written", detail)
         if message.keys() != {"role", "content"}:
             extra = ", ".join(sorted(message.keys() - {"role", "content"}))
-            raise BadRecord("cannot be written", f"the text form has no {extra}; write pairs of messages instead")
+            raise BadRecord("cannot be written", f"the text form has no {extra}; {INSTEAD}")
     text = STYLES[style].between.join(heads[message["role"]] + message["content"] for message in messages)
     if list(_turns(text, STYLES[style].head)) != list(messages):
-        detail = "a turn holds what begins a turn in the text form; write pairs of messages instead"
+        detail = f"a turn holds what begins a turn in the text form; {INSTEAD}"
         raise BadRecord("cannot be written", detail)
     return text
 
