@@ -148,7 +148,7 @@ def test_nothing_is_loaded_for_shards_that_are_not_there(settings: Settings, tmp
     assert label_locally(settings, [], plan(), ignore) == []
     missing = find_shards([write(tmp_path / "in" / "a.jsonl", [item(1)])], tmp_path, ".parquet")
     missing[0].source.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Unprocessable, match=r"cannot read .*a\.jsonl: No such file"):
         label_locally(settings, missing, plan(), ignore)
 
 
