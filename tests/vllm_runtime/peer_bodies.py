@@ -3,7 +3,7 @@
 from typing import Any
 
 TALK = [{"role": "user", "content": "why do leaves fall?"}, {"role": "assistant", "content": "the wind is lazy"}]
-TEXT = "<|im_start|>user\nwhy do leaves fall?<|im_end|>\n<|im_start|>assistant\nthe wind<|im_end|>"
+TEXT = "<|im_start|>user\nwhy do leaves fall?<|im_end|>\n<|im_start|>assistant\nthe wind<|im_end|>\n"  # as the template ends it
 IDS = [1, 40, 41, 42, 43, 2]
 LONG = "the quick brown fox jumps over the lazy dog " * 30
 RAW = {"use_activation": False}
@@ -21,6 +21,7 @@ READ: list[Sent] = [
     ("/classify", {"input": [IDS, IDS[:3]], **RAW}),
     ("/classify", {"messages": TALK, **RAW}),
     ("/classify", {"messages": TALK, "add_special_tokens": True, "chat_template_kwargs": {}, **RAW}),
+    ("/classify", {"messages": TALK, "chat_template_kwargs": {"enable_thinking": False}, **RAW}),
     ("/classify", {"messages": [{**TALK[0], "content": [{"type": "text", "text": "why"}]}, TALK[1]], **RAW}),
     ("/classify", {"input": LONG, "truncate_prompt_tokens": -1, **RAW}),
     ("/classify", {"input": LONG, "truncate_prompt_tokens": 20, **RAW}),
@@ -126,7 +127,6 @@ REFUSED_HERE: list[Sent] = [
     ("/classify", {"messages": TALK[:1]}),
     ("/classify", {"messages": TALK, "add_generation_prompt": True}),
     ("/classify", {"messages": TALK, "continue_final_message": True}),
-    ("/classify", {"messages": TALK, "chat_template_kwargs": {"enable_thinking": False}}),
     ("/classify", {"messages": TALK, "input": TEXT}),
     ("/classify", {"input": TEXT, "task": "token_classify"}),
     ("/score", {"queries": "why?", "documents": "the wind", "instruction": "be strict"}),

@@ -182,6 +182,16 @@ def test_the_older_name_of_the_option_still_works_here(ours: TestClient, theirs:
     assert activated.json()["data"][0]["probs"][0] == pytest.approx(mine_probability(mine), abs=CLOSE)
 
 
+@pytest.mark.parametrize("end", ["", "\n\n", "<|im_end|>", "<|im_end|>\n"])
+def test_a_text_has_the_reward_of_its_conversation_however_it_ends(
+    ours: TestClient, theirs: httpx2.Client, end: str
+) -> None:
+    """vLLM reads another token at another end; here the template's own end stands for all."""
+    _, other = both(ours, theirs, ("/classify", {"input": TEXT, **RAW}))
+    mine = ours.post("/classify", json={"input": TEXT.rstrip() + end, **RAW})
+    agree(mine.json(), other.json())
+
+
 def mine_probability(reply: Any) -> float:
     return float(1 / (1 + numpy.exp(-reply.json()["data"][0]["probs"][0])))
 
