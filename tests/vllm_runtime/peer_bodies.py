@@ -3,7 +3,8 @@
 from typing import Any
 
 TALK = [{"role": "user", "content": "why do leaves fall?"}, {"role": "assistant", "content": "the wind is lazy"}]
-TEXT = "<|im_start|>user\nwhy do leaves fall?<|im_end|>\n<|im_start|>assistant\nthe wind<|im_end|>\n"  # as the template ends it
+# as the template ends it
+TEXT = "<|im_start|>user\nwhy do leaves fall?<|im_end|>\n<|im_start|>assistant\nthe wind<|im_end|>\n"
 IDS = [1, 40, 41, 42, 43, 2]
 LONG = "the quick brown fox jumps over the lazy dog " * 30
 RAW = {"use_activation": False}
