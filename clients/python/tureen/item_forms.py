@@ -7,7 +7,7 @@ from typing import Any
 from tureen.errors import TureenError, Unprocessable
 from tureen.records.columns import is_absent
 from tureen.records.fields import describe_type
-from tureen.records.forms import KNOWN, UNKNOWN, parse_record
+from tureen.records.forms import KNOWN, LEFT_OUT, UNKNOWN, parse_record
 from tureen.records.schema import BadRecord, Record
 
 FORM = '{"prompt": ..., "candidates": [...]}'
@@ -75,7 +75,7 @@ def make_item(raw: Any, reading: RowReading = DEFAULT) -> MadeItem:
         message = f"{error.reason}: {error.detail}"
         return MadeItem(Unprocessable(message, param=error.column or None, code="invalid_record"))
     told = {name: NOT_SENT if treatment == UNKNOWN else treatment for name, treatment in draft.columns.items()}
-    return MadeItem(_item_of(record, raw), {name: each for name, each in told.items() if each != KNOWN})
+    return MadeItem(_item_of(record, raw), {name: each for name, each in told.items() if each not in (KNOWN, LEFT_OUT)})
 
 
 def _is_item(row: Mapping[str, Any]) -> bool:

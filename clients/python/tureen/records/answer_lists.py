@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tureen.records.columns import Columns, is_absent
+from tureen.records.columns import Columns, is_absent, is_empty
 from tureen.records.draft import Draft
 from tureen.records.fields import Fields, check_type, read_spelled_score
 from tureen.records.joining import join_sides
@@ -17,6 +17,7 @@ from tureen.records.schema import UNLABELLED, BadRecord
 LISTS = ("completions", "answers", "responses", "candidates", "generations", "outputs")
 TEXTS = ("response", "answer", "text", "content", "output", "completion", "generation", "generated_text")
 SCORES = ("overall_score", "score", "rating", "reward", "pm_score", "fine-grained_score")
+OWN_SCORES = (*SCORES, "rank")  # of several the first that any answer has
 LISTED_SCORES = ("scores", "score", "ratings", "rating", "rewards", "reward", "ranks", "rank")
 RANKS = ("rank", "ranks")
 
@@ -54,7 +55,9 @@ def read_answer_list(columns: Columns) -> Draft:
         raise BadRecord("missing field", "no column holds the prompt: name it with --map COLUMN=prompt")
     if all(isinstance(each, Mapping) and "role" not in each for each in given):
         sides = [_text_of(each, f"{name}[{index}]") for index, each in enumerate(given)]
-        scores, rated = _own_scores(given, name), _aspects(given)
+        scored = next((key for key in OWN_SCORES if any(not is_absent(each.get(key)) for each in given)), None)
+        scores, rated = _own_scores(given, name, scored), _aspects(given)
+        _leave_keys(columns, name, scored, rated)
     else:
         sides, scores, rated = given, _listed_scores(columns, len(given)), {}
     turns = [read_turns(side, f"{name}[{index}]", user=False) for index, side in enumerate(sides)]
@@ -63,7 +66,7 @@ def read_answer_list(columns: Columns) -> Draft:
 
 
 def _text_of(value: Mapping[str, Any], where: str) -> Any:
-    key = next((each for each in TEXTS if not is_absent(value.get(each))), None)
+    key = _text_key(value)
     if key is None and any(each in value for each in TEXTS):
         return ""  # a table fills up shorter lists with nulls
     if key is None:
@@ -71,13 +74,28 @@ def _text_of(value: Mapping[str, Any], where: str) -> Any:
     return value[key]
 
 
-def _own_scores(given: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:
-    """The score of each answer that stands beside it; of several the first that any answer has."""
-    for key in (*SCORES, "rank"):
-        if any(not is_absent(each.get(key)) for each in given):
-            found = [read_spelled_score(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given)]
-            return tuple(-value for value in found) if key in RANKS else tuple(found)
-    return (UNLABELLED,) * len(given)
+def _text_key(value: Mapping[str, Any]) -> str | None:
+    return next((each for each in TEXTS if not is_absent(value.get(each))), None)
+
+
+def _own_scores(given: Sequence[Mapping[str, Any]], name: str, key: str | None) -> tuple[float, ...]:
+    """The score of each answer that stands beside it, under a key; NaN where there is no key."""
+    if key is None:
+        return (UNLABELLED,) * len(given)
+    found = [read_spelled_score(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given)]
+    return tuple(-value for value in found) if key in RANKS else tuple(found)
+
+
+def _leave_keys(columns: Columns, name: str, scored: str | None, rated: Mapping[str, Any]) -> None:
+    """Note the keys of the listed answers that are no text, score or rating and hold something."""
+    held: dict[str, None] = {}
+    for each in columns[name]:
+        used = {_text_key(each), scored}
+        if _are_ratings(each.get("annotations"), rated):
+            used.add("annotations")
+        held |= {key: None for key, value in each.items() if key not in used and not is_empty(value)}
+    for key in held:
+        columns.leave_key(name, key)
 
 
 def _listed_scores(columns: Columns, count: int) -> tuple[float, ...]:
@@ -90,6 +108,13 @@ def _listed_scores(columns: Columns, count: int) -> tuple[float, ...]:
             raise BadRecord("lengths differ", f"there are {count} answers and `{key}` has {len(found)}")
         return tuple(-value for value in found) if key in RANKS else tuple(found)
     return (UNLABELLED,) * count
+
+
+def _are_ratings(annotations: object, rated: Mapping[str, Any]) -> bool:
+    """Whether all annotations of an answer are ratings that were read, or say that there is none."""
+    return isinstance(annotations, Mapping) and all(
+        name in rated or (isinstance(each, Mapping) and "Rating" in each) for name, each in annotations.items()
+    )
 
 
 def _aspects(given: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tureen.records.answer_keys import JOINT, rename_keys
 from tureen.records.column_names import HISTORIES, SIDES, SYSTEMS, TEXT_COLUMNS, fold_names
 from tureen.records.schema import BadRecord
 from tureen.records.spelled_messages import decode_text, parse_messages
@@ -45,6 +46,7 @@ class Columns(Mapping[str, Any]):
 
     Attributes:
         repeated: the columns that were found to say again what others say.
+        unused_keys: the keys of listed answers that no reader took, as ``completions[].model``.
     """
 
     def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> None:
@@ -53,6 +55,7 @@ class Columns(Mapping[str, Any]):
         self._used: set[str] = set()
         self._rendered: set[str] = set()
         self.repeated: set[str] = set()
+        self.unused_keys: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
         value = self._values[name]
@@ -85,6 +88,10 @@ class Columns(Mapping[str, Any]):
         """Take a column out that says nothing."""
         del self._values[name]
 
+    def leave_key(self, name: str, key: str) -> None:
+        """Note that no reader takes a key of the objects that a column lists."""
+        self.unused_keys.append(f"{self.describe_name(name)}{JOINT}{key}")
+
     def describe_name(self, name: str) -> str:
         """The column's name in the file."""
         return self._origins.get(name, name)
@@ -105,7 +112,8 @@ def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Colum
 
     Args:
         item: the record.
-        renamed: name in the file → name that the form knows; an empty name leaves the column out.
+        renamed: name in the file → name that the form knows; an empty name leaves the column out. ``completions[].x``
+            names a key of listed answers.
 
     Raises:
         BadRecord: a new name is taken already, or a text that spells messages cannot be parsed.
@@ -131,7 +139,7 @@ def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Colum
                 fields["chosen"], fields["rejected"] = fields.pop(better), fields.pop(worse)
                 break
     unpacked = {name: _parsed(name, value) for name, value in fields.items() if value is not None}
-    return Columns(unpacked, origins)
+    return Columns({name: rename_keys(origins.get(name, name), unpacked[name], renamed) for name in unpacked}, origins)
 
 
 def is_absent(value: object) -> bool:

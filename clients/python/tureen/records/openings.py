@@ -6,6 +6,7 @@ from typing import Any
 
 from tureen.message_fields import BadMessage
 from tureen.records import dialogue
+from tureen.records.answer_keys import changes_text
 from tureen.records.column_names import HISTORIES, SYSTEMS, TEXT_COLUMNS
 from tureen.records.columns import Columns, is_empty
 from tureen.records.fields import check_type, read_messages
@@ -121,7 +122,7 @@ def read_template_arguments(columns: Columns) -> dict[str, Any]:
 
 
 def refuse_unread_text(columns: Columns) -> None:
-    """Refuse a record with a column that changes the text and that its form does not read.
+    """Refuse a record with a column, or a key of a listed answer, that changes the text and is not read.
 
     Raises:
         BadRecord: naming the column.
@@ -132,11 +133,14 @@ def refuse_unread_text(columns: Columns) -> None:
         if is_empty(columns.peek(name)):
             columns.drop(name)
         elif name in TEXT_COLUMNS:
-            column = columns.describe_name(name)
-            detail = f"`{column}` changes the text, and this form cannot render it: put it into the prompt"
-            raise BadRecord(
-                "column that changes the text", f"{detail}, or leave it out with --map {column}=", column=column
-            )
+            raise _refuse_text(columns.describe_name(name))
+    for name in filter(changes_text, columns.unused_keys):
+        raise _refuse_text(name)
+
+
+def _refuse_text(column: str) -> BadRecord:
+    detail = f"`{column}` changes the text, and this form cannot render it: put it into the prompt"
+    return BadRecord("column that changes the text", f"{detail}, or leave it out with --map {column}=", column=column)
 
 
 def _late_prompt(columns: Columns) -> str | None:
