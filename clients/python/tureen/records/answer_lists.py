@@ -9,7 +9,7 @@ from typing import Any
 
 from tureen.records.columns import Columns, is_absent, is_empty
 from tureen.records.draft import Draft
-from tureen.records.fields import Fields, check_type, read_spelled_score
+from tureen.records.fields import Fields, check_type, read_rank, read_spelled_score
 from tureen.records.joining import join_sides
 from tureen.records.openings import read_opening, read_turns
 from tureen.records.schema import UNLABELLED, BadRecord
@@ -82,8 +82,8 @@ def _own_scores(given: Sequence[Mapping[str, Any]], name: str, key: str | None) 
     """The score of each answer that stands beside it, under a key; NaN where there is no key."""
     if key is None:
         return (UNLABELLED,) * len(given)
-    found = [read_spelled_score(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given)]
-    return tuple(-value for value in found) if key in RANKS else tuple(found)
+    read = read_rank if key in RANKS else read_spelled_score
+    return tuple(read(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given))
 
 
 def _leave_keys(columns: Columns, name: str, scored: str | None, rated: Mapping[str, Any]) -> None:
@@ -103,10 +103,11 @@ def _listed_scores(columns: Columns, count: int) -> tuple[float, ...]:
         values = columns.peek(key)
         if not isinstance(values, list):
             continue
-        found = [read_spelled_score(value, f"{key}[{index}]") for index, value in enumerate(columns[key])]
+        read = read_rank if key in RANKS else read_spelled_score
+        found = tuple(read(value, f"{key}[{index}]") for index, value in enumerate(columns[key]))
         if len(found) != count:
             raise BadRecord("lengths differ", f"there are {count} answers and `{key}` has {len(found)}")
-        return tuple(-value for value in found) if key in RANKS else tuple(found)
+        return found
     return (UNLABELLED,) * count
 
 

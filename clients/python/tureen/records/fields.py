@@ -90,6 +90,18 @@ def read_score(value: object, field: str) -> float:
         raise BadRecord("bad score", f"`{field}` is larger than a float holds") from None
 
 
+def read_rank(value: object, field: str) -> float:
+    """Read a rank, of which 1 is the best, as a score: its negative, NaN for null.
+
+    Raises:
+        BadRecord: it is no number, or negative.
+    """
+    rank = read_spelled_score(value, field)
+    if rank < 0:
+        raise BadRecord("bad score", f"`{field}` must be a rank, where 1 is the best, is {rank:g}")
+    return 0.0 - rank
+
+
 def read_messages(value: object, field: str) -> Conversation:
     """A list of messages in their canonical form, see :mod:`tureen.messages`; ShareGPT's are understood, too.
 

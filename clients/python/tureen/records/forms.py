@@ -26,7 +26,7 @@ from tureen.records.columns import Columns, unpack_columns
 from tureen.records.draft import Draft
 from tureen.records.fields import Fields, check_type, describe_type
 from tureen.records.openings import read_template_arguments, read_tool_descriptions, refuse_unread_text
-from tureen.records.pair_scores import MARGINS, TIES
+from tureen.records.pair_scores import TIES, is_margin
 from tureen.records.resemblance import describe_unknown
 from tureen.records.schema import BadOption, BadRecord
 
@@ -48,7 +48,6 @@ NOTES = {
         "created_at",
         "similarity",
         *TIES,
-        *MARGINS,
         "probability",
         "orders",
         "parallel_tool_calls",
@@ -211,8 +210,9 @@ def _treat(columns: Columns, form: RecordForm, draft: Draft, strict: bool) -> di
     known = {*NOTES, *form.notes, *draft.attributes, *columns.repeated}
     known |= {f"{side}_{name}" for side in ("chosen", "rejected") for name in draft.attributes}
     for name in columns.unused:
-        treated[name] = KNOWN if name in known else UNKNOWN
-        if strict and name not in known:
+        understood = name in known or is_margin(name)
+        treated[name] = KNOWN if understood else UNKNOWN
+        if strict and not understood:
             raise _refuse_unknown(name)
     for name in columns.unused_keys:
         key = name.rpartition(answer_keys.JOINT)[2]

@@ -5,19 +5,31 @@ import re
 from dataclasses import dataclass
 
 from tureen.records.columns import Columns
-from tureen.records.fields import read_spelled_score
+from tureen.records.fields import NUMBER, read_spelled_score
+from tureen.records.schema import BadRecord
 
 WHOSE = "avg|average|mean|overall|total|final|aggregate|weighted|quality|judge|llm|rm|pm|reward|preference"
 WORDS = rf"(?:(?:{WHOSE})[_ .-]?)?(?:score|rating|reward|grade)(?:[_ .-]?(?:avg|average|mean))?|overall|votes|upvotes"
-SIDE_FIRST = re.compile(rf"(chosen|rejected)[_ .-]?({WORDS})s?", re.IGNORECASE)
-SIDE_LAST = re.compile(rf"({WORDS})s?[_ .-]?(?:of_|for_)?(chosen|rejected)", re.IGNORECASE)
-MARGINS = (
-    *("margin", "score_margin", "rating_margin", "reward_margin", "preference_margin", "margin_score", "delta"),
-    *(f"{of}_{word}" for of in ("score", "rating", "reward") for word in ("diff", "difference", "delta", "gap")),
+# the letters are those of InstructGPT's and StackLLaMA's code: y_w and y_l, response_j and response_k
+BETTER = ("chosen", "winner", "winning", "better", "preferred", "win", "w", "j")
+WORSE = ("rejected", "loser", "losing", "worse", "dispreferred", "lose", "l", "k")
+SIDE = "|".join((*BETTER, *WORSE))
+SIDE_FIRST = re.compile(rf"({SIDE})[_ .-]?({WORDS})s?", re.IGNORECASE)
+SIDE_LAST = re.compile(rf"({WORDS})s?[_ .-]?(?:of_|for_)?({SIDE})", re.IGNORECASE)
+JUDGED = "(?:score|rating|reward|grade|preference|quality|logit|vote)s?"
+MARGIN = re.compile(
+    rf"margin|delta|gap|difference|{JUDGED}[_ .-]?(?:margin|diff|difference|delta|gap)"
+    rf"|(?:margin|diff|difference|delta|gap)[_ .-]?(?:of_|in_)?{JUDGED}",
+    re.IGNORECASE,
 )
+NUMBERLESS = ("delta", "gap", "difference")  # names that a text about the two answers has, too
 LISTS = ("scores", "score", "ratings", "rating", "rewards")
 VERDICTS = ("winner", "preference", "preferred", "verdict", "label")
 TIES = ("is_tie", "tie")
+MARKS = {
+    **dict.fromkeys(("true", "1", "1.0", "yes"), True),
+    **dict.fromkeys(("false", "0", "0.0", "no", "", "none"), False),
+}
 OUTRIGHT, TIED = (1.0, 0.0), (0.5, 0.5)
 
 
@@ -51,18 +63,30 @@ def read_pair_scores(columns: Columns) -> PairScores:
     for name in VERDICTS:
         if isinstance(columns.peek(name), str) and columns.peek(name).strip().lower() == "rejected":
             return PairScores((0.0, 1.0), f"`{columns.describe_name(name)}` is {columns[name]}")
-    for name in MARGINS:
-        if name in columns and not isinstance(columns.peek(name), bool | list | dict):
-            margin = read_spelled_score(columns.peek(name), name)
-            if not math.isnan(margin):
-                scores = OUTRIGHT if margin > 0 else TIED if margin == 0 else (0.0, 1.0)
-                return PairScores(scores, f"`{name}` is {margin:g}" if margin < 0 else "")
+    for name in filter(is_margin, columns):
+        margin = _read_margin(columns.peek(name), name)
+        if not math.isnan(margin):
+            scores = OUTRIGHT if margin > 0 else TIED if margin == 0 else (0.0, 1.0)
+            return PairScores(scores, f"`{name}` is {margin:g}" if margin < 0 else "")
     return PairScores()
 
 
 def is_pair_score(name: str) -> bool:
     """Whether a column scores one side of a pair."""
     return bool(SIDE_FIRST.fullmatch(name) or SIDE_LAST.fullmatch(name))
+
+
+def is_margin(name: str) -> bool:
+    """Whether a column holds by how much the chosen answer is better; only its sign is read."""
+    return bool(MARGIN.fullmatch(name))
+
+
+def _read_margin(value: object, name: str) -> float:
+    if isinstance(value, bool | list | dict):
+        return math.nan
+    if name.lower() in NUMBERLESS and isinstance(value, str) and not NUMBER.fullmatch(value):
+        return math.nan
+    return read_spelled_score(value, name)
 
 
 def _read_list(columns: Columns, name: str) -> tuple[float, float] | None:
@@ -88,8 +112,17 @@ def _read_list(columns: Columns, name: str) -> tuple[float, float] | None:
 
 
 def _is_tied(columns: Columns) -> bool:
-    """Whether a column says that neither side is better."""
-    marked = any(str(columns.peek(name)).strip().lower() in ("true", "1", "yes") for name in TIES)
+    """Whether a column says that neither side is better.
+
+    Raises:
+        BadRecord: a mark of ties is neither true nor false.
+    """
+    marked = False
+    for name in TIES:
+        text = str(columns.peek(name)).strip().lower()
+        if text not in MARKS:
+            raise BadRecord("bad score", f"`{name}` must be true or false, is {text[:20]!r}")
+        marked = marked or MARKS[text]
     for name in ("status", *VERDICTS):  # status: distilabel
         if isinstance(columns.peek(name), str) and columns.peek(name).strip().lower() in ("tie", "tied"):
             return bool(columns[name])
@@ -98,13 +131,17 @@ def _is_tied(columns: Columns) -> bool:
 
 def _score_columns(columns: Columns) -> list[tuple[str, str]]:
     """The two columns of each spelling that the record has."""
-    found: dict[tuple[str, bool], dict[str, str]] = {}
+    found: dict[tuple[str, bool, int], dict[bool, str]] = {}
     for name in columns:
         if first := SIDE_FIRST.fullmatch(name):
-            found.setdefault((first[2].lower(), True), {})[first[1].lower()] = name
+            word, side = first[2].lower(), first[1].lower()
         elif last := SIDE_LAST.fullmatch(name):
-            found.setdefault((last[1].lower(), False), {})[last[2].lower()] = name
-    return [(each.get("chosen", ""), each.get("rejected", "")) for each in found.values()]
+            word, side = last[1].lower(), last[2].lower()
+        else:
+            continue
+        names = BETTER if side in BETTER else WORSE
+        found.setdefault((word, bool(first), names.index(side)), {})[side in BETTER] = name
+    return [(each.get(True, ""), each.get(False, "")) for each in found.values()]
 
 
 def _both(columns: Columns, chosen: str, rejected: str) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tureen.records.columns import Columns, is_empty
 from tureen.records.draft import Draft
-from tureen.records.fields import Fields, describe_type, read_score, read_spelled_score
+from tureen.records.fields import Fields, describe_type, read_rank, read_spelled_score
 from tureen.records.joining import join_sides
 from tureen.records.openings import read_opening, read_turns
 from tureen.records.schema import UNLABELLED, BadRecord
@@ -19,6 +19,7 @@ STEMS = "response|answer|output|completion|candidate|summary|conversation|human_
 SUFFIXES = (("0", "1"), ("1", "2"), ("a", "b"), ("A", "B"))
 INDEXED = ("better_response_id", "safer_response_id")
 STRENGTHS = ("preference_strength", "overall_preference")  # HelpSteer: negative where the first is better
+STRONGEST = 3
 VERDICTS = (
     *("winner", "preference", "preferred", "choice", "better", "label", "labels", "selected", "chosen", "verdict"),
     *("preferred_response", "better_response", "comparison", "best", "pairwise", "pw"),
@@ -75,7 +76,7 @@ def read_two_answers(columns: Columns) -> Draft:
         raise BadRecord("missing field", "no column holds the prompt: name it with --map COLUMN=prompt")
     values = [columns.peek(name) for name in found.names]
     prompt, answers = join_sides(opening.turns, opening.spelled, values, sides)
-    verdict, scores = _read_verdict(columns, found), _read_scores(columns, found.suffixes)
+    verdict, scores = _read_verdict(columns, found), _read_scores(columns, found)
     safer = _read_index(columns, "safer_response_id")
     rated = {} if math.isnan(safer[0]) else {"safer": safer}
     told = ""
@@ -90,12 +91,13 @@ def _read_verdict(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
         return _read_index(columns, "better_response_id")
     for name in STRENGTHS:
         if name in columns:
-            strength = read_score(columns[name], name)
-            return max(-strength, 0.0), max(strength, 0.0)
+            return _read_strength(columns[name], name)
     for pattern in WINNERS:
         marks = [pattern.format(suffix) for suffix in pair.suffixes]
         if marks[0] in columns and marks[1] in columns:
-            first, second = (float(columns[mark]) for mark in marks)
+            first, second = (_read_mark(columns[mark], mark) for mark in marks)
+            if first and second:
+                raise BadRecord("bad score", f"`{marks[0]}` and `{marks[1]}` are both 1")
             columns.get("winner_tie")
             return (0.5, 0.5) if first == second else (first, second)
     for name in VERDICTS:
@@ -105,6 +107,22 @@ def _read_verdict(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
         if name in columns and not isinstance(value, list | dict):
             return read_choice(columns[name], name, pair)
     return UNLABELLED, UNLABELLED
+
+
+def _read_strength(value: object, name: str) -> tuple[float, float]:
+    """HelpSteer's strength of a preference: −3 to 3, and 0 for a tie."""
+    strength = read_spelled_score(value, name)
+    if abs(strength) > STRONGEST:
+        detail = f"`{name}` must be {-STRONGEST} (the first answer is much better) to {STRONGEST} (the second)"
+        raise BadRecord("bad score", f"{detail}, is {strength:g}")
+    return (UNLABELLED, UNLABELLED) if math.isnan(strength) else (max(0.0, -strength), max(0.0, strength))
+
+
+def _read_mark(value: object, name: str) -> float:
+    mark = float(value) if isinstance(value, bool) else read_spelled_score(value, name)
+    if mark not in (0, 1):
+        raise BadRecord("bad score", f"`{name}` must be 0 or 1, is {str(value)[:20]!r}")
+    return mark
 
 
 def _read_index(columns: Columns, name: str) -> tuple[float, float]:
@@ -143,12 +161,20 @@ def read_choice(value: object, name: str, pair: AnswerPair) -> tuple[float, floa
     raise BadRecord("bad score", f"{detail} {str(value)[:20]!r}")
 
 
-def _read_scores(columns: Columns, suffixes: tuple[str, str]) -> tuple[float, float]:
-    """A score for each answer, in columns that end as those of the answers do; a rank counts downwards."""
+def _read_scores(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
+    """A score for each answer, in columns that end as those of the answers do, or begin with their names.
+
+    A rank counts downwards. Where only one answer has a score, it is not used and the report names the column.
+
+    Raises:
+        BadRecord: a score is no number.
+    """
     for stem in SCORES:
-        for joint in ("_", ""):
-            names = [f"{stem}{joint}{suffix}" for suffix in suffixes]
-            if all(name in columns for name in names):
-                first, second = (read_spelled_score(columns[name], name) for name in names)
-                return (-first, -second) if stem == "rank" else (first, second)
+        spellings = [[f"{stem}{joint}{suffix}" for suffix in pair.suffixes] for joint in ("_", "")]
+        for names in (*spellings, [f"{name}_{stem}" for name in pair.names]):
+            read = read_rank if stem == "rank" else read_spelled_score
+            first, second = (read(columns.peek(name), name) for name in names)
+            if not math.isnan(first) and not math.isnan(second):
+                _ = [columns[name] for name in names]
+                return first, second
     return UNLABELLED, UNLABELLED
