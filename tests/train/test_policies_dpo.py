@@ -11,9 +11,9 @@ from train.tiny_runs import BAD, GOOD, expert_run, history
 from tureen.records.schema import Record
 from tureen_core.artifact import Artifact, open_artifact
 from tureen_core.base import load_tokenizer
+from tureen_core.experts.expert_reader import ExpertReader
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, RecipeError
-from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.policies import dpo as policies
 from tureen_train.policies.dpo import choose_probes, make_pair_rows, train_expert
 from tureen_train.records.run_data import RunData

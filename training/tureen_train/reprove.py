@@ -11,10 +11,11 @@ import typer
 
 from tureen_core.artifact import Artifact, Manifest, open_artifact, seal_artifact
 from tureen_core.base import CACHE, locate_base
+from tureen_core.experts.expert_probes import record_expert_probes
+from tureen_core.experts.expert_reader import ExpertReader
 from tureen_train.faults import exit_on_user_error
-from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.runs import expert_artifact, reward_artifact
+from tureen_train.runs import reward_artifact
 from tureen_train.settings import set_offline
 
 app = typer.Typer(add_completion=False)
@@ -38,7 +39,7 @@ def _record(artifact: Artifact) -> Manifest:
         return reward_artifact.record_probes(manifest, reader, trained=False)
     if base is None:
         return manifest
-    return expert_artifact.record_probes(manifest, ExpertReader(artifact.folder, base, manifest.reading))
+    return record_expert_probes(manifest, ExpertReader(artifact.folder, base, manifest.reading))
 
 
 @app.command()

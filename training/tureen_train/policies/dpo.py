@@ -15,17 +15,17 @@ from trl import DPOConfig, DPOTrainer
 from tureen.records.schema import Record
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
+from tureen_core.experts.expert_reader import compute_mean_logprobs
 from tureen_core.manifest import Probe
+from tureen_core.probe_readings import Readings
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, SERVED
 from tureen_core.turns import Messages
 from tureen_train.config import ExpertRun, RecipeError
-from tureen_train.networks.policy_reader import compute_mean_logprobs
 from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.records.encoding_report import EQUAL, EncodingReport, check_training_data
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
-from tureen_train.runs.artifact_kind import Readings
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.folder import find_base, update_account, write_probes, write_results
 from tureen_train.runs.history import History

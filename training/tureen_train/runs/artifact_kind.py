@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tureen_core.artifact import Manifest, Training
+from tureen_core.probe_readings import Readings
 from tureen_train.config import Run
 from tureen_train.measures.non_finite import replace_non_finite
-
-Rows = list[list[float]]  # a row for each probe, a column for each objective
-Readings = dict[float, Rows]  # by the weight of the adapter
 
 
 class ArtifactKind(Protocol):

@@ -4,22 +4,17 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft.helpers import rescale_adapter_scale
 
 from tureen_core.adapter_files import read_adapter, write_adapter
 from tureen_core.artifact import Base, Manifest, Objective, Steering
 from tureen_core.base import digest_weights
-from tureen_core.tolerance import LOGPROB, SERVED, name_reading
+from tureen_core.experts.expert_probes import record_expert_probes
+from tureen_core.experts.expert_reader import ExpertReader
+from tureen_core.probe_readings import Readings
 from tureen_train.config import ExpertRun
-from tureen_train.networks.policy_reader import ExpertReader
-from tureen_train.runs.artifact_kind import Readings, Rows, describe_training
+from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_probes
-from tureen_train.runs.probe_readings import (
-    check_range,
-    choose_readings,
-    read_at_weights,
-    state_tolerances,
-)
+from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.rereading import choose_dtype, make_expert_reading, open_expert_reader
 
 
@@ -51,36 +46,4 @@ class ExpertArtifact:
             probes=read_probes(folder),
             training=describe_training(run, folder),
         )
-        return record_probes(manifest, ExpertReader(out, base, manifest.reading))
-
-
-def record_probes(manifest: Manifest, reader: ExpertReader) -> Manifest:
-    """Read an expert's probes from its files in float32, and write the readings and tolerances into its manifest.
-
-    Raises:
-        ArtifactError: the probes are too alike to tell, or read the same without the adapter.
-    """
-    probes = manifest.probes
-    texts = [probe.messages for probe in probes]
-
-    def read_all(weight: float, half: bool) -> Rows:
-        reader.half = half
-        with rescale_adapter_scale(reader.model, weight):
-            return [[each] for each in reader.mean_logprobs(texts)]
-
-    readings = choose_readings(read_all, {0: LOGPROB}, trained=True)
-    check_range(readings[SERVED], {0: LOGPROB})
-    recorded = [
-        probe.model_copy(
-            update={
-                "logprob": readings[SERVED][number][0],
-                "scores": {
-                    name_reading(LOGPROB, weight): rows[number][0]
-                    for weight, rows in readings.items()
-                    if weight != SERVED
-                },
-            }
-        )
-        for number, probe in enumerate(probes)
-    ]
-    return manifest.model_copy(update={"probes": recorded, "tolerance": state_tolerances(readings[SERVED], (0,))})
+        return record_expert_probes(manifest, ExpertReader(out, base, manifest.reading))

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, Manifest
+from tureen_core.probe_readings import Readings, Rows
 from tureen_train.reports.run_report import write_run_report
-from tureen_train.runs.artifact_kind import ArtifactKind, Readings, Rows
+from tureen_train.runs.artifact_kind import ArtifactKind
 from tureen_train.runs.export import export_artifact
 from tureen_train.runs.folder import read_finished_run
 from tureen_train.runs.probe_readings import check_same

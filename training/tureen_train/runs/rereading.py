@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 
 from tureen_core.base import load_tokenizer
+from tureen_core.experts.expert_reader import ExpertReader
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, RewardRun, Run
-from tureen_train.networks.policy_reader import ExpertReader
 from tureen_train.networks.quantised import make_quantisation
 from tureen_train.networks.reward_reader import RewardReader
 

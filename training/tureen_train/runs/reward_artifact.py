@@ -13,18 +13,20 @@ from safetensors.torch import load_file, save_file
 from tureen_core.adapter_files import read_adapter, write_adapter
 from tureen_core.artifact import GATE, HEAD, Base, Manifest
 from tureen_core.base import digest_weights, load_tokenizer
-from tureen_core.tolerance import SERVED, compute_difference, name_reading, share_tolerance
-from tureen_train.config import RewardRun
-from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.runs.artifact_kind import Readings, Rows, describe_training
-from tureen_train.runs.folder import read_objectives, read_probes
-from tureen_train.runs.probe_readings import (
+from tureen_core.probe_readings import (
+    Readings,
+    Rows,
     check_range,
     choose_readings,
-    read_at_weights,
     select_column,
     state_tolerances,
 )
+from tureen_core.tolerance import SERVED, compute_difference, name_reading, share_tolerance
+from tureen_train.config import RewardRun
+from tureen_train.networks.reward_reader import RewardReader
+from tureen_train.runs.artifact_kind import describe_training
+from tureen_train.runs.folder import read_objectives, read_probes
+from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.rereading import choose_dtype, open_reward_reader
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")

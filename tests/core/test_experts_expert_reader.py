@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tureen_core.base import load_tokenizer
+from tureen_core.experts.expert_reader import ExpertReader, compute_mean_logprobs
 from tureen_core.template import Renderer
-from tureen_train.networks.policy_reader import ExpertReader, compute_mean_logprobs
 
 TALKS = [
     [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "the fox"}],
