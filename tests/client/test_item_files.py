@@ -28,10 +28,11 @@ def test_a_json_file_holds_a_list_or_a_body(tmp_path: Path, document: Any) -> No
 
 def test_json_lines_are_counted_with_the_empty_ones(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_text(f'{json.dumps(item(1))}\n\n{{"prompt": "\u2028"}}\r\n', encoding="utf-8")
+    second = '{"prompt": "\u2028", "candidates": ["a"]}'
+    path.write_text(f"{json.dumps(item(1))}\n\n{second}\r\n", encoding="utf-8")
     assert item_files.read_rows(path) == [
         Row(f"{path}, line 1", item(1)),
-        Row(f"{path}, line 3", {"prompt": "\u2028"}),
+        Row(f"{path}, line 3", {"prompt": "\u2028", "candidates": ["a"]}),
     ]
 
 
@@ -57,6 +58,9 @@ HH = {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman
         (1.5, "not a number"),
         ({**item(1), "id": 1.5}, "line 1: id: must be a string or an integer"),
         ({**item(1), "id": True}, "line 1: id: must be a string or an integer"),
+        ({**item(1), "mood": "x"}, "line 1: mood: is not a field of an item, which has"),
+        ({**item(1), "mood": "x"}, "leave it out with --map mood="),
+        ({"question": "x", "liked": "a"}, "columns question, liked are none of the known forms"),
     ],
 )
 def test_a_row_of_another_form_says_what_to_do(tmp_path: Path, row: Any, says: str) -> None:
@@ -129,7 +133,7 @@ def test_a_byte_order_mark_is_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("in.jsonl", b"{}\n{", "in.jsonl, line 2: this is not JSON"),
+        ("in.jsonl", b'{"messages": []}\n{', "in.jsonl, line 2: this is not JSON"),
         ("in.json", b"{", "in.json: this is not JSON"),
         ("in.json", b"{}", "in.json holds no list of items"),
         ("in.json", b"3", "name it .jsonl"),
@@ -159,3 +163,10 @@ def test_an_error_names_the_rows_place(message: str, param: str, placed: str) ->
         raise Unprocessable(message, param=param, code="word", request_id="r")
     assert str(caught.value) == placed
     assert (caught.value.param, caught.value.code, caught.value.request_id) == (param, "word", "r")
+
+
+def test_steps_stay_an_item_where_a_column_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "steps": ["a", "b"], "mood": "x"}))
+    (row,) = item_files.read_rows(path, RowReading(renamed={"mood": ""}))
+    assert row.item == {"prompt": "p", "steps": ["a", "b"]}

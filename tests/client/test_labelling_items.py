@@ -12,6 +12,7 @@ from pyarrow.parquet import write_table
 
 from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
+from tureen.item_forms import RowReading
 from tureen.labelling import items
 
 PAIR: dict[str, Any] = {"prompt": "Why?", "candidates": ["Because.", "No idea."]}
@@ -104,11 +105,15 @@ def test_empty_lines_count_and_are_no_items(tmp_path: Path) -> None:
         (b'["a", "b"]', "an item is an object"),
         (b'{"chosen": "a", "rejected": "b"}', "`chosen` must begin with 'Human:'"),
         (b'{"prompt": "q", "chosen": "a", "rejected": "b", "context": "c"}', "`context` changes the text"),
-        (b'{"prompt": "x"}', "candidates: is required"),
+        (b'{"prompt": "x"}', 'neither an item, as {"prompt": ..., "candidates": [...]}, nor preference data'),
+        (b'{"question": "x", "liked": "a"}', "columns question, liked are none of the known forms"),
+        (b'{"question": "x", "liked": "a"}', "rename columns with --map OLD=NEW, or choose a --form"),
+        (b'{"question": "x", "liked": "a"}', "prompt-pair: prompt, chosen, rejected; hh: "),
         (b'{"prompt": "x", "candidates": ["a"]}', "candidates: list should have at least 2 items"),
         (b'{"prompt": 3, "candidates": ["a", "b"]}', "prompt: should be a valid string, or should be a valid list"),
         (b'{"prompt": "\\ud800", "candidates": ["a", "b"]}', "prompt: "),
-        (b'{"prompt": "x", "candidates": ["a", "b"], "source": "s"}', "source: is not a field of this request"),
+        (b'{"prompt": "x", "candidates": ["a", "b"], "source": "s"}', "source: is not a field of an item, which has"),
+        (b'{"prompt": "x", "candidates": ["a", "b"], "source": "s"}', "--map source=, or"),
         (b'{"prompt": "x", "candidates": ["a", "b"], "models": ["m"]}', "names 1 and there are 2 candidates"),
     ],
 )
@@ -160,3 +165,11 @@ def test_the_second_line_of_an_id_is_a_bad_one_by_whatever_type_it_is_written(tm
 def test_a_bad_line_does_not_use_its_id_up(tmp_path: Path) -> None:
     first, second = items.read_items(write(tmp_path / "in.jsonl", {"prompt": "x", "id": "7"}, {**PAIR, "id": "7"}))
     assert (first.item, second.id, second.error) == (None, "7", None)
+
+
+def test_a_renaming_mends_an_item_with_an_unknown_column(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({**PAIR, "source": "s", "number": 7}))
+    (line,) = items.read_items(path, RowReading(renamed={"source": "", "number": "id"}))
+    assert line.item is not None
+    assert (line.id, line.item.request()) == ("7", PAIR)

@@ -289,7 +289,7 @@ def test_what_has_no_form_is_told_what_it_lacks(tmp_path: Path) -> None:
     reading = Reading(lines(tmp_path, {"prompt": "Why?", "chosen": "a", "worse": "b"}))
     assert list(reading) == []
     (told,) = reading.report.examples["unknown form"]
-    assert "most like prompt-pair, which needs `rejected`: name the column with --map OLD=rejected" in told
+    assert "most like prompt-pair, which needs `rejected`: rename with --map OLD=rejected, or choose a --form" in told
     assert '{"prompt": "Why?", "chosen": "a", "worse": "b"}' in told
 
 

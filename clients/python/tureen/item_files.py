@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tureen.errors import TureenError, Unprocessable
-from tureen.item_forms import DEFAULT, FORM, RowReading, make_item
+from tureen.item_forms import DEFAULT, FORM, RowReading, check_fields, make_item
 from tureen.item_positions import find_item_index
 from tureen.json_lines import iterate_lines
 from tureen.records import containers
 from tureen.records.schema import DataError
 from tureen.records.text_files import DELIMITERS, read_table
+from tureen.wire import ScoreItem
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ def _row(raw: Any, where: str, reading: RowReading) -> Row:
     item = make_item(raw, reading).item
     if isinstance(item, TureenError):
         raise type(item)(f"{where}: {item.message}", param=item.param, code=item.code)
+    try:
+        check_fields(item, [*ScoreItem.model_fields, "id"])
+    except Unprocessable as error:
+        raise Unprocessable(f"{where}: {error.message}", param=error.param) from None
     name = item.get("id")
     if name is not None and (not isinstance(name, str | int) or isinstance(name, bool)):
         raise Unprocessable(f"{where}: id: must be a string or an integer", param="id")

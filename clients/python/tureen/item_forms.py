@@ -1,16 +1,18 @@
 """Rows of files as items of the wire: items as they are, and every public form of preference data."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tureen.errors import TureenError, Unprocessable
-from tureen.records.columns import is_absent
+from tureen.records.columns import is_absent, rename_columns
 from tureen.records.fields import describe_type
 from tureen.records.forms import KNOWN, LEFT_OUT, UNKNOWN, parse_record
 from tureen.records.schema import BadRecord, Record
+from tureen.wire import ScoreItem
 
 FORM = '{"prompt": ..., "candidates": [...]}'
+FIELDS = {*ScoreItem.model_fields, "id", "subset", "models"}  # of an item to score or to label
 OWN = ("candidates", "steps", "items")  # columns by which a row is an item already
 NOT_SENT = "not understood and not sent"
 FORMED = ("chosen", "rejected")
@@ -63,19 +65,32 @@ def make_item(raw: Any, reading: RowReading = DEFAULT) -> MadeItem:
         return MadeItem(Unprocessable(f"{raw.reason}: {raw.detail}", code="invalid_json"))
     if not isinstance(raw, Mapping):
         return MadeItem(Unprocessable(f"an item is an object, as {FORM}, not {describe_type(raw)}"))
-    row = {name: value for name, value in raw.items() if not is_absent(value)}
-    if reading == DEFAULT and _is_item(row):
-        return MadeItem(row)
     try:
+        row = rename_columns({name: value for name, value in raw.items() if not is_absent(value)}, reading.renamed)
+        if reading.form == "auto" and _is_item(row) and (not reading.renamed or row.keys() <= FIELDS):
+            return MadeItem(row)
         draft = parse_record(raw, reading.form, reading.renamed)
         record = draft.finish("")[0]
     except BadRecord as error:
-        if error.reason == "unknown form" and reading == DEFAULT:
-            return MadeItem(row)
         message = f"{error.reason}: {error.detail}"
+        if error.reason == "unknown form":
+            message = f"this is neither an item, as {FORM}, nor preference data of a known form: {error.detail}"
         return MadeItem(Unprocessable(message, param=error.column or None, code="invalid_record"))
     told = {name: NOT_SENT if treatment == UNKNOWN else treatment for name, treatment in draft.columns.items()}
     return MadeItem(_item_of(record, raw), {name: each for name, each in told.items() if each not in (KNOWN, LEFT_OUT)})
+
+
+def check_fields(item: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse an item with a column that is not one of the known fields.
+
+    Raises:
+        Unprocessable: naming the column.
+    """
+    for name in item:
+        if name not in known:
+            advice = f"leave it out with --map {name}=, or rename it with --map {name}=NAME"
+            message = f"{name}: is not a field of an item, which has {', '.join(known)}: {advice}"
+            raise Unprocessable(message, param=name)
 
 
 def _is_item(row: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
-from tureen.item_forms import DEFAULT, RowReading, make_item
+from tureen.item_forms import DEFAULT, RowReading, check_fields, make_item
 from tureen.validation import explain_errors
 from tureen.wire import MAX_CANDIDATES, Candidate, Message, Prompt, TemplateRequest, Text
 
@@ -106,7 +106,10 @@ def parse_item(raw: Any, number: int, fallback: str, place: str, reading: RowRea
     if isinstance(given, TureenError):
         return Line(number, fallback, place, error=given)
     try:
+        check_fields(given, Item.model_fields)
         item = Item.model_validate(given)
+    except Unprocessable as error:
+        return Line(number, fallback, place, error=error)
     except ValidationError as invalid:
         return Line(number, fallback, place, error=explain_errors(invalid.errors(include_url=False), given))
     return Line(number, fallback if item.id is None else str(item.id), place, item, columns=made.columns)

@@ -118,7 +118,7 @@ def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Colum
     Raises:
         BadRecord: a new name is taken already, or a text that spells messages cannot be parsed.
     """
-    given = _renamed(item, renamed)
+    given = rename_columns(item, renamed)
     folded = fold_names(given)
     given = {folded.get(name, name): value for name, value in given.items()}
     origins = {new: old for old, new in (folded | dict(renamed)).items() if new and old in item}
@@ -183,7 +183,12 @@ def _interleave(lists: list[list[str]]) -> dict[str, Any]:
     return {"prompt": None, "response_a": talks[0], "response_b": talks[1]}
 
 
-def _renamed(item: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+def rename_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Rename columns. An empty new name leaves a column out.
+
+    Raises:
+        BadRecord: a new name is taken already.
+    """
     given = {name: value for name, value in item.items() if name not in renamed}
     for old, new in renamed.items():
         if not new or is_absent(item.get(old)):

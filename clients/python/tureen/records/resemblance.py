@@ -20,11 +20,10 @@ def describe_unknown(fields: Fields, forms: Mapping[str, Mapping[str, Any]]) -> 
     nearest = max(forms, key=lambda name: _likeness(fields, forms[name]))
     if _likeness(fields, forms[nearest]) > 0:
         missing = " and ".join(f"`{name}`" for name in forms[nearest] if name not in fields)
-        told += (
-            f"; it is most like {nearest}, which needs {missing}: name the column with --map OLD={missing.strip('`')}"
-        )
-        if " and " in missing:
-            told = told.partition(": name the column")[0] + ": name the columns with --map OLD=NEW"
+        column = "OLD=NEW" if " and " in missing else f"OLD={missing.strip('`')}"
+        told += f"; it is most like {nearest}, which needs {missing}: rename with --map {column}, or choose a --form"
+    else:
+        told += "; rename columns with --map OLD=NEW, or choose a --form"
     record = json.dumps(fields, ensure_ascii=False, default=str)
     told += f"; the record is {record[:SHOWN]}{'…' if len(record) > SHOWN else ''}"
     known = "; ".join(f"{name}: {', '.join(required)}" for name, required in forms.items() if required)
