@@ -51,7 +51,7 @@ def test_json_is_read_whatever_the_name(tmp_path: Path, content: bytes, containe
 
 
 def test_a_list_counts_items_and_lines_count_lines(tmp_path: Path) -> None:
-    assert [source for source, _ in read_rows(saved(tmp_path, LIST))] == [f"{tmp_path}/file[{i}]" for i in range(3)]
+    assert [source for source, _ in read_rows(saved(tmp_path, LIST))] == [f"{tmp_path}/file:{i}" for i in (1, 2, 3)]
     gapped = b"\n" + LINES.replace(b"\n", b"\n\n")
     assert [source for source, _ in read_rows(saved(tmp_path, gapped))] == [f"{tmp_path}/file:{i}" for i in (2, 4, 6)]
 
@@ -62,7 +62,7 @@ def test_an_empty_list_has_no_records(tmp_path: Path) -> None:
 
 def test_one_object_over_several_lines_is_one_record(tmp_path: Path) -> None:
     path = saved(tmp_path, json.dumps(ITEMS[0], indent=2).encode())
-    assert [*read_rows(path)] == [(f"{path}[0]", ITEMS[0])]
+    assert [*read_rows(path)] == [(f"{path}:1", ITEMS[0])]
 
 
 def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
@@ -70,12 +70,12 @@ def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(many), path, row_group_size=700)
     assert detect_container(path) == "parquet"
-    assert [*read_rows(path)] == [(f"{path}[{index}]", item) for index, item in enumerate(many)]
+    assert [*read_rows(path)] == [(f"{path}:{number}", item) for number, item in enumerate(many, 1)]
 
 
 def test_a_saved_dataset_is_read(tmp_path: Path) -> None:
     Dataset.from_list(ITEMS).save_to_disk(tmp_path / "set")
-    assert [*read_rows(tmp_path / "set")] == [(f"{tmp_path}/set[{i}]", item) for i, item in enumerate(ITEMS)]
+    assert [*read_rows(tmp_path / "set")] == [(f"{tmp_path}/set:{i}", item) for i, item in enumerate(ITEMS, 1)]
     with pytest.raises(BadOption, match="without splits; leave split='train' out"):
         found(tmp_path / "set", "train")
 
@@ -84,7 +84,7 @@ def test_a_saved_dataset_dict_needs_a_split_where_it_has_several(tmp_path: Path)
     both = {"train": Dataset.from_list(ITEMS), "test": Dataset.from_list(ITEMS[:1])}
     DatasetDict(both).save_to_disk(tmp_path / "two")
     DatasetDict(train=both["train"]).save_to_disk(tmp_path / "one")
-    assert [*read_rows(tmp_path / "two", "test")] == [(f"{tmp_path}/two/test[0]", ITEMS[0])]
+    assert [*read_rows(tmp_path / "two", "test")] == [(f"{tmp_path}/two/test:1", ITEMS[0])]
     assert found(tmp_path / "one") == ITEMS
     assert found(tmp_path / "two" / "test") == ITEMS[:1]
     for wrong, says in ((None, "; name one, or give its folder, as .*two/train"), ("dev", "; 'dev' is none of them;")):
@@ -143,11 +143,11 @@ def test_a_repeated_key_spoils_only_its_item_of_a_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "kept", "words"),
     [
-        (b'[{"a": 1}, {"a": 2', 1, r"file\[1\] is not JSON, or the file is truncated"),
-        (b'[{"a": 1}, ', 1, r"file\[1\] is not JSON"),
-        (b'[{"a": 1}', 0, r"after .*file\[0\] comes '' instead of '\]' or ','.*; is the file truncated"),
-        (b'[{"a": 1}, ]', 0, r"after .*file\[0\] comes ', \]'"),
-        (b'[{"a": 1} {"a": 2}]', 0, r"after .*file\[0\] comes '\{"),
+        (b'[{"a": 1}, {"a": 2', 1, r"file:2 is not JSON, or the file is truncated"),
+        (b'[{"a": 1}, ', 1, r"file:2 is not JSON"),
+        (b'[{"a": 1}', 0, r"after .*file:1 comes '' instead of '\]' or ','.*; is the file truncated"),
+        (b'[{"a": 1}, ]', 0, r"after .*file:1 comes ', \]'"),
+        (b'[{"a": 1} {"a": 2}]', 0, r"after .*file:1 comes '\{"),
         (b'[{"a": 1}] [', 1, "goes on after its list ends"),
         (b'[{"a": "\xff"}]', 0, "is not UTF-8 at byte 8"),
         (b"[" * 100_000, 0, "recursion"),

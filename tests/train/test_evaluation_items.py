@@ -6,8 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
+from tureen.labelling.items import read_items
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.schema import BadFile, BadRecord
 from tureen_train.evaluation.items import (
@@ -149,3 +152,22 @@ def test_prompts_and_answers_are_strings_or_messages() -> None:
     assert read_turns({"chosen": ""}, "chosen", "x") == (assistant_turn(""),)
     with pytest.raises(BadRecord, match=r"rows:4: bad message: `prompt\[0\]"):
         read_turns({"prompt": [{"role": "user"}]}, "prompt", "rows:4")
+
+
+@pytest.mark.parametrize("name", ["in.json", "in.jsonl", "in.csv", "in.parquet"])
+def test_a_record_has_the_same_id_when_it_is_labelled(tmp_path: Path, name: str) -> None:
+    rows = [{"prompt": "q", "chosen": f"good {place}", "rejected": "bad"} for place in range(3)]
+    path = tmp_path / name
+    match path.suffix:
+        case ".json":
+            path.write_text(json.dumps(rows))
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case ".csv":
+            path.write_text("\n".join(["prompt,chosen,rejected", *(",".join(row.values()) for row in rows)]))
+        case ".parquet":
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    first = 2 if name == "in.csv" else 1  # the first line of a table names the columns
+    ids = [f"{name}:{number}" for number in range(first, first + 3)]
+    assert [item.id for item in read_pairs([path]).items] == ids
+    assert [line.id for line in read_items(path)] == ids

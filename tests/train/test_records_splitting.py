@@ -12,7 +12,7 @@ from tureen_train.records.splitting import hold_out_prompts, limit_records
 
 def record(prompt: int, *scores: float, tag: str = "") -> Record:
     answers = tuple((assistant_turn(f"{tag}{index}"),) for index in range(len(scores)))
-    return Record((user_turn(f"prompt {prompt}"),), answers, scores, source=f"file[{prompt}]")
+    return Record((user_turn(f"prompt {prompt}"),), answers, scores, source=f"file:{prompt}")
 
 
 MANY = [record(number, 1, 0) for number in range(1000)]
@@ -28,7 +28,7 @@ def test_every_comparable_pair_becomes_a_record_with_the_better_first() -> None:
         ("1", "2"),
     ]
     assert all(pair.scores == (2.0, 0.5) for pair in pairs)
-    assert {pair.source for pair in pairs} == {"file[0]"}
+    assert {pair.source for pair in pairs} == {"file:0"}
 
 
 def test_ties_unlabelled_and_single_answers_make_no_pair() -> None:
@@ -72,7 +72,7 @@ def test_about_the_fraction_is_held_out_and_the_seed_decides_which() -> None:
     assert 150 < len(held) < 250
     assert held != hold_out_prompts(MANY, 0.2, seed=2)[1]
     assert held == hold_out_prompts(MANY, 0.2, seed=1)[1]
-    assert [each.source for each in kept] == sorted((each.source for each in kept), key=lambda name: int(name[5:-1]))
+    assert [each.source for each in kept] == sorted((each.source for each in kept), key=lambda name: int(name[5:]))
 
 
 def test_a_larger_fraction_holds_out_what_a_smaller_one_does() -> None:

@@ -140,15 +140,15 @@ def test_text_is_written_as_it_is_with_unix_line_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "score", "words"),
     [
-        ([{"role": "system", "content": "s"}, user_turn("q")], 1.0, r"file\[3\]: cannot be written.*system"),
-        ([user_turn("a\n\n## Assistant:\nb")], 1.0, r"file\[3\]: cannot be written.*begins a turn"),
-        ([user_turn("q")], -1.0, r"file\[3\]: cannot be written.*negative score"),
+        ([{"role": "system", "content": "s"}, user_turn("q")], 1.0, r"file:3: cannot be written.*system"),
+        ([user_turn("a\n\n## Assistant:\nb")], 1.0, r"file:3: cannot be written.*begins a turn"),
+        ([user_turn("q")], -1.0, r"file:3: cannot be written.*negative score"),
     ],
 )
 def test_what_the_text_form_cannot_say_is_refused_by_source(
     tmp_path: Path, prompt: list[dict[str, str]], score: float, words: str
 ) -> None:
-    odd = Record(tuple(prompt), ((assistant_turn("a"),), (assistant_turn("b"),)), (2.0, score), source="file[3]")
+    odd = Record(tuple(prompt), ((assistant_turn("a"),), (assistant_turn("b"),)), (2.0, score), source="file:3")
     with pytest.raises(BadRecord, match=words):
         write_text_score([odd], tmp_path / "out.json")
     assert write_pairs([odd], tmp_path / "pairs.json") == 1

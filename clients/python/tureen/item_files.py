@@ -82,7 +82,7 @@ def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
         elif path.suffix == ".json":
             yield from enumerate(_listed(path), 1)
         elif _is_table(path):
-            yield from ((int(source.rpartition(":")[2]), row) for source, row in read_table(path))
+            yield from read_table(path)
         else:
             with _opened(path) as lines:
                 yield from ((number, _decoded(line)) for number, line in iterate_lines(lines))

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from tureen import item_files
 from tureen.errors import TureenError, Unprocessable
 from tureen.item_forms import DEFAULT, RowReading, check_fields, make_item
+from tureen.records.text_files import name_row
 from tureen.validation import explain_errors
 from tureen.wire import MAX_CANDIDATES, Candidate, Message, Prompt, TemplateRequest, Text
 
@@ -90,7 +91,7 @@ def read_items(path: Path, reading: RowReading = DEFAULT) -> Iterator[Line]:
     """
     seen: set[bytes] = set()
     for number, raw in item_files.iterate_items(path):
-        line = parse_item(raw, number, f"{path.name}:{number}", item_files.describe_place(path, number), reading)
+        line = parse_item(raw, number, name_row(path.name, number), item_files.describe_place(path, number), reading)
         digest = blake2b(line.id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if digest in seen and line.item is not None:
             message = f"the id {line.id!r} stands on another line too"

@@ -1,6 +1,6 @@
 """Files and folders that hold records: JSON lists, JSON Lines, CSV, TSV, gzip of these, Parquet, saved datasets.
 
-What a file is shows in its first bytes; only a table of text is known by its name. Each reader streams (source,
+What a file is shows in its first bytes; only a table of text is known by its name. Each reader streams (number,
 decoded object); an object that cannot be decoded is given as the :class:`BadRecord` that says why, so that the next
 can be read.
 """
@@ -17,6 +17,7 @@ from tureen.records.text_files import (
     DELIMITERS,
     Row,
     describe_unreadable,
+    name_row,
     open_bytes,
     read_lines,
     read_list,
@@ -28,26 +29,29 @@ PARQUET = b"PAR1"
 SNIFFED = 4096
 
 
-def read_rows(path: Path, split: str | None = None) -> Iterator[Row]:
-    """The records of a file or folder, in order.
+def read_rows(path: Path, split: str | None = None) -> Iterator[tuple[str, object]]:
+    """Read the records of a file or folder, in order.
 
     Args:
         path: a file in any container, or a folder that ``datasets`` saved.
         split: which one, for a saved ``DatasetDict``.
 
     Yields:
-        Where the record stands (``file:line`` or ``file[index]``) and what stands there.
+        Where the record stands, see :func:`tureen.records.text_files.name_row`, and what stands there.
 
     Raises:
         BadFile: the path is missing, damaged or in no known container.
         BadOption: a split is asked for that is not there, or none where there are several.
     """
     if path.is_dir():
-        yield from _dataset(path, split)
-        return
-    if split is not None:
+        saved, path = open_dataset(path, split)
+        rows: Iterator[Row] = enumerate(saved, 1)
+    elif split is not None:
         raise BadOption(f"{path} is a file and has no splits; leave split={split!r} out")
-    yield from CONTAINERS[detect_container(path)](path)
+    else:
+        rows = CONTAINERS[detect_container(path)](path)
+    for number, item in rows:
+        yield name_row(path, number), item
 
 
 def detect_container(path: Path) -> str:
@@ -102,8 +106,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         with ParquetFile(path) as file:
             items = (item for batch in file.iter_batches(batch_size=1024) for item in batch.to_pylist())
-            for index, item in enumerate(items):
-                yield f"{path}[{index}]", item
+            yield from enumerate(items, 1)
     except (ArrowException, OSError) as error:
         raise BadFile(f"{path} is a damaged Parquet file: {error}") from error
 
@@ -151,12 +154,6 @@ def open_dataset(path: Path, split: str | None = None) -> tuple[Any, Path]:
     elif split is not None:
         raise BadOption(f"{path} is one dataset without splits; leave split={split!r} out")
     return saved, path
-
-
-def _dataset(path: Path, split: str | None) -> Iterator[Row]:
-    saved, path = open_dataset(path, split)
-    for index, item in enumerate(saved):
-        yield f"{path}[{index}]", item
 
 
 CONTAINERS: dict[str, Callable[[Path], Iterator[Row]]] = {

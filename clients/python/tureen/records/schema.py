@@ -45,7 +45,7 @@ class BadRecord(DataError):
     Args:
         reason: a few fixed words, by which a report counts.
         detail: which field, what it holds, and what it should hold.
-        source: where the record stands, ``file:line`` or ``file[index]``.
+        source: where the record stands, as ``file:7``, the line or the item.
         column: the column for whose sake the record is refused, where that is the reason.
     """
 
@@ -69,7 +69,7 @@ class Record:
         prompt: the turns that all answers continue; empty where the dialogues already differ earlier.
         answers: N >= 1 continuations, each ending with an assistant turn that is not blank.
         scores: N numbers. Larger is better, equal is a tie; NaN is unlabelled and takes part in no comparison.
-        source: where it was read, ``file:line`` or ``file[index]``; not part of equality.
+        source: where it was read, as ``file:7``, the line or the item; not part of equality.
         meta: what else the source said. ``names``, where present, holds one name an answer (DSP: its domain).
         attributes: name → N numbers, where answers are rated by several; NaN is unlabelled.
         steps: for each answer how right each of its steps is, 1 or 0 or between, NaN unlabelled; empty without such

@@ -14,7 +14,7 @@ from tureen.json_lines import LENIENT, STRICT, RepeatedKey, decode_json, iterate
 from tureen.records.columns import Cells
 from tureen.records.schema import BadFile, BadRecord
 
-Row = tuple[str, object]
+Row = tuple[int, object]  # the number of a line or of an item, from 1, and what stands there
 
 csv.field_size_limit(2**31 - 1)
 GZIP = b"\x1f\x8b"
@@ -22,6 +22,11 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SEPARATORS = (",", ";", "\t")  # of files named .csv; the first line says which
 HEAD = 4096
 BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def name_row(path: Path | str, number: int) -> str:
+    """Name the place of a row: ``file:7``, the line of a file with a row on each line, else the item. Both from 1."""
+    return f"{path}:{number}"
 
 
 @contextmanager
@@ -48,13 +53,13 @@ def read_lines(path: Path) -> Iterator[Row]:
     """JSON Lines."""
     with open_bytes(path) as stream:
         for number, line in iterate_lines(stream):
-            yield f"{path}:{number}", _decoded(line)
+            yield number, _decoded(line)
 
 
 def read_object(path: Path) -> Iterator[Row]:
     """One object over several lines: valid JSON, though hardly what somebody meant."""
     with open_bytes(path) as stream:
-        yield f"{path}[0]", _decoded(stream.read().removeprefix(codecs.BOM_UTF8))
+        yield 1, _decoded(stream.read().removeprefix(codecs.BOM_UTF8))
 
 
 def read_list(path: Path) -> Iterator[Row]:
@@ -65,12 +70,12 @@ def read_list(path: Path) -> Iterator[Row]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is not UTF-8 at byte {error.start}") from None
-    at, index = _skip(text, text.index("[") + 1), 0
+    at, number = _skip(text, text.index("[") + 1), 1
     while not text.startswith("]", at):
-        source = f"{path}[{index}]"
+        source = name_row(path, number)
         item, end = _element(text, at, source)
-        yield source, item
-        at, index = _past_comma(text, end, source), index + 1
+        yield number, item
+        at, number = _past_comma(text, end, source), number + 1
     if _skip(text, at + 1) < len(text):
         raise BadFile(f"{path} goes on after its list ends, at character {at + 1}")
 
@@ -89,11 +94,11 @@ def read_table(path: Path) -> Iterator[Row]:
                 raise BadFile(f"{path}: the first line must name each column once, is {names}")
             for row in rows:
                 if any(row):
-                    yield f"{path}:{rows.line_num}", _cells(names, row)
+                    yield rows.line_num, _cells(names, row)
         except UnicodeDecodeError as error:
             raise BadFile(f"{path} is not UTF-8 at byte {error.start}") from None
         except csv.Error as error:
-            raise BadFile(f"{path}:{rows.line_num}: not a table: {error}") from error
+            raise BadFile(f"{name_row(path, rows.line_num)}: not a table: {error}") from error
 
 
 def _cells(names: list[str], row: list[str]) -> object:
