@@ -17,7 +17,9 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 
 
-def read_adapter(folder: Path, name: str, heads: Iterable[str] = ()) -> tuple[Adapter, dict[str, Tensor]]:
+def read_adapter(
+    folder: Path, name: str, heads: Iterable[str] = (), base: Mapping[str, Tensor] | None = None
+) -> tuple[Adapter, dict[str, Tensor]]:
     """Read a PEFT LoRA folder strictly.
 
     Example::
@@ -29,6 +31,8 @@ def read_adapter(folder: Path, name: str, heads: Iterable[str] = ()) -> tuple[Ad
         folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
         name: the adapter's name, in the result and in errors.
         heads: modules that ``modules_to_save`` may name; their tensors are returned separately.
+        base: the base's tensors by name. PEFT may save whole modules beside a LoRA; they are passed over if they are
+            the base's own.
 
     Returns:
         The adapter, and the heads' tensors by name (``score.weight``).
@@ -38,7 +42,7 @@ def read_adapter(folder: Path, name: str, heads: Iterable[str] = ()) -> tuple[Ad
             B of a module is missing or its rank differs from the configuration; or a tensor is unexpected.
     """
     allowed = tuple(heads)
-    config = read_config(folder, name, allowed)
+    config = read_config(folder, name, allowed if base is None else None)
     halves: dict[str, dict[str, Tensor]] = {}
     extras: dict[str, Tensor] = {}
     for key, tensor in _tensors(folder, name).items():
@@ -48,7 +52,7 @@ def read_adapter(folder: Path, name: str, heads: Iterable[str] = ()) -> tuple[Ad
             extras[path] = tensor
         elif match and tensor.ndim == 2:
             halves.setdefault(match[1], {})[match[2]] = tensor
-        else:
+        elif base is None or not _is_own(path, tensor, base, name):
             raise SoupError(f"{name}: unexpected tensor {key} of shape {list(tensor.shape)}{_why(path)}")
     pairs = {path: _pair(path, half, config, name) for path, half in sorted(halves.items())}
     if not pairs:
@@ -65,6 +69,24 @@ def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
         ) from None
     except SafetensorError as error:
         raise SoupError(f"{name}: {WEIGHTS} cannot be read: {error}") from None
+
+
+def _is_own(path: str, tensor: Tensor, base: Mapping[str, Tensor], name: str) -> bool:
+    """Tell whether a whole tensor is the base's own, after rounding to the dtype that it was saved in.
+
+    Raises:
+        SoupError: the base has such a tensor, and it is another one.
+    """
+    own = base.get(path.replace(".base_layer.", "."))
+    if own is None:
+        return False
+    if own.shape == tensor.shape and torch.equal(own.cpu().to(tensor.dtype), tensor):
+        return True
+    module = path.replace(".base_layer.", ".").rpartition(".")[0]
+    raise SoupError(
+        f"{name}: the whole trained module {module} is not the base's, and cannot be part of a soup: train without "
+        "modules_to_save, or merge the adapter into its base and give the folder of the whole model"
+    )
 
 
 def _why(path: str) -> str:

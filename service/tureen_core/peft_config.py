@@ -63,19 +63,19 @@ UNDERSTOOD = {
 CLASSIFIERS = {"classifier", "score"}
 
 
-def read_config(folder: Path, name: str, heads: Sequence[str]) -> dict[str, Any]:
+def read_config(folder: Path, name: str, heads: Sequence[str] | None) -> dict[str, Any]:
     """Read the configuration of a plain LoRA.
 
     Args:
         name: the adapter's name in errors.
-        heads: modules that ``modules_to_save`` may name.
+        heads: modules that ``modules_to_save`` may name; None if it may name any.
 
     Raises:
         SoupError: the file is missing or not a JSON object; it is not of a LoRA; or it sets an option that is unknown
             or makes ΔW something else than s·B·A.
     """
-    config = _load_json(folder, name)
-    _refuse(config, name, heads)
+    config = load_config(folder, name)
+    check_plain(config, name, heads)
     return config
 
 
@@ -122,7 +122,12 @@ def write_config(folder: Path, ranks: Mapping[str, int], base: str, task: str, s
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _load_json(folder: Path, name: str) -> dict[str, Any]:
+def load_config(folder: Path, name: str) -> dict[str, Any]:
+    """Load the configuration of any PEFT adapter.
+
+    Raises:
+        SoupError: the file is missing or not a JSON object.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text())
     except FileNotFoundError:
@@ -134,7 +139,12 @@ def _load_json(folder: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def _refuse(config: Mapping[str, Any], name: str, heads: Sequence[str]) -> None:
+def check_plain(config: Mapping[str, Any], name: str, heads: Sequence[str] | None) -> None:
+    """Refuse a configuration that is not a plain LoRA's; see :func:`read_config`.
+
+    Raises:
+        SoupError: the message names the option.
+    """
     if config.get("peft_type") != "LORA":
         raise SoupError(f"{name}: a soup is made of LoRA adapters, not of {config.get('peft_type')}")
     for key, why in REFUSED.items():
@@ -143,17 +153,25 @@ def _refuse(config: Mapping[str, Any], name: str, heads: Sequence[str]) -> None:
     if config.get("bias", "none") != "none":
         raise SoupError(f"{name}: trained biases (bias={config['bias']!r}) cannot be concatenated")
     if config.get("init_lora_weights") not in PLAIN_INITS:
-        raise SoupError(f"{name}: the initialisation {config['init_lora_weights']!r} changes the base weights")
-    # PEFT lists both names of a classifier's head, although the model has only one of them
-    strange = set(config.get("modules_to_save") or ()) - set(heads) - (CLASSIFIERS if heads else set())
-    if strange:
-        raise SoupError(f"{name}: whole trained modules ({', '.join(sorted(strange))}) cannot be part of a soup")
+        raise SoupError(
+            f"{name}: the initialisation {config['init_lora_weights']!r} changes the base weights; save it again with "
+            "PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it"
+        )
+    if heads is not None:
+        _check_saved_modules(config, name, heads)
     for key in sorted(set(config) - UNDERSTOOD - set(REFUSED)):
         if config[key]:
             raise SoupError(f"{name}: {CONFIG} sets {key}, which is not known here and may change what is computed")
     for key in ("r", "lora_alpha"):
         if not isinstance(config.get(key), int | float):
             raise SoupError(f"{name}: {CONFIG} has no number {key}")
+
+
+def _check_saved_modules(config: Mapping[str, Any], name: str, heads: Sequence[str]) -> None:
+    # PEFT lists both names of a classifier's head, although the model has only one of them
+    strange = set(config.get("modules_to_save") or ()) - set(heads) - (CLASSIFIERS if heads else set())
+    if strange:
+        raise SoupError(f"{name}: whole trained modules ({', '.join(sorted(strange))}) cannot be part of a soup")
 
 
 def _pattern(path: str, pattern: Mapping[str, Any], default: Any) -> Any:

@@ -22,16 +22,24 @@ class ExpertReader:
         base: the base's folder.
         reading: how texts become ids.
         dtype: of the base's weights.
+        device: where the model runs.
 
     Attributes:
         half: whether to run under bfloat16 autocast, as training in bf16 does.
     """
 
-    def __init__(self, folder: Path | None, base: Path, reading: Reading, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        base: Path,
+        reading: Reading,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
         model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
         if folder is not None:
             model = PeftModel.from_pretrained(model, folder)
-        self.model: Any = model.eval()
+        self.model: Any = model.eval().to(device)
         self.renderer = Renderer(load_tokenizer(base), reading)
         self.half = False
 
