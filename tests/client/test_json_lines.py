@@ -2,13 +2,14 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tureen.json_lines import RepeatedKey, decode_json, encode_line, iterate_lines
+from tureen.json_lines import RepeatedKey, decode_json, encode_json_text, encode_line, iterate_lines
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
@@ -43,3 +44,15 @@ def test_what_is_no_json_is_not_written_and_a_repeated_key_is_not_read() -> None
         encode_line(float("nan"))
     with pytest.raises(RepeatedKey, match="a"):
         decode_json('{"a": 1, "a": 2}')
+
+
+@pytest.mark.parametrize("zero", [-0.0, -0, 0.0])
+def test_a_zero_is_never_written_as_negative(zero: float) -> None:
+    value = {"score": zero, "rows": [[zero, -0.05, -1.0, 1e-300]], "text": "-0.0", "n": -3}
+    text = encode_json_text(value)
+    assert json.loads(text) == value
+    assert text.replace('"-0.0"', "").count("-0.0") == 1  # of -0.05
+
+
+def test_an_object_of_another_class_beside_a_negative_zero_is_encoded() -> None:
+    assert encode_json_text({"path": Path("a"), "score": -0.0}, str) == '{"path":"a","score":0.0}'

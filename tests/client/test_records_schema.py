@@ -142,3 +142,9 @@ def test_conversations_that_agree_up_to_the_answer_share_their_prompt() -> None:
 def test_conversations_that_differ_earlier_stay_whole() -> None:
     whole = [(user("a"), bot("b"), user("c"), bot("x")), (user("a"), bot("y"))]
     assert split_prompt(whole) == ((), tuple(whole))
+
+
+def test_no_number_of_a_record_is_a_negative_zero() -> None:
+    answers = (bot("a"),), (bot("b"),)
+    made = Record((user("q"),), answers, (-0.0, 0.0), attributes={"n": (-0.0, 1)}, steps=((-0.0,), (1,)))
+    assert "-0" not in f"{made.scores} {made.attributes} {made.steps}"

@@ -7,11 +7,13 @@ hold no other character at which a reader splits.
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 SEPARATORS = {0x0B: "\\u000b", 0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 BLANK = b" \t\r\n"
+NEGATIVE_ZERO = re.compile(r"-0\.0(?![0-9])")
 
 
 class RepeatedKey(ValueError):
@@ -39,13 +41,28 @@ def encode_line(value: Any, default: Callable[[Any], Any] | None = None) -> byte
 
 
 def encode_json_text(value: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """A value as JSON on one line, which every reader takes for one line.
+    """A value as JSON on one line, which every reader takes for one line. A zero is never negative.
 
     Raises:
         ValueError: a number in it is not finite.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
+    text = _encode(value, default)
+    if NEGATIVE_ZERO.search(text):
+        text = _encode(_clear_zeros(json.loads(text)), None)
     return text.translate(SEPARATORS)
+
+
+def _encode(value: Any, default: Callable[[Any], Any] | None) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
+
+
+def _clear_zeros(value: Any) -> Any:
+    """A decoded value with 0.0 in the place of each -0.0."""
+    if isinstance(value, dict):
+        return {name: _clear_zeros(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_clear_zeros(each) for each in value]
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def decode_json(text: str) -> Any:

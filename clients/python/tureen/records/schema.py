@@ -169,8 +169,8 @@ def read_steps(answer: Conversation) -> list[str]:
 
 
 def _one_nan(values: Sequence[float]) -> tuple[float, ...]:
-    """Numbers with one NaN object, so that tuples of them compare equal."""
-    return tuple(UNLABELLED if math.isnan(value) else float(value) for value in values)
+    """Numbers with one NaN object, so that tuples of them compare equal, and without a negative zero."""
+    return tuple(UNLABELLED if math.isnan(value) else float(value) + 0.0 for value in values)
 
 
 def _shared_turns(conversations: Sequence[Conversation]) -> Conversation:
