@@ -17,9 +17,10 @@ from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.base import CACHE, BaseError
 from tureen_core.lora import SoupError
 from tureen_core.reading import ControlMarkRule
-from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedFamily, OpenedReward, open_family, open_reward
+from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedReward, open_reward
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
+from tureen_serve.runtimes.families import OpenedFamily, open_family
 from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
 from tureen_serve.settings import FamilyEntry, RewardEntry
 from tureen_serve.vllm_settings import VllmSettings
