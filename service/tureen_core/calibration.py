@@ -3,13 +3,18 @@
 A Bradley-Terry reward has no origin and no unit. ``mean`` and ``std`` over held-out answers give it both, so that a
 weighted sum of rewards of several models is meaningful. ``temperature`` makes σ(Δ/T) a calibrated probability
 (temperature scaling, Guo et al., arXiv 1706.04599).
+
+A reward without a calibration has no scale: only its raw number is known. Alone, it is used raw, and σ(Δ) is its
+probability, as the Bradley-Terry model says. It cannot be added to other rewards.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+from tureen.errors import Unprocessable
 
 LOWEST, HIGHEST = 0.01, 100.0
 
@@ -45,6 +50,35 @@ class Calibration(BaseModel):
     def logit(self, raw: float, other: float) -> float:
         """Compute the log-odds that the first of two answers is preferred: (raw − other) / temperature."""
         return (raw - other) / self.temperature
+
+
+UNSCALED = Calibration()
+
+
+def resolve_scale(scale: Calibration | None) -> Calibration:
+    """Return the scale to compute with. An uncalibrated reward stays raw, and its temperature is 1."""
+    return UNSCALED if scale is None else scale
+
+
+def check_common_scale(
+    summed: Collection[str], scales: Mapping[str, Calibration | None], field: str = "preferences"
+) -> None:
+    """Check that rewards can be added up: several rewards need a calibration each. One alone needs none.
+
+    Args:
+        summed: the names of the rewards whose weight is not 0.
+        scales: the calibration of each reward.
+        field: the field of the request that names the rewards, for the error.
+
+    Raises:
+        Unprocessable: there are several rewards and one of them has no calibration.
+    """
+    bare = [name for name in summed if scales[name] is None]
+    if bare and len(summed) > 1:
+        others = ", ".join(name for name in summed if name != bare[0])
+        message = f"{bare[0]} has no calibration, so it has no common scale with {others} and cannot be added to it"
+        remedy = "ask for it alone and use the raw rewards, or calibrate it with `tureen-train import --calibrate`"
+        raise Unprocessable(f"{message}; {remedy}", param=field, code="uncalibrated_reward")
 
 
 def compute_sigmoid(logit: float) -> float:

@@ -30,11 +30,16 @@ class Base(Part):
 
 
 class Objective(Part):
-    """One reward: its name, its column in the head, its scale."""
+    """One reward: its name, its column in the head, its scale.
+
+    Attributes:
+        calibration: None if the reward is uncalibrated. A manifest without this field means a mean of 0, a deviation of
+            1 and a temperature of 1, as artifacts of earlier versions do.
+    """
 
     name: str
     column: int = Field(default=0, ge=0)
-    calibration: Calibration = Calibration()
+    calibration: Calibration | None = Calibration()
 
     @field_validator("name")
     @classmethod

@@ -65,7 +65,11 @@ class Metrics:
         )
         self.nonfinite = Counter("tureen_nonfinite_scores", "Scores that were not finite", ["model"], registry=registry)
         self.score = Histogram(
-            "tureen_score", "Calibrated rewards, to see drift", ["model"], buckets=DEVIATIONS, registry=registry
+            "tureen_score",
+            "Rewards that have a calibration, to see drift",
+            ["model"],
+            buckets=DEVIATIONS,
+            registry=registry,
         )
         self.ready = Gauge("tureen_ready", "1 when all that is configured is loaded and proven", registry=registry)
         self.load_seconds = Gauge("tureen_model_load_seconds", "Time the models took to load", registry=registry)

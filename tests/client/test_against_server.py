@@ -73,7 +73,7 @@ def test_preferences_weigh_the_rewards(client: Client) -> None:
     assert reply.preferences == {"harmless": 0.25, "helpful": 0.75}
     for candidate in reply.data[0].candidates:
         assert candidate.scores is not None
-        weighed = 0.75 * candidate.scores["helpful"].calibrated + 0.25 * candidate.scores["harmless"].calibrated
+        weighed = 0.75 * candidate.scores["helpful"].scaled + 0.25 * candidate.scores["harmless"].scaled
         assert candidate.reward == pytest.approx(weighed)
 
 

@@ -80,12 +80,21 @@ def test_a_sweep_whose_texts_could_not_be_scored_is_still_shown() -> None:
 
 def test_models_show_what_each_is_for() -> None:
     cards = [
-        {"id": "helpful", "kind": "reward", "objectives": ["helpful"], "version": "0123456789abcdef", "max_length": 99},
+        {
+            "id": "helpful",
+            "kind": "reward",
+            "objectives": ["helpful"],
+            "version": "0123456789abcdef",
+            "max_length": 99,
+            "calibrated": True,
+        },
+        {"id": "bare", "kind": "reward", "objectives": ["bare"], "calibrated": False},
         {"id": "smol", "kind": "policy", "objectives": ["a", "b"], "steering": ["soup"]},
     ]
     assert lines(tables.tabulate_models(ModelList.model_validate({"data": cards})))[1:] == [
-        ["helpful", "reward", "helpful", "", "99", "0123456789ab"],
-        ["smol", "policy", "a, b", "soup", "", ""],
+        ["helpful", "reward", "helpful", "yes", "", "99", "0123456789ab"],
+        ["bare", "reward", "bare", "no", "", "", ""],
+        ["smol", "policy", "a, b", "", "soup", "", ""],
     ]
 
 

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.optimize import minimize_scalar
 
-from tureen_core.calibration import HIGHEST, LOWEST, Calibration, compute_sigmoid, fit_calibration, fit_temperature
+from tureen.errors import Unprocessable
+from tureen_core.calibration import (
+    HIGHEST,
+    LOWEST,
+    Calibration,
+    check_common_scale,
+    compute_sigmoid,
+    fit_calibration,
+    fit_temperature,
+    resolve_scale,
+)
 
 
 def loss(log_temperature: float, gaps: np.ndarray) -> float:
@@ -123,3 +133,21 @@ def test_a_scale_without_meaning_is_refused(field: dict[str, float]) -> None:
 def test_a_calibration_is_frozen() -> None:
     with pytest.raises(ValidationError):
         setattr(Calibration(), "mean", 2)  # noqa: B010
+
+
+def test_a_reward_without_a_calibration_stays_raw() -> None:
+    bare = resolve_scale(None)
+    assert [bare.standardise(raw) for raw in (-3.7, 0.1, 1e9)] == [-3.7, 0.1, 1e9]
+    assert (bare.logit(2.5, 1.25), bare.probability(0.3)) == (1.25, compute_sigmoid(0.3))
+    scale = Calibration(mean=1.0, std=2.0, temperature=1.5)
+    assert resolve_scale(scale) is scale
+
+
+def test_only_rewards_with_a_calibration_each_can_be_added_up() -> None:
+    scales = {"a": Calibration(), "b": Calibration(mean=3), "bare": None, "other": None}
+    for summed in ((), ("a",), ("a", "b"), ("bare",)):
+        check_common_scale(summed, scales)
+    for refused in (("a", "bare"), ("bare", "b"), ("bare", "other")):
+        with pytest.raises(Unprocessable, match="^(bare) has no calibration.* raw rewards.*--calibrate") as caught:
+            check_common_scale(refused, scales, "mix")
+        assert (caught.value.param, caught.value.code) == ("mix", "uncalibrated_reward")

@@ -140,6 +140,16 @@ def test_defaults_are_those_of_the_design() -> None:
     assert Probe(messages=[]).logprob is None
 
 
+def test_an_objective_without_a_calibration_is_not_one_with_the_unit_scale() -> None:
+    bare = manifest(objectives=[{"name": "helpful", "calibration": None}])
+    assert bare.objectives[0].calibration is None
+    assert Manifest.model_validate_json(bare.model_dump_json()) == bare
+    assert '"calibration":null' in bare.model_dump_json()
+    unit = manifest(objectives=[{"name": "helpful", "calibration": {"mean": 0, "std": 1, "temperature": 1}}])
+    silent = manifest(objectives=[{"name": "helpful"}])
+    assert silent.identity() == unit.identity() != bare.identity()
+
+
 def test_a_gates_objective_stands_after_the_heads_rows() -> None:
     objectives = [{"name": "a"}, {"name": "b", "column": 1}, {"name": "overall", "column": 2}]
     assert (manifest(objectives=objectives).rows, manifest(objectives=objectives, gated=True).rows) == (3, 2)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 from client.standin import serving as hosting
+from scales import scale_of
 from train.test_evaluation_pairwise_models import comparer
 from train.tiny_runs import records, reward_run
 from typer.testing import CliRunner
@@ -117,7 +118,7 @@ def test_weighed_objectives_are_the_same_too(
     """Over HTTP two models are weighed; each alone, in process, and weighed here by hand, gives the same."""
     weighed, scores = evaluated(tmp_path / "both", url, "--data", data["pairs"], "--preferences", "foxes=1,leaves=3")
     alone = [evaluated(tmp_path / each.name, each.folder, "--data", data["pairs"])[1] for each in trained]
-    scales = [each.manifest.objectives[0].calibration for each in trained]
+    scales = [scale_of(each.manifest.objectives[0]) for each in trained]
     assert weighed["model"]["objective"] == "foxes=0.25,leaves=0.75"
     for both, *rows in zip(scores, *alone, strict=True):
         for place, reward in enumerate(both["rewards"]):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 from client.standin import serving
+from scales import scale_of
 from train.rated_runs import NAMES, attributes_run
 from train.test_rewards_steps import rows as stepped
 from train.tiny_runs import BAD, GOOD, reward_run
@@ -133,13 +134,13 @@ def test_steps(kinds: Kinds, client: Client) -> None:
     found = [step.scores["proof"].raw for step in item.candidates if step.scores]
     assert found == pytest.approx([row[0] for row in wanted], abs=1e-4)
     assert item.summary is not None
-    right = [step.scores["proof"].calibrated for step in item.candidates if step.scores]
+    right = [step.scores["proof"].scaled for step in item.candidates if step.scores]
     assert item.summary["proof"].min == pytest.approx(min(right))
 
 
 def test_duels(kinds: Kinds, client: Client) -> None:
     reader = kinds.reader("duel")
-    temperature = kinds.beside["duel"].manifest.objectives[0].calibration.temperature
+    temperature = scale_of(kinds.beside["duel"].manifest.objectives[0]).temperature
 
     def sure(first: int, second: int) -> float:
         there, back = reader.score_probes(

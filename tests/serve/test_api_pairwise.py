@@ -124,7 +124,7 @@ def test_each_step_is_scored_and_the_answer_summed_up() -> None:
     assert [step["scores"]["proof"]["raw"] for step in found["candidates"]] == [2, 0, 1]
     assert [step["scores"]["proof"]["calibrated"] for step in found["candidates"]] == pytest.approx(right)
     assert found["summary"]["proof"] == pytest.approx(
-        {"min": right[1], "product": math.prod(right), "last": right[2], "mean": sum(right) / 3}
+        {"min": right[1], "product": math.prod(right), "last": right[2], "mean": sum(right) / 3, "calibrated": True}
     )
     ((asked, rewards),) = engine.calls
     assert rewards == ["proof"]

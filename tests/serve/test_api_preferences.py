@@ -124,6 +124,7 @@ def test_rows_for_trl() -> None:
         "margin": 0.5,
         "probability": pytest.approx(sigmoid(1 / 0.5)),
         "tie": False,
+        "calibrated": True,
         "truncated": False,
         "error": None,
     }

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any
 
 import pytest
-from serve.counting import family
+from serve.counting import family, reward
 
 from tureen.errors import InvalidRequest, NotFound, TureenError, Unprocessable
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_serve.generation.plan import MOST_TEXTS, Plan, plan_generation
 
 FAMILIES = {"words": family(), "rigid": family("rigid", "its experts have unequal ranks")}
-REWARDS = ("calm", "funny")
+REWARDS = {name: reward(name) for name in ("calm", "funny")}
 MIX = {"calm": 1.0, "funny": 3.0}
 MIXED = {"calm": 0.25, "funny": 0.75}
 

@@ -42,7 +42,7 @@ def test_probabilities_weigh_raw_differences_by_temperature() -> None:
 
 def test_the_scale_of_a_soup_is_the_weighted_mean_of_its_parts() -> None:
     soup = blend_scales({"calm": 0.25, "funny": 0.75}, SCALES)
-    assert (soup.mean, soup.std, soup.temperature) == (-0.5, 0.875, 3.125)
+    assert soup == Calibration(mean=-0.5, std=0.875, temperature=3.125)
     assert blend_scales({"calm": 1.0}, SCALES) == SCALES["calm"]
 
 

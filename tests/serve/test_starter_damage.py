@@ -1,4 +1,4 @@
-"""A lost, damaged or foreign adapter of the starter artifacts does not pass the proof, in any dtype."""
+"""The starter artifacts: their versions hold, and a lost, damaged or foreign adapter does not pass the proof."""
 
 from pathlib import Path
 
@@ -11,6 +11,13 @@ from tureen_core.tolerance import BARE, LOGPROB, SHARE_OF_RANGE, compute_toleran
 
 STARTER = Path(tureen_serve.__file__).parent / "starter"
 ARTIFACTS = sorted(path.parent.relative_to(STARTER).as_posix() for path in STARTER.glob("*/*/tureen.json"))
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_the_identity_is_that_of_the_recorded_version(name: str) -> None:
+    manifest = read_manifest(STARTER / name)
+    assert manifest.identity()[:12] == manifest.version
+    assert all(objective.calibration is not None for objective in manifest.objectives)
 
 
 @pytest.mark.parametrize("dtype", SHARE_OF_RANGE)

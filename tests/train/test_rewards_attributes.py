@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from scales import scale_of
 from torch import Tensor
 from train.rated_runs import NAMES, attributes_run, trained
 from train.tiny_runs import LORA, history
@@ -157,7 +158,7 @@ def test_ridge_learns_what_the_frozen_states_tell(fitted: tuple[RewardRun, Artif
 def test_each_attribute_is_an_objective_of_its_own_row(fitted: tuple[RewardRun, Artifact]) -> None:
     manifest = fitted[1].manifest
     assert [(each.name, each.column) for each in manifest.objectives] == [(n, c) for c, n in enumerate(NAMES)]
-    assert all((each.calibration.mean, each.calibration.std) == (0, 1) for each in manifest.objectives)
+    assert all((scale_of(each).mean, scale_of(each).std) == (0, 1) for each in manifest.objectives)
     assert all({name.partition("@")[0] for name in probe.scores} == set(NAMES) for probe in manifest.probes)
 
 
@@ -178,8 +179,8 @@ def test_raw_rewards_are_in_the_labels_unit_where_nothing_is_standardised(
     (objective,) = artifact.manifest.objectives
     raw = [probe.scores["foxes"] for probe in artifact.manifest.probes]
     assert max(raw) > 5
-    assert objective.calibration.mean == pytest.approx(4.4, abs=1)
-    assert objective.calibration.std == pytest.approx(5, abs=1)
+    assert scale_of(objective).mean == pytest.approx(4.4, abs=1)
+    assert scale_of(objective).std == pytest.approx(5, abs=1)
     assert artifact.manifest.weights == ("full" if lora is None else "lora")
 
 

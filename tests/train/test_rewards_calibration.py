@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scales import scale_of
 
 from tureen_core.calibration import fit_temperature
 from tureen_core.manifest import Objective
@@ -49,7 +50,7 @@ FILES = {"one": evaluated([2.0, 0.0], [1.0, 1.5]), "other": evaluated([9.0, 4.0]
 @pytest.mark.parametrize(("chosen", "mean"), [(None, 17.5 / 6), ("one", 1.125), ("other", 6.5)])
 def test_all_files_set_the_scale_or_the_one_that_is_named(tmp_path: Path, chosen: str | None, mean: float) -> None:
     (objective,) = calibrate_on_files(Rewards(), FILES, chosen, tmp_path)
-    assert objective.calibration.mean == pytest.approx(mean)
+    assert scale_of(objective).mean == pytest.approx(mean)
     told = json.loads((tmp_path / "account.json").read_text())["calibration"]
     assert told == {"files": [chosen] if chosen else ["one", "other"], "worse_than_chance": []}
 
@@ -58,7 +59,7 @@ def test_rewards_that_are_worse_than_chance_are_not_called_calibrated(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (objective,) = calibrate_on_files(Rewards(), {"one": evaluated([0.0, 1.0])}, None, tmp_path)
-    assert objective.calibration.temperature == pytest.approx(100)
+    assert scale_of(objective).temperature == pytest.approx(100)
     assert "foxes is worse than chance on the evaluation pairs" in caplog.text
     told = json.loads((tmp_path / "account.json").read_text())["calibration"]
     assert told == {"files": ["one"], "worse_than_chance": ["foxes"]}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scales import scale_of
 from train.rated_runs import NAMES, attributes_run, rated, trained
 from train.tiny_runs import BAD, GOOD, LORA, history, merged, reward_run
 
@@ -68,7 +69,7 @@ def test_the_overall_objective_stands_after_the_attributes(stages: Stages) -> No
     ]
     assert manifest.objectives[:3] == first.manifest.objectives
     figures = manifest.training.metrics["heldout"]
-    assert manifest.objectives[3].calibration.mean == pytest.approx(figures["reward_mean"], abs=1e-5)
+    assert scale_of(manifest.objectives[3]).mean == pytest.approx(figures["reward_mean"], abs=1e-5)
     assert all({name.partition("@")[0] for name in probe.scores} == {*NAMES, "overall"} for probe in manifest.probes)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from scales import scale_of
 from torch.nn import functional
 from train.tiny_runs import history, reward_run
 from transformers import AutoModelForCausalLM
@@ -217,7 +218,7 @@ def test_a_run_learns_forgets_its_lean_and_is_proved(base: Path, tmp_path: Path,
     before = next(each for each in history(Path(run.output)) if "eval_heldout_accuracy" in each)
     assert figures["accuracy"] > 0.9
     assert figures["flips"] <= before["eval_heldout_flips"]
-    assert manifest.objectives[0].calibration.temperature > 0
+    assert scale_of(manifest.objectives[0]).temperature > 0
 
     probe, turned = manifest.probes[:2]
     assert (probe.messages, probe.rival) == (turned.rival, turned.messages)
@@ -228,7 +229,7 @@ def test_a_run_learns_forgets_its_lean_and_is_proved(base: Path, tmp_path: Path,
 def test_calibration_is_that_of_the_log_odds_without_the_lean(judge: Judge, tmp_path: Path) -> None:
     logits, targets = np.array([[2.0, -1.0], [1.0, 3.0], [3.0, 1.0]]), np.array([1.0, 1.0, 1.0])
     (objective,) = judge().calibrate(logits, [targets], tmp_path)
-    assert objective.calibration.temperature == fit_temperature([1.5, -1.0, 1.0])
-    assert objective.calibration.mean == pytest.approx(logits.mean())
+    assert scale_of(objective).temperature == fit_temperature([1.5, -1.0, 1.0])
+    assert scale_of(objective).mean == pytest.approx(logits.mean())
     assert (tmp_path / "reliability.png").is_file()
     assert judge().objectives()[0].name == "foxes"

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from scales import scale_of
 from train.tiny_runs import BAD, GOOD, LORA, history, records, reward_run
 
 from tureen_core.artifact import Artifact, open_artifact
@@ -97,7 +98,7 @@ def test_it_is_judged_at_the_start_every_k_steps_and_at_the_end(learnt: tuple[Re
 
 def test_the_scale_is_that_of_the_held_out_answers(learnt: tuple[RewardRun, Artifact]) -> None:
     _, artifact = learnt
-    scale = artifact.manifest.objectives[0].calibration
+    scale = scale_of(artifact.manifest.objectives[0])
     metrics = artifact.manifest.training.metrics["heldout"]
     assert scale.mean == pytest.approx(metrics["reward_mean"], abs=1e-4)
     assert scale.std == pytest.approx(metrics["reward_std"], abs=1e-4)
@@ -236,7 +237,7 @@ def test_without_held_out_prompts_there_are_no_figures_and_the_scale_is_raw(base
     run = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 2})
     manifest = train(run).manifest
     assert manifest.training.metrics == {}
-    assert manifest.objectives[0].calibration.mean == 0
+    assert scale_of(manifest.objectives[0]).mean == 0
     assert manifest.probes
     assert not (Path(run.output) / "accuracy.png").exists()
 

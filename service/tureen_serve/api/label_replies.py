@@ -27,6 +27,7 @@ class LabelledItem:
         judged: the verdict, or the error of the item.
         candidates: scores of each answer.
         weighed: the weighted reward of each answer; empty if the answers were compared in pairs.
+        calibrated: whether the margin and the probabilities have the scale of a calibration.
         orders: P(chosen over rejected) with the chosen answer shown first, then with it shown second.
         order_matrix: P(row over column) with the row's answer shown first.
         truncated: whether a text was cut.
@@ -37,6 +38,7 @@ class LabelledItem:
     judged: PairwiseVerdict | TureenError | None
     candidates: Sequence[CandidateScore] = ()
     weighed: Sequence[float] = ()
+    calibrated: bool | None = None
     orders: OrderProbabilities | None = None
     order_matrix: list[list[float]] | None = None
     truncated: bool = False
@@ -60,7 +62,7 @@ def build_comparison_reply(compared: ComparisonPlan) -> PreferencesReply:
     return PreferencesReply(
         fingerprint=dict(query.fingerprints),
         preferences=dict(query.preferences or {}),
-        data=_build_labels(body, [_read_verdict(body, each) for each in compared.tournaments]),
+        data=_build_labels(body, [_read_verdict(body, each, query) for each in compared.tournaments]),
         usage=compared.usage,
     )
 
@@ -78,16 +80,18 @@ def _judge_scores(body: PreferencesBody, item: ScoredItem, query: RewardQuery) -
     weighed = [weigh_rewards(raw, weights, query.scales) for raw in raws]
     truncated = any(outcome.truncated for outcome in item.outcomes)
     told = list_normalised(item.outcomes)
-    return LabelledItem(group, judged, candidates, weighed, truncated=truncated, normalised=told)
+    return LabelledItem(group, judged, candidates, weighed, query.calibrated, truncated=truncated, normalised=told)
 
 
-def _read_verdict(body: PreferencesBody, ended: Tournament) -> LabelledItem:
+def _read_verdict(body: PreferencesBody, ended: Tournament, query: RewardQuery) -> LabelledItem:
     order_matrix = (
         build_order_matrix(len(ended.group), ended.met) if body.matrix and ended.group and ended.judged else None
     )
     judged = ended.judged or ended.error
     told = sorted(ended.normalised)
-    return LabelledItem(ended.group, judged, (), (), ended.orders(), order_matrix, ended.truncated, told)
+    return LabelledItem(
+        ended.group, judged, (), (), query.calibrated, ended.orders(), order_matrix, ended.truncated, told
+    )
 
 
 def _build_labels(
@@ -107,6 +111,7 @@ def _build_full(index: int, item: LabelledItem, with_matrix: bool) -> Label:
     return Label(
         index=index,
         **vars(item.judged.verdict),
+        calibrated=item.calibrated,
         matrix=found,
         order_matrix=item.order_matrix if found else None,
         orders=item.orders,
@@ -139,6 +144,7 @@ def _build_trl(index: int, item: LabelledItem) -> TrlLabel:
         margin=verdict.margin,
         probability=verdict.probability,
         tie=verdict.tie,
+        calibrated=item.calibrated,
         truncated=item.truncated,
         normalised=list(item.normalised),
     )

@@ -53,7 +53,8 @@ def _reward(reward: Reward) -> ModelCard:
         fingerprint=reward.fingerprint,
         base=_base(manifest),
         max_length=manifest.reading.max_length,
-        calibration={reward.name: reward.calibration.model_dump()},
+        calibration={reward.name: reward.calibration.model_dump()} if reward.calibration else {},
+        calibrated=reward.calibration is not None,
     )
 
 

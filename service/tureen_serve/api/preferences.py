@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
 
-from tureen.errors import TureenError
+from tureen.errors import TureenError, Unprocessable
 from tureen.wire import PreferencesReply
 from tureen_serve.api.label_replies import build_comparison_reply, build_label_reply
 from tureen_serve.api.pairwise import asks_pair_rewards, plan_comparisons, run_comparisons
 from tureen_serve.api.reward_items import PreferencesBody, check_matrices
 from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_items, run_plan, run_plans
-from tureen_serve.api.reward_query import read_query
+from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.faults import document_errors
@@ -64,8 +64,20 @@ def plan_labels(body: PreferencesBody, rewards: Mapping[str, Reward]) -> RewardP
         TureenError: the loaded rewards cannot answer the body.
     """
     query = read_query(body, rewards, weigh_all=True)
+    _check_tie_margin(body, query)
     check_matrices(body)
     return plan_items(body, query, least_candidates=2)
+
+
+def _check_tie_margin(body: PreferencesBody, query: RewardQuery) -> None:
+    """Refuse a ``tie_margin`` for a reward without a calibration: the margin has no known unit."""
+    if body.tie_margin and not query.calibrated:
+        names = ", ".join(name for name, scale in query.scales.items() if scale is None)
+        message = f"{names} has no calibration, so a margin in deviations is not defined for it"
+        remedy = "leave `tie_margin` out and compare `margin` yourself, or calibrate the reward with"
+        raise Unprocessable(
+            f"{message}; {remedy} `tureen-train import --calibrate`", param="tie_margin", code="uncalibrated_reward"
+        )
 
 
 def _plan_or_error(body: PreferencesBody, rewards: Mapping[str, Reward]) -> RewardPlan[PreferencesBody] | TureenError:

@@ -219,7 +219,7 @@ def _count_outcomes(metrics: Metrics, outcomes: Sequence[Outcome], query: Reward
         for name, scale in query.scales.items():
             metrics.texts.labels(name, "failed" if outcome.error else "scored").inc()
             metrics.tokens.labels(name, "in").inc(outcome.tokens - outcome.cached)
-            if outcome.error is None:
+            if outcome.error is None and scale is not None:
                 metrics.score.labels(name).observe(scale.standardise(outcome.raw[name]))
-            elif outcome.error.code == "non_finite_score":
+            elif outcome.error is not None and outcome.error.code == "non_finite_score":
                 metrics.nonfinite.labels(name).inc()

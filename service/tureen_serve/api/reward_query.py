@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from tureen.errors import Conflict, Unprocessable
 from tureen.wire import PreferencesRequest, ScoreRequest
-from tureen_core.calibration import Calibration
+from tureen_core.calibration import check_common_scale
 from tureen_core.manifest import Input
 from tureen_core.preference import normalise_weights
-from tureen_serve.generation.weigh import SUBTRACT, blend_scales
+from tureen_serve.generation.weigh import SUBTRACT, Scales, blend_scales
 from tureen_serve.inference.engine import SOUP, Reward
 
 RewardBody = ScoreRequest | PreferencesRequest
@@ -34,7 +34,7 @@ class RewardQuery:
         objectives: the rewards to compute; empty for a soup.
         preferences: canonical weight of each objective; None if the request has no weights.
         soup: whether the engine computes one reward from the souped models.
-        scales: calibration of each score in the reply; for a soup, that of the soup.
+        scales: calibration of each score in the reply, or None; for a soup, that of the soup.
         fingerprints: fingerprint of each reward that takes part.
         reads: the kind of input that all these rewards read.
     """
@@ -42,7 +42,7 @@ class RewardQuery:
     objectives: tuple[str, ...]
     preferences: Mapping[str, float] | None
     soup: bool
-    scales: Mapping[str, Calibration]
+    scales: Scales
     fingerprints: Mapping[str, str]
     reads: Input = "conversation"
 
@@ -50,6 +50,11 @@ class RewardQuery:
     def weights(self) -> Mapping[str, float] | None:
         """The weight of each score in the reply; None if the request has no weights."""
         return {SOUP: 1.0} if self.soup else self.preferences
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether all rewards that are weighed have a calibration."""
+        return all(self.scales[name] is not None for name in self.weights or self.scales)
 
 
 def read_query(
@@ -63,7 +68,8 @@ def read_query(
         weigh_all: give the rewards equal weights if the body has no ``preferences``.
 
     Raises:
-        Unprocessable: a reward is not loaded or reads another kind of input, or the fields contradict each other.
+        Unprocessable: a reward is not loaded or reads another kind of input, the fields contradict each other, or a
+            reward without a calibration would be added to others.
         Conflict: a loaded reward has another fingerprint than the body demands.
     """
     rewards = _select_readers(body, loaded, reads)
@@ -78,6 +84,8 @@ def read_query(
     members = tuple(dict.fromkeys((*named, *(weights or ())))) or tuple(rewards)
     _check_fingerprint(body.fingerprint, members, loaded)
     scales = {name: rewards[name].calibration for name in members}
+    if weights is not None and not body.soup:
+        check_common_scale(weights, scales, "rewards" if body.preferences is None else "preferences")
     if body.soup:
         scales = {SOUP: blend_scales(weights or {}, scales)}
     fingerprints = {name: rewards[name].fingerprint for name in members}

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from tureen.wire import CandidateScore, ItemScore, Score, StepSummary, Usage
-from tureen_core.calibration import Calibration
+from tureen_core.calibration import resolve_scale
 from tureen_core.steps import AGGREGATES, aggregate_steps
 from tureen_serve.api.reward_plan import ScoredItem, ScoredPlan
 from tureen_serve.api.reward_query import RewardBody, RewardQuery
 from tureen_serve.faults import describe_error
+from tureen_serve.generation.weigh import Scales
 from tureen_serve.inference.engine import Outcome, Steps
 
 B = TypeVar("B", bound=RewardBody)
@@ -36,8 +37,9 @@ def _summarise_steps(item: ScoredItem, query: RewardQuery) -> dict[str, StepSumm
         return None
     found = {}
     for name, scale in query.scales.items():
-        right = [scale.probability(outcome.raw[name]) for outcome in item.outcomes]
-        found[name] = StepSummary(**{how: aggregate_steps(right, how) for how in AGGREGATES})
+        right = [resolve_scale(scale).probability(outcome.raw[name]) for outcome in item.outcomes]
+        aggregates = {how: aggregate_steps(right, how) for how in AGGREGATES}
+        found[name] = StepSummary(**aggregates, calibrated=scale is not None)
     return found
 
 
@@ -53,7 +55,7 @@ def _build_candidate(index: int, outcome: Outcome, query: RewardQuery, stepped: 
     weights = query.weights
     reward = None
     if not failed and weights is not None:
-        reward = math.fsum(weight * found[name].calibrated for name, weight in weights.items())
+        reward = math.fsum(weight * found[name].scaled for name, weight in weights.items())
     return CandidateScore(
         index=index,
         scores=None if failed else found,
@@ -71,18 +73,19 @@ def list_normalised(outcomes: Sequence[Outcome]) -> list[str]:
     return sorted({name for outcome in outcomes for name in outcome.normalised})
 
 
-def build_scores(
-    raw: Mapping[str, float], scales: Mapping[str, Calibration], stepped: bool = False
-) -> dict[str, Score]:
-    """Build raw and calibrated rewards in the order of ``scales``.
+def build_scores(raw: Mapping[str, float], scales: Scales, stepped: bool = False) -> dict[str, Score]:
+    """Build raw and calibrated rewards in the order of ``scales``. Without a calibration, ``calibrated`` is None.
 
     Args:
         stepped: the texts are steps. Then the raw reward is log-odds and the calibrated one is a probability.
     """
-    return {
-        name: Score(raw=raw[name], calibrated=scale.probability(raw[name]) if stepped else scale.standardise(raw[name]))
-        for name, scale in scales.items()
-    }
+    found = {}
+    for name, scale in scales.items():
+        calibrated = None
+        if scale is not None:
+            calibrated = scale.probability(raw[name]) if stepped else scale.standardise(raw[name])
+        found[name] = Score(raw=raw[name], calibrated=calibrated)
+    return found
 
 
 def count_tokens(scored: ScoredPlan[B]) -> Usage:

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from tureen.errors import NotFound, TureenError, Unprocessable
 from tureen.mixes import check_sum, split_mix
 from tureen.wire import ScoreRequest
+from tureen_core.calibration import resolve_scale
 from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.generation.weigh import weigh_rewards
 from tureen_serve.inference.engine import Outcome, Reward
@@ -68,11 +69,14 @@ class RewardSelection:
     def standard(self, outcome: Outcome) -> float:
         """Return the only value as calibrated reward, in standard deviations. A weighted reward already has this scale.
 
+        A reward without a calibration stays raw.
+
         Raises:
             TureenError: as :meth:`value`.
         """
         value = self.value(outcome)
-        return value if self.query.weights is not None else self.query.scales[self.columns[0]].standardise(value)
+        scale = None if self.query.weights is not None else self.query.scales[self.columns[0]]
+        return resolve_scale(scale).standardise(value)
 
 
 def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> RewardSelection:

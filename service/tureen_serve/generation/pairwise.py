@@ -7,9 +7,9 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tureen_core.calibration import Calibration, compute_sigmoid
+from tureen_core.calibration import compute_sigmoid, resolve_scale
 from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robin, run_knockout
-from tureen_serve.generation.weigh import Verdict
+from tureen_serve.generation.weigh import Scales, Verdict
 
 Pair = tuple[int, int]
 OrderProbabilities = tuple[float, float]
@@ -71,7 +71,7 @@ def compute_order_probabilities(
     forward: Mapping[str, float],
     backward: Mapping[str, float],
     weights: Mapping[str, float],
-    scales: Mapping[str, Calibration],
+    scales: Scales,
 ) -> OrderProbabilities:
     """Compute P(first over second) with the first answer shown first, then with it shown second.
 
@@ -82,7 +82,7 @@ def compute_order_probabilities(
         backward: reward → log-odds, with the second answer shown first.
     """
     there, back = (
-        math.fsum(weight * odds[name] / scales[name].temperature for name, weight in weights.items())
+        math.fsum(weight * odds[name] / resolve_scale(scales[name]).temperature for name, weight in weights.items())
         for odds in (forward, backward)
     )
     return compute_sigmoid(there), 1 - compute_sigmoid(back)  # for equal answers the two add up to exactly 1

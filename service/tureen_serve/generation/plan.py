@@ -4,21 +4,23 @@ Only this file knows how policies are steered. The only method is a soup of expe
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tureen.errors import InvalidRequest, NotFound, Unprocessable
 from tureen.mixes import check_sum
 from tureen.wire import CandidateOptions, ChatRequest, CompletionRequest
+from tureen_core.calibration import check_common_scale
 from tureen_core.preference import Normalize, digest_soup, normalise_weights, parse_model
 from tureen_core.soup import Semantics
 from tureen_serve.generation.weigh import SUBTRACT
-from tureen_serve.inference.engine import Family
+from tureen_serve.inference.engine import Family, Reward
 
 Request = ChatRequest | CompletionRequest
 Weights = Mapping[str, float]
 
 MOST_TEXTS = 256
+JUDGES = "candidates.preferences"
 SUBTRACT_EXPERTS = 'send `soup: {"normalize": "none"}` to subtract'
 
 
@@ -75,12 +77,12 @@ class Plan:
         return f"fp_{hashlib.sha256(':'.join((self.family.fingerprint, *soups)).encode()).hexdigest()[:16]}"
 
 
-def plan_generation(request: Request, families: Mapping[str, Family], rewards: Collection[str]) -> Plan:
+def plan_generation(request: Request, families: Mapping[str, Family], rewards: Mapping[str, Reward]) -> Plan:
     """Plan the texts that a request asks for.
 
     Args:
         families: the loaded policy families; the first one is the default.
-        rewards: names of the loaded rewards.
+        rewards: the loaded rewards that score whole answers, by name.
 
     Raises:
         NotFound: the model or the preset does not exist.
@@ -191,17 +193,28 @@ def _normalise_stored(weights: Weights, family: Family, normalize: Normalize) ->
     return normalise_weights(weights, family.experts, normalize) if weights else {}
 
 
-def _judges(options: CandidateOptions | None, soup: Weights, rewards: Collection[str], normalize: Normalize) -> Weights:
+def _judges(
+    options: CandidateOptions | None, soup: Weights, rewards: Mapping[str, Reward], normalize: Normalize
+) -> Weights:
+    """Find the weights of the rewards that choose among candidates; empty if there are no candidates."""
     if options is None:
         return {}
+    judges = _judge_weights(options, soup, rewards, normalize)
+    check_common_scale(judges, {name: rewards[name].calibration for name in judges}, JUDGES)
+    return judges
+
+
+def _judge_weights(
+    options: CandidateOptions, soup: Weights, rewards: Mapping[str, Reward], normalize: Normalize
+) -> Weights:
     if options.preferences is not None:
-        return normalise_weights(options.preferences, rewards, field="candidates.preferences", remedy=SUBTRACT)
+        return normalise_weights(options.preferences, rewards, field=JUDGES, remedy=SUBTRACT)
     shared = {name: weight for name, weight in soup.items() if name in rewards}
     if not shared:
         known = ", ".join(sorted(rewards)) or "none"
         message = f"no loaded reward has the name of an expert in this soup; send weights of rewards, loaded: {known}"
-        raise Unprocessable(message, param="candidates.preferences")
-    return normalise_weights(shared, rewards, normalize, "candidates.preferences")
+        raise Unprocessable(message, param=JUDGES)
+    return normalise_weights(shared, rewards, normalize, JUDGES)
 
 
 def _check_size(request: Request, planned: Plan) -> None:

@@ -1,41 +1,47 @@
 """Arithmetic on rewards: combine several objectives into one number, and compare two answers. Pure.
 
 Weights apply to calibrated rewards, (raw − mean) / std, because raw rewards have no common unit. Probabilities use the
-difference of raw rewards, divided by the Bradley-Terry temperature of each objective.
+difference of raw rewards, divided by the Bradley-Terry temperature of each objective. A reward without a calibration
+counts raw, with the temperature 1; :func:`tureen_core.calibration.check_common_scale` lets it be weighed only alone.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tureen_core.calibration import Calibration, compute_sigmoid
+from tureen_core.calibration import Calibration, compute_sigmoid, resolve_scale
 
 Weights = Mapping[str, float]
 Raw = Mapping[str, float]
-Scales = Mapping[str, Calibration]
+Scales = Mapping[str, Calibration | None]
 
 SUBTRACT = "weights of rewards must be 0 or more; request both rewards and subtract them yourself"
 
 
-def blend_scales(weights: Weights, scales: Scales) -> Calibration:
-    """Return the calibration of a soup: the weighted mean of its rewards' calibrations. The weights add up to 1."""
+def blend_scales(weights: Weights, scales: Scales) -> Calibration | None:
+    """Return the calibration of a soup: the weighted mean of its rewards' calibrations. The weights add up to 1.
+
+    If one of the rewards has no calibration, the soup has none.
+    """
+    parts = [(weight, scale) for name, weight in weights.items() if (scale := scales[name]) is not None]
+    if len(parts) < len(weights):
+        return None
     return Calibration(
-        mean=math.fsum(weight * scales[name].mean for name, weight in weights.items()),
-        std=math.fsum(weight * scales[name].std for name, weight in weights.items()),
-        temperature=math.fsum(weight * scales[name].temperature for name, weight in weights.items()),
+        mean=math.fsum(weight * scale.mean for weight, scale in parts),
+        std=math.fsum(weight * scale.std for weight, scale in parts),
+        temperature=math.fsum(weight * scale.temperature for weight, scale in parts),
     )
 
 
 def weigh_rewards(raw: Raw, weights: Weights, scales: Scales) -> float:
     """Return the weighted reward, Σ wₒ · calibrated rewardₒ over the objectives o."""
-    return math.fsum(weight * scales[name].standardise(raw[name]) for name, weight in weights.items())
+    return math.fsum(weight * resolve_scale(scales[name]).standardise(raw[name]) for name, weight in weights.items())
 
 
 def compute_preference(raw: Raw, other: Raw, weights: Weights, scales: Scales) -> float:
     """Return P(first over other) = σ(Σ wₒ · Δrawₒ / Tₒ), the Bradley-Terry model."""
-    return compute_sigmoid(
-        math.fsum(weight * scales[name].logit(raw[name], other[name]) for name, weight in weights.items())
-    )
+    odds = (weight * resolve_scale(scales[name]).logit(raw[name], other[name]) for name, weight in weights.items())
+    return compute_sigmoid(math.fsum(odds))
 
 
 def rank_rewards(rewards: Sequence[float]) -> list[int]:

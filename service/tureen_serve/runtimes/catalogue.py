@@ -15,12 +15,15 @@ from tureen_serve.runtimes.contract import Generator, Scorer, Stepper
 
 @dataclass(frozen=True)
 class Reward:
-    """A loaded objective: its artifact, its column of the head, its scale, and the fingerprint of its scores."""
+    """A loaded objective: its artifact, its column of the head, its scale, and the fingerprint of its scores.
+
+    ``calibration`` is None if the reward is uncalibrated.
+    """
 
     name: str
     artifact: Artifact
     column: int
-    calibration: Calibration
+    calibration: Calibration | None
     fingerprint: str
     renderer: Renderer
 

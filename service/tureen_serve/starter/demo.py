@@ -78,7 +78,7 @@ def show_scores(client: Client) -> Table:
         "answer", *rewards, title=f"Scores of four answers to “{QUESTION}” (calibrated; best of a column in bold)"
     )
     rows = [
-        [candidate.scores[name].calibrated for name in rewards]
+        [candidate.scores[name].scaled for name in rewards]
         for candidate in reply.data[0].candidates
         if candidate.scores
     ]
@@ -116,7 +116,7 @@ def show_sweep(client: Client) -> Table:
     table = Table("academy : entertainment", "text", "academy", "entertainment", title=title, show_lines=True)
     for weight, text, candidate in zip(STEPS, texts, scored.data[0].candidates, strict=True):
         cells = [
-            f"{candidate.scores[name].calibrated:+.2f}" if candidate.scores else "–"
+            f"{candidate.scores[name].scaled:+.2f}" if candidate.scores else "–"
             for name in ("academy", "entertainment")
         ]
         table.add_row(f"{1 - weight:.2f} : {weight:.2f}", " ".join(text.split()), *cells)

@@ -129,17 +129,22 @@ def _margins(page: Page, found: Evaluation) -> None:
 
 def _calibration(page: Page, found: Evaluation) -> None:
     page.heading("Calibration")
+    lines = {"σ(margin), as trained": ""}
+    curves = {"as trained": np.array(found.gaps())}
+    if None in found.model["calibration"].values():
+        page.text("The reward has no calibration: it is served raw, and its temperature is 1.")
+    else:
+        lines["with the artifact's temperature"] = "_scaled"
+        curves["as served"] = np.array(found.gaps(logits=True))
     page.table(
         ("probability that the better answer wins", "ECE", "ACE", "MCE"),
         [
             (title, *[_with_interval(found.figures[f"{name}{suffix}"]) for name in ("ece", "ace", "mce")])
-            for title, suffix in (("σ(margin), as trained", ""), ("with the artifact's temperature", "_scaled"))
+            for title, suffix in lines.items()
         ],
     )
     path = found.folder / "reliability.png"
-    plots.plot_logit_reliability(
-        {"as trained": np.array(found.gaps()), "as served": np.array(found.gaps(logits=True))}, path
-    )
+    plots.plot_logit_reliability(curves, path)
     page.picture(path, "observed frequency against predicted probability, over pairs")
 
 
@@ -170,7 +175,8 @@ def _facts(found: Evaluation) -> dict[str, str]:
         if isinstance(value, str | int | float)
     }
     for name, scale in found.model["calibration"].items():
-        facts[f"scale of {name}"] = ", ".join(f"{key} {value:.4g}" for key, value in scale.items())
+        known = [f"{key} {value:.4g}" for key, value in (scale or {}).items()]
+        facts[f"scale of {name}"] = ", ".join(known) or "none: the reward has no calibration"
     for file, about in found.data["files"].items():
         reasons = describe_dropped(about)
         left_out = f"; left out: {reasons}" if reasons else ""

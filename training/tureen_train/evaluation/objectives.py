@@ -1,7 +1,8 @@
 """The choice of one objective or of weights over several, and the reward and logit that an answer then gets. Pure.
 
 The *reward* of an answer is the raw reward of the objective; with weights it is the weighted sum of calibrated rewards.
-The *logit* is the raw reward divided by the objective's temperature; with weights it is the weighted sum of these.
+The *logit* is the raw reward divided by the objective's temperature; with weights it is the weighted sum of these. An
+objective without a calibration counts raw, with the temperature 1, and only alone.
 """
 
 import math
@@ -11,10 +12,11 @@ from typing import Any
 
 from tureen.mixes import split_mix
 from tureen.records.schema import BadOption
-from tureen_core.calibration import Calibration
+from tureen_core.calibration import Calibration, check_common_scale, resolve_scale
 from tureen_core.preference import format_weights, normalise_weights
 
 Weights = Mapping[str, float]
+Scales = Mapping[str, Calibration | None]
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,16 @@ class ObjectiveChoice:
 
     Attributes:
         weights: the weights by objective; a single objective has the weight 1.
-        scales: the calibration of each of these objectives.
+        scales: the calibration of each of these objectives, or None.
         weighed: whether weights were given.
     """
 
     weights: Weights
-    scales: Mapping[str, Calibration]
+    scales: Scales
     weighed: bool
 
     @classmethod
-    def of(
-        cls, scales: Mapping[str, Calibration], objective: str | None, preferences: Weights | None, whose: str
-    ) -> "ObjectiveChoice":
+    def of(cls, scales: Scales, objective: str | None, preferences: Weights | None, whose: str) -> "ObjectiveChoice":
         """Choose from a model's objectives.
 
         Args:
@@ -54,9 +54,11 @@ class ObjectiveChoice:
 
         Raises:
             BadOption: there is no such objective, or there are several and none is named.
+            Unprocessable: a weight cannot be used, or one of several objectives has no calibration.
         """
         if preferences is not None:
             weights = normalise_weights(preferences, scales, field="--preferences")
+            check_common_scale(weights, scales, "--preferences")
             return cls(weights, {name: scales[name] for name in weights}, weighed=True)
         name = objective or (next(iter(scales)) if len(scales) == 1 else None)
         if name is None:
@@ -76,18 +78,21 @@ class ObjectiveChoice:
 
     def describe(self) -> dict[str, Any]:
         """Return the fields of ``results.json`` that describe the choice."""
-        scales = {name: scale.model_dump() for name, scale in self.scales.items()}
+        scales = {name: scale.model_dump() if scale else None for name, scale in self.scales.items()}
         return {"objective": self.name, "weights": dict(self.weights), "calibration": scales}
 
     def reward(self, raw: Mapping[str, float]) -> float:
         """Compute an answer's reward, which ranks it, from its raw rewards by objective."""
         if not self.weighed:
             return raw[self.name]
-        return math.fsum(weight * self.scales[name].standardise(raw[name]) for name, weight in self.weights.items())
+        return math.fsum(weight * self._scale(name).standardise(raw[name]) for name, weight in self.weights.items())
 
     def logit(self, raw: Mapping[str, float]) -> float:
         """Compute an answer's logit. The difference of two logits is the log-odds that the first is preferred."""
-        return math.fsum(weight * raw[name] / self.scales[name].temperature for name, weight in self.weights.items())
+        return math.fsum(weight * raw[name] / self._scale(name).temperature for name, weight in self.weights.items())
+
+    def _scale(self, name: str) -> Calibration:
+        return resolve_scale(self.scales[name])
 
     def score_item(self, raws: Sequence[Mapping[str, float]], truncated: Sequence[bool]) -> ScoredItem:
         """Make the scores of an item from its answers' raw rewards by objective."""

@@ -169,7 +169,7 @@ class ServerScorer:
     ) -> None:
         self.client = client
         cards = {card.id: card for card in client.models().data if card.kind == "reward"}
-        scales = {name: Calibration(**card.calibration.get(name, {})) for name, card in cards.items()}
+        scales = {name: _read_scale(card) for name, card in cards.items()}
         self.choice = ObjectiveChoice.of(scales, objective, preferences, url)
         self.name = self.choice.name
         asked = [cards[name] for name in self.choice.weights]
@@ -237,6 +237,12 @@ def _checked(item: Item, reply: ItemScore) -> list[CandidateScore]:
         if error is not None:
             raise BadRecord("the server refused it", error.message, item.id)
     return reply.candidates
+
+
+def _read_scale(card: ModelCard) -> Calibration | None:
+    """Read the calibration of a server's reward; None if it has none."""
+    found = card.calibration.get(card.id)
+    return None if found is None else Calibration(**found)
 
 
 def _version(card: ModelCard) -> str:

@@ -6,7 +6,7 @@ request with all texts.
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,8 @@ class WeightSweep:
         second: the expert with the weight w.
         weights: the W weights of the second expert.
         texts: ``texts[w][p]`` is the text at ``weights[w]`` for prompt p.
-        rewards: ``rewards[objective][w][p]`` is its calibrated reward.
+        rewards: ``rewards[objective][w][p]`` is its calibrated reward; its raw one if the objective has no calibration.
+        raw: the objectives without a calibration.
     """
 
     first: str
@@ -36,10 +37,16 @@ class WeightSweep:
     weights: list[float]
     texts: list[list[str]]
     rewards: Mapping[str, list[list[float]]]
+    raw: Collection[str] = ()
 
     def means(self, objective: str) -> list[float]:
         """Return the mean reward over the prompts at each weight."""
         return [float(np.mean(row)) for row in self.rewards[objective]]
+
+    def unit(self) -> str:
+        """Return what the means are means of, for titles."""
+        bare = f" (raw of {', '.join(sorted(self.raw))}, without a calibration)" if self.raw else ""
+        return f"mean calibrated reward{bare}"
 
     def spearman(self) -> dict[str, float]:
         """Compute the rank correlation of each objective's mean reward and weight; NaN if the mean is constant."""
@@ -59,6 +66,7 @@ def sweep_weights(
     points = [{first: round(1 - weight, 4), second: weight} for weight in weights]
     texts: list[list[str]] = [[] for _ in points]
     rewards: dict[str, list[list[float]]] = {name: [[] for _ in points] for name in (first, second)}
+    raw: set[str] = set()
     with Progress() as progress:
         for prompt in progress.track(prompts, description="sweeping"):
             messages = [{"role": "user", "content": prompt}]
@@ -69,15 +77,17 @@ def sweep_weights(
                 texts[number].append(answers[number])
                 for name in rewards:
                     assert candidate.scores is not None
-                    rewards[name][number].append(candidate.scores[name].calibrated)
-    return WeightSweep(first, second, weights, texts, rewards)
+                    score = candidate.scores[name]
+                    rewards[name][number].append(score.scaled)
+                    raw |= {name} if score.calibrated is None else set()
+    return WeightSweep(first, second, weights, texts, rewards, raw)
 
 
 def make_table(result: WeightSweep) -> Table:
     """Make a table of the mean rewards by weight, with the rank correlations in the footer."""
     correlations = result.spearman()
     names = list(result.rewards)
-    title = f"mean calibrated reward of {len(result.texts[0])} prompts"
+    title = f"{result.unit()} of {len(result.texts[0])} prompts"
     table = Table(f"weight of {result.second}", title=title, show_footer=True)
     table.columns[0].footer = "Spearman with its own weight"
     for name in names:
@@ -117,7 +127,7 @@ def _plot(result: WeightSweep, path: Path) -> None:
         label = f"{name} (Spearman {correlations[name]:+.2f} with its weight)"
         panel.errorbar(result.weights, means, errors, label=label, color=ACCENTS[number], marker="o", capsize=2)
     panel.set_xlabel(f"weight of {result.second} (the rest is {result.first}'s)")
-    panel.set_ylabel(f"mean calibrated reward, {len(result.texts[0])} held-out prompts")
+    panel.set_ylabel(f"{result.unit()}, {len(result.texts[0])} held-out prompts")
     panel.legend(
         frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0)
     )  # above the plot, where it covers no point

@@ -52,7 +52,7 @@ def calibrate_on_files(
     used = [evaluated[name] for name in files]
     labels = [join_tables(each) for each in zip(*(file.labels for file in used), strict=True)]
     objectives = method.calibrate(join_tables([file.predictions for file in used]), labels, folder)
-    worse = [each.name for each in objectives if each.calibration.worse_than_chance]
+    worse = [each.name for each in objectives if each.calibration and each.calibration.worse_than_chance]
     for name in worse:
         log.warning(
             "%s is worse than chance on the evaluation pairs: its temperature ended at the bound of %g, so it is not "

@@ -38,7 +38,12 @@ def _card(manifest: Manifest, run: Recipe) -> str:
     lines += [
         f"`{each.name}` is not calibrated: on its evaluation pairs it is worse than chance.\n"
         for each in manifest.objectives
-        if each.calibration.worse_than_chance
+        if each.calibration and each.calibration.worse_than_chance
+    ]
+    lines += [
+        f"`{each.name}` has no calibration: it is served raw, and cannot be added to other rewards.\n"
+        for each in manifest.objectives
+        if each.calibration is None
     ]
     lines += [f"Licence of the training data: {licence}" for licence in run.licences]
     return "\n".join(lines).rstrip() + "\n"

@@ -14,7 +14,7 @@ from tureen.errors import Unprocessable
 from tureen.records.schema import BadOption, BadRecord, Record
 from tureen.wire import Label
 from tureen_core.artifact import Artifact, ArtifactError, open_artifact
-from tureen_core.calibration import compute_sigmoid
+from tureen_core.calibration import compute_sigmoid, resolve_scale
 from tureen_core.chat_template import make_template_inputs
 from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective
@@ -101,7 +101,7 @@ class ArtifactJudge:
             raise BadRecord("cannot be rendered", error.message, record.source, error.param or "") from error
 
     def _judge(self, one: Sequence[float], other: Sequence[float]) -> float:
-        scale = self.objective.calibration
+        scale = resolve_scale(self.objective.calibration)
         first, second = one[self.objective.column], other[self.objective.column]
         if self.side_by_side:
             return compute_preference(first, second, scale.temperature)

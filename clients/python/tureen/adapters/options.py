@@ -73,7 +73,8 @@ class RewardQuery:
         objectives: what is read; all that is loaded where it is empty.
         preferences: weights over objectives instead; the reward is their weighted sum, calibrated.
         soup: read the reward model whose adapters are souped by ``preferences``, not the sum.
-        calibrated: on the scale of the artifact's mean and deviation, or as the head gave it.
+        calibrated: on the scale of the artifact's mean and deviation, or as the head gave it. A reward without a
+            calibration is always as the head gave it.
         truncate: cut what is too long; otherwise such a row fails.
         fingerprint: of the reward models that must be loaded.
         priority: before or after whom this is computed.
@@ -147,7 +148,7 @@ class RewardQuery:
         score = row.scores.get(objective) if row.scores else None
         if score is None:
             return None
-        return score.calibrated if self.calibrated else score.raw
+        return score.scaled if self.calibrated else score.raw
 
     def objective_scores(self, row: CandidateScore) -> dict[str, float]:
         """The score of each objective that was asked for by name, or the soup's; none for a row that failed."""

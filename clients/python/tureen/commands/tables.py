@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tureen.batches.batch_flows import STOPPED_EARLY, count_finished_lines
 from tureen.openai_wire import ChatChoice, ChatReply
-from tureen.wire import Batch, CandidateScore, ErrorDetail, ModelList, ScoreItem, ScoreReply
+from tureen.wire import Batch, CandidateScore, ErrorDetail, ModelList, Score, ScoreItem, ScoreReply
 
 LONGEST = 240
 BATCH = ("batch", "status", "endpoint", "done", "failed", "created")
@@ -57,11 +57,14 @@ def pair_scores(reply: ChatReply, scores: ScoreReply | None) -> list[tuple[ChatC
 
 def tabulate_models(reply: ModelList) -> Table:
     """Return a table with one row per model."""
-    table = Table(Column("model", overflow="fold"), "kind", "objectives", "steering", "longest", "version")
+    columns = ("kind", "objectives", "calibrated", "steering", "longest", "version")
+    table = Table(Column("model", overflow="fold"), *columns)
     for card in reply.data:
         longest = str(card.max_length) if card.max_length else ""
-        names = (Text(", ".join(each)) for each in (card.objectives, card.steering))
-        table.add_row(Text(card.id), card.kind, *names, longest, Text((card.version or "")[:12]))
+        names, steering = (Text(", ".join(each)) for each in (card.objectives, card.steering))
+        calibrated = "" if card.calibrated is None else "yes" if card.calibrated else "no"
+        version = Text((card.version or "")[:12])
+        table.add_row(Text(card.id), card.kind, names, calibrated, steering, longest, version)
     return table
 
 
@@ -110,11 +113,18 @@ def format_error(error: ErrorDetail) -> Text:
 
 
 def format_rewards(candidate: CandidateScore) -> Text:
-    """Return one line per objective, as ``academy +0.41 (1.83)``: calibrated, and raw in brackets."""
+    """Return one line per objective, as ``academy +0.41 (1.83)``: calibrated, and raw in brackets.
+
+    An objective without a calibration has only its raw reward: ``academy (1.83)``.
+    """
     scores = candidate.scores or {}
     width = max(map(len, scores), default=0)
     lines = [
-        Text.assemble(f"{name:{width}} {score.calibrated:+.2f}", (f" ({score.raw:.2f})", "dim"))
+        Text.assemble(f"{name:{width}}{_format_calibrated(score)}", (f" ({score.raw:.2f})", "dim"))
         for name, score in scores.items()
     ]
     return Text("\n").join(lines)
+
+
+def _format_calibrated(score: Score) -> str:
+    return "" if score.calibrated is None else f" {score.calibrated:+.2f}"

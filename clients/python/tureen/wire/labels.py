@@ -13,7 +13,7 @@ class PreferencesRequest(Request):
     """The body of ``POST /v1/preferences``: label prompts with two or more candidates each.
 
     Attributes:
-        tie_margin: a margin up to this value is a tie.
+        tie_margin: a margin up to this value is a tie. A reward without a calibration takes none.
         format: the type of the rows in the reply.
         matrix: whether to return the probabilities of all pairs.
         comparisons: for pairwise models. ``all`` compares all pairs. ``knockout`` compares the winner so far with the
@@ -53,6 +53,8 @@ class Label(Reply):
         probability: Bradley-Terry's probability that ``chosen`` is preferred to ``rejected``, with the artifact's
             temperature; of a pairwise model, the mean over both orders.
         tie: whether the margin is at most ``tie_margin``.
+        calibrated: whether ``margin`` and the probabilities have the scale of the artifact's calibration. If false, the
+            margin is in the reward's own unit and the temperature is 1. None if the item has an error.
         matrix: ``matrix[i][j]`` is P(candidate i over j).
         orders: of a pairwise model, P(chosen over rejected) with the chosen one shown first, and shown second.
         order_matrix: of a pairwise model, P(candidate i over j) with candidate i shown first.
@@ -68,6 +70,7 @@ class Label(Reply):
     margin: float | None = None
     probability: float | None = None
     tie: bool | None = None
+    calibrated: bool | None = None
     matrix: list[list[float]] | None = None
     orders: tuple[float, float] | None = None
     order_matrix: list[list[float]] | None = None
@@ -80,7 +83,8 @@ class Label(Reply):
 class TrlLabel(Reply):
     """A row in TRL's conversational preference format, with the candidates' weighted rewards.
 
-    ``tools`` and ``chat_template_kwargs`` are the item's. ``truncated`` and ``normalised`` are those of :class:`Label`.
+    ``tools`` and ``chat_template_kwargs`` are the item's. ``calibrated``, ``truncated`` and ``normalised`` are those of
+    :class:`Label`.
     """
 
     index: int
@@ -94,6 +98,7 @@ class TrlLabel(Reply):
     margin: float | None = None
     probability: float | None = None
     tie: bool | None = None
+    calibrated: bool | None = None
     truncated: bool = False
     normalised: Normalised = []
     error: ErrorDetail | None = None

@@ -9,6 +9,10 @@ class ModelCard(Reply):
     """One loaded model: OpenAI's four fields, and fields from the artifact's manifest.
 
     [card.id for card in client.models().data if card.kind == "reward"]
+
+    Attributes:
+        calibration: mean, deviation and temperature of a reward; empty if it has none.
+        calibrated: whether a reward has a calibration; None for a policy and a preset.
     """
 
     id: str
@@ -24,6 +28,7 @@ class ModelCard(Reply):
     steering: list[str] = []
     presets: dict[str, dict[str, float]] = {}
     calibration: dict[str, dict[str, float]] = {}
+    calibrated: bool | None = None
     runtime: str | None = None
 
 

@@ -72,18 +72,23 @@ class Score(Reply):
     Attributes:
         raw: the output of the score head; of a step, the log-odds that it is right.
         calibrated: (raw − mean) / deviation, by the artifact's calibration; of a step, the probability that it is
-            right.
+            right. None if the artifact has no calibration.
     """
 
     raw: float
-    calibrated: float
+    calibrated: float | None = None
+
+    @property
+    def scaled(self) -> float:
+        """The calibrated reward; the raw one if there is no calibration."""
+        return self.raw if self.calibrated is None else self.calibrated
 
 
 class CandidateScore(Reply):
     """The scores of one candidate, by objective. It has either ``scores`` or ``error``.
 
     Attributes:
-        reward: the weighted sum of the calibrated rewards.
+        reward: the weighted sum of the calibrated rewards. One reward without a calibration counts raw.
         tokens: the length of the text in tokens.
         cached_tokens: how many of them were not computed again.
         truncated: whether the text was cut.
@@ -102,12 +107,17 @@ class CandidateScore(Reply):
 
 
 class StepSummary(Reply):
-    """The step probabilities of an answer, aggregated in four ways into a score of the whole answer."""
+    """The step probabilities of an answer, aggregated in four ways into a score of the whole answer.
+
+    Attributes:
+        calibrated: whether the probabilities have the artifact's temperature. Without a calibration it is 1.
+    """
 
     min: float
     product: float
     last: float
     mean: float
+    calibrated: bool = True
 
 
 class ItemScore(Reply):
