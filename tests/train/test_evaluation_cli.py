@@ -1,6 +1,8 @@
 """``evaluate`` and ``compare`` from the command line: what they leave, and how they refuse."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,12 @@ def test_no_two_ways_to_choose_at_once(models: list[Path], tmp_path: Path) -> No
     result = call("evaluate", models[1], "--data", records(tmp_path), "--objective", "a", "--preferences", "a=1")
     assert result.exit_code == 2
     assert "give --objective or --preferences, not both" in result.stderr
+
+
+def test_in_a_file_there_are_no_bars(models: list[Path], tmp_path: Path) -> None:
+    words = ["evaluate", models[0], "--data", records(tmp_path), "--out", tmp_path / "out"]
+    command = [sys.executable, "-m", "tureen_train", *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+    assert "\r" not in ended.stdout
+    assert ended.stdout.endswith(f"the report: {tmp_path / 'out' / 'report.html'}\n")

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_recipe
@@ -19,6 +17,7 @@ from tureen_train.kinds import export_run, train_run
 from tureen_train.records.cli import convert_command
 from tureen_train.runs.folder import claim_folder
 from tureen_train.settings import count_processes, hide_progress_bars, read_rank, set_offline
+from tureen_train.terminal import make_console, start_log
 from tureen_train.transforms.cli import transform
 from tureen_train.transforms.similarity import similarity_command
 
@@ -30,10 +29,17 @@ app.command("compare")(compare_command)
 app.command("sweep")(sweep_command)
 app.command("similarity")(similarity_command)
 app.command("margins")(margins_command)
-console = Console()
 
 RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged recipe")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="change one key of the recipe, as optimisation.epochs=2")]
+
+
+@app.callback()
+def prepare() -> None:
+    """Train reward models and experts, and evaluate reward models."""
+    set_offline()
+    if not sys.stderr.isatty():
+        hide_progress_bars()
 
 
 @app.command()
@@ -46,13 +52,7 @@ def run(
     ] = False,
 ) -> None:
     """Train by a recipe and export the result as an artifact."""
-    set_offline()
-    if not sys.stderr.isatty():
-        hide_progress_bars()
-    level = "INFO" if read_rank() == 0 else "WARNING"
-    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
-    for noisy in ("httpx", "filelock", "fsspec"):
-        logging.getLogger(noisy).setLevel("WARNING")
+    start_log("INFO" if read_rank() == 0 else "WARNING")
     with exit_on_user_error():
         resolved = read_recipe(recipe, change or [])
     with exit_on_user_error(before="\n"):
@@ -78,7 +78,7 @@ def _train(recipe: Recipe, resume: bool, overwrite: bool) -> None:
         (Path(recipe.output) / "recipe.yaml").write_text(format_recipe(recipe), encoding="utf-8")
     artifact = train_run(recipe, resume)
     if artifact is not None:
-        console.print(_metrics_table(recipe.name, artifact.manifest.training.metrics))
+        make_console().print(_metrics_table(recipe.name, artifact.manifest.training.metrics))
         typer.echo(f"exported {artifact.folder}: verify it with tureen-serve check {artifact.folder}")
 
 
@@ -95,7 +95,6 @@ def _metrics_table(name: str, metrics: Mapping[str, Mapping[str, float | None]])
 @app.command()
 def export(folder: Annotated[Path, typer.Argument(help="the folder of a finished run")]) -> None:
     """Export a finished run again, for example after an upgrade."""
-    set_offline()
     with exit_on_user_error():
         typer.echo(f"exported {export_run(folder).folder}")
 

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from tureen import Client
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, make_reading_options, open_reading
-from tureen_train.settings import set_offline
+from tureen_train.terminal import make_console, show_progress
 
 PROMPTS = Path(__file__).with_name("heldout_prompts.json")
-console = Console()
 
 
 def evaluate_command(
@@ -45,7 +42,6 @@ def evaluate_command(
 
     A server's address may end with #name, the reward to evaluate. If several models are given, they are also compared.
     """
-    set_offline()
     if objective and preferences:
         raise typer.BadParameter("give --objective or --preferences, not both")
     from tureen_train.evaluation import evaluate as evaluation  # seconds to import: not for --help
@@ -63,17 +59,13 @@ def evaluate_command(
         folders = name_folders(models, out)
         answers = sum(len(item.answers) for item in loaded.items)
         for model, folder in zip(models, folders, strict=True):
-            with open_scorer(model, objective, weights, batch) as scorer, _progress() as progress:
+            with open_scorer(model, objective, weights, batch) as scorer, show_progress() as progress:
                 task = progress.add_task(f"scoring by {scorer.name}", total=answers)
                 found = evaluation.evaluate_model(scorer, loaded, bench, folder, partial(progress.advance, task))
-            console.print(make_summary(found))
+            make_console().print(make_summary(found))
         if len(folders) > 1:
             compare_folders(folders, out)
     typer.echo(f"the report: {out / 'report.html'}")
-
-
-def _progress() -> Progress:
-    return Progress(console=Console(stderr=True))
 
 
 def name_folders(models: Sequence[str], out: Path) -> list[Path]:
@@ -133,7 +125,7 @@ def sweep_command(
         with server.run_server() if start_server else nullcontext(url) as address, Client(address) as client:
             result = soups.sweep_weights(client, asked, first, second, steps, tokens, model)
         soups.write_sweep(result, asked, out)
-    console.print(soups.make_table(result))
+    make_console().print(soups.make_table(result))
     typer.echo(f"the plot: {out / 'sweep.png'}")
 
 
@@ -161,7 +153,6 @@ def margins_command(
     batch: Annotated[int, typer.Option(min=1, help="texts in one batch")] = 8,
 ) -> None:
     """Report the reward margins of models, against the similarity of the answers and the cap of PCRM's constraint."""
-    set_offline()
     logging.basicConfig(level="WARNING")
     from tureen_core.base import CACHE  # seconds to import, as what follows
     from tureen_train.evaluation.margin_report import judge_margins, read_held_out, write_margin_report
@@ -177,7 +168,7 @@ def margins_command(
         found = []
         for model in models:
             records = given if data else read_held_out(model)
-            with Progress(console=Console(stderr=True)) as progress:
+            with show_progress() as progress:
                 task = progress.add_task(f"scoring by {model}", total=sum(len(record.answers) for record in records))
                 done = partial(progress.advance, task)
                 found.append(judge_margins(model, records, objective, chosen, CACHE, batch, done))

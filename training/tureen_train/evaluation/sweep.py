@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress
 from rich.table import Table
 
 from tureen import Client
 from tureen_train.measures.correlation import compute_spearman
 from tureen_train.reports.plots import ACCENTS, make_axes, save_figure
+from tureen_train.terminal import show_progress
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def sweep_weights(
     texts: list[list[str]] = [[] for _ in points]
     rewards: dict[str, list[list[float]]] = {name: [[] for _ in points] for name in (first, second)}
     raw: set[str] = set()
-    with Progress() as progress:
+    with show_progress() as progress:
         for prompt in progress.track(prompts, description="sweeping"):
             messages = [{"role": "user", "content": prompt}]
             reply = client.sweep(messages, points, model=model, max_tokens=tokens, temperature=0.0)

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from tureen.records.pairing import split_into_pairs
 from tureen.records.reading import Reading
@@ -14,7 +12,7 @@ from tureen.records.schema import BadOption, Record
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
 from tureen_train.records.writing import write_pairs_with_ties
-from tureen_train.settings import set_offline
+from tureen_train.terminal import show_progress
 from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
 from tureen_train.transforms.filters import TransformResult, keep_alternating, pair_by_mean, pair_by_score_ratio
 
@@ -120,7 +118,6 @@ def pseudo_label(
     strict: Strict = False,
 ) -> None:
     """Label the pairs on which a model is confident: the preferred answer first, with its probability (SSRM)."""
-    set_offline()
     from tureen_train.transforms.judges import open_judge  # seconds to import: not for --help
 
     with exit_on_user_error():
@@ -128,7 +125,7 @@ def pseudo_label(
         part = _part(list(reading), shard)
         twos = [record for record in part if len(record.answers) == 2 and record.prompt]
         judge = open_judge(model, objective, batch)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with show_progress(transient=True) as progress:
             task = progress.add_task("judging", total=len(twos))
             chances = judge.probabilities(twos, lambda count: progress.advance(task, count))
         kept = label_by_model(twos, chances, threshold)

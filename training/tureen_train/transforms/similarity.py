@@ -8,7 +8,6 @@ import typer
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
 from tureen_train.records.writing import write_pairs, write_text_score
-from tureen_train.settings import set_offline
 
 Domain = Annotated[str | None, typer.Option(help="for DSP's files: the domain whose answer is preferred")]
 Pooled = Annotated[str | None, typer.Option(help="mean or cls; by default that of the encoder's folder")]
@@ -32,7 +31,6 @@ def similarity_command(
     domain: Domain = None,
 ) -> None:
     """Write preference data with the cosine similarities of each prompt's answers in `meta.similarity` (for PCRM)."""
-    set_offline()
     from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, parse_pooling  # seconds to import
 
     with exit_on_user_error():
