@@ -53,6 +53,7 @@ class Calibration(BaseModel):
 
 
 UNSCALED = Calibration()
+CALIBRATE = "`tureen-train import --calibrate`"
 
 
 def resolve_scale(scale: Calibration | None) -> Calibration:
@@ -76,9 +77,9 @@ def check_common_scale(
     bare = [name for name in summed if scales[name] is None]
     if bare and len(summed) > 1:
         others = ", ".join(name for name in summed if name != bare[0])
-        message = f"{bare[0]} has no calibration, so it has no common scale with {others} and cannot be added to it"
-        remedy = "ask for it alone and use the raw rewards, or calibrate it with `tureen-train import --calibrate`"
-        raise Unprocessable(f"{message}; {remedy}", param=field, code="uncalibrated_reward")
+        message = f"{bare[0]} has no calibration, so it has no common scale with {others} and cannot be weighed with it"
+        remedy = "ask for it alone, or without weights for the raw rewards, or calibrate it with"
+        raise Unprocessable(f"{message}; {remedy} {CALIBRATE}", param=field, code="uncalibrated_reward")
 
 
 def compute_sigmoid(logit: float) -> float:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import PreferencesReply
+from tureen_core.calibration import CALIBRATE
 from tureen_serve.api.label_replies import build_comparison_reply, build_label_reply
 from tureen_serve.api.pairwise import asks_pair_rewards, plan_comparisons, run_comparisons
 from tureen_serve.api.reward_items import PreferencesBody, check_matrices
@@ -75,9 +76,7 @@ def _check_tie_margin(body: PreferencesBody, query: RewardQuery) -> None:
         names = ", ".join(name for name, scale in query.scales.items() if scale is None)
         message = f"{names} has no calibration, so a margin in deviations is not defined for it"
         remedy = "leave `tie_margin` out and compare `margin` yourself, or calibrate the reward with"
-        raise Unprocessable(
-            f"{message}; {remedy} `tureen-train import --calibrate`", param="tie_margin", code="uncalibrated_reward"
-        )
+        raise Unprocessable(f"{message}; {remedy} {CALIBRATE}", param="tie_margin", code="uncalibrated_reward")
 
 
 def _plan_or_error(body: PreferencesBody, rewards: Mapping[str, Reward]) -> RewardPlan[PreferencesBody] | TureenError:
