@@ -85,6 +85,14 @@ class Training(Part):
     licences: list[str] = []
     libraries: dict[str, str] = {}
 
+    def list_digests(self) -> list[str]:
+        """List the SHA-256 of each file whose records were trained on. Files for evaluation only are left out."""
+        given = self.recipe.get("data")
+        train = given.get("train") if isinstance(given, dict) else None
+        paths = {each.get("path") for each in train if isinstance(each, dict)} if isinstance(train, list) else self.data
+        files = [about for path, about in self.data.items() if path in paths and isinstance(about, dict)]
+        return sorted({str(about["sha256"]) for about in files if "sha256" in about})
+
 
 Input = Literal["conversation", "pair", "steps"]
 

@@ -161,3 +161,21 @@ def test_no_gate_leaves_the_identity_as_it_was() -> None:
     parts = made.model_dump(include={"kind", "weights", "objectives", "reading", "steering", "files"})
     before = json.dumps({**parts, "base": "d" * 64}, sort_keys=True)
     assert made.identity() == hashlib.sha256(before.encode()).hexdigest()
+
+
+FILES = {"a.json": {"sha256": "a" * 64, "kept": 3}, "b.json": {"sha256": "b" * 64}, "c.json": {"kept": 1}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "digests"),
+    [
+        ({"data": {"train": [{"path": "a.json"}, {"path": "c.json"}], "eval": {"x": {"path": "b.json"}}}}, ["a" * 64]),
+        ({"data": {"train": [{"path": "b.json"}, {"path": "a.json"}]}}, ["a" * 64, "b" * 64]),
+        ({}, ["a" * 64, "b" * 64]),
+        ({"data": {"train": "a.json"}}, ["a" * 64, "b" * 64]),
+        ({"data": None}, ["a" * 64, "b" * 64]),
+    ],
+)
+def test_the_files_of_the_training_are_listed_by_their_digests(recipe: dict[str, Any], digests: list[str]) -> None:
+    assert Training(recipe=recipe, data=FILES).list_digests() == digests
+    assert Training(recipe=recipe, data={"a.json": "x"}).list_digests() == []

@@ -108,8 +108,12 @@ def test_in_process_and_over_http_are_the_same(
     assert here["model"]["calibration"] == there["model"]["calibration"]
     assert values(here) == pytest.approx(values(there), abs=1e-3)
     assert here["figures"]["accuracy"] == there["figures"]["accuracy"]
+    trained_on = [note for note in here["notes"] if "was trained on this file" in note]
     if bench == "pairs":
         assert any(one["truncated"] == [True, False] for one in here_scores)
+        assert [note.partition(":")[0] for note in trained_on] == [data["pairs"].name]
+    else:
+        assert trained_on == []
 
 
 def test_weighed_objectives_are_the_same_too(

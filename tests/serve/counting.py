@@ -16,7 +16,7 @@ import tiny
 from tureen.errors import TureenError, Unavailable
 from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering
 from tureen_core.calibration import Calibration
-from tureen_core.manifest import Input
+from tureen_core.manifest import Input, Training
 from tureen_core.reading import Cut, Reading
 from tureen_core.soup import Semantics
 from tureen_core.template import Renderer
@@ -59,6 +59,7 @@ def reward(name: str) -> Reward:
         base=Base(model="/models/counting", digest="0"),
         objectives=[Objective(name=name, calibration=scale)],
         reading=READING,
+        training=Training(data={"pairs.jsonl": {"sha256": f"{name}-digest"}}),
     )
     return Reward(name, Artifact(Path(name), manifest), 0, scale, f"{name}-fingerprint", RENDERER)
 

@@ -37,6 +37,7 @@ def test_a_rewards_card_tells_its_scale_and_fingerprint() -> None:
     card = cards()["calm"]
     assert card.objectives == ["calm"]
     assert card.calibration == {"calm": {"mean": 1.0, "std": 2.0, "temperature": 0.5}}
+    assert card.trained_on == ["calm-digest"]
     assert (card.version, card.fingerprint, card.max_length) == ("calm-1", "calm-fingerprint", CONTEXT)
     assert card.steering == []
 

@@ -29,6 +29,7 @@ class Longest:
     sign: float = 0.25
     cut: bool = False
     about: dict[str, Any] = field(default_factory=dict)
+    trained_on: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.choice = ObjectiveChoice.of({self.name: Calibration(mean=1.0, std=2.0, temperature=5.0)}, None, None, "it")
@@ -162,3 +163,16 @@ def test_numbers_are_told_as_a_reader_wants_them() -> None:
     assert format_number("margin", float("nan")) == format_interval("ece", Figure(1.0)) == "–"
     assert format_interval("accuracy", Figure(0.5, 0.4, 0.61)) == "40.0 to 61.0 %"
     assert format_interval("ece", Figure(0.5, 0.4, 0.61)) == "0.400 to 0.610"
+
+
+def test_a_file_that_was_trained_on_is_told(tmp_path: Path) -> None:
+    names = ("old.jsonl", "new.jsonl")
+    for place, name in enumerate(names):
+        row = {"prompt": f"q{place}", "chosen": "long", "rejected": "no"}
+        (tmp_path / name).write_text(json.dumps(row))
+    loaded = load_items("pairs", [tmp_path / name for name in names])
+    scorer = Longest(trained_on=frozenset({loaded.files["old.jsonl"]["sha256"], "0" * 64}))
+    made = evaluate_model(scorer, loaded, "pairs", tmp_path / "out")
+    told = [note for note in made.notes if "trained" in note]
+    assert told == ["old.jsonl: the model was trained on this file, so the figures say nothing about new data"]
+    assert told[0] in (tmp_path / "out" / "report.md").read_text()

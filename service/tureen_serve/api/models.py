@@ -55,6 +55,7 @@ def _reward(reward: Reward) -> ModelCard:
         max_length=manifest.reading.max_length,
         calibration={reward.name: reward.calibration.model_dump()} if reward.calibration else {},
         calibrated=reward.calibration is not None,
+        trained_on=manifest.training.list_digests(),
     )
 
 

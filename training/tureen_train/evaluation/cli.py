@@ -60,6 +60,8 @@ def evaluate_command(
         answers = sum(len(item.answers) for item in loaded.items)
         for model, folder in zip(models, folders, strict=True):
             with open_scorer(model, objective, weights, batch) as scorer, show_progress() as progress:
+                for warning in evaluation.find_trained_files(scorer, loaded):
+                    typer.echo(f"{scorer.name}: {warning}", err=True)
                 task = progress.add_task(f"scoring by {scorer.name}", total=answers)
                 found = evaluation.evaluate_model(scorer, loaded, bench, folder, partial(progress.advance, task))
             make_console().print(make_summary(found))

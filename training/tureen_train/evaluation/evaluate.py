@@ -71,12 +71,22 @@ def evaluate_model(
     findings = BENCHES[bench].judge(loaded.items, rewards, logits)
     rows = [record_answers(*each) for each in zip(loaded.items, scored, findings.credits, strict=True)]
     notes = [*loaded.notes, *findings.notes, *pairwise_models.describe_comparisons(scored), *_warnings(scored, scorer)]
+    notes += find_trained_files(scorer, loaded)
     figures = {**findings.figures, **pairwise_models.measure_position_bias(loaded.items, scored)}
     data = describe_data(loaded, rows)
     made = Evaluation(folder, bench, scorer.about, data, figures, findings.tables, notes, rows)
     write_results(made)
     write_evaluation_page(made)
     return made
+
+
+def find_trained_files(scorer: Scorer, loaded: LoadedItems) -> list[str]:
+    """Warn of each file that the model was trained on. Files are equal if their bytes are."""
+    return [
+        f"{name}: the model was trained on this file, so the figures say nothing about new data"
+        for name, about in loaded.files.items()
+        if about["sha256"] in scorer.trained_on
+    ]
 
 
 def _warnings(scored: Sequence[ScoredItem], scorer: Scorer) -> list[str]:

@@ -6,14 +6,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from tureen import Client
 from tureen.errors import Unprocessable
 from tureen.records.schema import BadRecord
 from tureen.wire import CandidateScore, ItemScore, ModelCard
-from tureen_core.artifact import Artifact, ArtifactError, open_artifact, read_head_tensors, read_weights
-from tureen_core.base import BaseError, digest_weights, locate_base
+from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.calibration import Calibration
 from tureen_core.chat_template import make_template_inputs
 from tureen_core.manifest import Input
@@ -21,7 +18,7 @@ from tureen_core.reading import Rendered
 from tureen_train.evaluation import pairwise_models
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem, Weights
-from tureen_train.networks.reward_reader import Done, RewardReader
+from tureen_train.networks.reward_reader import Done, open_reader
 
 SCHEMES = ("http://", "https://")
 
@@ -32,10 +29,12 @@ class Scorer(Protocol):
     Attributes:
         name: the name of the model, and of the chosen objective if it has several.
         about: the fields of ``results.json`` that describe the model.
+        trained_on: the SHA-256 of each file that the model was trained on, where that is known.
     """
 
     name: str
     about: dict[str, Any]
+    trained_on: frozenset[str]
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         """Score all answers of the items. ``done`` is called with the number of further answers that are scored."""
@@ -108,6 +107,7 @@ class ArtifactScorer:
             **(pairwise_models.ABOUT if self.compares else {}),
             **self.choice.describe(),
         }
+        self.trained_on = frozenset(manifest.training.list_digests())
         self.batch = batch
         self.reader = open_reader(artifact)
 
@@ -140,27 +140,6 @@ class ArtifactScorer:
             raise BadRecord("cannot be rendered", error.message, item.id, error.param or "") from error
 
 
-def open_reader(artifact: Artifact) -> RewardReader:
-    """Open an artifact in this process, on the GPU if there is one.
-
-    Raises:
-        BaseError: its base is missing, or has other weights.
-    """
-    manifest = artifact.manifest
-    base = None
-    if manifest.weights == "lora":
-        assert manifest.base is not None
-        base = locate_base(manifest.base.model)
-        if digest_weights(base) != manifest.base.digest:
-            raise BaseError(f"{manifest.name} was trained on other weights than those in {base}: the digests differ")
-        head = read_weights(artifact)[1]
-    else:
-        head = read_head_tensors(artifact.folder).get("score.weight")
-    assert head is not None  # a verified artifact has a head
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return RewardReader(artifact.folder, base, manifest.reading, len(head), device)
-
-
 class ServerScorer:
     """Scores by a Tureen server."""
 
@@ -183,6 +162,7 @@ class ServerScorer:
             **(pairwise_models.ABOUT if self.compares else {}),
             **self.choice.describe(),
         }
+        self.trained_on = frozenset(digest for card in asked for digest in card.trained_on)
         self.batch = batch
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:

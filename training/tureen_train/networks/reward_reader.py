@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from tureen_core.base import load_tokenizer
+from tureen_core.artifact import Artifact, read_head_tensors, read_weights
+from tureen_core.base import BaseError, digest_weights, load_tokenizer, locate_base
 from tureen_core.gate import GATE, load_gate, select_prompt_ids
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Input, Probe
@@ -123,3 +124,24 @@ class RewardReader:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             rewards: list[list[float]] = self.model(input_ids=ids, attention_mask=mask).rewards.tolist()
         return rewards
+
+
+def open_reader(artifact: Artifact) -> RewardReader:
+    """Open an artifact in this process, on the GPU if there is one.
+
+    Raises:
+        BaseError: its base is missing, or has other weights.
+    """
+    manifest = artifact.manifest
+    base = None
+    if manifest.weights == "lora":
+        assert manifest.base is not None
+        base = locate_base(manifest.base.model)
+        if digest_weights(base) != manifest.base.digest:
+            raise BaseError(f"{manifest.name} was trained on other weights than those in {base}: the digests differ")
+        head = read_weights(artifact)[1]
+    else:
+        head = read_head_tensors(artifact.folder).get("score.weight")
+    assert head is not None  # a verified artifact has a head
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return RewardReader(artifact.folder, base, manifest.reading, len(head), device)

@@ -21,7 +21,8 @@ from tureen_core.manifest import Objective
 from tureen_core.reading import Rendered
 from tureen_core.tournament import compute_preference
 from tureen_train.evaluation.pairwise_models import TOO_LONG
-from tureen_train.evaluation.scorers import SCHEMES, open_reader
+from tureen_train.evaluation.scorers import SCHEMES
+from tureen_train.networks.reward_reader import open_reader
 
 Done = Callable[[float], object]
 

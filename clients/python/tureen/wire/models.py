@@ -12,6 +12,7 @@ class ModelCard(Reply):
 
     Attributes:
         calibration: mean, deviation and temperature of a reward; empty if it has none.
+        trained_on: the SHA-256 of each file that a reward was trained on, where its artifact tells it.
         calibrated: whether a reward has a calibration; None for a policy and a preset.
     """
 
@@ -29,6 +30,7 @@ class ModelCard(Reply):
     presets: dict[str, dict[str, float]] = {}
     calibration: dict[str, dict[str, float]] = {}
     calibrated: bool | None = None
+    trained_on: list[str] = []
     runtime: str | None = None
 
 
