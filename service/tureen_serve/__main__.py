@@ -18,10 +18,15 @@ from rich.table import Table
 
 from tureen.commands.flags import Json
 from tureen_serve.commands.artifact_flags import (
+    AcceptEnergy,
     ConfigFile,
     Device,
     Dtype,
+    ExpertBase,
+    ExpertEnergy,
+    ExpertFamily,
     ExpertFolders,
+    ExpertRank,
     RewardFolders,
     RuntimeName,
     WithStarter,
@@ -29,6 +34,7 @@ from tureen_serve.commands.artifact_flags import (
     read_artifacts,
 )
 from tureen_serve.commands.batch import app as batch
+from tureen_serve.commands.expert_flags import ExpertFlags
 from tureen_serve.commands.label import label
 from tureen_serve.process_environment import stay_offline
 from tureen_serve.settings import Settings, SettingsError, load_settings
@@ -45,6 +51,11 @@ def serve(
     with_starter: WithStarter = False,
     reward: RewardFolders = None,
     expert: ExpertFolders = None,
+    base: ExpertBase = None,
+    family: ExpertFamily = None,
+    rank: ExpertRank = None,
+    energy: ExpertEnergy = None,
+    accept_energy: AcceptEnergy = None,
     config: ConfigFile = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 8900 by default. 0 takes a free port.")] = None,
@@ -57,7 +68,8 @@ def serve(
         return
     flags = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
     try:
-        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
+        experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
+        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], experts))
         _run(settings)
     except SettingsError as error:
         exit_with_error(error, 2)
@@ -68,7 +80,7 @@ def _run(settings: Settings) -> None:
     from tureen_serve.telemetry import start_logging
 
     if not settings.rewards and not settings.families:
-        raise SettingsError("no models are named: give --starter, --config FILE, --reward or --expert")
+        raise SettingsError("no models are named: give --starter, --config FILE, --reward, --expert or --base")
     application = create_app(settings)
     listener = _listen(settings.host, settings.port)
     start_logging(settings.log_level, settings.log_format)

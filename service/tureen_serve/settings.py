@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -22,9 +20,20 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from tureen_core.preference import NAME
 from tureen_serve.batch_settings import BatchSettings
+from tureen_serve.family_settings import ExpertEntry, FamilyEntry, Name, SettingsGroup
 from tureen_serve.vllm_settings import VllmSettings
+
+__all__ = [
+    "ExpertEntry",
+    "FamilyEntry",
+    "RewardEntry",
+    "ServerLimits",
+    "Settings",
+    "SettingsError",
+    "build_starter_settings",
+    "load_settings",
+]
 
 STARTER = Path(__file__).parent / "starter"
 STARTER_PRESETS = {
@@ -35,18 +44,9 @@ STARTER_PRESETS = {
 }
 PATHS = {"path", "experts", "cache", "keys", "folder"}
 
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
-Weights = dict[Name, Annotated[float, Field(allow_inf_nan=False)]]
-
 
 class SettingsError(ValueError):
     """The settings cannot be used. The message names the field and says why."""
-
-
-class SettingsGroup(BaseModel):
-    """Base of nested settings. They are immutable, and unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RewardEntry(SettingsGroup):
@@ -54,33 +54,6 @@ class RewardEntry(SettingsGroup):
 
     path: Path
     name: Name | None = None
-
-
-class FamilyEntry(SettingsGroup):
-    """A policy family: experts on one base.
-
-    Attributes:
-        base: a folder or a known name; by default that of the experts' manifests.
-        experts: folders of expert artifacts.
-        presets: name → weights of experts.
-        default: weights for requests without preferences; empty for the base without experts.
-        semantics: how experts are souped; by default as the experts' manifests say.
-        normalize: how weights are normalised; by default as the experts' manifests say.
-    """
-
-    name: Name
-    base: str | None = None
-    experts: list[Path] = []
-    presets: dict[Name, Weights] = {}
-    default: Weights = {}
-    semantics: Literal["delta", "factor"] | None = None
-    normalize: Literal["simplex", "none"] | None = None
-
-    @model_validator(mode="after")
-    def _check_content(self) -> "FamilyEntry":
-        if self.base is None and not self.experts:
-            raise ValueError("the family needs `experts`, or a `base` to serve without experts")
-        return self
 
 
 class ServerLimits(SettingsGroup):
@@ -215,9 +188,13 @@ def _read(config: Path) -> dict[str, Any]:
 def _resolve_paths(value: Any, folder: Path, key: str = "") -> Any:
     """Make the relative paths of a document start at its folder."""
     if isinstance(value, dict):
-        return {name: _resolve_paths(each, folder, str(name)) for name, each in value.items()}
+        named = key == "experts"  # a map from the experts' names to their folders
+        return {
+            name: _resolve_paths(each, folder, key if named and isinstance(each, str) else str(name))
+            for name, each in value.items()
+        }
     if isinstance(value, list):
-        return [_resolve_paths(each, folder, key) for each in value]
+        return [_resolve_paths(each, folder, key if isinstance(each, str) else "") for each in value]
     if isinstance(value, str) and (key in PATHS or (key == "base" and (folder / value).is_dir())):
         return str(folder / Path(value).expanduser())
     return value
@@ -240,5 +217,5 @@ def build_starter_settings() -> dict[str, Any]:
     experts = sorted(path.parent for path in STARTER.glob("experts/*/tureen.json"))
     if not rewards or not experts:
         raise SettingsError(f"{STARTER} has no artifacts: make them with `make starter`, or give --reward and --expert")
-    family = FamilyEntry(name="smollm2", experts=experts, presets=STARTER_PRESETS)
+    family = FamilyEntry(name="smollm2", experts=[ExpertEntry(path=path) for path in experts], presets=STARTER_PRESETS)
     return {"rewards": [RewardEntry(path=path) for path in rewards], "families": [family]}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from core.foreign_experts import LORAS, MERGED, logits, open_base, save_full, save_lora, save_peft
+from foreign_experts import LORAS, MERGED, logits, open_base, save_full, save_lora, save_peft
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

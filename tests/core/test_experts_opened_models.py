@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from core.adapters import edit_config
-from core.foreign_experts import LORAS, MERGED, open_base, save_full, save_lora, save_peft
+from foreign_experts import LORAS, MERGED, open_base, save_full, save_lora, save_peft
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from core.foreign_experts import open_base
+from foreign_experts import open_base
 
 from tureen_core.experts.low_rank import RankChoice
 from tureen_core.experts.weight_differences import Approximation, approximate_difference

@@ -82,6 +82,7 @@ def test_every_value_is_in_the_schema_and_has_a_default() -> None:
         (SCHEMA["definitions"]["serverBatches"]["properties"], BatchSettings, OWNED_BY_THE_CHART),
         (SCHEMA["definitions"]["reward"]["properties"], settings.RewardEntry, set()),
         (SCHEMA["definitions"]["family"]["properties"], settings.FamilyEntry, set()),
+        (SCHEMA["definitions"]["expert"]["properties"], settings.ExpertEntry, set()),
     ],
 )
 def test_schema_knows_the_settings_of_the_server(properties: dict[str, Any], model: Any, owned: set[str]) -> None:

@@ -1,5 +1,6 @@
 """A folder of tiny real artifacts and the YAML file that serves them."""
 
+import json
 from pathlib import Path
 
 import tiny
@@ -33,6 +34,13 @@ def build(folder: Path) -> Path:
     config = folder / "server.yaml"
     config.write_text(CONFIG)
     return config
+
+
+def write_manifest(folder: Path, family: str | None) -> Path:
+    """A folder that looks like an expert artifact of a family, or like another artifact."""
+    folder.mkdir(parents=True)
+    (folder / "tureen.json").write_text(json.dumps({"steering": {"family": family}} if family else {}))
+    return folder
 
 
 def prove(artifact: Artifact, off_by: float = 0.0) -> Artifact:

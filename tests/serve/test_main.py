@@ -39,7 +39,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_flags_are_these() -> None:
     command = typer.main.get_command(app)
     flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-    expected = "starter reward expert config host port runtime dtype device"
+    expected = "starter reward expert base family rank energy accept-energy config host port runtime dtype device"
     assert flags == {f"--{name}" for name in expected.split()}
     assert set(command.commands) == {"check", "version", "label", "batch"}  # type: ignore[attr-defined]
 

@@ -1,9 +1,9 @@
 """Settings: where they come from, which one wins, and the sentence for each that is bad."""
 
-import json
 from pathlib import Path
 
 import pytest
+from serve.artifacts import write_manifest
 
 from tureen_serve.settings import RewardEntry, Settings, SettingsError, build_starter_settings, load_settings
 
@@ -18,12 +18,6 @@ def refusal(config: Path | None = None, **flags: object) -> str:
     with pytest.raises(SettingsError) as caught:
         load_settings(config, **flags)
     return str(caught.value)
-
-
-def manifest(folder: Path, family: str | None) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "tureen.json").write_text(json.dumps({"steering": {"family": family}} if family else {}))
-    return folder
 
 
 def test_defaults_bind_to_loopback_and_bound_the_work() -> None:
@@ -60,7 +54,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     ]
     family = settings.families[0]
     assert family.base == str(tmp_path / "models/base")
-    assert family.experts == [tmp_path / "experts/academy", tmp_path / "../entertainment"]
+    assert [each.path for each in family.experts] == [tmp_path / "experts/academy", tmp_path / "../entertainment"]
     assert family.presets == {"playful": {"entertainment": 1.0}}
     assert (family.semantics, family.normalize) == ("factor", "none")
     assert settings.cache == tmp_path / "cache"
@@ -161,11 +155,11 @@ def test_the_starter_is_every_artifact_in_the_package(tmp_path: Path, monkeypatc
     monkeypatch.setattr("tureen_serve.settings.STARTER", tmp_path)
     with pytest.raises(SettingsError, match="make starter"):
         build_starter_settings()
-    manifest(tmp_path / "rewards" / "helpful", None)
+    write_manifest(tmp_path / "rewards" / "helpful", None)
     for name in ("literature", "academy"):
-        manifest(tmp_path / "experts" / name, "smollm2")
+        write_manifest(tmp_path / "experts" / name, "smollm2")
     found = load_settings(**build_starter_settings())
     assert [entry.path.name for entry in found.rewards] == ["helpful"]
-    assert [path.name for path in found.families[0].experts] == ["academy", "literature"]
+    assert [each.path.name for each in found.families[0].experts] == ["academy", "literature"]
     assert found.families[0].name == "smollm2"
     assert found.families[0].presets["playful"] == {"entertainment": 1.0}

@@ -14,16 +14,22 @@ from tureen.commands.flags import INTERRUPTED, Json
 from tureen.errors import TureenError, Unavailable
 from tureen.wire import Batch, Endpoint, RequestCounts
 from tureen_serve.commands.artifact_flags import (
+    AcceptEnergy,
     ConfigFile,
     Device,
     Dtype,
+    ExpertBase,
+    ExpertEnergy,
+    ExpertFamily,
     ExpertFolders,
+    ExpertRank,
     RewardFolders,
     RuntimeName,
     WithStarter,
     exit_with_error,
     read_artifacts,
 )
+from tureen_serve.commands.expert_flags import ExpertFlags
 from tureen_serve.settings import Settings, SettingsError, load_settings
 
 ERR = Console(stderr=True)
@@ -45,6 +51,11 @@ def run(
     with_starter: WithStarter = False,
     reward: RewardFolders = None,
     expert: ExpertFolders = None,
+    base: ExpertBase = None,
+    family: ExpertFamily = None,
+    rank: ExpertRank = None,
+    energy: ExpertEnergy = None,
+    accept_energy: AcceptEnergy = None,
     config: ConfigFile = None,
     runtime: RuntimeName = None,
     dtype: Dtype = None,
@@ -58,9 +69,10 @@ def run(
     failed = choose_error_file(target, errors, source)
     try:
         flags = {"runtime": runtime, "dtype": dtype, "device": device}
-        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], expert or []))
+        experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
+        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], experts))
         if not settings.rewards and not settings.families:
-            raise SettingsError("no models are named: give --starter, --config FILE, --reward or --expert")
+            raise SettingsError("no models are named: give --starter, --config FILE, --reward, --expert or --base")
         files = (source, target, failed)
         ended = _run(settings, files, to or find_endpoint(source), restart, quiet=as_json or not ERR.is_terminal)
         if ended.status == "failed":

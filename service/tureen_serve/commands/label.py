@@ -109,7 +109,7 @@ def label(
     plan = Plan(how, asked, not fail, size, reading=parse_reading(source_form, renames))
     flags = {"runtime": runtime, "dtype": dtype, "device": device}
     try:
-        artifacts = read_artifacts(with_starter, [each.resolve() for each in reward or []], [])
+        artifacts = read_artifacts(with_starter, [each.resolve() for each in reward or []])
         settings = _require_rewards(load_settings(config, **flags, **artifacts))
         found = _prepare_shards(inputs, out, write)
         run = _import_ray_run(out, ray_address, actors, gpus) if engine == "ray" else _import_local_run()

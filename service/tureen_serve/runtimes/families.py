@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from tureen.errors import Unprocessable
-from tureen_core.artifact import Artifact, read_weights
+from tureen_core.artifact import Artifact
 from tureen_core.lora import Adapter
 from tureen_core.preference import Normalize, normalise_weights
 from tureen_core.reading import Reading
 from tureen_core.soup import Stack, concatenate_adapters
-from tureen_serve.runtimes.artifacts import Bases, LoadError, open_kind
+from tureen_serve.runtimes.artifacts import Bases, LoadError
 from tureen_serve.runtimes.catalogue import Family
+from tureen_serve.runtimes.experts import open_experts
 from tureen_serve.settings import FamilyEntry
 
 T = TypeVar("T", bound=Hashable)
@@ -29,25 +30,29 @@ class OpenedFamily:
     stack: Stack
 
 
-def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> OpenedFamily:
+def open_family(entry: FamilyEntry, bases: Bases, dtype: str, device: str = "cpu") -> OpenedFamily:
     """Open the experts of a policy family.
 
+    Args:
+        device: where experts of others are imported; see :func:`open_experts`.
+
     Raises:
-        LoadError: an artifact is not an expert for soups, the experts disagree, or a preset is invalid.
+        LoadError: a folder is not an expert for soups, the experts disagree, or a preset is invalid.
         ArtifactError: a file of an artifact is wrong.
-        SoupError: the experts cannot be concatenated.
+        SoupError: the experts cannot be concatenated, or a folder of others cannot be an expert on this base.
     """
     where = f"families.{entry.name}"
-    experts = _experts(entry.experts, where)
-    folder = _agreed([bases.locate_for(each, entry.base) for each in experts.values()], f"{where}.base")
-    folder = folder or bases.locate(entry.base or "")
-    steering = [each.manifest.steering for each in experts.values() if each.manifest.steering]
+    opened = open_experts(entry, bases, device)
+    folder, experts = opened.folder, {name: each.artifact for name, each in opened.named.items()}
+    made = [each.artifact.manifest.steering for each in opened.named.values() if not each.imported]
+    steering = [each for each in made if each is not None]
     semantics = entry.semantics or _agreed([each.semantics for each in steering], f"{where}.semantics") or "delta"
     normalize = entry.normalize or _agreed([each.normalize for each in steering], f"{where}.normalize") or "simplex"
-    stack = concatenate_adapters([Adapter(name, read_weights(each)[0].modules) for name, each in experts.items()])
+    stack = concatenate_adapters([Adapter(name, each.adapter.modules) for name, each in opened.named.items()])
     if semantics == "factor" and stack.find_factor_obstacle():
         raise LoadError(f"{where}.semantics: {stack.find_factor_obstacle()}")
-    renderer = _agreed([bases.make_verified_renderer(folder, each) for each in experts.values()], f"{where}: readings")
+    renderers = [bases.make_verified_renderer(folder, each) for each in experts.values()]
+    reading = _agreed([_read_prompts(each.reading) for each in renderers], f"{where}: readings")
     presets = {
         name: _weights(each, experts, normalize, f"{where}.presets.{name}") for name, each in entry.presets.items()
     }
@@ -55,7 +60,7 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> OpenedFamily:
         name=entry.name,
         base=folder.name,
         experts=experts,
-        renderer=renderer or bases.make_renderer(folder, Reading()),
+        renderer=bases.make_renderer(folder, reading or Reading()),
         context=0,
         presets=presets,
         default=_weights(entry.default, experts, normalize, f"{where}.default") if entry.default else {},
@@ -67,19 +72,9 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str) -> OpenedFamily:
     return OpenedFamily(family, folder, stack)
 
 
-def _experts(paths: Sequence[Path], where: str) -> dict[str, Artifact]:
-    experts: dict[str, Artifact] = {}
-    for path in paths:
-        artifact = open_kind(path, "expert")
-        objective = artifact.manifest.objectives[0].name
-        if artifact.manifest.steering is not None and artifact.manifest.steering.method != "soup":
-            raise LoadError(
-                f"{artifact.name} is steered by {artifact.manifest.steering.method}; a family needs steering by soup"
-            )
-        if objective in experts:
-            raise LoadError(f"{where}: two experts for {objective!r}; leave one out")
-        experts[objective] = artifact
-    return experts
+def _read_prompts(reading: Reading) -> Reading:
+    """Return a reading with only the fields that change a prompt, which all experts of a family must share."""
+    return Reading(**reading.model_dump(include={"template", "bos", "eos", "control_marks"}))
 
 
 def _agreed(values: Iterable[T], where: str) -> T | None:

@@ -150,7 +150,7 @@ def _load(
     """Open all artifacts and load them; if one fails, close what was loaded."""
     bases = Bases(options.cache or CACHE, options.control_marks)
     models = [open_reward(entry, bases, runtime.dtype) for entry in rewards]
-    policies = [open_family(entry, bases, runtime.dtype) for entry in families]
+    policies = [open_family(entry, bases, runtime.dtype, options.device) for entry in families]
     _check_names(models)
     full = [model for model in models if model.artifact.manifest.weights == "full"]
     adapters = [model for model in models if model not in full]

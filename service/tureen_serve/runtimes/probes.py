@@ -8,6 +8,7 @@ from tureen_core.artifact import Artifact
 from tureen_core.gate import select_prompt_ids
 from tureen_core.inputs import render_probe
 from tureen_core.reading import Rendered
+from tureen_core.template import Renderer
 from tureen_core.tolerance import LOGPROB, SERVED, compute_tolerance, get_reading, list_checked_weights, rank_probes
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
@@ -93,10 +94,11 @@ def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int 
     proofs = []
     for expert, artifact in family.experts.items():
         manifest = artifact.manifest
+        renderer = Renderer(family.renderer.tokenizer, manifest.reading)  # as its own training read the probes
         for number in sorted(rank_probes(manifest, [LOGPROB])[:most]):
             probe = manifest.probes[number]
-            ids = family.renderer.render_conversation(probe.messages).ids
-            start = len(family.renderer.tokenize_prompt(probe.messages[:-1]))
+            ids = renderer.render_conversation(probe.messages).ids
+            start = len(renderer.tokenize_prompt(probe.messages[:-1]))
             for weight in list_checked_weights(manifest.probes, LOGPROB):
                 seen = get_reading(probe, LOGPROB, weight)
                 if seen is not None:

@@ -1,0 +1,119 @@
+"""Turn the flags of experts into policy families."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tureen_core.preference import NAME
+from tureen_serve.settings import FamilyEntry, SettingsError
+
+MANIFEST = "tureen.json"
+
+
+@dataclass(frozen=True)
+class ExpertFlags:
+    """The flags of experts.
+
+    Attributes:
+        folders: of ``--expert``: the folder of an artifact, or ``NAME=FOLDER``.
+        base: of ``--base``.
+        family: of ``--family``.
+        rank: of ``--rank``.
+        energy: of ``--energy``.
+        accept_energy: of ``--accept-energy``.
+    """
+
+    folders: Sequence[str] = ()
+    base: str | None = None
+    family: str | None = None
+    rank: int | None = None
+    energy: float | None = None
+    accept_energy: float | None = None
+
+
+NO_EXPERTS = ExpertFlags()
+
+
+def group_experts(flags: ExpertFlags, known: Sequence[FamilyEntry] = ()) -> list[FamilyEntry]:
+    """Add experts to ``known`` families.
+
+    The manifest of an artifact names its family. Experts of others join ``--family``; or else the only family of the
+    artifacts beside them; or else, without ``--base``, the only known family; or else a family with the base's name.
+    ``--base`` alone makes a family without experts.
+
+    Raises:
+        SettingsError: a folder has no expert, or no family or base follows from the flags.
+    """
+    families = {family.name: family.model_dump(exclude_unset=True) for family in known}
+    choice = {"rank": flags.rank, "energy": flags.energy, "accept_energy": flags.accept_energy}
+    touched: dict[str, None] = {}  # in order
+    plain: list[dict[str, Any]] = []
+    for text in flags.folders:
+        path, name = _split_expert(text)
+        if name is not None and not (path / MANIFEST).is_file():
+            plain.append({"path": path, "name": name, **choice})
+        else:
+            family = _read_family(path)
+            _join_family(families, family, [{"path": path, "name": name}])
+            touched[family] = None
+    if plain or (flags.base is not None and not touched):
+        candidates = list(touched) or ([] if flags.base else list(families))
+        family = flags.family or _choose_family(flags.base, candidates)
+        _join_family(families, family, plain)
+        touched[family] = None
+    elif flags.family is not None or any(value is not None for value in choice.values()):
+        raise SettingsError("--family, --rank and --energy are for experts of others: give --expert NAME=FOLDER")
+    if flags.base is not None:
+        for family in touched:
+            families[family]["base"] = flags.base
+    return [_make_family(fields) for fields in families.values()]
+
+
+def _split_expert(text: str) -> tuple[Path, str | None]:
+    """Split ``NAME=FOLDER``. A folder may have an equals sign in its own name."""
+    name, sign, folder = text.partition("=")
+    if sign and NAME.fullmatch(name) and not Path(text).exists():
+        return Path(folder), name
+    return Path(text), None
+
+
+def _read_family(path: Path) -> str:
+    try:
+        family = json.loads((path / MANIFEST).read_bytes())["steering"]["family"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"{path} is not an expert artifact: it needs a {MANIFEST} with `steering.family`; give an adapter or a "
+            f"model of others with a name, as --expert NAME={path}"
+        ) from error
+    return str(family)
+
+
+def _choose_family(base: str | None, candidates: Sequence[str]) -> str:
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise SettingsError(f"--family: say which one the experts of others join: {', '.join(candidates)}")
+    if base is None:
+        raise SettingsError("--base: say which model the experts of others stand on")
+    name = Path(base).name
+    if not NAME.fullmatch(name):
+        raise SettingsError(f"--family: give the family a name, since {base!r} cannot be one")
+    return name
+
+
+def _join_family(families: dict[str, dict[str, Any]], name: str, experts: Sequence[dict[str, Any]]) -> None:
+    fields = families.setdefault(name, {"name": name})
+    fields["experts"] = [*fields.get("experts", []), *experts]
+
+
+def _make_family(fields: dict[str, Any]) -> FamilyEntry:
+    try:
+        return FamilyEntry(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "family" if first["loc"] == ("name",) else str(first["loc"][-1]).replace("_", "-")
+        raise SettingsError(f"--{where}: {first['msg'].removeprefix('Value error, ')}") from error
