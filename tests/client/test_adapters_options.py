@@ -15,6 +15,7 @@ ROW = CandidateScore(
     scores={"helpful": Score(raw=3.0, calibrated=1.0), "harmless": Score(raw=-2.0, calibrated=-0.5)},
     reward=0.25,
 )
+BARE = CandidateScore(index=0, scores={"helpful": Score(raw=3.0)})
 ONE = ROW.model_copy(update={"scores": {"helpful": Score(raw=3.0, calibrated=1.0)}, "reward": None})
 
 
@@ -80,6 +81,8 @@ def test_the_environment_weighs_where_nothing_else_is_said(monkeypatch: pytest.M
     [
         (RewardQuery(objectives=("helpful",)), ONE, 1.0),
         (RewardQuery(calibrated=False), ONE, 3.0),
+        (RewardQuery(), BARE, 3.0),
+        (RewardQuery(calibrated=False), BARE, 3.0),
         (RewardQuery(preferences={"helpful": 0.5, "harmless": 0.5}), ROW, 0.25),
         (RewardQuery(preferences={"helpful": 1.0}), make_failed_row(ErrorDetail(message="bad", type="x")), None),
         (RewardQuery(), make_failed_row(ErrorDetail(message="bad", type="x")), None),

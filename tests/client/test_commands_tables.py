@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tureen import Batch, ChatReply, ModelList, ScoreItem, ScoreReply
 from tureen.commands import tables
+from tureen.wire import CandidateScore
 
 
 def lines(table: Table) -> list[list[str]]:
@@ -27,6 +28,12 @@ def candidate(index: int, reward: float | None = None, **scores: tuple[float, fl
 
 def scored(*rows: dict[str, Any]) -> ScoreReply:
     return ScoreReply.model_validate({"fingerprint": {}, "usage": {}, "data": list(rows)})
+
+
+def test_a_score_without_a_calibration_is_shown_raw() -> None:
+    raw = {"index": 0, "scores": {"bare": {"raw": 1.234, "calibrated": None}, "a": {"raw": 2, "calibrated": 1}}}
+    found = CandidateScore.model_validate(raw)
+    assert tables.format_rewards(found).plain == "bare (1.23)\na    +1.00 (2.00)"
 
 
 def test_scores_show_both_scales_the_weighted_reward_and_the_answer() -> None:

@@ -305,3 +305,38 @@ def test_all_pairs_need_the_matrix() -> None:
         make_rows("7", item("a", "b", "c"), label(2, 1, 0).model_copy(update={"matrix": None}), Recipe("trl", "all"))
     assert Recipe("trl", "all").matrix
     assert not Recipe("trl").matrix
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rewards_without_a_calibration_stand_raw_in_every_form(form: Any) -> None:
+    scaled = label(1.0, 2.0)
+    raw = [
+        CandidateScore(index=place, scores={"kind": Score(raw=reward)}, reward=reward)
+        for place, reward in enumerate((1.0, 2.0))
+    ]
+    bare = scaled.model_copy(update={"calibrated": False, "candidates": raw})
+    given = item("answer 0", "answer 1")
+    (row,) = make_rows("7", given, bare, Recipe(form, min_probability=0.5)).rows
+    (like,) = make_rows("7", given, scaled, Recipe(form)).rows
+    json.dumps(row, allow_nan=False)
+    if form == "text-score":
+        assert row["calibrated"] == {"kind": [None, None]}
+        assert row["raw"] == {"kind": [2.0, 1.0]}
+    elif form == "full":
+        assert (row["calibrated"], [each["scores"]["kind"]["raw"] for each in row["candidates"]]) == (False, [1.0, 2.0])
+    else:
+        assert row == like
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [("tie_margin", Recipe("trl", tie_margin=0.1)), ("min_margin", Recipe("trl", min_margin=0.1))]
+)
+def test_margins_of_rewards_without_a_calibration_have_no_unit(name: str, asked: Recipe) -> None:
+    bare = label(1.0, 2.0).model_copy(update={"calibrated": False})
+    bare.candidates[0] = CandidateScore(index=0, scores={"kind": Score(raw=1.0)}, reward=1.0)
+    with pytest.raises(Unprocessable, match="kind has no calibration") as caught:
+        make_rows("7", item("answer 0", "answer 1"), bare, asked)
+    assert caught.value.param == name
+    assert len(make_rows("7", item("answer 0", "answer 1"), label(1.0, 2.0), asked).rows) == 1
+    compared = bare.model_copy(update={"candidates": [], "margin": 1.0, "orders": (0.8, 0.7)})
+    assert len(make_rows("7", item("answer 0", "answer 1"), compared, asked).rows) == 1

@@ -104,17 +104,20 @@ def test_judges_give_bradley_terrys_probability(served: Served) -> None:
     first, second, _ = served.raw("bare")
     wanted = pytest.approx([compute_sigmoid(first - second)], abs=1e-5)
     here = open_judge(str(served.artifacts["bare"].folder))
-    assert here.probabilities([record], ignore_progress) == wanted
+    assert here.probabilities([record], lambda _: None) == wanted
     with Client(served.url) as client:
-        assert ServerJudge(client, "bare", 8).probabilities([record], ignore_progress) == wanted
+        assert ServerJudge(client, "bare", 8).probabilities([record], lambda _: None) == wanted
 
 
 def test_adapters_give_the_raw_reward_and_fail_on_a_mix(served: Served) -> None:
     prompts = [PROMPT] * len(ANSWERS)
     raw = served.raw("bare")
-    for options in ({}, {"calibrated": False}, {"preferences": {"bare": 1.0}}):
-        objective = None if "preferences" in options else "bare"
-        found = RewardFunction(objective, base_url=served.url, **options)(prompts, ANSWERS)  # type: ignore[arg-type]
+    for reward in (
+        RewardFunction("bare", base_url=served.url),
+        RewardFunction("bare", base_url=served.url, calibrated=False),
+        RewardFunction(preferences={"bare": 1.0}, base_url=served.url),
+    ):
+        found = reward(prompts, ANSWERS)
         assert found == pytest.approx(raw, abs=1e-4)
     bare, scaled = reward_functions(["bare", "scaled"], base_url=served.url)
     assert bare(prompts, ANSWERS) == pytest.approx(raw, abs=1e-4)

@@ -102,3 +102,16 @@ def test_one_objective_orders_alike_by_reward_and_by_probability(
     for name in SCALES:
         sure = compute_preference(one, other, {name: 1.0}, SCALES)
         assert (sure > 0.5) <= (weigh_rewards(one, {name: 1.0}, SCALES) >= weigh_rewards(other, {name: 1.0}, SCALES))
+
+
+def test_a_reward_without_a_calibration_is_weighed_raw() -> None:
+    bare = {"calm": None}
+    assert weigh_rewards({"calm": 5}, {"calm": 1.0}, bare) == 5
+    assert compute_preference({"calm": 2}, {"calm": 1.5}, {"calm": 1.0}, bare) == pytest.approx(
+        1 / (1 + math.exp(-0.5))
+    )
+
+
+def test_a_soup_of_a_reward_without_a_calibration_has_none() -> None:
+    assert blend_scales({"calm": 0.5, "bare": 0.5}, {**SCALES, "bare": None}) is None
+    assert blend_scales({"calm": 1.0}, {**SCALES, "bare": None}) == SCALES["calm"]

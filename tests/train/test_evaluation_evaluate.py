@@ -30,9 +30,10 @@ class Longest:
     cut: bool = False
     about: dict[str, Any] = field(default_factory=dict)
     trained_on: frozenset[str] = frozenset()
+    scale: Calibration | None = Calibration(mean=1.0, std=2.0, temperature=5.0)
 
     def __post_init__(self) -> None:
-        self.choice = ObjectiveChoice.of({self.name: Calibration(mean=1.0, std=2.0, temperature=5.0)}, None, None, "it")
+        self.choice = ObjectiveChoice.of({self.name: self.scale}, None, None, "it")
         self.about = {"name": self.name, "read": "here", "max_length": 9, **self.choice.describe()}
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
@@ -108,6 +109,22 @@ def test_results_tell_every_figure_with_its_interval_and_count(tmp_path: Path) -
     assert document["data"]["items"] == 18
     assert document["data"]["files"]["filtered.json"]["kept"] == 18
     assert document["model"]["calibration"]["longest"]["temperature"] == 5
+
+
+def test_a_page_says_that_a_reward_has_no_calibration(tmp_path: Path) -> None:
+    known = "with the artifact's temperature"
+    for name, model in (("scaled", Longest()), ("bare", Longest(scale=None))):
+        evaluate_model(model, load_items("pairs", files("pairs", tmp_path)), "pairs", tmp_path / name)
+        page = (tmp_path / name / "report.md").read_text()
+        document = json.loads((tmp_path / name / "results.json").read_text())
+        if name == "scaled":
+            assert (known in page, "has no calibration" in page) == (True, False)
+            continue
+        assert (known in page, "The reward has no calibration: it is served raw" in page) == (False, True)
+        assert "none: the reward has no calibration" in page
+        assert document["model"]["calibration"] == {"longest": None}
+        figures = document["figures"]
+        assert [figures[f"{key}_scaled"] for key in ("ece", "ace")] == [figures[key] for key in ("ece", "ace")]
 
 
 def test_every_item_can_be_analysed_again(tmp_path: Path) -> None:

@@ -64,3 +64,13 @@ def test_weights_are_read_from_the_command_line() -> None:
 def test_weights_that_cannot_be_read_are_named(text: str, says: str) -> None:
     with pytest.raises(BadOption, match=f"--preferences: .*{says}"):
         parse_weights(text)
+
+
+def test_without_a_calibration_an_objective_is_raw_and_only_alone() -> None:
+    scales = {**SCALES, "bare": None}
+    for choice in (ObjectiveChoice.of(scales, "bare", None, "it"), ObjectiveChoice.of(scales, None, {"bare": 5}, "it")):
+        found = choice.score_item([{"a": 9.0, "bare": 3.5}], [False])
+        assert (found.rewards, found.logits, choice.describe()["calibration"]) == ([3.5], [3.5], {"bare": None})
+    with pytest.raises(Unprocessable, match="bare has no calibration") as caught:
+        ObjectiveChoice.of(scales, None, {"a": 1, "bare": 1}, "it")
+    assert caught.value.param == "--preferences"

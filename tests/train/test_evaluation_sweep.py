@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,14 @@ def test_the_table_has_a_row_a_weight_and_the_correlations_below() -> None:
     assert "+3.000" in text
     assert "-1.000" in text
     assert text.count("+1.00 ") == 2
+
+
+def test_the_titles_say_which_rewards_are_raw(tmp_path: Path) -> None:
+    result = replace(made([3, 2], [1, 2]), raw={"academy"})
+    assert result.unit() == "mean calibrated reward (raw of academy, without a calibration)"
+    assert make_table(result).title == f"{result.unit()} of 1 prompts"
+    write_sweep(result, ["p"], tmp_path)
+    assert made([3, 2], [1, 2]).unit() == "mean calibrated reward"
 
 
 def test_files_hold_means_and_standard_errors(tmp_path: Path) -> None:

@@ -227,3 +227,16 @@ def test_the_card_of_a_reward_that_is_worse_than_chance_says_that_it_is_not_cali
     path.write_text(json.dumps(objectives))
     card = (export_run(tmp_path / "run").folder / "README.md").read_text()
     assert "`foxes` is not calibrated: on its evaluation pairs it is worse than chance." in card
+
+
+def test_an_objective_without_a_calibration_is_exported_so_and_the_card_says_it(lora: Path, tmp_path: Path) -> None:
+    shutil.copytree(lora, tmp_path / "run")
+    path = tmp_path / "run" / "objectives.json"
+    objectives = json.loads(path.read_text())
+    objectives[0]["calibration"] = None
+    path.write_text(json.dumps(objectives))
+    artifact = export_run(tmp_path / "run")
+    assert [each.calibration for each in artifact.manifest.objectives] == [None]
+    assert [each.calibration for each in open_artifact(artifact.folder).manifest.objectives] == [None]
+    card = (artifact.folder / "README.md").read_text()
+    assert "`foxes` has no calibration: it is served raw, and cannot be added to other rewards." in card

@@ -16,6 +16,7 @@ Each row of a form has the same columns. A form of pairs gives one row a pair, t
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tureen.errors import Unprocessable
 from tureen.labelling.items import Item
 from tureen.labelling.pairs import Pair, choose_pairs
 from tureen.labelling.recipe import Recipe
@@ -42,9 +43,10 @@ def make_rows(identifier: str, item: Item, label: Label, recipe: Recipe) -> Item
         recipe: how.
 
     Raises:
-        Unprocessable: the form cannot say what the item says.
+        Unprocessable: the form cannot say what the item says, or a margin is asked of a reward without a calibration.
         ServerFault: the label lacks what a label has.
     """
+    _check_margins(label, recipe)
     done = ItemRows()
     for pair in choose_pairs(identifier, label, recipe):
         tie = pair.tied(recipe.tie_margin)
@@ -56,6 +58,17 @@ def make_rows(identifier: str, item: Item, label: Label, recipe: Recipe) -> Item
         row = {"id": name, **WRITERS[recipe.form](item, label, pair)}
         done.rows.append({**row, "tie": tie} if recipe.ties == "mark" else row)
     return done
+
+
+def _check_margins(label: Label, recipe: Recipe) -> None:
+    """Refuse least margins for a reward without a calibration: its margins have no known unit."""
+    asked = [name for name in ("tie_margin", "min_margin") if getattr(recipe, name)]
+    if asked and label.candidates and label.calibrated is False:
+        names = ", ".join(
+            name for name, score in (label.candidates[0].scores or {}).items() if score.calibrated is None
+        )
+        message = f"{names} has no calibration, so a margin in deviations is not defined for it"
+        raise Unprocessable(f"{message}: leave {asked[0]} out, or use min_probability", param=asked[0])
 
 
 def _reason(pair: Pair, tie: bool, recipe: Recipe) -> str | None:
