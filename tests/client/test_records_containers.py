@@ -220,3 +220,37 @@ def test_the_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> No
         len({folder("three", a="1"), folder("four", b="1"), folder("five", a="2"), compute_digest(tmp_path / "one")})
         == 4
     )
+
+
+@pytest.mark.parametrize("name", ["data", "items", "rows", "records"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_under_one_key_is_read(tmp_path: Path, name: str, indent: int | None) -> None:
+    path = saved(tmp_path, json.dumps({name: ITEMS}, indent=indent).encode())
+    assert [*read_rows(path)] == [(f"{path}:{number}", item) for number, item in enumerate(ITEMS, 1)]
+
+
+def test_an_object_that_opens_its_list_on_the_first_line_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, b'{"data": [\n{"a": 1},\n{"a": 2}\n]}')
+    assert found(path) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_list_under_one_key_beside_others_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, json.dumps({"version": 2, "data": ITEMS}).encode())
+    with pytest.raises(BadFile, match="records in `data` and the further keys `version`: write the list alone"):
+        found(path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"data": ITEMS}, {"data": ITEMS}],
+        [{"data": [{"role": "user", "content": "q"}], "chosen": "a"}],
+        [{"data": {"prompt": "q"}, "annotations": []}],
+        [{"data": [], "a": 1}],
+        [{"data": ["a"], "b": 1}],
+        [{"prompt": "q", "samples": ITEMS}],
+    ],
+    ids=["several", "messages", "object", "empty", "texts", "prompt"],
+)
+def test_other_objects_stay_records(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    assert found(saved(tmp_path, b"\n".join(json.dumps(row).encode() for row in rows))) == rows

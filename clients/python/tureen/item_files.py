@@ -16,7 +16,7 @@ from tureen.item_positions import find_item_index
 from tureen.json_lines import iterate_lines
 from tureen.records import containers
 from tureen.records.schema import DataError
-from tureen.records.text_files import DELIMITERS, read_table
+from tureen.records.tables import is_table, read_table
 from tureen.wire import ScoreItem
 
 
@@ -81,7 +81,7 @@ def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
             yield from enumerate((_bare(row) for batch in batches for row in batch.to_pylist()), 1)
         elif path.suffix == ".json":
             yield from enumerate(_listed(path), 1)
-        elif _is_table(path):
+        elif is_table(path):
             yield from read_table(path)
         else:
             with _opened(path) as lines:
@@ -97,7 +97,7 @@ def count_items(path: Path) -> int:
             return int(_parquet(path).metadata.num_rows)
         if path.suffix == ".json":
             return len(_listed(path))
-        if _is_table(path):
+        if is_table(path):
             return sum(1 for _ in read_table(path))
         with _opened(path) as lines:
             return sum(1 for _ in iterate_lines(lines))
@@ -160,10 +160,6 @@ def _listed(path: Path) -> list[Any]:
     if not isinstance(items, list):
         raise Unprocessable(f"{path} holds no list of items: name it .jsonl if it has one item per line")
     return items
-
-
-def _is_table(path: Path) -> bool:
-    return any(suffix in DELIMITERS for suffix in map(str.lower, path.suffixes))
 
 
 def _opened(path: Path) -> Any:

@@ -8,13 +8,16 @@ can be read.
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tureen.records.openings import PROMPTS
 from tureen.records.schema import BadFile, BadOption
+from tureen.records.tables import is_table, read_table
 from tureen.records.text_files import (
-    DELIMITERS,
     Row,
     describe_unreadable,
     name_row,
@@ -22,11 +25,12 @@ from tureen.records.text_files import (
     read_lines,
     read_list,
     read_object,
-    read_table,
 )
 
 PARQUET = b"PAR1"
 SNIFFED = 4096
+OPENED = re.compile(rb"""\{[ \t]*("[^"\\]*"[ \t]*:[ \t]*[\[{][ \t]*)?\r?\n""")  # an object that goes on below
+WRAPPERS = ("data", "items", "rows", "records", "examples", "instances", "samples", "train")
 
 
 def read_rows(path: Path, split: str | None = None) -> Iterator[tuple[str, object]]:
@@ -49,9 +53,51 @@ def read_rows(path: Path, split: str | None = None) -> Iterator[tuple[str, objec
     elif split is not None:
         raise BadOption(f"{path} is a file and has no splits; leave split={split!r} out")
     else:
-        rows = CONTAINERS[detect_container(path)](path)
+        container = detect_container(path)
+        rows = CONTAINERS[container](path)
+        rows = _unwrap(path, rows) if container in ("object", "lines") else rows
     for number, item in rows:
         yield name_row(path, number), item
+
+
+def _unwrap(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows; where the only one is an object with a list of records, the records.
+
+    Raises:
+        BadFile: this object has other keys, too.
+    """
+    first = next(rows, None)
+    if first is None:
+        return
+    document: Any = first[1]
+    name = _find_wrapper(document)
+    second = next(rows, None) if name else None
+    if name is None or second:
+        yield from chain([first], [second] if second else [], rows)
+        return
+    others = ", ".join(f"`{key}`" for key in document if key != name)
+    if others:
+        raise BadFile(
+            f"{path} is one object with records in `{name}` and the further keys {others}: write the list alone, or"
+            " one record on each line"
+        )
+    yield from enumerate(document[name], 1)
+
+
+def _find_wrapper(document: object) -> str | None:
+    """The only key of an object that holds a list of records. What has a prompt is a record itself."""
+    if not isinstance(document, dict) or document.keys() & set(PROMPTS):
+        return None
+    found = [name for name in WRAPPERS if _are_records(document.get(name))]
+    return found[0] if len(found) == 1 else None
+
+
+def _are_records(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and not {"role", "from"} & each.keys() for each in value)
+    )
 
 
 def detect_container(path: Path) -> str:
@@ -67,17 +113,16 @@ def detect_container(path: Path) -> str:
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not text:
         raise BadFile(f"{path} is empty")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if any(suffix in suffixes for suffix in DELIMITERS):
+    if is_table(path):
         return "table"
     if text[:1] not in (b"[", b"{"):
         raise BadFile(
             f"{path} is no JSON in UTF-8, JSON Lines, gzip of those, or Parquet: it begins with {text[:16]!r};"
-            " a table of text is named .csv or .tsv"
+            " a table of text is named .csv, .tsv or .psv"
         )
     if text[:1] == b"[":
         return "list"
-    return "object" if text.splitlines()[0].strip() == b"{" else "lines"
+    return "object" if OPENED.match(text) else "lines"
 
 
 def compute_digest(path: Path) -> str:

@@ -1,26 +1,20 @@
-"""Records in files of text: JSON Lines, one JSON object, a JSON list, CSV and TSV, each plain or as gzip."""
+"""Records in files of text: JSON Lines, one JSON object, and a JSON list, each plain or as gzip."""
 
 import codecs
-import csv
 import gzip
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader, TextIOWrapper
+from io import BufferedReader
 from pathlib import Path
 
 from tureen.json_lines import LENIENT, STRICT, RepeatedKey, decode_json, iterate_lines
-from tureen.records.columns import Cells
 from tureen.records.schema import BadFile, BadRecord
 
 Row = tuple[int, object]  # the number of a line or of an item, from 1, and what stands there
 
-csv.field_size_limit(2**31 - 1)
 GZIP = b"\x1f\x8b"
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SEPARATORS = (",", ";", "\t")  # of files named .csv; the first line says which
-HEAD = 4096
 BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -78,33 +72,6 @@ def read_list(path: Path) -> Iterator[Row]:
         at, number = _past_comma(text, end, source), number + 1
     if _skip(text, at + 1) < len(text):
         raise BadFile(f"{path} goes on after its list ends, at character {at + 1}")
-
-
-def read_table(path: Path) -> Iterator[Row]:
-    """CSV or TSV with a line of names: all values are texts; cells may hold line breaks, and CSV semicolons."""
-    delimiter = next(DELIMITERS[suffix] for suffix in map(str.lower, path.suffixes) if suffix in DELIMITERS)
-    with open_bytes(path) as stream, TextIOWrapper(stream, "utf-8-sig", newline="") as text:
-        if delimiter == ",":
-            head = stream.peek(HEAD).partition(b"\n")[0]
-            delimiter = max(SEPARATORS, key=lambda each: head.count(each.encode()))
-        rows = csv.reader(text, delimiter=delimiter, strict=True)
-        try:
-            names = next((row for row in rows if any(row)), [])
-            if len(set(names)) < len(names) or not all(name.strip() for name in names[1:]):
-                raise BadFile(f"{path}: the first line must name each column once, is {names}")
-            for row in rows:
-                if any(row):
-                    yield rows.line_num, _cells(names, row)
-        except UnicodeDecodeError as error:
-            raise BadFile(f"{path} is not UTF-8 at byte {error.start}") from None
-        except csv.Error as error:
-            raise BadFile(f"{name_row(path, rows.line_num)}: not a table: {error}") from error
-
-
-def _cells(names: list[str], row: list[str]) -> object:
-    if len(row) != len(names):
-        return BadRecord("lengths differ", f"the table has {len(names)} columns and this row {len(row)} cells")
-    return Cells((name, cell) for name, cell in zip(names, row, strict=True) if name.strip())
 
 
 def _decoded(line: bytes) -> object:
