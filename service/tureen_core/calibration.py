@@ -77,7 +77,7 @@ def check_common_scale(
     bare = [name for name in summed if scales[name] is None]
     if bare and len(summed) > 1:
         others = ", ".join(name for name in summed if name != bare[0])
-        message = f"{bare[0]} has no calibration, so it has no common scale with {others} and cannot be weighed with it"
+        message = f"{bare[0]} has no calibration, so it has no common scale with {others}"
         remedy = "ask for it alone, or without weights for the raw rewards, or calibrate it with"
         raise Unprocessable(f"{message}; {remedy} {CALIBRATE}", param=field, code="uncalibrated_reward")
 

@@ -14,7 +14,8 @@ class SteeringFields(Reply):
     Attributes:
         preferences: the applied weights by objective; for the reply of a sweep a list of them.
         rewards: the raw and calibrated rewards of the text by objective, if ``candidates`` was requested.
-        reward: the sum of the calibrated rewards, weighted by the preferences.
+        reward: the sum of the calibrated rewards, weighted by the preferences. One reward without a calibration counts
+            raw.
     """
 
     preferences: dict[str, float] | list[dict[str, float]] | None = None
