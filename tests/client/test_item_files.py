@@ -134,12 +134,12 @@ def test_a_byte_order_mark_is_nothing(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("in.jsonl", b'{"messages": []}\n{', "in.jsonl, line 2: this is not JSON"),
-        ("in.json", b"{", "in.json: this is not JSON"),
-        ("in.json", b"{}", "in.json holds no list of items"),
-        ("in.json", b"3", "name it .jsonl"),
+        ("in.json", b"{", "in.json, item 1: this is not JSON"),
+        ("in.json", b"{}", "in.json, item 1: this is neither an item"),
+        ("in.json", b"3", "in.json is no JSON in UTF-8, JSON Lines"),
         ("in.json", b"[]", "in.json holds no items"),
         ("in.jsonl", b"\n \n", "in.jsonl holds no items"),
-        ("in.jsonl", b'{"a": "\xff"}', "in.jsonl, line 1: this is not UTF-8: byte 7"),
+        ("in.jsonl", b'{"a": "\xff"}', "in.jsonl, line 1: this is not UTF-8: at byte 7"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -170,3 +170,34 @@ def test_steps_stay_an_item_where_a_column_is_left_out(tmp_path: Path) -> None:
     path.write_text(json.dumps({"prompt": "p", "steps": ["a", "b"], "mood": "x"}))
     (row,) = item_files.read_rows(path, RowReading(renamed={"mood": ""}))
     assert row.item == {"prompt": "p", "steps": ["a", "b"]}
+
+
+@pytest.mark.parametrize("name", ["in.json", "in.txt"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_content_says_what_a_file_is(tmp_path: Path, name: str, listed: bool) -> None:
+    path, given = tmp_path / name, [item(1), item(2)]
+    path.write_text(json.dumps(given) if listed else "\n".join(map(json.dumps, given)))
+    assert [row.item for row in item_files.read_rows(path)] == given
+    assert item_files.count_items(path) == 2
+
+
+@pytest.mark.parametrize(("name", "content"), [("in.jsonl", "%s\n%s"), ("in.json", "[%s, %s]")])
+def test_a_key_that_is_named_twice_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    good = json.dumps(item(1))
+    path = tmp_path / name
+    path.write_text(content % (good, good.replace('"prompt"', '"prompt": "x", "prompt"')))
+    with pytest.raises(Unprocessable, match=f"{item_files.find_unit(path)} 2: repeated key: `prompt` is named twice"):
+        item_files.read_rows(path)
+
+
+@pytest.mark.parametrize("name", ["gone.jsonl", "gone.json", "gone.csv"])
+def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        item_files.read_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json", "in.csv"])
+def test_an_empty_file_has_no_items(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b" \n")
+    assert list(item_files.iterate_items(tmp_path / name)) == []
+    assert item_files.count_items(tmp_path / name) == 0

@@ -99,7 +99,7 @@ def test_empty_lines_count_and_are_no_items(tmp_path: Path) -> None:
     ("line", "says"),
     [
         (b"{", "this is not JSON"),
-        (b'{"a": "\xff"}', "this is not UTF-8: byte 7"),
+        (b'{"a": "\xff"}', "this is not UTF-8: at byte 7"),
         (b"[" * 100_000, "this is not JSON"),
         (b'"text"', 'an item is an object, as {"prompt": ..., "candidates": [...]}, not a string'),
         (b'["a", "b"]', "an item is an object"),
@@ -130,11 +130,11 @@ def test_a_bad_line_says_what_is_wrong_and_the_next_one_is_read(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("in.json", b"{", "in.json: this is not JSON"),
-        ("in.json", b"{}", "holds no list of items"),
-        ("in.parquet", b"PAR", "in.parquet is damaged, or not of the type in its name"),
-        ("in.jsonl.gz", b"PAR", "in.jsonl.gz is damaged, or not of the type in its name"),
-        ("in.jsonl.gz", gzip.compress(b"{}" * 9999, mtime=0)[:-9], "in.jsonl.gz is damaged"),
+        ("in.json", b"[{", "in.json:1 is not JSON"),
+        ("in.json", b'{"items": [{}], "rewards": []}', "further keys `rewards`"),
+        ("in.parquet", b"PAR", "in.parquet is no JSON in UTF-8, JSON Lines, gzip of those, or Parquet"),
+        ("in.parquet", b"PAR1", "in.parquet is a damaged Parquet file"),
+        ("in.jsonl.gz", gzip.compress(b"{}" * 9999, mtime=0)[:-9], "in.jsonl.gz is a damaged or truncated gzip"),
     ],
 )
 def test_a_file_that_cannot_be_read_at_all(tmp_path: Path, name: str, content: bytes, says: str) -> None:

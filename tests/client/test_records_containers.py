@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
-from tureen.records.containers import compute_digest, detect_container, is_saved_dataset, list_splits, read_rows
+from tureen.records.containers import compute_digest, count_rows, detect_container, read_rows
 from tureen.records.schema import BadFile, BadOption, BadRecord
 
 ITEMS: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 2, "b": "ü\u2028\n"}, {"a": 3, "b": ""}]
@@ -71,37 +71,6 @@ def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(many), path, row_group_size=700)
     assert detect_container(path) == "parquet"
     assert [*read_rows(path)] == [(f"{path}:{number}", item) for number, item in enumerate(many, 1)]
-
-
-def test_a_saved_dataset_is_read(tmp_path: Path) -> None:
-    Dataset.from_list(ITEMS).save_to_disk(tmp_path / "set")
-    assert [*read_rows(tmp_path / "set")] == [(f"{tmp_path}/set:{i}", item) for i, item in enumerate(ITEMS, 1)]
-    with pytest.raises(BadOption, match="without splits; leave split='train' out"):
-        found(tmp_path / "set", "train")
-
-
-def test_a_saved_dataset_dict_needs_a_split_where_it_has_several(tmp_path: Path) -> None:
-    both = {"train": Dataset.from_list(ITEMS), "test": Dataset.from_list(ITEMS[:1])}
-    DatasetDict(both).save_to_disk(tmp_path / "two")
-    DatasetDict(train=both["train"]).save_to_disk(tmp_path / "one")
-    assert [*read_rows(tmp_path / "two", "test")] == [(f"{tmp_path}/two/test:1", ITEMS[0])]
-    assert found(tmp_path / "one") == ITEMS
-    assert found(tmp_path / "two" / "test") == ITEMS[:1]
-    for wrong, says in ((None, "; name one, or give its folder, as .*two/train"), ("dev", "; 'dev' is none of them;")):
-        with pytest.raises(BadOption, match=f"has the splits train, test{says}"):
-            found(tmp_path / "two", wrong)
-
-
-def test_the_splits_of_a_saved_dataset_are_listed(tmp_path: Path) -> None:
-    one = Dataset.from_list(ITEMS)
-    one.save_to_disk(tmp_path / "set")
-    DatasetDict(train=one, test=one).save_to_disk(tmp_path / "two")
-    assert [list_splits(tmp_path / name) for name in ("set", "two")] == [[], ["train", "test"]]
-    assert [is_saved_dataset(tmp_path / name) for name in ("set", "two", ".")] == [True, True, False]
-    for damaged in ("{", "[]", "{}"):
-        (tmp_path / "two" / "dataset_dict.json").write_text(damaged)
-        with pytest.raises(BadFile, match="two is a damaged dataset"):
-            list_splits(tmp_path / "two")
 
 
 def test_a_file_has_no_splits(tmp_path: Path) -> None:
@@ -254,3 +223,22 @@ def test_a_list_under_one_key_beside_others_is_refused(tmp_path: Path) -> None:
 )
 def test_other_objects_stay_records(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     assert found(saved(tmp_path, b"\n".join(json.dumps(row).encode() for row in rows))) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (LIST, "in.json"),
+        (LINES, "in.jsonl"),
+        (b'\n{"data": ' + LIST + b"}", "in.json"),
+        (b'a,b\n1,x\n2,"\n"\n3,\n', "in.csv"),
+    ],
+)
+def test_rows_are_counted_as_they_are_read(tmp_path: Path, content: bytes, name: str) -> None:
+    assert count_rows(saved(tmp_path, content, name)) == len(ITEMS)
+
+
+def test_rows_of_parquet_and_datasets_are_counted(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ITEMS), tmp_path / "file")
+    Dataset.from_list(ITEMS).save_to_disk(tmp_path / "set")
+    assert (count_rows(tmp_path / "file"), count_rows(tmp_path / "set")) == (3, 3)

@@ -1,9 +1,5 @@
 """Read items, each with its place, from JSON Lines, JSON lists, CSV, TSV, gzip, Parquet and saved datasets."""
 
-import codecs
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +9,13 @@ from typing import Any
 from tureen.errors import TureenError, Unprocessable
 from tureen.item_forms import DEFAULT, FORM, RowReading, check_fields, make_item
 from tureen.item_positions import find_item_index
-from tureen.json_lines import iterate_lines
 from tureen.records import containers
-from tureen.records.schema import DataError
-from tureen.records.tables import is_table, read_table
+from tureen.records.schema import DataError, EmptyFile
 from tureen.wire import ScoreItem
+
+LINES = (".jsonl", ".ndjson")
+FOLDER = "folder"
+TYPED = (FOLDER, "parquet")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ def read_rows(path: Path, reading: RowReading = DEFAULT) -> list[Row]:
         Unprocessable: the file or a line is invalid; the message says which.
         OSError: the file cannot be opened.
     """
-    rows = [_row(raw, describe_place(path, number), reading) for number, raw in iterate_items(path)]
+    unit = find_unit(path)
+    rows = [_row(raw, f"{path}, {unit} {number}", reading) for number, raw in iterate_items(path)]
     if not rows:
         raise make_empty_file_error(path)
     return rows
@@ -65,47 +64,32 @@ def _row(raw: Any, where: str, reading: RowReading) -> Row:
 
 
 def iterate_items(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield each item with its number from 1: the line number in JSON Lines, the item number in other files.
+    """Yield each item with its number from 1: the line number in JSON Lines and tables, else the item number.
 
-    A line that is not JSON is yielded as an error.
+    The containers are those of :mod:`tureen.records.containers`. A line that cannot be decoded is yielded as an error.
 
     Raises:
         Unprocessable: the whole file is invalid, or needs a package that is not installed.
         OSError: the file cannot be opened.
     """
-    with _readable(path):
-        if path.is_dir():
-            yield from enumerate((_bare(row) for row in containers.open_dataset(path)[0]), 1)
-        elif path.suffix == ".parquet":
-            batches = _parquet(path).iter_batches(batch_size=1024)
-            yield from enumerate((_bare(row) for batch in batches for row in batch.to_pylist()), 1)
-        elif path.suffix == ".json":
-            yield from enumerate(_listed(path), 1)
-        elif is_table(path):
-            yield from read_table(path)
-        else:
-            with _opened(path) as lines:
-                yield from ((number, _decoded(line)) for number, line in iterate_lines(lines))
+    with _readable():
+        container = _find_container(path)
+        if container is not None:
+            _, rows = containers.open_rows(path, container=container)
+            yield from ((number, _bare(row) if container in TYPED else row) for number, row in rows)
 
 
 def count_items(path: Path) -> int:
     """Return how many items :func:`iterate_items` will yield, for a progress bar."""
-    with _readable(path):
-        if path.is_dir():
-            return len(containers.open_dataset(path)[0])
-        if path.suffix == ".parquet":
-            return int(_parquet(path).metadata.num_rows)
-        if path.suffix == ".json":
-            return len(_listed(path))
-        if is_table(path):
-            return sum(1 for _ in read_table(path))
-        with _opened(path) as lines:
-            return sum(1 for _ in iterate_lines(lines))
+    with _readable():
+        container = _find_container(path)
+        return 0 if container is None else containers.count_rows(path, container)
 
 
-def describe_place(path: Path, number: int) -> str:
-    """Return an item's place for a message: ``in.jsonl, line 7``."""
-    return f"{path}, {'item' if path.is_dir() or path.suffix in ('.json', '.parquet') else 'line'} {number}"
+def find_unit(path: Path) -> str:
+    """Return what the items of a file are counted by, ``line`` or ``item``."""
+    with _readable():
+        return "line" if _find_container(path) in ("lines", "table") and path.suffix != ".json" else "item"
 
 
 def compute_digest(path: Path) -> str:
@@ -114,7 +98,7 @@ def compute_digest(path: Path) -> str:
     Raises:
         Unprocessable: it cannot be read.
     """
-    with _readable(path):
+    with _readable():
         return containers.compute_digest(path)
 
 
@@ -142,45 +126,26 @@ def name_rows_in_errors(rows: Sequence[Row]) -> Iterator[None]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable() -> Iterator[None]:
     """Turn the errors of a damaged file into an ``Unprocessable``."""
     try:
         yield
     except DataError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise error.__cause__ from None
         raise Unprocessable(str(error)) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # pyarrow's are ValueErrors
-        raise Unprocessable(f"{path} is damaged, or not of the type in its name: {error}") from error
 
 
-def _listed(path: Path) -> list[Any]:
-    document = _decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8))
-    if isinstance(document, TureenError):
-        raise Unprocessable(f"{path}: {document}")
-    items = document.get("items") if isinstance(document, dict) else document
-    if not isinstance(items, list):
-        raise Unprocessable(f"{path} holds no list of items: name it .jsonl if it has one item per line")
-    return items
-
-
-def _opened(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def _decoded(line: bytes) -> Any:
+def _find_container(path: Path) -> str | None:
+    """The container of a file, or None where it is empty. In JSON Lines by name a bad line spoils only itself."""
+    if path.is_dir():
+        return FOLDER
+    if any(suffix in LINES for suffix in map(str.lower, path.suffixes)):
+        return "lines"
     try:
-        return json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        return Unprocessable(f"this is not UTF-8: byte {error.start} cannot be read", code="invalid_json")
-    except (ValueError, RecursionError) as error:
-        return Unprocessable(f"this is not JSON: {error}", code="invalid_json")
-
-
-def _parquet(path: Path) -> Any:
-    try:
-        from pyarrow.parquet import ParquetFile  # optional: the client works without it
-    except ImportError:
-        raise Unprocessable("Parquet needs pyarrow: pip install pyarrow, or use JSON Lines") from None
-    return ParquetFile(path)
+        return containers.detect_container(path)
+    except EmptyFile:
+        return None
 
 
 def _bare(value: Any) -> Any:

@@ -62,7 +62,8 @@ def make_item(raw: Any, reading: RowReading = DEFAULT) -> MadeItem:
     if isinstance(raw, TureenError):
         return MadeItem(raw)
     if isinstance(raw, BadRecord):
-        return MadeItem(Unprocessable(f"{raw.reason}: {raw.detail}", code="invalid_json"))
+        reason = f"this is {raw.reason}" if raw.reason.startswith("not ") else raw.reason
+        return MadeItem(Unprocessable(f"{reason}: {raw.detail}", code="invalid_json"))
     if not isinstance(raw, Mapping):
         return MadeItem(Unprocessable(f"an item is an object, as {FORM}, not {describe_type(raw)}"))
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tureen.errors import InvalidRequest, Unprocessable
 from tureen.labelling.target_files import is_inside, strip_suffixes
-from tureen.records import containers
+from tureen.records import saved_datasets
 from tureen.records.schema import BadFile
 
 READ = ("*.jsonl", "*.jsonl.gz", "*.json", "*.csv", "*.tsv", "*.parquet")
@@ -50,10 +50,10 @@ def find_shards(inputs: Sequence[Path], folder: Path, ending: str) -> list[Shard
 
 def _list_sources(folder: Path) -> list[tuple[Path, str]]:
     """List the sources in a folder, each with a name for its rows. Several splits are named ``folder-split``."""
-    if not containers.is_saved_dataset(folder):
+    if not saved_datasets.is_saved_dataset(folder):
         return [(path, strip_suffixes(path)) for path in sorted(path for kind in READ for path in folder.glob(kind))]
     try:
-        splits = containers.list_splits(folder)
+        splits = saved_datasets.list_splits(folder)
     except BadFile as error:
         raise Unprocessable(str(error)) from error
     if len(splits) < 2:

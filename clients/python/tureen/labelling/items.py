@@ -90,8 +90,9 @@ def read_items(path: Path, reading: RowReading = DEFAULT) -> Iterator[Line]:
         OSError: it is not there.
     """
     seen: set[bytes] = set()
+    unit = item_files.find_unit(path)
     for number, raw in item_files.iterate_items(path):
-        line = parse_item(raw, number, name_row(path.name, number), item_files.describe_place(path, number), reading)
+        line = parse_item(raw, number, name_row(path.name, number), f"{path}, {unit} {number}", reading)
         digest = blake2b(line.id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if digest in seen and line.item is not None:
             message = f"the id {line.id!r} stands on another line too"

@@ -7,15 +7,17 @@ can be read.
 
 import codecs
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tureen.json_lines import iterate_lines
 from tureen.records.openings import PROMPTS
-from tureen.records.schema import BadFile, BadOption
+from tureen.records.saved_datasets import open_dataset
+from tureen.records.schema import BadFile, BadOption, EmptyFile
 from tureen.records.tables import is_table, read_table
 from tureen.records.text_files import (
     Row,
@@ -47,17 +49,47 @@ def read_rows(path: Path, split: str | None = None) -> Iterator[tuple[str, objec
         BadFile: the path is missing, damaged or in no known container.
         BadOption: a split is asked for that is not there, or none where there are several.
     """
-    if path.is_dir():
-        saved, path = open_dataset(path, split)
-        rows: Iterator[Row] = enumerate(saved, 1)
-    elif split is not None:
-        raise BadOption(f"{path} is a file and has no splits; leave split={split!r} out")
-    else:
-        container = detect_container(path)
-        rows = CONTAINERS[container](path)
-        rows = _unwrap(path, rows) if container in ("object", "lines") else rows
+    path, rows = open_rows(path, split)
     for number, item in rows:
         yield name_row(path, number), item
+
+
+def open_rows(path: Path, split: str | None = None, container: str | None = None) -> tuple[Path, Iterator[Row]]:
+    """Open a file or folder, as :func:`read_rows`. Returns its path, with the split, and its numbered rows.
+
+    Args:
+        path: see :func:`read_rows`.
+        split: see :func:`read_rows`.
+        container: of a file: a key of :data:`CONTAINERS`, or else the one that :func:`detect_container` finds.
+    """
+    if path.is_dir():
+        saved, path = open_dataset(path, split)
+        return path, enumerate(saved, 1)
+    if split is not None:
+        raise BadOption(f"{path} is a file and has no splits; leave split={split!r} out")
+    container = container or detect_container(path)
+    rows = CONTAINERS[container](path)
+    return path, _unwrap(path, rows) if container in ("object", "lines") else rows
+
+
+def count_rows(path: Path, container: str | None = None) -> int:
+    """Count the rows of a file or folder, see :func:`open_rows`. Lines are counted without being decoded.
+
+    Raises:
+        BadFile: see :func:`read_rows`.
+    """
+    if path.is_dir():
+        return len(open_dataset(path)[0])
+    container = container or detect_container(path)
+    if container == "parquet":
+        with open_parquet(path) as file:
+            return int(file.metadata.num_rows)
+    if container == "lines":
+        with open_bytes(path) as stream:
+            count = sum(1 for _ in iterate_lines(stream))
+        if count > 1:
+            return count
+    return sum(1 for _ in open_rows(path, container=container)[1])
 
 
 def _unwrap(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
@@ -112,7 +144,7 @@ def detect_container(path: Path) -> str:
         return "parquet"
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not text:
-        raise BadFile(f"{path} is empty")
+        raise EmptyFile(f"{path} is empty")
     if is_table(path):
         return "table"
     if text[:1] not in (b"[", b"{"):
@@ -142,7 +174,13 @@ def compute_digest(path: Path) -> str:
         raise describe_unreadable(path, error) from error
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """Open a Parquet file.
+
+    Raises:
+        BadFile: it is damaged, or pyarrow is not installed.
+    """
     try:
         from pyarrow import ArrowException  # optional: a client without it reads the other containers
         from pyarrow.parquet import ParquetFile
@@ -150,55 +188,14 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise BadFile(f"{path}: Parquet needs pyarrow: pip install pyarrow, or use JSON Lines") from None
     try:
         with ParquetFile(path) as file:
-            items = (item for batch in file.iter_batches(batch_size=1024) for item in batch.to_pylist())
-            yield from enumerate(items, 1)
+            yield file
     except (ArrowException, OSError) as error:
         raise BadFile(f"{path} is a damaged Parquet file: {error}") from error
 
 
-def is_saved_dataset(path: Path) -> bool:
-    """Whether ``datasets`` saved a ``Dataset`` or a ``DatasetDict`` in a folder."""
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-
-
-def list_splits(path: Path) -> list[str]:
-    """List the splits of a saved ``DatasetDict``. A saved ``Dataset`` has none.
-
-    Raises:
-        BadFile: the list is damaged.
-    """
-    try:
-        return list(json.loads((path / "dataset_dict.json").read_bytes())["splits"])
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadFile(f"{path} is a damaged dataset: dataset_dict.json does not list its splits") from error
-
-
-def open_dataset(path: Path, split: str | None = None) -> tuple[Any, Path]:
-    """Open a dataset that ``datasets`` saved. Returns its rows, and its path with the split for their places.
-
-    Raises:
-        BadFile: the folder holds no dataset, the dataset is damaged, or the package is not installed.
-        BadOption: see :func:`read_rows`.
-    """
-    if not is_saved_dataset(path):
-        raise BadFile(f"{path} is a folder, and no Hugging Face dataset was saved in it")
-    try:
-        from datasets import DatasetDict, load_from_disk  # takes seconds and pandas: only for those who read one
-        from pyarrow import ArrowException
-    except ImportError:
-        raise BadFile(f"{path}: a saved dataset needs the package datasets: pip install datasets") from None
-    try:
-        saved = load_from_disk(str(path))
-    except (ArrowException, OSError, ValueError) as error:
-        raise BadFile(f"{path} is a damaged dataset: {error}") from error
-    if isinstance(saved, DatasetDict):
-        name = _one_split(path, list(saved), split)
-        saved, path = saved[name], path / name
-    elif split is not None:
-        raise BadOption(f"{path} is one dataset without splits; leave split={split!r} out")
-    return saved, path
+def _parquet(path: Path) -> Iterator[Row]:
+    with open_parquet(path) as file:
+        yield from enumerate((item for batch in file.iter_batches(batch_size=1024) for item in batch.to_pylist()), 1)
 
 
 CONTAINERS: dict[str, Callable[[Path], Iterator[Row]]] = {
@@ -208,14 +205,3 @@ CONTAINERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "table": read_table,
     "parquet": _parquet,
 }
-
-
-def _one_split(path: Path, names: list[str], split: str | None) -> str:
-    if split is None and len(names) == 1:
-        return names[0]
-    if split not in names:
-        named = f"; {split!r} is none of them" if split else ""
-        raise BadOption(
-            f"{path} has the splits {', '.join(names)}{named}; name one, or give its folder, as {path / names[0]}"
-        )
-    return split

@@ -5,6 +5,7 @@ What can go wrong with data, as a tree:
     DataError(ValueError)
     ├── BadRecord    one record cannot be used: counted and skipped, or fatal under ``strict``
     ├── BadFile      a file or folder cannot be read at all: always fatal
+    │   └── EmptyFile    a file holds nothing
     └── BadOption    what was asked for does not fit the data: always fatal
 """
 
@@ -33,6 +34,10 @@ class DataError(ValueError):
 
 class BadFile(DataError):
     """A file or folder is missing, damaged, or in no container that is read here."""
+
+
+class EmptyFile(BadFile):
+    """A file is empty, or blank."""
 
 
 class BadOption(DataError):
