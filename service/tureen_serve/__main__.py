@@ -31,7 +31,7 @@ from tureen_serve.commands.artifact_flags import (
     RuntimeName,
     WithStarter,
     exit_with_error,
-    read_artifacts,
+    load_model_settings,
 )
 from tureen_serve.commands.batch import app as batch
 from tureen_serve.commands.expert_flags import ExpertFlags
@@ -69,8 +69,7 @@ def serve(
     flags = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
     try:
         experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
-        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], experts))
-        _run(settings)
+        _run(load_model_settings(config, with_starter, reward or [], experts, **flags))
     except SettingsError as error:
         exit_with_error(error, 2)
 
@@ -79,8 +78,6 @@ def _run(settings: Settings) -> None:
     from tureen_serve.app import create_app  # imports torch and transformers, which --help does not need
     from tureen_serve.telemetry import start_logging
 
-    if not settings.rewards and not settings.families:
-        raise SettingsError("no models are named: give --starter, --config FILE, --reward, --expert or --base")
     application = create_app(settings)
     listener = _listen(settings.host, settings.port)
     start_logging(settings.log_level, settings.log_format)

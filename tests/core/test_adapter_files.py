@@ -168,7 +168,7 @@ def test_a_tensor_out_of_place_is_named(tensors: dict[str, Tensor | None], messa
         (
             "adapter_model.safetensors",
             None,
-            r"has no adapter_model.safetensors; save safetensors, since pickles \(\.bin\) are not",
+            r"has no adapter_model\.safetensors; save safetensors, since pickles \(\.bin\) are not read$",
         ),
         ("adapter_model.safetensors", "junk and more junk", "adapter_model.safetensors cannot be read"),
     ],

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tureen.errors import ServerFault
 from tureen_core.artifact import Artifact, Manifest, Probe, open_artifact, read_weights, seal_artifact
-from tureen_core.base import load_tokenizer
+from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.soup import concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.runtimes import load as loading
@@ -132,8 +132,8 @@ def test_artifacts_stand_where_they_belong(shelf: Path) -> None:
 def test_a_base_with_other_weights_is_refused(shelf: Path, tmp_path: Path) -> None:
     other = tiny.base(tmp_path / "other", seed=5)
     said = refusal([], [family(shelf, base=str(other))])
-    assert "academy needs the base" in said
-    assert "weights digest" in said
+    needed, found = (digest_weights(folder)[:12] for folder in (shelf / "base", other))
+    assert f"academy needs the base {shelf / 'base'} with {needed}, but {other} has the weights digest {found}" in said
 
 
 def test_a_base_that_is_not_there_is_named(shelf: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tureen_serve.commands.expert_flags import NO_EXPERTS, ExpertFlags, group_experts
-from tureen_serve.settings import RewardEntry, build_starter_settings
+from tureen_serve.settings import RewardEntry, Settings, SettingsError, build_starter_settings, load_settings
 
 WithStarter = Annotated[bool, typer.Option("--starter", help="Load the starter artifacts of the package.")]
 RewardFolders = Annotated[
@@ -70,3 +70,24 @@ def read_artifacts(with_starter: bool, rewards: Sequence[Path], experts: ExpertF
     entries["rewards"] += [RewardEntry(path=path) for path in rewards]
     entries["families"] = group_experts(experts, entries["families"])
     return {name: found for name, found in entries.items() if found}
+
+
+def load_model_settings(
+    config: Path | None, with_starter: bool, rewards: Sequence[Path], experts: ExpertFlags, **flags: Any
+) -> Settings:
+    """Load the settings of a command that needs at least one model.
+
+    Args:
+        config: the settings file, if any.
+        with_starter: see :func:`read_artifacts`.
+        rewards: see :func:`read_artifacts`.
+        experts: see :func:`read_artifacts`.
+        flags: further settings; those that are None are left out.
+
+    Raises:
+        SettingsError: a setting is invalid, or no model is named.
+    """
+    settings = load_settings(config, **flags, **read_artifacts(with_starter, rewards, experts))
+    if not settings.rewards and not settings.families:
+        raise SettingsError("no models are named: give --starter, --config FILE, --reward, --expert or --base")
+    return settings

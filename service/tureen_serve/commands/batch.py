@@ -27,10 +27,10 @@ from tureen_serve.commands.artifact_flags import (
     RuntimeName,
     WithStarter,
     exit_with_error,
-    read_artifacts,
+    load_model_settings,
 )
 from tureen_serve.commands.expert_flags import ExpertFlags
-from tureen_serve.settings import Settings, SettingsError, load_settings
+from tureen_serve.settings import Settings, SettingsError
 
 ERR = Console(stderr=True)
 app = typer.Typer(help="Run a file of requests, one a line, in this process.", no_args_is_help=True)
@@ -70,9 +70,7 @@ def run(
     try:
         flags = {"runtime": runtime, "dtype": dtype, "device": device}
         experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
-        settings = load_settings(config, **flags, **read_artifacts(with_starter, reward or [], experts))
-        if not settings.rewards and not settings.families:
-            raise SettingsError("no models are named: give --starter, --config FILE, --reward, --expert or --base")
+        settings = load_model_settings(config, with_starter, reward or [], experts, **flags)
         files = (source, target, failed)
         ended = _run(settings, files, to or find_endpoint(source), restart, quiet=as_json or not ERR.is_terminal)
         if ended.status == "failed":
