@@ -210,4 +210,5 @@ def start_logging(level: str, form: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("tureen_serve").setLevel(level.upper())
+    for own in ("tureen_serve", "tureen_core"):
+        logging.getLogger(own).setLevel(level.upper())

@@ -47,7 +47,7 @@ def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: 
     rewards = {entry.name or entry.path.name for entry in told.rewards}
     aliased = {part.partition("=")[0] for spelled in told.aliases.values() for part in split_mix(spelled)}
     assert aliased == rewards
-    experts = {path.name for path in told.families[0].experts}
+    experts = {each.path.name for each in told.families[0].experts}
     assert {*told.families[0].default, *told.families[0].presets["playful"]} <= experts
     commented = block.replace("# store:", "store:").replace("# files:", "files:")
     (tmp_path / "server.yaml").write_text(commented)
@@ -76,7 +76,7 @@ def test_the_starter_artifacts_are_small_and_complete() -> None:
         *("academy", "business", "entertainment", "literature"),
         *("helpful", "harmless"),
     }
-    assert [path.name for path in found["families"][0].experts] == [
+    assert [each.path.name for each in found["families"][0].experts] == [
         "academy",
         "business",
         "entertainment",

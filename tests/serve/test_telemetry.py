@@ -38,7 +38,8 @@ def _logging() -> Iterator[None]:
     yield
     root.setLevel(level)
     root.handlers[:] = handlers
-    logging.getLogger("tureen_serve").setLevel(logging.NOTSET)
+    for own in ("tureen_serve", "tureen_core"):
+        logging.getLogger(own).setLevel(logging.NOTSET)
 
 
 def test_every_metric_has_the_prefix_a_help_and_a_plain_name() -> None:
@@ -199,8 +200,9 @@ def test_lines_of_json_carry_the_request(caplog: pytest.LogCaptureFixture) -> No
 def test_ours_are_logged_from_the_level_on_and_the_libraries_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     start_logging("info", "json")
     logging.getLogger("tureen_serve.app").info("ours")
+    logging.getLogger("tureen_core.base").info("ours too")
     logging.getLogger("tureen_serve.app").debug("too fine")
     logging.getLogger("a.library").info("theirs")
     logging.getLogger("a.library").warning("their warning")
     lines = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["ours", "their warning"]
+    assert lines == ["ours", "ours too", "their warning"]
