@@ -78,6 +78,28 @@ def test_everything_on_one_base_is_loaded_over_one_set_of_weights(shelf: Path) -
     assert len({id(each._gate) for each in (scorer, *steppers)}) == 3
 
 
+def test_copies_of_a_base_in_several_folders_are_loaded_once(shelf: Path, tmp_path: Path) -> None:
+    shutil.copytree(shelf / "base", tmp_path / "copy")
+    tiny.reward(tmp_path / "twin", tmp_path / "copy", "twin", 8)
+    entries = [*rewards(shelf, "helpful"), RewardEntry(path=tmp_path / "twin")]
+    loaded = load_models(entries, [family(shelf, base=str(tmp_path / "copy"))], FLOAT32)
+    (backbone,) = loaded.backbones
+    assert [reward.name for reward in backbone.rewards] == ["helpful", "twin"]
+    trees: list[Any] = [backbone.scorer, loaded.policies[0].runtime]
+    first, second = trees[0]._backbone, trees[1]._model.model
+    assert first.embed_tokens.weight is second.embed_tokens.weight
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "chat_template.jinja"])
+def test_copies_of_a_base_that_read_or_write_otherwise_are_apart(shelf: Path, tmp_path: Path, file: str) -> None:
+    shutil.copytree(shelf / "base", tmp_path / "copy")
+    path = tmp_path / "copy" / file
+    path.write_text(path.read_text() + "\n")
+    tiny.reward(tmp_path / "twin", tmp_path / "copy", "twin", 8)
+    entries = [*rewards(shelf, "helpful"), RewardEntry(path=tmp_path / "twin")]
+    assert len(load_models(entries, [], FLOAT32).backbones) == 2
+
+
 def test_a_family_says_what_it_is(shelf: Path) -> None:
     entry = family(shelf, presets={"even": {"academy": 2, "poetry": 2}}, default={"poetry": 1})
     (policy,) = load_models([], [entry], FLOAT32).policies

@@ -1,5 +1,6 @@
 """Find bases and open reward artifacts, and check both against each other, before any model is loaded."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,19 @@ class LoadError(RuntimeError):
     """The configuration cannot be served. The message names the part and the reason."""
 
 
+BESIDE_WEIGHTS = {
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+}
+
+
 class Bases:
     """Base models on this machine. Each is digested, and its tokenizer loaded, only once.
 
@@ -28,6 +42,7 @@ class Bases:
         self._cache = cache
         self._control_marks = control_marks
         self._digests: dict[Path, str] = {}
+        self._shared: dict[tuple[str, ...], Path] = {}
         self._tokenizers: dict[Path, Any] = {}
         self._renderers: dict[tuple[Path, Reading], Renderer] = {}
 
@@ -45,6 +60,15 @@ class Bases:
             self._digests[folder] = digest_weights(folder)
         return self._digests[folder]
 
+    def find_shared(self, folder: Path) -> Path:
+        """Find the first folder that holds the same base, so that copies in several folders are loaded once.
+
+        The copies have the same weights, and the same files beside them that change a computation or a text.
+        """
+        beside = sorted(path for path in folder.iterdir() if path.name in BESIDE_WEIGHTS or path.suffix == ".jinja")
+        files = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in beside]
+        return self._shared.setdefault((self.compute_digest(folder), *files), folder)
+
     def locate_for(self, artifact: Artifact, model: str | None = None) -> Path:
         """Find the folder of an artifact's base. For a full checkpoint it is the artifact's own folder.
 
@@ -61,7 +85,7 @@ class Bases:
         if self.compute_digest(folder) != base.digest:
             found = f"{folder} has the weights digest {self.compute_digest(folder)[:12]}"
             raise LoadError(f"{artifact.name} needs the base {base.model} with {base.digest[:12]}, but {found}")
-        return folder
+        return self.find_shared(folder)
 
     def load_tokenizer(self, folder: Path) -> Any:
         """Load the tokenizer of a base."""

@@ -51,7 +51,7 @@ def open_experts(entry: FamilyEntry, bases: Bases, device: str) -> OpenedExperts
     model = entry.base or next(iter(models), None)
     if model is None:
         raise LoadError(f"{where}.base: name the base that the experts stand on")
-    folder = folders[0] if folders else bases.locate(model)
+    folder = folders[0] if folders else bases.find_shared(bases.locate(model))
     named: dict[str, OpenedExpert] = {}
     for each in entry.experts:
         opened = sealed.get(each.path) or _import_plain(each, entry.name, model, folder, bases, device)
