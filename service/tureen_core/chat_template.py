@@ -1,8 +1,8 @@
-"""A model's own chat template: which fields of a message it reads, and what it writes.
+"""A model's own chat template: the fields of a message that it reads, and the text that it writes.
 
-What it reads is found in its syntax tree. A template that does not know tools, calls of tools or their answers refuses
-them by name: left out in silence, they would change what the reward is of. Thoughts and names that it does not know
-are left out, and told.
+The fields are found in its syntax tree. If a template does not read tools, calls of tools or their results, a message
+with them is refused: without them the reward would be of another text. Thoughts and names that it does not read are
+left out, and reported.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ SET_HERE = {
 
 @dataclass(frozen=True)
 class TemplateInputs:
-    """What a template is given beside the messages.
+    """The inputs of a template beside the messages.
 
     Attributes:
         tools: descriptions in OpenAI's form, see :func:`tureen.tool_calls.read_tools`.
@@ -54,14 +54,14 @@ def make_template_inputs(arguments: Mapping[str, Any]) -> TemplateInputs:
 
 @dataclass(frozen=True)
 class TemplateFields:
-    """What a template reads.
+    """The names that a template reads.
 
     Attributes:
         names: fields of messages, and other attributes.
-        texts: constants that it compares with, such as roles.
-        variables: what it takes from outside.
-        asks_for_null: whether it tells a content that is null from an empty one.
-        writes_roles: whether it writes a message's role as it stands, whatever it is.
+        texts: the constants that it compares with, such as roles.
+        variables: the variables that it does not set itself.
+        asks_for_null: whether it treats null content and empty content differently.
+        writes_roles: whether it writes any role as it is given.
     """
 
     names: frozenset[str]
@@ -72,19 +72,19 @@ class TemplateFields:
 
 
 class GenerationTag(Extension):
-    """The library's tag around what an assistant says; here only its body counts."""
+    """The library's tag around an assistant's text. Here it has no effect."""
 
     tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The body of the tag."""
+        """Return the body of the tag."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 @lru_cache(maxsize=64)
 def read_template_fields(template: str) -> TemplateFields:
-    """Read from a template's syntax tree what it reads of messages."""
+    """Find in a template's syntax tree the names that it reads."""
     tree = Environment(extensions=[GenerationTag, "jinja2.ext.loopcontrols"]).parse(template)
     return TemplateFields(
         names=frozenset(_list_names(tree)),
@@ -98,7 +98,7 @@ def read_template_fields(template: str) -> TemplateFields:
 
 
 def _list_names(tree: nodes.Node) -> Iterator[str]:
-    """``message.name``, ``message['name']``, ``'name' in message`` and ``message.get('name')``."""
+    """List the names in ``message.name``, ``message['name']``, ``'name' in message`` and ``message.get('name')``."""
     found = [tree] if isinstance(tree, nodes.Getattr | nodes.Getitem) else []
     for node in (*found, *tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Compare, nodes.Call))):
         key: object = None
@@ -116,7 +116,7 @@ def _list_names(tree: nodes.Node) -> Iterator[str]:
 
 
 def _list_written(node: nodes.Node) -> set[str]:
-    """The attributes that an expression writes; those that it only compares are left out."""
+    """List the attributes that an expression writes. Attributes that it only compares are left out."""
     found = set[str]()
     for child in node.iter_child_nodes():
         if not isinstance(child, nodes.Compare | nodes.Test):
@@ -133,11 +133,11 @@ class ChatTemplate:
         self.tokenizer = tokenizer
 
     def read_fields(self, tools: Sequence[Mapping[str, Any]] = ()) -> TemplateFields:
-        """What the template reads; a tokenizer may have another one for conversations with tools."""
+        """Return the names that the template reads. A tokenizer may have a second template for tools."""
         return read_template_fields(self.tokenizer.get_chat_template(tools=list(tools) or None))
 
     def adapt_messages(self, messages: Messages, inputs: TemplateInputs) -> tuple[list[Turn], TemplateInputs, set[str]]:
-        """Messages and variables as the template takes them, and the names of what it does not read.
+        """Adapt messages and variables to the template. Also returns the names that it does not read.
 
         Raises:
             Unprocessable: it does not render something that must not be left out; ``code`` is :data:`UNSUPPORTED`.
@@ -161,7 +161,7 @@ class ChatTemplate:
         return turns, TemplateInputs(list(inputs.tools), kept), told
 
     def write_messages(self, turns: Sequence[Turn], generate: bool, inputs: TemplateInputs = NO_INPUTS) -> str:
-        """What the template makes of adapted messages.
+        """Render adapted messages by the template.
 
         Raises:
             Unprocessable: the template refuses them.
@@ -180,7 +180,7 @@ class ChatTemplate:
 
 
 def _adapt_message(message: Mapping[str, Any], fields: TemplateFields, place: str) -> tuple[Turn, set[str]]:
-    """One message as the template takes it, and what it leaves out."""
+    """Adapt one message to the template. Also returns the names of the fields left out."""
     turn, left_out = dict(message), set[str]()
     if turn["role"] == "tool" and not (fields.writes_roles or "tool" in fields.texts):
         raise _refuse("the role `tool`", "leave out what tools answered, or take another reward", f"{place}.role")
@@ -203,7 +203,7 @@ def _adapt_message(message: Mapping[str, Any], fields: TemplateFields, place: st
 
 
 def _parse_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A call with its arguments as an object, which all templates take; what is no object stays a text."""
+    """Parse a call's arguments to an object, which all templates accept. Other text stays a text."""
     function = dict(call["function"])
     if isinstance(function["arguments"], str):
         parsed = parse_arguments(function["arguments"])

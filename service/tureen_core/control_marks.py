@@ -1,9 +1,9 @@
-"""The control marks of one tokenizer, such as ``<|im_end|>``, told apart in a template's frame and in a message's text.
+"""The control marks of one tokenizer, such as ``<|im_end|>``, in a template's frame and in a message's text.
 
 A tokenizer reads a mark as a control token wherever it stands. A message that holds marks could so end its turn and
 forge another one. :meth:`ControlMarks.hide_marks` writes each mark of a message in characters for private use, which
-no template touches. :meth:`ControlMarks.encode_text` reads the marks that are left, the template's, as control tokens
-and the hidden ones as the plain characters that they are made of.
+no template changes. :meth:`ControlMarks.encode_text` reads the other marks, the template's, as control tokens, and the
+hidden marks as plain characters.
 """
 
 import re
@@ -33,23 +33,23 @@ class ControlMarks:
         self._hidden = re.compile(rf"{ESCAPE}(.)", re.DOTALL)
 
     def find_marks(self, text: str) -> list[str]:
-        """The marks in a text, in order."""
+        """Find the marks in a text, in order."""
         return self._pattern.findall(text)
 
     def hide_marks(self, text: str) -> str:
-        """A message's text with its marks hidden; a text without marks stays as it is."""
+        """Hide the marks in a message's text."""
         kept = escape_text(text)
         return self._pattern.sub(lambda found: ESCAPE + chr(FIRST + self.marks.index(found[0])), kept)
 
     def show_marks(self, text: str) -> str:
-        """The text as it was before :meth:`hide_marks`."""
+        """Undo :meth:`hide_marks`."""
         return self._hidden.sub(lambda found: ESCAPE if found[1] == ESCAPE else self.marks[ord(found[1]) - FIRST], text)
 
     def encode_text(self, text: str, border: int = 0) -> tuple[list[int], int]:
-        """Ids of a text with hidden marks, and how many of them stand before character ``border``.
+        """Encode a text with hidden marks. Returns the ids, and the number of ids before character ``border``.
 
-        The number is 0 where ``border`` is 0 or the end of the text, where a token spans it, and where the tokenizer
-        does not tell.
+        The number is 0 if ``border`` is 0 or the end of the text, if a token spans it, and if the tokenizer gives no
+        offsets.
         """
         wanted = 0 < border < len(text)
         if ESCAPE not in text:
@@ -67,7 +67,7 @@ class ControlMarks:
         return ids, before
 
     def encode_plain(self, text: str) -> list[int]:
-        """Ids of a text in which no mark is a control token."""
+        """Encode a text in which no mark is a control token."""
         if not self.tokenizer.is_fast:
             ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             return ids
@@ -75,7 +75,7 @@ class ControlMarks:
 
     @cached_property
     def _plain(self) -> Tokenizer:
-        """A tokenizer of its own: to split marks is a state of a fast tokenizer, which other threads would see."""
+        """A second tokenizer for plain text. Splitting marks is a state of a fast tokenizer, shared by all threads."""
         copied = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
         copied.no_truncation()
         copied.no_padding()
@@ -96,7 +96,7 @@ class ControlMarks:
         return ids
 
     def _count_in_piece(self, piece: str, border: int, earlier: int) -> int:
-        """How many tokens stand before a character of a piece that ``earlier`` tokens precede; 0 if that is unclear."""
+        """Count the tokens before a character of a piece after ``earlier`` tokens, 0 if that is unclear."""
         if border == len(piece):
             return earlier + len(self._encode_piece(piece))
         if not self.tokenizer.is_fast:
@@ -110,12 +110,12 @@ class ControlMarks:
 
 
 def escape_text(text: str) -> str:
-    """A text whose marks are left as they are, for :meth:`ControlMarks.encode_text`."""
+    """Escape a text for :meth:`ControlMarks.encode_text`. Its marks are read as control tokens."""
     return text.replace(ESCAPE, ESCAPE * 2)
 
 
 def map_texts(change: Callable[[str], str], value: Any) -> Any:
-    """A value with all texts in it changed, names of fields too; tuples become lists."""
+    """Change all texts in a value, also the names of fields. Tuples become lists."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
@@ -124,7 +124,7 @@ def map_texts(change: Callable[[str], str], value: Any) -> Any:
 
 
 def strip_marks(text: str, marks: Collection[str]) -> str:
-    """A text without the marks at its beginning and its end and the white space around those; else as it is."""
+    """Remove the marks at both ends of a text, with the white space around them."""
     if not marks:
         return text
     one = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
@@ -133,7 +133,7 @@ def strip_marks(text: str, marks: Collection[str]) -> str:
 
 
 def split_end(text: str, marks: Collection[str]) -> tuple[str, str]:
-    """A text before the run of marks at its end, and that run with its white space; the run is empty without marks."""
+    """Split a text before the marks at its end. The second part is empty if there are none."""
     end = len(text)
     while True:
         found = _skip_space(text, end)
@@ -146,14 +146,14 @@ def split_end(text: str, marks: Collection[str]) -> tuple[str, str]:
 
 
 def _skip_space(text: str, end: int) -> int:
-    """Where the white space before ``end`` begins."""
+    """Find the beginning of the white space before ``end``."""
     while end and text[end - 1].isspace():
         end -= 1
     return end
 
 
 def _count_before(encoded: Encoding, border: int) -> int:
-    """How many tokens stand before a character, 0 if one spans it."""
+    """Count the tokens before a character, 0 if a token spans it."""
     last, first = encoded.char_to_token(border - 1), encoded.char_to_token(border)
     for token, side, before in ((last, 1, 1), (first, 0, 0)):
         span = None if token is None else encoded.token_to_chars(token)

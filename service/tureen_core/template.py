@@ -34,7 +34,7 @@ CANARY: Messages = (
 
 @dataclass(frozen=True)
 class WrittenText:
-    """What the template made of messages, their control marks hidden, and what was not read as it was sent."""
+    """The text that the template wrote, with hidden control marks, and the fields that were not read as sent."""
 
     text: str
     normalised: frozenset[str] = frozenset()
@@ -66,7 +66,7 @@ class Renderer:
         self._spaces: dict[int, bool] = {}
 
     def digest(self) -> str:
-        """Sixteen hex digits over the template and what it makes of a fixed conversation, specials included.
+        """A hash of the template and of a fixed conversation rendered by it, in 16 hex digits.
 
         It does not depend on where a text is truncated.
         """
@@ -81,7 +81,7 @@ class Renderer:
     def render_conversation(
         self, messages: Messages, truncate: bool | Cut = True, inputs: TemplateInputs = NO_INPUTS
     ) -> Rendered:
-        """Ids of a finished conversation. ``shared`` is what stands before its last answer.
+        """Render a finished conversation to ids. ``shared`` counts the ids before its last answer.
 
         Raises:
             Unprocessable: a role is unknown or out of order, the template does not render a field, or it is too long
@@ -92,10 +92,10 @@ class Renderer:
         return self._whole(written.text, self._frame.find_last_answer(written.text), cut, told=written.normalised)
 
     def render_text(self, text: str, cut: Cut | None = None, specials: bool = True) -> Rendered:
-        """Ids of a text that is rendered already: no template. ``shared`` is what stands before its last answer.
+        """Encode a text that is rendered already. ``shared`` counts the ids before its last answer.
 
         Args:
-            cut: what to do where it is too long; None refuses it.
+            cut: how a text that is too long is cut; None refuses it.
             specials: BOS and EOS as the reading says, and the marks at its end, each once; without, the text's own
                 tokens and no other.
 
@@ -109,7 +109,7 @@ class Renderer:
         return self._whole(tidy, self._frame.find_last_answer(tidy), cut, specials, told)
 
     def render_ids(self, ids: Sequence[int], cut: Cut | None = None) -> Rendered:
-        """Ids that the caller made, as they are.
+        """Check ids that the caller made.
 
         Raises:
             Unprocessable: there are none, too many, or one that the tokenizer does not have.
@@ -121,7 +121,7 @@ class Renderer:
         return self._fit(list(ids), 0, cut)
 
     def tokenize_text(self, text: str, specials: bool = True) -> list[int]:
-        """Ids of a text that is rendered already, however long it is; :meth:`render_text` also fits it to the limit."""
+        """Encode a rendered text of any length. :meth:`render_text` also fits it to the limit."""
         check_text(text, "text")
         ids: list[int] = self.tokenizer(self._frame.tidy_text(text) if specials else text, add_special_tokens=False)[
             "input_ids"
@@ -129,37 +129,37 @@ class Renderer:
         return self._close(self._open(ids)) if specials else ids
 
     def tokenize_part(self, text: str) -> tuple[list[int], bool]:
-        """Ids of a part of a message, such as a step, without BOS and EOS; and whether its marks were hidden."""
+        """Encode a part of a message, such as a step, without BOS and EOS. Also returns whether marks were hidden."""
         hidden: str = self._hide(text)
         return self._marks.encode_text(hidden)[0], hidden != text
 
     def tokenize_conversation(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
-        """Ids of a conversation, however long it is: what :meth:`render_conversation` reads where that fits."""
+        """Encode a conversation of any length, as :meth:`render_conversation` does if it fits."""
         return self._close(self._read(self._write(messages, generate=False, inputs=inputs).text, 0)[0])
 
     def tokenize_prompt(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
-        """Ids that a policy continues: the template with its generation prompt, not closed, not truncated."""
+        """Encode a prompt for a policy: the template with its generation prompt, not truncated."""
         return self.render_prompt(messages, inputs=inputs).ids
 
     def render_prompt(self, messages: Messages, lead: str = "", inputs: TemplateInputs = NO_INPUTS) -> Rendered:
-        """Ids as :meth:`tokenize_prompt` gives them; ``shared`` counts those up to the end of ``lead``, or 0."""
+        """Render as :meth:`tokenize_prompt` does. ``shared`` counts the ids up to the end of ``lead``, or 0."""
         written = self._write(messages, generate=True, inputs=inputs)
         text, lead = written.text, self._hide(lead)
         ids, shared = self._read(text, text.find(lead) + len(lead) if lead in text else 0)
         return Rendered(ids, shared, normalised=tuple(sorted(written.normalised)))
 
     def tokenize_plain_prompt(self, text: str) -> list[int]:
-        """Ids of a bare text that a policy continues; its control marks are control tokens."""
+        """Encode a bare text for a policy. Its control marks are control tokens."""
         check_text(text, "prompt")
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._open(ids)
 
     def opens_answer(self, text: str) -> bool:
-        """Whether a text holds what the template writes to open an answer: then it was rendered by it."""
+        """Whether a text has the template's opening of an answer, which shows that it was rendered by it."""
         return self._frame.find_last_answer(text) > 0
 
     def strip_end_marks(self, text: str) -> str:
-        """A message's text without the marks of the end at either end of it; else as it is."""
+        """Remove end marks at both ends of a message's text."""
         return self._frame.strip_end_marks(text)
 
     def render_candidates(
@@ -169,10 +169,10 @@ class Renderer:
         truncate: bool | Cut = True,
         inputs: TemplateInputs = NO_INPUTS,
     ) -> list[Rendered]:
-        """Ids of one prompt with each of its answers.
+        """Render one prompt with each of its answers to ids.
 
-        ``shared`` counts the tokens before the answer, and is 0 where one spans the border or the text was truncated:
-        then the whole is computed alone.
+        ``shared`` counts the tokens before the answer. It is 0 if a token spans the border or the text was truncated;
+        then the text is computed alone.
 
         Raises:
             Unprocessable: as :meth:`render_conversation`, for the first answer at fault.
@@ -186,7 +186,7 @@ class Renderer:
         return found
 
     def _write(self, messages: Messages, generate: bool, inputs: TemplateInputs = NO_INPUTS) -> WrittenText:
-        """What the template makes of messages, without marks of the end, and with control marks hidden."""
+        """Render messages by the template, without end marks, and with hidden control marks."""
         check_messages(messages)
         stripped = [{**each, "content": each["content"] and self.strip_end_marks(each["content"])} for each in messages]
         turns, adapted, told = self._template.adapt_messages(stripped, inputs)
@@ -199,20 +199,20 @@ class Renderer:
         return WrittenText(self._template.write_messages(hidden, generate, beside), frozenset(told))
 
     def _hide(self, value: Any) -> Any:
-        """A text, or all texts in a value, with control marks hidden where they are to be read as plain text."""
+        """Hide control marks in all texts of a value, if the reading takes them as plain text."""
         return map_texts(self._marks.hide_marks if self.reading.control_marks == "text" else escape_text, value)
 
     def _whole(
         self, text: str, border: int, cut: Cut | None, specials: bool = True, told: Iterable[str] = ()
     ) -> Rendered:
-        """Ids of a finished text, and how many of them stand before character ``border``."""
+        """Encode a finished text. Also returns the number of ids before character ``border``."""
         ids, before = self._read(text, border, specials)
         ids = self._close(ids) if specials else ids
         fitted = self._fit(ids, before if before < len(ids) else 0, cut)
         return replace(fitted, normalised=tuple(sorted(told)))
 
     def _read(self, text: str, border: int, specials: bool = True) -> tuple[list[int], int]:
-        """Ids of a text, not closed, and how many of them stand before character ``border``, 0 if that is unclear."""
+        """Encode an open text. Also returns the number of ids before character ``border``, 0 if that is unclear."""
         ids, before = self._marks.encode_text(text, border)
         opened = self._open(ids) if specials else ids
         return opened, before + len(opened) - len(ids) if before else 0

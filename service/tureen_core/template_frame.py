@@ -1,4 +1,4 @@
-"""What a chat template writes around an answer, and the marks of the end that policies leave on their texts."""
+"""The text that a chat template writes around an answer, and end marks that policies leave on their texts."""
 
 from functools import cached_property
 from typing import Any
@@ -28,13 +28,13 @@ class TemplateFrame:
 
     @cached_property
     def opening(self) -> str:
-        """What the template writes to open an answer, empty where that cannot be told from a text."""
+        """The text that the template writes before an answer, empty if it cannot be recognised."""
         closed, opened = self._write([ASKED], False), self._write([ASKED], True)
         return opened.removeprefix(closed) if opened.startswith(closed) else ""
 
     @cached_property
     def closing(self) -> str:
-        """What the template writes after an answer, empty where it has none."""
+        """The text that the template writes after an answer, empty if there is none."""
         return self._write([ASKED, {"role": "assistant", "content": ANSWER}], False).rpartition(ANSWER)[2]
 
     @cached_property
@@ -43,19 +43,19 @@ class TemplateFrame:
         return frozenset({*self._ends, *self._marks.find_marks(self.closing)})
 
     def find_last_answer(self, text: str) -> int:
-        """The character at which a text's last answer begins, 0 if none is seen."""
+        """Find the character at which a text's last answer begins, 0 if none is found."""
         found = text.rfind(self.opening) if self.opening else -1
         return found + len(self.opening) if found >= 0 else 0
 
     def strip_end_marks(self, text: str) -> str:
-        """A message's text without the marks of the end at either end of it; else as it is."""
+        """Remove end marks at both ends of a message's text."""
         return strip_marks(text, self.end_marks)
 
     def tidy_text(self, text: str) -> str:
-        """A rendered text with the marks at its end as the template writes them, once, and none before it.
+        """Write the end marks of a rendered text once, as the template does, and remove marks before the text.
 
-        A text as the template writes it stays as it is, but for white space after it. Marks that stand before the
-        last answer's first word are removed too.
+        A text in the template's own form keeps all but the white space after it. Marks before the last answer's first
+        word are removed too.
         """
         text, ends = self._strip_padding(text), self._marks.find_marks(self.closing)
         border = self.find_last_answer(text)
@@ -69,7 +69,7 @@ class TemplateFrame:
         return text[:border] + answer + (self.closing if set(found) & set(ends) else "")
 
     def _strip_padding(self, text: str) -> str:
-        """A text without marks of the end before it, but for those with which the template itself begins."""
+        """Remove end marks before a text, except those with which the template begins."""
         own = self._write([ASKED], False)
         begins = own[: len(own) - len(strip_marks(own + "?", self.end_marks)) + 1]
         return text if begins and text.startswith(begins) else _strip_beginning(text, self.end_marks)

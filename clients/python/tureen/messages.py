@@ -11,7 +11,7 @@ A canonical message is a dict with ``role`` and ``content``, and with those of `
   stays as it is.
 * A refusal without content is the content.
 
-What holds something and is not in this list is an error that names the field.
+Any other field with a value is an error that names the field.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def read_messages(value: object, *, strict: bool = True) -> list[CanonicalMessag
 
     Args:
         value: a list of objects.
-        strict: refuse fields that are not known and hold something; else they are left out.
+        strict: refuse unknown fields with a value; else they are left out.
 
     Raises:
         BadMessage: ``value`` is no list of messages; ``field`` begins with the message's index, as ``[1].content``.
@@ -62,10 +62,10 @@ def read_message(value: object, *, strict: bool = True) -> CanonicalMessage:
 
     Args:
         value: an object with ``role`` and ``content``.
-        strict: refuse fields that are not known and hold something; else they are left out.
+        strict: refuse unknown fields with a value; else they are left out.
 
     Raises:
-        BadMessage: it is no message, or holds what no text model reads.
+        BadMessage: it is no message, or has content that no text model reads.
     """
     if not isinstance(value, Mapping):
         raise BadMessage(f"must be an object with `role` and `content`, is {describe_kind(value)}")
@@ -86,13 +86,13 @@ def read_message(value: object, *, strict: bool = True) -> CanonicalMessage:
 
 
 def find_unknown_fields(value: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The fields of a message that are not known and hold something."""
+    """Find the unknown fields of a message that have a value."""
     known = READ | IGNORED | UNREAD.keys()
     return {name: held for name, held in value.items() if name not in known and not is_empty(held)}
 
 
 def join_content(message: Mapping[str, Any]) -> str:
-    """The text of a canonical message, empty where it has none."""
+    """Return the text of a canonical message, empty if it has none."""
     return message["content"] or ""
 
 
@@ -115,7 +115,7 @@ def _read_role(value: Mapping[Any, Any]) -> str:
 
 
 def _read_content(value: Mapping[Any, Any], spare: bool) -> str | None:
-    """The text; None where there is none and ``spare`` says that the message has something else to say."""
+    """Read the text. ``spare`` says that the message has calls or thoughts: then it may be None."""
     if "content" not in value and not spare and is_empty(value.get("refusal")):
         raise BadMessage("is required", "content")
     content, refusal = _join_parts(value.get("content")), value.get("refusal")

@@ -1,6 +1,6 @@
 """Items to label, read one at a time.
 
-A line that is no item is given with what is wrong with it, so that the next can be read.
+A line that is no item is yielded with its error, and reading goes on.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,10 +24,10 @@ BESIDE = {"tools", "chat_template_kwargs"}
 
 
 class Item(TemplateRequest):
-    """A prompt with two or more candidates, and what its rows are to carry.
+    """A prompt with two or more candidates, and further columns for its rows.
 
     Attributes:
-        id: what the rows are called; the file's name and the line by default.
+        id: the id of the rows; by default the file's name and the line.
         subset: RewardBench's column.
         models: who wrote each candidate, for RewardBench's ``chosen_model`` and ``rejected_model``.
     """
@@ -45,11 +45,11 @@ class Item(TemplateRequest):
         return self
 
     def request(self) -> dict[str, Any]:
-        """What a server is sent of it."""
+        """Return the item's part of a request body."""
         return self.model_dump(include={"prompt", "candidates", *BESIDE}, exclude_none=True)
 
     def conversation(self) -> tuple[Messages, list[Messages]]:
-        """The prompt and each candidate as messages; a bare text is the user's turn, or the assistant's."""
+        """Return the prompt and each candidate as messages. A text becomes a turn of the user or the assistant."""
         prompt = [Message(role="user", content=self.prompt)] if isinstance(self.prompt, str) else self.prompt
         answers = [
             [Message(role="assistant", content=each)] if isinstance(each, str) else each for each in self.candidates
@@ -59,13 +59,13 @@ class Item(TemplateRequest):
 
 @dataclass(frozen=True)
 class Line:
-    """An item and where it stands, or why it is none.
+    """An item with its place, or an error in its stead.
 
     Attributes:
         number: of the line in JSON Lines, of the item in other files; counted from 1.
         id: the item's own, or ``in.jsonl:7``.
         place: ``in.jsonl, line 7``.
-        columns: what was done with the columns of preference data that are not the form's own.
+        columns: of preference data: the treatment of the columns that are not the form's own.
     """
 
     number: int
@@ -77,9 +77,9 @@ class Line:
 
 
 def read_items(path: Path, reading: RowReading = DEFAULT) -> Iterator[Line]:
-    """The items of a file, in order. An id that stood on a line before is an error, as a batch's ``custom_id``.
+    """Read the items of a file, in order. A repeated id is an error, as it is for a batch's ``custom_id``.
 
-    Of each id 16 bytes are kept, so that a file of millions can be read.
+    16 bytes of each id are kept in memory, so files of millions of items can be read.
 
     Args:
         path: the file.
@@ -102,7 +102,7 @@ def read_items(path: Path, reading: RowReading = DEFAULT) -> Iterator[Line]:
 
 
 def parse_item(raw: Any, number: int, fallback: str, place: str, reading: RowReading = DEFAULT) -> Line:
-    """One decoded row as an item, or the error that stands in its place."""
+    """Read one decoded row as an item, or as the error in its place."""
     made = make_item(raw, reading)
     given = made.item
     if isinstance(given, TureenError):
@@ -118,5 +118,5 @@ def parse_item(raw: Any, number: int, fallback: str, place: str, reading: RowRea
 
 
 def list_requests(lines: Iterable[Line]) -> list[dict[str, Any]]:
-    """What a server is sent of those that are items."""
+    """List the request bodies of the lines that are items."""
     return [line.item.request() for line in lines if line.item is not None]

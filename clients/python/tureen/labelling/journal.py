@@ -1,10 +1,10 @@
 """A file of rows that grows run by run and survives a kill at any point.
 
-Beside ``out.jsonl`` stand, while it grows, ``out.jsonl.part`` and ``out.errors.jsonl.part``, and always
-``out.jsonl.run.json``: what is being made of what, how far it is, and how many bytes of both parts are accounted for
-(``part_bytes``, which goes with the parts).
-A run is committed by replacing that file, after the bytes it tells of are on the disk; what stands behind them when
-work is taken up again was never committed, and is cut off. So no row is lost and none stands twice.
+While ``out.jsonl`` grows, its rows are in ``out.jsonl.part`` and the errors in ``out.errors.jsonl.part``. The file
+``out.jsonl.run.json`` always stands beside it. It describes the work, its progress, and how many bytes of both parts
+are committed (``part_bytes``).
+A run is committed by replacing this file after the parts are on the disk. When work continues, bytes after the
+committed ones are cut off. So no row is lost and no row is written twice.
 
 Rows are JSON Lines until all are there. Then a target named ``.gz`` is packed, and one named ``.parquet`` converted.
 """
@@ -36,16 +36,16 @@ VERSION = 1
 
 
 class Journal:
-    """One target on its way.
+    """A target file that is being written.
 
     Args:
         target: where all rows will stand; ``.jsonl``, ``.jsonl.gz`` or ``.parquet``.
-        work: what is being made of what, as JSON: other work is never mixed into these files.
-        restart: forget what is there of an earlier run.
+        work: a description of the work, as JSON. Files of another work are never mixed with it.
+        restart: discard the results of an earlier run.
 
     Attributes:
-        tally: what became of the items so far.
-        complete: whether the target is there, made by this very work.
+        tally: the counts of the items so far.
+        complete: whether the target was finished by the same work.
 
     Raises:
         Conflict: other work stands there, done or half-done, or a file that is none of ours.
@@ -72,7 +72,7 @@ class Journal:
             self._keep("growing")
 
     def commit(self, rows: Iterable[Row], errors: Iterable[Row], tally: Tally) -> None:
-        """Keep what a run made, or nothing of it."""
+        """Write the rows and errors of a run, all or none."""
         for stream, made in ((self._rows, rows), (self._errors, errors)):
             stream.write(b"".join(encode_line(row) for row in made))
             _sync(stream)
@@ -80,17 +80,17 @@ class Journal:
         self._keep("growing")
 
     def finish(self) -> None:
-        """Put target and error file in their places; the parts go."""
+        """Move the target and the error file to their places, and delete the parts."""
         self._keep("placing")
         self.close()
         self._place_all()
 
     def close(self) -> None:
-        """Close the parts; what was committed can be taken up again."""
+        """Close the parts. Committed work can be continued later."""
         self._streams.close()
 
     def _place_all(self) -> None:
-        """Each step may have been done already, by somebody who was killed after it."""
+        """Move all files to their places. A killed process may have done some of the steps already."""
         if not self.tally.failed:
             self.places.errors.unlink(missing_ok=True)
         elif self.places.errors_part.exists():
@@ -119,7 +119,7 @@ class Journal:
         raise _taken(f"{holder} holds rows of other work ({differs} differs)")
 
     def _noted(self) -> dict[str, Any]:
-        """What the file beside the target says; empty where there is none."""
+        """Read the state file beside the target. Empty if there is none."""
         if not self.places.state.exists():
             return {}
         try:
@@ -144,7 +144,7 @@ def _taken(found: str) -> Conflict:
 
 
 def _reopen(path: Path, size: int) -> BinaryIO:
-    """The file with its first ``size`` bytes, open for more by this process only."""
+    """Open a file for this process only, cut to its first ``size`` bytes, to append to it."""
     stream = path.open("r+b" if path.exists() else "w+b")
     if not _own(stream):
         stream.close()
@@ -158,7 +158,7 @@ def _reopen(path: Path, size: int) -> BinaryIO:
 
 
 def _own(stream: BinaryIO) -> bool:
-    """Whether nobody else writes the file; it is given back when it is closed. Always true where there are no locks."""
+    """Lock a file until it is closed. Returns whether that succeeded; always true on systems without locks."""
     if fcntl is None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""A file of items labelled run by run: asked in order, several runs at once, each committed before the next."""
+"""Label a file of items run by run. Several runs are requested at once; each is committed before the next."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -32,14 +32,14 @@ LabelRun = Callable[[list[dict[str, Any]], Fingerprint | None], PreferencesReply
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """The options of a labelling.
 
     Attributes:
         recipe: how labels become rows.
-        asked: the options that decide what the labels say, as JSON: rewards, preferences, truncate ...
-        spare: set items aside that cannot be labelled, instead of stopping at the first.
+        asked: the options of the requests, as JSON: rewards, preferences, truncate ...
+        spare: write items that cannot be labelled to the error file, instead of stopping at the first.
         size: items in one run.
-        ahead: runs that are asked at once.
+        ahead: the number of runs that are requested at once.
         reading: how the rows of a file become items.
     """
 
@@ -70,15 +70,15 @@ class Plan:
 def label_items(
     ask: LabelRun, source: Path, target: Path, plan: Plan, seen: Callable[[int], None], *, restart: bool = False
 ) -> Tally:
-    """Write the rows of every item of ``source``, in their order; go on where an earlier call was interrupted.
+    """Write the rows of every item of ``source``, in order. An interrupted call is continued.
 
     Args:
         ask: labels a run of items; threads call it.
         source: the items.
         target: where the rows will stand. Until all are there they stand in its ``.part``.
-        plan: what is to be done.
-        seen: told how many items have been dealt with: first those of an earlier call, then those of each run.
-        restart: forget an earlier call.
+        plan: the options.
+        seen: called with the number of finished items: first those of an earlier call, then those of each run.
+        restart: discard the results of an earlier call.
 
     Raises:
         TureenError: an item cannot be labelled and is not to be spared (the message names its place), or nothing can.
@@ -102,12 +102,12 @@ def label_items(
 def ask_in_runs(
     ask: LabelRun, lines: Iterable[Line], plan: Plan, fingerprint: Fingerprint
 ) -> Generator[tuple[list[Line], PreferencesReply | None]]:
-    """Runs of lines with the reply to each, in order, ``plan.ahead`` of them asked at once.
+    """Yield runs of lines with their replies, in order. ``plan.ahead`` runs are requested at once.
 
-    A run without any item to ask for has no reply.
+    A run without items has no reply.
 
     Args:
-        fingerprint: the models that have to answer; where it is empty, those of the first answer.
+        fingerprint: the models that must answer; if it is empty, those of the first reply.
     """
     known = dict(fingerprint)
     waiting: deque[tuple[list[Line], Future[PreferencesReply] | None]] = deque()
@@ -132,7 +132,7 @@ def ask_in_runs(
 
 
 def split_into_runs(lines: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size``, the last one shorter."""
+    """Split lines into lists of ``size``. The last list may be shorter."""
     iterator = iter(lines)
     while some := list(islice(iterator, size)):
         yield some
@@ -140,7 +140,7 @@ def split_into_runs(lines: Iterable[T], size: int) -> Iterator[list[T]]:
 
 @dataclass(frozen=True)
 class SettledRun:
-    """What a run made: its rows, the lines of the error file, and the tally with it."""
+    """The results of a run: its rows, the lines for the error file, and the new tally."""
 
     rows: list[Row]
     errors: list[Row]
@@ -148,7 +148,7 @@ class SettledRun:
 
 
 def settle_run(lines: Sequence[Line], reply: PreferencesReply | None, plan: Plan, before: Tally) -> SettledRun:
-    """Make rows of a run.
+    """Make the rows of a run.
 
     Raises:
         TureenError: an item cannot be labelled and is not to be spared, or another model answered than before.
@@ -164,7 +164,7 @@ def settle_run(lines: Sequence[Line], reply: PreferencesReply | None, plan: Plan
 
 
 def match_labels(lines: Iterable[Line], reply: PreferencesReply | None) -> list[tuple[Line, Label]]:
-    """Each line that is an item with its label.
+    """Pair each item with its label.
 
     Raises:
         ServerFault: the reply does not hold them, or not in full.
@@ -215,13 +215,13 @@ def _labelled(line: Line, label: Label | None) -> tuple[items.Item, Label]:
 
 
 def _told(error: ErrorDetail) -> TureenError:
-    """A label's error as one of ours, its field told from the item on."""
+    """Convert a label's error. Its field is named from the item on."""
     param = (error.param or "").partition("].")[2] if (error.param or "").startswith("items[") else error.param
     return TureenError(error.message, param=param or None, code=error.code)
 
 
 def describe_failure(line: Line, error: TureenError) -> Row:
-    """A line of the error file."""
+    """Make a line of the error file."""
     detail = {"message": error.message, "param": error.param, "code": error.code}
     return {"line": line.number, "id": line.id, "place": line.place, "error": detail}
 

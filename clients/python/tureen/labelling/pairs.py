@@ -1,4 +1,4 @@
-"""Which pairs of an item's candidates become rows, with the margin and probability of each."""
+"""Choose the pairs of an item's candidates that become rows, with their margins and probabilities."""
 
 import math
 import random
@@ -30,7 +30,7 @@ class Pair:
 
     @property
     def undecided(self) -> bool:
-        """Whether the order in which the two were shown decided, which makes any pair a tie."""
+        """Whether the two orders give different winners. Such a pair is a tie."""
         return self.orders is not None and (self.orders[0] > 0.5) != (self.orders[1] > 0.5)
 
     def tied(self, margin: float) -> bool:
@@ -39,7 +39,7 @@ class Pair:
 
 
 def choose_pairs(identifier: str, label: Label, recipe: Recipe) -> list[Pair]:
-    """The pairs that ``recipe`` takes of a label, the best first; the same ones whenever it is asked again."""
+    """Choose a label's pairs by the recipe, the best first. The choice is deterministic."""
     order = read_ranking(label)
     best, others = order[0], order[1:]
     if recipe.pairs == "best-worst":
@@ -52,7 +52,7 @@ def choose_pairs(identifier: str, label: Label, recipe: Recipe) -> list[Pair]:
 
 
 def read_ranking(label: Label) -> list[int]:
-    """The label's order, best first."""
+    """Read the label's ranking, best first."""
     order = label.ranking or []
     if not order or sorted(order) != list(range(len(order))) or len(label.candidates) not in (0, len(order)):
         raise ServerFault("the label holds no order of all candidates", code="unreadable_reply")
@@ -72,7 +72,7 @@ def _pair(label: Label, chosen: int, rejected: int) -> Pair:
 
 
 def _orders(label: Label, chosen: int, rejected: int) -> tuple[float, float] | None:
-    """How sure a comparison was with the chosen one first, and with it second."""
+    """Read P(chosen preferred) with the chosen one shown first, and shown second."""
     found = label.order_matrix
     return (found[chosen][rejected], 1 - found[rejected][chosen]) if found else None
 

@@ -1,4 +1,4 @@
-"""JSON Lines as Parquet, by pyarrow, which the client does not need for anything else."""
+"""Convert JSON Lines to Parquet by pyarrow, which is optional."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ ROWS = 1024
 
 
 def require_pyarrow() -> None:
-    """Refuse before the work begins rather than after it.
+    """Check that pyarrow is installed, before the work begins.
 
     Raises:
         Unprocessable: pyarrow is not installed.
@@ -22,9 +22,9 @@ def require_pyarrow() -> None:
 
 
 def convert_to_parquet(lines: Path, target: Path) -> None:
-    """Write the rows of JSON Lines, all of the same columns, as Parquet; they are read twice, a batch at a time.
+    """Write JSON Lines as Parquet. All rows have the same columns. They are read twice, a batch at a time.
 
-    The schema is what all rows have in common: a column of whole numbers and fractions becomes one of fractions.
+    The first reading finds the schema: a column of integers and fractions becomes one of fractions.
     """
     import pyarrow
     from pyarrow.parquet import ParquetWriter

@@ -1,4 +1,4 @@
-"""From a prompt's labelled candidates to rows of preference data. Pure.
+"""Make rows of preference data from a prompt's labelled candidates. Pure.
 
 The forms are those that trainers read:
 
@@ -26,7 +26,7 @@ from tureen.wire import Label
 
 @dataclass
 class ItemRows:
-    """The rows of an item, how many of its pairs were ties, and how many rows were left out for which reason."""
+    """The rows of an item, the number of ties, and the number of rows left out by reason."""
 
     rows: list[Row] = field(default_factory=list)
     ties: int = 0
@@ -34,11 +34,11 @@ class ItemRows:
 
 
 def make_rows(identifier: str, item: Item, label: Label, recipe: Recipe) -> ItemRows:
-    """The rows that an item's label makes.
+    """Make the rows of an item from its label.
 
     Args:
         identifier: the rows' ``id``; where an item can make several, each has its places added: ``7/2-0``.
-        item: what was labelled.
+        item: the labelled item.
         label: without an error, of format ``full``, with its matrix where ``recipe.matrix``.
         recipe: how.
 
@@ -72,7 +72,7 @@ def _check_margins(label: Label, recipe: Recipe) -> None:
 
 
 def _reason(pair: Pair, tie: bool, recipe: Recipe) -> str | None:
-    """Why a pair is left out."""
+    """Return the reason why a pair is left out, or None."""
     if tie and recipe.ties == "drop":
         return "tie"
     if pair.margin < recipe.min_margin:

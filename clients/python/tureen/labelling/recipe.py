@@ -22,10 +22,10 @@ class Recipe:
     """How labels become rows.
 
     Attributes:
-        form: what the rows look like.
+        form: the form of the rows.
         pairs: which pairs of an item's candidates are taken, in forms of pairs: the best with the worst, with each
             other one or with a random other one, or every one with every worse one.
-        ties: what becomes of a tie: a row like any other, none, or a row whose column ``tie`` says so.
+        ties: whether a tie is a row like any other, no row, or a row with ``tie`` set to true.
         tie_margin: two candidates tie when their rewards differ by no more.
         min_margin: pairs with a smaller difference of rewards are left out.
         min_probability: so are pairs of which the model is less sure.

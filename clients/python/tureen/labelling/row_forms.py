@@ -44,7 +44,7 @@ def _trl_text(item: Item, label: Label, pair: Pair) -> Row:
 
 
 def _text_score(item: Item, label: Label, pair: Pair) -> Row:
-    """``score`` is the reward above the worst one's, because this form takes what is below zero for padding."""
+    """Write ``score`` as the reward above the worst one's: in this form a negative score is padding."""
     _check_no_template_arguments(item)
     prompt, answers = item.conversation()
     order = read_ranking(label)

@@ -1,14 +1,14 @@
-"""Counts of what became of a file's items."""
+"""The counts of a labelling."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Tally:
-    """What became of a file's items.
+    """The counts of a file's items and rows.
 
     Attributes:
-        read: items that were dealt with.
+        read: the items that were read.
         labelled: those that have a label.
         failed: those that cannot be labelled; each is a line of the error file.
         rows: rows written.
@@ -17,7 +17,7 @@ class Tally:
         prompt_tokens: tokens read.
         fingerprint: the reward models that labelled all of them.
         preferences: the weights as applied.
-        columns: of preference data: what was done with columns that are not the form's own, in how many items.
+        columns: of preference data: for each column that is not the form's own, the items by its treatment.
     """
 
     read: int = 0

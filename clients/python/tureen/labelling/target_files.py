@@ -15,27 +15,27 @@ class TargetFiles:
 
     @property
     def rows(self) -> Path:
-        """Rows so far."""
+        """The finished rows."""
         return self.target.with_name(f"{self.target.name}.part")
 
     @property
     def errors(self) -> Path:
-        """What could not be labelled: ``out.errors.jsonl`` for ``out.jsonl``, ``out.jsonl.gz`` and ``out.parquet``."""
+        """The items without labels: ``out.errors.jsonl`` for ``out.jsonl``, ``out.jsonl.gz`` and ``out.parquet``."""
         return self.target.with_name(f"{strip_suffixes(self.target)}.errors.jsonl")
 
     @property
     def errors_part(self) -> Path:
-        """Errors so far."""
+        """The finished errors."""
         return self.errors.with_name(f"{self.errors.name}.part")
 
     @property
     def state(self) -> Path:
-        """What is being made, and how far it is."""
+        """The description of the work, and its progress."""
         return self.target.with_name(f"{self.target.name}.run.json")
 
 
 def strip_suffixes(path: Path) -> str:
-    """The name without what says how it is written."""
+    """Remove the suffixes that name the format."""
     name = path.name.removesuffix(".gz")
     return Path(name).stem
 
@@ -46,10 +46,10 @@ def is_inside(path: Path, source: Path) -> bool:
 
 
 def check_target(target: Path) -> None:
-    """Refuse names that say no way of writing.
+    """Check that a name has the suffix of a known format.
 
     Raises:
-        InvalidRequest: with those that do.
+        InvalidRequest: it has none; the message lists them.
     """
     if not target.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
         raise InvalidRequest(f"{target} must be named .jsonl, .jsonl.gz or .parquet", param="target")

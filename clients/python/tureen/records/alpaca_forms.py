@@ -14,9 +14,13 @@ SAMPLED = ("generator", "sample_mode", "datasplit")  # what AlpacaFarm's files o
 
 
 def read_annotated_pair(columns: Columns) -> Draft:
-    """1 and 2 name the better output, what lies between leans to one (1.5 is a tie); NaN is a judgement not understood.
+    """Read two outputs and their preference: 1 or 2 is the better output, and a number between leans to one of them.
 
-    0 is AlpacaFarm's mark of equal outputs and 3 a judge's TIE: both are ties.
+    1.5 is a tie, and so are 0 (AlpacaFarm's mark of equal outputs) and 3 (a judge's TIE). NaN is a judgement that was
+    not understood.
+
+    Raises:
+        BadRecord: the preference is another number.
     """
     preference = read_score(columns.get("preference"), "preference")
     if math.isnan(preference):
@@ -31,7 +35,7 @@ def read_annotated_pair(columns: Columns) -> Draft:
 
 
 def read_ranked_pair(columns: Columns) -> Draft:
-    """LlamaFactory: the first of two outputs is the better one."""
+    """Read LlamaFactory's ranking. The first of two outputs is the better one."""
     return Draft(*join_texts(read_opening(columns, "instruction"), columns["output"]), (1.0, 0.0))
 
 
@@ -43,7 +47,7 @@ def is_ranked_pair(fields: Fields) -> bool:
 
 
 def read_samples(columns: Columns) -> Draft:
-    """One output, or a list of samples, that nobody has judged."""
+    """Read one output or a list of outputs without scores."""
     output = columns["output"]
     samples = output if isinstance(output, list) else [output]
     names = [f"output[{index}]" for index in range(len(samples))] if isinstance(output, list) else ["output"]

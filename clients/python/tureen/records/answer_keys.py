@@ -35,7 +35,7 @@ def rename_keys(column: str, value: Any, renamed: Mapping[str, str]) -> Any:
 
     Args:
         column: the list's column by its name in the file.
-        value: the column's value; what is no list stays as it is.
+        value: the column's value. A value that is not a list stays as it is.
         renamed: ``column[].key`` → the key that the form knows; an empty one leaves the key out.
 
     Raises:

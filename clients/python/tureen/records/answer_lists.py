@@ -1,6 +1,6 @@
 """Lists of answers to one prompt: objects with a text and a score or rank each, or texts beside a list of scores.
 
-UltraFeedback, Nectar, StackExchange's preferences, and what samplers and judges write.
+The lists of UltraFeedback, Nectar, StackExchange's preferences, and of samplers and judges.
 """
 
 import math
@@ -23,7 +23,7 @@ RANKS = ("rank", "ranks")
 
 
 def find_list(fields: Fields) -> str | None:
-    """The column that lists the answers."""
+    """Find the column that lists the answers."""
     return next((name for name in LISTS if isinstance(fields.get(name), list) and fields[name]), None)
 
 
@@ -41,7 +41,7 @@ def has_answer_list(fields: Fields) -> bool:
 
 
 def read_answer_list(columns: Columns) -> Draft:
-    """All answers of a list with their scores; a larger rank is a lower score.
+    """Read all answers of a list with their scores. A larger rank is a lower score.
 
     Raises:
         BadRecord: an answer has no text, a score is no number, or the lists differ in length.
@@ -79,7 +79,7 @@ def _text_key(value: Mapping[str, Any]) -> str | None:
 
 
 def _own_scores(given: Sequence[Mapping[str, Any]], name: str, key: str | None) -> tuple[float, ...]:
-    """The score of each answer that stands beside it, under a key; NaN where there is no key."""
+    """Read each answer's score under a key. Scores are NaN where there is no key."""
     if key is None:
         return (UNLABELLED,) * len(given)
     read = read_rank if key in RANKS else read_spelled_score
@@ -87,7 +87,7 @@ def _own_scores(given: Sequence[Mapping[str, Any]], name: str, key: str | None) 
 
 
 def _leave_keys(columns: Columns, name: str, scored: str | None, rated: Mapping[str, Any]) -> None:
-    """Note the keys of the listed answers that are no text, score or rating and hold something."""
+    """Note the keys of the answers that hold a value and were not read as text, score or rating."""
     held: dict[str, None] = {}
     for each in columns[name]:
         used = {_text_key(each), scored}
@@ -119,7 +119,7 @@ def _are_ratings(annotations: object, rated: Mapping[str, Any]) -> bool:
 
 
 def _aspects(given: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
-    """UltraFeedback's annotations: aspect → a rating for each answer."""
+    """Read UltraFeedback's annotations: aspect → a rating for each answer."""
     judged = [each.get("annotations") for each in given]
     if not all(isinstance(each, Mapping) for each in judged):
         return {}

@@ -41,7 +41,7 @@ FOLDED = {
 
 
 def fold_names(given: Mapping[str, Any]) -> dict[str, str]:
-    """Names in the file that are a known name in another case, or with spaces: → that name, where it is free."""
+    """Map names in another case, or with spaces, to the known names, unless the file has the known name too."""
     found: dict[str, str] = {}
     for name in given:
         folded = re.sub(r"[\s-]+", "_", name.strip().lower())

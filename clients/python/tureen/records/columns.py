@@ -38,14 +38,14 @@ class Cells(dict[str, Any]):
 
 
 class Columns(Mapping[str, Any]):
-    """A record's columns by name. Whoever takes a value has used the column; ``in`` and :meth:`peek` use nothing.
+    """A record's columns by name. Taking a value marks the column as used; ``in`` and :meth:`peek` do not.
 
     Args:
         values: the columns that are there.
         origins: for a column that stands under another name here, its name in the file.
 
     Attributes:
-        repeated: the columns that were found to say again what others say.
+        repeated: the columns with the same content as another column.
         unused_keys: the keys of listed answers that no reader took, as ``completions[].model``.
     """
 
@@ -72,11 +72,11 @@ class Columns(Mapping[str, Any]):
         return len(self._values)
 
     def peek(self, name: str) -> Any:
-        """The value of a column, or None, without using it."""
+        """Return the value of a column, or None. The column does not count as used."""
         return self._values.get(name)
 
     def render(self, name: str) -> Any:
-        """The value of a column that becomes part of the text beside the form's own columns."""
+        """Take the value of a column that becomes part of the text, beside the form's own columns."""
         self._rendered.add(name)
         return self[name]
 
@@ -85,7 +85,7 @@ class Columns(Mapping[str, Any]):
         self._values[name] = value
 
     def drop(self, name: str) -> None:
-        """Take a column out that says nothing."""
+        """Remove an empty column."""
         del self._values[name]
 
     def leave_key(self, name: str, key: str) -> None:
@@ -93,7 +93,7 @@ class Columns(Mapping[str, Any]):
         self.unused_keys.append(f"{self.describe_name(name)}{JOINT}{key}")
 
     def describe_name(self, name: str) -> str:
-        """The column's name in the file."""
+        """Return the column's name in the file."""
         return self._origins.get(name, name)
 
     @property
@@ -108,7 +108,7 @@ class Columns(Mapping[str, Any]):
 
 
 def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Columns:
-    """The columns of a decoded record under the names that the forms know.
+    """Rename a record's columns to the names of the forms, and parse the values that are JSON text.
 
     Args:
         item: the record.
@@ -153,7 +153,7 @@ def says_nothing(name: str, value: object) -> bool:
 
 
 def is_empty(value: object) -> bool:
-    """Whether a value says nothing: absent, blank, or without elements."""
+    """Whether a value is absent, blank, or without elements."""
     return is_absent(value) or (isinstance(value, str) and not value.strip()) or value in ([], {}, ())
 
 
@@ -163,7 +163,7 @@ def _is_text_list(value: object) -> bool:
 
 
 def _interleave(lists: list[list[str]]) -> dict[str, Any]:
-    """Requests and the answers of two models as whole conversations.
+    """Join requests with the answers of two models to whole conversations.
 
     Raises:
         BadRecord: the lists differ in length.
@@ -200,7 +200,7 @@ def rename_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[
 
 
 def _cell(name: str, text: Any) -> Any:
-    """The value of a cell: absent where it is empty, a number or a boolean where its column holds no text."""
+    """Read a cell. An empty cell is absent. Outside columns of text, numbers and booleans are parsed."""
     if not isinstance(text, str) or not text.strip():
         return None
     if TEXTS.fullmatch(name):
@@ -212,7 +212,7 @@ def _cell(name: str, text: Any) -> Any:
 
 
 def _parsed(name: str, value: Any) -> Any:
-    """The value that a text spells: messages in any column, a list or an object in those that hold such."""
+    """Parse a text: messages in any column; lists and objects in the columns of :data:`STRUCTURES`."""
     if not isinstance(value, str):
         return value
     if (name in STRUCTURES and value.lstrip()[:1] in ("[", "{")) or (name == "input" and REQUEST.match(value)):

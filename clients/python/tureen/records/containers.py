@@ -1,8 +1,8 @@
 """Files and folders that hold records: JSON lists, JSON Lines, CSV, TSV, gzip of these, Parquet, saved datasets.
 
-What a file is shows in its first bytes; only a table of text is known by its name. Each reader streams (number,
-decoded object); an object that cannot be decoded is given as the :class:`BadRecord` that says why, so that the next
-can be read.
+The first bytes of a file show its container; only a table of text is known by its name. Each reader yields pairs
+(number, decoded object). In the place of an object that cannot be decoded it yields a :class:`BadRecord` with the
+reason, and reads on.
 """
 
 import codecs
@@ -43,7 +43,7 @@ def read_rows(path: Path, split: str | None = None) -> Iterator[tuple[str, objec
         split: which one, for a saved ``DatasetDict``.
 
     Yields:
-        Where the record stands, see :func:`tureen.records.text_files.name_row`, and what stands there.
+        The place of the record, see :func:`tureen.records.text_files.name_row`, and the decoded record.
 
     Raises:
         BadFile: the path is missing, damaged or in no known container.
@@ -93,7 +93,7 @@ def count_rows(path: Path, container: str | None = None) -> int:
 
 
 def _unwrap(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows; where the only one is an object with a list of records, the records.
+    """Yield the rows. If the only row is an object with a list of records, yield these records.
 
     Raises:
         BadFile: this object has other keys, too.
@@ -117,7 +117,7 @@ def _unwrap(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def _find_wrapper(document: object) -> str | None:
-    """The only key of an object that holds a list of records. What has a prompt is a record itself."""
+    """Find the only key with a list of records in an object. An object with a prompt is a record itself."""
     if not isinstance(document, dict) or document.keys() & set(PROMPTS):
         return None
     found = [name for name in WRAPPERS if _are_records(document.get(name))]
@@ -133,7 +133,7 @@ def _are_records(value: object) -> bool:
 
 
 def detect_container(path: Path) -> str:
-    """The container of a file: a key of :data:`CONTAINERS`.
+    """Detect the container of a file: a key of :data:`CONTAINERS`.
 
     Raises:
         BadFile: it is none of them.
@@ -158,7 +158,7 @@ def detect_container(path: Path) -> str:
 
 
 def compute_digest(path: Path) -> str:
-    """The SHA-256 of a file, or of the names and digests of a folder's files.
+    """Compute the SHA-256 of a file, or of the names and digests of a folder's files.
 
     Raises:
         BadFile: it cannot be read.

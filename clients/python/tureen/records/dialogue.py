@@ -54,12 +54,12 @@ RENDERED = re.compile(
 
 
 def find_turns(text: str) -> Conversation:
-    """The turns of a text that is a dialogue in one of :data:`STYLES`; none where it begins otherwise."""
+    """Split a dialogue in one of :data:`STYLES` into turns. Returns none if the text begins with no turn."""
     return next((_turns(text, style.head) for style in STYLES.values() if style.head.match(text)), ())
 
 
 def read_dialogue(text: str, field: str) -> Conversation:
-    """The turns of a dialogue in one of :data:`STYLES`.
+    """Read the turns of a dialogue in one of :data:`STYLES`.
 
     Raises:
         BadRecord: it begins with none of their turns; ``field`` is named.
@@ -70,7 +70,7 @@ def read_dialogue(text: str, field: str) -> Conversation:
 
 
 def read_prompt(text: str) -> Conversation:
-    """A prompt that is a string: the turns of a dialogue, its empty last assistant turn left out, or one user turn.
+    """Read a prompt from a string: the turns of a dialogue without its empty last turn, or one user turn.
 
     Raises:
         BadRecord: a chat template has rendered it already.
@@ -91,7 +91,7 @@ def read_prompt(text: str) -> Conversation:
 
 
 def write_dialogue(messages: Sequence[Message], style: str = "dsp") -> str:
-    """The dialogue as one string, such that :func:`read_dialogue` gives the same messages.
+    """Write messages as one string, from which :func:`read_dialogue` reads the same messages.
 
     Raises:
         BadOption: no such style.
@@ -115,12 +115,12 @@ def write_dialogue(messages: Sequence[Message], style: str = "dsp") -> str:
 
 
 def user_turn(text: str) -> Message:
-    """A user turn."""
+    """Make a user turn."""
     return {"role": "user", "content": text}
 
 
 def assistant_turn(text: str) -> Message:
-    """An assistant turn."""
+    """Make an assistant turn."""
     return {"role": "assistant", "content": text}
 
 

@@ -1,4 +1,4 @@
-"""A record on its way from a file's form: labelled by a domain where asked, then rid of what is no answer."""
+"""A record as a form reads it, before it is labelled by a domain and its blank answers are removed."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from tureen.records.schema import UNLABELLED, BadOption, BadRecord, Conversation
 
 @dataclass(frozen=True)
 class Draft:
-    """What a form says: as :class:`Record`, but answers may be blank.
+    """A record as its form reads it: as :class:`Record`, but answers may be blank.
 
     ``names`` holds one name an answer where the form has them (DSP: the domains); ``padding`` counts the answers that
     the form itself marks as filling. ``columns`` says what was done with each column that is not one of the form's own;
@@ -31,7 +31,7 @@ class Draft:
     form: str = ""
 
     def drop_names(self, names: Collection[str]) -> "Draft":
-        """The answers of all other names.
+        """Leave out the answers with these names.
 
         Raises:
             BadOption: one of ``names`` is not there, or no names are.
@@ -41,7 +41,7 @@ class Draft:
         return self._only(index for index, name in enumerate(self.names) if name not in names)
 
     def prefer_name(self, name: str) -> "Draft":
-        """Score 1 for the answer of ``name``, 0 for the others (DSP, arXiv 2309.03126).
+        """Give the answer of ``name`` the score 1 and the others 0 (DSP, arXiv 2309.03126).
 
         Raises:
             BadOption: ``name`` is not there, or no names are.
@@ -53,7 +53,7 @@ class Draft:
         return replace(self, scores=tuple(float(each == name) for each in self.names))
 
     def finish(self, source: str) -> tuple[Record, dict[str, int]]:
-        """The record without blank answers, and how many answers were left out for which reason.
+        """Make the record without blank answers. Also returns the number of answers left out, by reason.
 
         Raises:
             BadRecord: no answer is left, or as :class:`Record`.
@@ -94,12 +94,12 @@ class Draft:
 
 
 def make_answers(*texts: str) -> tuple[Conversation, ...]:
-    """Answers of one message each."""
+    """Make answers of one message each."""
     return tuple(({"role": "assistant", "content": text},) for text in texts)
 
 
 def make_unlabelled_scores(count: int) -> tuple[float, ...]:
-    """Scores of answers that nobody has judged."""
+    """Make the scores of answers without labels."""
     return (UNLABELLED,) * count
 
 

@@ -12,7 +12,7 @@ from tureen.records.spelling import split_prompt
 
 
 def read_domains(columns: Columns) -> Draft:
-    """Every domain answers; which of them is preferred is the reader's choice, so nothing is labelled here."""
+    """Read one answer for each domain, without scores. The caller chooses the preferred domain."""
     responses = {
         name: "" if text is None else check_type(text, str, f"responses.{name}")
         for name, text in columns["responses"].items()
@@ -22,7 +22,7 @@ def read_domains(columns: Columns) -> Draft:
 
 
 def read_scored_dialogues(columns: Columns) -> Draft:
-    """Whole dialogues with a score each; a negative score marks padding, whose text is not even read."""
+    """Read whole dialogues with a score each. A negative score marks padding, whose text is not read."""
     name = "score" if "score" in columns else "scores"
     texts, scores = columns["text"], [read_score(value, f"{name}[{i}]") for i, value in enumerate(columns[name])]
     if len(texts) != len(scores):
@@ -42,6 +42,6 @@ def read_scored_dialogues(columns: Columns) -> Draft:
 
 
 def read_completions(columns: Columns) -> Draft:
-    """RLPHF: ``completion_a`` is the preferred one."""
+    """Read RLPHF's pairs. ``completion_a`` is the preferred one."""
     texts = (columns["completion_a"], columns["completion_b"])
     return Draft(*join_texts(read_opening(columns, "user_input"), texts), (1.0, 0.0))

@@ -15,9 +15,9 @@ SUBMITTED = ("submitted", "completed", None)
 
 
 def read_label_studio(columns: Columns) -> Draft:
-    """A task and its annotations: a pairwise selection or choices between two texts, or ratings of one.
+    """Read a task with its annotations: a selection between two texts, or ratings of one text.
 
-    Annotations that were cancelled count nothing; where one is the ground truth, it alone counts.
+    Cancelled annotations do not count. If an annotation is the ground truth, it alone counts.
     """
     given = [each for each in columns["annotations"] if isinstance(each, Mapping) and not each.get("was_cancelled")]
     truths = [each for each in given if each.get("ground_truth")]
@@ -30,7 +30,7 @@ def read_label_studio(columns: Columns) -> Draft:
 
 
 def read_argilla(columns: Columns) -> Draft:
-    """A record with its fields, and what annotators answered; suggestions count where nobody answered."""
+    """Read a record with its fields and the responses. Suggestions count if there are no responses."""
     asked: dict[str, list[Any]] = {}
     for name, given in _by_question(columns.get("responses"), "responses"):
         asked.setdefault(name, []).extend(each.get("value") for each in given or () if _is_submitted(each))
@@ -41,7 +41,7 @@ def read_argilla(columns: Columns) -> Draft:
 
 
 def read_flat_argilla(columns: Columns) -> Draft:
-    """Argilla's table: a column for each field, and for each question its responses and its suggestion."""
+    """Read Argilla's table: a column for each field, and columns for each question's responses and suggestion."""
     asked, fields = {}, {}
     for name in columns:
         question, _, kind = name.partition(".")
@@ -67,7 +67,7 @@ def is_flat_argilla(fields: Fields) -> bool:
 
 
 def _by_question(given: object, name: str) -> Iterable[tuple[str, Any]]:
-    """Question and what was said of it; Argilla 1 lists the annotators with all that each said, and suggestions."""
+    """List each question with its responses. Argilla 1 lists the annotators with all their responses."""
     if not isinstance(given, list):
         return check_type(given or {}, dict, name).items()
     found: list[tuple[str, Any]] = []
@@ -105,7 +105,7 @@ def _label_studio_values(result: Mapping[str, Any]) -> Iterable[Any]:
 
 
 def _read_votes(fields: Mapping[str, Any], asked: Mapping[str, Sequence[Any]]) -> Draft:
-    """The texts of a task with the votes on them: two answers, or one that is rated by numbers."""
+    """Make a draft of a task's texts and votes: two answers, or one answer with ratings."""
     known = {name: [value for value in values if not is_absent(value)] for name, values in asked.items()}
     given = {name: value for name, value in fields.items() if not is_absent(value)}
     pair = find_answer_pair(given)
@@ -125,7 +125,7 @@ def _read_votes(fields: Mapping[str, Any], asked: Mapping[str, Sequence[Any]]) -
 
 
 def _vote(values: Sequence[Any], name: str, pair: AnswerPair) -> tuple[float, float] | None:
-    """How many voted for each of the two, a tie as a half; None where the question asks something else."""
+    """Count the votes for each of two answers. A tie is half a vote each. None if the question asks another thing."""
     try:
         votes = [read_choice(_first_of(value), name, pair) for value in values]
     except BadRecord:
@@ -134,7 +134,7 @@ def _vote(values: Sequence[Any], name: str, pair: AnswerPair) -> tuple[float, fl
 
 
 def _first_of(value: Any) -> Any:
-    """What a ranking puts first, or ``tie`` where two stand there; other values as they are."""
+    """Return the first of a ranking, or ``tie`` if two are first. Other values stay as they are."""
     if not isinstance(value, list) or not value:
         return value
     if all(isinstance(each, Mapping) and "rank" in each for each in value):

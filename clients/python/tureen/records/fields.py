@@ -35,7 +35,7 @@ CALLS = ("function_call", "tool_call")
 
 
 def describe_type(value: object) -> str:
-    """What a value is, in JSON's words."""
+    """Name the type of a value in JSON's words."""
     return "null" if value is None else KINDS.get(type(value), type(value).__name__)
 
 
@@ -44,7 +44,7 @@ def check_type(value: object, wanted: type[Wanted], field: str) -> Wanted: ...
 @overload
 def check_type(value: object, wanted: tuple[type, ...], field: str) -> Any: ...
 def check_type(value: object, wanted: type | tuple[type, ...], field: str) -> Any:
-    """The value, if it has the type, or one of the types.
+    """Return the value if it has the type, or one of the types.
 
     Raises:
         BadRecord: it has another.
@@ -55,12 +55,12 @@ def check_type(value: object, wanted: type | tuple[type, ...], field: str) -> An
 
 
 def describe_types(wanted: type | tuple[type, ...]) -> str:
-    """Types in JSON's words, as ``a string or a list``."""
+    """Name types in JSON's words, as ``a string or a list``."""
     return " or ".join(dict.fromkeys(KINDS[each] for each in (wanted if isinstance(wanted, tuple) else (wanted,))))
 
 
 def read_spelled_score(value: object, field: str) -> float:
-    """As :func:`read_score`, also of a text that writes a number, or says that there is none.
+    """Read a score as :func:`read_score` does, or from text: a number, or a word such as ``N/A`` for none.
 
     Raises:
         BadRecord: it is neither, or too large.
@@ -75,7 +75,7 @@ def read_spelled_score(value: object, field: str) -> float:
 
 
 def read_score(value: object, field: str) -> float:
-    """A number as a float, NaN for null.
+    """Read a number as a float. Null is NaN.
 
     Raises:
         BadRecord: it is neither, or too large.
@@ -91,7 +91,7 @@ def read_score(value: object, field: str) -> float:
 
 
 def read_rank(value: object, field: str) -> float:
-    """Read a rank, of which 1 is the best, as a score: its negative, NaN for null.
+    """Read a rank as a score. 1 is the best rank, so the score is the negative rank. Null is NaN.
 
     Raises:
         BadRecord: it is no number, or negative.
@@ -103,7 +103,7 @@ def read_rank(value: object, field: str) -> float:
 
 
 def read_messages(value: object, field: str) -> Conversation:
-    """A list of messages in their canonical form, see :mod:`tureen.messages`; ShareGPT's are understood, too.
+    """Read a list of messages, also in ShareGPT's form, into the canonical form of :mod:`tureen.messages`.
 
     Raises:
         BadRecord: it is no list, or one is no message.
@@ -123,7 +123,7 @@ def _message(value: object, where: str) -> Message:
 
 
 def _sharegpt(value: dict[str, Any], where: str) -> dict[str, Any]:
-    """ShareGPT's ``from`` and ``value`` as ``role`` and ``content``; a call of a function is the assistant's."""
+    """Read ShareGPT's ``from`` and ``value`` as ``role`` and ``content``. The assistant calls functions."""
     speaker, text = value["from"], check_type(value.get("value"), str, f"{where}.value")
     others = {name: part for name, part in value.items() if name not in ("from", "value", "weight")}
     speaker = speaker.strip().lower() if isinstance(speaker, str) else speaker

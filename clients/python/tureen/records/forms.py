@@ -1,4 +1,4 @@
-"""The public forms of preference data: which columns each has, what tells it from others, and what reads it.
+"""The table of the public forms of preference data: the columns of each form, and its reader.
 
 A form is known by its columns. Columns that change the text (system, history, input, tools, ...) are rendered, or the
 record is refused. A column that nobody reads stays in the record's ``meta``, a key of a listed answer is
@@ -58,12 +58,12 @@ NOTES = {
 
 @dataclass(frozen=True)
 class RecordForm:
-    """How a form is made out and read.
+    """How a form is recognised and read.
 
     Attributes:
-        required: the columns that make it out, with their types.
-        read: what reads it.
-        matches: what else tells it from forms of the same columns.
+        required: the columns by which it is recognised, with their types.
+        read: the reader of its columns.
+        matches: a further condition, where other forms have the same columns.
         notes: columns that it knows and keeps beside the record.
     """
 
@@ -118,7 +118,7 @@ FORMS: dict[str, RecordForm] = {
 def parse_record(
     item: object, form: str = "auto", renamed: Mapping[str, str] | None = None, strict: bool = False, turn: bool = False
 ) -> Draft:
-    """What one decoded object says.
+    """Read one decoded object.
 
     Args:
         item: a record as a file holds it.
@@ -155,7 +155,7 @@ def parse_record(
 
 
 def detect_form(fields: Fields) -> str:
-    """The name of the form that has these columns; of several, the first whose types fit.
+    """Find the form with these columns. Of several, it is the first whose types fit.
 
     Raises:
         BadRecord: none has; it names the form that the record most resembles.
@@ -201,7 +201,7 @@ def _plain(columns: Columns) -> dict[str, Any]:
 
 
 def _treat(columns: Columns, form: RecordForm, draft: Draft, strict: bool) -> dict[str, str]:
-    """What was done with each column that is not one of the form's own.
+    """Describe the treatment of each column that is not one of the form's own.
 
     Raises:
         BadRecord: under ``strict``: a column is not understood.
@@ -230,7 +230,7 @@ def _refuse_unknown(name: str) -> BadRecord:
 
 
 def _lay_open(unused: Mapping[str, Any]) -> dict[str, Any]:
-    """What no reader took; an inner ``meta``, as the writers of this package leave it, is laid open."""
+    """Collect the unused columns. The keys of an inner ``meta``, which this package writes, become columns."""
     inner = unused.get("meta")
     if isinstance(inner, dict):
         return {**inner, **{name: value for name, value in unused.items() if name != "meta"}}

@@ -1,7 +1,7 @@
-"""A prompt and the answers that continue it, where the answers may hold the prompt, too.
+"""Join a prompt and its answers. Answers may begin with the prompt.
 
-Files repeat the prompt in both answers, in one spelling or another. It is recognised by its turns. Where only one
-answer repeats it, or where it cannot be decided, the record is refused.
+Files repeat the prompt in the answers, in the same or another spelling. It is recognised by its turns. If only one
+answer repeats it, or if that cannot be decided, the record is refused.
 """
 
 import re
@@ -19,10 +19,10 @@ LONG_FOREIGN = 8  # characters of a script that does not part words by spaces
 
 
 def join_prompt(prompt: Conversation, sides: Sequence[Conversation]) -> tuple[Conversation, tuple[Conversation, ...]]:
-    """The prompt that all sides share, and the answer of each.
+    """Split the shared prompt from the answer of each side.
 
     Args:
-        prompt: the turns that stand apart; may be empty.
+        prompt: the turns of the prompt's own columns; may be empty.
         sides: for each answer its turns, with or without the prompt.
 
     Raises:
@@ -58,12 +58,12 @@ def join_prompt(prompt: Conversation, sides: Sequence[Conversation]) -> tuple[Co
 def join_sides(
     prompt: Conversation, spelled: Sequence[str], values: Sequence[object], sides: Sequence[Conversation]
 ) -> tuple[Conversation, tuple[Conversation, ...]]:
-    """As :func:`join_prompt`, for sides of which some are plain text, which may begin with the text of the prompt.
+    """Join as :func:`join_prompt` does. Some sides are plain text, which may begin with the text of the prompt.
 
     Args:
-        prompt: the turns that stand apart; may be empty.
+        prompt: the turns of the prompt's own columns; may be empty.
         spelled: the prompt as the file spells it, and its last turn alone.
-        values: for each answer what the file holds.
+        values: for each answer its value in the file.
         sides: for each answer its turns.
 
     Raises:
@@ -83,7 +83,7 @@ def join_sides(
 
 
 def join_texts(opening: Opening, texts: Sequence[str]) -> tuple[Conversation, tuple[Conversation, ...]]:
-    """As :func:`join_sides`, for answers that are plain text.
+    """Join as :func:`join_sides` does, for answers of plain text.
 
     Raises:
         BadRecord: as :func:`join_sides`.
@@ -92,7 +92,7 @@ def join_texts(opening: Opening, texts: Sequence[str]) -> tuple[Conversation, tu
 
 
 def _cut_prompt(texts: Sequence[str], prompts: Sequence[str]) -> list[str] | None:
-    """What follows the prompt in each text; None where none begins with it, or so short a prompt that it is chance."""
+    """Cut the prompt from each text. None if no text begins with it, or if it is so short that this is chance."""
     for prompt in filter(None, map(normalise_text, prompts)):
         rests = [_cut(normalise_text(text), prompt) for text in texts]
         if all(rest is None for rest in rests):
@@ -110,10 +110,10 @@ def _is_long(prompt: str) -> bool:
 
 
 def _refuse_framed(texts: Sequence[str], prompts: Sequence[str]) -> None:
-    """Refuse texts that hold the prompt under a head, as ``### Instruction:``, ``Question:`` or a template's mark.
+    """Refuse texts with the prompt under a head, such as ``### Instruction:``, ``Question:`` or a template's mark.
 
     Raises:
-        BadRecord: one does; where its answer begins cannot be decided.
+        BadRecord: a text has such a head, so the beginning of its answer is unknown.
     """
     for prompt in filter(_is_long, map(normalise_text, prompts)):
         for text in map(normalise_text, texts):
@@ -124,7 +124,7 @@ def _refuse_framed(texts: Sequence[str], prompts: Sequence[str]) -> None:
 
 
 def _cut(text: str, prompt: str) -> str | None:
-    """What follows the prompt; None where the text does not begin with it, or is nothing else."""
+    """Cut the prompt from a text. None if the text does not begin with it, or has nothing else."""
     if text.startswith(prompt):
         rest = text[len(prompt) :]
         return None if rest[:1].isalnum() and prompt[-1].isalnum() else rest.lstrip() or None
@@ -136,7 +136,7 @@ def _cut(text: str, prompt: str) -> str | None:
 
 
 def _find_prompt(body: Conversation, turns: Conversation) -> tuple[int, int] | None:
-    """Where a side repeats the prompt: first turn and end; the first is negative where the side lacks so many turns."""
+    """Find the turns of a side that repeat the prompt: first and end. A negative first counts missing turns."""
     if same_turns(turns[: len(body)], body):
         return 0, len(body)
     for begin in range(len(turns) - len(body) - 1, 0, -1):
@@ -149,7 +149,7 @@ def _find_prompt(body: Conversation, turns: Conversation) -> tuple[int, int] | N
 
 
 def _drop_answer(body: Conversation, sides: Sequence[Conversation]) -> Conversation:
-    """The prompt without an answer at its end that is one of the sides."""
+    """Remove an answer from the end of the prompt if it is one of the sides."""
     if body[-1]["role"] == "assistant" and all(side and side[0]["role"] == "assistant" for side in sides):
         if len(body) < 2 or not any(same_turns(body[-1:], side) for side in sides):
             raise BadRecord("prompts differ", "the prompt ends with an answer, and the sides begin with another one")
@@ -170,7 +170,7 @@ def _add_system(system: Conversation, side: Conversation) -> Conversation:
 
 
 def _one_system(given: Conversation, own: Sequence[Conversation]) -> Conversation:
-    """The system turn: the prompt's, or the one that stands in all sides."""
+    """Find the system turn: that of the prompt, or of all sides."""
     if len({bool(each) for each in own}) > 1:
         raise BadRecord("prompts differ", "a system turn stands in one side only")
     versions = [each for each in (given, *own) if each]

@@ -1,4 +1,4 @@
-"""What stands before the answers: system turn, history, prompt and input, from whichever columns hold them."""
+"""The turns before the answers: system turn, history, prompt and input, from all columns that hold them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Opening:
 
 
 def read_opening(columns: Columns, first: str = PROMPTS[0]) -> Opening:
-    """The turns before the answers: system, history, prompt, and the input under an instruction.
+    """Read the turns before the answers: system, history, prompt, and the input under an instruction.
 
     Args:
         columns: the record.
@@ -54,10 +54,10 @@ def read_opening(columns: Columns, first: str = PROMPTS[0]) -> Opening:
 
 
 def read_turns(value: object, name: str, user: bool) -> Conversation:
-    """The turns that a column holds: a list of messages, one message, a dialogue as text, or a text that is one turn.
+    """Read the turns of a column: a list of messages, one message, a dialogue as text, or a text as one turn.
 
     Args:
-        value: what the column holds.
+        value: the column's value.
         name: the column, for errors.
         user: whether a text is the user's turn, or else the assistant's.
 
@@ -85,7 +85,7 @@ def read_turns(value: object, name: str, user: bool) -> Conversation:
 
 
 def _read_exchanges(given: Sequence[Mapping[str, Any]], name: str) -> Conversation:
-    """Turns as ``{"input": ..., "output": ...}``, the last of which may have no answer yet (Capybara)."""
+    """Read turns as ``{"input": ..., "output": ...}``. The last may have no answer yet (Capybara)."""
     makers = (("input", dialogue.user_turn), ("output", dialogue.assistant_turn))
     return tuple(
         make(check_type(each[key], str, f"{name}[{index}].{key}"))
@@ -96,7 +96,7 @@ def _read_exchanges(given: Sequence[Mapping[str, Any]], name: str) -> Conversati
 
 
 def read_tool_descriptions(columns: Columns) -> tuple[dict[str, Any], ...]:
-    """The tools that the template writes, see :func:`tureen.tool_calls.read_tools`; none where the column is empty.
+    """Read the tools of the column ``tools``, see :func:`tureen.tool_calls.read_tools`. An empty column has none.
 
     Raises:
         BadRecord: it is no list of functions.
@@ -110,7 +110,7 @@ def read_tool_descriptions(columns: Columns) -> tuple[dict[str, Any], ...]:
 
 
 def read_template_arguments(columns: Columns) -> dict[str, Any]:
-    """Further arguments of the chat template; none where the column is empty.
+    """Read further arguments of the chat template. An empty column has none.
 
     Raises:
         BadRecord: it is no object.
@@ -144,7 +144,7 @@ def _refuse_text(column: str) -> BadRecord:
 
 
 def _late_prompt(columns: Columns) -> str | None:
-    """A column that is the prompt because no other is."""
+    """Find a column that is the prompt only if no other column is."""
     for name in LATE_PROMPTS:
         value = columns.peek(name)
         if is_empty(value) or (name == "context" and isinstance(value, str)):
@@ -159,7 +159,7 @@ def _is_message(value: object) -> bool:
 
 
 def _check_second_prompt(columns: Columns, name: str, prompt: Conversation, other: str) -> None:
-    """Refuse a second prompt that says something else; one that stands in the first, or in an answer, is only kept."""
+    """Refuse a second prompt with another text. A repetition of the first, or of an answer, is kept as a column."""
     value = columns.peek(other)
     if isinstance(value, str):
         known = "\n".join(normalise_text(turn["content"] or "") for turn in prompt)
@@ -187,7 +187,7 @@ def _add_input(columns: Columns, prompt: Conversation) -> Conversation:
 
 
 def _surround(columns: Columns, prompt: Conversation) -> Conversation:
-    """The prompt after its history, under its system turn."""
+    """Put the system turn and the history before the prompt."""
     own, body = split_system(prompt)
     systems = [own] if own else []
     earlier_turns = next(
@@ -215,7 +215,7 @@ def _read_system(value: object, name: str) -> Message:
 
 
 def _read_history(value: object, name: str) -> Conversation:
-    """Earlier turns: messages, pairs of request and answer, texts by turns, or a dialogue as text."""
+    """Read earlier turns: messages, pairs of request and answer, texts by turns, or a dialogue as text."""
     if isinstance(value, str):
         return dialogue.read_dialogue(value, name)
     given = check_type(value, list, name)

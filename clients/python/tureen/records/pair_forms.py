@@ -1,4 +1,4 @@
-"""Pairs whose two sides say which is better: ``chosen`` and ``rejected``, in all their public layouts."""
+"""Pairs of a ``chosen`` and a ``rejected`` answer, in all their public layouts."""
 
 import re
 
@@ -18,9 +18,9 @@ JOINING_SPACE = re.compile(r"\A (?! )")  # two and more are the indentation of c
 
 
 def read_pair(columns: Columns) -> Draft:
-    """A pair of texts, of message lists, of messages or of whole dialogues, with or without a prompt that stands apart.
+    """Read a pair of texts, message lists, messages or whole dialogues, with or without a column for the prompt.
 
-    A space that joins a text to its prompt is left out, and escaped line breaks are made real.
+    A space that joins a text to its prompt is removed, and escaped line breaks become line breaks.
 
     Raises:
         BadRecord: a side cannot be read, there is no prompt, or whether a side repeats the prompt cannot be decided.
@@ -47,7 +47,7 @@ def are_dialogues(fields: Fields) -> bool:
 
 
 def _check_opened(columns: Columns, name: str, side: Conversation) -> None:
-    """Refuse a text that is an answer alone where no column holds a prompt."""
+    """Refuse a text that is only an answer if no column holds a prompt."""
     if isinstance(columns.peek(name), str) and not dialogue.find_turns(columns.peek(name)):
         dialogue.read_dialogue(columns.peek(name), columns.describe_name(name))
     if not side:
@@ -57,7 +57,7 @@ def _check_opened(columns: Columns, name: str, side: Conversation) -> None:
 
 
 def _unescape(columns: Columns) -> None:
-    """DeepSpeed-Chat-Extension's scored file writes each line break as a backslash and an n, also between turns."""
+    """Restore line breaks: DeepSpeed-Chat-Extension's scored file writes a backslash and an n for each."""
     prompt = columns.peek("prompt")
     if isinstance(prompt, str) and "\n" not in prompt and f"{ESCAPED_BREAK}Assistant:" in prompt:
         for name in ("prompt", *NAMES):

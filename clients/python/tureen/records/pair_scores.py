@@ -1,4 +1,4 @@
-"""The scores of a chosen and a rejected answer, in any of the spellings that public files have."""
+"""The scores of a chosen and a rejected answer, in the spellings of public files."""
 
 import math
 import re
@@ -42,7 +42,7 @@ class PairScores:
 
 
 def read_pair_scores(columns: Columns) -> PairScores:
-    """The scores of chosen and rejected: two columns, a list of two, a margin, or a mark of ties; else 1 and 0.
+    """Read the scores of both answers: two columns, a list of two, a margin, or a mark of ties; else 1 and 0.
 
     Equal scores are a tie. Where only one answer has a score, it is not used and the report names the column.
 
@@ -77,7 +77,7 @@ def is_pair_score(name: str) -> bool:
 
 
 def is_margin(name: str) -> bool:
-    """Whether a column holds by how much the chosen answer is better; only its sign is read."""
+    """Whether a column holds the margin of the chosen answer. Only its sign is read."""
     return bool(MARGIN.fullmatch(name))
 
 
@@ -90,9 +90,9 @@ def _read_margin(value: object, name: str) -> float:
 
 
 def _read_list(columns: Columns, name: str) -> tuple[float, float] | None:
-    """Scores of both sides in one column: an object, or a list of two in the order that ``order`` says.
+    """Read the scores of both sides in one column: an object, or a list of two in the order of ``order``.
 
-    Where a column ``generations`` keeps another order, only equal scores tell something.
+    If a column ``generations`` may have another order, only equal scores are used.
     """
     value = columns.peek(name)
     if isinstance(value, dict) and value.keys() == {"chosen", "rejected"}:
@@ -130,7 +130,7 @@ def _is_tied(columns: Columns) -> bool:
 
 
 def _score_columns(columns: Columns) -> list[tuple[str, str]]:
-    """The two columns of each spelling that the record has."""
+    """List the two columns of each spelling in the record."""
     found: dict[tuple[str, bool, int], dict[bool, str]] = {}
     for name in columns:
         if first := SIDE_FIRST.fullmatch(name):

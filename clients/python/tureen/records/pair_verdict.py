@@ -26,7 +26,7 @@ def is_pair_text(fields: Fields) -> bool:
 
 
 def read_verdict(fields: Fields) -> Draft:
-    """A pair and which side is better, or ``Same``."""
+    """Read two answers, and which one is better or ``Same``."""
     turns = read_messages(fields["messages"], "messages")
     if [turn["role"] for turn in turns] != ["user", "assistant"]:
         raise BadRecord("not a pair", "`messages` must be a user's pair and the assistant's letter")
@@ -41,13 +41,13 @@ def read_verdict(fields: Fields) -> Draft:
 
 
 def _bare(part: str) -> str:
-    """A part without the spaces that join it to the marks."""
+    """Remove the spaces between a part and the marks."""
     text = part.removeprefix(" ")
     return text.removesuffix(" \n") if text.endswith(" \n") else text.removesuffix(" ")
 
 
 def _turns(context: str) -> Conversation:
-    """The turns as the published plain template writes them; a context without such turns is a prompt as others are."""
+    """Read the turns of the published plain template. A context without such turns is read as a prompt."""
     heads = list(TURN.finditer(context))
     if not heads or context[: heads[0].start()].strip():
         return dialogue.read_prompt(context)

@@ -7,7 +7,7 @@ from tureen.records.schema import Record
 
 
 def split_into_pairs(records: Iterable[Record]) -> Iterator[Record]:
-    """Each comparable pair as a record of two answers, the better first; ties and unlabelled answers make none."""
+    """Yield a record of two answers for each comparable pair, the better one first."""
     for record in records:
         for better, worse in record.pairs:
             yield Record(
@@ -24,7 +24,7 @@ def split_into_pairs(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _meta_of(record: Record, *indices: int) -> dict[str, Any]:
-    """``meta`` of some of the answers: one name an answer, and how alike every two are."""
+    """Return ``meta`` for some of the answers, with their names and similarities."""
     meta = dict(record.meta)
     if "names" in meta:
         meta["names"] = [meta["names"][index] for index in indices]

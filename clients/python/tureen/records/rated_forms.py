@@ -15,19 +15,19 @@ ANSWERS = ("completion", "response", "output")
 
 
 def read_rated_messages(columns: Columns) -> Draft:
-    """A conversation whose last turn is rated: by ``attributes`` or ``labels``, else by every column of a number."""
+    """Read a conversation with ratings of its last turn: ``attributes`` or ``labels``, else all numeric columns."""
     *prompt, answer = read_opening(columns, "messages").turns or ({"role": "assistant", "content": ""},)
     return Draft(tuple(prompt), ((answer,),), make_unlabelled_scores(1), attributes=read_ratings(columns))
 
 
 def read_rated_response(columns: Columns) -> Draft:
-    """A prompt and a response that is rated, as :func:`read_rated_messages`."""
+    """Read a prompt and a response with its ratings, as :func:`read_rated_messages`."""
     prompt, answer = _read_answer(columns, "response")
     return Draft(prompt, (answer,), make_unlabelled_scores(1), attributes=read_ratings(columns))
 
 
 def read_unpaired(columns: Columns) -> Draft:
-    """TRL's and LlamaFactory's unpaired form: one answer, wanted (1) or not (0)."""
+    """Read the unpaired form of TRL and LlamaFactory: one answer, wanted (1) or not (0)."""
     wanted = _read_wanted(columns["label"])
     if wanted is None:
         raise BadRecord("bad score", f"`label` must be true or false, is {str(columns['label'])[:20]!r}")
@@ -50,7 +50,7 @@ def is_unpaired(fields: Fields) -> bool:
 
 
 def _read_wanted(label: object) -> bool | None:
-    """A label as true or false, however it is written; None where it is neither."""
+    """Read a label in any spelling as true or false. Returns None if it is neither."""
     text = str(label).strip().lower() if isinstance(label, str | int | float) else ""
     return True if text in WANTED else False if text in UNWANTED else None
 

@@ -10,8 +10,9 @@ SIDES = ("chosen", "rejected")
 
 
 def read_ratings(columns: Columns) -> dict[str, tuple[float, ...]]:
-    """What one answer is rated by: numbers in ``attributes`` or ``labels``, else every column that holds a number
-    and does not number the record.
+    """Read the ratings of one answer: the numbers in ``attributes`` or ``labels``, else all columns of numbers.
+
+    Columns that number or date the record are left out.
 
     Nested ratings may be null. A null column is absent, as everywhere. True and false are 1 and 0.
 
@@ -46,9 +47,9 @@ def read_pair_ratings(columns: Columns) -> dict[str, tuple[float, ...]]:
 
 
 def read_listed_ratings(columns: Columns, count: int) -> dict[str, tuple[float, ...]]:
-    """What so many answers are rated by, as the writers of this package leave it: ``attributes``, a list a name.
+    """Read the ratings of ``count`` answers from ``attributes``: a list for each name, as this package writes them.
 
-    Empty where that field is not there or something else.
+    Returns an empty dict if the column is missing or has another shape.
     """
     given = columns.peek("attributes")
     if not isinstance(given, dict) or not all(isinstance(each, list) and len(each) == count for each in given.values()):

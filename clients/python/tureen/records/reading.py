@@ -18,7 +18,7 @@ REFUSED = "records refused for its sake"
 
 
 def parse_renames(given: Collection[str]) -> dict[str, str]:
-    """Renames as commands take them, ``OLD=NEW`` each; an empty NEW leaves the column out.
+    """Parse the renames of a command, ``OLD=NEW`` each. An empty NEW leaves the column out.
 
     Raises:
         BadOption: one has no equals sign, or names a column twice.
@@ -36,7 +36,7 @@ def parse_renames(given: Collection[str]) -> dict[str, str]:
 
 @dataclass
 class ReadingReport:
-    """What a reading saw.
+    """The counts of a reading.
 
     Attributes:
         dropped: records by reason.
@@ -76,7 +76,7 @@ class ReadingReport:
                 self.dropped_answers[reason] = self.dropped_answers.get(reason, 0) + count
 
     def drop(self, error: BadRecord) -> None:
-        """Count a record that is not."""
+        """Count a record that is left out."""
         self.dropped[error.reason] = self.dropped.get(error.reason, 0) + 1
         if error.column:
             self.columns.setdefault(error.column, Counter())[REFUSED] += 1
@@ -85,7 +85,7 @@ class ReadingReport:
             seen.append(str(error))
 
     def lines(self) -> list[str]:
-        """The report in words: a line of counts, one a reason with examples below it, one a column, one of forms."""
+        """Write the report as lines: counts, reasons with examples, columns, and forms."""
         told = [f"read {self.read} records, kept {self.kept} with {self.comparable} comparable pairs"]
         told += [f"answers left out, {reason}: {count}" for reason, count in self.dropped_answers.items()]
         for reason, count in self.dropped.items():

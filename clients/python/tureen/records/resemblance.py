@@ -1,4 +1,4 @@
-"""What to say of a record that has no known form: which form it most resembles, and what it lacks."""
+"""The error for a record of no known form: the form that it most resembles, and the missing columns."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ SHOWN = 200
 
 
 def describe_unknown(fields: Fields, forms: Mapping[str, Mapping[str, Any]]) -> str:
-    """One sentence: the nearest form, the columns that it needs and that are missing, the record, and all forms.
+    """Describe a record of no known form: the nearest form with the missing columns, the record, and all forms.
 
     Args:
         fields: the record.
@@ -31,6 +31,6 @@ def describe_unknown(fields: Fields, forms: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _likeness(fields: Fields, required: Mapping[str, Any]) -> float:
-    """The share of the required columns that are there; of equal shares the larger number wins."""
+    """Compute the share of the required columns that the record has. The number of columns breaks ties."""
     there = sum(name in fields for name in required)
     return there / len(required) + there / 100 if required else 0.0

@@ -31,7 +31,7 @@ def open_dataset(path: Path, split: str | None = None) -> tuple[Any, Path]:
 
     Raises:
         BadFile: the folder holds no dataset, the dataset is damaged, or the package is not installed.
-        BadOption: see :func:`read_rows`.
+        BadOption: see :func:`tureen.records.containers.read_rows`.
     """
     if not is_saved_dataset(path):
         raise BadFile(f"{path} is a folder, and no Hugging Face dataset was saved in it")

@@ -1,12 +1,12 @@
 """One preference record, whatever form it came in: a context, N answers and N scores.
 
-What can go wrong with data, as a tree:
+The errors, as a tree:
 
     DataError(ValueError)
     ├── BadRecord    one record cannot be used: counted and skipped, or fatal under ``strict``
     ├── BadFile      a file or folder cannot be read at all: always fatal
     │   └── EmptyFile    a file holds nothing
-    └── BadOption    what was asked for does not fit the data: always fatal
+    └── BadOption    an option does not fit the data: always fatal
 """
 
 import hashlib
@@ -29,7 +29,7 @@ UNLABELLED = math.nan
 
 
 class DataError(ValueError):
-    """Base of what can be wrong with preference data."""
+    """The base class of errors in preference data."""
 
 
 class BadFile(DataError):
@@ -62,7 +62,7 @@ class BadRecord(DataError):
         self.column = column
 
     def at(self, source: str) -> "BadRecord":
-        """The same error with its place named."""
+        """Return the same error with its place."""
         return BadRecord(self.reason, self.detail, source, self.column)
 
 
@@ -75,10 +75,10 @@ class Record:
         answers: N >= 1 continuations, each ending with an assistant turn that is not blank.
         scores: N numbers. Larger is better, equal is a tie; NaN is unlabelled and takes part in no comparison.
         source: where it was read, as ``file:7``, the line or the item; not part of equality.
-        meta: what else the source said. ``names``, where present, holds one name an answer (DSP: its domain).
+        meta: the other columns of the source. ``names``, where present, holds one name an answer (DSP: its domain).
         attributes: name → N numbers, where answers are rated by several; NaN is unlabelled.
-        steps: for each answer how right each of its steps is, 1 or 0 or between, NaN unlabelled; empty without such
-            labels. An answer's steps are what blank lines part its last message into, see :func:`read_steps`.
+        steps: for each answer a label of each of its steps, from 0 (wrong) to 1 (right), NaN if unlabelled; empty
+            without step labels. Blank lines divide an answer's last message into steps, see :func:`read_steps`.
         tools: the tools that the chat template writes, each as ``{"type": "function", "function": {...}}``.
         chat_template_kwargs: further arguments of the chat template.
 
@@ -156,7 +156,7 @@ class Record:
 
     @cached_property
     def prompt_key(self) -> str:
-        """Sixteen hex digits over what all answers share, white space aside: equal prompts have equal keys."""
+        """A hash of the turns that all answers share, in 16 hex digits. White space does not count."""
         shared = self.prompt or _shared_turns(self.conversations) or self.answers[0]
         text = "\n".join(map(_key, shared))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -169,12 +169,12 @@ def _key(turn: Message) -> str:
 
 
 def read_steps(answer: Conversation) -> list[str]:
-    """The steps of an answer: what blank lines part its last message into."""
+    """Split an answer's last message into its steps, at blank lines."""
     return split_steps(answer[-1]["content"] or "")
 
 
 def _one_nan(values: Sequence[float]) -> tuple[float, ...]:
-    """Numbers with one NaN object, so that tuples of them compare equal, and without a negative zero."""
+    """Convert numbers to floats with one NaN object, so that tuples compare equal, and no negative zero."""
     return tuple(UNLABELLED if math.isnan(value) else float(value) + 0.0 for value in values)
 
 
@@ -197,7 +197,7 @@ def _check_answer(answer: Conversation, where: str, opens: bool) -> None:
 
 
 def is_blank(message: Message) -> bool:
-    """Whether a message says nothing: no text and no call."""
+    """Whether a message has neither text nor a call."""
     return not (message["content"] or "").strip() and not message.get("tool_calls")
 
 

@@ -13,7 +13,7 @@ FIELDS: tuple[set[str], ...] = ({"role", "content"}, {"from", "value"}, {"role",
 
 
 def parse_messages(text: str, name: str) -> Any:
-    """The messages that a text spells as JSON, also encoded twice, or as a Python list; any other text as it is.
+    """Parse messages in a text: JSON, JSON encoded twice, or a Python list. Another text stays as it is.
 
     Raises:
         BadRecord: it begins as messages do, and cannot be parsed.
@@ -31,7 +31,7 @@ def parse_messages(text: str, name: str) -> Any:
 
 
 def _parse_late_messages(text: str) -> Any:
-    """Messages whose first field is another one, as ``[{"name": ..., "role": ...``; any other text as it is."""
+    """Parse messages that begin with another field, as ``[{"name": ..., "role": ...``. Another text stays."""
     if text.lstrip()[:1] not in ("[", "{") or not SPEAKERS.search(text):
         return text
     found = decode_text(text)
@@ -42,7 +42,7 @@ def _parse_late_messages(text: str) -> Any:
 
 
 def decode_text(text: str) -> Any:
-    """The value of a text that is JSON or a Python literal, else None."""
+    """Decode a text that is JSON or a Python literal. Returns None for another text."""
     for decode in (json.loads, ast.literal_eval):
         try:
             return decode(text)

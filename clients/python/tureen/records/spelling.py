@@ -8,7 +8,7 @@ from tureen.records.schema import BadRecord, Conversation, Message
 
 
 def normalise_text(text: str) -> str:
-    """A text in NFC, with line feeds for line ends and no white space at its ends."""
+    """Normalise a text: NFC, line feeds as line ends, and no white space at its ends."""
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
@@ -20,7 +20,7 @@ def same_turns(first: Sequence[Message], second: Sequence[Message]) -> bool:
 
 
 def merge_spellings(versions: Sequence[Conversation]) -> Conversation:
-    """One version of conversations that say the same: a message that is spelled in several ways is normalised."""
+    """Merge equal conversations into one. A message with several spellings is normalised."""
     return tuple(
         turns[0] if all(turn == turns[0] for turn in turns) else _normalised(turns[0])
         for turns in zip(*versions, strict=True)
@@ -28,15 +28,15 @@ def merge_spellings(versions: Sequence[Conversation]) -> Conversation:
 
 
 def split_system(turns: Conversation) -> tuple[Conversation, Conversation]:
-    """The system turn, if there is one, and the others."""
+    """Split off the system turn, if there is one."""
     return (turns[:1], turns[1:]) if turns and turns[0]["role"] == "system" else ((), turns)
 
 
 def split_prompt(conversations: Sequence[Conversation]) -> tuple[Conversation, tuple[Conversation, ...]]:
-    """What whole conversations share, and each one's answer.
+    """Split whole conversations into their shared prompt and the answer of each.
 
-    The prompt is every turn but the last where all agree on those, or all up to the last request where answers call
-    tools; else it is empty and the answers are whole.
+    The prompt has all turns but the last if the conversations agree on them. If answers call tools, it has the turns
+    up to the last request. Otherwise the prompt is empty and the answers are whole conversations.
 
     Raises:
         BadRecord: a system turn stands in some of them only.
@@ -57,7 +57,7 @@ def split_prompt(conversations: Sequence[Conversation]) -> tuple[Conversation, t
 
 
 def _find_last_request(conversation: Conversation) -> int:
-    """Where the last user's turn ends; 0 where there is none."""
+    """Find the index after the last user turn, or 0."""
     return max((place for place, turn in enumerate(conversation, 1) if turn["role"] == "user"), default=0)
 
 

@@ -26,7 +26,7 @@ SIGNS = {"+": 1.0, "-": 0.0}
 
 
 def read_completions(columns: Columns) -> Draft:
-    """TRL's stepwise form: the steps of one answer, and for each whether it is right; ``score`` is the answer's own."""
+    """Read TRL's stepwise form: the steps of one answer with a label each. ``score`` is the answer's own score."""
     texts = [check_type(text, str, f"completions[{index}]") for index, text in enumerate(columns["completions"])]
     labels = [_label(value, f"labels[{index}]") for index, value in enumerate(columns["labels"])]
     walked = _walked(read_opening(columns).turns, texts, labels)
@@ -34,7 +34,7 @@ def read_completions(columns: Columns) -> Draft:
 
 
 def read_conversations(columns: Columns) -> Draft:
-    """RLHFlow's process rows, a user's step and an assistant's + or − by turns; of one turn each, an outcome row.
+    """Read RLHFlow's process rows: a user's step, then the assistant's + or −. One turn each is an outcome row.
 
     The first turn holds the question, too. It ends where "Step 1" begins, or where ``prompt`` says.
     """
@@ -53,7 +53,7 @@ def read_conversations(columns: Columns) -> Draft:
 
 
 def read_answers(columns: Columns) -> Draft:
-    """RLHFlow's test rows: many answers to one question, each right (1) or wrong (0) as a whole."""
+    """Read RLHFlow's test rows: many answers to one question, each right (1) or wrong (0) as a whole."""
     texts = [
         split_marked_steps(check_type(text, str, f"answers[{index}]")) for index, text in enumerate(columns["answers"])
     ]
@@ -64,7 +64,7 @@ def read_answers(columns: Columns) -> Draft:
 
 
 def read_math_shepherd(columns: Columns) -> Draft:
-    """Math-Shepherd's rows: ``label`` is ``input`` with + or − in the place of each ``ки``."""
+    """Read Math-Shepherd's rows: ``label`` is ``input`` with + or − in the place of each ``ки``."""
     texts = [text.strip() for text in MARK.split(columns["input"]) if text.strip()]
     *pieces, rest = SIGN.split(columns["label"])
     if rest.strip() or [text.strip() for text in pieces[::2]] != texts:
@@ -74,7 +74,7 @@ def read_math_shepherd(columns: Columns) -> Draft:
 
 
 def split_marked_steps(text: str) -> list[str]:
-    """The steps of an answer: what the mark ``ки`` parts it into where it has one, else blank lines."""
+    """Split an answer into steps, at the mark ``ки`` if the answer has one, else at blank lines."""
     pieces = MARK.split(text) if MARK.search(text) else BLANK.split(text)
     return [step for step in map(_one, pieces) if step]
 
@@ -104,7 +104,7 @@ def _judged(
 
 
 def _opened(text: str, prompt: Any) -> tuple[str, str]:
-    """The question and the first step, which public rows join by a space."""
+    """Split a question from the first step. Public rows join them by a space."""
     if prompt is not None:
         question = check_type(prompt, str, "prompt")
         if not text.startswith(question):

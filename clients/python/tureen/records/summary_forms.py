@@ -10,7 +10,7 @@ from tureen.records.schema import BadRecord
 
 
 def read_summaries(columns: Columns) -> Draft:
-    """OpenAI's summarize_from_feedback: a post or an article, two summaries, and which one was chosen."""
+    """Read comparisons: a post or an article, two summaries, and which one was chosen."""
     texts = [_text_of(each, f"summaries[{index}]") for index, each in enumerate(columns["summaries"])]
     choice = columns["choice"]
     if isinstance(choice, bool) or not isinstance(choice, int) or not 0 <= choice < len(texts):
@@ -21,7 +21,7 @@ def read_summaries(columns: Columns) -> Draft:
 
 
 def read_summary_ratings(columns: Columns) -> Draft:
-    """OpenAI's summarize_from_feedback, the axis files: one summary and its ratings."""
+    """Read the axis files: one summary and its ratings."""
     summary = columns["summary"]
     axes = check_type(summary.get("axes"), dict, "summary.axes")
     rated = {
@@ -39,7 +39,7 @@ def _text_of(value: object, name: str) -> str:
 
 
 def _write_post(info: Mapping[str, object]) -> str:
-    """The request as the published code writes it."""
+    """Write the request as the published code does."""
     if not is_empty(info.get("article")):
         return f"Article: {info['article']}\n\nTL;DR:"
     post = check_type(info.get("post"), str, "info.post")

@@ -25,7 +25,7 @@ def name_row(path: Path | str, number: int) -> str:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
-    """The file's bytes, unpacked where it is gzip."""
+    """Open a file's bytes. Gzip is unpacked."""
     try:
         with path.open("rb") as raw:
             if raw.peek(len(GZIP)).startswith(GZIP):
@@ -44,20 +44,20 @@ def describe_unreadable(path: Path, error: OSError) -> BadFile:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """JSON Lines."""
+    """Read JSON Lines."""
     with open_bytes(path) as stream:
         for number, line in iterate_lines(stream):
             yield number, _decoded(line)
 
 
 def read_object(path: Path) -> Iterator[Row]:
-    """One object over several lines: valid JSON, though hardly what somebody meant."""
+    """Read a file with one JSON object over several lines."""
     with open_bytes(path) as stream:
         yield 1, _decoded(stream.read().removeprefix(codecs.BOM_UTF8))
 
 
 def read_list(path: Path) -> Iterator[Row]:
-    """A JSON list, one element after another."""
+    """Read the elements of a JSON list, one after another."""
     with open_bytes(path) as stream:
         content = stream.read()
     try:
@@ -86,7 +86,7 @@ def _decoded(line: bytes) -> object:
 
 
 def _element(text: str, at: int, source: str) -> tuple[object, int]:
-    """One element of a list and where it ends; what is no JSON hides where the next begins, so it is fatal."""
+    """Decode one element of a list. Returns it and its end. Invalid JSON is fatal: the next element is not found."""
     try:
         try:
             return STRICT.raw_decode(text, at)

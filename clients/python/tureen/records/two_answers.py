@@ -39,7 +39,7 @@ class AnswerPair:
 
 
 def find_answer_pair(fields: Fields) -> AnswerPair | None:
-    """The two columns of answers of a record, if it has such."""
+    """Find the two columns of answers of a record, if it has such."""
     for stem in STEMS.split("|"):
         for suffixes in SUFFIXES:
             for joint in ("_", "", "-"):
@@ -59,7 +59,7 @@ def has_two_answers(fields: Fields) -> bool:
 
 
 def read_two_answers(columns: Columns) -> Draft:
-    """Two answers with what the record says of them; unlabelled where it says nothing.
+    """Read two answers with their verdict or scores. They are unlabelled if the record has neither.
 
     Raises:
         BadRecord: there is a third answer, a verdict is not understood, or verdict and scores contradict each other.
@@ -86,7 +86,7 @@ def read_two_answers(columns: Columns) -> Draft:
 
 
 def _read_verdict(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
-    """Scores of the two by the column that judges them; NaN where none does."""
+    """Read scores from the column that judges the two answers, NaN if there is none."""
     if "better_response_id" in columns:
         return _read_index(columns, "better_response_id")
     for name in STRENGTHS:
@@ -110,7 +110,7 @@ def _read_verdict(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
 
 
 def _read_strength(value: object, name: str) -> tuple[float, float]:
-    """HelpSteer's strength of a preference: −3 to 3, and 0 for a tie."""
+    """Read HelpSteer's strength of a preference: −3 to 3, and 0 for a tie."""
     strength = read_spelled_score(value, name)
     if abs(strength) > STRONGEST:
         detail = f"`{name}` must be {-STRONGEST} (the first answer is much better) to {STRONGEST} (the second)"
@@ -137,7 +137,7 @@ def _read_index(columns: Columns, name: str) -> tuple[float, float]:
 
 
 def read_choice(value: object, name: str, pair: AnswerPair) -> tuple[float, float]:
-    """Scores by a value that names one of the two: its letter or number, its column, left or right, or a tie."""
+    """Read scores from a value that names one answer: its letter, number or column, left or right, or a tie."""
     if pair.names[0].startswith("human_ref") and str(value).strip() in ("0", "1"):  # SHP: 1 says that A is preferred
         return (1.0, 0.0) if str(value).strip() == "1" else (0.0, 1.0)
     text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
@@ -162,7 +162,7 @@ def read_choice(value: object, name: str, pair: AnswerPair) -> tuple[float, floa
 
 
 def _read_scores(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
-    """A score for each answer, in columns that end as those of the answers do, or begin with their names.
+    """Read a score for each answer. The columns end as those of the answers do, or begin with their names.
 
     A rank counts downwards. Where only one answer has a score, it is not used and the report names the column.
 
