@@ -1,5 +1,6 @@
 """Experts as others save them: PEFT adapters and whole models over the tiny base, with effects that a test can see."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def open_base(folder: Path) -> Any:
 def save_peft(base: Path, folder: Path, config: PeftConfig, seed: int = 1, size: float = 0.2) -> Any:
     """Save an adapter whose trained parameters were all moved, and return the model, as PEFT computes it."""
     torch.manual_seed(seed)
+    config = deepcopy(config)  # PEFT writes the base into it
     config.task_type = "CAUSAL_LM"
     model = get_peft_model(open_base(base), config)
     for name, parameter in model.named_parameters():

@@ -134,12 +134,14 @@ def test_the_commands_are_these() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     found = {name: {option for p in each.params for option in p.opts} for name, each in commands.items()}
     judging = {"evaluate", "compare", "sweep", "similarity", "margins"}
-    assert set(found) == {"run", "export", "show", "recipes", "convert", "transform", *judging}
+    assert set(found) == {"run", "export", "show", "recipes", "convert", "import", "transform", *judging}
     reading = {"--form", "--map", "--reversed", "--strict"}
     similarity = {"source", "target", "--encoder", "--pooling", "--to-pairs", "--domain"}
     assert found["similarity"] == similarity | reading
     margins = {"models", "--data", "--out", "--rating", "--encoder", "--pooling", "--objective", "--batch"}
     assert found["margins"] == margins | reading | {"--domain"}
+    named = {"--expert", "--base", "--objective", "--family", "--name", "--licence", "--device"}
+    assert found["import"] == named | {"source", "out", "--rank", "--energy", "--accept-energy"}
     assert found["run"] == {"recipe", "--set", "--resume", "--overwrite"}
     assert found["sweep"] == {
         "--out",

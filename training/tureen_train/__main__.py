@@ -13,6 +13,7 @@ from rich.table import Table
 from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_recipe
 from tureen_train.evaluation.cli import compare_command, evaluate_command, margins_command, sweep_command
 from tureen_train.faults import exit_on_user_error
+from tureen_train.importing.cli import import_command
 from tureen_train.kinds import export_run, train_run
 from tureen_train.records.cli import convert_command
 from tureen_train.runs.folder import claim_folder
@@ -23,6 +24,7 @@ from tureen_train.transforms.similarity import similarity_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("convert")(convert_command)
+app.command("import")(import_command)
 app.add_typer(transform, name="transform")
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)

@@ -32,6 +32,7 @@ from tureen_core.experts.opened_models import (
 )
 from tureen_core.experts.weight_differences import Approximation, approximate_difference
 from tureen_core.lora import Adapter, SoupError
+from tureen_core.preference import NAME
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, LOGPROB, NOISE, compute_difference, get_reading, share_tolerance
@@ -56,6 +57,9 @@ class ExpertCard:
         base: the base as the manifest names it: a folder, or the name of a packaged base.
         digest: of the base's weights; computed if empty.
         licences: of its weights and data.
+
+    Raises:
+        SoupError: a name has other letters than those of a name.
     """
 
     name: str
@@ -64,6 +68,11 @@ class ExpertCard:
     base: str
     digest: str = ""
     licences: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in (self.name, self.objective, self.family):
+            if not NAME.fullmatch(name):
+                raise SoupError(f"{name!r} cannot be a name: use 1 to 64 of letters, digits, '_', '.', '-'")
 
 
 def import_expert(
