@@ -6,8 +6,9 @@ scores the probes again.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -16,14 +17,16 @@ from torch import Tensor
 from tureen_core.adapter_files import read_adapter
 from tureen_core.artifact_tensors import HEAD, ArtifactError, check_full_checkpoint, check_head, read_head_tensors
 from tureen_core.gate import GATE, GateError, load_gate
-from tureen_core.heads import GatedHead
+from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
+from tureen_core.stored_head import HEAD_FILE, HeadError, StoredHead, load_stored_head
 
 __all__ = [
     "FORMAT",
     "GATE",
     "HEAD",
+    "HEAD_FILE",
     "MANIFEST",
     "PICKLES",
     "Artifact",
@@ -32,6 +35,7 @@ __all__ = [
     "Manifest",
     "Objective",
     "Part",
+    "PlainParts",
     "Probe",
     "Steering",
     "Training",
@@ -40,6 +44,7 @@ __all__ = [
     "read_head_tensors",
     "open_artifact",
     "read_gate",
+    "read_head",
     "read_manifest",
     "read_weights",
     "seal_artifact",
@@ -49,12 +54,32 @@ MANIFEST = "tureen.json"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 
 
+@dataclass(frozen=True, eq=False)
+class PlainParts:
+    """The parts of a model that another library saved: an artifact has them in files of its own.
+
+    Attributes:
+        form: the name of the form in which it was saved, see :mod:`tureen_core.plain`.
+        tokenizer: its tokenizer, with the chat template that its texts are rendered with.
+        head: its head; None if the checkpoint's own class computes the rewards.
+        gate: its gate, if it has one.
+        extra_keys: prefixes of the tensors that do not belong to the backbone.
+    """
+
+    form: str
+    tokenizer: Any
+    head: StoredHead | None = None
+    gate: GatedHead | None = None
+    extra_keys: tuple[str, ...] = (f"{HEAD}.",)
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """A verified folder and its manifest."""
+    """A verified folder and its manifest. ``plain`` is None, or the parts of a folder that has no manifest."""
 
     folder: Path
     manifest: Manifest
+    plain: PlainParts | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -107,6 +132,8 @@ def open_artifact(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder.name}: the manifest was edited: its version {manifest.version} is not its digest")
     artifact = Artifact(folder, manifest)
     head = read_weights(artifact)[1] if manifest.weights == "lora" else check_full_checkpoint(folder, manifest)
+    if manifest.head.kind == "layers":
+        read_head(artifact)
     gate = read_gate(artifact)
     if gate is not None and head is not None and head.shape != (gate.rewards, gate.hidden):
         sizes = f"{gate.rewards} rewards of {gate.hidden} hidden units"
@@ -174,6 +201,8 @@ def read_gate(artifact: Artifact) -> GatedHead | None:
     Raises:
         ArtifactError: the gate is missing or unusable, or the folder has one that the manifest does not declare.
     """
+    if artifact.plain is not None:
+        return artifact.plain.gate
     if not artifact.manifest.gated:
         if (artifact.folder / GATE).exists():
             raise ArtifactError(f"{artifact.name}: {GATE} belongs to a gated model; say gated: true")
@@ -182,3 +211,35 @@ def read_gate(artifact: Artifact) -> GatedHead | None:
         return load_gate(artifact.folder)
     except GateError as error:
         raise ArtifactError(f"{artifact.name}: {error}") from error
+
+
+def read_head(artifact: Artifact) -> LinearHead | StoredHead:
+    """Read the head of a reward artifact that computes its rewards from hidden states.
+
+    Raises:
+        ArtifactError: the head is missing or unusable.
+    """
+    if artifact.plain is not None and artifact.plain.head is not None:
+        return artifact.plain.head
+    manifest = artifact.manifest
+    if manifest.head.kind == "layers":
+        try:
+            return load_stored_head(artifact.folder, manifest.head)
+        except HeadError as error:
+            raise ArtifactError(f"{manifest.name}: {error}") from error
+    if manifest.weights == "full":
+        return make_linear_head(check_head(manifest, read_head_tensors(artifact.folder)), manifest.rows)
+    weight = read_weights(artifact)[1]
+    if weight is None:
+        raise ArtifactError(f"{manifest.name} is a {manifest.kind} artifact and has no head")
+    return make_linear_head(weight, manifest.rows)
+
+
+def make_linear_head(weight: Tensor, rows: int) -> LinearHead:
+    """Make a head of the first ``rows`` rows of a weight ``[K', H]``.
+
+    The others are dropped, so that heads with the same objectives can be blended.
+    """
+    head = LinearHead(weight.shape[1], rows).requires_grad_(False)
+    head.weight.copy_(weight[:rows])
+    return head

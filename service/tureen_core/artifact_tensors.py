@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -43,22 +44,26 @@ def check_head(manifest: Manifest, extras: Mapping[str, Tensor]) -> Tensor:
 def check_full_checkpoint(folder: Path, manifest: Manifest) -> Tensor | None:
     """Check a full checkpoint against the architecture that its ``config.json`` names, without loading its weights.
 
-    A reward model must open with ``AutoModelForSequenceClassification`` and keep its head in ``score.weight``. Any
-    other model must open with ``AutoModelForCausalLM``.
+    A reward model with a linear head must open with ``AutoModelForSequenceClassification`` and keep its head in
+    ``score.weight``. One with ``head.safetensors`` must open with ``AutoModel``, and one whose own class computes the
+    rewards with ``AutoModelForSequenceClassification``. Any other model must open with ``AutoModelForCausalLM``.
 
     Returns:
-        A reward model's head ``[K, H]`` in float32; None for another model.
+        A linear head ``[K, H]`` in float32; None for another model.
 
     Raises:
         ArtifactError: the configuration cannot be opened; a tensor is missing, unexpected or of another shape; or the
             head cannot be used.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     name, reward = manifest.name, manifest.kind == "reward"
+    linear = reward and manifest.head.kind == "linear"
     if (folder / ADAPTER).exists():  # transformers would try to fetch the base that it names
         raise ArtifactError(f"{name}: {ADAPTER} does not belong beside full weights; say weights: lora")
-    opener = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
+    opener: Any = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
+    if reward and manifest.head.kind == "layers":
+        opener = AutoModel
     try:
         heads = read_head_tensors(folder)
         _, found = opener.from_pretrained(
@@ -72,7 +77,7 @@ def check_full_checkpoint(folder: Path, manifest: Manifest) -> Tensor | None:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{name}: not a checkpoint that {opener.__name__} opens: {error}") from error
-    head = check_head(manifest, heads) if reward else None
+    head = check_head(manifest, heads) if linear else None
     for fault in ("missing", "unexpected", "mismatched"):
         if keys := found[f"{fault}_keys"]:
             raise ArtifactError(f"{name}: {fault} tensor {min(map(str, keys))}")

@@ -5,11 +5,12 @@ Data and its rules only; :mod:`tureen_core.artifact` holds a folder against it.
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from tureen_core.calibration import Calibration
+from tureen_core.head_rule import HeadRule
 from tureen_core.preference import NAME
 from tureen_core.reading import Reading
 
@@ -102,13 +103,15 @@ class Manifest(Part):
 
     ``input`` says what a reward model reads: a finished conversation, two answers to one prompt side by side, or an
     answer step by step. ``gated`` says that ``gate.safetensors`` weighs the head's K rewards by the prompt: what comes
-    out is the objective of column K, the first after the head's.
+    out is the objective of column K, the first after the head's. ``head`` says how rewards are computed from a hidden
+    state; Tureen's own artifacts have the default, a linear head without a bias.
     """
 
     format: Literal[1] = FORMAT
     kind: Literal["reward", "expert", "policy"]
     input: Input = "conversation"
     gated: bool = False
+    head: Annotated[HeadRule, Field(exclude_if=lambda rule: rule == HeadRule())] = HeadRule()
     name: str
     version: str = ""
     weights: Literal["lora", "full"] = "lora"
@@ -168,4 +171,6 @@ class Manifest(Part):
             parts["input"] = self.input
         if self.gated:
             parts["gated"] = True
+        if self.head != HeadRule():
+            parts["head"] = self.head.model_dump()
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

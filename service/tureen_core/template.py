@@ -46,13 +46,14 @@ class Renderer:
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template, a pad token, and EOS unlike it.
         reading: the artifact's.
+        own_pad: whether a tokenizer whose pad is EOS is refused. It may be allowed where nothing masks by pad ids.
 
     Raises:
         ValueError: no EOS id where one must be appended, or pad equal to EOS.
     """
 
-    def __init__(self, tokenizer: Any, reading: Reading) -> None:
-        if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    def __init__(self, tokenizer: Any, reading: Reading, own_pad: bool = True) -> None:
+        if own_pad and tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
             raise ValueError("the tokenizer needs a pad token of its own: a pad equal to EOS hides the end of a text")
         if reading.eos == "append" and tokenizer.eos_token_id is None:
             raise ValueError("the reading appends EOS and the tokenizer has none")

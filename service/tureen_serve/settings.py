@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from tureen_core.plain.options import PlainOptions
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.family_settings import ExpertEntry, FamilyEntry, Name, SettingsGroup
 from tureen_serve.vllm_settings import VllmSettings
@@ -49,8 +50,8 @@ class SettingsError(ValueError):
     """The settings cannot be used. The message names the field and says why."""
 
 
-class RewardEntry(SettingsGroup):
-    """The folder of a reward artifact. ``name`` renames an artifact with one objective."""
+class RewardEntry(PlainOptions):
+    """A folder: of an artifact, or a plain one, with what its files do not tell. ``name`` renames one objective."""
 
     path: Path
     name: Name | None = None

@@ -61,7 +61,7 @@ def test_a_head_keeps_the_rows_that_objectives_read(tmp_path: Path) -> None:
     narrow = artifact.manifest.model_copy(update={"objectives": [Objective(name="b", column=1)]})
     weight = read_weights(artifact)[1]
     assert weight is not None
-    found = make_readout(type(artifact)(artifact.folder, narrow), weight, torch.device("cpu"))
+    found = make_readout(type(artifact)(artifact.folder, narrow), torch.device("cpu"))
     assert isinstance(found.head, LinearHead)
     assert torch.equal(found.head.weight, weight[:2])
     assert (found.pooling, found.eos_appended) == ("last", artifact.manifest.reading.eos == "append")

@@ -11,10 +11,10 @@ from vllm_runtime.vllm_setup import SMALL, runtime
 from vllm_runtime.vllm_writing import EIGHT, expected, job, told, write
 
 from tureen_core.base import load_tokenizer
-from tureen_serve.runtimes.artifacts import LoadError
 from tureen_serve.runtimes.on_vllm import models as vllm_models
 from tureen_serve.runtimes.on_vllm.adapters import GatedAdapters
 from tureen_serve.runtimes.on_vllm.engine_arguments import divide_memory
+from tureen_serve.runtimes.sources import LoadError
 
 pytestmark = pytest.mark.anyio
 

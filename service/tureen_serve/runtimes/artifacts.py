@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tureen_core.artifact import Artifact, open_artifact
+from tureen_core.artifact import Artifact
 from tureen_core.base import digest_weights, load_tokenizer, locate_base
+from tureen_core.plain.reward import make_plain_renderer
 from tureen_core.reading import ControlMarkRule, Reading
 from tureen_core.template import Renderer
 from tureen_serve.runtimes.catalogue import Reward
+from tureen_serve.runtimes.sources import LoadError, open_source
 from tureen_serve.settings import RewardEntry
-
-
-class LoadError(RuntimeError):
-    """The configuration cannot be served. The message names the part and the reason."""
-
 
 BESIDE_WEIGHTS = {
     "config.json",
@@ -95,11 +92,16 @@ class Bases:
 
     def make_renderer(self, folder: Path, reading: Reading) -> Renderer:
         """Make a base's renderer for a reading. There is one for each, so that equal texts are tokenised once."""
-        if self._control_marks is not None:
-            reading = reading.model_copy(update={"control_marks": self._control_marks})
+        reading = self._apply_rule(reading)
         if (folder, reading) not in self._renderers:
             self._renderers[folder, reading] = Renderer(self.load_tokenizer(folder), reading)
         return self._renderers[folder, reading]
+
+    def _apply_rule(self, reading: Reading) -> Reading:
+        """Return a reading with the server's rule for control marks, if it has one."""
+        if self._control_marks is None:
+            return reading
+        return reading.model_copy(update={"control_marks": self._control_marks})
 
     def make_verified_renderer(self, folder: Path, artifact: Artifact) -> Renderer:
         """Make an artifact's renderer, and check that it renders as in training.
@@ -107,7 +109,8 @@ class Bases:
         Raises:
             LoadError: the base's chat template or tokenizer differs from the one of the training.
         """
-        renderer = self.make_renderer(folder, artifact.manifest.reading)
+        plain, reading = artifact.plain, self._apply_rule(artifact.manifest.reading)
+        renderer = make_plain_renderer(plain.tokenizer, reading) if plain else self.make_renderer(folder, reading)
         if renderer.digest() != renderer.reading.template:
             trained = renderer.reading.template or "none"
             raise LoadError(
@@ -133,7 +136,7 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
         LoadError: it is not a reward model, its base has other weights or another template, or it cannot be renamed.
         ArtifactError: a file of the artifact is wrong.
     """
-    artifact = open_kind(entry.path, "reward")
+    artifact = open_source(entry)
     manifest = artifact.manifest
     folder = bases.locate_for(artifact)
     renderer = bases.make_verified_renderer(folder, artifact)
@@ -153,16 +156,3 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
         for objective in manifest.objectives
     )
     return OpenedReward(artifact, folder, rewards)
-
-
-def open_kind(path: Path, kind: str) -> Artifact:
-    """Open an artifact of a kind.
-
-    Raises:
-        LoadError: it is of another kind.
-        ArtifactError: a file of the artifact is wrong.
-    """
-    artifact = open_artifact(path)
-    if artifact.manifest.kind != kind:
-        raise LoadError(f"{path} is a {artifact.manifest.kind} artifact; a {kind} is expected here")
-    return artifact

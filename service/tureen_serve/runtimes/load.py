@@ -16,12 +16,14 @@ from tureen.errors import TureenError
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.base import CACHE, BaseError
 from tureen_core.lora import SoupError
+from tureen_core.plain.options import PlainError
 from tureen_core.reading import ControlMarkRule
-from tureen_serve.runtimes.artifacts import Bases, LoadError, OpenedReward, open_reward
+from tureen_serve.runtimes.artifacts import Bases, OpenedReward, open_reward
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.families import OpenedFamily, open_family
 from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
+from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.settings import FamilyEntry, RewardEntry
 from tureen_serve.vllm_settings import VllmSettings
 
@@ -87,7 +89,7 @@ def load_models(
             undo.callback(loaded.close)
             failed = [str(proof) for proof in _prove(loaded, runtime.dtype, probes) if not proof.holds]
             undo.pop_all()
-    except (ArtifactError, BaseError, SoupError, TureenError) as error:
+    except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:
         raise LoadError(str(error)) from error
     failure = f"{failed[0]} ({len(failed)} such differences)" if failed else None
     return replace(loaded, failure=failure)
@@ -110,7 +112,7 @@ def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[P
             return _prove(loaded, runtime.dtype, None)
         finally:
             loaded.close()
-    except (ArtifactError, BaseError, SoupError, TureenError) as error:
+    except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:
         raise LoadError(str(error)) from error
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tureen_core.artifact import Artifact, read_gate
-from tureen_core.heads import LinearHead, Pooling
+from tureen_core.artifact import Artifact, read_gate, read_head
+from tureen_core.heads import Pooling
 from tureen_serve.runtimes.contract import Head, Row, Weights
 
 
@@ -29,15 +29,10 @@ class ReadOut:
     gate: "ReadOut | None" = None
 
 
-def make_readout(artifact: Artifact, weight: Tensor, device: torch.device) -> ReadOut:
-    """Make the read-out of an artifact from the weight ``[K', H]`` of its head.
-
-    Rows of the head that no objective reads are dropped, so that heads with the same objectives can be blended.
-    """
+def make_readout(artifact: Artifact, device: torch.device) -> ReadOut:
+    """Make the read-out of an artifact whose head reads hidden states."""
     reading = artifact.manifest.reading
-    weight = weight[: artifact.manifest.rows]
-    head = LinearHead(weight.shape[1], weight.shape[0]).to(device).requires_grad_(False)
-    head.weight.copy_(weight)
+    head = read_head(artifact).to(device)
     gate = read_gate(artifact)
     prompts = None if gate is None else ReadOut(gate.to(device).coefficients, "eos", eos_appended=False)
     return ReadOut(head, reading.pooling, reading.eos == "append", prompts)

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.utils import logging
 
-from tureen_core.artifact import Artifact, ArtifactError, check_head, read_head_tensors, read_weights
+from tureen_core.artifact import Artifact, ArtifactError, read_weights
 from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import LoadedBase
@@ -79,18 +79,12 @@ class TransformersRuntime:
 
     def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint, saved by Hugging Face as ``…ForSequenceClassification``."""
-        head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
-        model = self._load(AutoModel, artifact.folder)
-        return self._make_scorer(model, {artifact.name: make_readout(artifact, head, self._device)}, None)
+        readout = make_readout(artifact, self._device)
+        return self._make_scorer(self._load(AutoModel, artifact.folder), {artifact.name: readout}, None)
 
     def _load_scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> Scorer:
-        weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
-        gate = attach_adapters(backbone, concatenate_adapters([adapter for adapter, _ in weights.values()]))
-        readouts = {
-            artifact.name: make_readout(artifact, head, self._device)
-            for artifact in artifacts
-            if (head := weights[artifact.name][1]) is not None
-        }
+        gate = attach_adapters(backbone, concatenate_adapters([read_weights(each)[0] for each in artifacts]))
+        readouts = {artifact.name: make_readout(artifact, self._device) for artifact in artifacts}
         return self._make_scorer(backbone, readouts, gate)
 
     def _make_scorer(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: RankGate | None) -> Scorer:

@@ -27,8 +27,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_serve.process_environment import claim_engines
-from tureen_serve.runtimes.artifacts import LoadError
 from tureen_serve.runtimes.on_vllm.adapters import AdapterReference
+from tureen_serve.runtimes.sources import LoadError
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tureen_serve.runtimes.artifacts import LoadError
 from tureen_serve.runtimes.on_vllm.adapters import Adapters, GatedAdapters, round_up_rank
 from tureen_serve.runtimes.on_vllm.internals import CONFIG, EXTENSION
+from tureen_serve.runtimes.sources import LoadError
 
 TOTAL = 0.9  # of the GPU's memory, if no share is configured
 GATE_VERSION = 1

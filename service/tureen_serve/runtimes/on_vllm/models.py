@@ -18,9 +18,8 @@ from packaging.version import Version
 from vllm.config import PoolerConfig
 from vllm.platforms import current_platform
 
-from tureen_core.artifact import Artifact, check_head, read_head_tensors, read_weights
+from tureen_core.artifact import HEAD, Artifact, read_weights
 from tureen_core.soup import Stack, concatenate_adapters
-from tureen_serve.runtimes.artifacts import LoadError
 from tureen_serve.runtimes.catalogue import LoadedBase, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits, Scorer
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
@@ -38,6 +37,7 @@ from tureen_serve.runtimes.on_vllm.scorer import VllmScorer
 from tureen_serve.runtimes.on_vllm.selftest import find_gate_difference
 from tureen_serve.runtimes.on_vllm.views import count_weights, find_causal_architecture, write_headless_view
 from tureen_serve.runtimes.readout import make_readout
+from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.vllm_settings import VllmSettings
 
 LOG = logging.getLogger(__name__)
@@ -129,10 +129,11 @@ class VllmRuntime:
         if reason is not None:
             LOG.info("%s is scored by transformers: %s", artifact.name, reason)
             return self._transformers.load_checkpoint(artifact)
-        head = check_head(artifact.manifest, read_head_tensors(artifact.folder))
-        view = write_headless_view(artifact.folder, Path(self._files.name) / artifact.name)
+        readout = make_readout(artifact, CPU)
+        extra = artifact.plain.extra_keys if artifact.plain else (f"{HEAD}.",)
+        view = write_headless_view(artifact.folder, Path(self._files.name) / artifact.name, extra)
         engine = self._start_engine(artifact.name, view, None, POOLING)
-        return VllmScorer(engine, {artifact.name: make_readout(artifact, head, CPU)}, None, self._limits)
+        return VllmScorer(engine, {artifact.name: readout}, None, self._limits)
 
     def _find_obstacle(self, artifact: Artifact, folder: Path) -> str | None:
         """Say why transformers scores an artifact; None if vLLM does."""
@@ -146,14 +147,9 @@ class VllmRuntime:
         return None
 
     def _start_scorer(self, folder: Path, artifacts: Sequence[Artifact]) -> VllmScorer:
-        weights = {artifact.name: read_weights(artifact) for artifact in artifacts}
-        stack = concatenate_adapters([adapter for adapter, _ in weights.values()])
+        stack = concatenate_adapters([read_weights(artifact)[0] for artifact in artifacts])
         engine, adapters = self._start_gated(name_score_lane(folder), folder, stack, POOLING)
-        readouts = {
-            artifact.name: make_readout(artifact, head, CPU)
-            for artifact in artifacts
-            if (head := weights[artifact.name][1]) is not None
-        }
+        readouts = {artifact.name: make_readout(artifact, CPU) for artifact in artifacts}
         return VllmScorer(engine, readouts, adapters, self._limits)
 
     def _start_generator(self, name: str, folder: Path, stack: Stack) -> VllmGenerator:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tureen_core.artifact import GATE, HEAD
+from tureen_core.artifact import GATE, HEAD, HEAD_FILE
 
 INDEX = "model.safetensors.index.json"
 
@@ -32,42 +32,39 @@ def count_weights(folder: Path) -> int:
     return total
 
 
-def write_headless_view(folder: Path, out: Path) -> Path:
+def write_headless_view(folder: Path, out: Path, extra: tuple[str, ...] = (f"{HEAD}.",)) -> Path:
     """Write a checkpoint without its head and gate to a new folder.
 
     Most files are links. Files that hold the head's tensors or name them are copied without them.
 
     Args:
         out: the folder to create.
+        extra: prefixes of the tensors that do not belong to the backbone.
 
     Returns:
         ``out``.
     """
     out.mkdir(parents=True)
     for path in folder.iterdir():
-        if path.suffix == ".safetensors" and _has_head(path):
-            _copy_without_head(path, out / path.name)
-        elif path.name not in ("config.json", INDEX, GATE):
+        if path.suffix == ".safetensors" and path.name not in (GATE, HEAD_FILE) and _has_extra(path, extra):
+            _copy_backbone(path, out / path.name, extra)
+        elif path.is_file() and path.name not in ("config.json", INDEX, GATE, HEAD_FILE):
             (out / path.name).symlink_to(path.resolve())
     config = json.loads((folder / "config.json").read_text())
     (out / "config.json").write_text(json.dumps(config | {"architectures": [find_causal_architecture(folder)]}))
     if (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text())
-        index["weight_map"] = {key: file for key, file in index["weight_map"].items() if not _is_head(key)}
+        index["weight_map"] = {key: file for key, file in index["weight_map"].items() if not key.startswith(extra)}
         (out / INDEX).write_text(json.dumps(index))
     return out
 
 
-def _is_head(key: str) -> bool:
-    return key.startswith(f"{HEAD}.")
-
-
-def _has_head(path: Path) -> bool:
+def _has_extra(path: Path, extra: tuple[str, ...]) -> bool:
     with safe_open(path, framework="pt") as shard:
-        return any(_is_head(key) for key in shard.keys())  # noqa: SIM118  (a safetensors file is not a mapping)
+        return any(key.startswith(extra) for key in shard.keys())  # noqa: SIM118  (a safetensors file is not a mapping)
 
 
-def _copy_without_head(path: Path, out: Path) -> None:
+def _copy_backbone(path: Path, out: Path, extra: tuple[str, ...]) -> None:
     with safe_open(path, framework="pt") as shard:
-        tensors = {key: shard.get_tensor(key) for key in shard.keys() if not _is_head(key)}  # noqa: SIM118
+        tensors = {key: shard.get_tensor(key) for key in shard.keys() if not key.startswith(extra)}  # noqa: SIM118
     save_file(tensors, out, metadata={"format": "pt"})

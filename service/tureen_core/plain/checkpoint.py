@@ -1,0 +1,104 @@
+"""A plain folder's configuration and tensors, read without loading the model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
+from tureen_core.plain.options import PlainError
+
+PICKLED = ("*.bin", "*.pt", "*.pth")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face folder.
+
+    Attributes:
+        folder: its path.
+        config: ``config.json``; empty for an adapter.
+        adapter: ``adapter_config.json``; empty for a whole model.
+        shapes: the shape of each tensor by name.
+        files: the file of each tensor.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    adapter: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    files: dict[str, Path]
+
+    @property
+    def architecture(self) -> str:
+        """The first architecture of the configuration; empty if it names none."""
+        return str(next(iter(self.config.get("architectures") or [""])))
+
+    @property
+    def text_config(self) -> dict[str, Any]:
+        """The configuration of the language model, also inside a model that sees images."""
+        found: dict[str, Any] = self.config.get("text_config") or self.config
+        return found
+
+    def read_tensor(self, name: str) -> Tensor:
+        """Read one tensor.
+
+        Raises:
+            PlainError: there is none of this name.
+        """
+        if name not in self.files:
+            raise PlainError(f"{self.folder.name}: the tensor {name} is missing; copy or save the model again")
+        with safe_open(self.files[name], framework="pt") as shard:
+            tensor: Tensor = shard.get_tensor(name)
+        return tensor
+
+    def find_tensor(self, *names: str) -> str | None:
+        """Return the first of these names that a tensor has; None if none has."""
+        return next((name for name in names if name in self.shapes), None)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read the configuration and the headers of the weights.
+
+    Raises:
+        PlainError: the folder holds no configuration, or no safetensors.
+    """
+    config, adapter = _read_json(folder / "config.json"), _read_json(folder / ADAPTER_CONFIG)
+    if not config and not adapter:
+        raise PlainError(
+            f"{folder} is no model: it has neither tureen.json (an artifact) nor config.json (Hugging Face) nor "
+            f"{ADAPTER_CONFIG} (PEFT)"
+        )
+    shapes: dict[str, tuple[int, ...]] = {}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as shard:
+                for name in shard.keys():  # noqa: SIM118  (a safetensors file is not a mapping)
+                    shapes[name], files[name] = tuple(shard.get_slice(name).get_shape()), path
+        except (SafetensorError, OSError) as error:
+            raise PlainError(f"{path} cannot be read: {error}; copy it again") from error
+    if not files:
+        pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
+        if pickled:
+            raise PlainError(
+                f"{folder} holds its weights as pickles ({pickled[0]}), which can run code when they are read: convert "
+                f"them with `tureen-train import {folder} OUT --from pickle`"
+            )
+        raise PlainError(f"{folder} holds no *.safetensors; save the model with save_pretrained")
+    return Checkpoint(folder, config, adapter, shapes, files)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise PlainError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise PlainError(f"{path} holds no JSON object")
+    return found

@@ -1,0 +1,73 @@
+"""The contract of a form: how a layout of files is recognised, and what is read from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tureen_core.artifact_tensors import HEAD
+from tureen_core.head_rule import HeadRule
+from tureen_core.heads import GatedHead, Pooling
+from tureen_core.manifest import Input
+from tureen_core.plain.checkpoint import Checkpoint
+from tureen_core.plain.options import PlainOptions
+from tureen_core.stored_head import StoredHead
+
+Reference = Callable[[Sequence[int]], list[float]]
+
+
+@dataclass(frozen=True)
+class FormReading:
+    """What a form reads from a checkpoint.
+
+    Attributes:
+        labels: names of the rewards, in the order of the head's columns; () if the files name none.
+        open_reference: loads the model by plain transformers in float32, and returns a function that scores the ids of
+            one text: its rewards by column, without any code of the serving path.
+        rule: how rewards are computed from hidden states.
+        head: the head; None where ``rule.kind`` is ``model``.
+        gate: weighs the head's rewards; then one more objective has the overall reward.
+        columns: the column of each label; by default 0, 1, 2 ...
+        input: what the model reads.
+        pooling: which token the head reads.
+        bos: whether a BOS is put first where the template writes none.
+        eos: whether an EOS is put last where the template writes none.
+        template: a chat template, where the tokenizer has none; None if the form has none either.
+        step_mark: the text at whose end a process reward model reads.
+        extra_keys: prefixes of tensors that do not belong to the backbone.
+        folder: the folder of the backbone's files, where it is not the checkpoint's own.
+        weights: ``full``, or ``lora`` for an adapter.
+    """
+
+    labels: tuple[str, ...]
+    open_reference: Callable[[], Reference]
+    rule: HeadRule = HeadRule()
+    head: StoredHead | None = None
+    gate: GatedHead | None = None
+    columns: tuple[int, ...] = ()
+    input: Input = "conversation"
+    pooling: Pooling = "eos"
+    bos: Literal["add", "none"] = "none"
+    eos: Literal["append", "none"] = "none"
+    template: str | None = None
+    step_mark: str = ""
+    extra_keys: tuple[str, ...] = (f"{HEAD}.",)
+    folder: Path | None = None
+    weights: Literal["full", "lora"] = "full"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A layout of a reward model's files.
+
+    Attributes:
+        name: what ``--form`` takes.
+        description: how it is recognised, for the table of the README and for errors.
+        fits: whether a checkpoint has this form.
+        read: reads it; given the tokenizer, since tokens and labels may be told by their texts.
+    """
+
+    name: str
+    description: str
+    fits: Callable[[Checkpoint], bool]
+    read: Callable[[Checkpoint, PlainOptions, Any], FormReading] = field(repr=False)

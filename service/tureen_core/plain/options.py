@@ -1,0 +1,43 @@
+"""What a user says about a plain model: names, and answers to what its files do not tell."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from tureen_core.head_rule import Output
+from tureen_core.preference import NAME
+
+ObjectiveName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
+
+
+class PlainError(ValueError):
+    """A folder cannot be served as it is. The message names the file or the flag, and says what to do."""
+
+
+class PlainOptions(BaseModel):
+    """Options for one plain model. All may be left out, unless its files do not tell.
+
+    Attributes:
+        form: the name of a form, see :data:`tureen_core.plain.forms.FORMS`; by default the first one that fits.
+        objectives: names of the rewards; by default the labels of the configuration.
+        template: a file of a chat template (Jinja), or a name of :data:`tureen_core.plain.templates.TEMPLATES`.
+        tokenizer: a folder with the tokenizer; by default the model's own folder.
+        output: how a reward is computed from a logit; by default as ``problem_type`` says.
+        max_length: the largest number of tokens of a text; by default as the configuration says.
+        tokens: the tokens or texts whose logits a judge gives, the worse one first.
+        step_mark: the text after each step, where a process reward model reads.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: str | None = None
+    objectives: tuple[ObjectiveName, ...] = ()
+    template: str | None = None
+    tokenizer: str | None = None
+    output: Output | None = None
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    tokens: tuple[str, ...] = ()
+    step_mark: str | None = None
+
+
+NO_OPTIONS = PlainOptions()

@@ -1,0 +1,129 @@
+"""Open a plain reward model: recognise its form, make its manifest in memory, and score it by plain transformers."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tureen_core.artifact import Artifact, PlainParts
+from tureen_core.base import digest_weights
+from tureen_core.inputs import render_probe
+from tureen_core.manifest import Manifest, Objective, Probe
+from tureen_core.plain.checkpoint import Checkpoint, read_checkpoint
+from tureen_core.plain.conversations import make_probes
+from tureen_core.plain.form import FormReading
+from tureen_core.plain.forms import choose_form
+from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
+from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
+from tureen_core.reading import Reading
+from tureen_core.template import Renderer
+
+LONGEST = 32768  # tokens, where the configuration names no limit
+NAMELESS = "reward"
+
+
+def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: str | None = None) -> Artifact:
+    """Open a folder without a manifest as an artifact in memory. Its rewards are not calibrated.
+
+    A dozen conversations are scored by plain transformers in float32. Their scores are the probes of the manifest.
+
+    Example::
+
+        artifact = open_plain_reward(Path("checkpoints/trl-reward"))
+        print(artifact.plain.form, [objective.name for objective in artifact.manifest.objectives])
+
+    Args:
+        options: what the files do not tell.
+        name: the name of the artifact; by default the folder's.
+
+    Raises:
+        PlainError: the form is unknown, a weight is missing, or something must be told by an option.
+    """
+    checkpoint = read_checkpoint(folder.expanduser().resolve())
+    form = choose_form(checkpoint, options)
+    tokenizer = load_plain_tokenizer(checkpoint, options)
+    read = form.read(checkpoint, options, tokenizer)
+    prepare_tokenizer(tokenizer, checkpoint, options, read.template)
+    reading = _make_reading(checkpoint, options, read, tokenizer)
+    renderer = make_plain_renderer(tokenizer, reading)
+    reading = reading.model_copy(update={"template": renderer.digest()})
+    backbone = read.folder or checkpoint.folder
+    manifest = Manifest(
+        kind="reward",
+        input=read.input,
+        gated=read.gate is not None,
+        head=read.rule,
+        name=name or clean_name(checkpoint.folder.name),
+        weights="full",
+        objectives=_make_objectives(read, options, checkpoint),
+        reading=reading,
+        files={"weights": digest_weights(checkpoint.folder)},
+        probes=_score_probes(read, make_plain_renderer(tokenizer, reading), options, checkpoint),
+    )
+    manifest = manifest.model_copy(update={"version": manifest.identity()[:12]})
+    return Artifact(backbone, manifest, PlainParts(form.name, tokenizer, read.head, read.gate, read.extra_keys))
+
+
+def make_plain_renderer(tokenizer: Any, reading: Reading) -> Renderer:
+    """Make the renderer of a plain model. Its pad token may be EOS: Tureen masks padding by length, not by id."""
+    return Renderer(tokenizer, reading, own_pad=False)
+
+
+def clean_name(text: str) -> str:
+    """Make a name of a folder's name: characters that a name cannot have become ``-``."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[:64] or NAMELESS
+
+
+def _make_reading(checkpoint: Checkpoint, options: PlainOptions, read: FormReading, tokenizer: Any) -> Reading:
+    config = checkpoint.text_config
+    limits = [options.max_length, config.get("max_position_embeddings"), tokenizer.model_max_length]
+    known = [each for each in limits if isinstance(each, int) and 8 <= each < 10**9]
+    if read.eos == "append" and tokenizer.eos_token_id is None:
+        raise PlainError(f"{checkpoint.folder.name}: this form ends texts with EOS, and the tokenizer has none")
+    return Reading(
+        pooling=read.pooling,
+        bos=read.bos,
+        eos=read.eos,
+        max_length=min(known) if known else LONGEST,
+        step_mark=read.step_mark,
+    )
+
+
+def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Checkpoint) -> list[Objective]:
+    """Name the columns of the head by the options, by the labels of the files, or by numbers."""
+    columns = list(read.columns or range(_count_columns(read)))
+    if read.gate is not None:
+        columns.append(len(columns))
+    names: Sequence[str] = options.objectives or read.labels
+    if not names:
+        names = [NAMELESS] if len(columns) == 1 else [f"{NAMELESS}-{index}" for index in range(len(columns))]
+    if len(names) != len(columns):
+        raise PlainError(
+            f"objectives: {checkpoint.folder.name} has {len(columns)} rewards and {len(names)} names were given"
+        )
+    cleaned = [clean_name(each) for each in names]
+    if len(set(cleaned)) < len(cleaned):
+        raise PlainError(f"{checkpoint.folder.name}: two labels are called alike; name all with --objectives")
+    return [
+        Objective(name=each, column=column, calibration=None) for each, column in zip(cleaned, columns, strict=True)
+    ]
+
+
+def _count_columns(read: FormReading) -> int:
+    if read.head is not None:
+        return read.head.rewards
+    if not read.labels:
+        raise ValueError("a form without a head names its labels")
+    return len(read.labels)
+
+
+def _score_probes(read: FormReading, renderer: Renderer, options: PlainOptions, checkpoint: Checkpoint) -> list[Probe]:
+    """Score the conversations by plain transformers."""
+    score = read.open_reference()
+    objectives = _make_objectives(read, options, checkpoint)
+    probes = []
+    for probe in make_probes():
+        values = score(render_probe(renderer, read.input, probe).ids)
+        named = {each.name: values[each.column] for each in objectives if each.column < len(values)}
+        probes.append(probe.model_copy(update={"scores": named}))
+    return probes
