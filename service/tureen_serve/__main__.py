@@ -28,6 +28,8 @@ from tureen_serve.commands.artifact_flags import (
     ExpertFolders,
     ExpertRank,
     RewardFolders,
+    RewardsMemory,
+    RewardsRoot,
     RuntimeName,
     WithStarter,
     exit_with_error,
@@ -56,6 +58,8 @@ def serve(
     rank: ExpertRank = None,
     energy: ExpertEnergy = None,
     accept_energy: AcceptEnergy = None,
+    rewards_root: RewardsRoot = None,
+    rewards_memory_gib: RewardsMemory = None,
     config: ConfigFile = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 8900 by default. 0 takes a free port.")] = None,
@@ -66,7 +70,8 @@ def serve(
     """Run the server until SIGTERM or SIGINT. Then it becomes unready, finishes its requests, and exits with code 0."""
     if context.invoked_subcommand:
         return
-    flags = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
+    flags: dict[str, Any] = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
+    flags |= {"rewards_root": rewards_root, "rewards_memory_gib": rewards_memory_gib}
     try:
         experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
         _run(load_model_settings(config, with_starter, reward or [], experts, **flags))

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -20,10 +19,16 @@ from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.dialects import DIALECTS, ERROR_BUILDERS
 from tureen_serve.dialects.model_names import check_aliases
 from tureen_serve.faults import HANDLERS, Faults, build_openai_error
-from tureen_serve.inference.engine import Engine
+from tureen_serve.inference.daemon_thread import run_in_daemon_thread
+from tureen_serve.inference.engine import Engine, Reward
 from tureen_serve.inference.heap import freeze_heap
-from tureen_serve.inference.lane import Observer
+from tureen_serve.inference.lane import LaneRun
+from tureen_serve.inference.model_pool import ModelPool
+from tureen_serve.inference.pooled_model import GIB, ModelEvent
+from tureen_serve.inference.registry import open_backbone
+from tureen_serve.inference.shelf import Shelf
 from tureen_serve.runtimes import contract
+from tureen_serve.runtimes.catalogue import LoadedModels
 from tureen_serve.runtimes.load import LoadError, LoadOptions
 from tureen_serve.runtimes.load import load_models as load_artifacts
 from tureen_serve.security import Keys, read_keys
@@ -31,7 +36,8 @@ from tureen_serve.settings import Settings
 from tureen_serve.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
-Loader = Callable[[Settings, Observer], Engine]
+EngineObserver = Callable[[LaneRun | ModelEvent], None]
+Loader = Callable[[Settings, EngineObserver], Engine]
 OPENAI_ROUTERS = (chat.router, files.router, batches.router, models.router)
 OPENAI_ERRORS = {
     route.path: build_openai_error
@@ -41,7 +47,7 @@ OPENAI_ERRORS = {
 }
 
 
-def load_engine(settings: Settings, observe: Observer) -> Engine:
+def load_engine(settings: Settings, observe: EngineObserver) -> Engine:
     """Load the models that the settings name.
 
     Raises:
@@ -60,11 +66,44 @@ def load_engine(settings: Settings, observe: Observer) -> Engine:
         settings.control_marks,
     )
     loaded = load_artifacts(settings.rewards, settings.families, options)
-    unknown = check_aliases(settings.aliases, {each.name: each for part in loaded.backbones for each in part.rewards})
-    if unknown:
-        loaded.close()
-        raise LoadError(unknown)
-    return Engine(loaded, queue_tokens=settings.limits.queue_tokens, kept=settings.limits.kept_scores, observe=observe)
+    with ExitStack() as undo:
+        undo.callback(loaded.close)
+        rewards = {each.name: each for part in loaded.backbones for each in part.rewards}
+        pool = _open_pool(settings, options, loaded, rewards, observe) if settings.rewards_root else None
+        unknown = check_aliases(settings.aliases, rewards, pool.offered if pool else ())
+        if unknown:
+            raise LoadError(unknown)
+        undo.pop_all()
+    lanes = {"queue_tokens": settings.limits.queue_tokens, "kept": settings.limits.kept_scores}
+    return Engine(loaded, **lanes, observe=observe, pool=pool)
+
+
+def _open_pool(
+    settings: Settings,
+    options: LoadOptions,
+    loaded: LoadedModels,
+    rewards: Mapping[str, Reward],
+    observe: EngineObserver,
+) -> ModelPool:
+    """Open the pool of the rewards root. Only manifests are read.
+
+    Raises:
+        LoadError: the root cannot be read.
+    """
+    from tureen_serve.runtimes.on_demand import OnDemandLoader  # imports transformers' models, which vLLM may not need
+
+    assert settings.rewards_root is not None
+    artifacts = {each.artifact.name for each in rewards.values()}
+    start = partial(
+        open_backbone, queue_tokens=settings.limits.queue_tokens, kept=settings.limits.kept_scores, observe=observe
+    )
+    bound = settings.rewards_memory_gib
+    try:
+        shelf = Shelf(settings.rewards_root.resolve(), {*rewards, *settings.aliases}, artifacts)
+    except OSError as error:
+        raise LoadError(f"rewards_root: {settings.rewards_root} cannot be read: {error}") from error
+    loader = OnDemandLoader(options, loaded)
+    return ModelPool(shelf, loader, start, None if bound is None else int(bound * GIB), observe)
 
 
 def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
@@ -118,7 +157,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
 async def _load(server: ServerState, settings: Settings, load: Loader) -> None:
     began = time.perf_counter()
     try:
-        engine = await _run_in_daemon_thread(lambda: load(settings, server.metrics.observe))
+        engine = await run_in_daemon_thread(lambda: load(settings, server.metrics.observe))
     except Exception as error:
         server.failure = f"the models could not be loaded: {error}"
         LOG.error("%s", server.failure, exc_info=None if isinstance(error, LoadError) else error)
@@ -129,20 +168,7 @@ async def _load(server: ServerState, settings: Settings, load: Loader) -> None:
     for name, way in engine.ways.items():
         LOG.info("%s: %s", name, way)
     LOG.info("rewards: %s; policies: %s", ", ".join(engine.rewards) or "none", ", ".join(engine.families) or "none")
+    if engine.pool is not None:
+        LOG.info("rewards that are loaded on demand: %s", ", ".join(engine.pool.offered) or "none")
     if engine.failure:
         LOG.error("not ready: %s", engine.failure)
-
-
-async def _run_in_daemon_thread(work: Callable[[], Engine]) -> Engine:
-    """Run work in a daemon thread, which does not delay the end of the process."""
-    future: Future[Engine] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    future.set_running_or_notify_cancel()
-    threading.Thread(target=run, name="loading", daemon=True).start()
-    return await asyncio.wrap_future(future)

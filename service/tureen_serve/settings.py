@@ -43,7 +43,7 @@ STARTER_PRESETS = {
     "playful": {"entertainment": 1.0},
     "literary": {"literature": 1.0},
 }
-PATHS = {"path", "experts", "cache", "keys", "folder"}
+PATHS = {"path", "experts", "cache", "keys", "folder", "rewards_root"}
 
 
 class SettingsError(ValueError):
@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """All settings of a server.
 
     Attributes:
+        rewards_root: a folder of reward artifacts that are loaded when a request names them.
+        rewards_memory_gib: the GiB of the weights of all models in ``rewards_root`` that are loaded; None for no bound.
         aliases: further names for the ``model`` of other protocols. Each stands for a reward (``helpful``), several
             (``helpful+harmless``) or a weighted mix (``helpful=0.3+harmless=0.7``). The alias ``default`` is used for
             requests without a model.
@@ -111,6 +113,8 @@ class Settings(BaseSettings):
 
     rewards: list[RewardEntry] = []
     families: list[FamilyEntry] = []
+    rewards_root: Path | None = None
+    rewards_memory_gib: PositiveFloat | None = None
     aliases: dict[Annotated[str, StringConstraints(min_length=1)], str] = {}
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8900
@@ -137,11 +141,20 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _check_family_names(self) -> "Settings":
+    def _check_models(self) -> "Settings":
         names = [family.name for family in self.families]
         if len(set(names)) < len(names):
             raise ValueError(f"families: two families have the same name: {', '.join(names)}")
+        if self.rewards_root is not None and not self.rewards_root.is_dir():
+            raise ValueError(f"rewards_root: {self.rewards_root} is not a folder")
+        if self.rewards_memory_gib is not None and self.rewards_root is None:
+            raise ValueError("rewards_memory_gib: it bounds the models in `rewards_root`; set that too")
         return self
+
+    @property
+    def has_models(self) -> bool:
+        """Whether they name any models."""
+        return bool(self.rewards or self.families or self.rewards_root)
 
 
 def load_settings(config: Path | None = None, **flags: Any) -> Settings:

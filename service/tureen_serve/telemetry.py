@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.lane import LaneRun
+from tureen_serve.inference.pooled_model import ModelEvent
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,7 +35,15 @@ DEVIATIONS = (-4, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 4)
 CLIENT_GONE = 499
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 QUIET = {"/health", "/health/live", "/health/ready", "/metrics"}
-REJECTIONS = {"queue_full", "model_loading", "not_ready", "draining", "deadline_exceeded", "payload_too_large"}
+REJECTIONS = {
+    "queue_full",
+    "model_loading",
+    "models_busy",
+    "not_ready",
+    "draining",
+    "deadline_exceeded",
+    "payload_too_large",
+}
 
 
 class Metrics:
@@ -73,6 +82,12 @@ class Metrics:
         )
         self.ready = Gauge("tureen_ready", "1 when all that is configured is loaded and proven", registry=registry)
         self.load_seconds = Gauge("tureen_model_load_seconds", "Time the models took to load", registry=registry)
+        self.loads = Counter("tureen_model_loads", "Models loaded on demand", ["outcome"], registry=registry)
+        self.evictions = Counter("tureen_model_evictions", "Models unloaded to make room", registry=registry)
+        self.load_times = Histogram(
+            "tureen_model_on_demand_load_seconds", "Time of one load on demand", buckets=SECONDS, registry=registry
+        )
+        self.loaded = Gauge("tureen_models_loaded", "Models on demand that are loaded", registry=registry)
         self.model = Gauge("tureen_model_info", "What is loaded", ["model", "kind", "fingerprint"], registry=registry)
         self.batch_seconds = Histogram(
             "tureen_inference_seconds", "Time of one batch or step", ["lane"], buckets=SECONDS, registry=registry
@@ -94,13 +109,24 @@ class Metrics:
         build = Gauge("tureen_build_info", "The version that runs", ["version"], registry=registry)
         build.labels(version("tureen")).set(1)
 
-    def observe(self, ran: LaneRun) -> None:
-        """Count what a lane ran. Called on the lane's thread."""
+    def observe(self, ran: LaneRun | ModelEvent) -> None:
+        """Count what a lane ran, on the lane's thread; or that a model was loaded or unloaded."""
+        if isinstance(ran, ModelEvent):
+            self._count_model(ran)
+            return
         self.batch_seconds.labels(ran.lane).observe(ran.seconds)
         self.batch_rows.labels(ran.lane).observe(ran.rows)
         self.batch_tokens.labels(ran.lane).observe(ran.tokens)
         self.cached.labels(ran.lane).inc(ran.cached)
         self.failed.labels(ran.lane).inc(ran.failed)
+
+    def _count_model(self, event: ModelEvent) -> None:
+        if event.kind == "evicted":
+            self.evictions.inc()
+            return
+        self.loads.labels(event.kind).inc()
+        if event.kind == "loaded":
+            self.load_times.observe(event.seconds)
 
     def text(self, engine: Engine | None, ready: bool) -> bytes:
         """Return all metrics in Prometheus' text format, with the current models and queues."""
@@ -112,7 +138,8 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _note_models(self, engine: Engine) -> None:
-        for name, reward in engine.rewards.items():
+        self.loaded.set(len(engine.pool.loaded) if engine.pool else 0)
+        for name, reward in engine.loaded_rewards.items():
             self.model.labels(name, "reward", reward.fingerprint).set(1)
         for name, family in engine.families.items():
             self.model.labels(name, "policy", family.fingerprint).set(1)

@@ -105,6 +105,12 @@ def test_models_show_what_each_is_for() -> None:
     ]
 
 
+def test_models_that_are_not_loaded_are_marked() -> None:
+    cards = [{"id": "here", "kind": "reward"}, {"id": "there", "kind": "reward", "loaded": False}]
+    found = lines(tables.tabulate_models(ModelList.model_validate({"data": cards})))
+    assert [(row[0], row[-1]) for row in found] == [("model", "loaded"), ("here", "yes"), ("there", "no")]
+
+
 def batch(status: str, completed: int, failed: int) -> Batch:
     counts = {"total": 29, "completed": completed, "failed": failed}
     told = {"id": f"batch_{'0' * 32}", "endpoint": "/v1/chat/completions", "input_file_id": "f", "created_at": 1}

@@ -111,7 +111,13 @@ class Caller:
 @contextmanager
 def listening(engine: Engine, **settings: Any) -> Iterator[str]:
     """The address of a real server on a free port of this machine, its engine loaded."""
-    app = application(engine, **settings)
+    with listening_app(application(engine, **settings)) as address:
+        yield address
+
+
+@contextmanager
+def listening_app(app: FastAPI) -> Iterator[str]:
+    """As :func:`listening`, of an application that loads its own engine."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

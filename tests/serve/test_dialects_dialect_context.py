@@ -42,10 +42,10 @@ def fault(use: Callable[[DialectContext], Awaitable[Any]]) -> TureenError:
 def test_the_body_names_the_reward_before_the_address_does() -> None:
     async def names(context: DialectContext) -> list[str]:
         return [
-            context.select().name,
-            context.select(None).name,
-            context.select("funny").name,
-            context.select("mine").name,
+            (await context.select()).name,
+            (await context.select(None)).name,
+            (await context.select("funny")).name,
+            (await context.select("mine")).name,
         ]
 
     assert in_context(names, "calm", mine="calm,funny") == ["calm", "calm", "funny", "calm,funny"]
@@ -53,7 +53,7 @@ def test_the_body_names_the_reward_before_the_address_does() -> None:
 
 def test_nothing_named_among_several_is_not_found() -> None:
     async def name(context: DialectContext) -> str:
-        return context.select().name
+        return (await context.select()).name
 
     with pytest.raises(NotFound):
         in_context(name, None)
@@ -62,7 +62,7 @@ def test_nothing_named_among_several_is_not_found() -> None:
 
 def test_rewards_and_the_length_that_all_of_them_read() -> None:
     async def known(context: DialectContext) -> tuple[list[str], int]:
-        wanted = context.select("calm=1,funny=1")
+        wanted = await context.select("calm=1,funny=1")
         return [reward.name for reward in context.list_rewards(wanted)], context.find_max_length(wanted)
 
     assert in_context(known) == (["calm", "funny"], CONTEXT)
@@ -75,7 +75,7 @@ def test_outcomes_are_flat_and_in_order() -> None:
             FinishedText("calm calm calm"),
             FinishedText("none"),
         ]
-        wanted = context.select()
+        wanted = await context.select()
         return [wanted.value(outcome) for outcome in await context.score_texts(wanted, groups)]
 
     assert in_context(outcomes) == [1.0, 2.0, 3.0, 0.0]
@@ -83,7 +83,7 @@ def test_outcomes_are_flat_and_in_order() -> None:
 
 def test_no_texts_are_no_outcomes() -> None:
     async def outcomes(context: DialectContext) -> int:
-        return len(await context.score_all(context.select(), []))
+        return len(await context.score_all(await context.select(), []))
 
     assert in_context(outcomes) == 0
 
@@ -91,7 +91,7 @@ def test_no_texts_are_no_outcomes() -> None:
 def test_an_error_stays_in_its_place() -> None:
     async def outcomes(context: DialectContext) -> list[str | None]:
         texts = [FinishedText("calm"), FinishedText("boundless"), FinishedText("word " * CONTEXT)]
-        found = await context.score_texts(context.select(), texts)
+        found = await context.score_texts(await context.select(), texts)
         assert [outcome.raw for outcome in found[1:]] == [{}, {}]
         return [outcome.error.code if outcome.error else None for outcome in found]
 
@@ -101,12 +101,12 @@ def test_an_error_stays_in_its_place() -> None:
 def test_sound_raises_the_first_error_at_its_field() -> None:
     async def texts(context: DialectContext) -> Any:
         return await context.score_all(
-            context.select(), [FinishedText("calm"), FinishedText("boundless"), FinishedText("x" * 9999)]
+            await context.select(), [FinishedText("calm"), FinishedText("boundless"), FinishedText("x" * 9999)]
         )
 
     async def group(context: DialectContext) -> Any:
         answers = [answer("calm"), answer("word " * CONTEXT)]
-        return await context.score_all(context.select(), [Group(answers, ASK)], at="documents[{}]".format)
+        return await context.score_all(await context.select(), [Group(answers, ASK)], at="documents[{}]".format)
 
     found = fault(texts)
     assert isinstance(found, ServerFault)
@@ -119,7 +119,7 @@ def test_sound_raises_the_first_error_at_its_field() -> None:
 def test_what_is_too_long_is_cut_where_that_is_asked() -> None:
     async def outcomes(context: DialectContext) -> list[bool]:
         texts = [FinishedText("word " * CONTEXT), FinishedText("calm")]
-        return [outcome.truncated for outcome in await context.score_all(context.select(), texts, truncate=True)]
+        return [outcome.truncated for outcome in await context.score_all(await context.select(), texts, truncate=True)]
 
     assert in_context(outcomes) == [True, False]
 
@@ -127,12 +127,12 @@ def test_what_is_too_long_is_cut_where_that_is_asked() -> None:
 def test_one_text_lays_its_error_to_the_prompt_or_to_the_answer() -> None:
     async def by_answer(context: DialectContext) -> Any:
         group = Group([answer("word " * CONTEXT)], ASK)
-        return await context.score_one(context.select(), group, prompt="prompt", answer="response")
+        return await context.score_one(await context.select(), group, prompt="prompt", answer="response")
 
     assert fault(by_answer).param == "response"
 
     async def sound(context: DialectContext) -> float:
-        wanted = context.select()
+        wanted = await context.select()
         return wanted.value(await context.score_one(wanted, FinishedText("calm"), prompt="prompt", answer="response"))
 
     assert in_context(sound) == 1.0
@@ -141,7 +141,7 @@ def test_one_text_lays_its_error_to_the_prompt_or_to_the_answer() -> None:
 def test_texts_and_scores_are_metered_as_the_native_route_meters_them() -> None:
     async def count(context: DialectContext) -> list[float]:
         texts = [FinishedText("calm"), FinishedText("boundless"), FinishedText("word " * CONTEXT)]
-        await context.score_texts(context.select(), texts)
+        await context.score_texts(await context.select(), texts)
         metrics = context.server.metrics
         samples = [metrics.texts.labels("calm", each) for each in ("scored", "failed")]
         return [sample._value.get() for sample in (*samples, metrics.nonfinite.labels("calm"))]
@@ -152,7 +152,7 @@ def test_texts_and_scores_are_metered_as_the_native_route_meters_them() -> None:
 def test_an_error_of_the_whole_call_is_raised() -> None:
     async def broken(context: DialectContext) -> Any:
         context.engine.broken = Unavailable("full", retry_after=7)  # type: ignore[attr-defined]
-        return await context.score_texts(context.select(), [FinishedText("calm")])
+        return await context.score_texts(await context.select(), [FinishedText("calm")])
 
     found = fault(broken)
     assert isinstance(found, Unavailable)

@@ -39,7 +39,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_flags_are_these() -> None:
     command = typer.main.get_command(app)
     flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-    expected = "starter reward expert base family rank energy accept-energy config host port runtime dtype device"
+    models = "starter reward rewards-root rewards-memory-gib expert base family rank energy accept-energy"
+    expected = f"{models} config host port runtime dtype device"
     assert flags == {f"--{name}" for name in expected.split()}
     assert set(command.commands) == {"check", "version", "label", "batch"}  # type: ignore[attr-defined]
 
@@ -63,6 +64,9 @@ def test_help_needs_no_model_library() -> None:
     ("arguments", "says"),
     [
         ([], "no models are named"),
+        (["--rewards-root", "nowhere"], "rewards_root: nowhere is not a folder"),
+        (["--reward", "x", "--rewards-memory-gib", "2"], "it bounds the models in `rewards_root`; set that too"),
+        (["--rewards-root", ".", "--rewards-memory-gib", "0"], "rewards_memory_gib"),
         (["--port", "70000", "--reward", "x"], "port"),
         (["--host", "0.0.0.0", "--reward", "x"], "set `keys`"),
         (["--runtime", "jax", "--reward", "x"], "runtime"),

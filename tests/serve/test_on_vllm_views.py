@@ -16,7 +16,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 from tureen_core.artifact import Artifact, open_artifact, read_head_tensors
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
-from tureen_serve.runtimes.on_vllm.views import INDEX, count_weights, find_causal_architecture, write_headless_view
+from tureen_serve.runtimes.footprint import count_weights
+from tureen_serve.runtimes.on_vllm.views import INDEX, find_causal_architecture, write_headless_view
 
 SCORE = "score.weight"
 WEIGHTS = "model.safetensors"

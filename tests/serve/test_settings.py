@@ -30,6 +30,7 @@ def test_defaults_bind_to_loopback_and_bound_the_work() -> None:
 
 def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "models" / "base").mkdir(parents=True)
+    (tmp_path / "many").mkdir()
     config = write(
         tmp_path,
         """
@@ -44,6 +45,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
             default: {academy: 0.5, entertainment: 0.5}
             semantics: factor
             normalize: none
+        rewards_root: many
         cache: cache
         """,
     )
@@ -57,7 +59,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     assert [each.path for each in family.experts] == [tmp_path / "experts/academy", tmp_path / "../entertainment"]
     assert family.presets == {"playful": {"entertainment": 1.0}}
     assert (family.semantics, family.normalize) == ("factor", "none")
-    assert settings.cache == tmp_path / "cache"
+    assert (settings.cache, settings.rewards_root) == (tmp_path / "cache", tmp_path / "many")
 
 
 def test_a_base_that_is_no_folder_beside_the_file_stays_a_name(tmp_path: Path) -> None:
@@ -102,6 +104,8 @@ def test_settings_of_others_in_the_environment_are_left_alone(monkeypatch: pytes
         ("port: eighty", "port"),
         ("rewards: [{folder: a}]", "rewards.0"),
         ("rewards: [{path: a, name: 'a b'}]", "rewards.0.name"),
+        ("rewards_root: nowhere", "nowhere is not a folder"),
+        ("rewards_memory_gib: 2", "set that too"),
         ("families: [{name: a}]", "needs `experts`, or a `base`"),
         ("families: [{name: a, base: b}, {name: a, base: b}]", "two families have the same name"),
         ("families: [{name: a, base: b, default: {x: .nan}}]", "families.0.default.x"),

@@ -189,7 +189,7 @@ def _sweep_rows(reply: ChatReply, rewards: ScoreReply | None) -> list[dict[str, 
 
 @app.command()
 def models(url: Url = None, as_json: Json = False) -> None:
-    """List the loaded reward models, policies and presets."""
+    """List the reward models, policies and presets, loaded or not."""
     with open_client(url) as client:
         reply = client.models()
     if as_json:

@@ -11,11 +11,11 @@
 {{- end -}}
 
 {{- define "tureen.guardModels" -}}
-{{- $named := or .Values.server.rewards .Values.server.families -}}
+{{- $named := or .Values.server.rewards .Values.server.families .Values.server.rewards_root -}}
 {{- if and .Values.starter $named -}}
-{{- fail "starter serves the packaged models: set it to false to serve server.rewards and server.families" -}}
+{{- fail "starter serves the packaged models: set it to false to serve server.rewards, rewards_root and families" -}}
 {{- else if not (or .Values.starter $named) -}}
-{{- fail "there is nothing to serve: set server.rewards or server.families, or starter to true" -}}
+{{- fail "there is nothing to serve: set server.rewards, rewards_root or families, or starter to true" -}}
 {{- end -}}
 {{- end -}}
 

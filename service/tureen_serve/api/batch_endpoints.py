@@ -81,7 +81,8 @@ async def _write(
 
 async def _write_one(engine: Engine, metrics: Metrics, body: BaseModel, plan: PlanText) -> LineAnswer:
     try:
-        return LineAnswer(HTTPStatus.OK, await (await plan(engine, metrics, _lower_priority(body))).whole())
+        with engine.hold() as held:
+            return LineAnswer(HTTPStatus.OK, await (await plan(held, metrics, _lower_priority(body))).whole())
     except Exception as error:
         fault = translate_error(error)
         return _build_refusal(fault, find_merged_status(fault))

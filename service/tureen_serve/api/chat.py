@@ -15,6 +15,7 @@ from tureen_serve.api.sse import prepend_event, stream_events
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, Json, ReplyShape, TextReply, build_usage
+from tureen_serve.api.wanted_rewards import want_judges
 from tureen_serve.faults import document_openai_errors
 from tureen_serve.generation.plan import Plan, plan_generation
 from tureen_serve.generation.select import stream_texts, write_choices
@@ -104,6 +105,7 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     Raises:
         TureenError: the request cannot be answered.
     """
+    await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
     rendered = await asyncio.to_thread(planned.family.renderer.render_prompt, messages)
@@ -118,6 +120,7 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     Raises:
         TureenError: the request cannot be answered.
     """
+    await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     ids = await asyncio.to_thread(_tokenize_each, planned.family.renderer.tokenize_plain_prompt, prompts)

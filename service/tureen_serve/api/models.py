@@ -1,4 +1,4 @@
-"""``GET /v1/models``: the loaded models in OpenAI's list. An ``id`` is the name that a request uses."""
+"""``GET /v1/models``: the models in OpenAI's list, loaded or not. An ``id`` is the name that a request uses."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,46 +11,58 @@ from tureen_core.artifact import Manifest
 from tureen_serve.api.server_state import ServerState, ServerStateDep
 from tureen_serve.faults import document_openai_errors
 from tureen_serve.inference.engine import Family, Reward
+from tureen_serve.inference.pooled_model import list_some
+from tureen_serve.runtimes.rewards_root import OfferedReward
 
 router = APIRouter(tags=["models"])
+ON_DEMAND = "transformers (loaded on demand)"
 
 
 @router.get("/v1/models", responses=document_openai_errors(503, 504))
 async def models(server: ServerStateDep) -> ModelList:
-    """List every reward, policy family and preset."""
+    """List every reward, policy family and preset. `loaded: false` means that a reward is loaded when it is named."""
+    await _refresh(server)
     return ModelList(data=list(_cards(server)))
 
 
 @router.get("/v1/models/{name}", responses=document_openai_errors(404, 422, 503, 504))
 async def model(name: str, server: ServerStateDep) -> ModelCard:
     """Return one reward, policy family or preset."""
+    await _refresh(server)
     cards = {card.id: card for card in _cards(server)}
     if name not in cards:
-        raise NotFound(
-            f"no model is called {name!r}; loaded: {', '.join(cards)}", param="model", code="model_not_found"
-        )
+        raise NotFound(f"no model is called {name!r}; known: {list_some(cards)}", param="model", code="model_not_found")
     return cards[name]
+
+
+async def _refresh(server: ServerState) -> None:
+    """Look for new folders in the rewards root."""
+    pool = server.require_engine().pool
+    if pool is not None:
+        await pool.refresh()
 
 
 def _cards(server: ServerState) -> Iterator[ModelCard]:
     engine = server.require_engine()
     shared = {"created": server.since, "runtime": engine.runtime}
     for reward in engine.rewards.values():
-        yield _reward(reward).model_copy(update=shared)
+        yield _reward(reward, reward.fingerprint).model_copy(update=shared)
+    for offered, fingerprint, loaded in engine.pool.list_rewards() if engine.pool else ():
+        yield _reward(offered, fingerprint).model_copy(update=shared | {"loaded": loaded, "runtime": ON_DEMAND})
     for family in engine.families.values():
         yield _policy(family).model_copy(update=shared)
         for preset in family.presets:
             yield _preset(family, preset).model_copy(update=shared)
 
 
-def _reward(reward: Reward) -> ModelCard:
+def _reward(reward: Reward | OfferedReward, fingerprint: str) -> ModelCard:
     manifest = reward.artifact.manifest
     return ModelCard(
         id=reward.name,
         kind="reward",
         objectives=[reward.name],
         version=manifest.version,
-        fingerprint=reward.fingerprint,
+        fingerprint=fingerprint,
         base=_base(manifest),
         max_length=manifest.reading.max_length,
         calibration={reward.name: reward.calibration.model_dump()} if reward.calibration else {},

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from fastapi import APIRouter
 
@@ -15,6 +16,7 @@ from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_items, run
 from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.wanted_rewards import answer_by_models, want_rewards
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Engine, Reward
 from tureen_serve.telemetry import Metrics
@@ -25,6 +27,7 @@ router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 @router.post("/v1/preferences", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
 async def label_items(body: PreferencesBody, engine: EngineDep, metrics: MetricsDep) -> PreferencesReply:
     """Label prompts with two or more candidates each. Without `preferences`, all rewards have the same weight."""
+    await want_rewards(engine, body)
     if asks_pair_rewards(body, engine.rewards):
         return await _compare(engine, metrics, body)
     plan = plan_labels(body, engine.rewards)
@@ -46,6 +49,12 @@ async def label_each(
     Bodies whose candidates are scored run first; those with the same rewards and settings share a call of the engine.
     Bodies whose candidates are compared in pairs run after them, one at a time.
     """
+    return await answer_by_models(engine, bodies, partial(_label_together, metrics))
+
+
+async def _label_together(
+    metrics: Metrics, engine: Engine, bodies: Sequence[PreferencesBody]
+) -> list[PreferencesReply | TureenError]:
     compares = [asks_pair_rewards(body, engine.rewards) for body in bodies]
     plans = [
         _plan_or_error(body, engine.rewards) for body, by_pairs in zip(bodies, compares, strict=True) if not by_pairs

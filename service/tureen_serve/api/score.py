@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from fastapi import APIRouter
 
@@ -13,6 +14,7 @@ from tureen_serve.api.reward_query import read_query
 from tureen_serve.api.reward_replies import build_item_scores, count_tokens
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.wanted_rewards import answer_by_models, want_rewards
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Engine, Reward
 from tureen_serve.telemetry import Metrics
@@ -25,6 +27,7 @@ router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 @router.post("/v1/score", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
 async def score_items(body: ScoreBody, engine: EngineDep, metrics: MetricsDep) -> ScoreReply:
     """Score finished conversations, the candidates of a prompt, or the steps of an answer."""
+    await want_rewards(engine, body)
     plan = plan_score(body, engine.rewards)
     scored = await run_plan(engine, metrics, plan)
     return await asyncio.to_thread(build_score_reply, scored)
@@ -35,6 +38,12 @@ async def score_each(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBod
 
     A body that fails gets an error in its place.
     """
+    return await answer_by_models(engine, bodies, partial(_score_together, metrics))
+
+
+async def _score_together(
+    metrics: Metrics, engine: Engine, bodies: Sequence[ScoreBody]
+) -> list[ScoreReply | TureenError]:
     plans = [_plan_or_error(body, engine.rewards) for body in bodies]
     scored = await run_plans(engine, metrics, plans)
     return await asyncio.to_thread(_build_replies, scored)

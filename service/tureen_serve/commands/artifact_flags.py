@@ -42,6 +42,16 @@ AcceptEnergy = Annotated[
         "--accept-energy", min=0, max=1, help="The smallest captured share that is served; by default as --energy."
     ),
 ]
+RewardsRoot = Annotated[
+    Path | None,
+    typer.Option("--rewards-root", help="A folder of reward artifacts. Each is loaded when a request names it."),
+]
+RewardsMemory = Annotated[
+    float | None,
+    typer.Option(
+        "--rewards-memory-gib", help="GiB for the weights of models in --rewards-root; unused ones are unloaded."
+    ),
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of artifacts and settings.")]
 RuntimeName = Annotated[str | None, typer.Option("--runtime", help="auto, transformers or vllm.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
@@ -88,6 +98,7 @@ def load_model_settings(
         SettingsError: a setting is invalid, or no model is named.
     """
     settings = load_settings(config, **flags, **read_artifacts(with_starter, rewards, experts))
-    if not settings.rewards and not settings.families:
-        raise SettingsError("no models are named: give --starter, --config FILE, --reward, --expert or --base")
+    if not settings.has_models:
+        ways = "--starter, --config FILE, --reward, --expert or --base, or set `rewards_root`"
+        raise SettingsError(f"no models are named: give {ways}")
     return settings

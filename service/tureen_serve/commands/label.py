@@ -128,7 +128,7 @@ def label(
 
 
 def _require_rewards(settings: Settings) -> Settings:
-    if not settings.rewards:
+    if not settings.rewards and settings.rewards_root is None:
         raise SettingsError("no reward models are named: give --starter, --config FILE or --reward")
     return settings
 

@@ -7,9 +7,11 @@ from typing import Annotated
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict
 
+from tureen.errors import NotFound, Unprocessable
+from tureen_core.manifest import Manifest
 from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.server_state import EngineDep, ServerState, ServerStateDep
-from tureen_serve.dialects.model_names import RewardSelection, select_rewards
+from tureen_serve.dialects.model_names import FIELD, RewardSelection, build_selection, list_names, resolve_model
 from tureen_serve.inference.engine import Engine, FinishedText, Group, Outcome, Priority, Reward
 from tureen_serve.inference.rendering import relocate_error
 
@@ -32,13 +34,50 @@ class DialectContext:
     engine: Engine
     model: str | None
 
-    def select(self, model: str | None = None) -> RewardSelection:
+    async def select(self, model: str | None = None) -> RewardSelection:
         """Select the rewards of the body's ``model``, or of ``?model=`` where the protocol has no such field.
 
+        Rewards that are loaded on demand are loaded, and kept until the reply is sent.
+
         Raises:
-            NotFound: no loaded reward has this name.
+            NotFound: no reward has this name.
+            Unprocessable, Unavailable: a reward cannot be loaded.
         """
-        return select_rewards(model or self.model, self.engine.scoring, self.server.aliases)
+        resolved = await self._resolve(model or self.model)
+        await self.engine.want(dict.fromkeys(list_names(resolved), FIELD))
+        return build_selection(resolved, self.engine.scoring)
+
+    async def _resolve(self, model: str | None) -> str:
+        """Find the names that a model means. With models on demand an unknown name is an error: it may come later."""
+        pool, aliases = self.engine.pool, self.server.aliases
+        if pool is None:
+            return resolve_model(model, self.engine.scoring, aliases)
+        try:
+            return resolve_model(model, self._list_known(model), aliases, guess=False)
+        except NotFound:
+            await pool.refresh()
+        refused = next((pool.refused[name] for name in list_names(model or "") if name in pool.refused), None)
+        if refused is not None:
+            raise Unprocessable(refused, param=FIELD, code="unknown_reward")
+        return resolve_model(model, self._list_known(model), aliases, guess=False)
+
+    def _list_known(self, model: str | None) -> list[str]:
+        """List the names that a model can mean. A missing model means the rewards of the start, if there are any."""
+        started = list(self.engine.scoring)
+        return started if started and not model else [*started, *self._offered]
+
+    @property
+    def _offered(self) -> dict[str, Manifest]:
+        """The rewards on demand that read whole answers."""
+        sources = self.engine.pool.offered if self.engine.pool else {}
+        return {name: each.manifest for name, each in sources.items() if each.manifest.input == "conversation"}
+
+    def list_models(self) -> dict[str, int]:
+        """List every name that ``model`` can have, with the largest number of tokens that it can read."""
+        found = {name: reward.renderer.reading.max_length for name, reward in self.engine.scoring.items()}
+        found |= {name: manifest.reading.max_length for name, manifest in self._offered.items()}
+        lengths = {alias: [found.get(name) for name in list_names(to)] for alias, to in self.server.aliases.items()}
+        return found | {alias: min(known) for alias, each in lengths.items() if (known := [n for n in each if n])}
 
     def list_rewards(self, selection: RewardSelection) -> list[Reward]:
         """List the loaded rewards of a selection."""

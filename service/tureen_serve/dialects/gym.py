@@ -96,7 +96,7 @@ class EchoReply(JSONResponse):
 @router.post("/verify", responses=ERRORS)
 async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The rollout as it was sent, with its reward and the reward's components."""
-    selection = context.select()
+    selection = await context.select()
     params = body.responses_create_params
     beside = TemplateInputs(read_tools(params.tools))
     group = Group([_answer(body.response.output)], _prompt(params), beside=beside)

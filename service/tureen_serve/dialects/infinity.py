@@ -71,7 +71,7 @@ class InfinityClassifyBody(InfinityBody):
 @router.post("/rerank", responses=ERRORS)
 async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
     """Rank documents by their rewards as answers to the query, best first."""
-    selection = context.select(body.named)
+    selection = await context.select(body.named)
     pairs = pair_texts([body.query], body.documents)
     outcomes = await context.score_all(selection, pairs, truncate=True, at="documents[{}]".format)
     results = _results(body, [selection.value(each) for each in outcomes])
@@ -81,7 +81,7 @@ async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
 @router.post("/classify", responses=ERRORS)
 async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
     """The score of each text by each reward. `model: helpful+harmless` names several rewards."""
-    selection = context.select(body.named)
+    selection = await context.select(body.named)
     outcomes = await context.score_all(selection, [FinishedText(text) for text in body.input], truncate=True)
     data = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
     return JSONResponse({"object": "classify", "data": data, **_common_fields(selection, outcomes)})
@@ -91,8 +91,8 @@ async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONRespo
 async def models(context: ContextDep) -> JSONResponse:
     """Every reward and alias."""
     waiting = sum(lane.queued_rows for lane in context.engine.scorers)
-    names = dict.fromkeys([*context.engine.scoring, *context.server.aliases])
-    return JSONResponse({"data": [_card(name, context.server.since, waiting) for name in names], "object": "list"})
+    cards = [_card(name, context.server.since, waiting) for name in context.list_models()]
+    return JSONResponse({"data": cards, "object": "list"})
 
 
 @router.get("/health", responses=ERRORS)

@@ -36,7 +36,7 @@ async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> 
     """The reward of each text."""
     if not body.messages:
         raise InvalidRequest("send at least one text", param="messages")
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     cut = Cut(length=body.max_length or None)
     outcomes = await context.score_all(
         selection, [FinishedText(text, cut=cut) for text in body.messages], at="messages[{}]".format

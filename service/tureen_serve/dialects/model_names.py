@@ -9,7 +9,7 @@ Training loops often send the path of a checkpoint. So if a model is unknown, it
 one reward is loaded, every unknown name means that reward.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -17,6 +17,7 @@ from tureen.errors import NotFound, TureenError, Unprocessable
 from tureen.mixes import check_sum, split_mix
 from tureen.wire import ScoreRequest
 from tureen_core.calibration import resolve_scale
+from tureen_core.preference import normalise_weights
 from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.generation.weigh import weigh_rewards
 from tureen_serve.inference.engine import Outcome, Reward
@@ -86,7 +87,18 @@ def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Ma
         NotFound: a name is not loaded, or the model is missing and several rewards are loaded.
         Unprocessable: its weights cannot be used.
     """
-    resolved = _resolve(model, rewards, aliases)
+    return build_selection(resolve_model(model, rewards, aliases), rewards)
+
+
+def build_selection(resolved: str, rewards: Mapping[str, Reward]) -> RewardSelection:
+    """Build the selection of a model that :func:`resolve_model` returned.
+
+    Args:
+        rewards: loaded rewards; all that the model names are among them.
+
+    Raises:
+        Unprocessable: its weights cannot be used.
+    """
     parts = split_mix(resolved)
     if "=" not in resolved:
         return RewardSelection(resolved, tuple(parts), read_query(_body(rewards=parts), rewards))
@@ -100,28 +112,50 @@ def select_rewards(model: str | None, rewards: Mapping[str, Reward], aliases: Ma
     return RewardSelection(resolved, (resolved,), query)
 
 
-def check_aliases(aliases: Mapping[str, str], rewards: Mapping[str, Reward]) -> str | None:
-    """Check that each alias is a new name for rewards that are loaded.
+def check_aliases(
+    aliases: Mapping[str, str], rewards: Mapping[str, Reward], on_demand: Collection[str] = ()
+) -> str | None:
+    """Check that each alias is a new name for rewards that are loaded, or can be loaded on demand.
+
+    Args:
+        on_demand: names of the rewards that can be loaded on demand.
 
     Returns:
         None, or the message for the first alias that is wrong.
     """
+    known = {*rewards, *on_demand}
     for alias, target in aliases.items():
-        if alias in rewards:
+        if alias in known:
             return f"aliases.{alias}: a loaded reward has this name; choose another name for the alias"
         try:
-            if _unknown(target, rewards):
-                return (
-                    f"aliases.{alias}: {_name_missing(target, rewards)}; loaded: {', '.join(sorted(rewards)) or 'none'}"
-                )
-            select_rewards(target, rewards, {})
+            if _unknown(target, known):
+                return f"aliases.{alias}: {_name_missing(target, known)}; loaded: {', '.join(sorted(known)) or 'none'}"
+            if not _unknown(target, rewards):
+                select_rewards(target, rewards, {})
+            elif "=" in target:
+                normalise_weights(_weights(split_mix(target)), known)
         except TureenError as error:
             return f"aliases.{alias}: {error.message}"
     return None
 
 
-def _resolve(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> str:
-    """Replace an alias, a path or a missing model by names of loaded rewards."""
+def list_names(resolved: str) -> list[str]:
+    """List the rewards that a model names."""
+    return [part.partition("=")[0].strip() for part in split_mix(resolved)]
+
+
+def resolve_model(
+    model: str | None, rewards: Collection[str], aliases: Mapping[str, str], *, guess: bool = True
+) -> str:
+    """Replace an alias, a path or a missing model by names of rewards.
+
+    Args:
+        rewards: names of the rewards that can be meant.
+        guess: whether an unknown name means the only reward.
+
+    Raises:
+        NotFound: a name is unknown, or the model is missing and there are several rewards.
+    """
     if not model and DEFAULT in aliases:
         return aliases[DEFAULT]
     for name in (model, _without_folders(model)) if model else ():
@@ -129,7 +163,7 @@ def _resolve(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[
             return aliases[name]
         if not _unknown(name, rewards):
             return name
-    if len(rewards) == 1 and (not model or len(_unknown(model, rewards)) == len(split_mix(model))):
+    if len(rewards) == 1 and (not model or (guess and len(_unknown(model, rewards)) == len(split_mix(model)))):
         return next(iter(rewards))
     raise _not_found(model, rewards, aliases)
 
@@ -138,12 +172,12 @@ def _without_folders(model: str) -> str:
     return ",".join(PurePosixPath(part).name for part in split_mix(model))
 
 
-def _unknown(model: str, rewards: Mapping[str, Reward]) -> list[str]:
+def _unknown(model: str, rewards: Collection[str]) -> list[str]:
     """List the parts that do not name a loaded reward."""
     return [part for part in split_mix(model) if part.partition("=")[0].strip() not in rewards]
 
 
-def _not_found(model: str | None, rewards: Mapping[str, Reward], aliases: Mapping[str, str]) -> NotFound:
+def _not_found(model: str | None, rewards: Collection[str], aliases: Mapping[str, str]) -> NotFound:
     if not rewards:
         return NotFound("this server has loaded no reward models", param=FIELD, code="unknown_reward")
     problem = _name_missing(model, rewards) if model else f"{len(rewards)} rewards are loaded and `model` is missing"
@@ -152,7 +186,7 @@ def _not_found(model: str | None, rewards: Mapping[str, Reward], aliases: Mappin
     return NotFound(f"{problem}; {advice}; or set `aliases` on the server", param=FIELD, code="unknown_reward")
 
 
-def _name_missing(model: str, rewards: Mapping[str, Reward]) -> str:
+def _name_missing(model: str, rewards: Collection[str]) -> str:
     """Say which parts of ``model`` are not loaded."""
     missing = [part.partition("=")[0].strip() for part in _unknown(model, rewards)]
     problem = f"no reward is called {' or '.join(map(repr, dict.fromkeys(missing)))}"

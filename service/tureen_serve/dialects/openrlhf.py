@@ -34,7 +34,7 @@ class OpenRlhfRewardBody(DialectBody):
 async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONResponse:
     """Rewards of finished texts. `?model=helpful=0.7%2Charmless=0.3` gives a mix; OpenRLHF splits URLs at commas."""
     queries = [body.query] if isinstance(body.query, str) else body.query
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     texts = [FinishedText(query) for query in queries]
     outcomes = await context.score_all(selection, texts, at="query[{}]".format)
     return JSONResponse(

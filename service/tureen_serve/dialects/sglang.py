@@ -153,7 +153,7 @@ def build_sglang_error(error: TureenError) -> Response:
 @router.post("/v1/embeddings", responses=ERRORS)
 async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of each text, as its embedding."""
-    selection = context.select(body.adapter or body.reward)
+    selection = await context.select(body.adapter or body.reward)
     at = "input".format if is_single(body.input) else "input[{}]".format
     outcomes = await context.score_all(
         selection, [FinishedText(each) for each in list_inputs(body.input)], at=at, priority=body.urgency
@@ -169,7 +169,7 @@ async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONRes
 @router.post("/v1/score", responses=ERRORS)
 async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of the query joined with each item."""
-    selection = context.select(body.adapter or body.reward)
+    selection = await context.select(body.adapter or body.reward)
     outcomes = await context.score_all(selection, body.texts(), at="items[{}]".format, priority=body.urgency)
     rows = [selection.values(outcome) for outcome in outcomes]
     others = {"pooled_hidden_states": None, "token_logprobs": None, "model": body.model, "usage": _usage(outcomes)}
@@ -182,7 +182,7 @@ async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
 async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
     """SGLang: rank documents by their rewards as answers to one query, best first."""
     began = time.perf_counter()
-    selection = context.select(body.adapter)
+    selection = await context.select(body.adapter)
     groups = pair_texts([body.query], body.documents)
     outcomes = await context.score_all(selection, groups, at="documents[{}]".format, priority=body.urgency)
     known = build_meta_info(selection, outcomes, body, time.perf_counter() - began)

@@ -129,7 +129,7 @@ def build_native_error(error: TureenError) -> Response:
 async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of each text."""
     began = time.perf_counter()
-    selection = context.select(body.adapter or body.model)
+    selection = await context.select(body.adapter or body.model)
     outcomes = await context.score_all(
         selection, [FinishedText(each) for each in list_inputs(body.given)], at=body.at, priority=body.urgency
     )

@@ -41,7 +41,7 @@ class SlimeSample(DialectBody):
 @router.post("/slime", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
 async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The reward of one sample: a number, or an object of several rewards with `?model=helpful+harmless`."""
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     renderers = [reward.renderer for reward in context.list_rewards(selection)]
     outcome = await context.score_one(selection, _text(body, renderers), truncate, prompt="prompt", answer="response")
     values = selection.values(outcome)

@@ -101,7 +101,7 @@ class TeiRerankBody(TeiBody):
 async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
     """Scores of texts and pairs. `?model=helpful+harmless` gives a score for each reward."""
     began = time.perf_counter()
-    selection, batch = context.select(body.model), body.batch
+    selection, batch = await context.select(body.model), body.batch
     place = "inputs" if body.single else "inputs[{}]"
     for index, texts in enumerate(batch):
         _check_filled(texts, place.format(index))
@@ -117,7 +117,7 @@ async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
 async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
     """Rank texts by their rewards as answers to the query, best first."""
     began = time.perf_counter()
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     if not body.texts:
         raise InvalidRequest("`texts` cannot be empty; send at least one text", param="texts", code=EMPTY)
     for index, text in enumerate(body.texts):
@@ -132,7 +132,7 @@ async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
 @router.get("/info", responses=ERRORS)
 async def info(context: ContextDep) -> JSONResponse:
     """The reward models and the limits of this server. `?model=` names rewards, as for `/predict`."""
-    selection, limits = context.select(), context.server.limits
+    selection, limits = await context.select(), context.server.limits
     longest = context.find_max_length(selection)
     return JSONResponse(
         {

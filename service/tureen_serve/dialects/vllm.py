@@ -57,14 +57,14 @@ named = APIRouter(tags=["dialects"])
 @plain.post("/classify", responses=ERRORS)
 async def classify(body: VllmTextsBody, context: ContextDep) -> JSONResponse:
     """vLLM: the reward of each text or of one conversation, or its probability."""
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     return JSONResponse(build_classify_answer(selection, await _texts(body, context, selection), body))
 
 
 @plain.post("/pooling", responses=ERRORS)
 async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
     """vLLM: the rewards of `/classify` as numbers, base64 or bytes."""
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     return build_pooling_answer(selection, await _texts(body, context, selection), body)
 
 
@@ -72,7 +72,7 @@ async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
 @versioned.post("/v1/score", responses=ERRORS)
 async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
     """vLLM: the reward of each document as an answer to its query."""
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     outcomes, _ = await _documents(body, context, selection)
     return JSONResponse(build_score_answer(selection, outcomes, body))
 
@@ -82,7 +82,7 @@ async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
 @versioned.post("/v2/rerank", responses=ERRORS)
 async def rerank(body: VllmRerankBody, context: ContextDep) -> JSONResponse:
     """vLLM: rank documents by their rewards as answers to one query, best first."""
-    selection = context.select(body.model)
+    selection = await context.select(body.model)
     outcomes, documents = await _documents(body, context, selection)
     return JSONResponse(build_rerank_answer(selection, outcomes, body, documents, body.top_n))
 
@@ -104,11 +104,8 @@ async def models(context: ContextDep) -> dict[str, Any]:
         "parent": None,
         "permission": [],
     }
-    names = dict.fromkeys([*context.engine.scoring, *context.server.aliases])
-    cards = [
-        {"id": name, "root": name, "max_model_len": context.find_max_length(context.select(name)), **shared}
-        for name in names
-    ]
+    found = context.list_models()
+    cards = [{"id": name, "root": name, "max_model_len": length, **shared} for name, length in found.items()]
     return {"object": "list", "data": cards}
 
 

@@ -57,7 +57,7 @@ class VllmDetokenizeBody(DialectBody):
 @router.post("/tokenize", responses=ERRORS)
 async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JSONResponse:
     """vLLM: the token ids of a text or a conversation."""
-    renderer = _renderer(context, body.model)
+    renderer = await _find_renderer(context, body.model)
     ids = await asyncio.to_thread(body.ids, renderer)
     reply: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
     strings = renderer.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
@@ -67,7 +67,7 @@ async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JSONResponse:
 @router.post("/detokenize", responses=ERRORS)
 async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JSONResponse:
     """vLLM: the text of token ids, with special tokens."""
-    tokenizer = _renderer(context, body.model).tokenizer
+    tokenizer = (await _find_renderer(context, body.model)).tokenizer
     known = len(tokenizer)
     for index, each in enumerate(body.tokens):
         if not 0 <= each < known:
@@ -76,5 +76,5 @@ async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JSONRespo
     return JSONResponse({"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)})
 
 
-def _renderer(context: DialectContext, model: str | None) -> Renderer:
-    return context.list_rewards(context.select(model))[0].renderer
+async def _find_renderer(context: DialectContext, model: str | None) -> Renderer:
+    return context.list_rewards(await context.select(model))[0].renderer

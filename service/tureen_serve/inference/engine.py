@@ -2,21 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from copy import copy
 
-from tureen.errors import NotFound, TureenError, Unavailable, Unprocessable
+from tureen.errors import NotFound, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference.batcher import Priority
-from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.lane import Observer, ignore_run
+from tureen_serve.inference.model_pool import ModelPool
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
-from tureen_serve.inference.registry import Models, Registry, Served, ServedBackbone, ServedFamily, TextLane
+from tureen_serve.inference.registry import Models, Registry, TextLane, open_lanes
 from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, ScoreInput, Steps
-from tureen_serve.inference.scorer_lane import Future, ScorerLane
-from tureen_serve.inference.stepper_lane import StepperLane
-from tureen_serve.runtimes.catalogue import Family, LoadedModels, Policy, Reward
-from tureen_serve.runtimes.contract import GenerationJob, Generator, Rewards, Row, Sampling, TextDelta
+from tureen_serve.inference.scorer_lane import ScorerLane, run_rows
+from tureen_serve.runtimes.catalogue import Family, LoadedModels, Reward
+from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
 
 __all__ = [
     "SOUP",
@@ -44,14 +43,17 @@ class Engine:
         queue_jobs: the largest number of texts that may wait for one family.
         kept: how many scores of each backbone are cached for repeated requests.
         observe: called with every run of a lane, on the lane's thread.
+        pool: the models that are loaded on demand.
 
     Attributes:
         registry: the models; they may change while requests run.
         runtime: ``transformers`` or ``vllm``, and why it was chosen.
+        pool: as the argument; None if no models are loaded on demand.
     """
 
     registry: Registry
     runtime: str
+    pool: ModelPool | None
 
     def __init__(
         self,
@@ -61,10 +63,13 @@ class Engine:
         queue_jobs: int = 256,
         kept: int = 0,
         observe: Observer = ignore_run,
+        pool: ModelPool | None = None,
     ) -> None:
+        self.pool = pool
         self.runtime = loaded.runtime
         self.registry = Registry(open_lanes(loaded, queue_tokens, queue_jobs, kept, observe))
         self._held: Models | None = None
+        self._leases: ExitStack | None = None
         self._unproven = loaded.failure
 
     @property
@@ -74,8 +79,14 @@ class Engine:
 
     @property
     def rewards(self) -> Mapping[str, Reward]:
-        """Objective name → :class:`Reward`."""
+        """Objective name → :class:`Reward`: the rewards of the start, and those of :meth:`want`."""
         return self.models.rewards
+
+    @property
+    def loaded_rewards(self) -> dict[str, Reward]:
+        """Objective name → :class:`Reward`, with all that are loaded on demand now."""
+        added = self.pool.loaded if self.pool else []
+        return {**{reward.name: reward for each in added for reward in each.rewards}, **self.rewards}
 
     @property
     def families(self) -> Mapping[str, Family]:
@@ -95,7 +106,8 @@ class Engine:
     @property
     def scorers(self) -> list[ScorerLane]:
         """The lanes that score, those included that only finish their last requests."""
-        return [lane for lane in self.registry.lanes if isinstance(lane, ScorerLane)]
+        added = [each.lane for each in self.pool.loaded] if self.pool else []
+        return [*(lane for lane in self.registry.lanes if isinstance(lane, ScorerLane)), *added]
 
     @property
     def generators(self) -> list[TextLane]:
@@ -110,13 +122,33 @@ class Engine:
     @contextmanager
     def hold(self) -> Iterator["Engine"]:
         """Yield this engine for one request. It keeps the models that are served now until the request ends."""
-        with self.registry.hold(self._held) as models:
+        with ExitStack() as leases:
             held = copy(self)
-            held._held = models
+            held._held = leases.enter_context(self.registry.hold(self._held))
+            held._leases = leases
             yield held
+
+    async def want(self, fields: Mapping[str, str]) -> None:
+        """Load rewards that are loaded on demand. This engine, which must be held, keeps them until the request ends.
+
+        Args:
+            fields: name of a reward → the field of the request that names it, for errors.
+
+        Raises:
+            Unprocessable: a reward is unknown or cannot be served. Without models on demand this is not checked here.
+            Unavailable: a model cannot be loaded now.
+        """
+        missing = {name: param for name, param in fields.items() if name not in self.rewards}
+        if self.pool is None or not missing:
+            return
+        if self._leases is None:
+            raise RuntimeError("only an engine that is held can load models")
+        self._held = Models([*self.models.served, *await self.pool.take(missing, self._leases)])
 
     async def close(self) -> None:
         """Finish queued scores, stop running texts, and free the weights."""
+        if self.pool is not None:
+            await self.pool.close()
         await self.registry.close()
 
     async def score(
@@ -147,7 +179,7 @@ class Engine:
         with self.registry.hold(self._held) as models:
             readers = make_readers(models, objectives) if soup is None else [make_soup_reader(models, soup)]
             texts, asked = await asyncio.to_thread(read_answers, readers, groups, truncate)
-            results = iter(await _run(asked, priority))
+            results = iter(await run_rows(asked, priority))
         outcomes = iter(
             [text.outcome(readers, [[next(results) for _ in rows] for rows in text.rows]) for text in texts]
         )
@@ -193,54 +225,3 @@ class Engine:
             async with aclosing(lane.stream(job)) as deltas:
                 async for delta in deltas:
                     yield delta
-
-
-async def _run(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Rewards | TureenError]:
-    """Return the results in order. If this call is cancelled, its rows leave the queues."""
-    futures = _submit(asked, priority)
-    results: list[Rewards | TureenError] = []
-    for result in await asyncio.gather(*futures, return_exceptions=True):
-        if isinstance(result, Unavailable) or not isinstance(result, Rewards | TureenError):
-            raise result
-        results.append(result)
-    return results
-
-
-def _submit(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Future]:
-    """Queue all rows in their lanes, or none."""
-    futures: dict[int, Future] = {}
-    try:
-        for lane in dict.fromkeys(lane for lane, _ in asked):
-            picks = [index for index, (its, _) in enumerate(asked) if its is lane]
-            futures |= zip(picks, lane.submit([asked[index][1] for index in picks], priority), strict=True)
-    except Unavailable:
-        for future in futures.values():
-            future.cancel()
-        raise
-    return [futures[index] for index in range(len(asked))]
-
-
-def open_lanes(
-    loaded: LoadedModels,
-    queue_tokens: int = 2**20,
-    queue_jobs: int = 256,
-    kept: int = 0,
-    observe: Observer = ignore_run,
-) -> list[Served]:
-    """Start a lane for each backbone and family. The arguments are those of :class:`Engine`."""
-    served: list[Served] = []
-    for backbone in loaded.backbones:
-        lane = ScorerLane(backbone.name, backbone.scorer, queue_tokens, observe, kept)
-        served.append(ServedBackbone(lane, backbone.rewards, backbone.scorer.description))
-    for policy in loaded.policies:
-        served.append(
-            ServedFamily(_generator_lane(policy, queue_jobs, observe), policy.family, policy.runtime.description)
-        )
-    return served
-
-
-def _generator_lane(policy: Policy, queue_jobs: int, observe: Observer) -> TextLane:
-    name, runtime = policy.family.name, policy.runtime
-    if isinstance(runtime, Generator):
-        return GeneratorLane(name, runtime, queue_jobs, observe)
-    return StepperLane(name, runtime, queue_jobs, observe)

@@ -46,7 +46,7 @@ class HealthSource(Protocol):
         """Why the runtime cannot run now, or None if it can."""
 
 
-def ignore_run(ran: LaneRun) -> None:
+def ignore_run(ran: object) -> None:
     """Do nothing: an observer for lanes without metrics."""
 
 

@@ -105,7 +105,7 @@ def make_soup_reader(models: Models, soup: Mapping[str, float]) -> Reader:
         for each in manifests
     )
     if len(kinds) != 1 or not plain:
-        wanted = "LoRA rewards with the same base, the same reading and one objective each"
+        wanted = "LoRA rewards of the server's start with the same base, the same reading and one objective each"
         raise Unprocessable(f"only {wanted} can be souped; send `soup: false`", param="preferences")
     blend = tuple((each.artifact.name, soup[each.name]) for each in rewards)
     return replace(_reader(models, rewards[0], blend, rewards), columns=((SOUP, rewards[0].column),))

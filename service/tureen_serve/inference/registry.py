@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.heap import refreeze_heap
+from tureen_serve.inference.lane import Observer, ignore_run
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.inference.stepper_lane import StepperLane
-from tureen_serve.runtimes.catalogue import Family, Reward
+from tureen_serve.runtimes.catalogue import Backbone, Family, LoadedModels, Policy, Reward
+from tureen_serve.runtimes.contract import Generator
 
 LOG = logging.getLogger(__name__)
 
@@ -188,6 +190,36 @@ class Registry:
         finally:
             del self._leaving[old], old  # objects with a reference would be frozen below
         refreeze_heap()
+
+
+def open_lanes(
+    loaded: LoadedModels,
+    queue_tokens: int = 2**20,
+    queue_jobs: int = 256,
+    kept: int = 0,
+    observe: Observer = ignore_run,
+) -> list[Served]:
+    """Start a lane for each backbone and family. The arguments are those of the engine."""
+    served: list[Served] = [open_backbone(each, queue_tokens, kept, observe) for each in loaded.backbones]
+    for policy in loaded.policies:
+        lane = _generator_lane(policy, queue_jobs, observe)
+        served.append(ServedFamily(lane, policy.family, policy.runtime.description))
+    return served
+
+
+def open_backbone(
+    backbone: Backbone, queue_tokens: int = 2**20, kept: int = 0, observe: Observer = ignore_run
+) -> ServedBackbone:
+    """Start the lane of a backbone. The arguments are those of the engine."""
+    lane = ScorerLane(backbone.name, backbone.scorer, queue_tokens, observe, kept)
+    return ServedBackbone(lane, backbone.rewards, backbone.scorer.description)
+
+
+def _generator_lane(policy: Policy, queue_jobs: int, observe: Observer) -> TextLane:
+    name, runtime = policy.family.name, policy.runtime
+    if isinstance(runtime, Generator):
+        return GeneratorLane(name, runtime, queue_jobs, observe)
+    return StepperLane(name, runtime, queue_jobs, observe)
 
 
 def _check_names(names: Sequence[str], what: str) -> None:

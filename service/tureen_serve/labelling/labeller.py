@@ -69,9 +69,12 @@ class Labeller:
         with self._gate:
             if not self._open:
                 raise Unavailable("the labeller is closed; make a new one")
-            asking = label_items(body, self._engine, self._metrics)
-            asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
+            asked = asyncio.run_coroutine_threadsafe(self._label(body), self._loop)
         return asked.result()
+
+    async def _label(self, body: PreferencesBody) -> PreferencesReply:
+        with self._engine.hold() as engine:
+            return await label_items(body, engine, self._metrics)
 
     def close(self) -> None:
         """Cancel running calls and free the weights."""

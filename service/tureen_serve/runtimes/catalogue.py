@@ -79,13 +79,15 @@ class Policy:
 class LoadedModels:
     """All loaded models. ``failure`` is None, or a sentence that says why the server must not serve them.
 
-    ``runtime`` names the runtime and why it was chosen, for the log.
+    ``runtime`` names the runtime and why it was chosen, for the log. ``loader`` is the runtime itself, for models that
+    are loaded later.
     """
 
     runtime: str
     backbones: tuple[Backbone, ...]
     policies: tuple[Policy, ...]
     failure: str | None = None
+    loader: "Runtime | None" = None
 
     def close(self) -> None:
         """End all runtimes."""

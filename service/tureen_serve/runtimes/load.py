@@ -83,7 +83,7 @@ def load_models(
         LoadError: an artifact, a base, a template, a name or a preset is wrong. The message says which.
     """
     try:
-        runtime, description = _make_runtime(options)
+        runtime, description = make_runtime(options)
         loaded = _load(rewards, families, options, runtime, description)
         with ExitStack() as undo:
             undo.callback(loaded.close)
@@ -92,7 +92,7 @@ def load_models(
     except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:
         raise LoadError(str(error)) from error
     failure = f"{failed[0]} ({len(failed)} such differences)" if failed else None
-    return replace(loaded, failure=failure)
+    return replace(loaded, failure=failure, loader=runtime)
 
 
 def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[Proof]:
@@ -102,7 +102,7 @@ def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[P
         LoadError: the artifact cannot be served.
     """
     try:
-        runtime, description = _make_runtime(options)
+        runtime, description = make_runtime(options)
         artifact = open_artifact(folder)
         if artifact.manifest.kind == "reward":
             loaded = _load([RewardEntry(path=folder)], [], options, runtime, description)
@@ -127,8 +127,12 @@ def choose_runtime(options: LoadOptions) -> tuple[str, str]:
     return "vllm", "vLLM is installed and there is a GPU"
 
 
-def _make_runtime(options: LoadOptions) -> tuple[Runtime, str]:
-    """Make the runtime, and describe it for the log."""
+def make_runtime(options: LoadOptions) -> tuple[Runtime, str]:
+    """Make the runtime, and describe it for the log.
+
+    Raises:
+        LoadError: the runtime is not installed, or cannot use the device.
+    """
     name, reason = choose_runtime(options)
     if name not in RUNTIMES:
         raise LoadError(f"runtime: this version has no {name!r}; use auto or one of {', '.join(RUNTIMES)}")

@@ -56,15 +56,17 @@ def pair_scores(reply: ChatReply, scores: ScoreReply | None) -> list[tuple[ChatC
 
 
 def tabulate_models(reply: ModelList) -> Table:
-    """Return a table with one row per model."""
+    """Return a table with one row per model. Its column ``loaded`` is left out if all are."""
+    on_demand = any(not card.loaded for card in reply.data)
     columns = ("kind", "objectives", "calibrated", "steering", "longest", "version")
-    table = Table(Column("model", overflow="fold"), *columns)
+    table = Table(Column("model", overflow="fold"), *columns, *(("loaded",) if on_demand else ()))
     for card in reply.data:
         longest = str(card.max_length) if card.max_length else ""
         names, steering = (Text(", ".join(each)) for each in (card.objectives, card.steering))
         calibrated = "" if card.calibrated is None else "yes" if card.calibrated else "no"
         version = Text((card.version or "")[:12])
-        table.add_row(Text(card.id), card.kind, names, calibrated, steering, longest, version)
+        state = ("yes" if card.loaded else "no",) if on_demand else ()
+        table.add_row(Text(card.id), card.kind, names, calibrated, steering, longest, version, *state)
     return table
 
 

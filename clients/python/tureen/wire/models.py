@@ -1,4 +1,4 @@
-"""The bodies of ``/v1/models``: the loaded models."""
+"""The bodies of ``/v1/models``: the models that are loaded or can be."""
 
 from typing import Literal
 
@@ -6,7 +6,9 @@ from tureen.wire.base import Reply
 
 
 class ModelCard(Reply):
-    """One loaded model: OpenAI's four fields, and fields from the artifact's manifest.
+    """One model: OpenAI's four fields, and fields from the artifact's manifest.
+
+    ``loaded`` is false for a reward that the server loads when a request names it.
 
     [card.id for card in client.models().data if card.kind == "reward"]
 
@@ -32,6 +34,7 @@ class ModelCard(Reply):
     calibrated: bool | None = None
     trained_on: list[str] = []
     runtime: str | None = None
+    loaded: bool = True
 
 
 class ModelList(Reply):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
@@ -15,6 +16,7 @@ from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import LoadedBase
 from tureen_serve.runtimes.contract import BatchLimits, Scorer
+from tureen_serve.runtimes.footprint import BaseKey, make_base_key
 from tureen_serve.runtimes.on_transformers import onednn
 from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
@@ -35,6 +37,10 @@ class TransformersRuntime:
         step_limits: the limits of one family's running texts.
         packs: whether scores run packed if the model can do so exactly.
         prompt_memory_bytes: the memory of each scorer for prompts of earlier batches.
+
+    Attributes:
+        bases: the bases under the scorers that are open, without adapters. An adapter that is loaded later shares their
+            weights.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class TransformersRuntime:
         self._step_limits = step_limits or StepLimits()
         self._prompt_memory_bytes = prompt_memory_bytes
         self._packs = packs
+        self.bases: WeakValueDictionary[BaseKey, Any] = WeakValueDictionary()
         logging.disable_progress_bar()
 
     def reserve_memory(self, engines: Sequence[str]) -> None:
@@ -74,29 +81,50 @@ class TransformersRuntime:
         steppers = [self._make_stepper(copy_module_tree(model), stack, tokenizer) for stack in families.values()]
         if not rewards:
             return LoadedBase([], steppers)
-        scorer = self._load_scorer(model.base_model if families else model, rewards)
+        scorer = self._load_scorer(model.base_model if families else model, rewards, make_base_key(rewards[0], folder))
         return LoadedBase([(scorer, rewards)], steppers)
+
+    def load_adapter(self, folder: Path, artifact: Artifact) -> Scorer:
+        """Load one reward adapter. It shares the weights of its base with the scorers that are open.
+
+        Args:
+            folder: the folder of the base.
+
+        Raises:
+            ArtifactError: a weight is missing in the folder.
+            SoupError: the adapter does not fit the base's modules.
+        """
+        key = make_base_key(artifact, folder)
+        base = self.bases.get(key)
+        backbone = self._load(AutoModel, folder) if base is None else copy_module_tree(base)
+        return self._load_scorer(backbone, [artifact], key)
 
     def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint, saved by Hugging Face as ``…ForSequenceClassification``."""
         readout = make_readout(artifact, self._device)
         return self._make_scorer(self._load(AutoModel, artifact.folder), {artifact.name: readout}, None)
 
-    def _load_scorer(self, backbone: Any, artifacts: Sequence[Artifact]) -> Scorer:
+    def _load_scorer(self, backbone: Any, artifacts: Sequence[Artifact], key: BaseKey) -> Scorer:
+        """Make the scorer of adapters. ``backbone`` has none yet and belongs to the scorer."""
+        base = self.bases.get(key)
+        if base is None:
+            base = self.bases[key] = copy_module_tree(backbone)
         gate = attach_adapters(backbone, concatenate_adapters([read_weights(each)[0] for each in artifacts]))
         readouts = {artifact.name: make_readout(artifact, self._device) for artifact in artifacts}
-        return self._make_scorer(backbone, readouts, gate)
+        return self._make_scorer(backbone, readouts, gate, base)
 
-    def _make_scorer(self, backbone: Any, readouts: Mapping[str, ReadOut], gate: RankGate | None) -> Scorer:
+    def _make_scorer(
+        self, backbone: Any, readouts: Mapping[str, ReadOut], gate: RankGate | None, base: Any = None
+    ) -> Scorer:
         """Make a packed scorer, or a padded one if the model cannot run packed. Its description says why."""
         reason = self._find_obstacle(backbone)
         if reason is not None:
             return TransformersScorer(
-                backbone, readouts, gate, self._limits, f"padded: {reason}", self._prompt_memory_bytes
+                backbone, readouts, gate, self._limits, f"padded: {reason}", self._prompt_memory_bytes, base
             )
         compiled = self._device.type == "cuda"
         compiler, memory = ("inductor", 0) if compiled else (None, self._prompt_memory_bytes)
-        return PackedScorer(backbone, readouts, gate, self._limits, compiler, memory)
+        return PackedScorer(backbone, readouts, gate, self._limits, compiler, memory, base)
 
     def _find_obstacle(self, backbone: Any) -> str | None:
         """Say why scores must run padded; None if they can run packed."""

@@ -41,6 +41,7 @@ class PackedScorer:
         compiler: torch.compile's backend for the layers; None to run them without. They also run without it if
             compiling fails.
         memory_bytes: the memory for prompts of earlier batches; with 0 no prompt is kept.
+        base: is kept until the scorer is closed, so that others can share its weights.
     """
 
     threads = 1
@@ -54,6 +55,7 @@ class PackedScorer:
         limits: BatchLimits,
         compiler: str | None = None,
         memory_bytes: int = 0,
+        base: object = None,
     ) -> None:
         self.limits = replace(limits, padded=False)
         self.description = "packed: no padding, each shared prompt once"
@@ -63,6 +65,7 @@ class PackedScorer:
         self._backbone.set_attn_implementation(NAME)
         self._readouts = readouts
         self._gate = gate
+        self._base = base
         self._memory = PromptMemory(memory_bytes)
         self._last = None if compiler else wrap_last_mlp(list_layers(backbone), gate)
         if compiler is not None:
@@ -80,7 +83,7 @@ class PackedScorer:
 
     def close(self) -> None:
         """Free the weights."""
-        del self._backbone, self._readouts, self._gate, self._memory, self._last
+        del self._backbone, self._readouts, self._gate, self._memory, self._base, self._last
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:
         known = {each: found for each in map(get_prompt, rows) if (found := memory.get(each)) is not None}

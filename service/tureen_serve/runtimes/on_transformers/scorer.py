@@ -39,6 +39,7 @@ class TransformersScorer:
         limits: the limits of one batch.
         description: how it computes, and why not packed.
         memory_bytes: the memory for prompts of earlier batches; with 0 no prompt is kept.
+        base: is kept until the scorer is closed, so that others can share its weights.
     """
 
     threads = 1
@@ -52,6 +53,7 @@ class TransformersScorer:
         limits: BatchLimits,
         description: str = "padded, each shared prompt once",
         memory_bytes: int = 0,
+        base: object = None,
     ) -> None:
         self.limits = limits
         self.description = description
@@ -59,6 +61,7 @@ class TransformersScorer:
         self._backbone.config.use_cache = False
         self._readouts = readouts
         self._gate = gate
+        self._base = base
         self._shares = can_share_prompts(self._backbone)
         self._memory = PromptMemory(memory_bytes)
 
@@ -74,7 +77,7 @@ class TransformersScorer:
 
     def close(self) -> None:
         """Free the weights."""
-        del self._backbone, self._readouts, self._gate, self._memory
+        del self._backbone, self._readouts, self._gate, self._memory, self._base
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:
         """Score rows: those with a known or shared prompt continue it, and the others run whole, grouped by length."""

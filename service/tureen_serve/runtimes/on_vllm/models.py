@@ -22,6 +22,7 @@ from tureen_core.artifact import HEAD, Artifact, read_weights
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import LoadedBase, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits, Scorer
+from tureen_serve.runtimes.footprint import count_weights
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 from tureen_serve.runtimes.on_vllm.adapters import (
     Adapters,
@@ -35,7 +36,7 @@ from tureen_serve.runtimes.on_vllm.generator import VllmGenerator
 from tureen_serve.runtimes.on_vllm.internals import PROVEN_RELEASES
 from tureen_serve.runtimes.on_vllm.scorer import VllmScorer
 from tureen_serve.runtimes.on_vllm.selftest import find_gate_difference
-from tureen_serve.runtimes.on_vllm.views import count_weights, find_causal_architecture, write_headless_view
+from tureen_serve.runtimes.on_vllm.views import find_causal_architecture, write_headless_view
 from tureen_serve.runtimes.readout import make_readout
 from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.vllm_settings import VllmSettings

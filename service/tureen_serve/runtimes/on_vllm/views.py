@@ -4,7 +4,6 @@ vLLM refuses weights that its architecture does not have. Tureen computes the he
 """
 
 import json
-import math
 from pathlib import Path
 
 from safetensors import safe_open
@@ -21,15 +20,6 @@ def find_causal_architecture(folder: Path) -> str | None:
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     found = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     return found if isinstance(found, str) else None
-
-
-def count_weights(folder: Path) -> int:
-    """Count the parameters of a checkpoint from the headers of its files."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as shard:
-            total += sum(math.prod(shard.get_slice(key).get_shape()) for key in shard.keys())  # noqa: SIM118
-    return total
 
 
 def write_headless_view(folder: Path, out: Path, extra: tuple[str, ...] = (f"{HEAD}.",)) -> Path:

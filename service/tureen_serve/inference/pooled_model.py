@@ -1,0 +1,184 @@
+"""The parts of the model pool that do not wait: its models, which of them make room, and which loads have failed."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Literal, Protocol
+
+from tureen.errors import TureenError, Unavailable, Unprocessable
+from tureen_serve.inference.registry import ServedBackbone
+from tureen_serve.runtimes.catalogue import Backbone
+from tureen_serve.runtimes.footprint import Footprint, add_footprints
+from tureen_serve.runtimes.rewards_root import Source
+
+GIB = 2**30
+BUSY_SECONDS = 2  # after which a caller tries again when all models are in use
+REMEMBERED = {"model_unusable", "model_too_large", "model_not_loaded"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvent:
+    """A model was loaded, could not be loaded, or was unloaded. ``seconds`` is the time of the load."""
+
+    kind: Literal["loaded", "failed", "evicted"]
+    seconds: float = 0.0
+
+
+class SourceLoader(Protocol):
+    """Measures and loads sources. Its calls block.
+
+    Attributes:
+        dtype: the dtype that the models compute in.
+    """
+
+    dtype: str
+
+    def measure(self, source: Source) -> Footprint:
+        """Estimate the memory of a source's weights."""
+
+    def load(self, source: Source) -> Backbone:
+        """Verify, load and prove a source."""
+
+
+@dataclass(eq=False)
+class PooledModel:
+    """A model that is loaded or being loaded.
+
+    Attributes:
+        users: the number of requests that need it.
+        touched: when it was last asked for; larger is later.
+        footprint: the memory of its weights, once it is known.
+        served: its lane and rewards, once it is loaded.
+        loading: ends with the same, or with the error of the load.
+    """
+
+    source: Source
+    users: int = 0
+    touched: int = 0
+    footprint: Footprint = Footprint(0)
+    served: ServedBackbone | None = None
+    loading: asyncio.Task[ServedBackbone] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be unloaded."""
+        return self.served is not None and self.users == 0
+
+
+def choose_victims(models: Iterable[PooledModel], needed: Footprint, bound: int) -> list[PooledModel] | None:
+    """Choose the models to unload so that ``needed`` has room: idle ones, least recently used first.
+
+    Args:
+        models: all models that take memory.
+        bound: the bytes of all weights together.
+
+    Returns:
+        The models, or None if there is no room even without all idle ones.
+    """
+    kept = sorted(models, key=lambda each: each.touched)
+    victims: list[PooledModel] = []
+    for candidate in [each for each in kept if each.idle]:
+        if _fits(kept, needed, bound):
+            break
+        kept.remove(candidate)
+        victims.append(candidate)
+    return victims if _fits(kept, needed, bound) else None
+
+
+def _fits(models: Iterable[PooledModel], needed: Footprint, bound: int) -> bool:
+    return add_footprints([*(each.footprint for each in models), needed]) <= bound
+
+
+def check_size(
+    sources: Sequence[Source], footprints: Sequence[Footprint], bound: int, param: str | None = None
+) -> None:
+    """Check that models can be loaded together.
+
+    Args:
+        param: the field of the request that names the first.
+
+    Raises:
+        Unprocessable: their weights are larger than the bound.
+    """
+    total = add_footprints(footprints)
+    if total > bound:
+        names = " and ".join(each.folder.name for each in sources)
+        need = "together need" if len(sources) > 1 else "needs"
+        message = f"{names} {need} {total / GIB:.3g} GiB for weights and `rewards_memory_gib` is {bound / GIB:.3g}"
+        remedy = "name fewer rewards, or raise the bound" if len(sources) > 1 else "raise the bound"
+        raise Unprocessable(f"{message}; {remedy}", param=param, code="model_too_large")
+
+
+def make_busy_error(source: Source, needed: Footprint, bound: int) -> Unavailable:
+    """Make the error for a model that has no room, because requests use the others."""
+    size = add_footprints([needed]) / GIB
+    message = f"{source.folder.name} needs {size:.3g} GiB and requests in flight use the models that are loaded"
+    limit = f"`rewards_memory_gib` is {bound / GIB:.3g}"
+    return Unavailable(f"{message}; {limit}; try again later", code="models_busy", retry_after=BUSY_SECONDS)
+
+
+def list_some(names: Collection[str], most: int = 20) -> str:
+    """Write names for an error message, but not more than ``most``."""
+    found = sorted(names)
+    more = f" and {len(found) - most} more, see GET /v1/models" if len(found) > most else ""
+    return f"{', '.join(found[:most])}{more}" or "none"
+
+
+def copy_error(error: TureenError, param: str | None = None) -> TureenError:
+    """Copy an error, with the field ``param``, without its traceback. This would keep what a failed load allocated."""
+    return type(error)(error.message, param=param, code=error.code, retry_after=error.retry_after)
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """Why a folder cannot be loaded in this state, until ``ends``."""
+
+    state: str
+    error: TureenError
+    ends: float
+
+
+class FailedLoads:
+    """Remembers which folders could not be loaded: until they change, or for a time if the cause lies elsewhere.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures: dict[Path, LoadFailure] = {}
+
+    def __contains__(self, folder: Path) -> bool:
+        return folder in self._failures
+
+    def note(self, source: Source, error: TureenError) -> bool:
+        """Remember an error, unless it says that the model could not be loaded just now. Return whether it did."""
+        if error.code not in REMEMBERED:
+            return False
+        ends = self._clock() + (error.retry_after or 0) if isinstance(error, Unavailable) else inf
+        self._failures[source.folder] = LoadFailure(source.state, copy_error(error), ends)
+        return True
+
+    def check(self, source: Source, param: str) -> None:
+        """Check that a source may be loaded.
+
+        Args:
+            param: the field of the request that names it.
+
+        Raises:
+            Unprocessable, Unavailable: an earlier load has failed, and it is not time to try again.
+        """
+        found = self._failures.get(source.folder)
+        if found is None:
+            return
+        if found.state == source.state and self._clock() < found.ends:
+            raise copy_error(found.error, param)
+        del self._failures[source.folder]
+
+    def keep_only(self, folders: Iterable[Path]) -> None:
+        """Forget all other folders."""
+        kept = set(folders)
+        self._failures = {folder: each for folder, each in self._failures.items() if folder in kept}

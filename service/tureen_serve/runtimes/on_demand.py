@@ -1,0 +1,136 @@
+"""Load reward models while the server runs. The caller runs one of these calls at a time, in a thread.
+
+All of them are loaded by transformers, also beside vLLM. transformers sets torch's default dtype while it makes a
+model, so nothing that runs beside it may depend on the default dtype.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tureen.errors import TureenError, Unavailable, Unprocessable
+from tureen_core.artifact import ArtifactError
+from tureen_core.base import CACHE, BaseError
+from tureen_core.lora import SoupError
+from tureen_serve.runtimes.artifacts import Bases, OpenedReward
+from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, name_score_lane
+from tureen_serve.runtimes.footprint import Footprint, count_weights, make_base_key
+from tureen_serve.runtimes.load import PROBES_AT_START, LoadOptions, make_runtime
+from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
+from tureen_serve.runtimes.probes import prove_reward
+from tureen_serve.runtimes.rewards_root import Source, compute_state, open_offered
+from tureen_serve.runtimes.sources import LoadError
+
+LOG = logging.getLogger(__name__)
+RETRY_SECONDS = 30
+
+
+class OnDemandLoader:
+    """Measures and loads sources.
+
+    Args:
+        options: as for the models of the start.
+        started: the models of the start. Adapters that stand on their bases share the weights.
+
+    Attributes:
+        dtype: the dtype that the models compute in.
+    """
+
+    def __init__(self, options: LoadOptions, started: LoadedModels) -> None:
+        runtime = started.loader
+        if not isinstance(runtime, TransformersRuntime):
+            runtime, _ = make_runtime(replace(options, runtime="transformers"))
+        assert isinstance(runtime, TransformersRuntime)
+        self._runtime = runtime
+        self._kept = set(runtime.bases)
+        self._options = options
+        self._digests: dict[Path, tuple[str, str]] = {}  # base → its state, and the digest that it had then
+        self.dtype = runtime.dtype
+
+    def measure(self, source: Source) -> Footprint:
+        """Estimate the memory of a source's weights from the headers of its files. Bases of the start cost nothing.
+
+        Raises:
+            Unprocessable, Unavailable: as :meth:`load`.
+        """
+        with _translate_errors(source):
+            width = getattr(torch, self.dtype).itemsize
+            own = width * count_weights(source.folder)
+            if source.manifest.weights == "full" or source.manifest.base is None:
+                return Footprint(own)
+            folder = self._make_bases({}).locate(source.manifest.base.model)
+            key = make_base_key(source.artifact, folder)
+            return Footprint(own, key, 0 if key in self._kept else width * count_weights(folder))
+
+    def load(self, source: Source) -> Backbone:
+        """Verify a source, load it, and score its first probes.
+
+        Raises:
+            Unprocessable: the model cannot be served until its folder changes. The code is ``model_unusable``.
+            Unavailable: it cannot be loaded now.
+        """
+        with _translate_errors(source):
+            opened = self._open(source)
+            artifact, folder = opened.artifact, opened.folder
+            if artifact.manifest.weights == "full":
+                backbone = Backbone(artifact.name, self._runtime.load_checkpoint(artifact), opened.rewards)
+            else:
+                scorer = self._runtime.load_adapter(folder, artifact)
+                backbone = Backbone(name_score_lane(folder), scorer, opened.rewards)
+            self._prove(backbone)
+            return backbone
+
+    def _open(self, source: Source) -> OpenedReward:
+        """Verify a source. The digest of a base is computed again only if its files have changed."""
+        base = source.manifest.base if source.manifest.weights == "lora" else None
+        if base is None:
+            opened = open_offered(source, self._make_bases({}), self.dtype)
+        else:
+            folder = self._make_bases({}).locate(base.model)
+            state = compute_state(folder)
+            before, digest = self._digests.get(folder, ("", ""))
+            bases = self._make_bases({folder: digest} if before == state else {})
+            self._digests[folder] = state, bases.compute_digest(folder)
+            opened = open_offered(source, bases, self.dtype)
+        if opened.artifact.manifest != source.manifest:
+            message = f"{source.folder.name} changed while it was loaded; try again"
+            raise Unavailable(message, code="model_loading", retry_after=1)
+        return opened
+
+    def _make_bases(self, digests: Mapping[Path, str]) -> Bases:
+        return Bases(self._options.cache or CACHE, self._options.control_marks, digests)
+
+    def _prove(self, backbone: Backbone) -> None:
+        """Score the first probes, and close the scorer if one differs."""
+        try:
+            proofs = prove_reward(backbone.rewards[0], backbone.scorer, self.dtype, PROBES_AT_START)
+            failed = [str(proof) for proof in proofs if not proof.holds]
+            if failed:
+                raise LoadError(f"the score of a probe differs from training: {failed[0]}")
+        except BaseException:
+            backbone.scorer.close()
+            raise
+
+
+@contextmanager
+def _translate_errors(source: Source) -> Iterator[None]:
+    label = source.folder.name
+    try:
+        yield
+    except Unavailable:
+        raise
+    except BaseError as error:  # the base may be installed later, and the source's folder does not change then
+        message = f"{label} cannot be loaded now: {error}"
+        raise Unavailable(message, code="model_not_loaded", retry_after=RETRY_SECONDS) from error
+    except (LoadError, ArtifactError, SoupError, TureenError) as error:
+        reason = str(error).replace(f"{source.folder.parent}/", "")
+        message = f"{label} cannot be served: {reason}; mend its folder, and it is read again"
+        raise Unprocessable(message, code="model_unusable") from error
+    except Exception as error:
+        LOG.exception("%s could not be loaded", label)
+        message = f"{label} could not be loaded ({type(error).__name__}); the server's log has the details"
+        raise Unavailable(message, code="model_not_loaded", retry_after=RETRY_SECONDS) from error
