@@ -1,5 +1,6 @@
 """Open the experts of a policy family: artifacts, and folders of others, which are imported first."""
 
+import gc
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -101,6 +102,7 @@ def _import_plain(entry: ExpertEntry, family: str, model: str, folder: Path, bas
                 f"{name}: {device} has too little memory to import {entry.path}; run tureen-train import elsewhere"
             ) from error
         finally:
+            gc.collect()  # models refer to themselves
             if device.startswith("cuda"):
                 torch.cuda.empty_cache()
         adapter = read_weights(artifact)[0]
