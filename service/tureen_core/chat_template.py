@@ -47,6 +47,14 @@ class TemplateInputs:
 NO_INPUTS = TemplateInputs()
 
 
+@dataclass(frozen=True)
+class WrittenText:
+    """The text that a template wrote, with hidden control marks, and the fields that were not read as sent."""
+
+    text: str
+    normalised: frozenset[str] = frozenset()
+
+
 def make_template_inputs(arguments: Mapping[str, Any]) -> TemplateInputs:
     """Make inputs from the fields ``tools`` and ``chat_template_kwargs`` of the wire. Both may be missing."""
     return TemplateInputs(arguments.get("tools", ()), arguments.get("chat_template_kwargs", {}))

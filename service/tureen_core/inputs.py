@@ -9,7 +9,7 @@ from tureen.errors import Unprocessable
 from tureen_core.chat_template import NO_INPUTS, UNSUPPORTED, TemplateInputs
 from tureen_core.manifest import Input, Probe
 from tureen_core.reading import Rendered
-from tureen_core.step_texts import tokenize_marked_steps, tokenize_plain_steps
+from tureen_core.step_texts import tokenize_steps
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, Turn, check_finished, check_messages, check_text
 
@@ -214,10 +214,7 @@ def render_steps(
     if not texts:
         raise Unprocessable("an answer needs at least one step", param="steps")
     stripped = [_strip_step(renderer, text, number) for number, text in enumerate(texts)]
-    if mark := renderer.reading.step_mark:
-        read = tokenize_marked_steps(renderer, prompt, stripped, marks or [mark] * len(texts), inputs)
-    else:
-        read = tokenize_plain_steps(renderer, prompt, stripped, inputs)
+    read = tokenize_steps(renderer, prompt, stripped, marks, inputs)
     told = read.normalised | ({"end_marks"} if stripped != list(texts) else set())
     opened, body = read.prompt, [each for step in read.steps for each in step]
     ends = list(accumulate(map(len, read.steps)))

@@ -8,31 +8,44 @@ from pydantic import BaseModel, ConfigDict, Field
 from tureen_core.heads import Pooling
 
 ControlMarkRule = Literal["text", "as-is"]
+StepLayout = Literal["turns", "text", "parts"]
 
 
 class Reading(BaseModel):
     """How an artifact's text becomes ids and where its reward is read. Part of its fingerprint.
 
-    ``bos: add`` puts the BOS id first unless it stands there already; ``eos: append`` ends with the EOS id, replacing
-    white space that a template writes after it. Truncation from the left drops BOS and keeps EOS, as DSP does; from
-    the right it puts EOS in the place of the last token kept. ``template`` is the digest that
-    :class:`tureen_core.template.Renderer` gives. ``control_marks`` says how marks such as ``<|im_end|>`` inside a
-    message are read: as plain ``text``, or ``as-is``, as control tokens. With a ``step_mark`` the steps of an answer
-    are turns of a conversation, and this mark is the assistant's turn after each earlier step; without one, each step
-    follows the one before it after a blank line.
+    Attributes:
+        pooling: which hidden states the head reads.
+        template: the digest that :class:`tureen_core.template.Renderer` gives.
+        bos: ``add`` puts the BOS id first unless it stands there already; ``drop`` removes one that stands there.
+        eos: ``append`` ends with the EOS id, replacing white space that a template writes after it.
+        truncation: from the left drops BOS and keeps EOS, as DSP does; from the right it puts EOS in the place of the
+            last token kept.
+        max_length: the largest number of ids.
+        dtype: what training computed in.
+        control_marks: how marks such as ``<|im_end|>`` inside a message are read: as plain ``text``, or ``as-is``, as
+            control tokens.
+        step_mark: the mark of a step; without one, each step follows the one before it after a blank line.
+        step_layout: where marks stand, see :mod:`tureen_core.step_texts`. With ``turns`` the steps are a user's turns,
+            and the mark is the assistant's turn after each earlier step. With ``text`` the mark follows each step
+            in the answer's text, and the reward is read at it. With ``parts`` it does so too, and steps and marks are
+            tokenised each on its own.
+        step_break: with ``text``, what stands between a mark and the next step.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pooling: Pooling = "eos"
     template: str = ""
-    bos: Literal["add", "none"] = "add"
+    bos: Literal["add", "none", "drop"] = "add"
     eos: Literal["append", "none"] = "append"
     truncation: Literal["left", "right"] = "left"
     max_length: int = Field(default=1024, ge=8)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     control_marks: Annotated[ControlMarkRule, Field(exclude_if=lambda rule: rule == "text")] = "text"
     step_mark: Annotated[str, Field(exclude_if=lambda mark: mark == "")] = ""
+    step_layout: Annotated[StepLayout, Field(exclude_if=lambda layout: layout == "turns")] = "turns"
+    step_break: Annotated[str, Field(exclude_if=lambda text: text == "")] = ""
 
 
 @dataclass(frozen=True)

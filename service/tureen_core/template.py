@@ -15,11 +15,11 @@ calendar.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_core.chat_template import NO_INPUTS, ChatTemplate, TemplateInputs
+from tureen_core.chat_template import NO_INPUTS, ChatTemplate, TemplateInputs, WrittenText
 from tureen_core.control_marks import ControlMarks, escape_text, map_texts
 from tureen_core.reading import Cut, Reading, Rendered
 from tureen_core.template_frame import TemplateFrame
@@ -30,14 +30,6 @@ CANARY: Messages = (
     {"role": "user", "content": CANARY_QUESTION},
     {"role": "assistant", "content": "  Für Gewürze & gold…  猫も。\n```py\nprint('ok')\n```"},
 )
-
-
-@dataclass(frozen=True)
-class WrittenText:
-    """The text that the template wrote, with hidden control marks, and the fields that were not read as sent."""
-
-    text: str
-    normalised: frozenset[str] = frozenset()
 
 
 class Renderer:
@@ -131,7 +123,7 @@ class Renderer:
 
     def tokenize_part(self, text: str) -> tuple[list[int], bool]:
         """Encode a part of a message, such as a step, without BOS and EOS. Also returns whether marks were hidden."""
-        hidden: str = self._hide(text)
+        hidden: str = self.hide_marks(text)
         return self._marks.encode_text(hidden)[0], hidden != text
 
     def tokenize_conversation(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
@@ -142,10 +134,15 @@ class Renderer:
         """Encode a prompt for a policy: the template with its generation prompt, not truncated."""
         return self.render_prompt(messages, inputs=inputs).ids
 
-    def render_prompt(self, messages: Messages, lead: str = "", inputs: TemplateInputs = NO_INPUTS) -> Rendered:
-        """Render as :meth:`tokenize_prompt` does. ``shared`` counts the ids up to the end of ``lead``, or 0."""
+    def render_prompt(
+        self, messages: Messages, lead: str = "", inputs: TemplateInputs = NO_INPUTS, begun: str = ""
+    ) -> Rendered:
+        """Render as :meth:`tokenize_prompt` does. ``shared`` counts the ids up to the end of ``lead``, or 0.
+
+        ``begun`` is the beginning of an answer, whose marks are control tokens unless :meth:`hide_marks` hid them.
+        """
         written = self._write(messages, generate=True, inputs=inputs)
-        text, lead = written.text, self._hide(lead)
+        text, lead = written.text + begun, self.hide_marks(lead)
         ids, shared = self._read(text, text.find(lead) + len(lead) if lead in text else 0)
         return Rendered(ids, shared, normalised=tuple(sorted(written.normalised)))
 
@@ -191,15 +188,15 @@ class Renderer:
         check_messages(messages)
         stripped = [{**each, "content": each["content"] and self.strip_end_marks(each["content"])} for each in messages]
         turns, adapted, told = self._template.adapt_messages(stripped, inputs)
-        hidden = [{**self._hide(each), "role": each["role"]} for each in turns]
-        beside = TemplateInputs(self._hide(adapted.tools), self._hide(adapted.arguments))
+        hidden = [{**self.hide_marks(each), "role": each["role"]} for each in turns]
+        beside = TemplateInputs(self.hide_marks(adapted.tools), self.hide_marks(adapted.arguments))
         if stripped != [dict(each) for each in messages]:
             told.add("end_marks")
         if hidden != turns or beside != adapted:
             told.add("control_marks")
         return WrittenText(self._template.write_messages(hidden, generate, beside), frozenset(told))
 
-    def _hide(self, value: Any) -> Any:
+    def hide_marks(self, value: Any) -> Any:
         """Hide control marks in all texts of a value, if the reading takes them as plain text."""
         return map_texts(self._marks.hide_marks if self.reading.control_marks == "text" else escape_text, value)
 
@@ -219,6 +216,8 @@ class Renderer:
         return opened, before + len(opened) - len(ids) if before else 0
 
     def _open(self, ids: list[int]) -> list[int]:
+        if self.reading.bos == "drop":
+            return ids[1:] if ids[:1] == [self.tokenizer.bos_token_id] else ids
         return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
 
     def _close(self, ids: list[int]) -> list[int]:

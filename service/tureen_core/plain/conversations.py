@@ -1,6 +1,7 @@
 """The conversations on which a plain model is scored twice: by plain transformers, and as it is served."""
 
-from tureen_core.manifest import Probe
+from tureen.answer_steps import STEP_BREAK
+from tureen_core.manifest import Input, Probe
 
 _PAIRS = (
     ("What is the capital of Peru?", "Lima."),
@@ -34,6 +35,23 @@ def make_conversations() -> list[list[dict[str, str]]]:
     return [*pairs, [dict(turn) for turn in _LONG]]
 
 
-def make_probes() -> list[Probe]:
-    """Make a probe without scores of each conversation."""
-    return [Probe(messages=messages) for messages in make_conversations()]
+def make_probes(given: Input = "conversation") -> list[Probe]:
+    """Make a probe without scores of each conversation.
+
+    Args:
+        given: what the model reads. A ``pair`` has another answer as the rival; the ``steps`` are sentences.
+    """
+    made = make_conversations()
+    if given == "pair":
+        rivals = [made[number ^ 1][-1] for number in range(len(made))]
+        return [
+            Probe(messages=messages, rival=[*messages[:-1], rival])
+            for messages, rival in zip(made, rivals, strict=True)
+        ]
+    if given == "steps":
+        made = [[*turns, _break_sentences(answer)] for *turns, answer in made]
+    return [Probe(messages=messages) for messages in made]
+
+
+def _break_sentences(answer: dict[str, str]) -> dict[str, str]:
+    return {**answer, "content": answer["content"].replace(". ", f".{STEP_BREAK}")}

@@ -11,6 +11,7 @@ from tureen_core.heads import GatedHead, Pooling
 from tureen_core.manifest import Input
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.options import PlainOptions
+from tureen_core.reading import StepLayout
 from tureen_core.stored_head import StoredHead
 
 Reference = Callable[[Sequence[int]], list[float]]
@@ -30,10 +31,14 @@ class FormReading:
         columns: the column of each label; by default 0, 1, 2 ...
         input: what the model reads.
         pooling: which token the head reads.
-        bos: whether a BOS is put first where the template writes none.
+        bos: whether a BOS is put first where the template writes none, or dropped where it writes one.
         eos: whether an EOS is put last where the template writes none.
         template: a chat template, where the tokenizer has none; None if the form has none either.
-        step_mark: the text at whose end a process reward model reads.
+        own_template: whether ``template`` also stands in for the tokenizer's: the form's texts are not made by a chat
+            template.
+        step_mark: the mark of a step of a process reward model.
+        step_layout: where the marks stand, see :class:`tureen_core.reading.Reading`.
+        step_break: the text between a mark and the next step.
         extra_keys: prefixes of tensors that do not belong to the backbone.
         folder: the folder of the backbone's files, where it is not the checkpoint's own.
         weights: ``full``, or ``lora`` for an adapter.
@@ -47,10 +52,13 @@ class FormReading:
     columns: tuple[int, ...] = ()
     input: Input = "conversation"
     pooling: Pooling = "eos"
-    bos: Literal["add", "none"] = "none"
+    bos: Literal["add", "none", "drop"] = "none"
     eos: Literal["append", "none"] = "none"
     template: str | None = None
+    own_template: bool = False
     step_mark: str = ""
+    step_layout: StepLayout = "turns"
+    step_break: str = ""
     extra_keys: tuple[str, ...] = (f"{HEAD}.",)
     folder: Path | None = None
     weights: Literal["full", "lora"] = "full"

@@ -2,10 +2,11 @@
 
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form
+from tureen_core.plain.judges import PAIR_JUDGE
 from tureen_core.plain.linear_heads import CLASSIFIER, OPENRLHF
 from tureen_core.plain.options import PlainError, PlainOptions
 
-FORMS: tuple[Form, ...] = (OPENRLHF, CLASSIFIER)
+FORMS: tuple[Form, ...] = (OPENRLHF, CLASSIFIER, PAIR_JUDGE)
 
 
 def choose_form(checkpoint: Checkpoint, options: PlainOptions) -> Form:

@@ -24,8 +24,9 @@ class PlainOptions(BaseModel):
         tokenizer: a folder with the tokenizer; by default the model's own folder.
         output: how a reward is computed from a logit; by default as ``problem_type`` says.
         max_length: the largest number of tokens of a text; by default as the configuration says.
-        tokens: the tokens or texts whose logits a judge gives, the worse one first.
-        step_mark: the text after each step, where a process reward model reads.
+        tokens: the tokens that a judge would write: for a pair, of the first and of the second answer; of others, the
+            worse one first.
+        step_mark: the text after each step, where a process reward model reads; or the assistant's turn after a step.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

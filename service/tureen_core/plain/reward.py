@@ -43,6 +43,8 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
     form = choose_form(checkpoint, options)
     tokenizer = load_plain_tokenizer(checkpoint, options)
     read = form.read(checkpoint, options, tokenizer)
+    if read.own_template:
+        tokenizer.chat_template = None
     prepare_tokenizer(tokenizer, checkpoint, options, read.template)
     reading = _make_reading(checkpoint, options, read, tokenizer)
     renderer = make_plain_renderer(tokenizer, reading)
@@ -86,6 +88,8 @@ def _make_reading(checkpoint: Checkpoint, options: PlainOptions, read: FormReadi
         eos=read.eos,
         max_length=min(known) if known else LONGEST,
         step_mark=read.step_mark,
+        step_layout=read.step_layout,
+        step_break=read.step_break,
     )
 
 
@@ -122,7 +126,7 @@ def _score_probes(read: FormReading, renderer: Renderer, options: PlainOptions, 
     score = read.open_reference()
     objectives = _make_objectives(read, options, checkpoint)
     probes = []
-    for probe in make_probes():
+    for probe in make_probes(read.input):
         values = score(render_probe(renderer, read.input, probe).ids)
         named = {each.name: values[each.column] for each in objectives if each.column < len(values)}
         probes.append(probe.model_copy(update={"scores": named}))
