@@ -187,7 +187,14 @@ def test_all_who_ask_wait_for_one_load_and_others_are_served_meanwhile(root: Pat
 
 def test_loads_run_one_at_a_time(root: Path) -> None:
     async def work(bench: Bench) -> None:
-        await asyncio.gather(*(bench.use(name) for name in NAMES))
+        gate = threading.Event()
+        bench.loader.gates = dict.fromkeys(NAMES, gate)
+        asking = [asyncio.create_task(bench.use(name)) for name in NAMES]
+        await wait_until(lambda: bench.loader.running)
+        await asyncio.wait(asking, timeout=0.3)  # time in which a second load would begin
+        assert len(bench.loader.loads) == 1
+        gate.set()
+        await asyncio.gather(*asking)
         assert sorted(bench.loader.loads) == sorted(NAMES)
         assert bench.loader.most_running == 1
 

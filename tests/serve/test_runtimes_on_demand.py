@@ -220,11 +220,12 @@ def test_a_base_that_is_replaced_is_digested_again(root: Path, made: Path, tmp_p
         loader.load(source(root, "dry"))
 
 
-def test_a_known_base_is_not_digested_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_base_is_not_digested_again_and_has_one_tokenizer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = OnDemandLoader(FLOAT32, NOTHING)
-    loader.load(source(root, "calm"))
+    calm = loader.load(source(root, "calm"))
     monkeypatch.setattr("tureen_serve.runtimes.artifacts.digest_weights", lambda _: pytest.fail("digested again"))
-    loader.load(source(root, "many"))
+    many = loader.load(source(root, "many"))
+    assert many.rewards[0].renderer is calm.rewards[0].renderer
 
 
 def test_a_checkpoint_that_is_replaced_is_read_with_its_own_tokenizer(root: Path) -> None:

@@ -1,7 +1,6 @@
 """Find bases and open reward artifacts, and check both against each other, before any model is loaded."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,15 +33,12 @@ class Bases:
     Args:
         cache: the folder for packaged bases after their conversion.
         control_marks: how control marks inside a message are read; None for the setting of each reading.
-        digests: digests of bases that are known already, by folder.
     """
 
-    def __init__(
-        self, cache: Path, control_marks: ControlMarkRule | None = None, digests: Mapping[Path, str] | None = None
-    ) -> None:
+    def __init__(self, cache: Path, control_marks: ControlMarkRule | None = None) -> None:
         self._cache = cache
         self._control_marks = control_marks
-        self._digests = dict(digests or {})
+        self._digests: dict[Path, str] = {}
         self._shared: dict[tuple[str, ...], Path] = {}
         self._tokenizers: dict[Path, Any] = {}
         self._renderers: dict[tuple[Path, Reading], Renderer] = {}

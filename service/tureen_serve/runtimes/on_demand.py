@@ -5,7 +5,7 @@ model, so nothing that runs beside it may depend on the default dtype.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ class OnDemandLoader:
         self._runtime = runtime
         self._kept = set(runtime.bases)
         self._options = options
-        self._digests: dict[Path, tuple[str, str]] = {}  # base → its state, and the digest that it had then
+        self._known: dict[Path, tuple[str, Bases]] = {}  # folder of a base → its state, and what was read of it
         self.dtype = runtime.dtype
 
     def measure(self, source: Source) -> Footprint:
@@ -62,7 +62,7 @@ class OnDemandLoader:
             own = width * count_weights(source.folder)
             if source.manifest.weights == "full" or source.manifest.base is None:
                 return Footprint(own)
-            folder = self._make_bases({}).locate(source.manifest.base.model)
+            folder = self._make_bases().locate(source.manifest.base.model)
             key = make_base_key(source.artifact, folder)
             return Footprint(own, key, 0 if key in self._kept else width * count_weights(folder))
 
@@ -85,24 +85,25 @@ class OnDemandLoader:
             return backbone
 
     def _open(self, source: Source) -> OpenedReward:
-        """Verify a source. The digest of a base is computed again only if its files have changed."""
-        base = source.manifest.base if source.manifest.weights == "lora" else None
-        if base is None:
-            opened = open_offered(source, self._make_bases({}), self.dtype)
-        else:
-            folder = self._make_bases({}).locate(base.model)
-            state = compute_state(folder)
-            before, digest = self._digests.get(folder, ("", ""))
-            bases = self._make_bases({folder: digest} if before == state else {})
-            self._digests[folder] = state, bases.compute_digest(folder)
-            opened = open_offered(source, bases, self.dtype)
+        opened = open_offered(source, self._find_bases(source), self.dtype)
         if opened.artifact.manifest != source.manifest:
             message = f"{source.folder.name} changed while it was loaded; try again"
             raise Unavailable(message, code="model_loading", retry_after=1)
         return opened
 
-    def _make_bases(self, digests: Mapping[Path, str]) -> Bases:
-        return Bases(self._options.cache or CACHE, self._options.control_marks, digests)
+    def _find_bases(self, source: Source) -> Bases:
+        """Find what is known of a source's base. It is digested and its tokenizer loaded again if its files changed."""
+        base = source.manifest.base
+        if source.manifest.weights == "full" or base is None:
+            return self._make_bases()
+        folder = self._make_bases().locate(base.model)
+        state = compute_state(folder)
+        if folder not in self._known or self._known[folder][0] != state:
+            self._known[folder] = state, self._make_bases()
+        return self._known[folder][1]
+
+    def _make_bases(self) -> Bases:
+        return Bases(self._options.cache or CACHE, self._options.control_marks)
 
     def _prove(self, backbone: Backbone) -> None:
         """Score the first probes, and close the scorer if one differs."""
