@@ -9,10 +9,19 @@ from typing import Any
 
 import tiny
 import torch
+from safetensors.torch import save_file
 from serve.border import wait_for_models
 from starlette.testclient import TestClient
 from tokenizers import AddedToken
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from torch import nn
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForTokenClassification,
+    PreTrainedModel,
+    Qwen2Config,
+)
 
 from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
@@ -61,6 +70,46 @@ def save_model(make: Any, config: Any, folder: Path, seed: int = 0) -> None:
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
+
+
+def write_qwen(folder: Path, labels: int = 2) -> tuple[Any, nn.Module]:
+    """A checkpoint as Qwen's own class writes it, and its head."""
+    tok = write_tokenizer(folder)
+    tok.add_special_tokens({"additional_special_tokens": ["<extra_0>"]})
+    tok.save_pretrained(folder)
+    config = make_config(tok, Qwen2Config)
+    save_model(AutoModel.from_config, config, folder)
+    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(3)
+    score = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, labels))
+    tensors = {f"model.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    tensors |= {f"score.{name}": tensor * 2 for name, tensor in score.state_dict().items()}
+    score.load_state_dict({name.removeprefix("score."): each for name, each in tensors.items() if "score." in name})
+    save_file({name: each.contiguous() for name, each in tensors.items()}, folder / "model.safetensors")
+    config.architectures = ["Qwen2ForProcessRewardModel"]
+    config.save_pretrained(folder)
+    return tok, score
+
+
+def write_labelled(folder: Path, labels: int = 2) -> None:
+    """A decoder for token classification, as TRL's PRMTrainer saves it."""
+    tok = write_tokenizer(folder)
+    save_model(LlamaForTokenClassification, make_config(tok, num_labels=labels), folder)
+
+
+def write_valued(folder: Path) -> nn.Linear:
+    """A checkpoint with Skywork's value head."""
+    tok = write_tokenizer(folder)
+    config = make_config(tok, Qwen2Config, tie_word_embeddings=False)
+    save_model(AutoModelForCausalLM.from_config, config, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(5)
+    head = nn.Linear(32, 1)
+    tensors = model.state_dict() | {f"v_head.summary.{name}": each for name, each in head.state_dict().items()}
+    save_file({name: each.contiguous() for name, each in tensors.items()}, folder / "model.safetensors")
+    config.architectures = ["Qwen2ForPrmModel"]
+    config.save_pretrained(folder)
+    return head
 
 
 def say(rng: random.Random, most: int = 12) -> str:

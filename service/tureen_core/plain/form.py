@@ -14,6 +14,7 @@ from tureen_core.plain.options import PlainOptions
 from tureen_core.reading import StepLayout
 from tureen_core.stored_head import StoredHead
 
+TOLD = ("tokens", "step_mark")  # options that only some forms take
 Reference = Callable[[Sequence[int]], list[float]]
 
 
@@ -73,9 +74,11 @@ class Form:
         description: how it is recognised, for the table of the README and for errors.
         fits: whether a checkpoint has this form.
         read: reads it; given the tokenizer, since tokens and labels may be told by their texts.
+        answers: of :data:`TOLD`, the options that it takes.
     """
 
     name: str
     description: str
     fits: Callable[[Checkpoint], bool]
     read: Callable[[Checkpoint, PlainOptions, Any], FormReading] = field(repr=False)
+    answers: tuple[str, ...] = ()

@@ -1,20 +1,39 @@
 """The table of forms. The first one that fits a checkpoint is taken, unless the user names one."""
 
 from tureen_core.plain.checkpoint import Checkpoint
-from tureen_core.plain.form import Form
+from tureen_core.plain.form import TOLD, Form
 from tureen_core.plain.judges import PAIR_JUDGE
 from tureen_core.plain.linear_heads import CLASSIFIER, OPENRLHF
 from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.process_heads import QWEN_PRM, SKYWORK_PRM, TRL_PRM
+from tureen_core.plain.process_judges import PRM_TOKENS, PRM_TURNS
 
-FORMS: tuple[Form, ...] = (OPENRLHF, CLASSIFIER, PAIR_JUDGE)
+FORMS: tuple[Form, ...] = (
+    OPENRLHF,
+    CLASSIFIER,
+    QWEN_PRM,
+    TRL_PRM,
+    SKYWORK_PRM,
+    PAIR_JUDGE,
+    PRM_TOKENS,
+    PRM_TURNS,
+)
 
 
 def choose_form(checkpoint: Checkpoint, options: PlainOptions) -> Form:
     """Choose the form of a checkpoint.
 
     Raises:
-        PlainError: no form has the name that the user gave, or none fits.
+        PlainError: no form has the name that the user gave, none fits, or the form does not take an option.
     """
+    form = _choose_form(checkpoint, options)
+    for name in TOLD:
+        if getattr(options, name) and name not in form.answers:
+            raise PlainError(f"{name}: the form {form.name} of {checkpoint.folder.name} has none; leave it out")
+    return form
+
+
+def _choose_form(checkpoint: Checkpoint, options: PlainOptions) -> Form:
     if options.form is not None:
         named = {form.name: form for form in FORMS}
         if options.form not in named:

@@ -25,13 +25,24 @@ def read_token_pair(tokenizer: Any, options: PlainOptions, default: tuple[str, s
     return first, second
 
 
-def _never_fits(checkpoint: Checkpoint) -> bool:  # noqa: ARG001
+def refuse_output(options: PlainOptions) -> None:
+    """Refuse another rule for rewards that are log-odds.
+
+    Raises:
+        PlainError: one was given.
+    """
+    if options.output is not None:
+        raise PlainError("output: the rewards of this form are log-odds; leave it out")
+
+
+def never_fits(checkpoint: Checkpoint) -> bool:  # noqa: ARG001
     """A language model's folder does not tell that it is a judge."""
     return False
 
 
 def _read_pair_judge(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -> FormReading:
     """RLHFlow's pair model (arXiv 2405.07863): logit(A) - logit(B), as its model card computes it, without a BOS."""
+    refuse_output(options)
     default = ("A", "B")
     first, second = read_token_pair(tokenizer, options, default)
     prepare_tokenizer(tokenizer, checkpoint, options, None)
@@ -54,6 +65,7 @@ def _read_pair_judge(checkpoint: Checkpoint, options: PlainOptions, tokenizer: A
 PAIR_JUDGE = Form(
     "pair-judge",
     "by name only: a language model that answers A or B to RLHFlow's text of a pair; `--tokens A,B` names the two",
-    _never_fits,
+    never_fits,
     _read_pair_judge,
+    ("tokens",),
 )

@@ -1,0 +1,74 @@
+"""Process reward models that judge a step by the token + or - that they would write."""
+
+from typing import Any
+
+from tureen_core.head_rule import HeadRule
+from tureen_core.plain.checkpoint import Checkpoint
+from tureen_core.plain.form import Form, FormReading
+from tureen_core.plain.judges import never_fits, read_token_pair, refuse_output
+from tureen_core.plain.language_heads import LanguageModel, check_answer_token
+from tureen_core.plain.options import PlainOptions
+from tureen_core.plain.process_heads import choose_mark, write_bare_template
+from tureen_core.plain.tokenizer import prepare_tokenizer
+
+SIGNS = ("-", "+")
+
+
+def _read_marked(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -> FormReading:
+    """Math-Shepherd (arXiv 2312.08935): question and steps in one text without a frame, ``ки`` after each step."""
+    refuse_output(options)
+    rows = read_token_pair(tokenizer, options, SIGNS)
+    mark = choose_mark(tokenizer, options, " ки")
+    model = LanguageModel(checkpoint)
+    rule = HeadRule(kind="layers", output="log-odds", softcap=model.softcap)
+    opened = tokenizer("?")["input_ids"]
+    return FormReading(
+        labels=(),
+        open_reference=lambda: model.open_reference(rows, rule),
+        rule=rule,
+        head=model.make_head(rows, rule),
+        input="steps",
+        bos="add" if opened[0] == tokenizer.bos_token_id else "none",
+        template=write_bare_template(" "),
+        own_template=True,
+        step_mark=mark,
+        step_layout="text",
+        step_break="\n",
+        extra_keys=(),
+    )
+
+
+def _read_turns(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -> FormReading:
+    """RLHFlow's process model (RLHF-Reward-Modeling, ``math-rm``): steps are a user's turns, answered by a mark."""
+    refuse_output(options)
+    rows = read_token_pair(tokenizer, options, SIGNS)
+    prepare_tokenizer(tokenizer, checkpoint, options, None)
+    for text in options.tokens or SIGNS:
+        check_answer_token(tokenizer, text)
+    model = LanguageModel(checkpoint)
+    rule = HeadRule(kind="layers", output="log-odds", softcap=model.softcap)
+    return FormReading(
+        labels=(),
+        open_reference=lambda: model.open_reference(rows, rule),
+        rule=rule,
+        head=model.make_head(rows, rule),
+        input="steps",
+        step_mark=options.step_mark or SIGNS[1],
+        extra_keys=(),
+    )
+
+
+PRM_TOKENS = Form(
+    "prm-tokens",
+    "by name only: a language model read at a mark after each step, `--step-mark ' ки' --tokens=-,+` (Math-Shepherd)",
+    never_fits,
+    _read_marked,
+    ("tokens", "step_mark"),
+)
+PRM_TURNS = Form(
+    "prm-turns",
+    "by name only: a language model that answers + or - to each step, a turn of its own (RLHFlow's PRM)",
+    never_fits,
+    _read_turns,
+    ("tokens", "step_mark"),
+)
