@@ -1,22 +1,16 @@
 """``tureen-serve``: run the server, or check an artifact before it is served."""
 
 import asyncio
-import json
 import signal
 import socket
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 import uvicorn
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from tureen.commands.flags import Json
+from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.commands.artifact_flags import (
     AcceptEnergy,
     ConfigFile,
@@ -36,10 +30,12 @@ from tureen_serve.commands.artifact_flags import (
     load_model_settings,
 )
 from tureen_serve.commands.batch import app as batch
+from tureen_serve.commands.check import check
 from tureen_serve.commands.expert_flags import ExpertFlags
 from tureen_serve.commands.label import label
+from tureen_serve.commands.plain_flags import make_reward_entries, take_plain_flags
 from tureen_serve.process_environment import stay_offline
-from tureen_serve.settings import Settings, SettingsError, load_settings
+from tureen_serve.settings import Settings, SettingsError
 
 stay_offline()
 app = typer.Typer(
@@ -48,6 +44,7 @@ app = typer.Typer(
 
 
 @app.callback()
+@take_plain_flags()
 def serve(
     context: typer.Context,
     with_starter: WithStarter = False,
@@ -66,6 +63,7 @@ def serve(
     runtime: RuntimeName = None,
     dtype: Dtype = None,
     device: Device = None,
+    plain: PlainOptions = NO_OPTIONS,
 ) -> None:
     """Run the server until SIGTERM or SIGINT. Then it becomes unready, finishes its requests, and exits with code 0."""
     if context.invoked_subcommand:
@@ -74,7 +72,8 @@ def serve(
     flags |= {"rewards_root": rewards_root, "rewards_memory_gib": rewards_memory_gib}
     try:
         experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
-        _run(load_model_settings(config, with_starter, reward or [], experts, **flags))
+        entries = make_reward_entries(reward or [], plain)
+        _run(load_model_settings(config, with_starter, entries, experts, **flags))
     except SettingsError as error:
         exit_with_error(error, 2)
 
@@ -139,52 +138,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._server.failure is not None
 
 
-@app.command()
-def check(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The artifact's folder.")],
-    as_json: Json = False,
-    runtime: RuntimeName = None,
-    dtype: Dtype = None,
-    device: Device = None,
-) -> None:
-    """Verify the files of an artifact, and score its probes as the server would. Exit code 1 if one of them fails."""
-    from tureen_serve.runtimes import load as runtimes  # imports torch, which --help does not need
-
-    try:
-        settings = load_settings(runtime=runtime, dtype=dtype, device=device)
-        options = runtimes.LoadOptions(
-            settings.runtime, settings.dtype, settings.device, settings.cache, vllm=settings.vllm
-        )
-        proofs = [{**vars(proof), "holds": proof.holds} for proof in runtimes.check_artifact(folder, options)]
-        failure = None
-    except (SettingsError, runtimes.LoadError) as error:
-        proofs, failure = [], str(error)
-    holds = failure is None and all(proof["holds"] for proof in proofs)
-    if as_json:
-        typer.echo(json.dumps({"holds": holds, "error": failure, "proofs": proofs}))
-    else:
-        _show(folder, proofs, failure)
-    raise typer.Exit(0 if holds else 1)
-
-
-def _show(folder: Path, proofs: Sequence[Mapping[str, Any]], failure: str | None) -> None:
-    console = Console()
-    if failure is not None:
-        console.print(f"[bold red]refused[/] {escape(failure)}")
-        return
-    table = Table(title=f"{folder.name}: scores of the probes in training and here")
-    for column in ("objective", "probe", "training", "here", "allowed", ""):
-        table.add_column(column, justify="left" if column == "objective" else "right")
-    for proof in proofs:
-        verdict = "[green]holds[/]" if proof["holds"] else "[bold red]differs[/]"
-        numbers = (f"{proof['expected']:+.4f}", f"{proof['found']:+.4f}", f"±{proof['tolerance']:g}")
-        table.add_row(proof["objective"], str(proof["probe"]), *numbers, verdict)
-    if proofs:
-        console.print(table)
-    else:
-        console.print(f"{escape(folder.name)}: the files are intact; it has no probes, so its scores were not checked")
-
-
+app.command()(check)
 app.command()(label)
 app.add_typer(batch, name="batch")
 

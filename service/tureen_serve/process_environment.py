@@ -3,15 +3,19 @@
 import os
 import secrets
 
+from tureen_core.plain.hub import limit_hub_to_requests
+
 OWNER = "TUREEN_ENGINE_OWNER"
 
 
 def stay_offline() -> None:
-    """Stop libraries from contacting model hubs and from sending usage statistics. Call it before they are imported."""
+    """Stop libraries from contacting model hubs and from sending usage statistics. Call it before they are imported.
+
+    Only a model that the user names by its hub name may be downloaded, see :mod:`tureen_core.plain.hub`.
+    """
+    limit_hub_to_requests()
     quiet = {
-        "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TRANSFORMERS_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",

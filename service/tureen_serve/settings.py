@@ -20,9 +20,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from tureen_core.plain.options import PlainOptions
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.family_settings import ExpertEntry, FamilyEntry, Name, SettingsGroup
+from tureen_serve.family_settings import ExpertEntry, FamilyEntry, SettingsGroup
+from tureen_serve.reward_settings import RewardEntry, resolve_reward_paths
 from tureen_serve.vllm_settings import VllmSettings
 
 __all__ = [
@@ -48,13 +48,6 @@ PATHS = {"path", "experts", "cache", "keys", "folder", "rewards_root"}
 
 class SettingsError(ValueError):
     """The settings cannot be used. The message names the field and says why."""
-
-
-class RewardEntry(PlainOptions):
-    """A folder: of an artifact, or a plain one, with what its files do not tell. ``name`` renames one objective."""
-
-    path: Path
-    name: Name | None = None
 
 
 class ServerLimits(SettingsGroup):
@@ -195,7 +188,11 @@ def _read(config: Path) -> dict[str, Any]:
         raise SettingsError(f"{config} cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise SettingsError(f"{config} must be a YAML map of settings, with keys as `rewards:` and `families:`")
-    resolved: dict[str, Any] = _resolve_paths(document, config.expanduser().resolve().parent)
+    folder = config.expanduser().resolve().parent
+    resolved: dict[str, Any] = _resolve_paths(document, folder)
+    rewards = document.get("rewards")
+    if isinstance(rewards, list):
+        resolved["rewards"] = [resolve_reward_paths(each, folder) for each in rewards]
     return resolved
 
 

@@ -43,8 +43,8 @@ def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: 
     (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml"]
     (tmp_path / "server.yaml").write_text(block)
     told = load_settings(tmp_path / "server.yaml")
-    assert (told.rewards[0].path, told.batches.folder) == (tmp_path / "rewards/helpful", tmp_path / "state")
-    rewards = {entry.name or entry.path.name for entry in told.rewards}
+    assert (Path(told.rewards[0].path), told.batches.folder) == (tmp_path / "rewards/helpful", tmp_path / "state")
+    rewards = {entry.name or Path(entry.path).name for entry in told.rewards}
     aliased = {part.partition("=")[0] for spelled in told.aliases.values() for part in split_mix(spelled)}
     assert aliased == rewards
     experts = {each.path.name for each in told.families[0].experts}
@@ -72,7 +72,7 @@ def test_every_url_for_a_client_is_one_of_the_servers() -> None:
 
 def test_the_starter_artifacts_are_small_and_complete() -> None:
     found = build_starter_settings()
-    assert {entry.path.name for entry in found["rewards"]} == {
+    assert {Path(entry.path).name for entry in found["rewards"]} == {
         *("academy", "business", "entertainment", "literature"),
         *("helpful", "harmless"),
     }

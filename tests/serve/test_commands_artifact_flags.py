@@ -11,14 +11,14 @@ from tureen_serve.settings import ExpertEntry, RewardEntry, build_starter_settin
 
 def test_flags_name_artifacts_and_leave_the_rest_to_the_file(tmp_path: Path) -> None:
     expert = write_manifest(tmp_path / "calm", "a")
-    found = read_artifacts(False, [tmp_path / "helpful"], ExpertFlags([str(expert)]))
+    found = read_artifacts(False, [RewardEntry(path=tmp_path / "helpful")], ExpertFlags([str(expert)]))
     assert found["rewards"] == [RewardEntry(path=tmp_path / "helpful")]
     assert [family.experts for family in found["families"]] == [[ExpertEntry(path=expert)]]
     assert read_artifacts(False, []) == {}
 
 
 def test_the_starter_artifacts_come_first(tmp_path: Path) -> None:
-    found = read_artifacts(True, [tmp_path / "helpful"])
+    found = read_artifacts(True, [RewardEntry(path=tmp_path / "helpful")])
     assert found["rewards"] == [*build_starter_settings()["rewards"], RewardEntry(path=tmp_path / "helpful")]
     assert found["families"] == build_starter_settings()["families"]
 

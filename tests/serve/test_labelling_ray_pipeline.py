@@ -121,7 +121,7 @@ def test_failures_stand_in_a_column_and_other_models_do_not_go_on(
 def test_what_cannot_be_loaded_is_said_as_ever(ray_data: Any, tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.jsonl", [item(1)])
     empty = Settings(rewards=[RewardEntry(path=tmp_path)])
-    with pytest.raises(LoadError, match=r"no tureen\.json"):
+    with pytest.raises(LoadError, match=r"neither tureen\.json"):
         ray_data.label_on_ray(empty, outputs(tmp_path, "out"), plan(), ignore, folder=tmp_path / "out")
 
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from waiting import block_until
 
 from tureen_serve.__main__ import _listen, app
+from tureen_serve.commands.plain_flags import name_flags
 
 pytestmark = pytest.mark.timeout(900)
 RUN = CliRunner()
@@ -40,7 +41,8 @@ def test_the_flags_are_these() -> None:
     command = typer.main.get_command(app)
     flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     models = "starter reward rewards-root rewards-memory-gib expert base family rank energy accept-energy"
-    expected = f"{models} config host port runtime dtype device"
+    plain = " ".join(flag.removeprefix("--") for flag in name_flags().values())
+    expected = f"{models} {plain} config host port runtime dtype device"
     assert flags == {f"--{name}" for name in expected.split()}
     assert set(command.commands) == {"check", "version", "label", "batch"}  # type: ignore[attr-defined]
 
@@ -132,8 +134,10 @@ def test_an_expert_without_probes_is_only_whole(config: Path) -> None:
     assert "no probes" in " ".join(result.output.split())
 
 
-def test_a_folder_that_is_not_there_is_a_usage_error() -> None:
-    assert RUN.invoke(app, ["check", "nowhere"]).exit_code == 2
+def test_a_folder_that_is_not_there_is_refused() -> None:
+    result = RUN.invoke(app, ["check", "nowhere"])
+    assert result.exit_code == 1
+    assert "there is no folder nowhere" in result.output
 
 
 # --------------------------------------------------------------------------- a life
@@ -219,7 +223,7 @@ def test_what_cannot_be_loaded_ends_it_with_a_sentence(tmp_path: Path) -> None:
     status, log = Process("--reward", str(tmp_path), "--port", "0").end()
     assert status == 1
     assert "the models could not be loaded" in log
-    assert "has no tureen.json" in log
+    assert "neither tureen.json" in log
     assert "Traceback" not in log
 
 

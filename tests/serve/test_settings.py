@@ -30,13 +30,17 @@ def test_defaults_bind_to_loopback_and_bound_the_work() -> None:
 
 def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "models" / "base").mkdir(parents=True)
-    (tmp_path / "many").mkdir()
+    for name in ("many", "rewards", "tokenizer"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
     config = write(
         tmp_path,
         """
         rewards:
           - path: rewards/helpful
           - {path: /elsewhere/harmless, name: safe}
+          - {path: Skywork/Reward@v2, template: chatml, tokenizer: org/other}
+          - {path: "s3://bucket/reward", template: chat.jinja, tokenizer: tokenizer, objectives: [good]}
         families:
           - name: smol
             base: models/base
@@ -53,6 +57,13 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     assert settings.rewards == [
         RewardEntry(path=tmp_path / "rewards/helpful"),
         RewardEntry(path=Path("/elsewhere/harmless"), name="safe"),
+        RewardEntry(path="hf://Skywork/Reward@v2", template="chatml", tokenizer="org/other"),
+        RewardEntry(
+            path="s3://bucket/reward",
+            template=str(tmp_path / "chat.jinja"),
+            tokenizer=str(tmp_path / "tokenizer"),
+            objectives=("good",),
+        ),
     ]
     family = settings.families[0]
     assert family.base == str(tmp_path / "models/base")
@@ -163,7 +174,7 @@ def test_the_starter_is_every_artifact_in_the_package(tmp_path: Path, monkeypatc
     for name in ("literature", "academy"):
         write_manifest(tmp_path / "experts" / name, "smollm2")
     found = load_settings(**build_starter_settings())
-    assert [entry.path.name for entry in found.rewards] == ["helpful"]
+    assert [Path(entry.path).name for entry in found.rewards] == ["helpful"]
     assert [each.path.name for each in found.families[0].experts] == ["academy", "literature"]
     assert found.families[0].name == "smollm2"
     assert found.families[0].presets["playful"] == {"entertainment": 1.0}

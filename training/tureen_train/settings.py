@@ -2,10 +2,16 @@
 
 import os
 
+from tureen_core.plain.hub import limit_hub_to_requests
+
 
 def set_offline() -> None:
-    """Switch off the libraries' downloads and telemetry. Call it before they are imported."""
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE"):
+    """Switch off the libraries' downloads and telemetry. Call it before they are imported.
+
+    Only a model that the user names by its hub name may be downloaded, see :mod:`tureen_core.plain.hub`.
+    """
+    limit_hub_to_requests()
+    for name in ("HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -1,6 +1,7 @@
 """Flags that name artifacts and say how to load them, shared by the commands of ``tureen-serve``."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -11,7 +12,13 @@ from tureen_serve.settings import RewardEntry, Settings, SettingsError, build_st
 
 WithStarter = Annotated[bool, typer.Option("--starter", help="Load the starter artifacts of the package.")]
 RewardFolders = Annotated[
-    list[Path] | None, typer.Option("--reward", help="The folder of a reward artifact. May be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        metavar="FOLDER|ORG/NAME|URL",
+        help="A reward model: an artifact, or a plain model of others; a folder, a name on the Hugging Face hub, or a "
+        "URL. May be repeated.",
+    ),
 ]
 ExpertFolders = Annotated[
     list[str] | None,
@@ -58,17 +65,25 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloa
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 
 
-def exit_with_error(error: Exception, code: int) -> NoReturn:
+def exit_with_error(error: Exception, code: int, rename: Mapping[str, str] | None = None) -> NoReturn:
     """Print an error on standard error and end the command.
+
+    Args:
+        rename: the flags that have another name in this command, so that the user can copy the one that is named.
 
     Raises:
         typer.Exit: always, with this exit code.
     """
-    typer.echo(f"tureen-serve: {error}", err=True)
+    message = str(error)
+    for flag, name in (rename or {}).items():
+        message = re.sub(rf"(?<![\w-]){flag}(?![\w-])", name, message)
+    typer.echo(f"tureen-serve: {message}", err=True)
     raise typer.Exit(code) from error
 
 
-def read_artifacts(with_starter: bool, rewards: Sequence[Path], experts: ExpertFlags = NO_EXPERTS) -> dict[str, Any]:
+def read_artifacts(
+    with_starter: bool, rewards: Sequence[RewardEntry], experts: ExpertFlags = NO_EXPERTS
+) -> dict[str, Any]:
     """Return the settings ``rewards`` and ``families`` for the artifacts of these flags, starter artifacts first.
 
     A setting without artifacts is left out, so that the one of the file applies.
@@ -77,13 +92,13 @@ def read_artifacts(with_starter: bool, rewards: Sequence[Path], experts: ExpertF
         SettingsError: the package has no starter artifacts, or a flag of the experts cannot be used.
     """
     entries = build_starter_settings() if with_starter else {"rewards": [], "families": []}
-    entries["rewards"] += [RewardEntry(path=path) for path in rewards]
+    entries["rewards"] += rewards
     entries["families"] = group_experts(experts, entries["families"])
     return {name: found for name, found in entries.items() if found}
 
 
 def load_model_settings(
-    config: Path | None, with_starter: bool, rewards: Sequence[Path], experts: ExpertFlags, **flags: Any
+    config: Path | None, with_starter: bool, rewards: Sequence[RewardEntry], experts: ExpertFlags, **flags: Any
 ) -> Settings:
     """Load the settings of a command that needs at least one model.
 

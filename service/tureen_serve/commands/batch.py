@@ -13,6 +13,7 @@ from tureen.commands.batch_flags import ErrorFile, Source, Target, To, choose_er
 from tureen.commands.flags import INTERRUPTED, Json
 from tureen.errors import TureenError, Unavailable
 from tureen.wire import Batch, Endpoint, RequestCounts
+from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.commands.artifact_flags import (
     AcceptEnergy,
     ConfigFile,
@@ -30,6 +31,7 @@ from tureen_serve.commands.artifact_flags import (
     load_model_settings,
 )
 from tureen_serve.commands.expert_flags import ExpertFlags
+from tureen_serve.commands.plain_flags import make_reward_entries, take_plain_flags
 from tureen_serve.settings import Settings, SettingsError
 
 ERR = Console(stderr=True)
@@ -42,6 +44,7 @@ def batch() -> None:
 
 
 @app.command()
+@take_plain_flags()
 def run(
     source: Source,
     target: Target,
@@ -61,6 +64,7 @@ def run(
     dtype: Dtype = None,
     device: Device = None,
     as_json: Json = False,
+    plain: PlainOptions = NO_OPTIONS,
 ) -> None:
     """Answer every line of a file. The same command continues an interrupted one.
 
@@ -70,7 +74,7 @@ def run(
     try:
         flags = {"runtime": runtime, "dtype": dtype, "device": device}
         experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
-        settings = load_model_settings(config, with_starter, reward or [], experts, **flags)
+        settings = load_model_settings(config, with_starter, make_reward_entries(reward or [], plain), experts, **flags)
         files = (source, target, failed)
         ended = _run(settings, files, to or find_endpoint(source), restart, quiet=as_json or not ERR.is_terminal)
         if ended.status == "failed":

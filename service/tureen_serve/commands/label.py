@@ -41,6 +41,7 @@ from tureen.errors import TureenError
 from tureen.labelling.labelling_run import Plan
 from tureen.labelling.tally import Tally
 from tureen.labelling.target_files import check_target
+from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.commands.artifact_flags import (
     ConfigFile,
     Device,
@@ -51,11 +52,13 @@ from tureen_serve.commands.artifact_flags import (
     exit_with_error,
     read_artifacts,
 )
+from tureen_serve.commands.plain_flags import make_reward_entries, name_flags, take_plain_flags
 from tureen_serve.labelling.shards import Shard, find_shards
 from tureen_serve.process_environment import secure_private_ray
 from tureen_serve.settings import Settings, SettingsError, load_settings
 
 ERR = Console(stderr=True)
+FORM_FLAG = "--reward-form"  # here --form is the form of the rows
 Run = Callable[..., list[Tally]]
 Inputs = Annotated[
     list[Path],
@@ -68,6 +71,7 @@ Objectives = Annotated[
 Gpus = Annotated[float | None, typer.Option(min=0, help="GPUs for each engine; 1 by default if the cluster has GPUs.")]
 
 
+@take_plain_flags(form=FORM_FLAG)
 def label(
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
@@ -98,6 +102,7 @@ def label(
     actors: Annotated[int, typer.Option(min=1, help="The number of engines on Ray.")] = 1,
     gpus: Gpus = None,
     as_json: Json = False,
+    plain: PlainOptions = NO_OPTIONS,
 ) -> None:
     """Label files of prompts with candidates, without a server. The same command continues an interrupted one.
 
@@ -109,7 +114,8 @@ def label(
     plan = Plan(how, asked, not fail, size, reading=parse_reading(source_form, renames))
     flags = {"runtime": runtime, "dtype": dtype, "device": device}
     try:
-        artifacts = read_artifacts(with_starter, [each.resolve() for each in reward or []])
+        entries = make_reward_entries(list(map(_make_absolute, reward or [])), plain, name_flags(form=FORM_FLAG))
+        artifacts = read_artifacts(with_starter, entries)
         settings = _require_rewards(load_settings(config, **flags, **artifacts))
         found = _prepare_shards(inputs, out, write)
         run = _import_ray_run(out, ray_address, actors, gpus) if engine == "ray" else _import_local_run()
@@ -119,12 +125,17 @@ def label(
     except SettingsError as error:
         exit_with_error(error, 2)
     except (TureenError, OSError, RuntimeError) as error:  # a LoadError is a RuntimeError
-        exit_with_error(error, 1)
+        exit_with_error(error, 1, rename={"--form": FORM_FLAG})
     except KeyboardInterrupt:
         typer.echo(f"tureen-serve: interrupted; the results are in {out}, run the same command to continue", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(found, tallies, as_json)
     raise typer.Exit(1 if any(tally.failed for tally in tallies) else 0)
+
+
+def _make_absolute(source: str) -> str:
+    """Make the path of a folder absolute, since Ray's workers run elsewhere."""
+    return str(Path(source).expanduser().resolve()) if Path(source).expanduser().exists() else source
 
 
 def _require_rewards(settings: Settings) -> Settings:

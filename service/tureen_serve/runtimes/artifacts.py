@@ -31,12 +31,12 @@ class Bases:
     """Base models on this machine. Each is digested, and its tokenizer loaded, only once.
 
     Args:
-        cache: the folder for packaged bases after their conversion.
+        cache: the folder for packaged bases after their conversion, and for copies of what is behind URLs.
         control_marks: how control marks inside a message are read; None for the setting of each reading.
     """
 
     def __init__(self, cache: Path, control_marks: ControlMarkRule | None = None) -> None:
-        self._cache = cache
+        self.cache = cache
         self._control_marks = control_marks
         self._digests: dict[Path, str] = {}
         self._shared: dict[tuple[str, ...], Path] = {}
@@ -49,7 +49,7 @@ class Bases:
         Raises:
             BaseError: the base is not on this machine.
         """
-        return locate_base(model, self._cache)
+        return locate_base(model, self.cache)
 
     def compute_digest(self, folder: Path) -> str:
         """Compute the digest of a base's weights."""
@@ -136,7 +136,7 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
         LoadError: it is not a reward model, its base has other weights or another template, or it cannot be renamed.
         ArtifactError: a file of the artifact is wrong.
     """
-    artifact = open_source(entry)
+    artifact = open_source(entry, bases.cache)
     manifest = artifact.manifest
     folder = bases.locate_for(artifact)
     renderer = bases.make_verified_renderer(folder, artifact)

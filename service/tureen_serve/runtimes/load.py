@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from tureen.errors import TureenError
-from tureen_core.artifact import ArtifactError, open_artifact
+from tureen_core.artifact import MANIFEST, ArtifactError, open_artifact, read_manifest
 from tureen_core.base import CACHE, BaseError
 from tureen_core.lora import SoupError
+from tureen_core.plain.locate import locate_source
 from tureen_core.plain.options import PlainError
 from tureen_core.reading import ControlMarkRule
 from tureen_serve.runtimes.artifacts import Bases, OpenedReward, open_reward
@@ -27,7 +28,7 @@ from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.settings import FamilyEntry, RewardEntry
 from tureen_serve.vllm_settings import VllmSettings
 
-__all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "load_models"]
+__all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "check_source", "load_models"]
 
 RUNTIMES = {
     "transformers": ("tureen_serve.runtimes.on_transformers.models", "TransformersRuntime"),
@@ -95,21 +96,43 @@ def load_models(
     return replace(loaded, failure=failure, loader=runtime)
 
 
+@dataclass(frozen=True)
+class CheckedSource:
+    """All probes of a model as this machine reads them. ``form`` is None for an artifact."""
+
+    proofs: Sequence[Proof]
+    runtime: str
+    form: str | None
+
+
 def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[Proof]:
     """Verify one artifact, load it and run all its probes.
 
     Raises:
         LoadError: the artifact cannot be served.
     """
+    return list(check_source(RewardEntry(path=folder), options).proofs)
+
+
+def check_source(entry: RewardEntry, options: LoadOptions = LoadOptions()) -> CheckedSource:
+    """Verify an artifact of any kind, or a plain reward model; load it and run all its probes.
+
+    Raises:
+        LoadError: it cannot be served.
+    """
     try:
         runtime, description = make_runtime(options)
-        artifact = open_artifact(folder)
-        if artifact.manifest.kind == "reward":
-            loaded = _load([RewardEntry(path=folder)], [], options, runtime, description)
+        folder = locate_source(entry.path, options.cache or CACHE)
+        kind = read_manifest(folder).kind if (folder / MANIFEST).exists() else "reward"
+        if kind == "reward":
+            loaded = _load([entry], [], options, runtime, description)
         else:
+            artifact = open_artifact(folder)
             loaded = _load([], [FamilyEntry(name=artifact.name, experts=[folder])], options, runtime, description)
         try:
-            return _prove(loaded, runtime.dtype, None)
+            plain = [each.artifact.plain for backbone in loaded.backbones for each in backbone.rewards]
+            form = next((each.form for each in plain if each is not None), None)
+            return CheckedSource(_prove(loaded, runtime.dtype, None), description, form)
         finally:
             loaded.close()
     except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tureen_core.artifact import MANIFEST, Artifact, open_artifact
-from tureen_core.plain.options import PlainOptions
+from tureen_core.base import CACHE
+from tureen_core.plain.locate import locate_source
 from tureen_core.plain.reward import open_plain_reward
 from tureen_serve.settings import RewardEntry
 
@@ -12,19 +13,21 @@ class LoadError(RuntimeError):
     """The configuration cannot be served. The message names the part and the reason."""
 
 
-def open_source(entry: RewardEntry) -> Artifact:
+def open_source(entry: RewardEntry, cache: Path = CACHE) -> Artifact:
     """Open what an entry names: an artifact, or a plain folder as an artifact in memory.
+
+    Args:
+        cache: the folder for copies of what is behind URLs.
 
     Raises:
         LoadError: it is not a reward model, or options for plain folders were given for an artifact.
         ArtifactError: a file of an artifact is wrong.
         PlainError: a plain folder cannot be served as it is.
     """
-    folder = entry.path.expanduser()
-    options = PlainOptions(**entry.model_dump(exclude={"path", "name"}))
-    if not (folder / MANIFEST).exists() and folder.is_dir():
-        return open_plain_reward(folder, options, entry.name)
-    if given := options.model_dump(exclude_defaults=True):
+    folder = locate_source(entry.path, cache)
+    if not (folder / MANIFEST).exists():
+        return open_plain_reward(folder, entry.options, entry.name)
+    if given := entry.options.model_dump(exclude_defaults=True):
         raise LoadError(f"{next(iter(given))}: {folder} is an artifact, and its manifest tells this; leave it out")
     return open_kind(folder, "reward")
 

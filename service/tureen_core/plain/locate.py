@@ -1,0 +1,64 @@
+"""Find the folder of a model that a flag or a setting names: on this machine, on the hub, or behind a URL."""
+
+import json
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tureen_core.base import CACHE
+from tureen_core.plain.hub import fetch_from_hub
+from tureen_core.plain.options import PlainError
+from tureen_core.plain.source_text import is_url, parse_hub_name
+from tureen_core.plain.url_copies import copy_from_url
+
+
+def locate_source(text: str, cache: Path = CACHE, pickles: bool = False) -> Path:
+    """Find the folder of a model. A folder goes before a hub name of the same text.
+
+    Example::
+
+        locate_source("checkpoints/trl-reward")
+        locate_source("Skywork/Skywork-Reward-V2-Qwen3-0.6B@main")
+        locate_source("s3://bucket/reward")
+
+    Args:
+        text: a folder, ``org/name`` or ``org/name@revision`` of the Hugging Face hub, or an fsspec URL.
+        cache: the folder for copies of what is behind URLs. Models of the hub are in the hub's own cache.
+        pickles: whether weights may be pickles, which are converted before they are read.
+
+    Raises:
+        PlainError: there is no such folder, or it cannot be fetched.
+    """
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.exists():
+        raise PlainError(f"{text} is a file; name the folder that holds it")
+    name = parse_hub_name(text)
+    if name is not None:
+        return _check_whole(fetch_from_hub(name, pickles), str(name), pickles)
+    if is_url(text):
+        return _check_whole(copy_from_url(text, cache), text, pickles)
+    raise PlainError(f"there is no folder {text}: name a folder, a model of the hub as org/name, or a URL")
+
+
+def _check_whole(folder: Path, text: str, pickles: bool) -> Path:
+    """Check that no file of the weights is missing, as after an interrupted download.
+
+    Raises:
+        PlainError: one is.
+    """
+    wanted: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        wanted |= set(json.loads(index.read_bytes()).get("weight_map", {}).values())
+    missing = sorted(each for each in wanted if not (folder / each).is_file())
+    if missing:
+        raise PlainError(f"{text}: {missing[0]} is missing in {folder}, the copy is not whole; fetch it again online")
+    weights = [*folder.glob("*.safetensors"), *(folder.glob("*.bin") if pickles else ())]
+    if not weights:
+        raise PlainError(
+            f"{text}: {folder} holds no *.safetensors. If it was fetched in part, fetch it again online; if its "
+            f"weights are pickles, convert them with `tureen-train import {text} OUT --from pickle`"
+        )
+    return folder

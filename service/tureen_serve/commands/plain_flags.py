@@ -1,0 +1,124 @@
+"""Flags for a plain model: what its files do not tell. Each field of :class:`PlainOptions` is a flag of its name."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from tureen_core.plain.options import NO_OPTIONS, PlainOptions
+from tureen_serve.settings import RewardEntry, SettingsError
+
+MANIFEST = "tureen.json"
+Names = Mapping[str, str]  # the flag of each field
+
+
+def name_flags(**changed: str) -> dict[str, str]:
+    """Name the flag of each field: ``max_length`` is ``--max-length``, unless ``changed`` names another one."""
+    return {name: changed.get(name, f"--{name.replace('_', '-')}") for name in PlainOptions.model_fields}
+
+
+def take_plain_flags(**changed: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of a plain model. It gets them as one argument, ``plain``.
+
+    Args:
+        changed: the flags that have another name in this command, by field.
+    """
+    flags = name_flags(**changed)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            try:
+                plain = read_plain_flags({name: given.pop(f"plain_{name}") for name in flags}, flags)
+            except SettingsError as error:
+                typer.echo(f"tureen-serve: {error}", err=True)
+                raise typer.Exit(2) from error
+            command(**given, plain=plain)
+
+        signature = inspect.signature(command)
+        own = [each for each in signature.parameters.values() if each.name != "plain"]
+        shared = [_make_parameter(name, flag) for name, flag in flags.items()]
+        run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in [*own, *shared]}
+        return run
+
+    return decorate
+
+
+def _make_parameter(name: str, flag: str) -> inspect.Parameter:
+    annotation = PlainOptions.model_fields[name].annotation
+    kind: Any = bool if annotation in (bool, bool | None) else str
+    metavar = None if kind is bool else "A,B" if _is_list(name) else "TEXT"
+    option = typer.Option(flag, metavar=metavar, help=f"Of a plain model: {describe_option(name)}.")
+    return inspect.Parameter(
+        f"plain_{name}", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _is_list(name: str) -> bool:
+    return isinstance(PlainOptions.model_fields[name].default, tuple)
+
+
+def describe_option(name: str) -> str:
+    """Return what the docstring of :class:`PlainOptions` says about a field."""
+    text = inspect.getdoc(PlainOptions) or ""
+    found = re.search(rf"^ +{name}: (.+?)\.?$(?=\n +\w+: |\n?\Z)", text, re.MULTILINE | re.DOTALL)
+    return " ".join(re.sub(r", see :\w+:`[^`]*`|`", "", found[1]).split()) if found else name
+
+
+def read_plain_flags(given: Mapping[str, Any], flags: Names) -> PlainOptions:
+    """Read the values of flags. Lists are written with commas.
+
+    Raises:
+        SettingsError: a value cannot be used; the message names the flag.
+    """
+    values = {
+        name: [each.strip() for each in value.split(",")] if _is_list(name) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    try:
+        return PlainOptions(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{flags[str(first['loc'][0])]}: {message}; {first['input']!r} was given") from error
+
+
+def make_reward_entries(
+    sources: Sequence[str], plain: PlainOptions = NO_OPTIONS, flags: Names | None = None
+) -> list[RewardEntry]:
+    """Make an entry of each ``--reward``. The flags apply to the only one that is no artifact.
+
+    Raises:
+        SettingsError: there are flags, but no plain model or several.
+    """
+    told = plain.model_dump(exclude_unset=True)
+    if not told:
+        return [RewardEntry(path=source) for source in sources]
+    flag = (flags or name_flags())[next(iter(told))]
+    wanted = [source for source in sources if not (Path(source).expanduser() / MANIFEST).exists()]
+    if not sources:
+        raise SettingsError(f"{flag} is for a plain model: name it with --reward; in --config it is a field")
+    if not wanted:
+        raise SettingsError(f"{flag} is for plain models, and each --reward is an artifact, which tells this itself")
+    if len(wanted) > 1:
+        raise SettingsError(
+            f"{flag}: of which --reward? {len(wanted)} of them are plain models. Say it in a file for --config, as\n\n"
+            + _write_example(wanted, plain)
+        )
+    return [RewardEntry(path=source, **(told if source in wanted else {})) for source in sources]
+
+
+def _write_example(sources: Sequence[str], plain: PlainOptions) -> str:
+    """Write the entries of a settings file; the first has what the flags say."""
+    told = plain.model_dump(exclude_unset=True, mode="json")
+    paths = [{"path": str(Path(each).resolve()) if Path(each).expanduser().is_dir() else each} for each in sources]
+    entries = [{**path, **(told if index == 0 else {})} for index, path in enumerate(paths)]
+    return yaml.safe_dump({"rewards": entries}, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,75 @@
+"""The flags of plain models: which there are, to which model they apply, and what is said of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from serve.artifacts import write_manifest
+
+from tureen_core.plain.options import NO_OPTIONS, PlainOptions
+from tureen_serve.commands.plain_flags import describe_option, make_reward_entries, name_flags, read_plain_flags
+from tureen_serve.settings import RewardEntry, SettingsError
+
+
+def read(**given: str) -> PlainOptions:
+    return read_plain_flags(given, name_flags())
+
+
+def test_each_option_is_a_flag_with_a_help() -> None:
+    flags = name_flags(form="--reward-form")
+    assert flags.keys() == PlainOptions.model_fields.keys()
+    assert (flags["form"], flags["max_length"]) == ("--reward-form", "--max-length")
+    for name in flags:
+        text = describe_option(name)
+        assert len(text.split()) > 2, name
+        assert not any(mark in text for mark in ("`", ":", "  ", "\n")), text
+
+
+def test_values_are_read_by_the_types_of_the_fields() -> None:
+    found = read(objectives="helpful, safe", max_length="512", output="sigmoid", tokens="No,Yes", step_mark="<s>")
+    assert found == PlainOptions(
+        objectives=("helpful", "safe"), max_length=512, output="sigmoid", tokens=("No", "Yes"), step_mark="<s>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"max_length": "x"}, "--max-length: .*'x' was given"),
+        ({"max_length": "2"}, "--max-length: .*'2' was given"),
+        ({"output": "logit"}, "--output: .*sigmoid"),
+        ({"objectives": "good,very good"}, "--objectives: .*'very good' was given"),
+    ],
+)
+def test_a_wrong_value_names_its_flag(given: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        read(**given)
+
+
+def test_the_flags_apply_to_the_only_plain_model(tmp_path: Path) -> None:
+    artifact = str(write_manifest(tmp_path / "sealed", "a"))
+    plain = read(objectives="good")
+    for source in ("org/name", "s3://bucket/x", str(tmp_path)):
+        assert make_reward_entries([artifact, source], plain) == [
+            RewardEntry(path=artifact),
+            RewardEntry(path=source, objectives=("good",)),
+        ]
+    assert make_reward_entries(["a", "b"], NO_OPTIONS) == [RewardEntry(path="a"), RewardEntry(path="b")]
+
+
+def test_flags_without_one_plain_model_are_refused(tmp_path: Path) -> None:
+    artifact = str(write_manifest(tmp_path / "sealed", "a"))
+    with pytest.raises(SettingsError, match="--template is for a plain model: name it with --reward"):
+        make_reward_entries([], read(template="chatml"))
+    with pytest.raises(SettingsError, match="--template is for plain models, and each --reward is an artifact"):
+        make_reward_entries([artifact], read(template="chatml"))
+
+
+def test_for_several_plain_models_the_error_is_a_file_to_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one").mkdir()
+    with pytest.raises(SettingsError, match="--objectives: of which --reward\\? 2 of them are plain") as error:
+        make_reward_entries(["one", "org/two"], read(objectives="good", max_length="64"))
+    assert yaml.safe_load(str(error.value).partition("\n\n")[2]) == {
+        "rewards": [{"path": str(tmp_path / "one"), "objectives": ["good"], "max_length": 64}, {"path": "org/two"}]
+    }
