@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from tureen.cli import app as client_app
 from tureen_serve.__main__ import app
 from tureen_serve.commands import label
+from tureen_serve.commands.plain_flags import name_flags
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,8 @@ def test_the_flags_are_these() -> None:
     cutting = "format pairs ties tie-margin min-margin min-probability seed"
     models = "starter reward config runtime dtype device objective preference truncate form map"
     running = "out engine write fail run restart ray-address actors gpus json"
-    assert flags == {f"--{name}" for name in f"{cutting} {models} {running}".split()}
+    plain = name_flags(form="--reward-form").values()
+    assert flags == {*plain, *(f"--{name}" for name in f"{cutting} {models} {running}".split())}
 
 
 def test_help_loads_neither_torch_nor_ray() -> None:
@@ -124,7 +126,7 @@ def test_inputs_without_any_item_are_said_and_an_empty_one_among_others_is_none(
         ([], 2, "no reward models are named: give --starter, --config FILE or --reward"),
         (["--config", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
         (["--runtime", "jax", "--reward", "x"], 2, "runtime"),
-        (["--reward", "nowhere"], 1, "has no tureen.json"),
+        (["--reward", "nowhere"], 1, "there is no folder"),
         (["--reward", "x", "--min-probability", "2"], 2, "min_probability is 2"),
         (["--reward", "x", "--engine", "spark"], 2, "is not one of"),
         (["--reward", "x", "-p", "helpful"], 2, "'helpful' is not a weight: write it"),

@@ -140,7 +140,7 @@ def test_a_probe_that_differs_labels_nothing(tmp_path: Path) -> None:
     settings = Settings(rewards=[RewardEntry(path=wrong.folder)], dtype="float32", device="cpu")
     with pytest.raises(Unavailable, match="helpful"):
         label_locally(settings, inputs(tmp_path), plan(), ignore)
-    with pytest.raises(LoadError, match="no tureen.json"):
+    with pytest.raises(LoadError, match="neither tureen.json"):
         label_locally(Settings(rewards=[RewardEntry(path=tmp_path)]), inputs(tmp_path), plan(), ignore)
 
 

@@ -68,7 +68,7 @@ def _is_list(name: str) -> bool:
 def describe_option(name: str) -> str:
     """Return what the docstring of :class:`PlainOptions` says about a field."""
     text = inspect.getdoc(PlainOptions) or ""
-    found = re.search(rf"^ +{name}: (.+?)\.?$(?=\n +\w+: |\n?\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^ {{4}}{name}: (.+?)\.?$(?=\n {{4}}\w+: |\n?\Z)", text, re.MULTILINE | re.DOTALL)
     return " ".join(re.sub(r", see :\w+:`[^`]*`|`", "", found[1]).split()) if found else name
 
 
