@@ -40,6 +40,7 @@ class FormReading:
         step_mark: the mark of a step of a process reward model.
         step_layout: where the marks stand, see :class:`tureen_core.reading.Reading`.
         step_break: the text between a mark and the next step.
+        skipped_token: the id of padding, at which the library does not read a reward; None if it reads at any token.
         extra_keys: prefixes of tensors that do not belong to the backbone.
         folder: the folder of the backbone's files, where it is not the checkpoint's own.
         weights: ``full``, or ``lora`` for an adapter.
@@ -57,6 +58,7 @@ class FormReading:
     eos: Literal["append", "none"] = "none"
     template: str | None = None
     own_template: bool = False
+    skipped_token: int | None = None
     step_mark: str = ""
     step_layout: StepLayout = "turns"
     step_break: str = ""

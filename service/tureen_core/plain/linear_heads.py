@@ -89,12 +89,17 @@ def load_float32(kind: Any, folder: Path) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def open_classifier(folder: Path, output: Output) -> Reference:
-    """Open the checkpoint's own class for sequence classification, which scores one text at a time, unpadded."""
+def open_classifier(folder: Path, output: Output, skips_pad: bool = False) -> Reference:
+    """Open the checkpoint's own class for sequence classification, which scores one text at a time, unpadded.
+
+    Args:
+        skips_pad: whether the class reads the last token that is not the pad token; else it reads the last one.
+    """
     from transformers import AutoModelForSequenceClassification
 
     model = load_float32(AutoModelForSequenceClassification, folder)
-    model.config.pad_token_id = None  # with one text in a batch the class then reads its last token
+    if not skips_pad:
+        model.config.get_text_config().pad_token_id = model.config.pad_token_id = None
 
     def score(ids: Sequence[int]) -> list[float]:
         with torch.inference_mode():
@@ -126,11 +131,15 @@ def _read_classifier(checkpoint: Checkpoint, options: PlainOptions, tokenizer: A
     output = options.output or OUTPUTS.get(checkpoint.config.get("problem_type"), "value")
     rule = HeadRule(kind="layers", output=output)
     head = make_head(checkpoint, {"0.weight": weight}, rule)
+    before_end = options.pooling == "last"
     return FormReading(
         labels=read_labels(checkpoint, head.rows, options),
-        open_reference=lambda: open_classifier(checkpoint.folder, output),
+        open_reference=lambda: open_classifier(checkpoint.folder, output, skips_pad=before_end),
         rule=HeadRule() if output == "value" else rule,
         head=head,
+        pooling=options.pooling or "eos",
+        eos="append" if before_end else "none",
+        skipped_token=checkpoint.text_config.get("pad_token_id", checkpoint.config.get("pad_token_id")),
     )
 
 

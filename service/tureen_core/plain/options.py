@@ -1,6 +1,6 @@
 """What a user says about a plain model: names, and answers to what its files do not tell."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -23,6 +23,8 @@ class PlainOptions(BaseModel):
         template: a file of a chat template (Jinja), or ``chatml`` or ``hh``, see :mod:`tureen_core.plain.templates`.
         tokenizer: a folder with the tokenizer; by default the model's own folder.
         output: how a reward is computed from a logit; by default as ``problem_type`` says.
+        pooling: where a head on one token reads: ``eos`` is the last token, ``last`` the token before EOS. It is asked
+            for where padding and EOS are one token, since libraries then differ.
         max_length: the largest number of tokens of a text; by default as the configuration says.
         tokens: the tokens that a judge would write: for a pair, of the first and of the second answer; of others, the
             worse one first.
@@ -36,6 +38,7 @@ class PlainOptions(BaseModel):
     template: str | None = None
     tokenizer: str | None = None
     output: Output | None = None
+    pooling: Literal["eos", "last"] | None = None
     max_length: Annotated[int, Field(ge=8)] | None = None
     tokens: tuple[str, ...] = ()
     step_mark: str | None = None

@@ -10,7 +10,7 @@ from tureen_core.base import digest_weights
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Manifest, Objective, Probe
 from tureen_core.plain.checkpoint import Checkpoint, read_checkpoint
-from tureen_core.plain.conversations import make_probes
+from tureen_core.plain.conversations import make_conversations, make_probes
 from tureen_core.plain.form import FormReading
 from tureen_core.plain.forms import choose_form
 from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
@@ -48,6 +48,7 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
     prepare_tokenizer(tokenizer, checkpoint, options, read.template)
     reading = _make_reading(checkpoint, options, read, tokenizer)
     renderer = make_plain_renderer(tokenizer, reading)
+    _check_end(renderer, read, options, checkpoint)
     reading = reading.model_copy(update={"template": renderer.digest()})
     backbone = read.folder or checkpoint.folder
     manifest = Manifest(
@@ -69,6 +70,18 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
 def make_plain_renderer(tokenizer: Any, reading: Reading) -> Renderer:
     """Make the renderer of a plain model. Its pad token may be EOS: Tureen masks padding by length, not by id."""
     return Renderer(tokenizer, reading, own_pad=False)
+
+
+def _check_end(renderer: Renderer, read: FormReading, options: PlainOptions, checkpoint: Checkpoint) -> None:
+    """Ask where the reward is read, if texts end with the token that is also padding."""
+    ends_with_pad = renderer.render_conversation(make_conversations()[0]).ids[-1] == read.skipped_token
+    if ends_with_pad and options.pooling is None:
+        mark = renderer.tokenizer.decode(read.skipped_token)
+        raise PlainError(
+            f"{checkpoint.folder.name}: texts end with {mark!r}, which is also the pad token of config.json. "
+            "transformers and TRL then read the reward at the token before it, and other servers at it: choose "
+            "--pooling last (before it) or --pooling eos (at it)"
+        )
 
 
 def clean_name(text: str) -> str:

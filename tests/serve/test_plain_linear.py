@@ -1,0 +1,280 @@
+"""Plain folders with a linear head, served over HTTP and scored by the library that wrote them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from serve.plain_models import make_talks, score_talks, serve_plain
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+from trl import RewardConfig, RewardTrainer
+
+from tureen_core.plain.options import PlainError
+from tureen_core.plain.reward import open_plain_reward
+
+CLOSE = 1e-4
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+Kind = Callable[..., Any]
+
+
+def write_classifier(folder: Path, kind: Kind = LlamaConfig, rows: int = 1, tokenizer: Any = None, **more: Any) -> Path:
+    """A random classifier whose logits are a few units apart."""
+    torch.manual_seed(3)
+    tokens = tokenizer or tiny.tokenizer()
+    settings = {**SIZES, "vocab_size": len(tokens), "pad_token_id": tokens.pad_token_id, "num_labels": rows, **more}
+    model = AutoModelForSequenceClassification.from_config(kind(**settings))
+    with torch.no_grad():
+        model.score.weight.normal_(std=0.5)
+    model.save_pretrained(folder)
+    tokens.save_pretrained(folder)
+    return folder
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Change fields of ``config.json``."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def score_by_class(folder: Path, talks: list[Any]) -> list[list[float]]:
+    """The logits that the checkpoint's own class gives to each conversation, rendered by its own tokenizer."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)
+    found = []
+    for talk in talks:
+        ids = tokens.apply_chat_template(talk, return_tensors="pt", return_dict=True)
+        with torch.no_grad():
+            found.append(model(**ids).logits[0].tolist())
+    return found
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, Gemma2Config])
+def test_a_decoder_has_the_rewards_of_its_own_class(kind: Kind, tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path / "decoder", kind)
+    talks = make_talks()
+    with serve_plain(folder) as client:
+        found = score_talks(client, talks)
+        (card,) = client.get("/v1/models").json()["data"]
+    assert card["calibrated"] is False
+    wanted = score_by_class(folder, talks)
+    assert len({round(each, 3) for (each,) in wanted}) > 40  # the model tells them apart
+    assert [row["reward"] for row in found] == pytest.approx([each for (each,) in wanted], abs=CLOSE)
+
+
+def test_labels_are_objectives_and_problem_type_sets_the_output(tmp_path: Path) -> None:
+    labels = {0: "helpful", 1: "Not correct!", 2: "verbose"}
+    more = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+    plain = write_classifier(tmp_path / "plain", rows=3, **more)
+    talks = make_talks(8)
+    logits = torch.tensor(score_by_class(plain, talks))
+    names = ["helpful", "Not-correct", "verbose"]
+    several = write_classifier(tmp_path / "several", rows=3, problem_type="multi_label_classification", **more)
+    with serve_plain(plain) as client, serve_plain(several) as other, serve_plain(plain, output="softmax") as third:
+        for each, wanted in ((client, logits), (other, logits.sigmoid()), (third, logits.softmax(-1))):
+            found = score_talks(each, talks)
+            assert [list(row) for row in found] == [names] * len(talks)
+            assert torch.tensor([list(row.values()) for row in found]).sub(wanted).abs().max() < CLOSE
+
+
+def test_objectives_are_named_by_the_user(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path / "two", rows=2)
+    with serve_plain(folder) as client:
+        assert list(score_talks(client, make_talks(1))[0]) == ["reward-0", "reward-1"]
+    with serve_plain(folder, objectives=["kind", "true"]) as client:
+        assert list(score_talks(client, make_talks(1))[0]) == ["kind", "true"]
+    with pytest.raises(PlainError, match="2 rewards and 1 names were given"):
+        open_plain_reward(folder, options=open_options(objectives=("kind",)))
+
+
+def open_options(**options: Any) -> Any:
+    """Options of a plain folder."""
+    from tureen_core.plain.options import PlainOptions
+
+    return PlainOptions(**options)
+
+
+def test_a_checkpoint_of_trls_trainer(tmp_path: Path) -> None:
+    """Trained for a few steps by TRL itself, saved by it, and served as it lies there."""
+    start = write_classifier(tmp_path / "start")
+    talks = make_talks(16, seed=1, turns=(1,))
+    pairs = Dataset.from_list(
+        [{"prompt": [talk[0]], "chosen": [talk[1]], "rejected": [{**talk[1], "content": "no"}]} for talk in talks]
+    )
+    out = tmp_path / "trl-reward"
+    settings = RewardConfig(
+        output_dir=str(out), max_steps=2, per_device_train_batch_size=4, learning_rate=1e-2, use_cpu=True, bf16=False,
+        report_to="none", save_strategy="no", logging_steps=1, disable_tqdm=True, gradient_checkpointing=False,
+    )  # fmt: skip
+    trainer = RewardTrainer(model=str(start), args=settings, train_dataset=pairs)
+    trainer.train()
+    trainer.save_model(str(out))
+    asked = make_talks(50, seed=2)
+    with serve_plain(out) as client:
+        found = score_talks(client, asked)
+    wanted = score_by_class(out, asked)
+    assert [row["reward"] for row in found] == pytest.approx([each for (each,) in wanted], abs=CLOSE)
+    assert wanted != score_by_class(start, asked)
+
+
+@pytest.mark.parametrize("prefix", ["score", "value_head", "reward_head"])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_an_openrlhf_checkpoint(prefix: str, normalised: bool, tmp_path: Path) -> None:
+    """OpenRLHF's ``RewardModel`` restated: the last token, (r − mean) / std; texts end in EOS."""
+    folder = write_classifier(tmp_path / "openrlhf")
+    weights = load_file(folder / "model.safetensors")
+    head = weights.pop("score.weight")
+    save_file({**weights, f"{prefix}.weight": head}, folder / "model.safetensors", metadata={"format": "pt"})
+    named = {} if prefix == "score" else {"value_head_prefix": prefix}
+    edit_config(folder, architectures=["RewardModel"], normalize_reward=normalised, mean=0.7, std=1.9, **named)
+    tokens, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    talks = make_talks()
+    wanted = []
+    for talk in talks:
+        text = tokens.apply_chat_template(talk, tokenize=False).rstrip("\n")
+        assert text.endswith(tokens.eos_token)
+        ids = tokens(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            value = float(head @ model(ids).last_hidden_state[0, -1])
+        wanted.append((value - 0.7) / 1.9 if normalised else value)
+    with serve_plain(folder) as client:
+        found = score_talks(client, talks)
+    assert [row["reward"] for row in found] == pytest.approx(wanted, abs=CLOSE)
+
+
+def padded_by_eos(template: str) -> Any:
+    """A tokenizer whose pad is EOS, with a template."""
+    tokens = tiny.tokenizer()
+    tokens.pad_token = tokens.eos_token
+    tokens.chat_template = template
+    return tokens
+
+
+def test_a_pad_that_is_eos_is_harmless_where_texts_do_not_end_with_it(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path / "same", tokenizer=padded_by_eos(tiny.CHATML))
+    talks = make_talks(8)
+    with serve_plain(folder) as client:
+        found = score_talks(client, talks)
+    assert [row["reward"] for row in found] == pytest.approx([x for (x,) in score_by_class(folder, talks)], abs=CLOSE)
+
+
+def test_a_pad_that_is_eos_is_asked_for_where_texts_end_with_it(tmp_path: Path) -> None:
+    folder = write_classifier(
+        tmp_path / "same", tokenizer=padded_by_eos(tiny.CHATML.replace("'<|im_end|>\n'", "'<|im_end|>'"))
+    )
+    with pytest.raises(PlainError, match=r"also the pad token.*--pooling last .*--pooling eos"):
+        open_plain_reward(folder)
+    talks = make_talks(8)
+    with serve_plain(folder, pooling="last") as client:
+        before = [row["reward"] for row in score_talks(client, talks)]
+    with serve_plain(folder, pooling="eos") as client:
+        at = [row["reward"] for row in score_talks(client, talks)]
+    assert before == pytest.approx([x for (x,) in score_by_class(folder, talks)], abs=CLOSE)
+    edit_config(folder, pad_token_id=None)
+    assert at == pytest.approx([x for (x,) in score_by_class(folder, talks)], abs=CLOSE)
+
+
+def drop_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def spoil_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def drop_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+
+
+def take_other_tokenizer(folder: Path) -> None:
+    tokens = tiny.tokenizer()
+    tokens.add_tokens([f"<|more-{index}|>" for index in range(9)])
+    tokens.save_pretrained(folder)
+
+
+def pickle_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no head": (drop_head, r"layout is not known.*--form: "),
+    "a head with NaN": (spoil_head, r"value that is not finite"),
+    "three labels for one row": (
+        lambda folder: edit_config(folder, id2label={"0": "a", "1": "b", "2": "c"}),
+        r"config\.json has 3 labels and the head has 1 rows; correct `id2label`, or name 1 objectives with --obj",
+    ),
+    "no template": (drop_template, r"no chat template; give a Jinja file with --template FILE, or one of --"),
+    "another tokenizer": (take_other_tokenizer, r"belongs to another model; name the right folder with --tokenizer"),
+    "pickles": (pickle_weights, r"pickles \(pytorch_model\.bin\).*tureen-train import .* --from pickle"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), r"neither tureen\.json .* nor config\.json"),
+    "a causal model": (
+        lambda folder: edit_config(folder, architectures=["LlamaForCausalLM"]),
+        r"LlamaForCausalLM is a language model without a reward head, and a new head would be random",
+    ),
+    "a smaller hidden size": (lambda folder: edit_config(folder, hidden_size=16), r"the head reads 32 units"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_served_is_refused_by_name(fault: str, tmp_path: Path) -> None:
+    spoil, message = FAULTS[fault]
+    folder = write_classifier(tmp_path / "model")
+    spoil(folder)
+    with pytest.raises(PlainError, match=message):
+        open_plain_reward(folder)
+
+
+def test_a_template_and_a_tokenizer_that_are_asked_for_are_taken(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path / "model")
+    talks = make_talks(4)
+    wanted = score_by_class(folder, talks)
+    drop_template(folder)
+    tokens = tmp_path / "tokens"
+    tiny.tokenizer().save_pretrained(tokens)
+    for options in ({"template": "chatml"}, {"tokenizer": str(tokens)}):
+        with serve_plain(folder, **options) as client:
+            found = score_talks(client, talks)
+        assert [row["reward"] for row in found] == pytest.approx([each for (each,) in wanted], abs=CLOSE)
+
+
+def test_a_server_whose_scores_differ_does_not_become_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve.border import wait_for_models
+
+    import tureen_core.plain.reward as opened
+    from tureen_serve.app import create_app
+    from tureen_serve.settings import RewardEntry, load_settings
+
+    folder = write_classifier(tmp_path / "model")
+    read = opened._score_probes
+
+    def shifted(*args: Any) -> Any:
+        return [probe.model_copy(update={"scores": {"reward": probe.scores["reward"] + 0.05}}) for probe in read(*args)]
+
+    monkeypatch.setattr(opened, "_score_probes", shifted)
+    app = create_app(load_settings(rewards=[RewardEntry(path=folder)], dtype="float32"))
+    wait_for_models(app)
+    assert app.state.server.engine is None
