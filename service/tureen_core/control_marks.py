@@ -6,7 +6,9 @@ no template changes. :meth:`ControlMarks.encode_text` reads the other marks, the
 hidden marks as plain characters.
 """
 
+import json
 import re
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
@@ -22,10 +24,12 @@ class ControlMarks:
 
     Args:
         tokenizer: a fast one where texts with hidden marks are to be located in characters.
+        split: whether what stands between two marks is always encoded by itself.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, split: bool = False) -> None:
         self.tokenizer = tokenizer
+        self.split = split
         added = tokenizer.added_tokens_decoder.values()
         marks = {each.content for each in added if each.special} | set(tokenizer.all_special_tokens)
         self.marks = sorted((mark for mark in marks if mark.strip()), key=lambda mark: (-len(mark), mark))
@@ -52,7 +56,7 @@ class ControlMarks:
         offsets.
         """
         wanted = 0 < border < len(text)
-        if ESCAPE not in text:
+        if ESCAPE not in text and not self.split:
             encoded = self.tokenizer(text, add_special_tokens=False)
             located = wanted and self.tokenizer.is_fast
             return encoded["input_ids"], _count_before(encoded.encodings[0], border) if located else 0
@@ -76,7 +80,7 @@ class ControlMarks:
     @cached_property
     def _plain(self) -> Tokenizer:
         """A second tokenizer for plain text. Splitting marks is a state of a fast tokenizer, shared by all threads."""
-        copied = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        copied = Tokenizer.from_str(_forget_marks(self.tokenizer.backend_tokenizer.to_str(), self.marks))
         copied.no_truncation()
         copied.no_padding()
         copied.encode_special_tokens = True
@@ -143,6 +147,22 @@ def split_end(text: str, marks: Collection[str]) -> tuple[str, str]:
         end = found - len(mark)
     kept = found if end < len(text) else len(text)
     return text[:kept], text[kept:]
+
+
+def _forget_marks(tokenizer: str, marks: Collection[str]) -> str:
+    """Rename the marks among the pieces of a Unigram model, which would read them in plain text too.
+
+    The new names are random, so that nobody can write them. The ids of all other tokens stay: added tokens that are no pieces are numbered in their order.
+    """
+    content = json.loads(tokenizer)
+    if content["model"]["type"] != "Unigram":
+        return tokenizer
+    pieces = content["model"]["vocab"]
+    known = {piece for piece, _ in pieces} & set(marks)
+    secret = secrets.token_hex(16)
+    content["model"]["vocab"] = [[secret + piece if piece in known else piece, score] for piece, score in pieces]
+    content["added_tokens"] = [each for each in content["added_tokens"] if each["content"] not in known]
+    return json.dumps(content)
 
 
 def _skip_space(text: str, end: int) -> int:

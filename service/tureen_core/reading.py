@@ -31,6 +31,9 @@ class Reading(BaseModel):
             in the answer's text, and the reward is read at it. With ``parts`` it does so too, and steps and marks are
             tokenised each on its own.
         step_break: with ``text``, what stands between a mark and the next step.
+        frame: the special tokens that the tokenizer itself puts around one ``text``, or around and between the two
+            texts of a ``pair``, each of which is tokenised by itself. Then ``bos`` and ``eos`` are ``none``, and a text
+            that is cut keeps all of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +49,7 @@ class Reading(BaseModel):
     step_mark: Annotated[str, Field(exclude_if=lambda mark: mark == "")] = ""
     step_layout: Annotated[StepLayout, Field(exclude_if=lambda layout: layout == "turns")] = "turns"
     step_break: Annotated[str, Field(exclude_if=lambda text: text == "")] = ""
+    frame: Annotated[Literal["none", "text", "pair"], Field(exclude_if=lambda frame: frame == "none")] = "none"
 
 
 @dataclass(frozen=True)

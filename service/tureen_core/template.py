@@ -22,6 +22,7 @@ from tureen.errors import Unprocessable
 from tureen_core.chat_template import NO_INPUTS, ChatTemplate, TemplateInputs, WrittenText
 from tureen_core.control_marks import ControlMarks, escape_text, map_texts
 from tureen_core.reading import Cut, Reading, Rendered
+from tureen_core.special_tokens import make_special_tokens
 from tureen_core.template_frame import TemplateFrame
 from tureen_core.turns import Messages, check_messages, check_text
 
@@ -41,7 +42,7 @@ class Renderer:
         own_pad: whether a tokenizer whose pad is EOS is refused. It may be allowed where nothing masks by pad ids.
 
     Raises:
-        ValueError: no EOS id where one must be appended, or pad equal to EOS.
+        ValueError: no EOS id where one must be appended, pad equal to EOS, or no frame where one is needed.
     """
 
     def __init__(self, tokenizer: Any, reading: Reading, own_pad: bool = True) -> None:
@@ -51,12 +52,10 @@ class Renderer:
             raise ValueError("the reading appends EOS and the tokenizer has none")
         self.tokenizer = tokenizer
         self.reading = reading
-        self._bos = tokenizer.bos_token_id if reading.bos == "add" else None
-        self._eos = tokenizer.eos_token_id if reading.eos == "append" else None
+        self._specials = make_special_tokens(tokenizer, reading)
         self._template = ChatTemplate(tokenizer)
-        self._marks = ControlMarks(tokenizer)
+        self._marks = ControlMarks(tokenizer, split=reading.frame == "pair")
         self._frame = TemplateFrame(tokenizer, self._template, self._marks)
-        self._spaces: dict[int, bool] = {}
 
     def digest(self) -> str:
         """A hash of the template and of a fixed conversation rendered by it, in 16 hex digits.
@@ -119,7 +118,7 @@ class Renderer:
         ids: list[int] = self.tokenizer(self._frame.tidy_text(text) if specials else text, add_special_tokens=False)[
             "input_ids"
         ]
-        return self._close(self._open(ids)) if specials else ids
+        return self._specials.close_ids(self._specials.open_ids(ids)) if specials else ids
 
     def tokenize_part(self, text: str) -> tuple[list[int], bool]:
         """Encode a part of a message, such as a step, without BOS and EOS. Also returns whether marks were hidden."""
@@ -128,7 +127,7 @@ class Renderer:
 
     def tokenize_conversation(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
         """Encode a conversation of any length, as :meth:`render_conversation` does if it fits."""
-        return self._close(self._read(self._write(messages, generate=False, inputs=inputs).text, 0)[0])
+        return self._specials.close_ids(self._read(self._write(messages, generate=False, inputs=inputs).text, 0)[0])
 
     def tokenize_prompt(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
         """Encode a prompt for a policy: the template with its generation prompt, not truncated."""
@@ -150,7 +149,7 @@ class Renderer:
         """Encode a bare text for a policy. Its control marks are control tokens."""
         check_text(text, "prompt")
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._open(ids)
+        return self._specials.open_ids(ids)
 
     def opens_answer(self, text: str) -> bool:
         """Whether a text has the template's opening of an answer, which shows that it was rendered by it."""
@@ -205,33 +204,15 @@ class Renderer:
     ) -> Rendered:
         """Encode a finished text. Also returns the number of ids before character ``border``."""
         ids, before = self._read(text, border, specials)
-        ids = self._close(ids) if specials else ids
+        ids = self._specials.close_ids(ids) if specials else ids
         fitted = self._fit(ids, before if before < len(ids) else 0, cut)
         return replace(fitted, normalised=tuple(sorted(told)))
 
     def _read(self, text: str, border: int, specials: bool = True) -> tuple[list[int], int]:
         """Encode an open text. Also returns the number of ids before character ``border``, 0 if that is unclear."""
         ids, before = self._marks.encode_text(text, border)
-        opened = self._open(ids) if specials else ids
+        opened = self._specials.open_ids(ids) if specials else ids
         return opened, before + len(opened) - len(ids) if before else 0
-
-    def _open(self, ids: list[int]) -> list[int]:
-        if self.reading.bos == "drop":
-            return ids[1:] if ids[:1] == [self.tokenizer.bos_token_id] else ids
-        return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
-
-    def _close(self, ids: list[int]) -> list[int]:
-        if self._eos is None:
-            return ids
-        end = len(ids)
-        while end and ids[end - 1] != self._eos and self._is_space(ids[end - 1]):
-            end -= 1
-        return ids[:end] if end and ids[end - 1] == self._eos else [*ids, self._eos]
-
-    def _is_space(self, token: int) -> bool:
-        if token not in self._spaces:
-            self._spaces[token] = self.tokenizer.decode(token).isspace()
-        return self._spaces[token]
 
     def _fit(self, ids: list[int], shared: int, cut: Cut | None) -> Rendered:
         if not ids:
@@ -243,7 +224,5 @@ class Renderer:
         if cut is None:
             message = f"the text has {len(ids)} tokens and this model reads {limit}; shorten it"
             raise Unprocessable(message, code="context_length_exceeded")
-        if (cut.side or self.reading.truncation) == "left":
-            return Rendered(ids[-limit:], 0, truncated=True)
-        end = [] if self._eos is None else [self._eos]
-        return Rendered(ids[: limit - len(end)] + end, 0, truncated=True)
+        kept = self._specials.cut_ids(ids, limit, cut.side or self.reading.truncation)
+        return Rendered(kept, 0, truncated=True)

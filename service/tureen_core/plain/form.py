@@ -34,6 +34,8 @@ class FormReading:
         pooling: which token the head reads.
         bos: whether a BOS is put first where the template writes none, or dropped where it writes one.
         eos: whether an EOS is put last where the template writes none.
+        framed: whether the tokenizer puts its own special tokens around a text, as it does for encoders.
+        positions: the largest number of tokens, where ``max_position_embeddings`` does not tell.
         template: a chat template, where the tokenizer has none; None if the form has none either.
         own_template: whether ``template`` also stands in for the tokenizer's: the form's texts are not made by a chat
             template.
@@ -56,6 +58,8 @@ class FormReading:
     pooling: Pooling = "eos"
     bos: Literal["add", "none", "drop"] = "none"
     eos: Literal["append", "none"] = "none"
+    framed: bool = False
+    positions: int | None = None
     template: str | None = None
     own_template: bool = False
     skipped_token: int | None = None

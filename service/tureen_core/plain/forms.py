@@ -1,6 +1,7 @@
 """The table of forms. The first one that fits a checkpoint is taken, unless the user names one."""
 
 from tureen_core.plain.checkpoint import Checkpoint
+from tureen_core.plain.class_heads import CLASSIFIER_CLASS
 from tureen_core.plain.form import TOLD, Form
 from tureen_core.plain.judges import PAIR_JUDGE
 from tureen_core.plain.linear_heads import CLASSIFIER, OPENRLHF
@@ -17,6 +18,7 @@ FORMS: tuple[Form, ...] = (
     PAIR_JUDGE,
     PRM_TOKENS,
     PRM_TURNS,
+    CLASSIFIER_CLASS,
 )
 
 

@@ -62,15 +62,15 @@ def is_causal(checkpoint: Checkpoint) -> bool:
     return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind in MODEL_MAPPING_NAMES and kind not in masked
 
 
-def load_float32(kind: Any, folder: Path) -> Any:
-    """Load a model by plain transformers in float32, and refuse one that would get random weights.
+def load_float32(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a model by plain transformers, in float32 by default, and refuse one that would get random weights.
 
     Raises:
         PlainError: a weight is missing, or has another shape than the configuration says.
     """
     model, found = kind.from_pretrained(
         folder,
-        dtype=torch.float32,
+        dtype=dtype,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,

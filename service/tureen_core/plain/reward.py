@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tureen.errors import Unprocessable
 from tureen_core.artifact import Artifact, PlainParts
 from tureen_core.base import digest_weights
 from tureen_core.inputs import render_probe
@@ -14,6 +15,7 @@ from tureen_core.plain.conversations import make_conversations, make_probes
 from tureen_core.plain.form import FormReading
 from tureen_core.plain.forms import choose_form
 from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
+from tureen_core.plain.templates import choose_frame
 from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
@@ -47,7 +49,10 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
         tokenizer.chat_template = None
     prepare_tokenizer(tokenizer, checkpoint, options, read.template)
     reading = _make_reading(checkpoint, options, read, tokenizer)
-    renderer = make_plain_renderer(tokenizer, reading)
+    try:
+        renderer = make_plain_renderer(tokenizer, reading)
+    except ValueError as error:
+        raise PlainError(f"{checkpoint.folder.name}: {error}; name another one with --tokenizer") from error
     _check_end(renderer, read, options, checkpoint)
     reading = reading.model_copy(update={"template": renderer.digest()})
     backbone = read.folder or checkpoint.folder
@@ -91,7 +96,8 @@ def clean_name(text: str) -> str:
 
 def _make_reading(checkpoint: Checkpoint, options: PlainOptions, read: FormReading, tokenizer: Any) -> Reading:
     config = checkpoint.text_config
-    limits = [options.max_length, config.get("max_position_embeddings"), tokenizer.model_max_length]
+    positions = read.positions or config.get("max_position_embeddings")
+    limits = [options.max_length, positions, tokenizer.model_max_length]
     known = [each for each in limits if isinstance(each, int) and 8 <= each < 10**9]
     if read.eos == "append" and tokenizer.eos_token_id is None:
         raise PlainError(f"{checkpoint.folder.name}: this form ends texts with EOS, and the tokenizer has none")
@@ -103,6 +109,7 @@ def _make_reading(checkpoint: Checkpoint, options: PlainOptions, read: FormReadi
         step_mark=read.step_mark,
         step_layout=read.step_layout,
         step_break=read.step_break,
+        frame=choose_frame(options.template, read.framed, ends_itself=read.bos != "none" or read.eos != "none"),
     )
 
 
@@ -138,9 +145,16 @@ def _score_probes(read: FormReading, renderer: Renderer, options: PlainOptions, 
     """Score the conversations by plain transformers."""
     score = read.open_reference()
     objectives = _make_objectives(read, options, checkpoint)
-    probes = []
+    probes, refused = [], ""
     for probe in make_probes(read.input):
-        values = score(render_probe(renderer, read.input, probe).ids)
+        try:
+            ids = render_probe(renderer, read.input, probe).ids
+        except Unprocessable as error:  # a template of pairs does not read longer conversations
+            refused = str(error)
+            continue
+        values = score(ids)
         named = {each.name: values[each.column] for each in objectives if each.column < len(values)}
         probes.append(probe.model_copy(update={"scores": named}))
+    if not probes:
+        raise PlainError(f"{checkpoint.folder.name}: {refused}")
     return probes

@@ -49,7 +49,7 @@ def prepare_tokenizer(tokenizer: Any, checkpoint: Checkpoint, options: PlainOpti
     """Set the chat template, and what transformers would clean from decoded texts.
 
     Raises:
-        PlainError: there is no chat template.
+        PlainError: there is no chat template, or the tokenizer cannot write it.
     """
     set_template(tokenizer, options.template, template, checkpoint.folder)
     tokenizer.clean_up_tokenization_spaces = False

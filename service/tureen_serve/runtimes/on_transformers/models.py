@@ -19,6 +19,7 @@ from tureen_serve.runtimes.contract import BatchLimits, Scorer
 from tureen_serve.runtimes.footprint import BaseKey, make_base_key
 from tureen_serve.runtimes.on_transformers import onednn
 from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
+from tureen_serve.runtimes.on_transformers.class_scorer import load_class_scorer
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.runtimes.on_transformers.rank_gate import RankGate, attach_adapters
@@ -100,7 +101,14 @@ class TransformersRuntime:
         return self._load_scorer(backbone, [artifact], key)
 
     def load_checkpoint(self, artifact: Artifact) -> Scorer:
-        """Load a full reward checkpoint, saved by Hugging Face as ``…ForSequenceClassification``."""
+        """Load a full reward checkpoint, saved by Hugging Face as ``…ForSequenceClassification``.
+
+        Raises:
+            ArtifactError: a weight is missing.
+            PlainError: a weight is missing where the checkpoint's own class computes the rewards.
+        """
+        if artifact.manifest.head.kind == "model":
+            return load_class_scorer(artifact, getattr(torch, self.dtype), self._device, self._limits)
         readout = make_readout(artifact, self._device)
         return self._make_scorer(self._load(AutoModel, artifact.folder), {artifact.name: readout}, None)
 

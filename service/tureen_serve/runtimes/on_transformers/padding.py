@@ -11,11 +11,11 @@ SLACK = 16
 
 
 def pad_sequences(
-    sequences: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device
+    sequences: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device, pad: int = PAD
 ) -> tuple[Tensor, Tensor]:
     """Pad sequences to the longest: ids and mask, both ``[B, T]``. The mask is 1 on tokens and 0 on padding."""
     ids = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(sequence) for sequence in sequences], batch_first=True, padding_value=PAD, padding_side=side
+        [torch.tensor(sequence) for sequence in sequences], batch_first=True, padding_value=pad, padding_side=side
     )
     lengths = torch.tensor([len(sequence) for sequence in sequences]).unsqueeze(1)
     places = torch.arange(ids.shape[1])

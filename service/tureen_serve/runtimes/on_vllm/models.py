@@ -138,6 +138,8 @@ class VllmRuntime:
 
     def _find_obstacle(self, artifact: Artifact, folder: Path) -> str | None:
         """Say why transformers scores an artifact; None if vLLM does."""
+        if artifact.manifest.head.kind == "model":
+            return "its own class computes the rewards"
         pooling = artifact.manifest.reading.pooling
         if pooling not in LAST_TOKEN:
             return f"it is pooled by {pooling}, over all tokens"
