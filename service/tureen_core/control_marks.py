@@ -152,7 +152,8 @@ def split_end(text: str, marks: Collection[str]) -> tuple[str, str]:
 def _forget_marks(tokenizer: str, marks: Collection[str]) -> str:
     """Rename the marks among the pieces of a Unigram model, which would read them in plain text too.
 
-    The new names are random, so that nobody can write them. The ids of all other tokens stay: added tokens that are no pieces are numbered in their order.
+    The new names are random, so that nobody can write them. The ids of all other tokens stay: added tokens that are no
+    pieces are numbered in their order.
     """
     content = json.loads(tokenizer)
     if content["model"]["type"] != "Unigram":
