@@ -84,7 +84,7 @@ def test_a_decoder_has_the_rewards_of_its_own_class(kind: Kind, tmp_path: Path) 
 
 def test_labels_are_objectives_and_problem_type_sets_the_output(tmp_path: Path) -> None:
     labels = {0: "helpful", 1: "Not correct!", 2: "verbose"}
-    more = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+    more: dict[str, Any] = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
     plain = write_classifier(tmp_path / "plain", rows=3, **more)
     talks = make_talks(8)
     logits = torch.tensor(score_by_class(plain, talks))

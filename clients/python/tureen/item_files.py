@@ -98,8 +98,10 @@ def compute_digest(path: Path) -> str:
     Raises:
         Unprocessable: it cannot be read.
     """
-    with _readable():
+    try:
         return containers.compute_digest(path)
+    except DataError as error:
+        raise Unprocessable(str(error)) from error
 
 
 def make_empty_file_error(path: Path) -> Unprocessable:
