@@ -123,8 +123,12 @@ def _gguf(packaged: Packaged) -> Path:
     return source
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, own_pad: bool = True) -> Any:
     """Load a folder's tokenizer, whose pad token must differ from EOS.
+
+    Args:
+        own_pad: whether that is checked. It may be left out where nothing masks by pad ids, as under a full reward
+            model.
 
     Raises:
         BaseError: the tokenizer has no pad token of its own.
@@ -132,7 +136,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    if own_pad and tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         missing = f"{folder}: the tokenizer has no pad token of its own"
         raise BaseError(f"{missing}; set tokenizer.pad_token to an unused special token and save it")
     return tokenizer

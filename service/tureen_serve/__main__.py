@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
+from tureen_core.plain.option_flags import take_plain_flags
 from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.commands.artifact_flags import (
     AcceptEnergy,
@@ -33,7 +34,7 @@ from tureen_serve.commands.batch import app as batch
 from tureen_serve.commands.check import check
 from tureen_serve.commands.expert_flags import ExpertFlags
 from tureen_serve.commands.label import label
-from tureen_serve.commands.plain_flags import make_reward_entries, take_plain_flags
+from tureen_serve.commands.plain_flags import make_reward_entries
 from tureen_serve.process_environment import stay_offline
 from tureen_serve.settings import Settings, SettingsError
 
@@ -44,7 +45,7 @@ app = typer.Typer(
 
 
 @app.callback()
-@take_plain_flags()
+@take_plain_flags("tureen-serve")
 def serve(
     context: typer.Context,
     with_starter: WithStarter = False,

@@ -15,9 +15,9 @@ from serve.labelling import BAD, item, rows, write
 from typer.testing import CliRunner, Result
 
 from tureen.cli import app as client_app
+from tureen_core.plain.option_flags import name_flags
 from tureen_serve.__main__ import app
 from tureen_serve.commands import label
-from tureen_serve.commands.plain_flags import name_flags
 
 
 @pytest.fixture(scope="module")

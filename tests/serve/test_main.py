@@ -19,8 +19,8 @@ from serve.artifacts import PROBE, build, prove
 from typer.testing import CliRunner
 from waiting import block_until
 
+from tureen_core.plain.option_flags import name_flags
 from tureen_serve.__main__ import _listen, app
-from tureen_serve.commands.plain_flags import name_flags
 
 pytestmark = pytest.mark.timeout(900)
 RUN = CliRunner()

@@ -13,7 +13,7 @@ OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 ON_REQUEST = "TUREEN_HUB_ON_REQUEST"
 FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md"]
 OTHER_FORMATS = ["onnx/*", "openvino/*", "original/*", "coreml/*", "checkpoint-*/*", "runs/*"]
-PICKLES = ["*.bin"]
+PICKLES = ["pytorch_model*.bin"]
 
 
 def limit_hub_to_requests() -> None:

@@ -13,6 +13,7 @@ from tureen.commands.batch_flags import ErrorFile, Source, Target, To, choose_er
 from tureen.commands.flags import INTERRUPTED, Json
 from tureen.errors import TureenError, Unavailable
 from tureen.wire import Batch, Endpoint, RequestCounts
+from tureen_core.plain.option_flags import take_plain_flags
 from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.commands.artifact_flags import (
     AcceptEnergy,
@@ -31,7 +32,7 @@ from tureen_serve.commands.artifact_flags import (
     load_model_settings,
 )
 from tureen_serve.commands.expert_flags import ExpertFlags
-from tureen_serve.commands.plain_flags import make_reward_entries, take_plain_flags
+from tureen_serve.commands.plain_flags import make_reward_entries
 from tureen_serve.settings import Settings, SettingsError
 
 ERR = Console(stderr=True)
@@ -44,7 +45,7 @@ def batch() -> None:
 
 
 @app.command()
-@take_plain_flags()
+@take_plain_flags("tureen-serve")
 def run(
     source: Source,
     target: Target,

@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from tureen.commands.flags import Json
+from tureen_core.plain.option_flags import take_plain_flags
 from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.commands.artifact_flags import Device, Dtype, RuntimeName
-from tureen_serve.commands.plain_flags import take_plain_flags
 from tureen_serve.settings import RewardEntry, SettingsError, load_settings
 
 Source = Annotated[
@@ -24,7 +24,7 @@ Source = Annotated[
 ]
 
 
-@take_plain_flags()
+@take_plain_flags("tureen-serve")
 def check(
     source: Source,
     as_json: Json = False,

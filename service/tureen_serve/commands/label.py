@@ -41,6 +41,7 @@ from tureen.errors import TureenError
 from tureen.labelling.labelling_run import Plan
 from tureen.labelling.tally import Tally
 from tureen.labelling.target_files import check_target
+from tureen_core.plain.option_flags import name_flags, take_plain_flags
 from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.commands.artifact_flags import (
     ConfigFile,
@@ -52,7 +53,7 @@ from tureen_serve.commands.artifact_flags import (
     exit_with_error,
     read_artifacts,
 )
-from tureen_serve.commands.plain_flags import make_reward_entries, name_flags, take_plain_flags
+from tureen_serve.commands.plain_flags import make_reward_entries
 from tureen_serve.labelling.shards import Shard, find_shards
 from tureen_serve.process_environment import secure_private_ray
 from tureen_serve.settings import Settings, SettingsError, load_settings
@@ -71,7 +72,7 @@ Objectives = Annotated[
 Gpus = Annotated[float | None, typer.Option(min=0, help="GPUs for each engine; 1 by default if the cluster has GPUs.")]
 
 
-@take_plain_flags(form=FORM_FLAG)
+@take_plain_flags("tureen-serve", form=FORM_FLAG)
 def label(
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="The folder to write to.")],

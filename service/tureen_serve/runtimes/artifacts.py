@@ -110,7 +110,12 @@ class Bases:
             LoadError: the base's chat template or tokenizer differs from the one of the training.
         """
         plain, reading = artifact.plain, self._apply_rule(artifact.manifest.reading)
-        renderer = make_plain_renderer(plain.tokenizer, reading) if plain else self.make_renderer(folder, reading)
+        if plain is not None:
+            renderer = make_plain_renderer(plain.tokenizer, reading)
+        elif artifact.manifest.weights == "full":
+            renderer = make_plain_renderer(load_tokenizer(folder, own_pad=False), reading)
+        else:
+            renderer = self.make_renderer(folder, reading)
         if renderer.digest() != renderer.reading.template:
             trained = renderer.reading.template or "none"
             raise LoadError(

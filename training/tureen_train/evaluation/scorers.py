@@ -74,6 +74,7 @@ class ArtifactScorer:
 
     Args:
         reads: the kinds of input that the model may have.
+        reader: an open reader of the artifact; by default it is opened.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ArtifactScorer:
         preferences: Weights | None,
         batch: int,
         reads: Sequence[Input] = ("conversation",),
+        reader: Any = None,
     ) -> None:
         artifact = open_artifact(folder)
         manifest = artifact.manifest
@@ -109,7 +111,7 @@ class ArtifactScorer:
         }
         self.trained_on = frozenset(manifest.training.list_digests())
         self.batch = batch
-        self.reader = open_reader(artifact)
+        self.reader = reader or open_reader(artifact)
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         """See :class:`Scorer`.

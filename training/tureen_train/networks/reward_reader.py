@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from tureen_core.artifact import Artifact, read_head_tensors, read_weights
+from tureen_core.artifact import Artifact, read_gate, read_head_tensors, read_weights
 from tureen_core.base import BaseError, digest_weights, load_tokenizer, locate_base
 from tureen_core.gate import GATE, load_gate, select_prompt_ids
 from tureen_core.inputs import render_probe
@@ -18,6 +18,7 @@ from tureen_core.manifest import Input, Probe
 from tureen_core.reading import Reading, Rendered
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages
+from tureen_train.networks.imported_model import IMPORT, ImportedModel
 from tureen_train.networks.reward_model import make_reward_class, make_reward_config
 
 Done = Callable[[int], object]
@@ -118,12 +119,26 @@ class RewardReader:
 
     @torch.inference_mode()
     def _score_batch(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
-        longest, pad = max(map(len, texts)), self.renderer.tokenizer.pad_token_id
+        longest, pad = max(map(len, texts)), self.renderer.tokenizer.pad_token_id or 0
         ids = torch.tensor([[*text, *[pad] * (longest - len(text))] for text in texts], device=self.device)
         mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             rewards: list[list[float]] = self.model(input_ids=ids, attention_mask=mask).rewards.tolist()
         return rewards
+
+
+class ImportedReader(RewardReader):
+    """Reads a model that others trained, from its artifact with full weights."""
+
+    def __init__(self, artifact: Artifact, device: str = "cpu") -> None:
+        reading = artifact.manifest.reading
+        self.model = ImportedModel(artifact).to(device)
+        self.renderer = Renderer(load_tokenizer(artifact.folder, own_pad=False), reading, own_pad=False)
+        self.device = torch.device(device)
+        self.half = False
+        self.gate = read_gate(artifact)
+        self._prompt = []
+        self._coefficients = torch.empty(0)
 
 
 def open_reader(artifact: Artifact) -> RewardReader:
@@ -133,6 +148,8 @@ def open_reader(artifact: Artifact) -> RewardReader:
         BaseError: its base is missing, or has other weights.
     """
     manifest = artifact.manifest
+    if manifest.weights == "full" and IMPORT in manifest.training.recipe:
+        return ImportedReader(artifact, "cuda" if torch.cuda.is_available() else "cpu")
     base = None
     if manifest.weights == "lora":
         assert manifest.base is not None

@@ -1,0 +1,107 @@
+"""Calibrate an imported reward model on pairs, and write the report of its evaluation on them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tureen.records.schema import BadOption
+from tureen_core.artifact import Artifact, open_artifact, seal_artifact
+from tureen_core.calibration import fit_calibration
+from tureen_core.chat_template import make_template_inputs
+from tureen_core.manifest import Objective
+from tureen_core.reading import Rendered
+from tureen_train.evaluation.evaluate import evaluate_model, load_items
+from tureen_train.evaluation.items import Item
+from tureen_train.evaluation.scorers import ArtifactScorer
+from tureen_train.importing.reward import write_card
+from tureen_train.networks.reward_reader import Done, RewardReader, ignore_progress, open_reader
+
+BATCH = 8
+
+
+class RecordedReader:
+    """A reader that scores each text once."""
+
+    def __init__(self, reader: RewardReader) -> None:
+        self._reader = reader
+        self._rows: dict[tuple[int, ...], list[float]] = {}
+        self.renderer = reader.renderer
+
+    def score_texts(self, texts: Sequence[Rendered], batch: int, done: Done) -> list[list[float]]:
+        """Score texts as :meth:`RewardReader.score_texts` does."""
+        new = list({tuple(text.ids): text for text in texts if tuple(text.ids) not in self._rows}.values())
+        rows = self._reader.score_texts(new, batch, done)
+        self._rows |= {tuple(text.ids): row for text, row in zip(new, rows, strict=True)}
+        return [self._rows[tuple(text.ids)] for text in texts]
+
+
+def calibrate_import(folder: Path, files: Sequence[Path], report: Path, done: Done = ignore_progress) -> Artifact:
+    """Fit the scale of each reward on the pairs of files, seal the artifact anew, and write an evaluation.
+
+    Args:
+        folder: the artifact.
+        files: preference data.
+        report: the folder for the evaluation; with several rewards, for a folder of each.
+
+    Raises:
+        BadOption: the model reads no conversations.
+        DataError: a file cannot be read.
+        ValueError: there are no pairs.
+    """
+    artifact = open_artifact(folder)
+    manifest = artifact.manifest
+    if manifest.input != "conversation":
+        raise BadOption(f"--calibrate: {manifest.name} reads {manifest.input}; only conversations can be calibrated")
+    loaded = load_items("pairs", files)
+    reader = RecordedReader(open_reader(artifact))
+    objectives = fit_objectives(manifest.objectives, loaded.items, reader, done)
+    used = {name: about["sha256"] for name, about in loaded.files.items()}
+    recipe = {**manifest.training.recipe, "calibration": used}
+    training = manifest.training.model_copy(update={"recipe": recipe})
+    manifest = manifest.model_copy(update={"objectives": objectives, "training": training, "version": "", "files": {}})
+    (folder / "README.md").write_text(write_card(manifest), encoding="utf-8")
+    sealed = seal_artifact(folder, manifest)
+    for objective in objectives:
+        scorer = ArtifactScorer(folder, objective.name, None, BATCH, reader=reader)
+        evaluate_model(scorer, loaded, "pairs", report if len(objectives) == 1 else report / objective.name)
+    return sealed
+
+
+def fit_objectives(
+    objectives: Sequence[Objective], items: Sequence[Item], reader: Any, done: Done = ignore_progress
+) -> list[Objective]:
+    """Fit mean and deviation of each reward over all answers, and its temperature over all pairs.
+
+    Raises:
+        ValueError: there are no pairs of answers, of which one is better.
+    """
+    rendered = [_render(item, reader) for item in items]
+    rows = iter(reader.score_texts([text for texts in rendered for text in texts], BATCH, done))
+    table = [[next(rows) for _ in texts] for texts in rendered]
+    pairs = [
+        (place, better, worse)
+        for place, item in enumerate(items)
+        for better, high in enumerate(item.scores)
+        for worse, low in enumerate(item.scores)
+        if high > low
+    ]
+    if not pairs:
+        raise ValueError("--calibrate: the files hold no pair of a better and a worse answer")
+    fitted = []
+    for each in objectives:
+        values = [[row[each.column] for row in answers] for answers in table]
+        gaps = [values[place][better] - values[place][worse] for place, better, worse in pairs]
+        scale = fit_calibration([value for answers in values for value in answers], gaps)
+        fitted.append(each.model_copy(update={"calibration": scale}))
+    return fitted
+
+
+def _render(item: Item, reader: Any) -> list[Rendered]:
+    inputs = make_template_inputs(item.template_arguments)
+    return [reader.renderer.render_conversation(each, inputs=inputs) for each in item.conversations]
+
+
+def list_worse_than_chance(artifact: Artifact) -> list[str]:
+    """List the rewards that no temperature makes honest."""
+    scales = {each.name: each.calibration for each in artifact.manifest.objectives}
+    return [name for name, scale in scales.items() if scale is not None and scale.worse_than_chance]
