@@ -72,7 +72,7 @@ def test_what_cannot_be_imported_is_told_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "say what is imported: --expert"),
+        (("--base", "BASE"), "--base is for experts: give --expert, or leave it out"),
         (("--expert", "--base", "BASE"), "--expert needs --base"),
         (("--expert", "--objective", "humour"), "--expert needs --base"),
         (("--expert", "--base", "nowhere", "--objective", "humour"), "'nowhere' is neither a folder"),

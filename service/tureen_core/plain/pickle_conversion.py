@@ -44,7 +44,7 @@ def convert_shard(path: Path, target: Path) -> list[str]:
     for name, tensor in found.items():
         shared = tensor.untyped_storage().data_ptr() in stored
         stored.add(tensor.untyped_storage().data_ptr())
-        kept[name] = tensor.clone() if shared else tensor.contiguous()
+        kept[name] = (tensor.clone() if shared else tensor).contiguous()
     save_file(kept, target, metadata={"format": "pt"})
     return list(kept)
 
