@@ -20,7 +20,7 @@ class PlainOptions(BaseModel):
     Attributes:
         form: the name of a form, see :data:`tureen_core.plain.forms.FORMS`; by default the first one that fits.
         objectives: names of the rewards; by default the labels of the configuration.
-        template: a file of a chat template (Jinja), or ``chatml`` or ``hh``, see :mod:`tureen_core.plain.templates`.
+        template: a file of a chat template (Jinja), or a name as ``chatml``, see :mod:`tureen_core.plain.templates`.
         tokenizer: a folder with the tokenizer; by default the model's own folder.
         output: how a reward is computed from a logit; by default as ``problem_type`` says.
         pooling: where a head on one token reads: ``eos`` is the last token, ``last`` the token before EOS. It is asked
