@@ -159,10 +159,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _files(folder: Path) -> list[Path]:
-    """List every file except the manifest and ``README.md``."""
-    paths = []
+    """List every file except the manifest and ``README.md``.
+
+    Links are allowed only from a snapshot in the hub's cache to the blobs beside it.
+    """
+    paths, blobs = [], folder.parent.parent / "blobs"
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
+        if path.is_symlink() and not (folder.parent.name == "snapshots" and path.resolve().parent == blobs):
             raise ArtifactError(f"{folder.name}: {path.name} is a link; copy the file it points to")
         if path.suffix.lower() in PICKLES:
             raise ArtifactError(f"{folder.name}: {path.name} may hold pickled code; artifacts are safetensors only")

@@ -298,3 +298,18 @@ def test_a_full_checkpoint_may_be_gated(base: Path, tmp_path: Path) -> None:
     write_gate(GatedHead(16, 1, width=4, depth=1), folder)
     with pytest.raises(ArtifactError, match="1 rewards of 16 hidden units"):
         reseal(folder)
+
+
+def test_a_snapshot_of_the_hub_links_to_its_blobs_and_nowhere_else(reward: Artifact, tmp_path: Path) -> None:
+    folder, blobs = tmp_path / "models--org--name" / "snapshots" / "abc", tmp_path / "models--org--name" / "blobs"
+    folder.mkdir(parents=True)
+    blobs.mkdir()
+    for path in reward.folder.iterdir():
+        shutil.copyfile(path, blobs / path.name)
+        (folder / path.name).symlink_to(f"../../blobs/{path.name}")
+    assert open_artifact(folder).manifest == reward.manifest
+    weights = folder / "adapter_model.safetensors"
+    weights.unlink()
+    weights.symlink_to(reward.folder / weights.name)
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors is a link; copy the file"):
+        open_artifact(folder)
