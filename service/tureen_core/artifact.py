@@ -195,6 +195,8 @@ def read_weights(artifact: Artifact) -> tuple[Adapter, Tensor | None]:
     for path, pair in adapter.modules.items():
         if not bool(torch.isfinite(pair.a).all() and torch.isfinite(pair.b).all()):
             raise ArtifactError(f"{manifest.name}: {path} holds a value that is not finite")
+    if artifact.plain is not None:  # its head was read by its form
+        return adapter, None
     return adapter, check_head(manifest, extras) if heads else None
 
 

@@ -91,10 +91,10 @@ def _convert(packaged: Packaged, target: Path) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    _publish(target, write)
+    publish_folder(target, write)
 
 
-def _publish(target: Path, write: Callable[[Path], object]) -> None:
+def publish_folder(target: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary folder, then rename it to ``target``: other processes never see a part of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))

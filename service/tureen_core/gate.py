@@ -5,6 +5,7 @@ metadata hold ``temperature`` and ``scale`` as decimal text.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,18 +25,28 @@ class GateError(ValueError):
     """A gate's file cannot be used. The message says why."""
 
 
-def select_prompt_ids(rendered: Rendered) -> list[int]:
+def select_prompt_ids(rendered: Rendered, opening: Sequence[int] = ()) -> list[int]:
     """Take the ids before the answer, with the opening of its turn. A gate reads the hidden state of the last one.
 
+    Args:
+        opening: the ids of the opening, where the gate reads at the token before it; see ``HeadRule.gate_at``.
+
     Raises:
-        Unprocessable: the text was cut, or a token spans the border between the prompt and the answer.
+        Unprocessable: the text was cut, a token spans the border between the prompt and the answer, or the prompt does
+            not end with the opening.
     """
     if rendered.truncated:
         message = "the text is too long and was cut, but this model's gate reads the whole prompt: shorten it"
         raise Unprocessable(message, code="prompt_not_whole")
     if not rendered.shared:
         raise Unprocessable("this model's gate reads the prompt, but a token spans the end of it and the answer")
-    return rendered.ids[: rendered.shared]
+    prompt = rendered.ids[: rendered.shared]
+    if not opening:
+        return prompt
+    before = len(prompt) - len(opening)
+    if before <= 0 or prompt[before:] != list(opening):
+        raise Unprocessable("this model's gate reads the end of the last turn, and the text does not open an answer")
+    return prompt[:before]
 
 
 def write_gate(gate: GatedHead, folder: Path) -> None:

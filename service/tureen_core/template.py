@@ -55,7 +55,7 @@ class Renderer:
         self._specials = make_special_tokens(tokenizer, reading)
         self._template = ChatTemplate(tokenizer)
         self._marks = ControlMarks(tokenizer, split=reading.frame == "pair")
-        self._frame = TemplateFrame(tokenizer, self._template, self._marks)
+        self.frame = TemplateFrame(tokenizer, self._template, self._marks)
 
     def digest(self) -> str:
         """A hash of the template and of a fixed conversation rendered by it, in 16 hex digits.
@@ -81,7 +81,7 @@ class Renderer:
         """
         written = self._write(messages, generate=False, inputs=inputs)
         cut = Cut() if truncate is True else truncate or None
-        return self._whole(written.text, self._frame.find_last_answer(written.text), cut, told=written.normalised)
+        return self._whole(written.text, self.frame.find_last_answer(written.text), cut, told=written.normalised)
 
     def render_text(self, text: str, cut: Cut | None = None, specials: bool = True) -> Rendered:
         """Encode a text that is rendered already. ``shared`` counts the ids before its last answer.
@@ -95,10 +95,10 @@ class Renderer:
             Unprocessable: it holds a lone surrogate, is too long, or has no token.
         """
         check_text(text, "text")
-        tidy = self._frame.tidy_text(text) if specials else text
+        tidy = self.frame.tidy_text(text) if specials else text
         told = () if len(tidy.rstrip()) >= len(text.rstrip()) else ("end_marks",)
         tidy = escape_text(tidy)
-        return self._whole(tidy, self._frame.find_last_answer(tidy), cut, specials, told)
+        return self._whole(tidy, self.frame.find_last_answer(tidy), cut, specials, told)
 
     def render_ids(self, ids: Sequence[int], cut: Cut | None = None) -> Rendered:
         """Check ids that the caller made.
@@ -115,7 +115,7 @@ class Renderer:
     def tokenize_text(self, text: str, specials: bool = True) -> list[int]:
         """Encode a rendered text of any length. :meth:`render_text` also fits it to the limit."""
         check_text(text, "text")
-        ids: list[int] = self.tokenizer(self._frame.tidy_text(text) if specials else text, add_special_tokens=False)[
+        ids: list[int] = self.tokenizer(self.frame.tidy_text(text) if specials else text, add_special_tokens=False)[
             "input_ids"
         ]
         return self._specials.close_ids(self._specials.open_ids(ids)) if specials else ids
@@ -153,11 +153,11 @@ class Renderer:
 
     def opens_answer(self, text: str) -> bool:
         """Whether a text has the template's opening of an answer, which shows that it was rendered by it."""
-        return self._frame.find_last_answer(text) > 0
+        return self.frame.find_last_answer(text) > 0
 
     def strip_end_marks(self, text: str) -> str:
         """Remove end marks at both ends of a message's text."""
-        return self._frame.strip_end_marks(text)
+        return self.frame.strip_end_marks(text)
 
     def render_candidates(
         self,

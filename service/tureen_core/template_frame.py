@@ -33,6 +33,11 @@ class TemplateFrame:
         return opened.removeprefix(closed) if opened.startswith(closed) else ""
 
     @cached_property
+    def opening_ids(self) -> tuple[int, ...]:
+        """The ids of :attr:`opening`."""
+        return tuple(self._marks.encode_text(self.opening)[0])
+
+    @cached_property
     def closing(self) -> str:
         """The text that the template writes after an answer, empty if there is none."""
         return self._write([ASKED, {"role": "assistant", "content": ANSWER}], False).rpartition(ANSWER)[2]

@@ -71,7 +71,7 @@ def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(PermissionError):
-        bases._publish(blocked, lambda folder: (folder / "half").write_text(""))
+        bases.publish_folder(blocked, lambda folder: (folder / "half").write_text(""))
     assert len(scratch_names) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -84,7 +84,7 @@ def test_a_conversion_that_another_process_won_is_taken(tmp_path: Path) -> None:
         target.mkdir()
         (target / "config.json").write_text("theirs")
 
-    bases._publish(target, slow)
+    bases.publish_folder(target, slow)
     assert (target / "config.json").read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [target]
 

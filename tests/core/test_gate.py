@@ -107,3 +107,13 @@ def test_a_trained_scale_is_kept_to_the_bit_where_scales_always_stood(tmp_path: 
         assert float(file.metadata()["scale"]) == made.scale.item()
         assert "scale" not in file.keys()  # noqa: SIM118
     assert torch.equal(load_gate(tmp_path).scale, made.scale)
+
+
+def test_a_gate_that_reads_the_end_of_the_last_turn_gets_the_ids_before_the_opening() -> None:
+    assert select_prompt_ids(Rendered([5, 6, 7, 8, 9], shared=4), opening=(7, 8)) == [5, 6]
+
+
+@pytest.mark.parametrize("shared", [3, 2])
+def test_a_prompt_that_does_not_end_with_the_opening_is_refused(shared: int) -> None:
+    with pytest.raises(Unprocessable, match="does not open an answer"):
+        select_prompt_ids(Rendered([7, 8, 6, 9], shared=shared), opening=(7, 8))

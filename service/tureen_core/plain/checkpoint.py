@@ -20,10 +20,11 @@ class Checkpoint:
 
     Attributes:
         folder: its path.
-        config: ``config.json``; empty for an adapter.
+        config: ``config.json``; of an adapter, its base's.
         adapter: ``adapter_config.json``; empty for a whole model.
         shapes: the shape of each tensor by name.
         files: the file of each tensor.
+        base: the folder of an adapter's base; None for a whole model.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Checkpoint:
     adapter: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
     files: dict[str, Path]
+    base: Path | None = None
 
     @property
     def architecture(self) -> str:
@@ -66,7 +68,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         PlainError: the folder holds no configuration, or no safetensors.
     """
-    config, adapter = _read_json(folder / "config.json"), _read_json(folder / ADAPTER_CONFIG)
+    config, adapter = read_json(folder / "config.json"), read_json(folder / ADAPTER_CONFIG)
     if not config and not adapter:
         raise PlainError(
             f"{folder} is no model: it has neither tureen.json (an artifact) nor config.json (Hugging Face) nor "
@@ -92,7 +94,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, adapter, shapes, files)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if there is no such file.
+
+    Raises:
+        PlainError: the file cannot be read, or holds something else.
+    """
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -45,7 +45,7 @@ class FormReading:
         skipped_token: the id of padding, at which the library does not read a reward; None if it reads at any token.
         extra_keys: prefixes of tensors that do not belong to the backbone.
         folder: the folder of the backbone's files, where it is not the checkpoint's own.
-        weights: ``full``, or ``lora`` for an adapter.
+        base: the folder of an adapter's base; None for a whole model.
     """
 
     labels: tuple[str, ...]
@@ -68,7 +68,7 @@ class FormReading:
     step_break: str = ""
     extra_keys: tuple[str, ...] = (f"{HEAD}.",)
     folder: Path | None = None
-    weights: Literal["full", "lora"] = "full"
+    base: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
 """The table of forms. The first one that fits a checkpoint is taken, unless the user names one."""
 
+from tureen_core.plain.adapters import ADAPTER
+from tureen_core.plain.armorm import ARMORM
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.class_heads import CLASSIFIER_CLASS
 from tureen_core.plain.form import TOLD, Form
+from tureen_core.plain.internlm2 import INTERNLM2
 from tureen_core.plain.judges import PAIR_JUDGE
 from tureen_core.plain.linear_heads import CLASSIFIER, OPENRLHF
+from tureen_core.plain.named_heads import NAMED_HEADS
+from tureen_core.plain.nemotron import NEMOTRON
 from tureen_core.plain.options import PlainError, PlainOptions
 from tureen_core.plain.process_heads import QWEN_PRM, SKYWORK_PRM, TRL_PRM
 from tureen_core.plain.process_judges import PRM_TOKENS, PRM_TURNS
@@ -18,6 +23,11 @@ FORMS: tuple[Form, ...] = (
     PAIR_JUDGE,
     PRM_TOKENS,
     PRM_TURNS,
+    ADAPTER,
+    ARMORM,
+    INTERNLM2,
+    *NAMED_HEADS,
+    NEMOTRON,
     CLASSIFIER_CLASS,
 )
 

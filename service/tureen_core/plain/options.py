@@ -22,6 +22,8 @@ class PlainOptions(BaseModel):
         objectives: names of the rewards; by default the labels of the configuration.
         template: a file of a chat template (Jinja), or a name as ``chatml``, see :mod:`tureen_core.plain.templates`.
         tokenizer: a folder with the tokenizer; by default the model's own folder.
+        adapter_base: the base of a reward adapter: a folder, a packaged base or a name of the hub; by default the one
+            that the adapter names.
         output: how a reward is computed from a logit; by default as ``problem_type`` says.
         pooling: where a head on one token reads: ``eos`` is the last token, ``last`` the token before EOS. It is asked
             for where padding and EOS are one token, since libraries then differ.
@@ -37,6 +39,7 @@ class PlainOptions(BaseModel):
     objectives: tuple[ObjectiveName, ...] = ()
     template: str | None = None
     tokenizer: str | None = None
+    adapter_base: str | None = None
     output: Output | None = None
     pooling: Literal["eos", "last"] | None = None
     max_length: Annotated[int, Field(ge=8)] | None = None

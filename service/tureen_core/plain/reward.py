@@ -1,5 +1,7 @@
 """Open a plain reward model: recognise its form, make its manifest in memory, and score it by plain transformers."""
 
+import hashlib
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +11,9 @@ from tureen.errors import Unprocessable
 from tureen_core.artifact import Artifact, PlainParts
 from tureen_core.base import digest_weights
 from tureen_core.inputs import render_probe
-from tureen_core.manifest import Manifest, Objective, Probe
+from tureen_core.manifest import Base, Manifest, Objective, Probe
+from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
+from tureen_core.plain.bases import attach_base, compute_base_digest
 from tureen_core.plain.checkpoint import Checkpoint, read_checkpoint
 from tureen_core.plain.conversations import make_conversations, make_probes
 from tureen_core.plain.form import FormReading
@@ -41,7 +45,7 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
     Raises:
         PlainError: the form is unknown, a weight is missing, or something must be told by an option.
     """
-    checkpoint = read_checkpoint(folder.expanduser().resolve())
+    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve()), options)
     form = choose_form(checkpoint, options)
     tokenizer = load_plain_tokenizer(checkpoint, options)
     read = form.read(checkpoint, options, tokenizer)
@@ -62,10 +66,11 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
         gated=read.gate is not None,
         head=read.rule,
         name=name or clean_name(checkpoint.folder.name),
-        weights="full",
+        weights="full" if read.base is None else "lora",
+        base=read.base and Base(model=str(read.base), digest=compute_base_digest(read.base)),
         objectives=_make_objectives(read, options, checkpoint),
         reading=reading,
-        files={"weights": digest_weights(checkpoint.folder)},
+        files=_digest_files(checkpoint.folder),
         probes=_score_probes(read, make_plain_renderer(tokenizer, reading), options, checkpoint),
     )
     manifest = manifest.model_copy(update={"version": manifest.identity()[:12]})
@@ -87,6 +92,13 @@ def _check_end(renderer: Renderer, read: FormReading, options: PlainOptions, che
             "transformers and TRL then read the reward at the token before it, and other servers at it: choose "
             "--pooling last (before it) or --pooling eos (at it)"
         )
+
+
+def _digest_files(folder: Path) -> dict[str, str]:
+    """Compute the digests of what changes a score: the weights, and the configurations beside them."""
+    settings = (folder / name for name in ("config.json", ADAPTER_CONFIG))
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in settings if path.is_file()}
+    return digests | {"weights": digest_weights(folder)}
 
 
 def clean_name(text: str) -> str:
@@ -153,6 +165,8 @@ def _score_probes(read: FormReading, renderer: Renderer, options: PlainOptions, 
             refused = str(error)
             continue
         values = score(ids)
+        if not all(map(math.isfinite, values)):
+            raise PlainError(f"{checkpoint.folder.name}: a reward is {values}; a weight may be damaged, copy it again")
         named = {each.name: values[each.column] for each in objectives if each.column < len(values)}
         probes.append(probe.model_copy(update={"scores": named}))
     if not probes:

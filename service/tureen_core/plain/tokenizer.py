@@ -1,5 +1,6 @@
 """The tokenizer of a plain model, and whether it belongs to the model's weights."""
 
+from pathlib import Path
 from typing import Any
 
 from tureen_core.plain.checkpoint import Checkpoint
@@ -17,7 +18,9 @@ def load_plain_tokenizer(checkpoint: Checkpoint, options: PlainOptions) -> Any:
     """
     from transformers import AutoTokenizer
 
-    folder = options.tokenizer or checkpoint.folder
+    folder: str | Path = options.tokenizer or checkpoint.folder
+    if checkpoint.base is not None and options.tokenizer is None and not list(checkpoint.folder.glob("tokenizer*")):
+        folder = checkpoint.base
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:

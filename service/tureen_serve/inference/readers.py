@@ -50,6 +50,7 @@ class Reader:
         columns: each reward's name and its column in the head's output.
         gated: whether a gate weighs the columns. Then the prompt is a row of its own, and the gate's reward is one more
             column.
+        opening: the ids after the token at which the gate reads the prompt, where it is not the last one.
     """
 
     lane: ScorerLane
@@ -57,6 +58,7 @@ class Reader:
     blend: Weights
     columns: tuple[tuple[str, int], ...]
     gated: bool = False
+    opening: tuple[int, ...] = ()
 
     def rows(self, rendered: Rendered) -> list[Row]:
         """Make the rows of a rendered text: the text, and the prompt for a gate.
@@ -65,7 +67,9 @@ class Reader:
             Unprocessable: a gate needs the prompt, and the end of the prompt is unknown.
         """
         text = Row(tuple(rendered.ids), self.blend, rendered.shared)
-        return [text, Row(tuple(select_prompt_ids(rendered)), self.blend, head="gate")] if self.gated else [text]
+        if not self.gated:
+            return [text]
+        return [text, Row(tuple(select_prompt_ids(rendered, self.opening)), self.blend, head="gate")]
 
     def raw(self, found: Sequence[Rewards]) -> dict[str, float]:
         """Return the raw rewards by name, from the results of the rows."""
@@ -113,7 +117,8 @@ def make_soup_reader(models: Models, soup: Mapping[str, float]) -> Reader:
 
 def _reader(models: Models, like: Reward, blend: Weights, rewards: Sequence[Reward]) -> Reader:
     columns = tuple((reward.name, reward.column) for reward in rewards)
-    return Reader(models.scorers[like.name], like.renderer, blend, columns, any(each.gated for each in rewards))
+    gated = any(each.gated for each in rewards)
+    return Reader(models.scorers[like.name], like.renderer, blend, columns, gated, like.gate_opening if gated else ())
 
 
 def _reward(models: Models, name: str, param: str) -> Reward:

@@ -37,6 +37,11 @@ class Reward:
         """Whether this objective is the sum of the artifact's other rewards, weighed by the prompt."""
         return self.artifact.manifest.gated and self.column == self.artifact.manifest.rows
 
+    @property
+    def gate_opening(self) -> tuple[int, ...]:
+        """The ids after the token at which the gate reads the prompt; see :class:`tureen_core.head_rule.HeadRule`."""
+        return self.renderer.frame.opening_ids if self.artifact.manifest.head.gate_at == "turn" else ()
+
 
 @dataclass(frozen=True)
 class Family:

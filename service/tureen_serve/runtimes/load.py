@@ -195,7 +195,7 @@ def _load(
             own_families = {each.family.name: each for each in policies if each.folder == folder}
             base = runtime.load_base(
                 folder,
-                bases.load_tokenizer(folder),
+                bases.load_tokenizer(folder) if own_families else None,
                 [each.artifact for each in own_rewards.values()],
                 {name: each.stack for name, each in own_families.items()},
             )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tureen.errors import TureenError
-from tureen_core.artifact import Artifact
 from tureen_core.gate import select_prompt_ids
 from tureen_core.inputs import render_probe
 from tureen_core.reading import Rendered
@@ -58,7 +57,7 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
         probe = manifest.probes[number]
         text = render_probe(reward.renderer, reward.input, probe)
         for weight in sorted({weight for found in weights.values() for weight in found}):
-            values = _values(artifact, text, scorer, weight)
+            values = _values(reward, text, scorer, weight)
             for objective in manifest.objectives:
                 seen = get_reading(probe, objective.name, weight)
                 if seen is not None:
@@ -68,16 +67,17 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
     return proofs
 
 
-def _values(artifact: Artifact, text: Rendered, scorer: Scorer, weight: float) -> list[float]:
+def _values(reward: Reward, text: Rendered, scorer: Scorer, weight: float) -> list[float]:
     """Score a text with the adapter at ``weight`` and the head at 1.
 
     Returns:
         The head's columns and, of a gated model, the overall reward that the gate makes of them.
     """
+    artifact = reward.artifact
     blend = ((artifact.name, weight),)
     values = [each / weight for each in _run(scorer, Row(tuple(text.ids), blend))]
     if artifact.manifest.gated:
-        row = Row(tuple(select_prompt_ids(text)), blend, head="gate")
+        row = Row(tuple(select_prompt_ids(text, reward.gate_opening)), blend, head="gate")
         values.append(weigh_rewards(values, [each / weight for each in _run(scorer, row)]))
     return values
 

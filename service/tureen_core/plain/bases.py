@@ -1,0 +1,42 @@
+"""The bases of plain adapters."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from tureen_core.base import PACKAGED, BaseError, digest_weights, locate_base
+from tureen_core.plain.checkpoint import Checkpoint, read_json
+from tureen_core.plain.locate import locate_source
+from tureen_core.plain.options import PlainError, PlainOptions
+
+
+def attach_base(checkpoint: Checkpoint, options: PlainOptions) -> Checkpoint:
+    """Find the base of an adapter, and give the checkpoint its configuration. A whole model is returned as it is.
+
+    Raises:
+        PlainError: the base is not on this machine, or one was named for a whole model.
+    """
+    if not checkpoint.adapter:
+        if options.adapter_base is not None:
+            raise PlainError(f"adapter_base: {checkpoint.folder.name} is no adapter; leave it out")
+        return checkpoint
+    named = options.adapter_base or str(checkpoint.adapter.get("base_model_name_or_path") or "")
+    try:
+        folder = locate_base(named) if named in PACKAGED else locate_source(named)
+    except (BaseError, PlainError) as error:
+        raise PlainError(
+            f"{checkpoint.folder.name} is an adapter, and its base {named!r} is not on this machine: {error}. Name the "
+            "base with --adapter-base FOLDER"
+        ) from error
+    return replace(checkpoint, base=folder, config=read_json(folder / "config.json"))
+
+
+def compute_base_digest(folder: Path) -> str:
+    """Compute the digest of a base's weights, once while its files are unchanged."""
+    stats = [(path, path.stat()) for path in sorted(folder.glob("*.safetensors"))]
+    return _digest(folder, tuple((path.name, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+
+@cache
+def _digest(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:  # noqa: ARG001  (part of the key)
+    return digest_weights(folder)
