@@ -41,7 +41,16 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 READERS = {"bert": "wordpiece", "distilbert": "wordpiece", "electra": "wordpiece", "modernbert": "modern"}
 SEGMENTED = ["input_ids", "token_type_ids", "attention_mask"]
-READERS |= {"roberta": "bpe", "bart": "bpe", "deberta-v2": "unigram", "t5": "t5", "gpt2": "bare"}
+READERS |= {
+    "gpt_neo": "bare",
+    "reformer": "bpe",
+    "xmod": "bpe",
+    "roberta": "bpe",
+    "bart": "bpe",
+    "deberta-v2": "unigram",
+    "t5": "t5",
+    "gpt2": "bare",
+}
 
 
 def write_model(folder: Path, kind: str, labels: int = 1, seed: int = 0, **changes: Any) -> Path:

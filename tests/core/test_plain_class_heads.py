@@ -135,6 +135,40 @@ def test_positions_after_the_paddings_are_fewer(tmp_path: Path, pad: int, wanted
     assert opened(folder, max_length=20).manifest.reading.max_length == 20
 
 
+def test_a_backbone_that_does_not_run_without_its_head_runs_whole(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4}
+    artifact = opened(write_model(tmp_path / "neo", "gpt_neo", **sizes), template="roles")
+    assert artifact.plain is not None
+    assert artifact.plain.form == "classifier-class"  # it has no sdpa
+
+
+def test_what_the_library_cannot_run_is_refused_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(PlainError, match="transformers itself cannot run this model on a text: Input language unknown"):
+        opened(write_model(tmp_path / "xmod", "xmod"))
+
+
+def test_a_model_that_scores_at_random_is_refused(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {
+        **{"axial_pos_embds": False, "num_hashes": 1, "num_buckets": 4, "attn_layers": ["lsh"]},
+        **{"attention_head_size": 8, "feed_forward_size": 64, "is_decoder": False, "lsh_attn_chunk_length": 4},
+    }
+    with pytest.raises(PlainError, match="ReformerForSequenceClassification gives a text another number each time"):
+        opened(write_model(tmp_path / "reformer", "reformer", **sizes))
+
+
+def test_where_a_text_that_ends_with_padding_is_read_is_asked_for(bert: Path, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "gpt2", "gpt2")
+    template = tmp_path / "ends.jinja"
+    template.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}<|endoftext|>")
+    options = {"template": str(template), "form": "classifier-class"}
+    with pytest.raises(PlainError, match="choose --pooling last"):
+        opened(folder, **options)
+    at, before = (opened(folder, pooling=pooling, **options).manifest.probes[0].scores for pooling in ("eos", "last"))
+    assert at != before
+    with pytest.raises(PlainError, match="pooling: BertForSequenceClassification reads where its own code says"):
+        opened(bert, pooling="last")
+
+
 def test_a_decoder_keeps_the_rule_of_its_template(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "gpt2", "gpt2")
     artifact = opened(folder, template="hh", form="classifier-class")

@@ -78,6 +78,9 @@ def test_a_decoder_reads_the_last_token_also_if_it_is_the_pad_token(tmp_path: Pa
     found = values(scorer(folder).run([Row(ids, ONE), Row((20, 30), ONE)])[0])
     assert found == pytest.approx(wanted, abs=1e-6)
     assert abs(found[0] - trapped[0]) > 1e-3
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    before = ClassScorer(model, HeadRule(kind="model"), None, BatchLimits(), skips_pad=True)
+    assert values(before.run([Row(ids, ONE)])[0]) == pytest.approx(trapped, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])

@@ -221,7 +221,7 @@ def pickle_weights(folder: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no head": (drop_head, r"layout is not known.*--form: "),
+    "no head": (drop_head, r"the weight score\.weight is missing, and would be newly initialised"),
     "a head with NaN": (spoil_head, r"value that is not finite"),
     "three labels for one row": (
         lambda folder: edit_config(folder, id2label={"0": "a", "1": "b", "2": "c"}),
@@ -263,6 +263,7 @@ def test_a_template_and_a_tokenizer_that_are_asked_for_are_taken(tmp_path: Path)
 
 def test_a_server_whose_scores_differ_does_not_become_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from serve.border import wait_for_models
+    from starlette.testclient import TestClient
 
     import tureen_core.plain.reward as opened
     from tureen_serve.app import create_app
@@ -276,5 +277,7 @@ def test_a_server_whose_scores_differ_does_not_become_ready(tmp_path: Path, monk
 
     monkeypatch.setattr(opened, "_score_probes", shifted)
     app = create_app(load_settings(rewards=[RewardEntry(path=folder)], dtype="float32"))
-    wait_for_models(app)
-    assert app.state.server.engine is None
+    with TestClient(app) as client:
+        wait_for_models(app)
+        assert client.get("/health/ready").status_code == 503
+        assert "in training" in app.state.server.failure

@@ -15,6 +15,7 @@ from tureen_core.plain.options import PlainError, PlainOptions
 from tureen_core.plain.templates import choose_frame
 from tureen_core.special_tokens import TokenizerFrame
 
+NO_TOKEN = -1  # some configurations refuse None as the pad token
 SUFFIX = "ForSequenceClassification"
 SEES_PAGES = {"layoutlm", "layoutlmv2", "layoutlmv3", "lilt", "markuplm", "tapas"}
 # their first position is the one after the padding's, so they have as many fewer (create_position_ids_from_input_ids)
@@ -33,7 +34,7 @@ def reads_last_token(kind: type) -> bool:
 def read_at_end(model: Any) -> None:
     """Make a decoder read the last token of a text that stands alone in its batch, also where that is the pad token."""
     if reads_last_token(type(model)):
-        model.config.get_text_config().pad_token_id = None
+        model.config.get_text_config().pad_token_id = NO_TOKEN
 
 
 def list_arguments(model: Any) -> set[str]:
@@ -46,20 +47,31 @@ def takes_segments(model: Any, tokenizer: Any) -> bool:
     return "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in list_arguments(model)
 
 
-def _open_class(checkpoint: Checkpoint, rule: HeadRule, tokenizer: Any, frame: TokenizerFrame | None) -> Reference:
-    """Open the checkpoint's own class, which scores one text at a time, unpadded."""
+def _open_class(
+    checkpoint: Checkpoint, rule: HeadRule, tokenizer: Any, frame: TokenizerFrame | None, skips_pad: bool
+) -> Reference:
+    """Open the checkpoint's own class, which scores one text at a time, unpadded.
+
+    Args:
+        skips_pad: whether a decoder reads the last token that is not the pad token; else it reads the last one.
+    """
     from transformers import AutoModelForSequenceClassification
 
     model = load_float32(AutoModelForSequenceClassification, checkpoint.folder)
-    read_at_end(model)
+    if not skips_pad:
+        read_at_end(model)
     segments = frame if takes_segments(model, tokenizer) else None
 
     def compute(ids: Sequence[int]) -> Tensor:
         given = {"input_ids": torch.tensor([list(ids)])}
         if segments is not None:
             given["token_type_ids"] = torch.tensor([segments.list_segments(ids)])
-        with torch.inference_mode():
-            logits: Tensor = model(**given).logits[0]
+        try:
+            with torch.inference_mode():
+                logits: Tensor = model(**given).logits[0]
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            name, reason = checkpoint.folder.name, " ".join(str(error).split())[:200]
+            raise PlainError(f"{name}: transformers itself cannot run this model on a text: {reason}") from error
         return logits
 
     def score(ids: Sequence[int]) -> list[float]:
@@ -87,13 +99,17 @@ def _read_class(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -
         )
     output = options.output or OUTPUTS.get(config.problem_type, "value")
     rule = HeadRule(kind="model", output=output)
-    framed = not reads_last_token(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)])
-    frame = _make_frame(tokenizer, choose_frame(options.template, framed), checkpoint)
+    decodes = reads_last_token(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)])
+    if options.pooling is not None and not decodes:
+        raise PlainError(f"pooling: {checkpoint.architecture} reads where its own code says; leave it out")
+    frame = _make_frame(tokenizer, choose_frame(options.template, framed=not decodes), checkpoint)
     return FormReading(
         labels=_name_rewards(checkpoint, config.num_labels, options, rule),
-        open_reference=lambda: _open_class(checkpoint, rule, tokenizer, frame),
+        open_reference=lambda: _open_class(checkpoint, rule, tokenizer, frame, skips_pad=options.pooling == "last"),
         rule=rule,
-        framed=framed,
+        pooling=options.pooling or "eos",
+        skipped_token=config.get_text_config().pad_token_id if decodes else None,
+        framed=not decodes,
         positions=_count_positions(config),
     )
 

@@ -14,6 +14,7 @@ from tureen_core.plain.form import Form, FormReading, Reference
 from tureen_core.plain.options import PlainError, PlainOptions
 from tureen_core.stored_head import HeadError, StoredHead
 
+OWN_BATCHES = {"doge", "jamba", "zamba", "zamba2"}  # padding or a replaced layer changes their numbers or fails
 OUTPUTS: dict[str | None, Output] = {"multi_label_classification": "sigmoid"}
 
 
@@ -150,7 +151,16 @@ def _fits_classifier(checkpoint: Checkpoint) -> bool:
         and len(shape) == 2
         and f"{HEAD}.bias" not in checkpoint.shapes
         and is_causal(checkpoint)
+        and _runs_headless(checkpoint)
     )
+
+
+def _runs_headless(checkpoint: Checkpoint) -> bool:
+    """Whether the backbone runs in batches without its head; else its own class runs whole, see ``class_heads``."""
+    import transformers
+
+    kind = getattr(transformers, checkpoint.architecture, None)
+    return getattr(kind, "_supports_sdpa", False) and checkpoint.config.get("model_type") not in OWN_BATCHES
 
 
 def _read_openrlhf(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -> FormReading:  # noqa: ARG001

@@ -33,12 +33,15 @@ class ClassScorer:
         rule: what a reward is of the logits.
         frame: tells the ``token_type_ids`` of a text; None if the model has none.
         limits: the limits of one batch.
+        skips_pad: whether a decoder reads the last token that is not the pad token; else it reads the last one.
     """
 
     threads = 1
     failure = None
 
-    def __init__(self, model: Any, rule: HeadRule, frame: TokenizerFrame | None, limits: BatchLimits) -> None:
+    def __init__(
+        self, model: Any, rule: HeadRule, frame: TokenizerFrame | None, limits: BatchLimits, skips_pad: bool = False
+    ) -> None:
         self.limits = limits
         self._model = model.eval()
         self._rule = rule
@@ -47,7 +50,8 @@ class ClassScorer:
         pad = model.config.get_text_config().pad_token_id
         self._pad = PAD if pad is None else int(pad)
         self._end = model.config.eos_token_id if model.config.is_encoder_decoder else None
-        read_at_end(model)
+        if not skips_pad:
+            read_at_end(model)
         obstacle = self._find_padding_obstacle()
         self._pads = obstacle is None
         self.description = "its own class, padded" if obstacle is None else f"its own class, one by one: {obstacle}"
@@ -149,4 +153,4 @@ def load_class_scorer(artifact: Artifact, dtype: torch.dtype, device: torch.devi
     reading = artifact.manifest.reading
     framed = reading.frame != "none" and takes_segments(model, tokenizer)
     frame = TokenizerFrame(tokenizer, reading.frame == "pair") if framed else None
-    return ClassScorer(model, artifact.manifest.head, frame, limits)
+    return ClassScorer(model, artifact.manifest.head, frame, limits, skips_pad=reading.pooling == "last")
