@@ -12,13 +12,11 @@ from pydantic import ValidationError
 from tureen_core.plain.options import PlainError, PlainOptions
 
 Names = Mapping[str, str]  # the flag of each field
-OTHER_NAMES = {"base": "--reward-base"}  # --base is the base of experts
 
 
 def name_flags(**changed: str) -> dict[str, str]:
     """Name the flag of each field: ``max_length`` is ``--max-length``, unless ``changed`` names another one."""
-    known = OTHER_NAMES | changed
-    return {name: known.get(name, f"--{name.replace('_', '-')}") for name in PlainOptions.model_fields}
+    return {name: changed.get(name, f"--{name.replace('_', '-')}") for name in PlainOptions.model_fields}
 
 
 def take_plain_flags(program: str, **changed: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

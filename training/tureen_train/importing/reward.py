@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, seal_artifact
-from tureen_core.base import load_tokenizer
+from tureen_core.base import load_tokenizer, locate_base
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Manifest, Training
 from tureen_core.plain.options import PlainError, PlainOptions
@@ -14,9 +14,10 @@ from tureen_core.plain.reward import make_plain_renderer, open_plain_reward
 from tureen_core.plain.source_text import is_url, parse_hub_name
 from tureen_core.tolerance import compute_tolerance
 from tureen_train.importing.licences import find_licences
-from tureen_train.importing.reward_weights import write_full_weights
+from tureen_train.importing.reward_weights import MERGE, write_adapter_weights, write_full_weights
 from tureen_train.networks.imported_model import IMPORT
-from tureen_train.networks.reward_reader import ImportedReader
+from tureen_train.networks.reward_reader import RewardReader, open_reader
+from tureen_train.runs.reward_artifact import record_probes
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def import_reward_artifact(source: str, folder: Path, out: Path, request: Reward
     licences = find_licences(request.licences, [folder])
     plain = open_plain_reward(folder, request.options, request.name)
     parts, manifest = plain.plain, plain.manifest
-    if parts is None or manifest.weights != "full":
-        raise PlainError(f"{source} is an adapter: merge it into its base, and import the whole model")
-    rule = write_full_weights(plain, parts, out)
+    assert parts is not None
+    lora = manifest.weights == "lora"
+    rule = write_adapter_weights(plain, parts, out) if lora else write_full_weights(plain, parts, out)
     training = Training(
         recipe={
             IMPORT: {
@@ -69,7 +70,10 @@ def import_reward_artifact(source: str, folder: Path, out: Path, request: Reward
     (out / "README.md").write_text(write_card(manifest), encoding="utf-8")
     artifact = seal_artifact(out, manifest)
     _check_texts(artifact, plain)
-    prove_import(artifact)
+    reader = open_reader(artifact)
+    prove_import(artifact, reader)
+    if lora:  # readings without the adapter, by which a server notices that it is lost
+        artifact = seal_artifact(out, record_probes(artifact.manifest, reader, trained=False))
     return artifact
 
 
@@ -90,23 +94,27 @@ def _check_texts(artifact: Artifact, plain: Artifact) -> None:
     reading, given = artifact.manifest.reading, artifact.manifest.input
     assert plain.plain is not None
     before = make_plain_renderer(plain.plain.tokenizer, reading)
-    after = make_plain_renderer(load_tokenizer(artifact.folder, own_pad=False), reading)
+    base = artifact.manifest.base
+    saved = load_tokenizer(artifact.folder, own_pad=False) if base is None else load_tokenizer(locate_base(base.model))
+    after = make_plain_renderer(saved, reading)
     same = all(
         render_probe(before, given, each).ids == render_probe(after, given, each).ids
         for each in artifact.manifest.probes
     )
     if not same or after.digest() != reading.template:
+        if base is not None:
+            raise ArtifactError(f"{artifact.name}: its tokenizer or its template is not that of its base; {MERGE}")
         raise ArtifactError(f"{artifact.name}: its tokenizer reads otherwise after it is saved; save it again")
 
 
-def prove_import(artifact: Artifact) -> None:
+def prove_import(artifact: Artifact, reader: RewardReader) -> None:
     """Score the probes from the artifact's files, and compare them with those of plain transformers.
 
     Raises:
         ArtifactError: one differs.
     """
     manifest = artifact.manifest
-    rows = ImportedReader(artifact).score_probes(manifest.probes, manifest.input)
+    rows = reader.score_probes(manifest.probes, manifest.input)
     for number, (probe, row) in enumerate(zip(manifest.probes, rows, strict=True)):
         for objective in manifest.objectives:
             seen = probe.scores.get(objective.name)

@@ -5,13 +5,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tureen_core.artifact import HEAD_FILE, Artifact, PlainParts
+from tureen_core.adapter_files import write_adapter
+from tureen_core.artifact import HEAD, HEAD_FILE, Artifact, PlainParts, read_weights
 from tureen_core.gate import write_gate
 from tureen_core.head_rule import HeadRule
 
+MERGE = "merge the adapter into its base (PEFT's merge_and_unload), and import the whole model"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
@@ -46,6 +49,25 @@ def write_full_weights(artifact: Artifact, parts: PlainParts, out: Path) -> Head
         write_gate(parts.gate, out)
     parts.tokenizer.save_pretrained(out)
     return rule
+
+
+def write_adapter_weights(artifact: Artifact, parts: PlainParts, out: Path) -> HeadRule:
+    """Write a LoRA adapter and its linear head. The tokenizer is the base's.
+
+    Returns:
+        The rule of the head.
+
+    Raises:
+        ArtifactError: a value is not finite.
+        ValueError: the head has a bias or more layers, or a gate is beside it.
+    """
+    base, tensors = artifact.manifest.base, parts.head.list_tensors() if parts.head is not None else {}
+    if base is None or set(tensors) != {"0.weight"} or parts.gate or artifact.manifest.head.output != "value":
+        raise ValueError(f"{artifact.name}: its head is more than linear without a bias; {MERGE}")
+    adapter, _ = read_weights(artifact)
+    heads = {f"{HEAD}.weight": tensors["0.weight"].contiguous()}
+    write_adapter(adapter, out, base.model, torch.float32, heads, task="SEQ_CLS")
+    return HeadRule()
 
 
 def _open_empty(opener: Any, artifact: Artifact) -> tuple[Any, dict[str, Any]]:
