@@ -6,8 +6,10 @@ from pathlib import Path
 import classifiers
 import plain_folders
 import pytest
+import tiny
 from safetensors.torch import load_file
 from serve.plain_models import make_talks, score_talks, serve_plain
+from serve.test_plain_adapters import write_adapter
 from typer.testing import CliRunner, Result
 
 from tureen_core.artifact import HEAD_FILE, open_artifact
@@ -99,3 +101,32 @@ def test_what_cannot_be_imported_is_a_sentence(tmp_path: Path) -> None:
         assert result.exit_code != 0
         assert reason in result.output
         assert not out.exists()
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A LoRA adapter with a reward head, as TRL saves one, whose base is beside it."""
+    folder = write_adapter(tmp_path / "lora", tiny.base(tmp_path / "base"), seed=3)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_becomes_a_lora_artifact_on_its_base(adapter: Path, tmp_path: Path) -> None:
+    result = run(adapter, tmp_path / "sealed", "--licence", "MIT")
+    assert result.exit_code == 0, result.output
+    manifest = open_artifact(tmp_path / "sealed").manifest
+    assert manifest.weights == "lora"
+    assert manifest.base is not None
+    assert Path(manifest.base.model) == tmp_path / "base"
+    assert "reward@0" in manifest.probes[0].scores
+    with serve_plain(adapter) as client:
+        expected = [row["reward"] for row in score_talks(client, TALKS)]
+    with serve_plain(tmp_path / "sealed") as client:
+        assert [row["reward"] for row in score_talks(client, TALKS)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_adapter_with_another_template_is_refused(adapter: Path, tmp_path: Path) -> None:
+    result = run(adapter, tmp_path / "sealed", "--licence", "MIT", "--template", "hh")
+    assert result.exit_code == 1
+    assert "is not that of its base; merge the adapter" in result.output
+    assert not (tmp_path / "sealed").exists()
