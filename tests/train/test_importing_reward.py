@@ -8,10 +8,12 @@ import plain_folders
 import pytest
 import tiny
 from safetensors.torch import load_file
+from serve.layouts import LAYOUTS
 from serve.plain_models import make_talks, score_talks, serve_plain
 from serve.test_plain_adapters import write_adapter
 from typer.testing import CliRunner, Result
 
+from tureen_core import base
 from tureen_core.artifact import HEAD_FILE, open_artifact
 from tureen_train.__main__ import app
 
@@ -22,10 +24,17 @@ MODELS: dict[str, Callable[[Path], Path]] = {
         folder, labels=3, problem_type="multi_label_classification", tokenizer={"pad_token": "<|im_end|>"}
     ),
     "normalised": plain_folders.openrlhf,
+    **{name: lambda folder, make=LAYOUTS[name]: make(folder).folder for name in ("armorm", "internlm2", "value-head")},
     "encoder": lambda folder: classifiers.write_model(folder, "bert"),
 }
 TOLD = {"encoder": ("--template", "answer")}
-FILES = {"linear": False, "sigmoid": True, "normalised": True, "encoder": False}
+WITHOUT_HEAD_FILE = ("linear", "encoder")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let converted models go to a folder of the test."""
+    monkeypatch.setattr(base, "CACHE", tmp_path_factory.mktemp("cache"))
 
 
 def run(*arguments: object) -> Result:
@@ -39,7 +48,7 @@ def test_the_artifact_scores_as_the_plain_folder(name: str, tmp_path: Path) -> N
     result = run(folder, tmp_path / "sealed", "--licence", "MIT", *told)
     assert result.exit_code == 0, result.output
     artifact = open_artifact(tmp_path / "sealed")
-    assert (artifact.folder / HEAD_FILE).exists() is FILES[name]
+    assert (artifact.folder / HEAD_FILE).exists() is (name not in WITHOUT_HEAD_FILE)
     assert len(artifact.manifest.probes) > 3
     with serve_plain(folder, **{told[0].removeprefix("--"): told[1]} if told else {}) as client:
         expected = score_talks(client, TALKS)

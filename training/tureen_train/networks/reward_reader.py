@@ -40,6 +40,7 @@ class RewardReader:
 
     Attributes:
         half: whether to run under bfloat16 autocast, as training in bf16 does.
+        opening: the ids after the token at which the gate reads the prompt, where it is not the last one.
 
     Example:
         reader = RewardReader(artifact.folder, base, artifact.manifest.reading)
@@ -66,6 +67,7 @@ class RewardReader:
         self.device = model.device
         self.half = False
         self.gate = load_gate(folder) if (folder / GATE).is_file() else None
+        self.opening: tuple[int, ...] = ()
         self._prompt: list[int] = []
         self._coefficients = torch.empty(0)
 
@@ -86,7 +88,7 @@ class RewardReader:
         rows = self.score_ids([text.ids for text in texts], batch, done)
         if self.gate is None:
             return rows
-        prompts = [select_prompt_ids(text) for text in texts]
+        prompts = [select_prompt_ids(text, self.opening) for text in texts]
         self._prompt = []  # how the model reads may have changed since
         return [[*row, self._overall(row, prompt)] for row, prompt in zip(rows, prompts, strict=True)]
 
@@ -137,6 +139,7 @@ class ImportedReader(RewardReader):
         self.device = torch.device(device)
         self.half = False
         self.gate = read_gate(artifact)
+        self.opening = self.renderer.frame.opening_ids if artifact.manifest.head.gate_at == "turn" else ()
         self._prompt = []
         self._coefficients = torch.empty(0)
 
