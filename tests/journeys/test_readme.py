@@ -41,7 +41,8 @@ def test_the_first_command_stands_on_the_first_screen() -> None:
 
 def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: Path) -> None:
     (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml"]
-    (tmp_path / "models").mkdir()
+    for name in ("models", "rewards"):
+        (tmp_path / name).mkdir()
     (tmp_path / "server.yaml").write_text(block)
     told = load_settings(tmp_path / "server.yaml")
     assert (Path(told.rewards[0].path), told.batches.folder) == (tmp_path / "rewards/helpful", tmp_path / "state")

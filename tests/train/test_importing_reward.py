@@ -24,7 +24,9 @@ MODELS: dict[str, Callable[[Path], Path]] = {
         folder, labels=3, problem_type="multi_label_classification", tokenizer={"pad_token": "<|im_end|>"}
     ),
     "normalised": plain_folders.openrlhf,
-    **{name: lambda folder, make=LAYOUTS[name]: make(folder).folder for name in ("armorm", "internlm2", "value-head")},
+    "armorm": lambda folder: LAYOUTS["armorm"](folder).folder,
+    "internlm2": lambda folder: LAYOUTS["internlm2"](folder).folder,
+    "value-head": lambda folder: LAYOUTS["value-head"](folder).folder,
     "encoder": lambda folder: classifiers.write_model(folder, "bert"),
 }
 TOLD = {"encoder": ("--template", "answer")}
