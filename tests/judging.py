@@ -2,15 +2,13 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tiny
 import torch
 from safetensors.torch import save_file
-from serve.border import wait_for_models
 from starlette.testclient import TestClient
 from tokenizers import AddedToken
 from torch import nn
@@ -23,9 +21,6 @@ from transformers import (
     Qwen2Config,
 )
 
-from tureen_serve.app import create_app
-from tureen_serve.settings import RewardEntry, Settings
-
 PHRASE = "the quick brown fox jumps over a lazy dog 12 + 30 = 42, so it is right; naïve wind\nand leaves fall"
 WORDS = PHRASE.split(" ")
 TEMPLATE = (
@@ -33,6 +28,7 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 CLOSE = 1e-4
+ONE = {"num_attention_heads": 1, "num_key_value_heads": 1}  # of 32 units, which vLLM's CPU attention takes
 
 
 def write_tokenizer(folder: Path, *words: str, bos: str = "<s>") -> Any:
@@ -77,7 +73,7 @@ def write_qwen(folder: Path, labels: int = 2) -> tuple[Any, nn.Module]:
     tok = write_tokenizer(folder)
     tok.add_special_tokens({"additional_special_tokens": ["<extra_0>"]})
     tok.save_pretrained(folder)
-    config = make_config(tok, Qwen2Config)
+    config = make_config(tok, Qwen2Config, **ONE)
     save_model(AutoModel.from_config, config, folder)
     backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
     torch.manual_seed(3)
@@ -100,7 +96,7 @@ def write_labelled(folder: Path, labels: int = 2) -> None:
 def write_valued(folder: Path) -> nn.Linear:
     """A checkpoint with Skywork's value head."""
     tok = write_tokenizer(folder)
-    config = make_config(tok, Qwen2Config, tie_word_embeddings=False)
+    config = make_config(tok, Qwen2Config, tie_word_embeddings=False, **ONE)
     save_model(AutoModelForCausalLM.from_config, config, folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     torch.manual_seed(5)
@@ -115,16 +111,6 @@ def write_valued(folder: Path) -> nn.Linear:
 def say(rng: random.Random, most: int = 12) -> str:
     """A random text."""
     return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, most)))
-
-
-@contextmanager
-def serving(folder: Path, **options: Any) -> Iterator[TestClient]:
-    """A client of a server of one plain folder, by transformers in float32 on the CPU."""
-    app = create_app(Settings(rewards=[RewardEntry(path=folder, **options)], dtype="float32", device="cpu"))
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_for_models(app)
-        assert app.state.server.engine is not None, app.state.server.failure
-        yield client
 
 
 def ask(client: TestClient, route: str, **body: Any) -> Any:

@@ -5,9 +5,9 @@ logits of some tokens of the vocabulary. Each is a function of one pooled hidden
 head of kind ``model`` is not: there the checkpoint's own class computes the rewards.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 Activation = Literal["relu", "tanh", "gelu", "silu"]
 Output = Literal["value", "sigmoid", "softmax", "log-odds"]
@@ -24,6 +24,7 @@ class HeadRule(BaseModel):
         softcap: the bound c of logits c · tanh(x / c), as Gemma 2 has; None for no bound.
         output: what a reward is. ``value`` is the last layer's output; ``sigmoid`` and ``softmax`` are probabilities of
             it; ``log-odds`` is row 2k + 1 minus row 2k, the logit of the second of two labels or tokens.
+        kept: how many of the rewards come out, from the first; None for all. A softmax needs the others too.
         gate_at: the token of the prompt at which a gate reads: ``prompt`` is the last one before the answer, ``turn``
             the one that ends the last turn before it (ArmoRM, arXiv 2406.12845).
     """
@@ -34,4 +35,5 @@ class HeadRule(BaseModel):
     activations: tuple[Activation, ...] = ()
     softcap: PositiveFloat | None = None
     output: Output = "value"
+    kept: Annotated[PositiveInt | None, Field(exclude_if=lambda kept: kept is None)] = None
     gate_at: Literal["prompt", "turn"] = "prompt"

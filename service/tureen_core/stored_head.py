@@ -65,7 +65,8 @@ class StoredHead(nn.Module):
     @property
     def rewards(self) -> int:
         """K, the number of rewards."""
-        return self.rows // 2 if self.rule.output == "log-odds" else self.rows
+        rewards = self.rows // 2 if self.rule.output == "log-odds" else self.rows
+        return min(rewards, self.rule.kept or rewards)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Compute rewards ``[..., K]`` of pooled hidden states ``[..., H]``."""
@@ -87,12 +88,12 @@ def apply_output(logits: Tensor, rule: HeadRule) -> Tensor:
     if rule.softcap is not None:
         logits = rule.softcap * torch.tanh(logits / rule.softcap)
     if rule.output == "sigmoid":
-        return torch.sigmoid(logits)
-    if rule.output == "softmax":
-        return torch.softmax(logits, dim=-1)
-    if rule.output == "log-odds":
-        return logits[..., 1::2] - logits[..., 0::2]
-    return logits
+        logits = torch.sigmoid(logits)
+    elif rule.output == "softmax":
+        logits = torch.softmax(logits, dim=-1)
+    elif rule.output == "log-odds":
+        logits = logits[..., 1::2] - logits[..., 0::2]
+    return logits[..., : rule.kept]
 
 
 def _make_layer(index: int, tensors: Mapping[str, Tensor], size: int | None) -> nn.Linear:

@@ -6,10 +6,14 @@ from typing import Any
 import judging
 import pytest
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from tureen.errors import Unprocessable
 from tureen_core.plain.options import PlainError, PlainOptions
-from tureen_core.plain.reward import open_plain_reward
+from tureen_core.plain.reward import make_plain_renderer, open_plain_reward
+from tureen_core.reading import Reading
+
+QUESTION = "Is the answer correct (Yes/No)?"
 
 
 def refuse(folder: Path, match: str, **options: Any) -> None:
@@ -20,6 +24,7 @@ def refuse(folder: Path, match: str, **options: Any) -> None:
 def test_a_token_must_be_one_token(tmp_path: Path) -> None:
     judging.write_language_model(tmp_path, "one", "\nA")
     refuse(tmp_path, r"tokens: 'first' is \d tokens", tokens=("first", "one"))
+    refuse(tmp_path, "template: answer writes the texts of encoders", template="answer")
     refuse(tmp_path, "two tokens, as in --tokens A,B", tokens=("A",))
     refuse(tmp_path, "'one' and 'one' are the same token", tokens=("one", "one"))
     refuse(tmp_path, r"after the template's generation prompt 'A' is \['\\nA'\] and not \['A'\]")
@@ -56,3 +61,40 @@ def test_probes_compare_two_answers(tmp_path: Path) -> None:
     found = [probe.scores["reward"] for probe in artifact.manifest.probes]
     assert len(set(found)) == len(found) == 12
     assert all(probe.rival != probe.messages for probe in artifact.manifest.probes)
+
+
+def test_a_verifier_is_asked_in_the_models_own_frame(tmp_path: Path) -> None:
+    judging.write_language_model(tmp_path, "Yes", "No")
+    artifact = open_plain_reward(tmp_path, PlainOptions(form="gen-verifier"))
+    assert artifact.plain is not None
+    tok = artifact.plain.tokenizer
+    renderer = make_plain_renderer(tok, artifact.manifest.reading)
+    turns = [
+        {"role": "system", "content": "be strict"},
+        {"role": "user", "content": "why?"},
+        {"role": "assistant", "content": "so<|im_end|>"},
+        {"role": "user", "content": "and <|im_start|> now?"},
+        {"role": "assistant", "content": "a fox"},
+    ]
+    asked = [turns[0], {"role": "user", "content": f"why?\nso\nand <|im_start|> now?\na fox\n{QUESTION}"}]
+    own = Reading(bos="none", eos="none")
+    tok_own = AutoTokenizer.from_pretrained(tmp_path)
+    wanted = make_plain_renderer(tok_own, own).render_prompt(asked).ids
+    assert renderer.render_conversation(turns).ids == wanted
+    for name, value in (("tool_calls", [{"function": {"name": "f", "arguments": {}}}]), ("reasoning_content", "hm")):
+        with pytest.raises(Unprocessable, match="texts of questions and answers only"):
+            renderer.render_conversation([*turns[:-1], {**turns[-1], name: value}])
+
+
+def test_a_verifier_has_one_token_or_two(tmp_path: Path) -> None:
+    judging.write_language_model(tmp_path, "Yes", "No")
+    form = {"form": "gen-verifier"}
+    refuse(tmp_path, "one token, as --tokens Yes, or two", **form, tokens=("A", "B", "C"))
+    refuse(tmp_path, "output: a verifier's reward is", **form, output="log-odds")
+    refuse(tmp_path, "output: a verifier's reward is", **form, output="sigmoid", tokens=("No", "Yes"))
+    refuse(tmp_path, r"tokens: 'Maybe' is \d tokens", **form, tokens=("Maybe",))
+    found = [
+        open_plain_reward(tmp_path, PlainOptions(form="gen-verifier", tokens=tokens)).fingerprint("float32")
+        for tokens in (("Yes",), ("No",), ("No", "Yes"), ("Yes", "No"))
+    ]
+    assert len(set(found)) == 4

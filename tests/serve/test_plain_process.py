@@ -8,6 +8,7 @@ from typing import Any
 import judging
 import pytest
 import torch
+from serve.plain_models import serve_plain
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -29,7 +30,7 @@ def items(count: int) -> list[dict[str, Any]]:
 def compare(folder: Path, score: Score, count: int = 50, **options: Any) -> None:
     """All steps of the items, over HTTP and by the published code."""
     asked = items(count)
-    with judging.serving(folder, **options) as client:
+    with serve_plain(folder, **options) as client:
         data = judging.ask(client, "/v1/score", items=asked)["data"]
     found = [[each["scores"]["reward"]["raw"] for each in item["candidates"]] for item in data]
     wanted = [score(item["prompt"], item["steps"]) for item in asked]

@@ -18,12 +18,11 @@ CLOSE = 1e-4
 
 
 def write_untied(folder: Path) -> None:
-    judging.write_language_model(folder, "ки", tie_word_embeddings=False)
+    judging.write_language_model(folder, tie_word_embeddings=False)
 
 
 FORMS: list[tuple[Any, dict[str, Any]]] = [
     (write_untied, {"form": "pair-judge"}),
-    (write_untied, {"form": "prm-tokens"}),
     (judging.write_qwen, {}),
     (judging.write_valued, {}),
 ]
@@ -34,6 +33,7 @@ def run(scorer: Scorer, artifact: Artifact) -> Sequence[float]:
     renderer = make_plain_renderer(artifact.plain.tokenizer, artifact.manifest.reading)
     texts = [render_probe(renderer, artifact.manifest.input, probe).ids for probe in artifact.manifest.probes]
     found = scorer.run([Row(tuple(ids), ((artifact.name, 1.0),)) for ids in texts])
+    assert all(isinstance(each, Rewards) for each in found), found
     return [each.values[0] for each in found if isinstance(each, Rewards)]
 
 

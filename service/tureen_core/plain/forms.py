@@ -6,13 +6,14 @@ from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.class_heads import CLASSIFIER_CLASS
 from tureen_core.plain.form import TOLD, Form
 from tureen_core.plain.internlm2 import INTERNLM2
-from tureen_core.plain.judges import PAIR_JUDGE
+from tureen_core.plain.judges import PAIR_JUDGE, VERIFIER
 from tureen_core.plain.linear_heads import CLASSIFIER, OPENRLHF
 from tureen_core.plain.named_heads import NAMED_HEADS
 from tureen_core.plain.nemotron import NEMOTRON
 from tureen_core.plain.options import PlainError, PlainOptions
 from tureen_core.plain.process_heads import QWEN_PRM, SKYWORK_PRM, TRL_PRM
 from tureen_core.plain.process_judges import PRM_TOKENS, PRM_TURNS
+from tureen_core.plain.templates import ALONE, PAIR
 
 FORMS: tuple[Form, ...] = (
     OPENRLHF,
@@ -21,6 +22,7 @@ FORMS: tuple[Form, ...] = (
     TRL_PRM,
     SKYWORK_PRM,
     PAIR_JUDGE,
+    VERIFIER,
     PRM_TOKENS,
     PRM_TURNS,
     ADAPTER,
@@ -42,6 +44,8 @@ def choose_form(checkpoint: Checkpoint, options: PlainOptions) -> Form:
     for name in TOLD:
         if getattr(options, name) and name not in form.answers:
             raise PlainError(f"{name}: the form {form.name} of {checkpoint.folder.name} has none; leave it out")
+    if form.answers and options.template in (PAIR, ALONE):
+        raise PlainError(f"template: {options.template} writes the texts of encoders, and the form {form.name} others")
     return form
 
 

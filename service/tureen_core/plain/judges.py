@@ -7,6 +7,7 @@ from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading
 from tureen_core.plain.language_heads import LanguageModel, check_answer_token, find_token
 from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.templates import TEMPLATES, write_verifier_template
 from tureen_core.plain.tokenizer import prepare_tokenizer
 
 
@@ -67,5 +68,53 @@ PAIR_JUDGE = Form(
     "by name only: a language model that answers A or B to RLHFlow's text of a pair; `--tokens A,B` names the two",
     never_fits,
     _read_pair_judge,
+    ("tokens",),
+)
+
+
+def _read_verifier(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -> FormReading:
+    """A generative verifier (GenRM, arXiv 2408.15240): P(Yes) after the conversation and the verifier's question."""
+    named = options.tokens or ("Yes",)
+    if len(named) > 2:
+        raise PlainError("tokens: a verifier has one token, as --tokens Yes, or two, as --tokens No,Yes")
+    rule = _make_verifier_rule(options, len(named))
+    prepare_tokenizer(tokenizer, checkpoint, options, None)
+    if options.template is None or options.template in TEMPLATES:
+        tokenizer.chat_template = write_verifier_template(tokenizer.chat_template)
+    for text in named:
+        check_answer_token(tokenizer, text, finished=True)
+    good = find_token(tokenizer, named[-1])
+    if len(named) == 2:
+        rows = list(read_token_pair(tokenizer, options, ("No", "Yes")))
+        rows = rows if rule.output == "log-odds" else rows[::-1]
+    model = LanguageModel(checkpoint)
+    if len(named) == 1:
+        rows = [good, *(each for each in range(model.vocabulary) if each != good)]
+    rule = rule.model_copy(update={"softcap": model.softcap})
+    return FormReading(
+        labels=(),
+        open_reference=lambda: model.open_reference(rows, rule),
+        rule=rule,
+        head=model.make_head(rows, rule),
+        own_template=True,
+        extra_keys=(),
+    )
+
+
+def _make_verifier_rule(options: PlainOptions, tokens: int) -> HeadRule:
+    output = options.output or "softmax"
+    if output not in ("softmax", "log-odds") or (output == "log-odds" and tokens == 1):
+        raise PlainError(
+            "output: a verifier's reward is the probability of its token (softmax); with two tokens, as --tokens "
+            "No,Yes, also their log-odds"
+        )
+    return HeadRule(kind="layers", output=output, kept=1)
+
+
+VERIFIER = Form(
+    "gen-verifier",
+    "by name only: a language model whose reward is the probability that it writes Yes; `--tokens No,Yes` compares two",
+    never_fits,
+    _read_verifier,
     ("tokens",),
 )

@@ -16,7 +16,8 @@ from tureen_core.stored_head import StoredHead, apply_output
 SCALES = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # of Cohere, Falcon H1 and others
 DIVISORS = ("logits_scaling",)  # of Granite
 CLOSE = 1e-3
-ASKED = ({"role": "user", "content": "?"},)
+ASKED = {"role": "user", "content": "?"}
+TOLD = {"role": "assistant", "content": "!"}
 
 
 def find_token(tokenizer: Any, text: str) -> int:
@@ -34,10 +35,13 @@ def find_token(tokenizer: Any, text: str) -> int:
     return spelt
 
 
-def check_answer_token(tokenizer: Any, text: str) -> None:
+def check_answer_token(tokenizer: Any, text: str, finished: bool = False) -> None:
     """Refuse a token whose text would be another one where the assistant writes it, after the generation prompt.
 
     A token that is named by its spelling in the vocabulary is taken as it is.
+
+    Args:
+        finished: whether the verdict follows a finished conversation instead.
 
     Raises:
         PlainError: the text is read as other tokens there.
@@ -46,7 +50,8 @@ def check_answer_token(tokenizer: Any, text: str) -> None:
     if len(alone) != 1:
         return
     try:
-        opened = tokenizer.apply_chat_template(list(ASKED), tokenize=False, add_generation_prompt=True)
+        turns = [ASKED, TOLD] if finished else [ASKED]
+        opened = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not finished)
     except Exception as error:  # jinja raises whatever the template says
         raise PlainError(f"template: it refuses a user's turn ({error}); give another with --template") from error
     before: list[int] = tokenizer(opened, add_special_tokens=False)["input_ids"]
@@ -83,17 +88,17 @@ class LanguageModel:
         if self._output is None:
             raise PlainError(f"{checkpoint.folder.name}: the model has no lm_head, whose tokens this form reads")
 
-    def make_head(self, rows: Sequence[int] | None, rule: HeadRule) -> StoredHead:
+    def make_head(self, rows: Sequence[int], rule: HeadRule) -> StoredHead:
         """Make a head of the language head.
 
         Args:
-            rows: ids of the tokens to read, in this order; the whole vocabulary if None.
+            rows: ids of the tokens to read, in this order.
             rule: what a reward is; its softcap is the model's.
 
         Raises:
             PlainError: the model changes its logits in a way that is not known here.
         """
-        chosen = slice(None) if rows is None else torch.tensor(list(rows))
+        chosen = torch.tensor(list(rows))
         scale = self._find_scale()
         tensors = {"0.weight": self._output.weight.detach()[chosen].float() * scale}
         bias = getattr(self._output, "bias", None)
@@ -102,6 +107,11 @@ class LanguageModel:
         head = make_head(self._checkpoint, tensors, rule)
         self._check_head(head, chosen)
         return head
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens that the model can write."""
+        return len(self._output.weight)
 
     @property
     def softcap(self) -> float | None:
@@ -117,7 +127,7 @@ class LanguageModel:
                 scale = scale / found if name in DIVISORS else scale * found
         return scale
 
-    def _check_head(self, head: StoredHead, chosen: slice | Tensor) -> None:
+    def _check_head(self, head: StoredHead, chosen: Tensor) -> None:
         ids = torch.arange(1, 9).unsqueeze(0)
         with torch.inference_mode():
             hidden = self._model.base_model(input_ids=ids)[0][0, -1]
@@ -129,9 +139,9 @@ class LanguageModel:
                 "a way that is not known here, so its tokens cannot be read"
             )
 
-    def open_reference(self, rows: Sequence[int] | None, rule: HeadRule) -> Reference:
+    def open_reference(self, rows: Sequence[int], rule: HeadRule) -> Reference:
         """Return the function that scores ids by the model's own logits at the last one."""
-        chosen = slice(None) if rows is None else torch.tensor(list(rows))
+        chosen = torch.tensor(list(rows))
         uncapped = rule.model_copy(update={"softcap": None})  # the logits are capped already
 
         def score(ids: Sequence[int]) -> list[float]:

@@ -13,6 +13,7 @@ from tureen_core.plain.form import Form, FormReading, Reference
 from tureen_core.plain.judges import refuse_output
 from tureen_core.plain.linear_heads import is_causal, load_float32, make_head
 from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.tokenizer import prepare_tokenizer
 from tureen_core.step_texts import find_mark_id
 
 BARE = (  # the question as it is; the turns of a longer prompt are parted by line breaks
@@ -23,6 +24,12 @@ BARE = (  # the question as it is; the turns of a longer prompt are parted by li
 def write_bare_template(lead: str) -> str:
     """Write a template for a question without any frame, with ``lead`` before its answer."""
     return f"{BARE}{{% if add_generation_prompt %}}{{{{ {lead!r} }}}}{{% endif %}}"
+
+
+def set_bare_template(tokenizer: Any, checkpoint: Checkpoint, options: PlainOptions, lead: str) -> None:
+    """Give a tokenizer the template that the user chose, or a bare one in the place of its own."""
+    tokenizer.chat_template = None
+    prepare_tokenizer(tokenizer, checkpoint, options, write_bare_template(lead))
 
 
 def choose_mark(tokenizer: Any, options: PlainOptions, default: str, alone: bool = False) -> str:
@@ -110,6 +117,7 @@ def _fits_qwen(checkpoint: Checkpoint) -> bool:
 def _read_labelled(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -> FormReading:
     """TRL's PRMTrainer: BOS and the prompt, each step and its separator tokenised alone; label 1 is a right step."""
     refuse_output(options)
+    set_bare_template(tokenizer, checkpoint, options, "")
     prefix = _find_classifier(checkpoint) or "score"
     _check_labels(checkpoint, f"{prefix}.weight")
     rule = HeadRule(kind="layers", output="log-odds")
@@ -123,7 +131,6 @@ def _read_labelled(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any
         head=make_head(checkpoint, tensors, rule),
         input="steps",
         bos="add",
-        template=write_bare_template(""),
         own_template=True,
         step_mark=choose_mark(tokenizer, options, "\n", alone=True),
         step_layout="parts",
@@ -165,6 +172,7 @@ def _read_skywork(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any)
     refuse_output(options)
     if tokenizer.bos_token_id is None:
         raise PlainError(f"{checkpoint.folder.name}: this form begins with a BOS, and the tokenizer has none")
+    set_bare_template(tokenizer, checkpoint, options, "\n")
     tensors = {f"0.{part}": checkpoint.read_tensor(f"v_head.summary.{part}").float() for part in ("weight", "bias")}
     rule = HeadRule(kind="layers")
     return FormReading(
@@ -176,7 +184,6 @@ def _read_skywork(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any)
         head=make_head(checkpoint, tensors, rule),
         input="steps",
         bos="add",
-        template=write_bare_template("\n"),
         own_template=True,
         step_mark=choose_mark(tokenizer, options, "\n", alone=True),
         step_layout="parts",

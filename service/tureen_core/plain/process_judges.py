@@ -8,7 +8,7 @@ from tureen_core.plain.form import Form, FormReading
 from tureen_core.plain.judges import never_fits, read_token_pair, refuse_output
 from tureen_core.plain.language_heads import LanguageModel, check_answer_token
 from tureen_core.plain.options import PlainOptions
-from tureen_core.plain.process_heads import choose_mark, write_bare_template
+from tureen_core.plain.process_heads import choose_mark, set_bare_template
 from tureen_core.plain.tokenizer import prepare_tokenizer
 
 SIGNS = ("-", "+")
@@ -19,6 +19,7 @@ def _read_marked(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) 
     refuse_output(options)
     rows = read_token_pair(tokenizer, options, SIGNS)
     mark = choose_mark(tokenizer, options, " ки")
+    set_bare_template(tokenizer, checkpoint, options, " ")
     model = LanguageModel(checkpoint)
     rule = HeadRule(kind="layers", output="log-odds", softcap=model.softcap)
     opened = tokenizer("?")["input_ids"]
@@ -29,7 +30,6 @@ def _read_marked(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) 
         head=model.make_head(rows, rule),
         input="steps",
         bos="add" if opened[0] == tokenizer.bos_token_id else "none",
-        template=write_bare_template(" "),
         own_template=True,
         step_mark=mark,
         step_layout="text",

@@ -22,6 +22,7 @@ from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
 from tureen_core.plain.templates import choose_frame
 from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
 from tureen_core.reading import Reading
+from tureen_core.stored_head import StoredHead
 from tureen_core.template import Renderer
 
 LONGEST = 32768  # tokens, where the configuration names no limit
@@ -49,9 +50,8 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
     form = choose_form(checkpoint, options)
     tokenizer = load_plain_tokenizer(checkpoint, options)
     read = form.read(checkpoint, options, tokenizer)
-    if read.own_template:
-        tokenizer.chat_template = None
-    prepare_tokenizer(tokenizer, checkpoint, options, read.template)
+    if not read.own_template:
+        prepare_tokenizer(tokenizer, checkpoint, options, read.template)
     reading = _make_reading(checkpoint, options, read, tokenizer)
     try:
         renderer = make_plain_renderer(tokenizer, reading)
@@ -70,7 +70,7 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
         base=read.base and Base(model=str(read.base), digest=compute_base_digest(read.base)),
         objectives=_make_objectives(read, options, checkpoint),
         reading=reading,
-        files=_digest_files(checkpoint.folder),
+        files={**_digest_files(checkpoint.folder), **_digest_head(read.head)},
         probes=_score_probes(read, make_plain_renderer(tokenizer, reading), options, checkpoint),
     )
     manifest = manifest.model_copy(update={"version": manifest.identity()[:12]})
@@ -143,6 +143,16 @@ def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Check
     return [
         Objective(name=each, column=column, calibration=None) for each, column in zip(cleaned, columns, strict=True)
     ]
+
+
+def _digest_head(head: StoredHead | None) -> dict[str, str]:
+    """The digest of a head: the options may choose which tensors it has."""
+    if head is None:
+        return {}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(head.list_tensors().items()):
+        digest.update(f"{name} {list(tensor.shape)} ".encode() + tensor.numpy().tobytes())
+    return {"head": digest.hexdigest()}
 
 
 def _count_columns(read: FormReading) -> int:

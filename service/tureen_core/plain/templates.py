@@ -34,6 +34,16 @@ TEXT_PAIR = (
     "{% if messages | length == 2 %}BETWEEN{{ messages[1]['content'] }}AFTER{% elif add_generation_prompt %}BETWEEN"
     "{% endif %}"
 )
+VERIFIER = "Is the answer correct (Yes/No)?"  # of GenRM (arXiv 2408.15240)
+_ASK = (
+    "{% set asked = namespace(first=[], text='') %}{% for message in messages %}"
+    "{% if message['tool_calls'] or message['reasoning_content'] or message['role'] == 'tool' %}"
+    "{{ raise_exception('a verifier reads the texts of questions and answers only') }}{% endif %}"
+    "{% if message['role'] == 'system' %}{% set asked.first = [message] %}{% else %}"
+    "{% set asked.text = asked.text + message['content'] + '\\n' %}{% endif %}{% endfor %}"
+    "{% set messages = asked.first + [{'role': 'user', 'content': asked.text + '" + VERIFIER + "'}] %}"
+    "{% set add_generation_prompt = true %}"
+)
 PAIR, ALONE = "text-pair", "answer"
 TEMPLATES = {PAIR: TEXT_PAIR, ALONE: ANSWER, "roles": ROLES, "chatml": CHATML, "hh": HH}
 
@@ -54,6 +64,15 @@ def choose_frame(chosen: str | None, framed: bool, ends_itself: bool = False) ->
             raise PlainError(f"template: models of this form end their texts by themselves; {chosen} is for others")
         return "pair" if chosen == PAIR else "text"
     return "text" if framed else "none"
+
+
+def write_verifier_template(frame: str) -> str:
+    """Write a template that asks a verifier: its only turn has question, answer and :data:`VERIFIER`, in lines.
+
+    Args:
+        frame: the chat template around this turn.
+    """
+    return _ASK + frame
 
 
 def set_template(tokenizer: Any, chosen: str | None, default: str | None, folder: Path) -> None:
