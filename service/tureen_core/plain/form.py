@@ -37,8 +37,9 @@ class FormReading:
         framed: whether the tokenizer puts its own special tokens around a text, as it does for encoders.
         positions: the largest number of tokens, where ``max_position_embeddings`` does not tell.
         template: a chat template, where the tokenizer has none; None if the form has none either.
-        own_template: whether the form has given the tokenizer its template already, since its texts are not those
-            of the tokenizer's own.
+        own_template: whether ``template`` also stands in for the tokenizer's: the form's texts are not made by a chat
+            template.
+        prepared: whether the form has given the tokenizer its template already.
         step_mark: the mark of a step of a process reward model.
         step_layout: where the marks stand, see :class:`tureen_core.reading.Reading`.
         step_break: the text between a mark and the next step.
@@ -62,6 +63,7 @@ class FormReading:
     positions: int | None = None
     template: str | None = None
     own_template: bool = False
+    prepared: bool = False
     skipped_token: int | None = None
     step_mark: str = ""
     step_layout: StepLayout = "turns"

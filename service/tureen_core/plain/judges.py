@@ -96,7 +96,7 @@ def _read_verifier(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any
         open_reference=lambda: model.open_reference(rows, rule),
         rule=rule,
         head=model.make_head(rows, rule),
-        own_template=True,
+        prepared=True,
         extra_keys=(),
     )
 

@@ -30,7 +30,7 @@ def _read_marked(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) 
         head=model.make_head(rows, rule),
         input="steps",
         bos="add" if opened[0] == tokenizer.bos_token_id else "none",
-        own_template=True,
+        prepared=True,
         step_mark=mark,
         step_layout="text",
         step_break="\n",

@@ -50,7 +50,9 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
     form = choose_form(checkpoint, options)
     tokenizer = load_plain_tokenizer(checkpoint, options)
     read = form.read(checkpoint, options, tokenizer)
-    if not read.own_template:
+    if read.own_template:
+        tokenizer.chat_template = None
+    if not read.prepared:
         prepare_tokenizer(tokenizer, checkpoint, options, read.template)
     reading = _make_reading(checkpoint, options, read, tokenizer)
     try:
