@@ -1,7 +1,7 @@
 """Plain folders with a linear head, served over HTTP and scored by the library that wrote them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import tiny
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
+from serve.border import wait_for_models
 from serve.plain_models import make_talks, score_talks, serve_plain
+from starlette.testclient import TestClient
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -23,8 +25,15 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer
 
+import tureen_core.plain.reward
+from tureen.errors import TureenError
 from tureen_core.plain.options import PlainError
 from tureen_core.plain.reward import open_plain_reward
+from tureen_serve.app import create_app
+from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row, Scorer
+from tureen_serve.runtimes.load import LoadOptions, load_models
+from tureen_serve.runtimes.probes import prove_reward
+from tureen_serve.settings import RewardEntry, load_settings
 
 CLOSE = 1e-4
 SIZES: dict[str, Any] = {
@@ -262,23 +271,45 @@ def test_a_template_and_a_tokenizer_that_are_asked_for_are_taken(tmp_path: Path)
 
 
 def test_a_server_whose_scores_differ_does_not_become_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve.border import wait_for_models
-    from starlette.testclient import TestClient
-
-    import tureen_core.plain.reward as opened
-    from tureen_serve.app import create_app
-    from tureen_serve.settings import RewardEntry, load_settings
-
     folder = write_classifier(tmp_path / "model")
-    read = opened._score_probes
+    read = tureen_core.plain.reward._score_probes
 
     def shifted(*args: Any) -> Any:
         return [probe.model_copy(update={"scores": {"reward": probe.scores["reward"] + 0.05}}) for probe in read(*args)]
 
-    monkeypatch.setattr(opened, "_score_probes", shifted)
+    monkeypatch.setattr(tureen_core.plain.reward, "_score_probes", shifted)
     app = create_app(load_settings(rewards=[RewardEntry(path=folder)], dtype="float32"))
     with TestClient(app) as client:
         wait_for_models(app)
         reply = client.get("/health/ready")
     assert reply.status_code == 503
-    assert "in training, ±" in reply.text
+    assert "by its own library, ±" in reply.text
+
+
+class SeesNeighbours:
+    """A scorer whose numbers are right alone, and move by a tenth in a batch."""
+
+    limits, threads, description, failure = BatchLimits(), 1, "", None
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
+        moved = 0.1 if len(rows) > 1 else 0.0
+        found = [each for each in self._scorer.run(rows, fresh) if isinstance(each, Rewards)]
+        return [Rewards(tuple(value + moved for value in each.values)) for each in found]
+
+    def close(self) -> None:
+        self._scorer.close()
+
+
+def test_the_proof_of_a_plain_model_reads_all_conversations_in_one_batch(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path / "model")
+    loaded = load_models([RewardEntry(path=folder)], [], LoadOptions(dtype="float32", device="cpu"))
+    (backbone,) = loaded.backbones
+    (reward,) = backbone.rewards
+    proofs = prove_reward(reward, backbone.scorer, "float32", 1)
+    assert len(proofs) == 12
+    assert all(proof.holds and "by its own library" in str(proof) for proof in proofs)
+    assert not any(proof.holds for proof in prove_reward(reward, SeesNeighbours(backbone.scorer), "float32", 1))
+    loaded.close()

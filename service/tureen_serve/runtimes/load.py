@@ -4,6 +4,7 @@
 """
 
 import importlib
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from tureen_serve.vllm_settings import VllmSettings
 
 __all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "check_source", "load_models"]
 
+LOG = logging.getLogger(__name__)
 RUNTIMES = {
     "transformers": ("tureen_serve.runtimes.on_transformers.models", "TransformersRuntime"),
     "vllm": ("tureen_serve.runtimes.on_vllm.models", "VllmRuntime"),
@@ -232,7 +234,12 @@ def _prove(loaded: LoadedModels, dtype: str, most: int | None) -> list[Proof]:
     for backbone in loaded.backbones:
         by_artifact = {reward.artifact.name: reward for reward in backbone.rewards}
         for reward in by_artifact.values():
-            proofs += prove_reward(reward, backbone.scorer, dtype, most)
+            found = prove_reward(reward, backbone.scorer, dtype, most)
+            if reward.artifact.plain is not None:
+                farthest = max(abs(proof.found - proof.expected) for proof in found)
+                told = (reward.artifact.name, reward.artifact.plain.form, farthest, len(found))
+                LOG.info("%s has the form %s; it differs by at most %.2g from its own library, in %d scores", *told)
+            proofs += found
     for policy in loaded.policies:
         proofs += prove_experts(policy.family, policy.runtime, dtype, most)
     return proofs

@@ -18,7 +18,8 @@ from tureen_serve.runtimes.readout import weigh_rewards
 class Proof:
     """One probe under one objective: what training saw, what this runtime gives, and how far apart they may be.
 
-    ``weight`` is the adapter's: 1 as it is served, more where its effect is shown by a larger one.
+    ``weight`` is the adapter's: 1 as it is served, more where its effect is shown by a larger one. ``origin``
+    says where the expected number is from.
     """
 
     artifact: str
@@ -28,6 +29,7 @@ class Proof:
     found: float
     tolerance: float
     weight: float = SERVED
+    origin: str = "in training"
 
     @property
     def holds(self) -> bool:
@@ -38,7 +40,7 @@ class Proof:
         name = self.objective if self.weight == SERVED else f"{self.objective} at {self.weight:g} times the adapter"
         return (
             f"{self.artifact}, probe {self.probe}, {name}: {self.found:.6g} here, {self.expected:.6g} "
-            f"in training, ±{self.tolerance:g} allowed"
+            f"{self.origin}, ±{self.tolerance:g} allowed"
         )
 
 
@@ -51,6 +53,8 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
         most: how many probes, the most telling first; all by default.
     """
     artifact, manifest = reward.artifact, reward.artifact.manifest
+    if artifact.plain is not None and not manifest.gated:
+        return _prove_plain(reward, scorer, dtype)
     weights = {each.name: list_checked_weights(manifest.probes, each.name) for each in manifest.objectives}
     proofs = []
     for number in sorted(rank_probes(manifest, list(weights))[:most]):
@@ -64,6 +68,27 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
                     allowed = compute_tolerance(manifest, objective.name, dtype, weight)
                     value = values[objective.column]
                     proofs.append(Proof(artifact.name, number, objective.name, seen, value, allowed, weight))
+    return proofs
+
+
+def _prove_plain(reward: Reward, scorer: Scorer, dtype: str) -> list[Proof]:
+    """Compare all probes of a plain model, scored in one batch, with what its own library gave to each alone.
+
+    So a model whose numbers change in a batch is not served.
+    """
+    artifact, manifest = reward.artifact, reward.artifact.manifest
+    blend = ((artifact.name, SERVED),)
+    texts = [render_probe(reward.renderer, reward.input, probe) for probe in manifest.probes]
+    batch = scorer.run([Row(tuple(text.ids), blend) for text in texts], fresh=True)
+    proofs = []
+    for number, (probe, found) in enumerate(zip(manifest.probes, batch, strict=True)):
+        if isinstance(found, TureenError):
+            raise found
+        for objective in manifest.objectives:
+            allowed = compute_tolerance(manifest, objective.name, dtype, SERVED)
+            seen, value = probe.scores[objective.name], found.values[objective.column]
+            origin = "by its own library"
+            proofs.append(Proof(artifact.name, number, objective.name, seen, value, allowed, SERVED, origin))
     return proofs
 
 
