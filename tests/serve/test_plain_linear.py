@@ -248,6 +248,26 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "a length above the model's": ({"max_length": 9999}, r"max_length: model reads at most 512 tokens, not 9999"),
+    "one name for two": ({"objectives": ("a", "a")}, r"objectives: two are called 'a'; give each a name of its own"),
+}
+
+
+@pytest.mark.parametrize("fault", OPTIONS)
+def test_an_option_that_does_not_fit_is_refused_by_name(fault: str, tmp_path: Path) -> None:
+    options, message = OPTIONS[fault]
+    folder = write_classifier(tmp_path / "model", rows=2)
+    with pytest.raises(PlainError, match=message):
+        open_plain_reward(folder, open_options(**options))
+
+
+def test_a_folder_of_checkpoints_names_one(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "run" / "checkpoint-2")
+    with pytest.raises(PlainError, match=r"name one, such as .*run/checkpoint-2"):
+        open_plain_reward(tmp_path / "run")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_cannot_be_served_is_refused_by_name(fault: str, tmp_path: Path) -> None:
     spoil, message = FAULTS[fault]

@@ -133,7 +133,7 @@ def test_names_that_differ_do_not_clash() -> None:
 
 def test_of_two_equal_names_neither_is_offered() -> None:
     found = find_clashes([source("one", "one", "a", "b"), source("two", "two", "b"), source("three", "three", "c")], ())
-    told = "two rewards are called 'b', in one and two; rename one, or leave it out"
+    told = "two rewards are called 'b', in one and two; leave one out, or import it with other --objectives and --name"
     assert {folder.name: reason for folder, reason in found.items()} == {"one": f"one: {told}", "two": f"two: {told}"}
 
 

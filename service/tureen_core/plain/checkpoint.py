@@ -70,9 +70,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     config, adapter = read_json(folder / "config.json"), read_json(folder / ADAPTER_CONFIG)
     if not config and not adapter:
+        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        hint = f"; it holds models in folders of their own: name one, such as {folder / inside[-1]}" if inside else ""
         raise PlainError(
             f"{folder} is no model: it has neither tureen.json (an artifact) nor config.json (Hugging Face) nor "
-            f"{ADAPTER_CONFIG} (PEFT)"
+            f"{ADAPTER_CONFIG} (PEFT){hint}"
         )
     shapes: dict[str, tuple[int, ...]] = {}
     files: dict[str, Path] = {}

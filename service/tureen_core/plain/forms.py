@@ -34,6 +34,9 @@ FORMS: tuple[Form, ...] = (
 )
 
 
+BY_NAME = [form.name for form in (PAIR_JUDGE, VERIFIER, PRM_TOKENS, PRM_TURNS, NEMOTRON)]
+
+
 def choose_form(checkpoint: Checkpoint, options: PlainOptions) -> Form:
     """Choose the form of a checkpoint.
 
@@ -62,11 +65,17 @@ def _choose_form(checkpoint: Checkpoint, options: PlainOptions) -> Form:
 
 
 def _explain(checkpoint: Checkpoint) -> str:
+    if checkpoint.adapter:
+        kind = checkpoint.adapter.get("task_type") or "no task_type"
+        return (
+            f"it is an adapter of PEFT ({kind}) without a reward head. Serve an adapter of a policy with --base B "
+            f"--expert NAME={checkpoint.folder}; a reward adapter needs the task SEQ_CLS and a saved head"
+        )
     names = ", ".join(form.name for form in FORMS)
     if checkpoint.architecture.endswith(("ForCausalLM", "LMHeadModel")):
         return (
             f"{checkpoint.architecture} is a language model without a reward head, and a new head would be random. If "
-            f"it judges by the tokens that it writes, say how with --form; the forms are {names}"
+            f"it judges by the tokens that it writes, say how with --form {'|'.join(BY_NAME)}"
         )
     return (
         f"its layout is not known ({checkpoint.architecture or 'no architecture'} in config.json); if it has one of "

@@ -111,15 +111,20 @@ def clean_name(text: str) -> str:
 def _make_reading(checkpoint: Checkpoint, options: PlainOptions, read: FormReading, tokenizer: Any) -> Reading:
     config = checkpoint.text_config
     positions = read.positions or config.get("max_position_embeddings")
-    limits = [options.max_length, positions, tokenizer.model_max_length]
-    known = [each for each in limits if isinstance(each, int) and 8 <= each < 10**9]
+    limits = [positions, tokenizer.model_max_length]
+    limit = min([each for each in limits if isinstance(each, int) and 8 <= each < 10**9], default=LONGEST)
+    if options.max_length is not None and options.max_length > limit:
+        raise PlainError(
+            f"max_length: {checkpoint.folder.name} reads at most {limit} tokens, not {options.max_length}; leave it "
+            "out or give a smaller number"
+        )
     if read.eos == "append" and tokenizer.eos_token_id is None:
         raise PlainError(f"{checkpoint.folder.name}: this form ends texts with EOS, and the tokenizer has none")
     return Reading(
         pooling=read.pooling,
         bos=read.bos,
         eos=read.eos,
-        max_length=min(known) if known else LONGEST,
+        max_length=options.max_length or limit,
         step_mark=read.step_mark,
         step_layout=read.step_layout,
         step_break=read.step_break,
@@ -141,7 +146,10 @@ def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Check
         )
     cleaned = [clean_name(each) for each in names]
     if len(set(cleaned)) < len(cleaned):
-        raise PlainError(f"{checkpoint.folder.name}: two labels are called alike; name all with --objectives")
+        alike = next(each for each in cleaned if cleaned.count(each) > 1)
+        if options.objectives:
+            raise PlainError(f"objectives: two are called {alike!r}; give each a name of its own")
+        raise PlainError(f"{checkpoint.folder.name}: two labels are called {alike!r}; name all with --objectives")
     return [
         Objective(name=each, column=column, calibration=None) for each, column in zip(cleaned, columns, strict=True)
     ]

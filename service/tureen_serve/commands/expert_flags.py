@@ -83,8 +83,11 @@ def _split_expert(text: str) -> tuple[Path, str | None]:
 
 def _read_family(path: Path) -> str:
     try:
-        family = json.loads((path / MANIFEST).read_bytes())["steering"]["family"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        if manifest.get("kind") == "reward":
+            raise SettingsError(f"{path} is a reward artifact: give it with --reward {path}")
+        family = manifest["steering"]["family"]
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(
             f"{path} is not an expert artifact: it needs a {MANIFEST} with `steering.family`; give an adapter or a "
             f"model of others with a name, as --expert NAME={path}"

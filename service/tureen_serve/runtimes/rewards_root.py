@@ -61,6 +61,9 @@ class Source:
         return Artifact(self.folder, self.manifest)
 
 
+PLAIN = ("config.json", "adapter_config.json")
+
+
 @dataclass(frozen=True)
 class UnusableFolder:
     """A folder that looks like a model and cannot be offered. ``reason`` names the folder and says why."""
@@ -82,13 +85,20 @@ def list_sources(root: Path, known: Mapping[Path, Source | UnusableFolder]) -> l
     found: list[Source | UnusableFolder] = []
     for folder in sorted(path for path in root.iterdir() if not path.name.startswith(".")):
         try:
-            if not (folder / MANIFEST).is_file():
+            plain = not (folder / MANIFEST).is_file()
+            if plain and not any((folder / name).is_file() for name in PLAIN):
                 continue
             state = compute_state(folder)
         except OSError:  # it disappeared meanwhile, or may not be read
             continue
         before = known.get(folder)
-        found.append(before if before is not None and before.state == state else _read(folder, state))
+        if before is not None and before.state == state:
+            found.append(before)
+        elif plain:
+            reason = f"{folder.name} has no {MANIFEST}; make it an artifact with tureen-train import {folder} OUT"
+            found.append(UnusableFolder(folder, state, reason))
+        else:
+            found.append(_read(folder, state))
     return found
 
 
@@ -168,7 +178,7 @@ def find_clashes(
         reasons = [_explain_clash("reward", each, owners[each], each in rewards) for each in source.names]
         reasons.append(_explain_clash("reward artifact", name, twins[name], name in artifacts))
         if reason := next(filter(None, reasons), None):
-            found[source.folder] = f"{label}: {reason}; rename one, or leave it out"
+            found[source.folder] = f"{label}: {reason}; leave one out, or import it with other --objectives and --name"
     return found
 
 
