@@ -127,7 +127,7 @@ def test_keys_that_cannot_be_used_stop_it_before_it_starts(tmp_path: Path) -> No
 
 def test_artifacts_that_are_none_are_named(tmp_path: Path) -> None:
     settings = load_settings(rewards=[RewardEntry(path=tmp_path)], runtime="transformers")
-    with pytest.raises(LoadError, match=r"has no tureen\.json"):
+    with pytest.raises(LoadError, match=r"is no model: it has neither tureen\.json"):
         load_engine(settings, ignore_run)
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from waiting import block_until
 
 from tureen.cli import app as client_app
+from tureen_core.plain.option_flags import name_flags
 from tureen_serve.__main__ import app
 
 RUN = CliRunner()
@@ -66,6 +67,7 @@ def test_the_flags_of_both_commands_are_the_same_where_they_mean_the_same() -> N
     )
     models = {"--starter", "--reward", "--expert", "--config", "--runtime", "--dtype", "--device"}
     models |= {"--base", "--family", "--rank", "--energy", "--accept-energy"}
+    models |= set(name_flags().values())
     assert here - there == models
     assert there - here == {"--url", "--window", "--outage"}
 

@@ -12,6 +12,7 @@ from train.tiny_runs import expert_recipe, records, reward_recipe
 from typer.testing import CliRunner, Result
 
 from tureen_core.artifact import open_artifact
+from tureen_core.plain.option_flags import name_flags
 from tureen_train.__main__ import app
 from tureen_train.config import list_recipes, read_recipe
 
@@ -141,6 +142,7 @@ def test_the_commands_are_these() -> None:
     margins = {"models", "--data", "--out", "--rating", "--encoder", "--pooling", "--objective", "--batch"}
     assert found["margins"] == margins | reading | {"--domain"}
     named = {"--expert", "--base", "--objective", "--family", "--name", "--licence", "--device"}
+    named |= {"--calibrate", "--from", "--overwrite", *name_flags().values()}
     assert found["import"] == named | {"source", "out", "--rank", "--energy", "--accept-energy"}
     assert found["run"] == {"recipe", "--set", "--resume", "--overwrite"}
     assert found["sweep"] == {

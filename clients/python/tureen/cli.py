@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from tureen import item_files
 from tureen.client import Client
@@ -29,6 +28,7 @@ from tureen.commands.flags import (
     Truncate,
     Url,
     drop_unset,
+    make_console,
     open_client,
     parse_reading,
     parse_weights,
@@ -44,7 +44,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-out = Console()
+out = make_console()
 
 
 @app.command()

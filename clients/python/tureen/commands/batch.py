@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,14 +25,14 @@ from tureen.batch_jobs.sidecar import Sidecar
 from tureen.batches.batch_flows import ENDED, OUTAGE, STOPPED_EARLY, OnProgress, count_finished_lines, describe_progress
 from tureen.commands import tables
 from tureen.commands.batch_flags import ErrorFile, Source, Target, To, choose_error_file, find_endpoint, print_report
-from tureen.commands.flags import INTERRUPTED, Json, Outage, Url, err, open_client
+from tureen.commands.flags import INTERRUPTED, Json, Outage, Url, err, make_console, open_client
 from tureen.commands.outage_notice import OutageNotice, open_patient_client
 from tureen.errors import InvalidRequest
 from tureen.wire import Batch
 from tureen.wire.batches import Window as WireWindow
 
 app = typer.Typer(help="Run files of requests through a server's batches.", no_args_is_help=True)
-out = Console()
+out = make_console()
 
 Window = Annotated[
     str,

@@ -1,5 +1,7 @@
 """Flags shared by the commands of ``tureen``, and a client whose errors end the command with a message."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -15,7 +17,16 @@ from tureen.records.reading import parse_renames
 from tureen.records.schema import BadOption
 from tureen.retry import Retries
 
-err = Console(stderr=True)
+WIDE = 200  # columns where no terminal says how many it has
+
+
+def make_console(stderr: bool = False) -> Console:
+    """Make the console of a command. In a file or a pipe a table is not broken at 80 columns."""
+    known = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if known else WIDE)
+
+
+err = make_console(stderr=True)
 QUICK = Retries(limit=2)
 INTERRUPTED = 130
 
