@@ -30,11 +30,11 @@ demo: .venv/.serve
 serve: .venv/.serve
 	$(BIN)/tureen-serve --starter --port $(PORT)
 
-# with CI set, the coverage is measured as well, and must be what the suite has
-COVERAGE := $(if $(CI),--cov --cov-report=term)
+# with CI set, the long tests run too, and the coverage is measured and must be what the suite has
+SELECTED := $(if $(CI),--cov --cov-report=term,-m "not long")
 
 test: .venv/.dev postgres
-	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadfile $(COVERAGE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadfile $(SELECTED)
 
 # some tests of batches start a PostgreSQL of their own; without one they are skipped, but not in CI
 postgres:

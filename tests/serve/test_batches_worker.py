@@ -181,6 +181,7 @@ def test_what_was_done_is_counted(shop: Shop) -> None:
 # --------------------------------------------------------------------------- killed
 
 
+@pytest.mark.long
 def test_killed_at_every_step_the_output_is_the_same(tmp_path: Path) -> None:
     """Every call of a whole life is one point to die before, and one to die after."""
     whole = Mortal()

@@ -130,6 +130,7 @@ def test_a_file_that_is_there_is_not_overwritten(config: Path, tmp_path: Path) -
     assert (result.exit_code, "exists already" in result.output) == (1, True)
 
 
+@pytest.mark.long
 def test_killed_it_goes_on_where_it_was(config: Path, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(content(200))
     peace, war = tmp_path / "peace.jsonl", tmp_path / "war.jsonl"

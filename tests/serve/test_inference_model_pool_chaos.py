@@ -88,6 +88,7 @@ def samples(url: str) -> dict[str, float]:
     return found
 
 
+@pytest.mark.long
 def test_answers_are_right_while_models_come_and_go(root: Path) -> None:
     wanted = {name: expected(root, name) for name in NAMES}
     settings = load_settings(rewards_root=root, rewards_memory_gib=room_for_two(root), dtype="float32", device="cpu")

@@ -26,7 +26,7 @@ from tureen_serve.runtimes.load import LoadError
 from tureen_serve.settings import RewardEntry, Settings, load_settings
 
 # Ray Data reads its own deprecated options when it is imported and when a context is copied
-pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning:ray")
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning:ray")]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import tureen_serve
 from tureen_core.artifact import read_manifest
 from tureen_core.tolerance import BARE, LOGPROB, SHARE_OF_RANGE, compute_tolerance, get_reading, list_checked_weights
 
+pytestmark = pytest.mark.long
+
 STARTER = Path(tureen_serve.__file__).parent / "starter"
 ARTIFACTS = sorted(path.parent.relative_to(STARTER).as_posix() for path in STARTER.glob("*/*/tureen.json"))
 

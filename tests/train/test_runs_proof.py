@@ -90,6 +90,7 @@ def test_an_adapter_that_was_not_saved_is_caught_in_each_precision(
             prove_save(folder, kind)
 
 
+@pytest.mark.long
 def test_after_a_sharded_run_a_fresh_process_proves_and_exports(reward: Path) -> None:
     live = read_live(reward)
     artifact = finish_run(reward, RewardArtifact(), live, sharded=True)

@@ -23,6 +23,7 @@ from tureen_train.config import resolve_recipe
 from tureen_train.rewards.run import train_reward
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(1200),  # the first test waits for all the runs
     pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed compiles its collective with g++"),
     pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed's CPU backend is for Linux"),
