@@ -8,7 +8,9 @@ import yaml
 
 from tureen_train.config import (
     RECIPES,
+    DpoPolicy,
     ExpertRun,
+    PpoPolicy,
     RankingLoss,
     Recipe,
     RecipeError,
@@ -47,7 +49,8 @@ def test_kind_chooses_between_a_reward_model_and_an_expert() -> None:
     run = resolve_recipe(EXPERT)
     assert isinstance(run, ExpertRun)
     assert run.family == "policy"
-    assert run.preference.beta == 0.1
+    assert isinstance(run.policy, DpoPolicy)
+    assert run.policy.beta == 0.1
 
 
 @pytest.mark.parametrize("raw", [REWARD, EXPERT])
@@ -212,3 +215,32 @@ def test_pcrms_recipes_have_the_published_loss_and_the_last_token_form_beside_it
         for key in ("name", "output", "objective"):
             each.pop(key)
     assert published == last
+
+
+ON_POLICY = {**EXPERT, "policy": {"method": "ppo"}, "rewards": [{"source": "artifact", "path": "a"}]}
+
+
+def test_the_method_chooses_a_policys_settings() -> None:
+    run = resolve_recipe(ON_POLICY)
+    assert isinstance(run, ExpertRun)
+    assert isinstance(run.policy, PpoPolicy)
+    assert (run.policy.clip, run.policy.trace, run.policy.kl_target) == (0.2, 0.95, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rewards": []}, "rewards: policy.method: ppo needs at least one source"),
+        ({"policy": {"method": "dpo"}}, "rewards: policy.method: dpo reads none"),
+        ({"policy": {"method": "ppo", "clip": 0}}, "policy.clip: "),
+        ({"policy": {"method": "rejection", "select": {"keep": "best_and_worst"}}}, "policy: select.keep"),
+        ({"policy": {"method": "iterative-dpo", "select": {"keep": "best"}}}, "policy: select.keep"),
+        ({"sampling": {"engine": "server"}}, "sampling: url"),
+        ({"sampling": {"temperature": 0}}, "sampling: temperature"),
+        ({"sampling": {"min_tokens": 200}}, "sampling: min_tokens"),
+        ({"rewards": [{"source": "function", "function": "f"}]}, "function: write it as module:function"),
+    ],
+)
+def test_what_on_policy_training_cannot_run_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        resolve_recipe({**ON_POLICY, **changes})

@@ -33,7 +33,7 @@ def record(*answers: str, scores: tuple[float, ...], prompt: str = "why?") -> Re
 @pytest.fixture(scope="module")
 def learnt(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExpertRun, Artifact]:
     folder = tmp_path_factory.mktemp("learnt")
-    run = expert_run(base, folder, optimisation={"max_steps": 20}, preference={"sft": 0.2}, family="zoo")
+    run = expert_run(base, folder, optimisation={"max_steps": 20}, policy={"sft": 0.2}, family="zoo")
     return run, train(run)
 
 
@@ -168,7 +168,7 @@ def test_an_answer_that_does_not_fit_is_no_probe(base: Path) -> None:
     """Cut from the left its prompt is gone, and nobody can say where the answer begins."""
     held = [record("z" * 200, "bad", scores=(1.0, 0.0)), record("short", "bad", scores=(1.0, 0.0), prompt="b")]
     assert probes(base, loaded([], held), 2) == ["short"]
-    with pytest.raises(RecipeError, match=r"preference\.max_length"):
+    with pytest.raises(RecipeError, match=r"policy\.max_length"):
         probes(base, loaded([], held[:1]), 2)
 
 

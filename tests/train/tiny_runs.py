@@ -48,7 +48,7 @@ def expert_recipe(base: Path, folder: Path, **changes: Any) -> dict[str, Any]:
         "name": "foxes",
         "data": {"train": [{"path": str(records(folder))}], "holdout": 0.3, "pairs_per_prompt": 1},
         "model": {"base": str(base), "lora": LORA, "precision": "fp32"},
-        "preference": {"max_length": 64},
+        "policy": {"max_length": 64},
         "optimisation": {"learning_rate": 5e-3, "max_steps": 6, "batch": 4, "seed": 7},
         "watch": {"log_every": 1},
         "probes": 3,

@@ -1,7 +1,7 @@
 """Recipes: their parts, the kinds of run, and reading them from YAML. Imports no library of training."""
 
 from tureen_train.config.attributes import AttributesLoss
-from tureen_train.config.experts import ExpertRun, Preference
+from tureen_train.config.experts import ExpertRun
 from tureen_train.config.gate import GateLoss
 from tureen_train.config.odin import OdinLoss
 from tureen_train.config.pairs import PairLoss
@@ -17,31 +17,64 @@ from tureen_train.config.parts import (
     Source,
     Watch,
 )
+from tureen_train.config.policies import (
+    DpoPolicy,
+    GrpoPolicy,
+    IterativeDpoPolicy,
+    PolicySettings,
+    PpoPolicy,
+    RejectionPolicy,
+    RlooPolicy,
+    SftPolicy,
+)
 from tureen_train.config.ranking import RankingLoss
 from tureen_train.config.recipes import RECIPES, Recipe, format_recipe, list_recipes, read_recipe, resolve_recipe
 from tureen_train.config.rewards import RewardLoss, RewardRun
+from tureen_train.config.rollouts import (
+    ArtifactSource,
+    FunctionSource,
+    JudgeSource,
+    RewardSource,
+    Sampling,
+    Selection,
+    ServerSource,
+)
 from tureen_train.config.steps import StepsLoss
 
 __all__ = [
-    "RECIPES",
+    "ArtifactSource",
     "AttributesLoss",
     "Data",
+    "DpoPolicy",
     "ExpertRun",
+    "FunctionSource",
     "GateLoss",
+    "GrpoPolicy",
+    "IterativeDpoPolicy",
+    "JudgeSource",
     "Lora",
     "Model",
     "OdinLoss",
     "Optimisation",
     "Packed",
     "PairLoss",
-    "Preference",
+    "PolicySettings",
+    "PpoPolicy",
+    "RECIPES",
     "RankingLoss",
     "Recipe",
     "RecipeError",
+    "RejectionPolicy",
     "RewardLoss",
     "RewardRun",
+    "RewardSource",
+    "RlooPolicy",
     "Run",
+    "Sampling",
     "Scale",
+    "Selection",
+    "ServerSource",
+    "SftPolicy",
     "Source",
     "StepsLoss",
     "Watch",

@@ -4,28 +4,29 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tureen_train.config.parts import RecipePart, Run
-
-
-class Preference(RecipePart):
-    """Settings of TRL's DPO: β, and ``sft``, the weight of a likelihood term on the chosen answer."""
-
-    beta: float = Field(default=0.1, gt=0)
-    sft: float = Field(default=0.0, ge=0)
-    max_length: int = Field(default=512, ge=16)
+from tureen_train.config.parts import Run
+from tureen_train.config.policies import DpoPolicy, PolicySettings
+from tureen_train.config.rollouts import RewardSource, Sampling
 
 
 class ExpertRun(Run):
-    """An expert policy, trained by DPO (arXiv 2305.18290) toward the answers of one domain or objective."""
+    """A policy, trained by ``policy.method`` toward one domain or objective.
+
+    A LoRA becomes an expert that can be souped; whole weights (``model.lora: null``) become a checkpoint, which can be
+    the base of others. ``rewards`` and ``sampling`` are for the methods that learn from the policy's own answers; their
+    prompts are those of ``data``.
+    """
 
     kind: Literal["expert"]
-    preference: Preference = Preference()
+    policy: PolicySettings = DpoPolicy()
+    rewards: list[RewardSource] = []
+    sampling: Sampling = Sampling()
     family: str = "policy"
     objective: str = ""
     probes: int = Field(default=4, ge=1, le=64)
 
     @model_validator(mode="after")
-    def _fits_a_soup(self) -> "ExpertRun":
+    def _has_no_head(self) -> "ExpertRun":
         self.objective = self.objective or self.name
         if self.model.lora is None:
             raise ValueError(
@@ -37,4 +38,15 @@ class ExpertRun(Run):
             raise ValueError("model.head: an expert has no score head; leave the key out")
         if self.model.quantise is not None:
             raise ValueError("model.quantise: an expert is trained on the unquantised base; set it to null")
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_are_read(self) -> "ExpertRun":
+        if self.policy.samples and not self.rewards:
+            raise ValueError(f"rewards: policy.method: {self.policy.method} needs at least one source of rewards")
+        if self.rewards and not self.policy.samples:
+            raise ValueError(f"rewards: policy.method: {self.policy.method} reads none; leave the key out")
+        names = [each.name for each in self.rewards if each.name]
+        if len(set(names)) < len(names):
+            raise ValueError("rewards: two have the same name; rename one")
         return self

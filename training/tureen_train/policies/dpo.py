@@ -21,7 +21,7 @@ from tureen_core.probe_readings import Readings
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, SERVED
 from tureen_core.turns import Messages
-from tureen_train.config import ExpertRun, RecipeError
+from tureen_train.config import DpoPolicy, ExpertRun, RecipeError
 from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.records.encoding_report import EQUAL, EncodingReport, check_training_data
 from tureen_train.records.run_data import RunData, load_data
@@ -37,7 +37,7 @@ from tureen_train.runs.rereading import make_expert_reading
 from tureen_train.settings import count_processes
 
 Rows = list[dict[str, Any]]
-TOO_LONG = "with a prompt longer than preference.max_length"
+TOO_LONG = "with a prompt longer than policy.max_length"
 
 log = logging.getLogger("tureen.train")
 
@@ -65,7 +65,7 @@ def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
     watch = GradientWatch()
     trainer = _trainer(run, base, train, held)
     trainer.add_callback(watch)
-    report = leave_out_equal(trainer, report_rows(data.train, train), run.preference.max_length)
+    report = leave_out_equal(trainer, report_rows(data.train, train), run.policy.max_length)
     check_training_data(report, run.data.most_dropped)
     update_account(folder, texts={"training": report.counts})
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -115,7 +115,7 @@ def leave_out_equal(trainer: Any, report: EncodingReport, length: int) -> Encodi
     Args:
         trainer: its training data are tokenised.
         report: of the rows that the trainer was given.
-        length: ``preference.max_length``, at which TRL cuts.
+        length: ``policy.max_length``, at which TRL cuts.
     """
     rows = trainer.train_dataset
     sides = [
@@ -136,7 +136,7 @@ def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Message
     """Choose prompts with their best answers as probes: held-out ones first, and none that would be truncated.
 
     Raises:
-        RecipeError: no prompt with its best answer fits into ``preference.max_length``.
+        RecipeError: no prompt with its best answer fits into ``policy.max_length``.
     """
     fit: list[Messages] = []
     for record in [*(record for records in data.eval.values() for record in records), *data.train]:
@@ -147,7 +147,7 @@ def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Message
         if len(fit) == count:
             return fit
     if not fit:
-        raise RecipeError("preference.max_length: no prompt fits with its best answer; raise it")
+        raise RecipeError("policy.max_length: no prompt fits with its best answer; raise it")
     return fit
 
 
@@ -156,14 +156,15 @@ def _rank(score: float) -> float:
 
 
 def _trainer(run: ExpertRun, base: Path, train: Rows, held: Mapping[str, Rows]) -> Any:
-    preference = run.preference
+    policy = run.policy
+    assert isinstance(policy, DpoPolicy)
     set_seed(run.optimisation.seed)
     settings = DPOConfig(
         **make_trainer_arguments(run, evaluate=bool(held)),
-        beta=preference.beta,
-        loss_type=["sigmoid", "sft"] if preference.sft else ["sigmoid"],
-        loss_weights=[1.0, preference.sft] if preference.sft else None,
-        max_length=preference.max_length,
+        beta=policy.beta,
+        loss_type=["sigmoid", "sft"] if policy.sft else ["sigmoid"],
+        loss_weights=[1.0, policy.sft] if policy.sft else None,
+        max_length=policy.max_length,
         # with several processes TRL passes them on in a file that only the writing process finds
         precompute_ref_log_probs=count_processes() < 2,
     )

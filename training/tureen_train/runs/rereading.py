@@ -41,7 +41,7 @@ def open_expert_reader(run: ExpertRun, folder: Path, base: Path, as_trained: boo
 
 def make_expert_reading(run: ExpertRun, base: Path) -> Reading:
     """How an expert's text becomes ids: by the base's own template."""
-    plain = Reading(max_length=run.preference.max_length, dtype=choose_dtype(run))
+    plain = Reading(max_length=run.policy.max_length, dtype=choose_dtype(run))
     return plain.model_copy(update={"template": Renderer(load_tokenizer(base), plain).digest()})
 
 

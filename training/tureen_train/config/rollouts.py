@@ -1,0 +1,132 @@
+"""Settings of on-policy training: how answers are written, what rewards them, and which are kept."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tureen_core.preference import NAME
+from tureen_train.config.parts import RecipePart
+
+
+class Sampling(RecipePart):
+    """How a policy writes answers.
+
+    ``count`` answers are written to each prompt, of ``min_tokens`` to ``max_tokens`` tokens, the end token among them.
+    ``batch`` is the number of answers that are written together. ``top_k: 0`` and ``top_p: 1`` cut nothing off, and
+    ``temperature: 0`` takes the likeliest token. ``max_prompt`` is the longest prompt in tokens; longer ones are left
+    out and counted.
+
+    ``engine`` is ``process`` (transformers in this process), ``vllm`` (vLLM in this process, on a GPU), or ``server``:
+    an OpenAI-compatible server at ``url`` that serves the policy as ``model``.
+    """
+
+    count: int = Field(default=4, ge=1)
+    max_tokens: int = Field(default=128, ge=1)
+    min_tokens: int = Field(default=1, ge=0)
+    max_prompt: int = Field(default=512, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    batch: int = Field(default=32, ge=1)
+    engine: Literal["process", "vllm", "server"] = "process"
+    url: str | None = None
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Sampling":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens: {self.min_tokens} is above max_tokens, {self.max_tokens}")
+        if (self.engine == "server") != (self.url is not None):
+            raise ValueError("url: it is needed with engine: server, and only there")
+        if self.temperature == 0 and self.count > 1:
+            raise ValueError("temperature: at 0 all answers to a prompt are the same; raise it, or set count: 1")
+        return self
+
+
+class RewardPart(RecipePart):
+    """What all sources of rewards have.
+
+    The reward of an answer is the weighted sum over the sources. ``scale`` says of what: ``calibrated`` rewards, which
+    the source's own mean and deviation put on one scale, or ``raw`` ones. ``name`` is the reward's name in logs and
+    files; by default it is the objective's.
+    """
+
+    name: str = ""
+    weight: float = 1.0
+    scale: Literal["calibrated", "raw"] = "calibrated"
+
+    @model_validator(mode="after")
+    def _named(self) -> "RewardPart":
+        if self.name and not NAME.fullmatch(self.name):
+            raise ValueError("name: use 1 to 64 of letters, digits, '_', '.', '-'")
+        return self
+
+
+class ArtifactSource(RewardPart):
+    """A reward model's artifact, read in this process in float32."""
+
+    source: Literal["artifact"]
+    path: str
+    objective: str | None = None
+
+
+class ServerSource(RewardPart):
+    """A reward of a running Tureen server. A reward that fails there is never taken as 0."""
+
+    source: Literal["server"]
+    url: str
+    reward: str
+    timeout: float = Field(default=300.0, gt=0)
+
+
+class JudgeSource(RewardPart):
+    """A language model behind an OpenAI-compatible server, which compares answers by ``criterion``.
+
+    Its rewards are the share of comparisons that an answer wins against the others to its prompt, in both orders.
+    """
+
+    source: Literal["judge"]
+    url: str
+    model: str
+    criterion: str
+    scale: Literal["calibrated", "raw"] = "raw"
+
+
+class FunctionSource(RewardPart):
+    """A Python function, named as ``module:function``.
+
+    It is called with ``prompts`` (lists of messages) and ``answers`` (texts) of equal length, and returns a number for
+    each; None for one that it cannot reward.
+    """
+
+    source: Literal["function"]
+    function: str
+    scale: Literal["calibrated", "raw"] = "raw"
+
+    @model_validator(mode="after")
+    def _is_a_path(self) -> "FunctionSource":
+        module, colon, name = self.function.partition(":")
+        if not (module and colon and name):
+            raise ValueError("function: write it as module:function")
+        return self
+
+
+RewardSource = Annotated[ArtifactSource | ServerSource | JudgeSource | FunctionSource, Field(discriminator="source")]
+
+
+class Selection(RecipePart):
+    """Which answers of a round are kept.
+
+    ``best`` keeps the best answer to each prompt, ``best_and_worst`` the best against the worst as a pair, ``share``
+    the best ``share`` of all answers, ``threshold`` those with a reward of ``threshold`` or more, ``quantile`` those
+    that reach the ``quantile`` of any single reward (RiC, arXiv 2402.10207), ``pareto`` those that no other answer to
+    the same prompt dominates in all rewards, and ``all`` keeps all.
+
+    ``min_gap`` is the smallest difference of rewards in a pair; equal ones never make a pair.
+    """
+
+    keep: Literal["best", "best_and_worst", "share", "threshold", "quantile", "pareto", "all"] = "best"
+    share: float = Field(default=0.25, gt=0, le=1)
+    threshold: float = 0.0
+    quantile: float = Field(default=0.7, ge=0, le=1)
+    min_gap: float = Field(default=0.0, ge=0)
