@@ -5,7 +5,7 @@ import pytest
 from tureen.errors import Unprocessable
 from tureen.records.schema import BadOption
 from tureen_core.calibration import Calibration
-from tureen_train.evaluation.objectives import ObjectiveChoice, parse_weights
+from tureen_train.evaluation.objectives import ObjectiveChoice
 
 SCALES = {
     "a": Calibration(mean=1.0, std=2.0, temperature=4.0),
@@ -51,19 +51,6 @@ def test_an_objective_must_be_there(objective: str | None, says: str) -> None:
 def test_preferences_must_be_for_what_is_there() -> None:
     with pytest.raises(Unprocessable, match="unknown objective 'c'"):
         ObjectiveChoice.of(SCALES, None, {"c": 1}, "it")
-
-
-def test_weights_are_read_from_the_command_line() -> None:
-    assert parse_weights("a=0.7, b = 0.3") == {"a": 0.7, "b": 0.3}
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [("a", "'a' is not a weight"), ("a=x", "'a=x' is not a weight"), ("a=1,a=2", "'a' has two weights")],
-)
-def test_weights_that_cannot_be_read_are_named(text: str, says: str) -> None:
-    with pytest.raises(BadOption, match=f"--preferences: .*{says}"):
-        parse_weights(text)
 
 
 def test_without_a_calibration_an_objective_is_raw_and_only_alone() -> None:

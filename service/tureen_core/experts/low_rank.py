@@ -13,6 +13,7 @@ from torch import Tensor
 from tureen_core.lora import LoraPair
 
 DEFAULT_ENERGY = 0.95
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class RankChoice:
     def least(self) -> float:
         """The smallest share of all energy that is accepted."""
         return self.target if self.accept is None else self.accept
+
+    def accepts(self, share: float) -> bool:
+        """Whether a captured share of all energy is enough, up to rounding."""
+        return share >= self.least - ROUNDING
 
 
 BY_ENERGY = RankChoice()

@@ -70,7 +70,7 @@ def approximate_difference(base: Any, tuned: Any, choice: RankChoice, name: str)
     figures = _measure_terms(terms, outside, total)
     story = _describe_terms(terms, outside, figures)
     log.info("%s: %s", name, story)
-    if figures["energy"] < choice.least:
+    if not choice.accepts(figures["energy"]):
         raise SoupError(f"{name}: {story}; {choice.least:.4g} is asked: {_advise(figures, choice)}")
     return Approximation(Adapter(name, {path: term.pair for path, term in terms.items()}), figures)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from tureen import Client
+from tureen_train.config.weights import parse_weights
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, make_reading_options, open_reading
 from tureen_train.terminal import make_console, show_progress
@@ -47,7 +48,6 @@ def evaluate_command(
     from tureen_train.evaluation import evaluate as evaluation  # seconds to import: not for --help
     from tureen_train.evaluation.comparison_report import compare_folders
     from tureen_train.evaluation.evaluation_page import make_summary
-    from tureen_train.evaluation.objectives import parse_weights
     from tureen_train.evaluation.scorers import open_scorer
 
     with exit_on_user_error():

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tureen.mixes import split_mix
 from tureen.records.schema import BadOption
 from tureen_core.calibration import Calibration, check_common_scale, resolve_scale
 from tureen_core.preference import format_weights, normalise_weights
@@ -97,22 +96,3 @@ class ObjectiveChoice:
     def score_item(self, raws: Sequence[Mapping[str, float]], truncated: Sequence[bool]) -> ScoredItem:
         """Make the scores of an item from its answers' raw rewards by objective."""
         return ScoredItem([self.reward(raw) for raw in raws], [self.logit(raw) for raw in raws], list(truncated))
-
-
-def parse_weights(text: str) -> dict[str, float]:
-    """Parse weights such as ``a=0.7+b=0.3``; ``,`` and ``;`` separate too.
-
-    Raises:
-        BadOption: a part is not a name with a number, or a name occurs twice.
-    """
-    weights: dict[str, float] = {}
-    for part in split_mix(text):
-        name, _, number = (each.strip() for each in part.partition("="))
-        try:
-            weight = float(number)
-        except ValueError:
-            raise BadOption(f"--preferences: {part!r} is not a weight: write it as helpful=0.7+harmless=0.3") from None
-        if name in weights:
-            raise BadOption(f"--preferences: {name!r} has two weights; give one")
-        weights[name] = weight
-    return weights
