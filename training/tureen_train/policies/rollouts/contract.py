@@ -47,6 +47,11 @@ class Sample:
     finished: bool = True
     logprobs: tuple[float, ...] = ()
 
+    @property
+    def empty(self) -> bool:
+        """Whether the answer has no text, or only white space."""
+        return not self.text.strip()
+
 
 @dataclass(frozen=True)
 class Reward:
