@@ -125,12 +125,21 @@ class PpoPolicy(OnPolicy):
     """Proximal policy optimisation (arXiv 1707.06347), as RLHF uses it (arXiv 1909.08593, 2203.02155).
 
     A step writes ``sampling.count`` answers to each of ``prompts`` prompts, and makes ``epochs`` passes over them in
-    ``minibatches`` parts. The reward of each token is −``kl`` · (log π − log π_ref), and the answer's reward is added
-    at its last token. ``kl_control: adaptive`` moves ``kl`` toward ``kl_target`` over ``kl_horizon`` answers. A pass
-    ends early when the policy has moved by more than 1.5 · ``stop_kl``; null never stops.
+    ``minibatches`` updates each. ``optimisation.batch`` texts run together on a device. The reward of each token is
+    −``kl`` · (log π − log π_ref), and the answer's score is added at its last token. ``kl_control: adaptive`` moves
+    ``kl`` toward ``kl_target`` nats for each answer over ``kl_horizon`` answers. No further pass begins when the policy
+    has moved by more than 1.5 · ``stop_kl`` nats for each token; null never stops.
+
+    The score of an answer is its reward; with ``unfinished_reward`` an answer without an end token has that one
+    instead. ``scale_scores`` divides scores by the running deviation of all so far, ``centre_scores`` subtracts their
+    running mean, and ``score_clip`` cuts them after that. ``whiten_advantages`` puts the advantages of a step on mean 0
+    and deviation 1; ``whiten_rewards`` the tokens' rewards on deviation 1.
+
+    ``clip`` and ``value_clip`` limit what an update learns from: how far the ratio π / π_old may be from 1, and a value
+    from the earlier one. Texts whose mean ratio is above ``ratio_limit`` are skipped and counted.
 
     ``critic`` is the artifact of a reward model, from which the critic starts; by default the first artifact among the
-    rewards, else the policy's base with a new head.
+    rewards that fits, else the policy's base with a new head; ``base`` always takes the latter.
     """
 
     method: Literal["ppo"]
@@ -147,14 +156,16 @@ class PpoPolicy(OnPolicy):
     stop_kl: float | None = Field(default=None, gt=0)
     gamma: float = Field(default=1.0, gt=0, le=1)
     trace: float = Field(default=0.95, ge=0, le=1)
-    clip: float = Field(default=0.2, gt=0)
+    clip: float = Field(default=0.2, gt=0, lt=1)
     value_clip: float = Field(default=0.2, gt=0)
     value_weight: float = Field(default=0.1, ge=0)
     ratio_limit: float = Field(default=10.0, gt=1)
-    whiten_advantages: bool = True
+    unfinished_reward: float | None = None
     scale_scores: bool = False
     centre_scores: bool = False
     score_clip: float | None = Field(default=None, gt=0)
+    whiten_advantages: bool = True
+    whiten_rewards: bool = False
 
 
 def _method(value: Any) -> Any:
