@@ -15,12 +15,12 @@ from tureen_core.experts.expert_reader import ExpertReader
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.policies import dpo as policies
-from tureen_train.policies.dpo import choose_probes, make_pair_rows, train_expert
-from tureen_train.records.run_data import RunData
+from tureen_train.policies.dpo import make_pair_rows
+from tureen_train.policies.run import train_policy
 
 
 def train(run: ExpertRun, resume: bool = False) -> Artifact:
-    artifact = train_expert(run, resume)
+    artifact = train_policy(run, resume)
     assert artifact is not None
     return artifact
 
@@ -145,38 +145,11 @@ def test_what_trl_trains_on_are_the_services_ids(base: Path, tmp_path: Path) -> 
         assert seen["prompt_ids"] + seen[f"{side}_ids"] == whole + after
 
 
-# --------------------------------------------------------------------------- probes
-
-
-def loaded(train: list[Record], held: list[Record]) -> RunData:
-    return RunData(train, {"heldout": held} if held else {}, {})
-
-
-def probes(base: Path, data: RunData, count: int, length: int = 64) -> list[str]:
-    renderer = Renderer(load_tokenizer(base), tiny.reading(base, max_length=length))
-    return [talk[-1]["content"] for talk in choose_probes(data, renderer, count)]
-
-
-def test_probes_are_the_best_answers_held_out_ones_first(base: Path) -> None:
-    held = [record("good", "bad", scores=(1.0, 0.0)), record("poor", "fine", scores=(float("nan"), 0.5), prompt="b")]
-    train = [record("c", "d", scores=(0.0, 1.0), prompt="c")]
-    assert probes(base, loaded(train, held), 3) == ["good", "fine", "d"]
-    assert probes(base, loaded(train, held), 2) == ["good", "fine"]
-
-
-def test_an_answer_that_does_not_fit_is_no_probe(base: Path) -> None:
-    """Cut from the left its prompt is gone, and nobody can say where the answer begins."""
-    held = [record("z" * 200, "bad", scores=(1.0, 0.0)), record("short", "bad", scores=(1.0, 0.0), prompt="b")]
-    assert probes(base, loaded([], held), 2) == ["short"]
-    with pytest.raises(RecipeError, match=r"policy\.max_length"):
-        probes(base, loaded([], held[:1]), 2)
-
-
 @pytest.mark.parametrize("kind", ["ties", "none"])
 def test_nothing_to_train_on_is_told(base: Path, tmp_path: Path, kind: str) -> None:
     dialogue = "\n\nHuman: a\n\nAssistant: {}"
     rows = [{"text": [dialogue.format(1), dialogue.format(2)], "score": [1.0, 1.0]}] if kind == "ties" else []
     path = tmp_path / "few.json"
     path.write_text(json.dumps(rows))
-    with pytest.raises(RecipeError, match=r"data\.train: no record has two answers with different scores"):
-        train_expert(expert_run(base, tmp_path, data={"train": [{"path": str(path)}]}))
+    with pytest.raises(RecipeError, match=r"data\.train: no record .* two answers with different scores"):
+        train_policy(expert_run(base, tmp_path, data={"train": [{"path": str(path)}]}))

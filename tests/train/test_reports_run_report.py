@@ -11,7 +11,7 @@ import yaml
 from train.tiny_runs import expert_run, reward_run
 
 from tureen.records.schema import BadFile
-from tureen_train.policies.dpo import train_expert
+from tureen_train.policies.run import train_policy
 from tureen_train.reports.run_folder import flatten_keys, format_cell, read_run
 from tureen_train.reports.run_report import write_run_report
 from tureen_train.rewards.run import train_reward
@@ -62,7 +62,7 @@ def test_the_columns_of_the_data_are_told(copy: Path) -> None:
 
 def test_an_experts_run_is_told_too(base: Path, tmp_path: Path) -> None:
     run = expert_run(base, tmp_path, optimisation={"max_steps": 2})
-    train_expert(run)
+    train_policy(run)
     page = write_run_report(Path(run.output)).read_text()
     assert "An expert for foxes on" in page
     assert "loss.png" in page

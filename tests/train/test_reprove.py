@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tureen_core.artifact import Artifact, open_artifact, seal_artifact
 from tureen_train import reprove
-from tureen_train.policies.dpo import train_expert
+from tureen_train.policies.run import train_policy
 from tureen_train.rewards.run import train_reward
 
 
@@ -17,7 +17,7 @@ def exported(request: pytest.FixtureRequest, base: Path, tmp_path: Path) -> Arti
     """An artifact as this version exports it."""
     full = {"model": {"lora": None}} if request.param == "full reward" else {}
     if request.param == "expert":
-        artifact = train_expert(expert_run(base, tmp_path))
+        artifact = train_policy(expert_run(base, tmp_path))
     else:
         artifact = train_reward(reward_run(base, tmp_path, **full))
     assert artifact is not None

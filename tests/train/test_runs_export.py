@@ -18,7 +18,7 @@ from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.kinds import export_run
 from tureen_train.networks.reward_reader import RewardReader
-from tureen_train.policies.dpo import train_expert
+from tureen_train.policies.run import train_policy
 from tureen_train.rewards.run import train_reward
 from tureen_train.runs.folder import list_library_versions
 from tureen_train.runs.reward_artifact import write_classifier
@@ -43,7 +43,7 @@ def full(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expert(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("expert")
-    assert train_expert(expert_run(base, folder, family="tiny")) is not None
+    assert train_policy(expert_run(base, folder, family="tiny")) is not None
     return folder / "run"
 
 

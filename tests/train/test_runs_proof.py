@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from train.tiny_runs import expert_run, reward_run
 
 from tureen_core.artifact import open_artifact
-from tureen_train.policies.dpo import train_expert
+from tureen_train.policies.run import train_policy
 from tureen_train.rewards.run import train_reward
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.proof import ProofError, finish_run, prove_save, read_live
@@ -30,7 +30,7 @@ def reward(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expert(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("expert")
-    assert train_expert(expert_run(base, folder)) is not None
+    assert train_policy(expert_run(base, folder)) is not None
     return folder / "run"
 
 

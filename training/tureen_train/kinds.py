@@ -40,9 +40,9 @@ def _reward_artifact() -> ArtifactKind:
 
 
 def _train_expert(run: Any, resume: bool) -> Artifact | None:
-    from tureen_train.policies.dpo import train_expert
+    from tureen_train.policies.run import train_policy
 
-    return train_expert(run, resume)
+    return train_policy(run, resume)
 
 
 def _expert_artifact() -> ArtifactKind:

@@ -1,9 +1,7 @@
-"""An expert run from recipe to artifact: DPO by TRL on preference pairs of one domain or objective."""
+"""DPO by TRL on preference pairs of one domain or objective."""
 
-import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,74 +11,64 @@ from transformers import AutoModelForCausalLM, set_seed
 from trl import DPOConfig, DPOTrainer
 
 from tureen.records.schema import Record
-from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
-from tureen_core.experts.expert_reader import compute_mean_logprobs
-from tureen_core.manifest import Probe
-from tureen_core.probe_readings import Readings
-from tureen_core.template import Renderer
-from tureen_core.tolerance import BARE, SERVED
-from tureen_core.turns import Messages
-from tureen_train.config import DpoPolicy, ExpertRun, RecipeError
+from tureen_train.config import DpoPolicy, ExpertRun
 from tureen_train.networks.reward_model import make_lora_config
+from tureen_train.policies.method import Metrics, Task
 from tureen_train.records.encoding_report import EQUAL, EncodingReport, check_training_data
-from tureen_train.records.run_data import RunData, load_data
-from tureen_train.reports.plots import plot_curves
-from tureen_train.runs.expert_artifact import ExpertArtifact
-from tureen_train.runs.folder import find_base, update_account, write_probes, write_results
+from tureen_train.runs.folder import update_account
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
-from tureen_train.runs.movement import GradientWatch, check_movement
-from tureen_train.runs.probe_readings import read_at_weights
-from tureen_train.runs.proof import finish_run
-from tureen_train.runs.rereading import make_expert_reading
+from tureen_train.runs.movement import GradientWatch
 from tureen_train.settings import count_processes
 
 Rows = list[dict[str, Any]]
 TOO_LONG = "with a prompt longer than policy.max_length"
 
-log = logging.getLogger("tureen.train")
+
+@dataclass
+class TrainedDpo:
+    """TRL's trainer after a run, as the frame sees it."""
+
+    model: Any
+    accelerator: Any
+    history: Sequence[Mapping[str, Any]]
+    metrics: Metrics
+    moved: bool
+    trainer: Any
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter. Every rank must call it."""
+        self.trainer.save_model(str(folder))
 
 
-def train_expert(run: ExpertRun, resume: bool = False) -> Artifact | None:
-    """Train, evaluate, prove the save, and export.
-
-    Returns:
-        The artifact in ``<output>/artifact``; None on the launcher's other ranks.
+def train_dpo(task: Task) -> TrainedDpo:
+    """Train on the pairs of a run's records.
 
     Raises:
-        RecipeError: there is no pair to train on, too many are left out, no answer is short enough for a probe, or
-            there is nothing to resume.
-        StandstillError: training changed nothing.
-        ProofError: the saved adapter gives other likelihoods than the trained one.
+        RecipeError: there is no pair to train on, too many are left out, or there is nothing to resume.
     """
-    folder, base = Path(run.output), find_base(run)
-    checkpoint = find_last_checkpoint(run) if resume else None
-    data = load_data(run.data)
+    run, data = task.run, task.data
+    checkpoint = find_last_checkpoint(run) if task.resume else None
     train = make_pair_rows(data.train)
     check_training_data(report_rows(data.train, train), run.data.most_dropped)
     held = {name: rows for name, records in data.eval.items() if (rows := make_pair_rows(records))}
-    renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
-    conversations = choose_probes(data, renderer, run.probes)
     watch = GradientWatch()
-    trainer = _trainer(run, base, train, held)
+    trainer = _trainer(run, task.base, train, held)
     trainer.add_callback(watch)
     report = leave_out_equal(trainer, report_rows(data.train, train), run.policy.max_length)
     check_training_data(report, run.data.most_dropped)
-    update_account(folder, texts={"training": report.counts})
+    update_account(task.folder, texts={"training": report.counts})
     trainer.train(resume_from_checkpoint=checkpoint)
-    check_movement(trainer.state.log_history, watch.moved)
     metrics = _evaluate(trainer, held) if held else {}
-    live = _live_logprobs(trainer, renderer, conversations)
-    trainer.save_model(str(folder / "model"))
-    artifact = None
-    if trainer.is_world_process_zero():
-        plot_curves(trainer.state.log_history, folder)
-        write_results(folder, run, data.provenance, metrics)
-        write_probes(folder, [Probe(messages=each) for each in conversations])
-        artifact = finish_run(folder, ExpertArtifact(), live, sharded=run.scale.zero > 0)
-    trainer.accelerator.end_training()
-    return artifact
+    return TrainedDpo(
+        model=trainer.model_wrapped,
+        accelerator=trainer.accelerator,
+        history=trainer.state.log_history,
+        metrics=metrics,
+        moved=watch.moved,
+        trainer=trainer,
+    )
 
 
 def make_pair_rows(records: Sequence[Record]) -> Rows:
@@ -132,29 +120,6 @@ def leave_out_equal(trainer: Any, report: EncodingReport, length: int) -> Encodi
     return replace(report, kept=len(different), left_out={**report.left_out, **lost}, truncated=cut)
 
 
-def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Messages]:
-    """Choose prompts with their best answers as probes: held-out ones first, and none that would be truncated.
-
-    Raises:
-        RecipeError: no prompt with its best answer fits into ``policy.max_length``.
-    """
-    fit: list[Messages] = []
-    for record in [*(record for records in data.eval.values() for record in records), *data.train]:
-        best = max(range(len(record.scores)), key=lambda n: _rank(record.scores[n]))
-        whole = [*map(dict, record.prompt), *map(dict, record.answers[best])]
-        if record.prompt and not renderer.render_conversation(whole).truncated:
-            fit.append(whole)
-        if len(fit) == count:
-            return fit
-    if not fit:
-        raise RecipeError("policy.max_length: no prompt fits with its best answer; raise it")
-    return fit
-
-
-def _rank(score: float) -> float:
-    return -math.inf if math.isnan(score) else score
-
-
 def _trainer(run: ExpertRun, base: Path, train: Rows, held: Mapping[str, Rows]) -> Any:
     policy = run.policy
     assert isinstance(policy, DpoPolicy)
@@ -192,13 +157,3 @@ def _evaluate_file(trainer: Any, name: str) -> dict[str, float]:
     logged = trainer.state.log_history[-1]  # `evaluate` returns no rewards, but logs them
     keys = {"loss": f"eval_{name}_loss", "accuracy": "eval_rewards/accuracies", "margin": "eval_rewards/margins"}
     return {ours: float(logged[theirs]) for ours, theirs in keys.items()}
-
-
-def _live_logprobs(trainer: Any, renderer: Renderer, conversations: Sequence[Messages]) -> Readings:
-    """Mean log-probabilities of the probes at several weights of the adapter. Every rank must call it."""
-    model = trainer.model_wrapped
-    model.eval()
-    live = read_at_weights(model, lambda: [[each] for each in compute_mean_logprobs(model, renderer, conversations)])
-    before, after = (sum(row[0] for row in live[weight]) / len(conversations) for weight in (BARE, SERVED))
-    log.info("mean log-probability of the probes: %.3f before, %.3f after", before, after)
-    return live

@@ -1,0 +1,81 @@
+"""From messages to the ids of a prompt and of its answers, by the server's own template.
+
+A prompt's ids are those that the policy is served with: they end with the template's opening of an answer. An answer's
+ids end with the mark by which the template ends a turn. A text that is too long loses the end of its answer, and with
+it the mark, so that no policy learns to stop where a text was cut.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os.path import commonprefix
+from typing import Any
+
+from tureen.errors import Unprocessable
+from tureen.records.schema import BadRecord, Record
+from tureen_core.chat_template import make_template_inputs
+from tureen_core.template import Renderer
+from tureen_core.turns import Messages
+
+
+@dataclass(frozen=True)
+class EncodedAnswer:
+    """An answer with its prompt.
+
+    Attributes:
+        ids: of the prompt, then of the answer.
+        start: the number of the prompt's ids.
+        truncated: whether the end was cut off.
+        opened: whether the prompt's ids are those that a policy is served with. A template that writes a finished
+            answer otherwise than one that is asked for makes them differ; ``start`` then counts the ids that agree.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    truncated: bool = False
+    opened: bool = True
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The answer's ids."""
+        return self.ids[self.start :]
+
+
+def encode_prompt(renderer: Renderer, messages: Messages, template_arguments: Mapping[str, Any]) -> list[int]:
+    """Encode a prompt as it is served: with the template's opening of an answer, and never cut.
+
+    Args:
+        template_arguments: ``tools`` and ``chat_template_kwargs``, see :attr:`tureen.records.schema.Record`.
+
+    Raises:
+        Unprocessable: the template does not render a turn or a tool.
+    """
+    return renderer.tokenize_prompt(messages, make_template_inputs(template_arguments))
+
+
+def encode_answer(
+    renderer: Renderer, prompt: Messages, answer: Messages, template_arguments: Mapping[str, Any]
+) -> EncodedAnswer:
+    """Encode a prompt with an answer, and cut its end where it is longer than the renderer's ``max_length``.
+
+    The answer is empty where the prompt alone is as long as that.
+
+    Raises:
+        Unprocessable: the template does not render a turn or a tool.
+    """
+    opening = encode_prompt(renderer, prompt, template_arguments)
+    whole = renderer.tokenize_conversation([*prompt, *answer], make_template_inputs(template_arguments))
+    most = renderer.reading.max_length
+    start = len(commonprefix([opening, whole]))
+    return EncodedAnswer(tuple(whole[:most]), min(start, most), len(whole) > most, start == len(opening))
+
+
+def encode_answers(renderer: Renderer, record: Record) -> list[EncodedAnswer]:
+    """Encode each answer of a record that has a prompt.
+
+    Raises:
+        BadRecord: the template does not render the record's turns or tools.
+    """
+    try:
+        return [encode_answer(renderer, record.prompt, answer, record.template_arguments) for answer in record.answers]
+    except Unprocessable as error:
+        raise BadRecord("cannot be rendered", str(error), record.source, error.param or "") from error

@@ -1,0 +1,31 @@
+"""The table of the ways to train a policy. A new one is a row here, its settings in ``config``, and its file.
+
+Imports are lazy, so that a run imports the method it uses and no other.
+"""
+
+from collections.abc import Mapping
+
+from tureen_train.config import RecipeError
+from tureen_train.policies.method import Method, Task, TrainedPolicy
+
+
+def _dpo(task: Task) -> TrainedPolicy:
+    from tureen_train.policies.dpo import train_dpo
+
+    return train_dpo(task)
+
+
+METHODS: Mapping[str, Method] = {
+    "dpo": _dpo,
+}
+
+
+def find_method(name: str) -> Method:
+    """Return the method that ``policy.method`` names.
+
+    Raises:
+        RecipeError: this version has no such method.
+    """
+    if name not in METHODS:
+        raise RecipeError(f"policy.method: {name} cannot be trained by this version; use {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,95 @@
+"""A policy's run from recipe to artifact, step by step from top to bottom. The methods are in :mod:`.methods`."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from tureen_core.artifact import Artifact
+from tureen_core.base import load_tokenizer
+from tureen_core.experts.expert_reader import compute_mean_logprobs
+from tureen_core.manifest import Probe
+from tureen_core.probe_readings import Readings
+from tureen_core.template import Renderer
+from tureen_core.tolerance import BARE, SERVED
+from tureen_core.turns import Messages
+from tureen_train.config import ExpertRun, RecipeError
+from tureen_train.policies.method import Task, TrainedPolicy
+from tureen_train.policies.methods import find_method
+from tureen_train.records.run_data import RunData, load_data
+from tureen_train.reports.plots import plot_curves
+from tureen_train.runs.expert_artifact import ExpertArtifact
+from tureen_train.runs.folder import find_base, write_probes, write_results
+from tureen_train.runs.movement import check_movement
+from tureen_train.runs.probe_readings import read_at_weights
+from tureen_train.runs.proof import finish_run
+from tureen_train.runs.rereading import make_expert_reading
+
+log = logging.getLogger("tureen.train")
+
+
+def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
+    """Train by the recipe's method, evaluate, prove the save, and export.
+
+    Returns:
+        The artifact in ``<output>/artifact``; None on the launcher's other ranks.
+
+    Raises:
+        RecipeError: the method is not built, there is nothing to train on or to resume, or no answer is short enough
+            for a probe.
+        StandstillError: training changed nothing.
+        ProofError: the saved policy gives other likelihoods than the trained one.
+    """
+    train, folder, base = find_method(run.policy.method), Path(run.output), find_base(run)
+    data = load_data(run.data)
+    if not data.train:
+        needs = ", which need two answers with different scores" if run.data.pairs_per_prompt else ""
+        raise RecipeError(f"data.train: no record is left to train on{needs}; look at the files and data.holdout")
+    renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
+    conversations = choose_probes(data, renderer, run.probes)
+    trained = train(Task(run, base, data, renderer, resume))
+    check_movement(trained.history, trained.moved)
+    live = _live_logprobs(trained, renderer, conversations)
+    trained.save(folder / "model")
+    artifact = None
+    if trained.accelerator.is_main_process:
+        plot_curves(list(trained.history), folder)
+        write_results(folder, run, data.provenance, trained.metrics)
+        write_probes(folder, [Probe(messages=each) for each in conversations])
+        artifact = finish_run(folder, ExpertArtifact(), live, sharded=run.scale.zero > 0)
+    trained.accelerator.end_training()
+    return artifact
+
+
+def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Messages]:
+    """Choose prompts with their best answers as probes: held-out ones first, and none that would be truncated.
+
+    Raises:
+        RecipeError: no prompt with its best answer fits into ``policy.max_length``.
+    """
+    fit: list[Messages] = []
+    for record in [*(record for records in data.eval.values() for record in records), *data.train]:
+        best = max(range(len(record.scores)), key=lambda n: _rank(record.scores[n]))
+        whole = [*map(dict, record.prompt), *map(dict, record.answers[best])]
+        if record.prompt and not renderer.render_conversation(whole).truncated:
+            fit.append(whole)
+        if len(fit) == count:
+            return fit
+    if not fit:
+        raise RecipeError("policy.max_length: no prompt fits with its best answer; raise it")
+    return fit
+
+
+def _rank(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
+
+
+def _live_logprobs(trained: TrainedPolicy, renderer: Renderer, conversations: Sequence[Messages]) -> Readings:
+    """Mean log-probabilities of the probes at several weights of the adapter. Every rank must call it."""
+    model = trained.model
+    model.eval()
+    live = read_at_weights(model, lambda: [[each] for each in compute_mean_logprobs(model, renderer, conversations)])
+    if BARE in live:
+        before, after = (sum(row[0] for row in live[weight]) / len(conversations) for weight in (BARE, SERVED))
+        log.info("mean log-probability of the probes: %.3f before, %.3f after", before, after)
+    return live
