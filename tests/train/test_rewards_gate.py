@@ -156,7 +156,7 @@ def test_evaluation_reads_the_overall_reward(stages: Stages, base: Path) -> None
     (asked, good), (_, bad) = talk(GOOD, BAD)
     item = Item("one", (asked,), ((good,), (bad,)), (1.0, 0.0))
     (scored,) = scorer.score([item], lambda _: None)
-    values = scorer.reader.score_probes([Probe(messages=messages) for messages in talk(GOOD, BAD)])
+    values = scorer.model.reader.score_probes([Probe(messages=messages) for messages in talk(GOOD, BAD)])
     assert scored.rewards == pytest.approx([row[3] for row in values], abs=1e-5)
 
 

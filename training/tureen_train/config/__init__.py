@@ -38,6 +38,7 @@ from tureen_train.config.rollouts import (
     Sampling,
     Selection,
     ServerSource,
+    check_common_units,
 )
 from tureen_train.config.steps import StepsLoss
 
@@ -78,6 +79,7 @@ __all__ = [
     "Source",
     "StepsLoss",
     "Watch",
+    "check_common_units",
     "format_recipe",
     "list_recipes",
     "read_recipe",

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tureen_train.config.parts import Run
 from tureen_train.config.policies import DpoPolicy, PolicySettings
-from tureen_train.config.rollouts import RewardSource, Sampling
+from tureen_train.config.rollouts import RewardSource, Sampling, check_common_units
 
 
 class ExpertRun(Run):
@@ -14,12 +14,14 @@ class ExpertRun(Run):
 
     A LoRA becomes an expert that can be souped; whole weights (``model.lora: null``) become a checkpoint, which can be
     the base of others. ``rewards`` and ``sampling`` are for the methods that learn from the policy's own answers; their
-    prompts are those of ``data``.
+    prompts are those of ``data``. A batch of which ``failed_share`` or more has no reward ends the run; 1 ends it when
+    all fail.
     """
 
     kind: Literal["expert"]
     policy: PolicySettings = DpoPolicy()
     rewards: list[RewardSource] = []
+    failed_share: float = Field(default=1.0, gt=0, le=1)
     sampling: Sampling = Sampling()
     family: str = "policy"
     objective: str = ""
@@ -47,6 +49,10 @@ class ExpertRun(Run):
         if self.rewards and not self.policy.samples:
             raise ValueError(f"rewards: policy.method: {self.policy.method} reads none; leave the key out")
         names = [each.name for each in self.rewards if each.name]
-        if len(set(names)) < len(names):
-            raise ValueError("rewards: two have the same name; rename one")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"rewards: two are called {twice[0]!r}; give one of them another name")
+        summed = [each for each in self.rewards if each.weight]
+        if self.rewards and not summed:
+            raise ValueError("rewards: all weights are 0; give one reward a weight")
+        check_common_units({each.name or f"the reward of {place}": each.unit for place, each in enumerate(summed)})
         return self

@@ -48,11 +48,13 @@ def _describe_error(fault: Any) -> str:
     """Describe one of pydantic's errors by its key in the recipe.
 
     pydantic adds the tags of unions to the key (the kind, the method after ``loss`` or ``policy``, the prior after
-    ``constraint``) and a few words to our own messages; they are removed.
+    ``constraint``, the source of a reward) and a few words to our own messages; they are removed.
     """
     place = [str(part) for part in fault["loc"]]
     if place[1:2] in (["loss"], ["policy"]):
         del place[2:3]
+    if place[1:2] == ["rewards"]:
+        del place[3:4]
     if place[2:3] == ["constraint"]:
         del place[3:4]
     key = ".".join(place[1:] if place and place[0] in KINDS else place)

@@ -1,11 +1,12 @@
 """Settings of on-policy training: how answers are written, what rewards them, and which are kept."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tureen_core.preference import NAME
-from tureen_train.config.parts import RecipePart
+from tureen_train.config.parts import RecipeError, RecipePart
 
 
 class Sampling(RecipePart):
@@ -47,19 +48,31 @@ class RewardPart(RecipePart):
     """What all sources of rewards have.
 
     The reward of an answer is the weighted sum over the sources. ``scale`` says of what: ``calibrated`` rewards, which
-    the source's own mean and deviation put on one scale, or ``raw`` ones. ``name`` is the reward's name in logs and
-    files; by default it is the objective's.
+    the source's own mean and deviation put on one scale, or ``raw`` ones. Rewards of different scales are not summed.
+    With ``weight: 0`` a reward is only told in logs and files. ``name`` is its name there; by default it is the
+    objective's.
     """
 
     name: str = ""
-    weight: float = 1.0
+    weight: float = Field(default=1.0, allow_inf_nan=False)
     scale: Literal["calibrated", "raw"] = "calibrated"
 
     @model_validator(mode="after")
     def _named(self) -> "RewardPart":
+        self.name = self.name or self.default_name
         if self.name and not NAME.fullmatch(self.name):
-            raise ValueError("name: use 1 to 64 of letters, digits, '_', '.', '-'")
+            raise ValueError(f"name: {self.name!r}: use 1 to 64 of letters, digits, '_', '.', '-'")
         return self
+
+    @property
+    def default_name(self) -> str:
+        """The name of a reward that the recipe gives none; empty if only the artifact tells it."""
+        return ""
+
+    @property
+    def unit(self) -> str | None:
+        """What the reward is measured in. Rewards of one unit can be summed; None is a unit of its own."""
+        return "deviations" if self.scale == "calibrated" else None
 
 
 class ArtifactSource(RewardPart):
@@ -69,6 +82,11 @@ class ArtifactSource(RewardPart):
     path: str
     objective: str | None = None
 
+    @property
+    def default_name(self) -> str:
+        """As above."""
+        return self.objective or ""
+
 
 class ServerSource(RewardPart):
     """A reward of a running Tureen server. A reward that fails there is never taken as 0."""
@@ -77,6 +95,11 @@ class ServerSource(RewardPart):
     url: str
     reward: str
     timeout: float = Field(default=300.0, gt=0)
+
+    @property
+    def default_name(self) -> str:
+        """As above."""
+        return self.reward
 
 
 class JudgeSource(RewardPart):
@@ -91,17 +114,28 @@ class JudgeSource(RewardPart):
     criterion: str
     scale: Literal["calibrated", "raw"] = "raw"
 
+    @property
+    def default_name(self) -> str:
+        """As above."""
+        return self.criterion
+
 
 class FunctionSource(RewardPart):
     """A Python function, named as ``module:function``.
 
     It is called with ``prompts`` (lists of messages) and ``answers`` (texts) of equal length, and returns a number for
-    each; None for one that it cannot reward.
+    each; None for one that it cannot reward. With ``scale: calibrated`` the recipe promises that these numbers are on
+    the scale of calibrated rewards.
     """
 
     source: Literal["function"]
     function: str
     scale: Literal["calibrated", "raw"] = "raw"
+
+    @property
+    def default_name(self) -> str:
+        """As above."""
+        return self.function.partition(":")[2]
 
     @model_validator(mode="after")
     def _is_a_path(self) -> "FunctionSource":
@@ -109,6 +143,25 @@ class FunctionSource(RewardPart):
         if not (module and colon and name):
             raise ValueError("function: write it as module:function")
         return self
+
+
+def check_common_units(units: Mapping[str, str | None]) -> None:
+    """Check that rewards can be summed: several need one unit, as calibrated ones have.
+
+    Args:
+        units: what each reward is measured in, of the rewards with a weight.
+
+    Raises:
+        RecipeError: there are several, and they have no unit in common.
+    """
+    if len(units) < 2 or (None not in units.values() and len(set(units.values())) == 1):
+        return
+    bare = next(name for name, unit in units.items() if unit != "deviations")
+    others = ", ".join(name for name in units if name != bare)
+    raise RecipeError(
+        f"rewards: {bare} is not calibrated, so it has no common scale with {others}; set scale: calibrated,"
+        " or weight: 0, which only logs it"
+    )
 
 
 RewardSource = Annotated[ArtifactSource | ServerSource | JudgeSource | FunctionSource, Field(discriminator="source")]

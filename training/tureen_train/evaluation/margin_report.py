@@ -141,9 +141,9 @@ def judge_margins(
     artifact = inside if inside.is_dir() else folder
     scorer = ArtifactScorer(artifact, objective, None, batch)
     constraint = _constraint(open_artifact(artifact).manifest.training.recipe)
-    texts = [[each.ids for each in render_answers(record, scorer.reader.renderer)] for record in records]
-    column = scorer.columns[scorer.choice.name]
-    rows = iter(scorer.reader.score_ids([ids for each in texts for ids in each], batch, done))
+    texts = [[each.ids for each in render_answers(record, scorer.model.reader.renderer)] for record in records]
+    column = scorer.model.columns[scorer.choice.name]
+    rows = iter(scorer.model.reader.score_ids([ids for each in texts for ids in each], batch, done))
     rewards = [[next(rows)[column] for _ in each] for each in texts]
     similarity = {"length_ratio": [compare_lengths(each) for each in texts]}
     if isinstance(constraint, CosineCap):

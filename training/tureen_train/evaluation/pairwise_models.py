@@ -26,7 +26,7 @@ from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import estimate_pair_share, flatten_pairs
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem
 from tureen_train.measures.intervals import Figure
-from tureen_train.networks.reward_reader import Done, RewardReader
+from tureen_train.networks.reward_reader import Done, RewardReader, spread_progress
 
 ABOUT = {"comparisons": "of all pairs of answers, each in both orders"}
 TOO_LONG = "context_length_exceeded"
@@ -99,29 +99,12 @@ def compare_in_process(
     """
     rendered = [render_comparisons(reader.renderer, item) for item in items]
     ids = [text.ids for each in rendered for text in each]
-    rows = iter(reader.score_ids(ids, batch, _report_answers(done, sum(len(item.answers) for item in items), len(ids))))
+    rows = iter(reader.score_ids(ids, batch, spread_progress(done, sum(len(item.answers) for item in items), len(ids))))
     scored: list[ScoredItem] = []
     for item, each in zip(items, rendered, strict=True):
         logits = [logit(row) for row in islice(rows, len(each))]
         scored.append(score_comparisons(read_sides(len(item.answers), logits), any(text.truncated for text in each)))
     return scored
-
-
-def _report_answers(done: Done, answers: int, texts: int) -> Done:
-    """Return a progress callback that is called with numbers of texts and calls ``done`` with numbers of answers.
-
-    Args:
-        answers: the number of all answers.
-        texts: the number of all texts.
-    """
-    read = 0
-
-    def report(count: int) -> None:
-        nonlocal read
-        done(answers * (read + count) // texts - answers * read // texts)
-        read += count
-
-    return report
 
 
 # --------------------------------------------------------------------------- over HTTP

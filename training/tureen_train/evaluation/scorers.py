@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tureen import Client
-from tureen.errors import Unprocessable
 from tureen.records.schema import BadRecord
 from tureen.wire import CandidateScore, ItemScore, ModelCard
-from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.calibration import Calibration
-from tureen_core.chat_template import make_template_inputs
 from tureen_core.manifest import Input
-from tureen_core.reading import Rendered
 from tureen_train.evaluation import pairwise_models
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem, Weights
-from tureen_train.networks.reward_reader import Done, open_reader
+from tureen_train.networks.objective_reader import ObjectiveReader
+from tureen_train.networks.reward_reader import Done
 
 SCHEMES = ("http://", "https://")
 
@@ -86,18 +83,11 @@ class ArtifactScorer:
         reads: Sequence[Input] = ("conversation",),
         reader: Any = None,
     ) -> None:
-        artifact = open_artifact(folder)
-        manifest = artifact.manifest
-        if manifest.kind != "reward" or manifest.input not in reads:
-            raise ArtifactError(
-                f"{folder}: {manifest.name} is of kind {manifest.kind} with the input {manifest.input};"
-                f" name a reward model with the input {' or '.join(reads)}"
-            )
+        self.model = ObjectiveReader(folder, reads, reader)
+        manifest = self.model.manifest
         self.compares = manifest.input == "pair"
-        self.columns = {each.name: each.column for each in manifest.objectives}
-        scales = {each.name: each.calibration for each in manifest.objectives}
-        self.choice = ObjectiveChoice.of(scales, objective, preferences, str(folder))
-        single = len(self.columns) == 1
+        self.choice = ObjectiveChoice.of(self.model.scales, objective, preferences, str(folder))
+        single = len(self.model.columns) == 1
         self.name = manifest.name if single else f"{manifest.name}:{self.choice.name}"
         self.about = {
             "name": self.name,
@@ -111,7 +101,6 @@ class ArtifactScorer:
         }
         self.trained_on = frozenset(manifest.training.list_digests())
         self.batch = batch
-        self.reader = reader or open_reader(artifact)
 
     def score(self, items: Sequence[Item], done: Done) -> list[ScoredItem]:
         """See :class:`Scorer`.
@@ -121,25 +110,20 @@ class ArtifactScorer:
         """
         if self.compares:
             return pairwise_models.compare_in_process(
-                self.reader, lambda row: self.choice.logit(self._named(row)), items, self.batch, done
+                self.model.reader,
+                lambda row: self.choice.logit(self.model.name_columns(row)),
+                items,
+                self.batch,
+                done,
             )
-        rendered = [self._render(item) for item in items]
-        rows = iter(self.reader.score_texts([text for texts in rendered for text in texts], self.batch, done))
-        scored = []
-        for texts in rendered:
-            raws = [self._named(row) for row in islice(rows, len(texts))]
-            scored.append(self.choice.score_item(raws, [text.truncated for text in texts]))
-        return scored
-
-    def _named(self, row: Sequence[float]) -> dict[str, float]:
-        return {name: row[column] for name, column in self.columns.items()}
-
-    def _render(self, item: Item) -> list[Rendered]:
-        inputs = make_template_inputs(item.template_arguments)
-        try:
-            return [self.reader.renderer.render_conversation(each, inputs=inputs) for each in item.conversations]
-        except Unprocessable as error:
-            raise BadRecord("cannot be rendered", error.message, item.id, error.param or "") from error
+        rendered = [
+            [self.model.render(each, item.template_arguments, item.id) for each in item.conversations] for item in items
+        ]
+        raws = iter(self.model.score([text for texts in rendered for text in texts], self.batch, done))
+        return [
+            self.choice.score_item(list(islice(raws, len(texts))), [text.truncated for text in texts])
+            for texts in rendered
+        ]
 
 
 class ServerScorer:

@@ -28,6 +28,23 @@ def ignore_progress(_: int) -> None:
     """Take a progress report and do nothing."""
 
 
+def spread_progress(done: Done, answers: int, texts: int) -> Done:
+    """Return a progress callback that is called with numbers of texts and calls ``done`` with numbers of answers.
+
+    Args:
+        answers: the number of all answers.
+        texts: the number of all texts.
+    """
+    read = 0
+
+    def report(count: int) -> None:
+        nonlocal read
+        done(answers * (read + count) // texts - answers * read // texts)
+        read += count
+
+    return report
+
+
 class RewardReader:
     """Reads a saved reward model: a PEFT folder over ``base``, or a full checkpoint.
 

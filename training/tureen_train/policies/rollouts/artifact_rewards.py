@@ -1,0 +1,127 @@
+"""Rewards by artifacts that are read in this process, as evaluation reads them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tureen.records.dialogue import assistant_turn
+from tureen.records.schema import BadRecord
+from tureen_core.artifact import open_artifact
+from tureen_core.calibration import CALIBRATE, Calibration, resolve_scale
+from tureen_core.reading import Rendered
+from tureen_train.config import ArtifactSource, RecipeError
+from tureen_train.networks.objective_reader import ObjectiveReader
+from tureen_train.networks.shared_base import share_equal_weights
+from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
+from tureen_train.policies.rollouts.valuing import Samples, Value, Valuer, Values, make_value, shape_like
+
+
+@dataclass(frozen=True)
+class ReadObjective:
+    """An objective of an artifact, and the scale on which its reward is given."""
+
+    name: str
+    objective: str
+    scale: Calibration
+
+
+class ArtifactValuer:
+    """Values answers by the objectives of one artifact, all in one forward pass.
+
+    Args:
+        model: reads the artifact.
+        objectives: those that are asked for.
+        batch: the number of texts in one batch.
+    """
+
+    def __init__(self, model: ObjectiveReader, objectives: Sequence[ReadObjective], batch: int) -> None:
+        self.model = model
+        self.objectives = objectives
+        self.batch = batch
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the rewards."""
+        return [each.name for each in self.objectives]
+
+    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Values:
+        """See :class:`.valuing.Valuer`. An answer that the chat template does not render has no value."""
+        told = [
+            self._render(prompt, answer) for prompt, answers in zip(prompts, samples, strict=True) for answer in answers
+        ]
+        texts = [each for each in told if isinstance(each, Rendered)]
+        done(len(told) - len(texts))
+        rows = self.model.score(texts, self.batch, done)
+        return {each.name: shape_like(samples, _values(told, rows, each)) for each in self.objectives}
+
+    def _render(self, prompt: Prompt, answer: Sample) -> Rendered | str:
+        turns = [*prompt.messages, assistant_turn(answer.text)]
+        try:
+            return self.model.render(turns, prompt.template_arguments)
+        except BadRecord as error:
+            return str(error)
+
+
+def _values(told: Sequence[Rendered | str], rows: Sequence[Mapping[str, float]], wanted: ReadObjective) -> list[Value]:
+    """Make the values of texts. ``rows`` has the raw rewards of those that were rendered."""
+    left = iter(rows)
+    return [
+        make_value(wanted.scale.standardise(next(left)[wanted.objective]), each.truncated)
+        if isinstance(each, Rendered)
+        else Value(None, each)
+        for each in told
+    ]
+
+
+def complete_source(source: ArtifactSource) -> ArtifactSource:
+    """Fill in the objective and the name of a source from its artifact's manifest.
+
+    Raises:
+        RecipeError: the artifact has no such objective, several and none is named, or no calibration.
+        ArtifactError: the folder is not an artifact.
+    """
+    scales = {each.name: each.calibration for each in open_artifact(Path(source.path)).manifest.objectives}
+    known = ", ".join(scales)
+    if source.objective is None and len(scales) > 1:
+        raise RecipeError(f"rewards: {source.path} has several objectives; name one as objective: {known}")
+    objective = source.objective or known
+    if objective not in scales:
+        raise RecipeError(f"rewards: {source.path} has no objective {objective!r}; it has {known}")
+    if source.scale == "calibrated" and scales[objective] is None:
+        raise RecipeError(
+            f"rewards: {objective} of {source.path} has no calibration; set scale: raw if it is the only reward,"
+            f" or calibrate it with {CALIBRATE}"
+        )
+    return source.model_copy(update={"objective": objective, "name": source.name or objective})
+
+
+def open_artifacts(sources: Sequence[ArtifactSource], batch: int) -> list[Valuer]:
+    """Open the artifacts that sources name. Each is loaded once, and those over one base share its weights.
+
+    Args:
+        sources: see :func:`complete_source`.
+
+    Raises:
+        ArtifactError: a folder is not the artifact of a reward model that reads conversations.
+        BaseError: a base is missing, or has other weights.
+    """
+    models: dict[Path, ObjectiveReader] = {}
+    asked: dict[Path, list[ReadObjective]] = {}
+    for source in sources:
+        folder = Path(source.path).resolve()
+        if folder not in models:
+            models[folder] = _open(folder, list(models.values()))
+        objective = source.objective or source.name
+        scale = models[folder].scales[objective] if source.scale == "calibrated" else None
+        asked.setdefault(folder, []).append(ReadObjective(source.name, objective, resolve_scale(scale)))
+    return [ArtifactValuer(models[folder], objectives, batch) for folder, objectives in asked.items()]
+
+
+def _open(folder: Path, others: Sequence[ObjectiveReader]) -> ObjectiveReader:
+    """Open an artifact, and let it share the weights of one of ``others`` with the same base."""
+    model = ObjectiveReader(folder)
+    base = model.manifest.base
+    same = [each for each in others if base and each.manifest.base and each.manifest.base.digest == base.digest]
+    if same:
+        share_equal_weights(same[0].reader.model, model.reader.model)
+    return model

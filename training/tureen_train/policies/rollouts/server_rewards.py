@@ -1,0 +1,157 @@
+"""Rewards of a running Tureen server, through the client. A reward that fails there is never a number."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+from tureen import Client
+from tureen.adapters.grouped_rows import group_by_prompt
+from tureen.adapters.options import PATIENT
+from tureen.errors import TureenError
+from tureen.records.dialogue import assistant_turn
+from tureen.wire import CandidateScore, ModelCard
+from tureen_core.calibration import CALIBRATE
+from tureen_train.config import RecipeError, ServerSource
+from tureen_train.policies.rollouts.contract import Done, Prompt
+from tureen_train.policies.rollouts.valuing import RewardError, Samples, Value, Valuer, Values, make_value, shape_like
+
+REQUESTS = 4  # at a time
+
+
+@dataclass(frozen=True)
+class ServedReward:
+    """A reward of a server, and whether it is given calibrated."""
+
+    name: str
+    reward: str
+    calibrated: bool
+
+
+class ServerValuer:
+    """Values answers by rewards of one server.
+
+    A request that fails is sent again for about two minutes. If it fails still, its answers have no value. An error
+    that every later request would have too, such as an unknown reward, another model than at the start, or a wrong key,
+    ends the run.
+
+    Args:
+        url: the server's address.
+        timeout: seconds that one request may wait.
+        rewards: those that are asked for.
+        fingerprints: of the rewards' models, which must stay loaded.
+        batch: the number of prompts in one request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        rewards: Sequence[ServedReward],
+        fingerprints: Mapping[str, str],
+        batch: int,
+    ) -> None:
+        self.url = url
+        self.timeout = timeout
+        self.rewards = rewards
+        self.fingerprints = fingerprints
+        self.batch = batch
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the rewards."""
+        return [each.name for each in self.rewards]
+
+    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Values:
+        """See :class:`.valuing.Valuer`. A few requests run at a time.
+
+        Raises:
+            RewardError: the server refuses what every request asks for.
+        """
+        starts = range(0, len(prompts), self.batch)
+        rows: list[CandidateScore] = []
+        with (
+            Client(self.url, timeout=self.timeout, retries=PATIENT) as client,
+            ThreadPoolExecutor(REQUESTS) as threads,
+        ):
+            parts = [(prompts[at : at + self.batch], samples[at : at + self.batch]) for at in starts]
+            try:
+                for found in threads.map(lambda part: self._ask(client, *part), parts):
+                    rows += found
+                    done(len(found))
+            except TureenError as error:
+                threads.shutdown(cancel_futures=True)
+                raise RewardError(f"rewards: {self.url}: {error.message}") from error
+        return {each.name: shape_like(samples, [_read(row, each) for row in rows]) for each in self.rewards}
+
+    def _ask(self, client: Client, prompts: Sequence[Prompt], samples: Samples) -> list[CandidateScore]:
+        """Return the scores or errors of all answers, one prompt after the other."""
+        asked = [prompt for prompt, answers in zip(prompts, samples, strict=True) for _ in answers]
+        batch = group_by_prompt(
+            [list(prompt.messages) for prompt in asked],
+            [[assistant_turn(answer.text)] for answer in chain.from_iterable(samples)],
+            {
+                name: [prompt.template_arguments.get(name) for prompt in asked]
+                for name in ("tools", "chat_template_kwargs")
+            },
+        )
+        if not batch.items:
+            return batch.read_reply(None)
+        try:
+            reply = client.score(
+                batch.items,
+                rewards=[each.reward for each in self.rewards],
+                fingerprint=self.fingerprints,
+                truncate=True,
+                on_error="item",
+                priority="batch",
+            )
+        except TureenError as error:
+            if not error.retryable:
+                raise
+            return batch.fail_rows(error)
+        return batch.read_reply(reply)
+
+
+def _read(row: CandidateScore, wanted: ServedReward) -> Value:
+    if row.error is not None:
+        return Value(None, row.error.message)
+    score = (row.scores or {}).get(wanted.reward)
+    number = None if score is None else score.calibrated if wanted.calibrated else score.raw
+    if number is None:
+        return Value(None, f"the server's reply has no {'calibrated' if wanted.calibrated else 'raw'} {wanted.reward}")
+    return make_value(number, row.truncated)
+
+
+def open_servers(sources: Sequence[ServerSource], batch: int) -> list[Valuer]:
+    """Open the rewards of servers. Those of one server are asked for together.
+
+    Raises:
+        RecipeError: a server has no such reward, or it has no calibration.
+        TureenError: a server cannot be reached.
+    """
+    asked: dict[tuple[str, float], list[ServerSource]] = {}
+    for source in sources:
+        asked.setdefault((source.url, source.timeout), []).append(source)
+    return [_open(url, timeout, some, batch) for (url, timeout), some in asked.items()]
+
+
+def _open(url: str, timeout: float, sources: Sequence[ServerSource], batch: int) -> Valuer:
+    with Client(url, timeout=timeout) as client:
+        cards = {card.id: card for card in client.models().data if card.kind == "reward"}
+    rewards = [_choose(source, cards) for source in sources]
+    fingerprints = {each.reward: str(cards[each.reward].fingerprint) for each in rewards}
+    return ServerValuer(url, timeout, rewards, fingerprints, batch)
+
+
+def _choose(source: ServerSource, cards: Mapping[str, ModelCard]) -> ServedReward:
+    if source.reward not in cards:
+        raise RecipeError(
+            f"rewards: {source.url} has no reward {source.reward!r}; it has {', '.join(cards) or 'no reward'}"
+        )
+    if source.scale == "calibrated" and not cards[source.reward].calibrated:
+        raise RecipeError(
+            f"rewards: {source.reward} of {source.url} has no calibration; set scale: raw if it is the only reward,"
+            f" or calibrate its artifact with {CALIBRATE}"
+        )
+    return ServedReward(source.name, source.reward, source.scale == "calibrated")

@@ -1,0 +1,66 @@
+"""What each source of rewards gives: a number for each sample, or the reason why there is none."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
+
+
+class RewardError(ValueError):
+    """The answers of a run cannot be rewarded. The message names the reward and says what to do."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """The reward that one source gives a sample.
+
+    Attributes:
+        number: the reward; None if there is none.
+        error: why there is none.
+        truncated: whether the text was cut before it was read.
+    """
+
+    number: float | None
+    error: str = ""
+    truncated: bool = False
+
+
+Values = Mapping[str, list[list[Value]]]
+Samples = Sequence[Sequence[Sample]]
+
+
+class Valuer(Protocol):
+    """Gives the values of one or more rewards, which it reads together.
+
+    Attributes:
+        names: the names of the rewards.
+    """
+
+    @property
+    def names(self) -> Sequence[str]:
+        """As above."""
+
+    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Values:
+        """Value all answers of all prompts: for each name a list in the shape of ``samples``.
+
+        Args:
+            done: called with the number of answers that are read.
+
+        Raises:
+            RewardError: no later batch would fare better.
+        """
+
+
+def make_value(number: float, truncated: bool = False) -> Value:
+    """Make the value of a number. One that is not finite is a failure."""
+    if not math.isfinite(number):
+        return Value(None, f"the reward is {number}, not a finite number", truncated)
+    return Value(number, truncated=truncated)
+
+
+def shape_like(samples: Samples, values: Sequence[Value]) -> list[list[Value]]:
+    """Give the values of all answers, one prompt after the other, the shape of ``samples``."""
+    left = iter(values)
+    return [[next(left) for _ in answers] for answers in samples]
