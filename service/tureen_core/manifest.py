@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from tureen_core.calibration import Calibration
+from tureen_core.chat_template import TemplateInputs
 from tureen_core.head_rule import HeadRule
 from tureen_core.preference import NAME
 from tureen_core.reading import Reading
@@ -64,16 +65,25 @@ class Probe(Part):
 
     Attributes:
         rival: the other finished conversation, where a model compares two.
+        tools: descriptions of tools that the chat template writes.
+        chat_template_kwargs: further arguments of the chat template.
         scores: objective → raw reward. The last step is scored where a model reads steps. ``name@8`` is the same with
             the LoRA adapter at 8 times its weight, and ``name@0`` with the bare base, see
             :mod:`tureen_core.tolerance`.
         logprob: of an expert: the mean log-probability, in nats per token, of the last message.
     """
 
-    messages: list[dict[str, str]]
-    rival: list[dict[str, str]] = []
+    messages: list[dict[str, Any]]
+    rival: list[dict[str, Any]] = []
+    tools: Annotated[list[dict[str, Any]], Field(exclude_if=lambda tools: not tools)] = []
+    chat_template_kwargs: Annotated[dict[str, Any], Field(exclude_if=lambda given: not given)] = {}
     scores: dict[str, FiniteFloat] = {}
     logprob: FiniteFloat | None = None
+
+    @property
+    def inputs(self) -> TemplateInputs:
+        """The inputs of the chat template beside the messages."""
+        return TemplateInputs(self.tools, self.chat_template_kwargs)
 
 
 class Training(Part):

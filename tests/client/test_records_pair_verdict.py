@@ -7,7 +7,7 @@ import pytest
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.forms import parse_record
 from tureen.records.schema import BadRecord, Conversation
-from tureen_core.inputs import write_pair_messages
+from tureen_core.pair_texts import write_pair_messages
 
 ASKED: Conversation = (
     user_turn("why do\n\nleaves fall?"),

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tureen_core.base import load_tokenizer
 from tureen_core.experts.expert_reader import ExpertReader, compute_mean_logprobs
+from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 
 TALKS = [
@@ -19,6 +20,7 @@ TALKS = [
         {"role": "assistant", "content": "leaves fall in autumn"},
     ],
 ]
+PROBES = [Probe(messages=talk) for talk in TALKS]
 
 
 def reference(base: Path) -> list[float]:
@@ -38,11 +40,11 @@ def reference(base: Path) -> list[float]:
 
 def test_a_bare_base_gives_the_causal_models_likelihood(base: Path) -> None:
     reader = ExpertReader(None, base, tiny.reading(base))
-    assert reader.mean_logprobs(TALKS) == pytest.approx(reference(base), abs=1e-5)
+    assert reader.mean_logprobs(PROBES) == pytest.approx(reference(base), abs=1e-5)
     assert compute_mean_logprobs(reader.model, reader.renderer, []) == []
 
 
 def test_an_adapter_changes_it(base: Path, tmp_path: Path) -> None:
     expert = tiny.expert(tmp_path / "expert", base, "poetry", seed=4)
-    moved = ExpertReader(expert.folder, base, tiny.reading(base)).mean_logprobs(TALKS)
+    moved = ExpertReader(expert.folder, base, tiny.reading(base)).mean_logprobs(PROBES)
     assert all(abs(there - here) > 1e-2 for there, here in zip(moved, reference(base), strict=True))

@@ -1,4 +1,4 @@
-"""What each kind of reward model reads: RLHFlow's text of a pair, cut without losing its frame; steps as prefixes."""
+"""What each kind of reward model reads: probes by their kind, with their tools; steps as prefixes."""
 
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen.errors import Unprocessable
-from tureen_core.inputs import render_pair, render_probe, render_steps, split_rivals, write_pair_messages
+from tureen_core.chat_template import make_template_inputs
+from tureen_core.inputs import render_expert_probe, render_probe, render_steps
 from tureen_core.manifest import Probe
+from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
 
-PUBLISHED = (  # pair-pm/process_pair_data.py
-    "\n{% for message in messages %}{% if loop.index0 % 2 == 0 %}\n\n<turn> user\n {{ message['content'] }}"
-    "{% else %}\n\n<turn> assistant\n {{ message['content'] }}{% endif %}{% endfor %}\n\n\n"
-)
 PROMPT = [
     {"role": "user", "content": "why do leaves fall?"},
     {"role": "assistant", "content": "the days grow short"},
@@ -33,98 +31,6 @@ def renderer(**reading: Any) -> Renderer:
 def text(render: Renderer, ids: list[int]) -> str:
     decoded: str = render.tokenizer.decode(ids)
     return decoded
-
-
-# --------------------------------------------------------------------------- a pair's text
-
-
-@pytest.mark.parametrize("turns", [1, 3])
-def test_a_pair_is_written_as_published(turns: int) -> None:
-    plain = tiny.tokenizer()
-    plain.chat_template = PUBLISHED
-    context = plain.apply_chat_template(PROMPT[:turns], tokenize=False)
-    expected = f"[CONTEXT] {context} [RESPONSE A] the quick brown fox [RESPONSE B] the lazy dog \n"
-    assert write_pair_messages(PROMPT[:turns], FOX, DOG) == [{"role": "user", "content": expected}]
-
-
-def test_the_generation_prompt_ends_it_and_no_eos_does() -> None:
-    render = renderer()
-    read = render_pair(render, PROMPT, FOX, DOG)
-    assert read.ids == render.tokenize_prompt(write_pair_messages(PROMPT, FOX, DOG))
-    assert text(render, read.ids).endswith("the lazy dog \n<|im_end|>\n<|im_start|>assistant\n")
-    assert not read.truncated
-
-
-def test_what_stands_before_the_first_answer_is_shared_by_all_pairs_of_a_prompt() -> None:
-    render = renderer()
-    one, other = render_pair(render, PROMPT, FOX, DOG), render_pair(render, PROMPT, DOG, FOX)
-    assert one.shared == other.shared > 0
-    assert one.ids[: one.shared] == other.ids[: other.shared]
-    assert text(render, one.ids[: one.shared]).endswith("[RESPONSE A]")  # the space belongs to the answer's first token
-
-
-def test_answers_of_several_turns_are_written_as_turns() -> None:
-    longer = [{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}, *FOX]
-    content = write_pair_messages([], longer, DOG)[0]["content"]
-    turns = "\n<turn> assistant\n x\n<turn> user\n y\n<turn> assistant\n the quick brown fox"
-    assert content == f"[CONTEXT] \n\n [RESPONSE A] {turns} [RESPONSE B] the lazy dog \n"
-
-
-@pytest.mark.parametrize(
-    ("prompt", "first", "words"),
-    [
-        ([{"role": "human", "content": "x"}], FOX, "unknown role"),
-        (PROMPT, PROMPT[:1], "must be the assistant's"),
-        (PROMPT, [], "at least one message"),
-    ],
-)
-def test_what_is_no_pair_is_refused(prompt: Any, first: Any, words: str) -> None:
-    with pytest.raises(Unprocessable, match=words):
-        render_pair(renderer(), prompt, first, DOG)
-
-
-def test_rivals_share_their_turns_but_for_the_last() -> None:
-    assert split_rivals([*PROMPT, *FOX], [*PROMPT, *DOG]) == (PROMPT, FOX, DOG)
-    assert split_rivals([*PROMPT, *FOX], [*PROMPT, *FOX]) == (PROMPT, FOX, FOX)
-    assert split_rivals([*PROMPT, *FOX], [PROMPT[0], *DOG]) == (PROMPT[:1], [*PROMPT[1:], *FOX], DOG)
-    other = [{"role": "user", "content": "?"}, *DOG]
-    assert split_rivals([*PROMPT, *FOX], other) == ([], [*PROMPT, *FOX], other)
-
-
-# --------------------------------------------------------------------------- a pair that is too long
-
-
-@pytest.mark.parametrize("limit", [90, 100, 120, 150])
-def test_a_long_context_loses_its_beginning_and_the_answers_stay(limit: int) -> None:
-    long = [{"role": "user", "content": f"{'x' * 400}. why do leaves fall?"}]
-    render = renderer(max_length=limit)
-    read = render_pair(render, long, FOX, DOG)
-    assert read.truncated
-    assert limit - 4 <= len(read.ids) <= limit
-    assert text(render, read.ids).startswith("<|im_start|>user\n[CONTEXT] ")
-    assert text(render, read.ids).endswith(
-        "[RESPONSE A] the quick brown fox [RESPONSE B] the lazy dog \n<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
-def test_answers_that_are_too_long_lose_their_ends_alike() -> None:
-    first, second = ([{"role": "assistant", "content": letter * 300}] for letter in "xy")
-    render = renderer(max_length=120)
-    read = render_pair(render, PROMPT, first, second)
-    content = text(render, read.ids)
-    assert read.truncated
-    assert len(read.ids) <= 120
-    assert content.count("x") == content.count("y") > 10
-    assert content.endswith("y \n<|im_end|>\n<|im_start|>assistant\n")
-    assert "[CONTEXT]  [RESPONSE A] x" in content
-
-
-def test_a_long_pair_is_refused_where_it_may_not_be_cut_or_nothing_fits() -> None:
-    with pytest.raises(Unprocessable, match="this model reads 60; shorten it") as caught:
-        render_pair(renderer(max_length=60), PROMPT, FOX, DOG, truncate=False)
-    assert caught.value.code == "context_length_exceeded"
-    with pytest.raises(Unprocessable, match="frame of a pair alone"):
-        render_pair(renderer(max_length=8), PROMPT, FOX, DOG)
 
 
 # --------------------------------------------------------------------------- steps
@@ -180,6 +86,24 @@ def test_a_probe_is_read_as_its_kind_is(base: Path) -> None:
     stepped = Probe(messages=[*PROMPT, {"role": "assistant", "content": "one\n\ntwo"}])
     assert render_probe(render, "steps", stepped).ids == render_steps(render, PROMPT, ["one", "two"]).ids
     assert render_probe(render, "conversation", stepped) == render.render_conversation(stepped.messages)
+
+
+def test_a_probes_tools_and_arguments_are_rendered() -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = tiny.TOOLS
+    render = Renderer(tokenizer, Reading(max_length=512))
+    beside: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    beside["chat_template_kwargs"] = {"enable_thinking": False}
+    probe = Probe(messages=[*PROMPT, *FOX], **beside)
+    inputs = make_template_inputs(beside)
+    assert render_probe(render, "conversation", probe) == render.render_conversation(probe.messages, inputs=inputs)
+    stepped = Probe(messages=[*PROMPT, {"role": "assistant", "content": "one\n\ntwo"}], **beside)
+    assert render_probe(render, "steps", stepped).ids == render_steps(render, PROMPT, ["one", "two"], inputs=inputs).ids
+    with pytest.raises(Unprocessable, match="`tools`"):
+        render_probe(render, "pair", Probe(messages=[*PROMPT, *FOX], rival=[*PROMPT, *DOG], **beside))
+    ids, before = render_expert_probe(render, probe)
+    assert ids == render.render_conversation(probe.messages, inputs=inputs).ids
+    assert before == len(render.tokenize_prompt(PROMPT, inputs))
 
 
 # --------------------------------------------------------------------------- steps as turns

@@ -99,6 +99,11 @@ def test_two_of_them_are_weighed() -> None:
         ({"rewards": ["duel"], "items": [THREE, STEPPED]}, "items[1].steps"),
         ({"rewards": ["proof"]}, "rewards[0]"),
         ({"rewards": ["duel"], "comparisons": "knockout", "matrix": True}, "matrix"),
+        ({"rewards": ["duel"], "items": [{**THREE, "tools": [{"name": "f"}]}]}, "items[0].tools"),
+        (
+            {"rewards": ["duel"], "items": [THREE, {**THREE, "chat_template_kwargs": {"enable_thinking": False}}]},
+            "items[1].chat_template_kwargs",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_by_its_field(body: Any, param: str) -> None:

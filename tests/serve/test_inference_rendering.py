@@ -158,3 +158,16 @@ def test_a_relocated_error_is_the_same_but_for_its_field() -> None:
     assert type(found) is Unavailable
     assert (found.message, found.param, found.code, found.retry_after) == ("full", "texts[1]", "queue_full", 3)
     assert relocate_error(error, "").param is None
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_a_pairs_text_has_no_place_for_is_named_by_its_candidate(index: int) -> None:
+    renderer = Renderer(tiny.tokenizer(), Reading(max_length=400))
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    called: dict[str, Any] = {"role": "assistant", "content": "x", "tool_calls": [call]}
+    answers: list[list[dict[str, Any]]] = [answer("a"), answer("b")]
+    (found,) = render_answers(renderer, AnswerPair([*ASK, called], answers[0], answers[1]), truncate=False)
+    assert fault(found) == ("prompt[1].tool_calls", "unsupported_by_template")
+    answers[index] = [called, *answer("c")]
+    (found,) = render_answers(renderer, AnswerPair(ASK, answers[0], answers[1], (4, 7)), truncate=False)
+    assert fault(found) == (f"candidates[{(4, 7)[index]}][0].tool_calls", "unsupported_by_template")

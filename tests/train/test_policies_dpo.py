@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from train.tiny_runs import BAD, GOOD, expert_run, history
 
 from tureen.records.schema import Record
 from tureen_core.artifact import Artifact, open_artifact
-from tureen_core.base import load_tokenizer
 from tureen_core.experts.expert_reader import ExpertReader
-from tureen_core.template import Renderer
+from tureen_core.manifest import Probe
 from tureen_train.config import ExpertRun, RecipeError
-from tureen_train.policies import dpo as policies
-from tureen_train.policies.dpo import make_pair_rows
 from tureen_train.policies.run import train_policy
 
 
@@ -50,7 +46,8 @@ def test_the_loss_falls_and_the_chosen_answers_are_preferred(learnt: tuple[Exper
 def test_the_expert_finds_foxes_likelier_than_its_base_does(base: Path, learnt: tuple[ExpertRun, Artifact]) -> None:
     _, artifact = learnt
     talks = [
-        [{"role": "user", "content": "prompt 3"}, {"role": "assistant", "content": answer}] for answer in (GOOD, BAD)
+        Probe(messages=[{"role": "user", "content": "prompt 3"}, {"role": "assistant", "content": answer}])
+        for answer in (GOOD, BAD)
     ]
     bare = ExpertReader(None, base, artifact.manifest.reading).mean_logprobs(talks)
     moved = ExpertReader(artifact.folder, base, artifact.manifest.reading).mean_logprobs(talks)
@@ -110,39 +107,6 @@ def test_without_held_out_pairs_there_are_no_figures(base: Path, tmp_path: Path)
     artifact = train(expert_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 2}))
     assert artifact.manifest.training.metrics == {}
     assert len(artifact.manifest.probes) == 3
-
-
-# --------------------------------------------------------------------------- rows and ids
-
-
-def test_pairs_become_trls_rows() -> None:
-    lists = record("a", "b", "c", scores=(1.0, 0.0, 0.0))
-    (first, second) = make_pair_rows([lists, record("d", "e", scores=(1.0, 1.0))])
-    assert first == {
-        "prompt": [{"role": "user", "content": "why?"}],
-        "chosen": [{"role": "assistant", "content": "a"}],
-        "rejected": [{"role": "assistant", "content": "b"}],
-    }
-    assert second["rejected"] == [{"role": "assistant", "content": "c"}]
-
-
-def test_whole_dialogues_without_a_shared_prompt_make_no_rows() -> None:
-    answers = tuple(({"role": "user", "content": q}, {"role": "assistant", "content": "x"}) for q in "ab")
-    assert make_pair_rows([Record((), answers, (1.0, 0.0))]) == []
-
-
-def test_what_trl_trains_on_are_the_services_ids(base: Path, tmp_path: Path) -> None:
-    """But for the white space that the template writes after the end mark, which serving never sees."""
-    run = expert_run(base, tmp_path)
-    rows = make_pair_rows([record(GOOD, BAD, scores=(1.0, 0.0))])
-    trainer = policies._trainer(run, base, rows, {})
-    (seen,) = trainer.train_dataset
-    renderer = Renderer(load_tokenizer(base), tiny.reading(base))
-    after = renderer.tokenizer("\n", add_special_tokens=False)["input_ids"]
-    assert seen["prompt_ids"] == renderer.tokenize_prompt(rows[0]["prompt"])
-    for side in ("chosen", "rejected"):
-        whole = renderer.render_conversation([*rows[0]["prompt"], *rows[0][side]]).ids
-        assert seen["prompt_ids"] + seen[f"{side}_ids"] == whole + after
 
 
 @pytest.mark.parametrize("kind", ["ties", "none"])

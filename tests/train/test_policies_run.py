@@ -24,7 +24,7 @@ def loaded(train: list[Record], held: list[Record]) -> RunData:
 
 def probes(base: Path, data: RunData, count: int, length: int = 64) -> list[str]:
     renderer = Renderer(load_tokenizer(base), tiny.reading(base, max_length=length))
-    return [talk[-1]["content"] for talk in choose_probes(data, renderer, count)]
+    return [probe.messages[-1]["content"] for probe in choose_probes(data, renderer, count)]
 
 
 def test_probes_are_the_best_answers_held_out_ones_first(base: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tureen.records.schema import BadRecord, Record
 from tureen_core.artifact import open_artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.calibration import fit_temperature
-from tureen_core.inputs import render_pair
+from tureen_core.pair_texts import render_pair
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.networks.reward_reader import RewardReader
@@ -69,6 +70,13 @@ def judge(base: Path, tmp_path: Path) -> Judge:
 
 
 # --------------------------------------------------------------------------- pairs and labels
+
+
+@pytest.mark.parametrize("beside", [{"tools": ({"function": {"name": "f"}},)}, {"chat_template_kwargs": {"x": 1}}])
+def test_tools_and_template_arguments_are_refused_by_name(judge: Judge, beside: dict[str, Any]) -> None:
+    words = f"file:1: cannot be rendered: the text of a pair has no place for `{next(iter(beside))}`"
+    with pytest.raises(BadRecord, match=words):
+        judge().encode([replace(record(1, 0), **beside)])
 
 
 def test_every_comparable_pair_is_judged_with_its_probability() -> None:

@@ -21,6 +21,7 @@ from tureen_train.runs.movement import StandstillError, check_movement
         [{"loss": 0.7, "grad_norm": 0.0}, {"loss": 0.6, "grad_norm": 0.1}],
         [{"loss": 0.7}, {"eval_heldout_accuracy": 1.0}, {"loss": 0.6}],
         [{"loss": 0.7}],
+        [{"loss": 0.7, "learning_rate": 0.0}, {"loss": 0.7, "learning_rate": 0.1}],
     ],
 )
 def test_a_run_that_moved_passes(history: list[dict[str, float]]) -> None:
@@ -37,6 +38,9 @@ def test_gradients_of_nothing_are_refused_unless_one_was_seen_between_the_entrie
 def test_a_loss_that_stays_is_refused() -> None:
     with pytest.raises(StandstillError, match=r"the loss stayed at 0\.693"):
         check_movement([{"loss": 0.693, "grad_norm": 0.1}] * 2, moved=True)
+    warm = {"loss": 0.693, "grad_norm": 0.1, "learning_rate": 0.1}
+    with pytest.raises(StandstillError, match=r"the loss stayed at 0\.693"):
+        check_movement([{**warm, "learning_rate": 0.0}, warm, warm], moved=True)
 
 
 @pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])

@@ -17,8 +17,8 @@ from tureen_core.adapter_files import write_adapter
 from tureen_core.artifact import Artifact, ArtifactError, Base, Manifest, Objective, seal_artifact
 from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.calibration import Calibration, compute_sigmoid
-from tureen_core.inputs import render_pair
 from tureen_core.manifest import Input
+from tureen_core.pair_texts import render_pair
 from tureen_core.template import Renderer
 from tureen_core.tournament import compute_preference
 from tureen_train.networks.reward_reader import RewardReader

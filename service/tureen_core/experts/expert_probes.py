@@ -15,12 +15,11 @@ def record_expert_probes(manifest: Manifest, reader: ExpertReader) -> Manifest:
         ArtifactError: the probes are too alike to tell, or read the same without the adapter.
     """
     probes = manifest.probes
-    texts = [probe.messages for probe in probes]
 
     def read_all(weight: float, half: bool) -> Rows:
         reader.half = half
         with rescale_adapter_scale(reader.model, weight):
-            return [[each] for each in reader.mean_logprobs(texts)]
+            return [[each] for each in reader.mean_logprobs(probes)]
 
     readings = choose_readings(read_all, {0: LOGPROB}, trained=True)
     check_range(readings[SERVED], {0: LOGPROB})

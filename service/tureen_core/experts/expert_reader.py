@@ -9,9 +9,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from tureen_core.base import load_tokenizer
+from tureen_core.inputs import render_expert_probe
+from tureen_core.manifest import Probe
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
-from tureen_core.turns import Messages
 
 
 class ExpertReader:
@@ -43,21 +44,20 @@ class ExpertReader:
         self.renderer = Renderer(load_tokenizer(base), reading)
         self.half = False
 
-    def mean_logprobs(self, conversations: Sequence[Messages]) -> list[float]:
+    def mean_logprobs(self, probes: Sequence[Probe]) -> list[float]:
         """See :func:`compute_mean_logprobs`."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.half):
-            return compute_mean_logprobs(self.model, self.renderer, conversations)
+            return compute_mean_logprobs(self.model, self.renderer, probes)
 
 
 @torch.no_grad()
-def compute_mean_logprobs(model: Any, renderer: Renderer, conversations: Sequence[Messages]) -> list[float]:
-    """Compute the mean log-probability, in nats per token, of each conversation's last message with its end token."""
-    return [_mean_logprob(model, renderer, messages) for messages in conversations]
+def compute_mean_logprobs(model: Any, renderer: Renderer, probes: Sequence[Probe]) -> list[float]:
+    """Compute the mean log-probability, in nats per token, of each probe's last message with its end token."""
+    return [_mean_logprob(model, renderer, probe) for probe in probes]
 
 
-def _mean_logprob(model: Any, renderer: Renderer, messages: Messages) -> float:
-    ids = renderer.render_conversation(messages).ids
-    start = len(renderer.tokenize_prompt(messages[:-1]))
+def _mean_logprob(model: Any, renderer: Renderer, probe: Probe) -> float:
+    ids, start = render_expert_probe(renderer, probe)
     whole = torch.tensor([ids], device=model.device)
     logits = model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, start - 1 : -1].float()
     answer = whole[0, start:]

@@ -184,7 +184,7 @@ def _read_source(
         whole = open_model(source if method == "full" else base, name, device)
         tuned = whole if method == "full" else merge_adapter_into(whole, source, name)
         found = approximate_difference(bare, tuned, choice, name)
-    return found, compute_mean_logprobs(tuned, renderer, [probe.messages for probe in probes])
+    return found, compute_mean_logprobs(tuned, renderer, probes)
 
 
 def _check_modules(adapter: Adapter, model: Any) -> None:

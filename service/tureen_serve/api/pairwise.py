@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tureen.errors import TureenError, Unprocessable
-from tureen.wire import ScoreItem, Usage
-from tureen_serve.api.reward_items import PreferencesBody, build_group, check_matrices
+from tureen.wire import Usage
+from tureen_core.pair_texts import check_pair_inputs
+from tureen_serve.api.reward_items import PreferencesBody, build_group, check_matrices, read_inputs
 from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.generation.pairwise import (
@@ -170,7 +171,7 @@ def _check_size(body: PreferencesBody) -> None:
 
 def _open_tournament(body: PreferencesBody, index: int) -> Tournament:
     try:
-        _check_beside(body.items[index])
+        check_pair_inputs(read_inputs(body.items[index]))
         group = build_group(body.items[index], least=2)
     except TureenError as error:
         located = error.at(f"items[{index}]")
@@ -180,13 +181,6 @@ def _open_tournament(body: PreferencesBody, index: int) -> Tournament:
     assert isinstance(group, Group)  # steps have no second candidate
     rounds = (play_round_robin if body.comparisons == "all" else play_knockout)(len(group), body.tie_margin)
     return Tournament(group, rounds, next(rounds))
-
-
-def _check_beside(item: ScoreItem) -> None:
-    """Refuse what the text of a pair has no place for."""
-    for name in ("tools", "chat_template_kwargs"):
-        if getattr(item, name):
-            raise Unprocessable("rewards that compare answers read messages only; leave it out", param=name)
 
 
 def _raise_failure(plan: ComparisonPlan) -> None:

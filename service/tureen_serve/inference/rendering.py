@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tureen.errors import TureenError
-from tureen_core import inputs
 from tureen_core.chat_template import NO_INPUTS, UNSUPPORTED, TemplateInputs
+from tureen_core.inputs import render_steps
+from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Cut, Rendered
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, check_finished, check_messages
@@ -129,14 +130,24 @@ def _inputs(renderer: Renderer, group: Steps | AnswerPair, truncate: bool) -> li
             check_messages(group.prompt)
         if isinstance(group, Steps):
             field = ""
-            return list(inputs.render_steps(renderer, group.prompt, group.steps, truncate, group.beside).prefixes)
+            return list(render_steps(renderer, group.prompt, group.steps, truncate, group.beside).prefixes)
         for place, answer in zip(group.places, (group.first, group.second), strict=True):
             field = f"candidates[{place}]"
             check_finished([*group.prompt, *answer])
         field = "candidates"
-        return [inputs.render_pair(renderer, group.prompt, group.first, group.second, truncate)]
+        return [render_pair(renderer, group.prompt, group.first, group.second, truncate)]
     except TureenError as error:
+        if isinstance(group, AnswerPair) and error.code == UNSUPPORTED:
+            field = _find_pair_field(error.param or field, group)
         return [relocate_error(error, field or error.param or "steps")] * len(group)
+
+
+def _find_pair_field(param: str, pair: AnswerPair) -> str:
+    """The field of the item that :func:`tureen_core.pair_texts.render_pair` names."""
+    for name, place in zip(("first", "second"), pair.places, strict=True):
+        if param.startswith(name):
+            return f"candidates[{place}]{param.removeprefix(name)}"
+    return param
 
 
 def _finished(renderer: Renderer, given: FinishedText, truncate: bool) -> Rendered | TureenError:

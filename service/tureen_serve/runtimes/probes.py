@@ -5,7 +5,7 @@ from statistics import fmean
 
 from tureen.errors import TureenError
 from tureen_core.gate import select_prompt_ids
-from tureen_core.inputs import render_probe
+from tureen_core.inputs import render_expert_probe, render_probe
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
 from tureen_core.tolerance import LOGPROB, SERVED, compute_tolerance, get_reading, list_checked_weights, rank_probes
@@ -122,8 +122,7 @@ def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int 
         renderer = Renderer(family.renderer.tokenizer, manifest.reading)  # as its own training read the probes
         for number in sorted(rank_probes(manifest, [LOGPROB])[:most]):
             probe = manifest.probes[number]
-            ids = renderer.render_conversation(probe.messages).ids
-            start = len(renderer.tokenize_prompt(probe.messages[:-1]))
+            ids, start = render_expert_probe(renderer, probe)
             for weight in list_checked_weights(manifest.probes, LOGPROB):
                 seen = get_reading(probe, LOGPROB, weight)
                 if seen is not None:

@@ -18,7 +18,8 @@ from tureen import Client
 from tureen.records.schema import BadRecord
 from tureen.wire import Label
 from tureen_core.calibration import compute_sigmoid
-from tureen_core.inputs import render_pair
+from tureen_core.chat_template import make_template_inputs
+from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
 from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robin
@@ -27,6 +28,7 @@ from tureen_train.evaluation.judging import estimate_pair_share, flatten_pairs
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done, RewardReader, spread_progress
+from tureen_train.records.rendering import locate_refusals
 
 ABOUT = {"comparisons": "of all pairs of answers, each in both orders"}
 TOO_LONG = "context_length_exceeded"
@@ -58,17 +60,15 @@ def render_comparisons(renderer: Renderer, item: Item) -> list[Rendered]:
     """Render all comparisons of an item's answers, each in both orders: N (N − 1) texts. Long texts are cut.
 
     Raises:
-        BadRecord: the item has tools or template arguments, for which the text of a pair has no place.
+        BadRecord: the text of a pair has no place for the item's tools, or for another part of it.
     """
-    for name in item.template_arguments:
-        detail = f"`{name}` changes the text, and a pairwise model reads messages only"
-        raise BadRecord("column that changes the text", detail, item.id, name)
-    answers = item.answers
-    return [
-        render_pair(renderer, item.prompt, answers[i], answers[j])
-        for two in list_pairs(len(answers))
-        for i, j in (two, two[::-1])
-    ]
+    answers, inputs = item.answers, make_template_inputs(item.template_arguments)
+    with locate_refusals(item.id):
+        return [
+            render_pair(renderer, item.prompt, answers[i], answers[j], inputs=inputs)
+            for two in list_pairs(len(answers))
+            for i, j in (two, two[::-1])
+        ]
 
 
 def read_sides(count: int, logits: Sequence[float]) -> list[list[float]]:

@@ -15,6 +15,7 @@ from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import ArtifactScorer
 from tureen_train.importing.reward import write_card
 from tureen_train.networks.reward_reader import Done, RewardReader, ignore_progress, open_reader
+from tureen_train.records.rendering import locate_refusals
 
 BATCH = 8
 
@@ -74,6 +75,7 @@ def fit_objectives(
 
     Raises:
         ValueError: there are no pairs of answers, of which one is better.
+        BadRecord: the chat template does not render an item.
     """
     rendered = [_render(item, reader) for item in items]
     rows = iter(reader.score_texts([text for texts in rendered for text in texts], BATCH, done))
@@ -98,7 +100,8 @@ def fit_objectives(
 
 def _render(item: Item, reader: Any) -> list[Rendered]:
     inputs = make_template_inputs(item.template_arguments)
-    return [reader.renderer.render_conversation(each, inputs=inputs) for each in item.conversations]
+    with locate_refusals(item.id):
+        return [reader.renderer.render_conversation(each, inputs=inputs) for each in item.conversations]
 
 
 def list_worse_than_chance(artifact: Artifact) -> list[str]:

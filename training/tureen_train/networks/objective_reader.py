@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tureen.errors import Unprocessable
-from tureen.records.schema import BadRecord
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.calibration import Calibration
 from tureen_core.chat_template import make_template_inputs
@@ -13,6 +11,7 @@ from tureen_core.manifest import Input
 from tureen_core.reading import Rendered
 from tureen_core.turns import Messages
 from tureen_train.networks.reward_reader import Done, RewardReader, open_reader
+from tureen_train.records.rendering import locate_refusals
 
 
 class ObjectiveReader:
@@ -64,10 +63,8 @@ class ObjectiveReader:
             BadRecord: the chat template does not render it.
         """
         inputs = make_template_inputs(template_arguments or {})
-        try:
+        with locate_refusals(where):
             return self.reader.renderer.render_conversation(conversation, inputs=inputs)
-        except Unprocessable as error:
-            raise BadRecord("cannot be rendered", error.message, where, error.param or "") from error
 
     def score(self, texts: Sequence[Rendered], batch: int, done: Done) -> list[dict[str, float]]:
         """Compute the raw rewards of texts by objective.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
 
-from tureen.errors import Unprocessable
-from tureen.records.schema import BadRecord, Record
+from tureen.records.schema import Record
 from tureen_core.chat_template import make_template_inputs
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages
+from tureen_train.records.rendering import locate_refusals
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,5 @@ def encode_answers(renderer: Renderer, record: Record) -> list[EncodedAnswer]:
     Raises:
         BadRecord: the template does not render the record's turns or tools.
     """
-    try:
+    with locate_refusals(record.source):
         return [encode_answer(renderer, record.prompt, answer, record.template_arguments) for answer in record.answers]
-    except Unprocessable as error:
-        raise BadRecord("cannot be rendered", str(error), record.source, error.param or "") from error

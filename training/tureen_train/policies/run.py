@@ -8,14 +8,15 @@ from pathlib import Path
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.experts.expert_reader import compute_mean_logprobs
+from tureen_core.inputs import render_probe
 from tureen_core.manifest import Probe
 from tureen_core.probe_readings import Readings
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, SERVED
-from tureen_core.turns import Messages
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.methods import find_method
+from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
 from tureen_train.runs.expert_artifact import ExpertArtifact
@@ -46,33 +47,33 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
         needs = ", which need two answers with different scores" if run.data.pairs_per_prompt else ""
         raise RecipeError(f"data.train: no record is left to train on{needs}; look at the files and data.holdout")
     renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
-    conversations = choose_probes(data, renderer, run.probes)
+    probes = choose_probes(data, renderer, run.probes)
     trained = train(Task(run, base, data, renderer, resume))
     check_movement(trained.history, trained.moved)
-    live = _live_logprobs(trained, renderer, conversations)
+    live = _live_logprobs(trained, renderer, probes)
     trained.save(folder / "model")
     artifact = None
     if trained.accelerator.is_main_process:
         plot_curves(list(trained.history), folder)
         write_results(folder, run, data.provenance, trained.metrics)
-        write_probes(folder, [Probe(messages=each) for each in conversations])
+        write_probes(folder, probes)
         artifact = finish_run(folder, ExpertArtifact(), live, sharded=run.scale.zero > 0)
     trained.accelerator.end_training()
     return artifact
 
 
-def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Messages]:
+def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Probe]:
     """Choose prompts with their best answers as probes: held-out ones first, and none that would be truncated.
 
     Raises:
         RecipeError: no prompt with its best answer fits into ``policy.max_length``.
     """
-    fit: list[Messages] = []
+    fit: list[Probe] = []
     for record in [*(record for records in data.eval.values() for record in records), *data.train]:
         best = max(range(len(record.scores)), key=lambda n: _rank(record.scores[n]))
-        whole = [*map(dict, record.prompt), *map(dict, record.answers[best])]
-        if record.prompt and not renderer.render_conversation(whole).truncated:
-            fit.append(whole)
+        probe = make_probe(record, record.answers[best])
+        if record.prompt and not render_probe(renderer, "conversation", probe).truncated:
+            fit.append(probe)
         if len(fit) == count:
             return fit
     if not fit:
@@ -84,12 +85,12 @@ def _rank(score: float) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-def _live_logprobs(trained: TrainedPolicy, renderer: Renderer, conversations: Sequence[Messages]) -> Readings:
+def _live_logprobs(trained: TrainedPolicy, renderer: Renderer, probes: Sequence[Probe]) -> Readings:
     """Mean log-probabilities of the probes at several weights of the adapter. Every rank must call it."""
     model = trained.model
     model.eval()
-    live = read_at_weights(model, lambda: [[each] for each in compute_mean_logprobs(model, renderer, conversations)])
+    live = read_at_weights(model, lambda: [[each] for each in compute_mean_logprobs(model, renderer, probes)])
     if BARE in live:
-        before, after = (sum(row[0] for row in live[weight]) / len(conversations) for weight in (BARE, SERVED))
+        before, after = (sum(row[0] for row in live[weight]) / len(probes) for weight in (BARE, SERVED))
         log.info("mean log-probability of the probes: %.3f before, %.3f after", before, after)
     return live

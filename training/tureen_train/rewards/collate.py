@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tureen.errors import Unprocessable
-from tureen.records.schema import BadRecord, Record
+from tureen.records.schema import Record
 from tureen_core.chat_template import make_template_inputs
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
 from tureen_train.records.encoding_report import EQUAL, EncodingReport
+from tureen_train.records.rendering import locate_refusals
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,10 @@ def render_answers(record: Record, renderer: Renderer) -> list[Rendered]:
         BadRecord: the chat template does not render the record's turns or tools.
     """
     inputs = make_template_inputs(record.template_arguments)
-    try:
+    with locate_refusals(record.source):
         if record.prompt:
             return renderer.render_candidates(record.prompt, record.answers, inputs=inputs)
         return [renderer.render_conversation(answer, inputs=inputs) for answer in record.answers]
-    except Unprocessable as error:
-        raise BadRecord("cannot be rendered", str(error), record.source, error.param or "") from error
 
 
 def pad_texts(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:

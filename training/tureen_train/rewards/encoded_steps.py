@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from tureen.errors import Unprocessable
 from tureen.records.schema import BadRecord, Record, read_steps
-from tureen_core.chat_template import make_template_inputs
+from tureen_core.chat_template import UNSUPPORTED, make_template_inputs
 from tureen_core.inputs import render_steps
 from tureen_core.template import Renderer
 from tureen_train.config import StepsLoss
@@ -62,6 +62,8 @@ class EncodedAnswers(Dataset[EncodedSteps]):
             marks = [loss.tokens[label < 0.5] for label in labels]  # as served, + where there is no label
             read = render_steps(renderer, prompt, read_steps(answer), inputs=inputs, marks=marks)
         except Unprocessable as error:
+            if error.code == UNSUPPORTED:
+                raise BadRecord("cannot be rendered", error.message, record.source, error.param or "") from error
             self.left_out += 1
             self.example = self.example or f"{record.source}: {error}"
             return []

@@ -13,11 +13,13 @@ from tureen.records.schema import Record
 from tureen_core.artifact import read_manifest
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead, LinearHead
+from tureen_core.inputs import render_probe
 from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import Data, GateLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_gaps, compute_ranking_metrics
 from tureen_train.records.encoding_report import EncodingReport
+from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.rewards.attributes import split_by_prompt
 from tureen_train.rewards.calibration import calibrate_rewards
@@ -152,8 +154,8 @@ class GateMethod:
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts whose end is known, else of training ones."""
         source = choose_probe_records(data)
-        found = (Probe(messages=list(conversation)) for record in source for conversation in record.conversations[:2])
-        known = (probe for probe in found if self._renderer.render_conversation(probe.messages).shared)
+        found = (make_probe(record, answer) for record in source for answer in record.answers[:2])
+        known = (probe for probe in found if render_probe(self._renderer, "conversation", probe).shared)
         return [probe for probe, _ in zip(known, range(count), strict=False)]
 
     def save(self, folder: Path) -> None:

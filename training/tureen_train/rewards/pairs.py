@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tureen.records.schema import BadRecord, Record
-from tureen_core.inputs import render_pair
+from tureen_core.chat_template import make_template_inputs
 from tureen_core.manifest import Objective, Probe
+from tureen_core.pair_texts import render_pair
 from tureen_core.template import Renderer
 from tureen_train.config import PairLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array, compute_accuracy, compute_calibration_errors
 from tureen_train.records.encoding_report import EQUAL, EncodingReport
+from tureen_train.records.rendering import locate_refusals
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_texts
@@ -59,9 +61,13 @@ class EncodedPairs(Dataset[EncodedPair]):
         ]
 
     def _encode(self, record: Record, renderer: Renderer, first: int, second: int, target: float) -> EncodedPair:
-        record.check_no_template_arguments()
         better, worse = record.answers[first], record.answers[second]
-        orders = [render_pair(renderer, record.prompt, *answers) for answers in ((better, worse), (worse, better))]
+        inputs = make_template_inputs(record.template_arguments)
+        with locate_refusals(record.source):
+            orders = [
+                render_pair(renderer, record.prompt, *answers, inputs=inputs)
+                for answers in ((better, worse), (worse, better))
+            ]
         self.truncated += any(each.truncated for each in orders)
         return EncodedPair(orders[0].ids, orders[1].ids, target)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tureen.records.schema import Record
 from tureen_core.manifest import Probe
+from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData
 
 
@@ -15,4 +16,4 @@ def choose_probe_records(data: RunData) -> Sequence[Record]:
 def choose_answer_probes(data: RunData, count: int) -> list[Probe]:
     """Make at most ``count`` probes, without scores: the first two answers to each prompt, in the records' order."""
     pairs = [(record, answer) for record in choose_probe_records(data) for answer in record.answers[:2]]
-    return [Probe(messages=[*record.prompt, *answer]) for record, answer in pairs[:count]]
+    return [make_probe(record, answer) for record, answer in pairs[:count]]

@@ -30,6 +30,7 @@ from tureen_train.measures.metrics import (
     compute_calibration_errors,
     pad_rows,
 )
+from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_table, pad_texts
@@ -128,7 +129,7 @@ class StepsMethod:
         source = choose_probe_records(data)
         most = max((len(record.answers) for record in source), default=0)
         turns = [(record, turn) for turn in range(most) for record in source if turn < len(record.answers)]
-        found = (Probe(messages=[*record.prompt, *record.answers[turn]]) for record, turn in turns)
+        found = (make_probe(record, record.answers[turn]) for record, turn in turns)
         return list(islice(filter(self._reads, found), count))
 
     def _reads(self, probe: Probe) -> bool:

@@ -29,8 +29,8 @@ class ExpertArtifact:
     def reread_probes(self, run: ExpertRun, folder: Path, base: Path) -> Readings:
         """The probes' mean log-probabilities."""
         reader = open_expert_reader(run, folder / "model", base, as_trained=True)
-        texts = [probe.messages for probe in read_probes(folder)]
-        return read_at_weights(reader.model, lambda: [[each] for each in reader.mean_logprobs(texts)])
+        probes = read_probes(folder)
+        return read_at_weights(reader.model, lambda: [[each] for each in reader.mean_logprobs(probes)])
 
     def write(self, run: ExpertRun, folder: Path, base: Path, out: Path) -> Manifest:
         """Write an expert's files; its probes carry the mean log-probability of their last message, in float32."""

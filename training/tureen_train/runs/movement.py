@@ -1,6 +1,7 @@
 """Whether training changed anything. A model that stood still is not exported: its head is still the first one."""
 
 from collections.abc import Mapping, Sequence
+from itertools import dropwhile
 from typing import Any
 
 from transformers import TrainerCallback
@@ -26,13 +27,15 @@ def check_movement(history: Sequence[Mapping[str, Any]], moved: bool = False) ->
     """Refuse a run that learnt nothing.
 
     Args:
-        history: the entries of the log; ``loss`` and ``grad_norm`` are read.
+        history: the entries of the log; ``loss``, ``grad_norm`` and ``learning_rate`` are read. A loss counts from the
+            first step whose learning rate is above 0, since the steps before it cannot change anything.
         moved: whether a gradient other than 0 was seen.
 
     Raises:
         StandstillError: every gradient was 0, or all of several losses are the same number.
     """
-    losses = [entry["loss"] for entry in history if "loss" in entry]
+    steps = dropwhile(lambda entry: entry.get("learning_rate") == 0, (entry for entry in history if "loss" in entry))
+    losses = [entry["loss"] for entry in steps]
     norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]
     why = ""
     if norms and not moved and not any(norms):

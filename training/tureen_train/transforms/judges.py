@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tureen import Client
-from tureen.errors import Unprocessable
 from tureen.records.schema import BadOption, BadRecord, Record
 from tureen.wire import Label
 from tureen_core.artifact import Artifact, ArtifactError, open_artifact
 from tureen_core.calibration import compute_sigmoid, resolve_scale
 from tureen_core.chat_template import make_template_inputs
-from tureen_core.inputs import render_pair
 from tureen_core.manifest import Objective
+from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Rendered
 from tureen_core.tournament import compute_preference
 from tureen_train.evaluation.pairwise_models import TOO_LONG
 from tureen_train.evaluation.scorers import SCHEMES
 from tureen_train.networks.reward_reader import open_reader
+from tureen_train.records.rendering import locate_refusals
 
 Done = Callable[[float], object]
 
@@ -80,7 +80,7 @@ class ArtifactJudge:
         A pairwise model gives the mean over both orders, a reward model Bradley-Terry's probability.
 
         Raises:
-            BadRecord: a record has tools that the model cannot read, or the chat template does not render it.
+            BadRecord: the chat template, or the text of a pair, has no place for a turn or for the tools.
         """
         rendered = [self._texts(record) for record in records]
         fits = [not any(text.truncated for text in texts) for texts in rendered]
@@ -91,15 +91,14 @@ class ArtifactJudge:
 
     def _texts(self, record: Record) -> list[Rendered]:
         first, second = record.answers
-        renderer = self.reader.renderer
-        try:
+        renderer, inputs = self.reader.renderer, make_template_inputs(record.template_arguments)
+        with locate_refusals(record.source):
             if self.side_by_side:
-                record.check_no_template_arguments()
-                return [render_pair(renderer, record.prompt, *order) for order in ((first, second), (second, first))]
-            inputs = make_template_inputs(record.template_arguments)
+                return [
+                    render_pair(renderer, record.prompt, *order, inputs=inputs)
+                    for order in ((first, second), (second, first))
+                ]
             return [renderer.render_conversation(each, inputs=inputs) for each in record.conversations]
-        except Unprocessable as error:
-            raise BadRecord("cannot be rendered", error.message, record.source, error.param or "") from error
 
     def _judge(self, one: Sequence[float], other: Sequence[float]) -> float:
         scale = resolve_scale(self.objective.calibration)

@@ -138,16 +138,6 @@ class Record:
         given = {"tools": list(self.tools), "chat_template_kwargs": dict(self.chat_template_kwargs)}
         return {name: value for name, value in given.items() if value}
 
-    def check_no_template_arguments(self) -> None:
-        """Check that the record has no arguments of the chat template, for a reader that cannot render them.
-
-        Raises:
-            BadRecord: the record has one; the message names it.
-        """
-        for name in self.template_arguments:
-            detail = f"`{name}` changes the text, and this command does not render it"
-            raise BadRecord("column that changes the text", detail, self.source, name)
-
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """The comparable pairs as (index of the better, index of the worse); ties and unlabelled answers make none."""
