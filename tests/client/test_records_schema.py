@@ -72,7 +72,7 @@ def test_a_record_is_frozen_and_its_source_is_no_part_of_equality() -> None:
 @pytest.mark.parametrize(
     ("prompt", "answers", "scores", "reason", "words"),
     [
-        ((user("q"),), (), (), "no answer", "at least one"),
+        ((), (), (), "no answer", "at least one"),
         ((user("q"),), ((bot("a"),),), (1.0, 0.0), "lengths differ", "1 answers and 2 scores"),
         ((user("q"),), ((bot("a"),),), (math.inf,), "bad score", "finite"),
         ((user("q"),), ((bot(" \n"),),), (1.0,), "no answer", r"answers\[0\] is blank"),

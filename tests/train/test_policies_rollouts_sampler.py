@@ -16,8 +16,9 @@ from tureen_core.reading import Reading
 from tureen_core.soup import concatenate_adapters, merge_adapter
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, Sampling
+from tureen_train.policies.encoding import encode_prompt
 from tureen_train.policies.rollouts.contract import Prompt, Sample
-from tureen_train.policies.rollouts.sampler import ProcessSampler, encode_prompt, plan_batches
+from tureen_train.policies.rollouts.sampler import ProcessSampler, plan_batches
 
 QUESTIONS = ("why?", "why do leaves fall in autumn?", "a", "the quick brown fox jumps over the lazy dog, " * 2)
 
@@ -54,7 +55,7 @@ def model(base: Path) -> Any:
 
 def generate_alone(model: Any, renderer: Renderer, prompt: Prompt, ends: list[int], count: int) -> list[int]:
     """The likeliest answer by ``generate``, one prompt without padding."""
-    ids = torch.tensor([encode_prompt(renderer, prompt)])
+    ids = torch.tensor([encode_prompt(renderer, prompt.messages, {})])
     rows = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -125,7 +126,7 @@ def test_log_probabilities_are_the_models_own(model: Any, renderer: Renderer) ->
     try:
         for prompt, samples in zip(asked, found, strict=True):
             for sample in samples:
-                wanted = read_logprobs(exact, encode_prompt(renderer, prompt), sample.ids)
+                wanted = read_logprobs(exact, encode_prompt(renderer, prompt.messages, {}), sample.ids)
                 given = torch.tensor(sample.logprobs, dtype=torch.float64)
                 torch.testing.assert_close(given, wanted, rtol=0, atol=1e-4)
     finally:
@@ -219,7 +220,7 @@ def test_prompts_of_one_token_are_answered_as_alone(base: Path) -> None:
     bare = Renderer(tokenizer, Reading(bos="none"))
     plain = AutoModelForCausalLM.from_pretrained(base)
     asked = prompts("a", "b", "why do leaves fall?")
-    assert [len(encode_prompt(bare, each)) for each in asked][:2] == [1, 1]
+    assert [len(encode_prompt(bare, each.messages, {})) for each in asked][:2] == [1, 1]
     sampler = ProcessSampler(plain, bare)
     together = write(sampler, asked)
     assert [each.ids for each in together[0]] == [each.ids for each in write(sampler, asked[:1])[0]]

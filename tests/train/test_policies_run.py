@@ -40,3 +40,9 @@ def test_an_answer_that_does_not_fit_is_no_probe(base: Path) -> None:
     assert probes(base, loaded([], held), 2) == ["short"]
     with pytest.raises(RecipeError, match=r"policy\.max_length"):
         probes(base, loaded([], held[:1]), 2)
+
+
+def test_records_with_only_a_prompt_are_no_probes(base: Path) -> None:
+    bare = Record(({"role": "user", "content": "why?"},), (), ())
+    assert probes(base, loaded([record("good", "bad", scores=(1.0, 0.0), prompt="b")], [bare]), 2) == ["good"]
+    assert probes(base, loaded([bare], [bare]), 2) == []

@@ -204,3 +204,15 @@ def test_the_file_that_sets_the_scale_must_be_there(tmp_path: Path) -> None:
     assert load_data(Data(**data, calibrate_on="heldout")).eval
     with pytest.raises(RecipeError, match=r"data\.calibrate_on: 'other' is no evaluation file; there are: heldout"):
         load_data(Data(**data, calibrate_on="other"))
+
+
+def test_records_are_read_for_their_prompts(tmp_path: Path) -> None:
+    rows = [{"prompt": f"why {number}?"} for number in range(9)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"x": 1}]))
+    data = Data(train=[Source(path=str(tmp_path / "p.jsonl"), to_pairs=True)], holdout=0.3, pairs_per_prompt=1)
+    found = load_data(data, prompts=True)
+    held = {record.prompt_key for record in found.eval["heldout"]}
+    assert held
+    assert held.isdisjoint(record.prompt_key for record in found.train)
+    assert len(found.train) + len(held) == 9
+    assert found.provenance[str(tmp_path / "p.jsonl")]["forms"] == {"prompt": 9}

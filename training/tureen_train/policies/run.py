@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
@@ -16,6 +17,7 @@ from tureen_core.tolerance import BARE, SERVED
 from tureen_train.config import ExpertRun, RecipeError
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.methods import find_method
+from tureen_train.policies.probe_answers import write_probe_answers
 from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
@@ -42,7 +44,7 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
         ProofError: the saved policy gives other likelihoods than the trained one.
     """
     train, folder, base = find_method(run.policy.method), Path(run.output), find_base(run)
-    data = load_data(run.data)
+    data = load_data(run.data, prompts=run.policy.samples)
     if not data.train:
         needs = ", which need two answers with different scores" if run.data.pairs_per_prompt else ""
         raise RecipeError(f"data.train: no record is left to train on{needs}; look at the files and data.holdout")
@@ -50,6 +52,7 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
     probes = choose_probes(data, renderer, run.probes)
     trained = train(Task(run, base, data, renderer, resume))
     check_movement(trained.history, trained.moved)
+    probes = probes or write_probe_answers(_unwrap(trained), renderer, data, run.probes)
     live = _live_logprobs(trained, renderer, probes)
     trained.save(folder / "model")
     artifact = None
@@ -65,24 +68,33 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
 def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Probe]:
     """Choose prompts with their best answers as probes: held-out ones first, and none that would be truncated.
 
+    Returns:
+        None at all if no record has an answer.
+
     Raises:
         RecipeError: no prompt with its best answer fits into ``policy.max_length``.
     """
     fit: list[Probe] = []
-    for record in [*(record for records in data.eval.values() for record in records), *data.train]:
+    records = [*(record for records in data.eval.values() for record in records), *data.train]
+    answered = [record for record in records if record.answers]
+    for record in answered:
         best = max(range(len(record.scores)), key=lambda n: _rank(record.scores[n]))
         probe = make_probe(record, record.answers[best])
         if record.prompt and not render_probe(renderer, "conversation", probe).truncated:
             fit.append(probe)
         if len(fit) == count:
             return fit
-    if not fit:
+    if answered and not fit:
         raise RecipeError("policy.max_length: no prompt fits with its best answer; raise it")
     return fit
 
 
 def _rank(score: float) -> float:
     return -math.inf if math.isnan(score) else score
+
+
+def _unwrap(trained: TrainedPolicy) -> Any:
+    return trained.accelerator.unwrap_model(trained.model)
 
 
 def _live_logprobs(trained: TrainedPolicy, renderer: Renderer, probes: Sequence[Probe]) -> Readings:

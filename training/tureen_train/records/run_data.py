@@ -25,8 +25,12 @@ class RunData:
     provenance: Mapping[str, Any]
 
 
-def load_data(data: Data) -> RunData:
+def load_data(data: Data, prompts: bool = False) -> RunData:
     """Read a recipe's data; no prompt that is trained on is evaluated on, whichever file it stands in.
+
+    Args:
+        prompts: read the records for their prompts. They need no answers, and ``pairs_per_prompt`` and ``to_pairs``
+            are ignored.
 
     Raises:
         DataError: a file cannot be read, an option does not fit, or a record is bad under ``strict``.
@@ -34,13 +38,14 @@ def load_data(data: Data) -> RunData:
             ``calibrate_on`` names no evaluation file.
     """
     provenance: dict[str, Any] = {}
-    read_all = [_read(source, data, provenance) for source in data.train]
+    read_all = [_read(source, data, provenance, prompts) for source in data.train]
     train, held = hold_out_prompts([record for each in read_all for record in each], data.holdout, data.seed)
     trained = {record.prompt_key for record in train}
-    train = draw_records(draw_pairs(train, data.pairs_per_prompt, data.seed), data.limit, data.seed)
+    pairs = train if prompts else draw_pairs(train, data.pairs_per_prompt, data.seed)
+    train = draw_records(pairs, data.limit, data.seed)
     judged = {"heldout": draw_records(held, data.eval_limit, data.seed)} if held and not data.eval else {}
     for name, source in data.eval.items():
-        records = _read(source, data, provenance)
+        records = _read(source, data, provenance, prompts)
         kept = records if data.eval_whole else hold_out_prompts(records, data.holdout, data.seed)[1]
         unseen = [record for record in kept if record.prompt_key not in trained]
         if not unseen:
@@ -52,7 +57,7 @@ def load_data(data: Data) -> RunData:
     return RunData(train, judged, provenance)
 
 
-def _read(source: Source, data: Data, provenance: dict[str, Any]) -> list[Record]:
+def _read(source: Source, data: Data, provenance: dict[str, Any], prompts: bool) -> list[Record]:
     """Read one file. What was read of it is logged once, however often the recipe names the file."""
     path = Path(source.path)
     reading = Reading(
@@ -60,11 +65,12 @@ def _read(source: Source, data: Data, provenance: dict[str, Any]) -> list[Record
         form=source.form,
         domain=source.domain,
         exclude=source.exclude,
-        pairs=source.to_pairs,
+        pairs=source.to_pairs and not prompts,
         split=source.split,
         strict=source.strict,
         renamed=source.map,
         turn_reversed=source.reversed_pairs == "turn",
+        prompts=prompts,
     )
     records = list(reading)
     report = reading.report

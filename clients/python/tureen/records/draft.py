@@ -52,14 +52,20 @@ class Draft:
             raise BadRecord("no answer", f"the answer of domain {name!r} is blank")
         return replace(self, scores=tuple(float(each == name) for each in self.names))
 
-    def finish(self, source: str) -> tuple[Record, dict[str, int]]:
+    def finish(self, source: str, prompts: bool = False) -> tuple[Record, dict[str, int]]:
         """Make the record without blank answers. Also returns the number of answers left out, by reason.
 
+        Args:
+            source: where the record stands, as ``file:7``.
+            prompts: whether the record is read for its prompt. It then needs one, and no answer.
+
         Raises:
-            BadRecord: no answer is left, or as :class:`Record`.
+            BadRecord: no answer is left, there is no prompt where one is needed, or as :class:`Record`.
         """
         filled = self._only(index for index, answer in enumerate(self.answers) if not _blank(answer))
-        if not filled.answers:
+        if prompts:
+            self._check_prompt()
+        if not filled.answers and not prompts:
             raise BadRecord("no answer", "every answer is blank or padding")
         meta = {**self.meta, "names": list(filled.names)} if self.names else self.meta
         record = Record(
@@ -74,6 +80,12 @@ class Draft:
             self.chat_template_kwargs,
         )
         return record, {"blank": len(self.answers) - len(filled.answers), "padding": self.padding}
+
+    def _check_prompt(self) -> None:
+        if not self.prompt:
+            raise BadRecord("no prompt", "the answers continue no common prompt")
+        if self.prompt[-1]["role"] not in ("user", "tool"):
+            raise BadRecord("no prompt", "there is no turn of the user to be answered")
 
     def _only(self, kept: Iterable[int]) -> "Draft":
         chosen = list(kept)

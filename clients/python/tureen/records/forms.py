@@ -17,6 +17,7 @@ from tureen.records import (
     exports,
     pair_forms,
     pair_verdict,
+    prompt_forms,
     rated_forms,
     stepwise,
     summary_forms,
@@ -113,6 +114,8 @@ FORMS: dict[str, RecordForm] = {
     "rated": RecordForm({"messages": list}, rated_forms.read_rated_messages),
     "rated-response": RecordForm({"prompt": (str, list), "response": str}, rated_forms.read_rated_response),
 }
+PROMPT = "prompt"  # the form of a record that is read for its prompt alone, and has no answers in a form above
+PROMPT_FORM = RecordForm({}, prompt_forms.read_prompt, notes=prompt_forms.ANSWERS)
 
 
 def parse_record(
@@ -122,7 +125,8 @@ def parse_record(
 
     Args:
         item: a record as a file holds it.
-        form: a name of :data:`FORMS`, or ``auto``: the first whose columns are all there, of the right types.
+        form: a name of :data:`FORMS`, or ``auto``: the first whose columns are all there, of the right types. Or
+            :data:`PROMPT`.
         renamed: name in the file → name that the form knows; an empty name leaves the column out.
         strict: refuse a column that is not understood.
         turn: where the scores contradict which answer is chosen, take the scores; else the record is refused.
@@ -134,7 +138,7 @@ def parse_record(
         raise BadRecord("not an object", f"a record is an object with named fields, this is {describe_type(item)}")
     columns = unpack_columns(item, renamed or {})
     name = detect_form(_plain(columns)) if form == "auto" else form
-    chosen = FORMS[name]
+    chosen = PROMPT_FORM if name == PROMPT else FORMS[name]
     for column, wanted in chosen.required.items():
         if column not in columns:
             detail = f"`{column}` is not there or null; there is {', '.join(columns) or 'nothing'}"
@@ -189,7 +193,7 @@ def _count_fitting(form: RecordForm, fields: Fields) -> int:
 
 def _check_both_sides(columns: Columns, form: str) -> None:
     """Refuse one side of a pair where the other is missing; ``chosen`` may also say which of two answers is better."""
-    if len({"chosen", "rejected"} & set(columns)) == 1 and form != "two-answers":
+    if len({"chosen", "rejected"} & set(columns)) == 1 and form not in ("two-answers", PROMPT):
         there = "chosen" if "chosen" in columns else "rejected"
         missing = "rejected" if there == "chosen" else "chosen"
         detail = f"`{there}` is one side of a pair, and `{missing}` is missing: name it with --map OLD={missing}"

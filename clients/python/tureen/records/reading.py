@@ -9,7 +9,7 @@ from pathlib import Path
 from tureen.records.answer_keys import JOINT, find_keys
 from tureen.records.containers import compute_digest, read_rows
 from tureen.records.draft import Draft
-from tureen.records.forms import check_form, parse_record
+from tureen.records.forms import PROMPT, check_form, parse_record
 from tureen.records.pairing import split_into_pairs
 from tureen.records.schema import BadOption, BadRecord, Record
 
@@ -45,6 +45,7 @@ class ReadingReport:
         comparable: the comparable pairs of the kept records.
         tied: records whose answers are all labelled alike.
         unjudged: records of several answers that nobody compared.
+        bare: records that have only a prompt.
         forms: kept records by form.
         columns: for each column that is not one of the form's own, the records by what was done with it.
         files: the SHA-256 of every path.
@@ -59,6 +60,7 @@ class ReadingReport:
     files: dict[str, str] = field(default_factory=dict)
     tied: int = 0
     unjudged: int = 0
+    bare: int = 0
     forms: Counter[str] = field(default_factory=Counter)
     columns: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -66,6 +68,7 @@ class ReadingReport:
         """Count a record that is used."""
         self.kept += 1
         self.comparable += len(record.pairs)
+        self.bare += not record.answers
         self.tied += len(record.scores) > 1 and len(set(record.scores)) == 1 and not math.isnan(record.scores[0])
         self.unjudged += len(record.scores) > 1 and not record.pairs and any(map(math.isnan, record.scores))
         self.forms[draft.form] += 1
@@ -94,6 +97,8 @@ class ReadingReport:
             told.append(f"records whose answers all tie: {self.tied}")
         if self.unjudged:
             told.append(f"records whose answers nobody compared: {self.unjudged}")
+        if self.bare:
+            told.append(f"records with only a prompt: {self.bare}")
         for column, counted in self.columns.items():
             told += [f"column `{column}`, {treatment}: {count}" for treatment, count in counted.items()]
         if self.forms:
@@ -116,6 +121,8 @@ class Reading:
         split: which split of a saved ``DatasetDict``.
         strict: the first bad record, or column that is not understood, is fatal; else it is counted and named in the
             report, and a bad record is skipped.
+        prompts: read each record for its prompt: it needs one, and no answer. A record of no form with answers is read
+            by the form ``prompt``.
 
     Raises:
         BadOption: no paths, an unknown form, or ``domain`` in ``exclude``; while iterating, a domain, a split or a
@@ -134,6 +141,7 @@ class Reading:
     strict: bool = False
     renamed: Mapping[str, str] = field(default_factory=dict)
     turn_reversed: bool = False
+    prompts: bool = False
     report: ReadingReport = field(init=False, default_factory=ReadingReport)
 
     def __post_init__(self) -> None:
@@ -169,8 +177,7 @@ class Reading:
     def _record(self, source: str, item: object) -> Record | None:
         self.report.read += 1
         try:
-            draft = self._draft(item)
-            record, left_out = draft.finish(source)
+            draft, record, left_out = self._read(item, source)
         except BadRecord as error:
             named = error.at(source)
             if self.strict:
@@ -180,10 +187,21 @@ class Reading:
         self.report.keep(record, draft, left_out)
         return record
 
-    def _draft(self, item: object) -> Draft:
+    def _read(self, item: object, source: str) -> tuple[Draft, Record, dict[str, int]]:
+        """Read a record by its form; for its prompt alone, by the form ``prompt`` where it has no other."""
+        try:
+            draft = self._draft(item, self.form)
+            return draft, *draft.finish(source, self.prompts)
+        except BadRecord:
+            if not self.prompts or self.form != "auto" or not isinstance(item, Mapping):
+                raise
+        draft = self._draft(item, PROMPT)
+        return draft, *draft.finish(source, self.prompts)
+
+    def _draft(self, item: object, form: str) -> Draft:
         if isinstance(item, BadRecord):
             raise item
-        draft = parse_record(item, self.form, self.renamed, self.strict, self.turn_reversed)
+        draft = parse_record(item, form, self.renamed, self.strict, self.turn_reversed)
         if self.exclude:
             draft = draft.drop_names(self.exclude)
         if self.domain is not None:

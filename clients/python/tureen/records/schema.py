@@ -72,7 +72,8 @@ class Record:
 
     Args:
         prompt: the turns that all answers continue; empty where the dialogues already differ earlier.
-        answers: N >= 1 continuations, each ending with an assistant turn that is not blank.
+        answers: N >= 1 continuations, each ending with an assistant turn that is not blank; none where only the prompt
+            was read.
         scores: N numbers. Larger is better, equal is a tie; NaN is unlabelled and takes part in no comparison.
         source: where it was read, as ``file:7``, the line or the item; not part of equality.
         meta: the other columns of the source. ``names``, where present, holds one name an answer (DSP: its domain).
@@ -83,7 +84,8 @@ class Record:
         chat_template_kwargs: further arguments of the chat template.
 
     Raises:
-        BadRecord: lengths differ, a score is infinite, a role is unknown, a text is not Unicode, or there is no answer.
+        BadRecord: lengths differ, a score is infinite, a role is unknown, a text is not Unicode, or there is neither a
+            prompt nor an answer.
     """
 
     prompt: Conversation
@@ -97,8 +99,8 @@ class Record:
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.answers:
-            raise BadRecord("no answer", "a record needs at least one answer")
+        if not self.answers and not self.prompt:
+            raise BadRecord("no answer", "a record needs a prompt, or at least one answer")
         if len(self.answers) != len(self.scores):
             raise BadRecord("lengths differ", f"{len(self.answers)} answers and {len(self.scores)} scores")
         if any(math.isinf(score) for score in self.scores):

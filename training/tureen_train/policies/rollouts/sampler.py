@@ -18,9 +18,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig
 
-from tureen_core.chat_template import make_template_inputs
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, Sampling
+from tureen_train.policies.encoding import encode_prompt
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
 from tureen_train.policies.rollouts.draws import TokenDrawer, make_uniforms
 
@@ -62,7 +62,7 @@ class ProcessSampler:
             RecipeError: the longest prompt with ``sampling.max_tokens`` is longer than the model's context.
             FloatingPointError: the model computed logits that are not finite.
         """
-        ids = [encode_prompt(self._renderer, prompt) for prompt in prompts]
+        ids = [tuple(encode_prompt(self._renderer, prompt.messages, prompt.template_arguments)) for prompt in prompts]
         self._check_lengths(ids, sampling)
         found: dict[str, list[Sample]] = {prompt.id: [] for prompt in prompts}
         written = 0
@@ -142,15 +142,6 @@ class ProcessSampler:
             ids if end is None else ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return Sample(*place, text, tuple(kept), end is not None, tuple(logprobs[: len(kept)]))
-
-
-def encode_prompt(renderer: Renderer, prompt: Prompt) -> tuple[int, ...]:
-    """Encode a prompt with the template's opening of an answer, whole.
-
-    Raises:
-        Unprocessable: the template does not render it.
-    """
-    return tuple(renderer.tokenize_prompt(list(prompt.messages), make_template_inputs(prompt.template_arguments)))
 
 
 def find_ends(model: Any, renderer: Renderer) -> list[int]:

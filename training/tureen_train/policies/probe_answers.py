@@ -1,0 +1,46 @@
+"""Probes of a policy whose data have only prompts: answers that it writes itself after its training."""
+
+from typing import Any
+
+from tureen_core.inputs import render_probe
+from tureen_core.manifest import Probe
+from tureen_core.template import Renderer
+from tureen_train.config import RecipeError, Sampling
+from tureen_train.policies.rollouts.prompts import collect_prompts
+from tureen_train.policies.rollouts.sampler import ProcessSampler
+from tureen_train.records.run_data import RunData
+
+LONGEST = 48  # tokens of an answer
+TRIES = 4  # prompts that are answered for each probe, since an answer may be empty
+
+
+def write_probe_answers(model: Any, renderer: Renderer, data: RunData, count: int) -> list[Probe]:
+    """Let a policy answer prompts, held-out ones first. Every rank must call it.
+
+    The answers are drawn at a temperature of 1, since the likeliest ones would all have about the same likelihood.
+
+    Args:
+        model: the trained model, unwrapped.
+        count: of the probes.
+
+    Raises:
+        RecipeError: no prompt fits into ``policy.max_length`` with an answer, or all answers are empty.
+    """
+    records = [*(record for records in data.eval.values() for record in records), *data.train]
+    longest = renderer.reading.max_length // 2
+    found = collect_prompts(records, renderer, longest)
+    prompts = found.prompts[: count * TRIES]
+    sampling = Sampling(count=1, min_tokens=2, max_tokens=min(LONGEST, longest))
+    written = ProcessSampler(model, renderer).sample(prompts, sampling, 0, lambda _: None)
+    probes = [
+        Probe(
+            messages=[*map(dict, prompt.messages), {"role": "assistant", "content": sample.text}],
+            **prompt.template_arguments,
+        )
+        for prompt, (sample,) in zip(prompts, written, strict=True)
+        if not sample.empty
+    ]
+    fit = [probe for probe in probes if not render_probe(renderer, "conversation", probe).truncated][:count]
+    if not fit:
+        raise RecipeError("policy.max_length: no prompt fits with an answer of the policy; raise it")
+    return fit
