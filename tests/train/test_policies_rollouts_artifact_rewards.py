@@ -14,7 +14,7 @@ from tureen_core.calibration import Calibration
 from tureen_train.config import ArtifactSource, RecipeError
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
 from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_artifacts
-from tureen_train.policies.rollouts.valuing import Valuer, Values
+from tureen_train.policies.rollouts.valuing import Valued, Valuer
 
 SCALE = Calibration(mean=0.5, std=2.0, temperature=3.0)
 
@@ -23,8 +23,8 @@ def source(folder: Path, **keys: Any) -> ArtifactSource:
     return complete_source(ArtifactSource(source="artifact", path=str(folder), **keys))
 
 
-def numbers(values: Values, name: str) -> list[list[float | None]]:
-    return [[each.number for each in row] for row in values[name]]
+def numbers(values: Valued, name: str) -> list[list[float | None]]:
+    return [[each.number for each in row] for row in values.values[name]]
 
 
 def read_alone(folder: Path, base: Path, column: int) -> list[list[float]]:
@@ -59,7 +59,7 @@ def test_several_objectives_of_one_artifact_share_a_forward_pass(
         assert got == pytest.approx(wanted, abs=1e-5)
     for got, wanted in zip(numbers(values, "b"), read_alone(folder, base, 1), strict=True):
         assert got == pytest.approx([(each - 0.5) / 2 for each in wanted], abs=1e-5)
-    assert [each.truncated for row in values["a"] for each in row] == [False] * 5 + [True]
+    assert [each.truncated for row in values.values["a"] for each in row] == [False] * 5 + [True]
 
 
 def weights_of(valuer: Valuer) -> dict[str, int]:
@@ -91,7 +91,7 @@ def test_an_answer_that_cannot_be_rendered_has_no_value_and_the_others_keep_thei
     tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
     prompts = [replace(PROMPTS[0], template_arguments=tools), *PROMPTS[1:]]
     seen: list[int] = []
-    (failed, *others) = valuer.value_samples(prompts, answers(TEXTS), seen.append)["one"]
+    (failed, *others) = valuer.value_samples(prompts, answers(TEXTS), seen.append).values["one"]
     assert all(each.number is None and "cannot be rendered" in each.error for each in failed)
     assert all(each.number is not None for row in others for each in row)
     assert sum(seen) == 6

@@ -14,7 +14,7 @@ def valued(module: str, name: str) -> list[Value]:
     source = FunctionSource(source="function", function=f"{module}:{name}")
     (valuer,) = open_functions([source])
     seen: list[int] = []
-    values = valuer.value_samples(PROMPTS, answers(TEXTS), seen.append)
+    values = valuer.value_samples(PROMPTS, answers(TEXTS), seen.append).values
     assert list(values) == list(valuer.names) == [name]
     assert [len(row) for row in values[name]] == [3, 2, 1]
     assert sum(seen) == 6

@@ -83,6 +83,7 @@ def test_an_answer_of_which_one_reward_fails_has_no_reward(
         "without_reward": 2,
         "truncated": {"length": 0, "vowels": 0},
         "failed": {"length": {}, "vowels": {why: 2}},
+        "further": {},
     }
     assert json.loads((tmp_path / "run" / "account.json").read_text())["rewards"] == wanted
     resumed = open_rewarder(sources, tmp_path / "run", resume=True)
@@ -111,7 +112,7 @@ def test_too_many_failures_end_the_run(functions: str, tmp_path: Path) -> None:
 def test_many_different_reasons_do_not_fill_the_account() -> None:
     counts = RewardCounts()
     values = [Value(None, f"reason {number}") for number in range(MOST_REASONS + 5)]
-    counts.add([Reward({}, None, each.error) for each in values], {"a": values})
+    counts.add([Reward({}, None, each.error) for each in values], {"a": values}, {})
     assert len(counts.failed["a"]) == MOST_REASONS + 1
     assert counts.failed["a"]["other reasons"] == 5
 

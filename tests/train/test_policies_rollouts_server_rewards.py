@@ -19,7 +19,7 @@ from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
 from tureen_train.config import ArtifactSource, RecipeError, ServerSource
 from tureen_train.networks.reward_reader import ignore_progress
-from tureen_train.policies.rollouts import server_rewards
+from tureen_train.policies.rollouts import server_calls, server_rewards
 from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_artifacts
 from tureen_train.policies.rollouts.contract import Prompt
 from tureen_train.policies.rollouts.server_rewards import open_servers
@@ -66,10 +66,10 @@ def test_a_server_gives_the_numbers_of_the_same_artifacts_in_process(url: str, f
         batch=3,
     )
     seen: list[int] = []
-    over_http = served.value_samples(prompts, samples, seen.append)
+    over_http = served.value_samples(prompts, samples, seen.append).values
     assert sum(seen) == 9
     for valuer in local:
-        in_process = valuer.value_samples(prompts, samples, ignore_progress)
+        in_process = valuer.value_samples(prompts, samples, ignore_progress).values
         for name, rows in in_process.items():
             for own, other in zip(rows, over_http[name], strict=True):
                 assert [each.number for each in other] == pytest.approx([each.number for each in own], abs=1e-4)
@@ -82,7 +82,7 @@ def test_an_item_that_fails_there_has_no_value_and_the_others_keep_theirs(url: s
     tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
     prompts = [PROMPTS[0], replace(PROMPTS[1], template_arguments=tools), PROMPTS[2]]
     values = valuer.value_samples(prompts, answers([["a", POISON], ["b"], ["\ud800", LONG]]), ignore_progress)
-    ((good, poisoned), (refused,), (surrogate, cut)) = values["helpful"]
+    ((good, poisoned), (refused,), (surrogate, cut)) = values.values["helpful"]
     assert good.number is not None
     assert poisoned.number is None
     assert "finite" in poisoned.error
@@ -110,16 +110,16 @@ def test_another_model_than_at_the_start_ends_the_run(url: str) -> None:
 
 
 def test_a_request_that_fails_for_good_leaves_its_answers_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_rewards, "PATIENT", Retries(limit=1, first=0.01, most=0.01))
+    monkeypatch.setattr(server_calls, "PATIENT", Retries(limit=1, first=0.01, most=0.01))
     standin = StandIn()
     with serving(standin) as address:
         rewards = [server_rewards.ServedReward("length", "length", calibrated=False)]
         valuer = server_rewards.ServerValuer(address, 30.0, rewards, {}, batch=3)
         standin.fail(refusal(503, "saturated", "too busy"))
-        whole = valuer.value_samples(PROMPTS, answers(TEXTS), ignore_progress)["length"]
+        whole = valuer.value_samples(PROMPTS, answers(TEXTS), ignore_progress).values["length"]
         assert [each.number for each in whole[1]] == [6.0, 4.0]  # the second try
         standin.fail(refusal(503, "saturated", "too busy"), refusal(503, "saturated", "too busy"))
-        lost = valuer.value_samples(PROMPTS, answers(TEXTS), ignore_progress)["length"]
+        lost = valuer.value_samples(PROMPTS, answers(TEXTS), ignore_progress).values["length"]
         assert {(each.number, each.error) for row in lost for each in row} == {(None, "too busy")}
         standin.fail(refusal(401, "invalid_api_key", "a key is needed"))
         with pytest.raises(RewardError, match="a key is needed"):

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tureen_train.config.parts import Run
 from tureen_train.config.policies import DpoPolicy, PolicySettings
-from tureen_train.config.rollouts import RewardSource, Sampling, check_common_units
+from tureen_train.config.rollouts import JudgeSource, RewardSource, Sampling, check_common_units
 
 
 class ExpertRun(Run):
@@ -48,6 +48,8 @@ class ExpertRun(Run):
             raise ValueError(f"rewards: policy.method: {self.policy.method} needs at least one source of rewards")
         if self.rewards and not self.policy.samples:
             raise ValueError(f"rewards: policy.method: {self.policy.method} reads none; leave the key out")
+        if self.sampling.count < 2 and any(isinstance(each, JudgeSource) for each in self.rewards):
+            raise ValueError("sampling.count: a judge compares the answers to a prompt; set it to 2 or more")
         names = [each.name for each in self.rewards if each.name]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"rewards: two are called {twice[0]!r}; give one of them another name")

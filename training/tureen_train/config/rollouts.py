@@ -1,7 +1,7 @@
 """Settings of on-policy training: how answers are written, what rewards them, and which are kept."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -105,19 +105,40 @@ class ServerSource(RewardPart):
 class JudgeSource(RewardPart):
     """A language model behind an OpenAI-compatible server, which compares answers by ``criterion``.
 
-    Its rewards are the share of comparisons that an answer wins against the others to its prompt, in both orders.
+    The reward of an answer is its share of wins against the other answers to its prompt; a tie counts one half.
+    ``criterion`` is the name of a packaged criterion, or a sentence. With ``orders: both`` each pair is judged in both
+    orders; with ``once`` the order is drawn by a hash of the texts. ``concurrency`` requests run at a time.
+    ``temperature: null`` and ``max_tokens: null`` leave these fields out of the requests. The server's key is that in
+    ``TUREEN_API_KEY``.
     """
 
     source: Literal["judge"]
     url: str
     model: str
     criterion: str
-    scale: Literal["calibrated", "raw"] = "raw"
+    scale: Literal["raw"] = "raw"
+    orders: Literal["both", "once"] = "both"
+    temperature: float | None = Field(default=0.0, ge=0)
+    max_tokens: int | None = Field(default=512, ge=16)
+    concurrency: int = Field(default=8, ge=1)
+    timeout: float = Field(default=300.0, gt=0)
 
     @property
     def default_name(self) -> str:
         """As above."""
         return self.criterion
+
+    @property
+    def unit(self) -> str | None:
+        """As above."""
+        return "shares of wins"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and " " in str(value.get("criterion", "")).strip() and not value.get("name"):
+            raise ValueError("name: give the reward a name, since its criterion is a sentence")
+        return value
 
 
 class FunctionSource(RewardPart):

@@ -10,17 +10,22 @@ def split_into_pairs(records: Iterable[Record]) -> Iterator[Record]:
     """Yield a record of two answers for each comparable pair, the better one first."""
     for record in records:
         for better, worse in record.pairs:
-            yield Record(
-                record.prompt,
-                (record.answers[better], record.answers[worse]),
-                (record.scores[better], record.scores[worse]),
-                record.source,
-                _meta_of(record, better, worse),
-                {name: (values[better], values[worse]) for name, values in record.attributes.items()},
-                (record.steps[better], record.steps[worse]) if record.steps else (),
-                record.tools,
-                record.chat_template_kwargs,
-            )
+            yield take_pair(record, better, worse)
+
+
+def take_pair(record: Record, first: int, second: int) -> Record:
+    """Make a record of two of a record's answers, with what belongs to them."""
+    return Record(
+        record.prompt,
+        (record.answers[first], record.answers[second]),
+        (record.scores[first], record.scores[second]),
+        record.source,
+        _meta_of(record, first, second),
+        {name: (values[first], values[second]) for name, values in record.attributes.items()},
+        (record.steps[first], record.steps[second]) if record.steps else (),
+        record.tools,
+        record.chat_template_kwargs,
+    )
 
 
 def _meta_of(record: Record, *indices: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tureen_train.config import ArtifactSource, RecipeError
 from tureen_train.networks.objective_reader import ObjectiveReader
 from tureen_train.networks.shared_base import share_equal_weights
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
-from tureen_train.policies.rollouts.valuing import Samples, Value, Valuer, Values, make_value, shape_like
+from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer, make_value, shape_like
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ArtifactValuer:
         """The names of the rewards."""
         return [each.name for each in self.objectives]
 
-    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Values:
+    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Valued:
         """See :class:`.valuing.Valuer`. An answer that the chat template does not render has no value."""
         told = [
             self._render(prompt, answer) for prompt, answers in zip(prompts, samples, strict=True) for answer in answers
@@ -52,7 +52,7 @@ class ArtifactValuer:
         texts = [each for each in told if isinstance(each, Rendered)]
         done(len(told) - len(texts))
         rows = self.model.score(texts, self.batch, done)
-        return {each.name: shape_like(samples, _values(told, rows, each)) for each in self.objectives}
+        return Valued({each.name: shape_like(samples, _values(told, rows, each)) for each in self.objectives})
 
     def _render(self, prompt: Prompt, answer: Sample) -> Rendered | str:
         turns = [*prompt.messages, assistant_turn(answer.text)]

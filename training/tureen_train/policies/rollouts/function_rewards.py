@@ -12,7 +12,7 @@ import torch
 
 from tureen_train.config import FunctionSource, RecipeError
 from tureen_train.policies.rollouts.contract import Done, Prompt
-from tureen_train.policies.rollouts.valuing import Samples, Value, Valuer, Values, make_value, shape_like
+from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer, make_value, shape_like
 
 
 class FunctionValuer:
@@ -32,13 +32,13 @@ class FunctionValuer:
         """The name of the reward."""
         return [self.name]
 
-    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Values:
+    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Valued:
         """See :class:`.valuing.Valuer`."""
         asked = [list(prompt.messages) for prompt, own in zip(prompts, samples, strict=True) for _ in own]
         answers = [sample.text for sample in chain.from_iterable(samples)]
         values = self._call(asked, answers)
         done(len(answers))
-        return {self.name: shape_like(samples, values)}
+        return Valued({self.name: shape_like(samples, values)})
 
     def _call(self, prompts: list[list[dict[str, Any]]], answers: list[str]) -> list[Value]:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tureen_train.config import (
     ArtifactSource,
     FunctionSource,
+    JudgeSource,
     RecipeError,
     RewardSource,
     ServerSource,
@@ -20,6 +21,7 @@ from tureen_train.networks.reward_reader import spread_progress
 from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_artifacts
 from tureen_train.policies.rollouts.contract import Done, Prompt, Reward
 from tureen_train.policies.rollouts.function_rewards import open_functions
+from tureen_train.policies.rollouts.judge_rewards import open_judges
 from tureen_train.policies.rollouts.server_rewards import open_servers
 from tureen_train.policies.rollouts.valuing import RewardError, Samples, Value, Valuer
 from tureen_train.runs.folder import ACCOUNT, update_account
@@ -39,14 +41,21 @@ class RewardCounts:
         without_reward: those of which a reward failed.
         truncated: by reward, the texts that were cut before they were read.
         failed: by reward, the number of failures for each reason.
+        further: by reward, what else its source counts.
     """
 
     answers: int = 0
     without_reward: int = 0
     truncated: dict[str, int] = field(default_factory=dict)
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    further: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def add(self, rewards: Sequence[Reward], values: Mapping[str, Sequence[Value]]) -> None:
+    def add(
+        self,
+        rewards: Sequence[Reward],
+        values: Mapping[str, Sequence[Value]],
+        further: Mapping[str, Mapping[str, int]],
+    ) -> None:
         """Count a batch. ``values`` has for each name the values of all answers."""
         self.answers += len(rewards)
         self.without_reward += sum(each.total is None for each in rewards)
@@ -58,6 +67,8 @@ class RewardCounts:
                     known = each.error in reasons or len(reasons) < MOST_REASONS
                     reasons[each.error if known else "other reasons"] += 1
             self.failed[name] = dict(reasons)
+        for name, counted in further.items():
+            self.further[name] = dict(Counter(self.further.get(name, {})) + Counter(counted))
 
 
 class WeightedRewarder:
@@ -104,8 +115,11 @@ class WeightedRewarder:
         count = sum(map(len, samples))
         spread = spread_progress(done, count, count * len(self.valuers))
         values: dict[str, list[list[Value]]] = {}
+        further: dict[str, Mapping[str, int]] = {}
         for valuer in self.valuers:
-            values |= valuer.value_samples(prompts, samples, spread)
+            found = valuer.value_samples(prompts, samples, spread)
+            values |= found.values
+            further |= found.counts
         rewards = [
             [
                 self._sum(own, {name: values[name][at][number] for name in self.weights})
@@ -114,7 +128,10 @@ class WeightedRewarder:
             for at, (own, answers) in enumerate(zip(weights, samples, strict=True))
         ]
         flat = {name: [each for row in values[name] for each in row] for name in self.weights}
-        self._tell([each for row in rewards for each in row], flat)
+        told = [each for row in rewards for each in row]
+        self.counts.add(told, flat, further)
+        update_account(self.folder, rewards=asdict(self.counts))
+        self._check(told, flat)
         return rewards
 
     def _weigh(self, prompt: Prompt) -> Mapping[str, float]:
@@ -138,10 +155,8 @@ class WeightedRewarder:
             return Reward(numbers, None, "; ".join(errors))
         return Reward(numbers, math.fsum(weights[name] * number for name, number in numbers.items()))
 
-    def _tell(self, rewards: Sequence[Reward], values: Mapping[str, Sequence[Value]]) -> None:
-        """Count a batch, log what failed, and end the run if too much did."""
-        self.counts.add(rewards, values)
-        update_account(self.folder, rewards=asdict(self.counts))
+    def _check(self, rewards: Sequence[Reward], values: Mapping[str, Sequence[Value]]) -> None:
+        """Log what was cut and what failed, and end the run if too much did."""
         for name, found in values.items():
             if cut := sum(each.truncated for each in found):
                 log.warning(
@@ -192,6 +207,7 @@ def open_rewarder(
     valuers = [
         *open_artifacts([each for each in whole if isinstance(each, ArtifactSource)], batch),
         *open_servers([each for each in whole if isinstance(each, ServerSource)], batch),
+        *open_judges([each for each in whole if isinstance(each, JudgeSource)], folder),
         *open_functions([each for each in whole if isinstance(each, FunctionSource)]),
     ]
     counts = _read_counts(folder) if resume else RewardCounts()

@@ -1,20 +1,18 @@
 """Rewards of a running Tureen server, through the client. A reward that fails there is never a number."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
 from tureen import Client
-from tureen.adapters.grouped_rows import group_by_prompt
-from tureen.adapters.options import PATIENT
-from tureen.errors import TureenError
+from tureen.adapters.grouped_rows import GroupedRows, group_by_prompt
 from tureen.records.dialogue import assistant_turn
 from tureen.wire import CandidateScore, ModelCard
 from tureen_core.calibration import CALIBRATE
 from tureen_train.config import RecipeError, ServerSource
 from tureen_train.policies.rollouts.contract import Done, Prompt
-from tureen_train.policies.rollouts.valuing import RewardError, Samples, Value, Valuer, Values, make_value, shape_like
+from tureen_train.policies.rollouts.server_calls import call_server
+from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer, make_value, shape_like
 
 REQUESTS = 4  # at a time
 
@@ -32,8 +30,8 @@ class ServerValuer:
     """Values answers by rewards of one server.
 
     A request that fails is sent again for about two minutes. If it fails still, its answers have no value. An error
-    that every later request would have too, such as an unknown reward, another model than at the start, or a wrong key,
-    ends the run.
+    that every request would have, such as an unknown reward, another model than at the start, or a wrong key, ends the
+    run.
 
     Args:
         url: the server's address.
@@ -62,55 +60,46 @@ class ServerValuer:
         """The names of the rewards."""
         return [each.name for each in self.rewards]
 
-    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Values:
+    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Valued:
         """See :class:`.valuing.Valuer`. A few requests run at a time.
 
         Raises:
             RewardError: the server refuses what every request asks for.
         """
-        starts = range(0, len(prompts), self.batch)
+        parts = [
+            (prompts[at : at + self.batch], samples[at : at + self.batch]) for at in range(0, len(prompts), self.batch)
+        ]
+        grouped = [_group(*part) for part in parts]
         rows: list[CandidateScore] = []
-        with (
-            Client(self.url, timeout=self.timeout, retries=PATIENT) as client,
-            ThreadPoolExecutor(REQUESTS) as threads,
-        ):
-            parts = [(prompts[at : at + self.batch], samples[at : at + self.batch]) for at in starts]
-            try:
-                for found in threads.map(lambda part: self._ask(client, *part), parts):
-                    rows += found
-                    done(len(found))
-            except TureenError as error:
-                threads.shutdown(cancel_futures=True)
-                raise RewardError(f"rewards: {self.url}: {error.message}") from error
-        return {each.name: shape_like(samples, [_read(row, each) for row in rows]) for each in self.rewards}
+        for found in call_server(self.url, self.timeout, REQUESTS, self._ask, GroupedRows.fail_rows, grouped):
+            rows += found
+            done(len(found))
+        return Valued({each.name: shape_like(samples, [_read(row, each) for row in rows]) for each in self.rewards})
 
-    def _ask(self, client: Client, prompts: Sequence[Prompt], samples: Samples) -> list[CandidateScore]:
-        """Return the scores or errors of all answers, one prompt after the other."""
-        asked = [prompt for prompt, answers in zip(prompts, samples, strict=True) for _ in answers]
-        batch = group_by_prompt(
-            [list(prompt.messages) for prompt in asked],
-            [[assistant_turn(answer.text)] for answer in chain.from_iterable(samples)],
-            {
-                name: [prompt.template_arguments.get(name) for prompt in asked]
-                for name in ("tools", "chat_template_kwargs")
-            },
+    def _ask(self, client: Client, deadline: float, rows: GroupedRows) -> list[CandidateScore]:
+        """Return the scores or errors of all answers of some prompts."""
+        if not rows.items:
+            return rows.read_reply(None)
+        reply = client.score(
+            rows.items,
+            rewards=[each.reward for each in self.rewards],
+            fingerprint=self.fingerprints,
+            truncate=True,
+            on_error="item",
+            priority="batch",
+            deadline=deadline,
         )
-        if not batch.items:
-            return batch.read_reply(None)
-        try:
-            reply = client.score(
-                batch.items,
-                rewards=[each.reward for each in self.rewards],
-                fingerprint=self.fingerprints,
-                truncate=True,
-                on_error="item",
-                priority="batch",
-            )
-        except TureenError as error:
-            if not error.retryable:
-                raise
-            return batch.fail_rows(error)
-        return batch.read_reply(reply)
+        return rows.read_reply(reply)
+
+
+def _group(prompts: Sequence[Prompt], samples: Samples) -> GroupedRows:
+    """Make the items of some prompts with their answers."""
+    asked = [prompt for prompt, answers in zip(prompts, samples, strict=True) for _ in answers]
+    return group_by_prompt(
+        [list(prompt.messages) for prompt in asked],
+        [[assistant_turn(answer.text)] for answer in chain.from_iterable(samples)],
+        {name: [prompt.template_arguments.get(name) for prompt in asked] for name in ("tools", "chat_template_kwargs")},
+    )
 
 
 def _read(row: CandidateScore, wanted: ServedReward) -> Value:

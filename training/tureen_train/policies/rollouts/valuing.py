@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
@@ -27,8 +27,20 @@ class Value:
     truncated: bool = False
 
 
-Values = Mapping[str, list[list[Value]]]
 Samples = Sequence[Sequence[Sample]]
+
+
+@dataclass(frozen=True)
+class Valued:
+    """What a valuer gives a batch.
+
+    Attributes:
+        values: for each reward a list in the shape of the samples.
+        counts: for each reward, what else is counted, by a few words; it stands in ``account.json``.
+    """
+
+    values: Mapping[str, list[list[Value]]]
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Valuer(Protocol):
@@ -42,8 +54,8 @@ class Valuer(Protocol):
     def names(self) -> Sequence[str]:
         """As above."""
 
-    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Values:
-        """Value all answers of all prompts: for each name a list in the shape of ``samples``.
+    def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Valued:
+        """Value all answers of all prompts.
 
         Args:
             done: called with the number of answers that are read.
