@@ -9,8 +9,8 @@ import torch
 
 from tureen_core.packed.attention import NAME
 from tureen_train.config import Model
+from tureen_train.networks.packing import pack_padded
 from tureen_train.networks.reward_model import load_reward_model
-from tureen_train.rewards.packing import pack_padded
 
 pytestmark = [
     pytest.mark.gpu,

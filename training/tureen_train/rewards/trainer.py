@@ -1,23 +1,17 @@
 """The reward trainer: ``transformers.Trainer`` with a method's loss and several named evaluation files."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
-from tureen_core.packed.attention import NAME
-from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_train.config import Packed
+from tureen_train.networks.packing import PackedModel, make_packed_collator, switch_to_packed
 from tureen_train.rewards.losses import require_finite
 from tureen_train.rewards.method import Method
-from tureen_train.rewards.packing import PackedModel, make_packed_collator
-
-log = logging.getLogger("tureen.train")
 
 
 class RewardTrainer(Trainer):
@@ -48,19 +42,8 @@ class RewardTrainer(Trainer):
         self._terms: dict[str, Tensor] = {}
         self._steps = 0
         self._eval_sums = torch.zeros(2)
-        if packing != "off" and self._packable():
+        if packing != "off" and switch_to_packed(self.model, self.model.reading.max_length):
             self.data_collator = make_packed_collator(collate, packing)
-
-    def _packable(self) -> bool:
-        """Switch the model to packed attention if that is exact for it. Returns whether it is."""
-        model: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        eager = model.config.get_text_config()._attn_implementation == "eager"
-        reason = "model.attention is eager" if eager else find_packing_obstacle(model, model.reading.max_length)
-        if reason is None:
-            model.base_model.set_attn_implementation(NAME)
-        else:
-            log.info("batches are padded, and no prompt is shared: %s", reason)
-        return reason is None
 
     def _prepare_input(self, data: Any) -> Any:
         """Move a batch to the device and keep its dtypes: with DeepSpeed the library would round scores to bfloat16."""

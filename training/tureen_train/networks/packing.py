@@ -1,15 +1,21 @@
 """Pack padded batches for training. The texts of one prompt can share the prefix that they have in common."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from os.path import commonprefix
 from typing import Any, Literal
 
+from peft import PeftModel
 from torch import Tensor
 
+from tureen_core.packed.attention import NAME
+from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.packed.layout import PackedBatch, PlainText, Prompt, pack_texts
 
 Collator = Callable[[Any], dict[str, Any]]
+
+log = logging.getLogger("tureen.train")
 
 
 def make_packed_collator(collate: Collator, packing: Literal["prompts", "texts"]) -> Collator:
@@ -42,8 +48,32 @@ def pack_padded(ids: Tensor, mask: Tensor, groups: Tensor | None = None) -> Pack
         mask: ``[M, W]``, 1 on tokens.
         groups: ``[M]``, equal for texts of one prompt; None shares nothing.
     """
-    texts = [PlainText(tuple(row[present].tolist())) for row, present in zip(ids, mask.bool(), strict=True)]
-    return pack_texts(texts, {} if groups is None else _find_prompts([text.ids for text in texts], groups.tolist()))
+    texts = [tuple(row[present].tolist()) for row, present in zip(ids, mask.bool(), strict=True)]
+    return pack_ids(texts, None if groups is None else groups.tolist())
+
+
+def pack_ids(texts: Sequence[tuple[int, ...]], groups: Sequence[int] | None = None) -> PackedBatch:
+    """Pack texts of ids as :func:`pack_padded` does; ``groups`` has a number for each text."""
+    return pack_texts([PlainText(ids) for ids in texts], {} if groups is None else _find_prompts(texts, groups))
+
+
+def switch_to_packed(model: Any, longest: int) -> bool:
+    """Switch a causal model, or a PEFT model on one, to packed attention if that is exact. Logs why it is not.
+
+    Args:
+        longest: the number of tokens of the longest text.
+
+    Returns:
+        Whether it was switched.
+    """
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    eager = causal.config.get_text_config()._attn_implementation == "eager"
+    reason = "model.attention is eager" if eager else find_packing_obstacle(causal, longest)
+    if reason is None:
+        causal.base_model.set_attn_implementation(NAME)
+    else:
+        log.info("batches are padded, and no prompt is shared: %s", reason)
+    return reason is None
 
 
 def _find_prompts(texts: Sequence[tuple[int, ...]], groups: Sequence[int]) -> dict[int, Prompt]:

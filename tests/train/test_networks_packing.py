@@ -13,9 +13,9 @@ from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
 from tureen_train.config import Lora, Model
+from tureen_train.networks.packing import pack_padded
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.rewards.collate import EncodedRecords, pad_texts
-from tureen_train.rewards.packing import pack_padded
 from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.trainer import RewardTrainer
 
