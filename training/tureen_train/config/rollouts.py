@@ -196,7 +196,9 @@ class Selection(RecipePart):
     that reach the ``quantile`` of any single reward (RiC, arXiv 2402.10207), ``pareto`` those that no other answer to
     the same prompt dominates in all rewards, and ``all`` keeps all.
 
-    ``min_gap`` is the smallest difference of rewards in a pair; equal ones never make a pair.
+    ``min_gap`` is the smallest difference of rewards in a pair; equal ones never make a pair. Answers without a reward
+    and empty ones are never kept, and with ``drop_truncated`` those are not either that ended at
+    ``sampling.max_tokens``.
     """
 
     keep: Literal["best", "best_and_worst", "share", "threshold", "quantile", "pareto", "all"] = "best"
@@ -204,3 +206,4 @@ class Selection(RecipePart):
     threshold: float = 0.0
     quantile: float = Field(default=0.7, ge=0, le=1)
     min_gap: float = Field(default=0.0, ge=0)
+    drop_truncated: bool = False
