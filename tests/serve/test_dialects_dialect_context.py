@@ -9,6 +9,7 @@ from serve.border import served
 from serve.counting import CONTEXT, CountingEngine
 
 from tureen.errors import NotFound, ServerFault, TureenError, Unavailable, Unprocessable
+from tureen_serve.api.reading_headers import ReadingNotes
 from tureen_serve.api.server_state import ServerState
 from tureen_serve.dialects import DIALECTS, ERROR_BUILDERS
 from tureen_serve.dialects.dialect_context import DialectContext
@@ -28,7 +29,7 @@ def in_context(use: Callable[[DialectContext], Awaitable[T]], model: str | None 
     async def run() -> T:
         server = ServerState(aliases)
         server.set_engine(CountingEngine(), 0.0)
-        return await use(DialectContext(server, server.require_engine(), model))
+        return await use(DialectContext(server, server.require_engine(), model, ReadingNotes()))
 
     return asyncio.run(run())
 

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tureen.openai_wire import ChatReply, CompletionReply
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_core.turns import Messages
+from tureen_serve.api.reading_headers import NORMALISED, ReadingNotes, document_scoring
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.sse import prepend_event, stream_events
 from tureen_serve.api.strict_route import StrictRoute
@@ -29,7 +30,7 @@ Account = Callable[[int, bool], Json]
 SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-@router.post("/v1/chat/completions", response_model=ChatReply, responses=ERRORS)
+@router.post("/v1/chat/completions", response_model=ChatReply, responses=document_scoring(ERRORS, NORMALISED))
 async def chat(body: ChatBody, engine: EngineDep, metrics: MetricsDep) -> Response:
     """Answer a conversation. Takes OpenAI's fields, and `preferences`, `preset`, `soup` and `candidates`."""
     return await (await plan_chat(engine, metrics, body)).answer()
@@ -48,6 +49,7 @@ class PlannedText:
     Attributes:
         prompts: each prompt as messages, for the rewards that score candidates.
         ids: the token ids of each prompt.
+        normalised: whether a prompt was not read as it was sent.
     """
 
     engine: Engine
@@ -57,19 +59,21 @@ class PlannedText:
     shape: ReplyShape
     prompts: Sequence[Messages]
     ids: Sequence[Sequence[int]]
+    normalised: bool = False
 
     async def answer(self) -> Response:
         """Write the reply, whole or as a stream.
 
         A stream is returned after its first token, so that an error before it gets an HTTP status of its own.
         """
+        told = ReadingNotes(normalised=int(self.normalised)).headers
         if not self.body.stream:
-            return JSONResponse(await self.whole())
+            return JSONResponse(await self.whole(), headers=told)
         tasks, reply, account = self._begin()
         with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
         lines = stream_events(reply, tasks, stream_texts(self.engine, self.planned, tasks), account, with_usage)
         begun = prepend_event(await anext(lines), lines)
-        return StreamingResponse(begun, media_type="text/event-stream", headers=SSE_HEADERS)
+        return StreamingResponse(begun, media_type="text/event-stream", headers={**SSE_HEADERS, **told})
 
     async def whole(self) -> Json:
         """Write the whole reply."""
@@ -111,7 +115,8 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     rendered = await asyncio.to_thread(planned.family.renderer.render_prompt, messages)
     for what in rendered.normalised:
         metrics.normalised.labels(what).inc()
-    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [rendered.ids])
+    shape, told = ChatReplyShape(), bool(rendered.normalised)
+    return PlannedText(engine, metrics, body, planned, shape, [messages], [rendered.ids], told)
 
 
 async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict
 
 from tureen.errors import NotFound, Unprocessable
 from tureen_core.manifest import Manifest
+from tureen_serve.api.reading_headers import ReadingNotes
 from tureen_serve.api.reward_plan import score_groups
 from tureen_serve.api.server_state import EngineDep, ServerState, ServerStateDep
 from tureen_serve.dialects.model_names import FIELD, RewardSelection, build_selection, list_names, resolve_model
@@ -28,11 +29,17 @@ class DialectBody(BaseModel):
 
 @dataclass(frozen=True)
 class DialectContext:
-    """The server as a dialect's route uses it, and the ``model`` of the URL's query."""
+    """The server as a dialect's route uses it.
+
+    Attributes:
+        model: that of the URL's query.
+        notes: how the request's texts were read; the reply's headers tell it.
+    """
 
     server: ServerState
     engine: Engine
     model: str | None
+    notes: ReadingNotes
 
     async def select(self, model: str | None = None) -> RewardSelection:
         """Select the rewards of the body's ``model``, or of ``?model=`` where the protocol has no such field.
@@ -107,7 +114,10 @@ class DialectContext:
         found = await score_groups(
             self.engine, groups, selection.query, metrics, truncate=truncate, priority=priority, remedy=remedy
         )
-        return [outcome for outcomes in found for outcome in outcomes]
+        outcomes = [outcome for each in found for outcome in each]
+        for outcome in outcomes:
+            self.notes.add_outcome(outcome)
+        return outcomes
 
     async def score_all(
         self,
@@ -156,8 +166,10 @@ class DialectContext:
         return outcome
 
 
-async def _context(server: ServerStateDep, engine: EngineDep, model: str | None = None) -> DialectContext:
-    return DialectContext(server, engine, model)
+async def _context(
+    request: Request, server: ServerStateDep, engine: EngineDep, model: str | None = None
+) -> DialectContext:
+    return DialectContext(server, engine, model, request.state.notes)
 
 
 ContextDep = Annotated[DialectContext, Depends(_context)]

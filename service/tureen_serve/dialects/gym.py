@@ -22,15 +22,16 @@ from tureen.tool_calls import read_tools
 from tureen.wire import Text
 from tureen_core.chat_template import TemplateInputs
 from tureen_core.turns import Messages
-from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.gym_messages import GymItem, GymObject, read_items
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Group
 
-router = APIRouter(prefix="/gym", route_class=StrictRoute, tags=["dialects"])
+router = APIRouter(prefix="/gym", route_class=NotedRoute, tags=["dialects"])
 ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
+SCORED = document_scoring(ERRORS)
 INPUT, OUTPUT = "responses_create_params.input", "response.output"
 TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
 
@@ -93,7 +94,7 @@ class EchoReply(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-@router.post("/verify", responses=ERRORS)
+@router.post("/verify", responses=SCORED)
 async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The rollout as it was sent, with its reward and the reward's components."""
     selection = await context.select()

@@ -19,8 +19,8 @@ from pydantic import Field, PositiveInt
 from tureen.errors import NotFound, TureenError, Unauthorized, Unavailable, Unprocessable
 from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.server_state import ServerStateDep
-from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.activation import label_scores
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
@@ -30,13 +30,14 @@ from tureen_serve.faults import describe_error, document_errors
 from tureen_serve.generation.weigh import rank_rewards
 from tureen_serve.inference.engine import FinishedText, Outcome
 
-router = APIRouter(prefix="/infinity", route_class=StrictRoute, tags=["dialects"])
+router = APIRouter(prefix="/infinity", route_class=NotedRoute, tags=["dialects"])
 ERRORS = {
     **document_errors(400, 401, 413, 415, 422, 429, 503, 504, model=error_bodies.CodedErrorBody),
     401: {"model": error_bodies.DetailBody, "description": "a key is needed."},
     422: {"model": error_bodies.DetailBody, "description": "a field's value cannot be used."},
     429: {"model": error_bodies.CodedErrorBody, "description": "the queue is full."},
 }
+SCORED = document_scoring(ERRORS)
 UNNAMED = "default/not-specified"
 InfinityTexts = Annotated[list[Text], Field(min_length=1)]
 
@@ -68,7 +69,7 @@ class InfinityClassifyBody(InfinityBody):
     input: InfinityTexts
 
 
-@router.post("/rerank", responses=ERRORS)
+@router.post("/rerank", responses=SCORED)
 async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
     """Rank documents by their rewards as answers to the query, best first."""
     selection = await context.select(body.named)
@@ -78,7 +79,7 @@ async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
     return JSONResponse({"object": "rerank", "results": results, **_common_fields(selection, outcomes)})
 
 
-@router.post("/classify", responses=ERRORS)
+@router.post("/classify", responses=SCORED)
 async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
     """The score of each text by each reward. `model: helpful+harmless` names several rewards."""
     selection = await context.select(body.named)

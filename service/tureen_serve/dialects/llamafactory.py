@@ -13,14 +13,15 @@ from pydantic import NonNegativeInt
 from tureen.errors import InvalidRequest
 from tureen.wire import Text
 from tureen_core.reading import Cut
-from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import FinishedText
 
-router = APIRouter(prefix="/llamafactory", route_class=StrictRoute, tags=["dialects"])
+router = APIRouter(prefix="/llamafactory", route_class=NotedRoute, tags=["dialects"])
 ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
+SCORED = document_scoring(ERRORS)
 
 
 class LlamaFactoryScoreBody(DialectBody):
@@ -31,7 +32,7 @@ class LlamaFactoryScoreBody(DialectBody):
     max_length: NonNegativeInt | None = None
 
 
-@router.post("/v1/score/evaluation", responses=ERRORS)
+@router.post("/v1/score/evaluation", responses=SCORED)
 async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> JSONResponse:
     """The reward of each text."""
     if not body.messages:

@@ -12,13 +12,14 @@ from fastapi.responses import JSONResponse
 
 from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
-from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import FinishedText, Outcome
 
-router = APIRouter(route_class=StrictRoute, tags=["dialects"])
+router = APIRouter(route_class=NotedRoute, tags=["dialects"])
+SCORED = document_scoring(document_errors(400, 404, 413, 415, 422, 503, 504))
 
 
 class OpenRlhfRewardBody(DialectBody):
@@ -30,7 +31,7 @@ class OpenRlhfRewardBody(DialectBody):
     labels: list[Any] | None = None
 
 
-@router.post("/get_reward", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
+@router.post("/get_reward", responses=SCORED)
 async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONResponse:
     """Rewards of finished texts. `?model=helpful=0.7%2Charmless=0.3` gives a mix; OpenRLHF splits URLs at commas."""
     queries = [body.query] if isinstance(body.query, str) else body.query

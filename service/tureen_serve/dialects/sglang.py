@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from tureen.errors import TureenError
 from tureen.wire import Text
-from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.activation import apply_softmax
 from tureen_serve.dialects.dialect_context import ContextDep
 from tureen_serve.dialects.error_bodies import build_reply, describe_merged_error, document_merged_errors
@@ -34,7 +34,7 @@ from tureen_serve.inference.engine import FinishedText, Outcome
 DEFAULT_MODEL = "default"
 TYPES = {400: "BadRequestError", 500: "InternalServerError"}
 
-router = APIRouter(route_class=StrictRoute, prefix="/sglang", tags=["dialects"])
+router = APIRouter(route_class=NotedRoute, prefix="/sglang", tags=["dialects"])
 
 
 class SglangErrorBody(BaseModel):
@@ -48,6 +48,7 @@ class SglangErrorBody(BaseModel):
 
 
 ERRORS = document_merged_errors(SglangErrorBody)
+SCORED = document_scoring(ERRORS)
 
 
 class SglangNamedBody(SglangBody):
@@ -150,7 +151,7 @@ def build_sglang_error(error: TureenError) -> Response:
     return build_reply(error, body, status)
 
 
-@router.post("/v1/embeddings", responses=ERRORS)
+@router.post("/v1/embeddings", responses=SCORED)
 async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of each text, as its embedding."""
     selection = await context.select(body.adapter or body.reward)
@@ -166,7 +167,7 @@ async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONRes
     return JSONResponse({"data": data, "model": selection.name, "object": "list", "usage": _usage(outcomes)})
 
 
-@router.post("/v1/score", responses=ERRORS)
+@router.post("/v1/score", responses=SCORED)
 async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of the query joined with each item."""
     selection = await context.select(body.adapter or body.reward)
@@ -177,8 +178,8 @@ async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
     return JSONResponse({"scores": scores, **others, "object": "scoring"})
 
 
-@router.post("/v1/rerank", responses=ERRORS)
-@router.put("/v1/rerank", responses=ERRORS)
+@router.post("/v1/rerank", responses=SCORED)
+@router.put("/v1/rerank", responses=SCORED)
 async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
     """SGLang: rank documents by their rewards as answers to one query, best first."""
     began = time.perf_counter()

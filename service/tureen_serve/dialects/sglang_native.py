@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, field_validator, model_validator
 
 from tureen.errors import TureenError
-from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors, write_sentence
 from tureen_serve.dialects.inputs import Ids, Texts, is_single, list_inputs
@@ -22,7 +22,7 @@ from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.faults import find_merged_status
 from tureen_serve.inference.engine import FinishedText, Outcome, Priority
 
-router = APIRouter(route_class=StrictRoute, prefix="/sglang", tags=["dialects"])
+router = APIRouter(route_class=NotedRoute, prefix="/sglang", tags=["dialects"])
 
 
 class SglangNativeError(BaseModel):
@@ -38,6 +38,7 @@ class SglangNativeErrorBody(BaseModel):
 
 
 ERRORS = document_merged_errors(SglangNativeErrorBody)
+SCORED = document_scoring(ERRORS)
 
 
 class SglangBody(DialectBody):
@@ -124,8 +125,8 @@ def build_native_error(error: TureenError) -> Response:
     return build_reply(error, body, find_merged_status(error))
 
 
-@router.post("/classify", responses=ERRORS)
-@router.put("/classify", responses=ERRORS)
+@router.post("/classify", responses=SCORED)
+@router.put("/classify", responses=SCORED)
 async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONResponse:
     """SGLang: the raw rewards of each text."""
     began = time.perf_counter()

@@ -20,13 +20,14 @@ from pydantic import Field
 from tureen.errors import Unprocessable
 from tureen.wire import Message, Text
 from tureen_core.template import Renderer
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.reward_items import read_answer, read_prompt
-from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import FinishedText, Group
 
-router = APIRouter(route_class=StrictRoute, tags=["dialects"])
+router = APIRouter(route_class=NotedRoute, tags=["dialects"])
+SCORED = document_scoring(document_errors(400, 404, 413, 415, 422, 503, 504))
 
 
 class SlimeSample(DialectBody):
@@ -38,7 +39,7 @@ class SlimeSample(DialectBody):
     model: Text | None = None
 
 
-@router.post("/slime", responses=document_errors(400, 404, 413, 415, 422, 503, 504))
+@router.post("/slime", responses=SCORED)
 async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JSONResponse:
     """The reward of one sample: a number, or an object of several rewards with `?model=helpful+harmless`."""
     selection = await context.select(body.model)

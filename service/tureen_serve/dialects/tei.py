@@ -19,8 +19,8 @@ from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenE
 from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.reading import Cut
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.server_state import ServerStateDep
-from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.activation import label_scores
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.error_bodies import build_reply, write_sentence
@@ -28,7 +28,7 @@ from tureen_serve.dialects.query_documents import pair_texts
 from tureen_serve.faults import build_error_headers, document_errors
 from tureen_serve.inference.engine import FinishedText, Group, Outcome
 
-router = APIRouter(prefix="/tei", route_class=StrictRoute, tags=["dialects"])
+router = APIRouter(prefix="/tei", route_class=NotedRoute, tags=["dialects"])
 EMPTY = "empty"
 CUT_IT = "or leave out `truncate: false`"
 
@@ -45,6 +45,7 @@ ERRORS = {
     401: {"description": "a key is needed."},
     429: {"model": TeiErrorBody, "description": "the queue is full."},
 }
+SCORED = document_scoring(ERRORS)
 
 
 def _lower(given: Any) -> Any:
@@ -96,8 +97,8 @@ class TeiRerankBody(TeiBody):
     return_text: bool = False
 
 
-@router.post("", responses=ERRORS)
-@router.post("/predict", responses=ERRORS)
+@router.post("", responses=SCORED)
+@router.post("/predict", responses=SCORED)
 async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
     """Scores of texts and pairs. `?model=helpful+harmless` gives a score for each reward."""
     began = time.perf_counter()
@@ -113,7 +114,7 @@ async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
     return JSONResponse(found[0] if body.single else found, headers=headers)
 
 
-@router.post("/rerank", responses=ERRORS)
+@router.post("/rerank", responses=SCORED)
 async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
     """Rank texts by their rewards as answers to the query, best first."""
     began = time.perf_counter()

@@ -21,8 +21,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
+from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.server_state import ServerStateDep
-from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects import vllm_tokens
 from tureen_serve.dialects.dialect_context import ContextDep, DialectContext
 from tureen_serve.dialects.model_names import RewardSelection
@@ -48,28 +48,29 @@ from tureen_serve.inference.engine import Outcome
 __all__ = ["build_vllm_error", "router"]
 
 Pairs = VllmScoreBody | VllmRerankBody
+SCORED = document_scoring(ERRORS)
 
-plain = APIRouter(route_class=StrictRoute, tags=["dialects"])
-versioned = APIRouter(route_class=StrictRoute, tags=["dialects"])
-named = APIRouter(tags=["dialects"])
+plain = APIRouter(route_class=NotedRoute, tags=["dialects"])
+versioned = APIRouter(route_class=NotedRoute, tags=["dialects"])
+named = APIRouter(route_class=NotedRoute, tags=["dialects"])
 
 
-@plain.post("/classify", responses=ERRORS)
+@plain.post("/classify", responses=SCORED)
 async def classify(body: VllmTextsBody, context: ContextDep) -> JSONResponse:
     """vLLM: the reward of each text or of one conversation, or its probability."""
     selection = await context.select(body.model)
     return JSONResponse(build_classify_answer(selection, await _texts(body, context, selection), body))
 
 
-@plain.post("/pooling", responses=ERRORS)
+@plain.post("/pooling", responses=SCORED)
 async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
     """vLLM: the rewards of `/classify` as numbers, base64 or bytes."""
     selection = await context.select(body.model)
     return build_pooling_answer(selection, await _texts(body, context, selection), body)
 
 
-@plain.post("/score", responses=ERRORS)
-@versioned.post("/v1/score", responses=ERRORS)
+@plain.post("/score", responses=SCORED)
+@versioned.post("/v1/score", responses=SCORED)
 async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
     """vLLM: the reward of each document as an answer to its query."""
     selection = await context.select(body.model)
@@ -77,9 +78,9 @@ async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
     return JSONResponse(build_score_answer(selection, outcomes, body))
 
 
-@plain.post("/rerank", responses=ERRORS)
-@versioned.post("/v1/rerank", responses=ERRORS)
-@versioned.post("/v2/rerank", responses=ERRORS)
+@plain.post("/rerank", responses=SCORED)
+@versioned.post("/v1/rerank", responses=SCORED)
+@versioned.post("/v2/rerank", responses=SCORED)
 async def rerank(body: VllmRerankBody, context: ContextDep) -> JSONResponse:
     """vLLM: rank documents by their rewards as answers to one query, best first."""
     selection = await context.select(body.model)

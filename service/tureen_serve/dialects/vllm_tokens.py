@@ -13,13 +13,13 @@ from pydantic import model_validator
 from tureen.errors import Unprocessable
 from tureen.wire import Text
 from tureen_core.template import Renderer
+from tureen_serve.api.reading_headers import NotedRoute
 from tureen_serve.api.reward_items import read_inputs
-from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody, DialectContext
 from tureen_serve.dialects.vllm_answers import ERRORS
 from tureen_serve.dialects.vllm_bodies import VllmMessage, VllmTemplateBody
 
-router = APIRouter(route_class=StrictRoute, tags=["dialects"])
+router = APIRouter(route_class=NotedRoute, tags=["dialects"])
 
 
 class VllmTokenizeBody(VllmTemplateBody):
