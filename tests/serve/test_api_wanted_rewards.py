@@ -325,7 +325,7 @@ def test_labels_without_a_server_load_on_demand(made: Path) -> None:
     with Labeller(settings(made, rewards=[], families=[]), asked, Recipe()) as labeller:
         assert set(labeller([ITEM], None).fingerprint) == {"calm"}
         assert labeller._engine.pool is not None
-        assert [each.users for each in labeller._engine.pool._models.values()] == [0]
+        assert [each.users for each in labeller._engine.pool._memory.models.values()] == [0]
 
 
 def test_a_model_is_kept_until_the_reply_is_done_and_not_longer(made: Path) -> None:
@@ -334,17 +334,19 @@ def test_a_model_is_kept_until_the_reply_is_done_and_not_longer(made: Path) -> N
     async def work() -> None:
         pool = engine.pool
         assert pool is not None
-        with engine.hold() as held:
+        with engine.hold() as held, engine.hold() as other:
             await held.want({"calm": "rewards[0]"})
-            with engine.hold() as other:
-                assert "calm" not in other.rewards
-                with pytest.raises(Exception, match="requests in flight use the models"):
-                    await other.want({"dry": "rewards[0]"})
+            assert "calm" not in other.rewards
+            waiting = asyncio.create_task(other.want({"dry": "rewards[0]"}))
+            await wait_until(lambda: any(each.leaving for each in pool._memory.models.values()))
             assert "calm" in held.rewards
+            assert [name for each in pool.loaded for name in each.versions] == ["calm"]
+            assert held._leases is not None
+            held._leases.close()  # as when its reply was sent
+            await waiting
+            assert "dry" in other.rewards
         assert "calm" not in engine.rewards
-        with engine.hold() as held:
-            await held.want({"dry": "rewards[0]"})
-        await wait_until(lambda: not pool._tasks)
+        await wait_until(lambda: not pool._memory._tasks)
         assert [name for each in pool.loaded for name in each.versions] == ["dry"]
 
     run(engine, work())

@@ -1,41 +1,42 @@
 """Models that are loaded when a request names them, and unloaded when their memory is needed.
 
-A request is a user of each model that it names, from before the model is loaded until the reply is sent. A model with a
-user is never unloaded. Of the others, the one that was used least recently goes first. Loads run one at a time, in a
-thread, because transformers changes global state while it loads. All other code runs on the event loop, so nothing is
-locked.
+A request waits until all models that it names are loaded. Then it is a user of each until its reply is sent. A model
+with a user is never unloaded. Of the others, the one that was used least recently goes first. If that makes too little
+room, the model that was loaded first takes no more requests: they wait behind the load that needs the room, and its
+last users finish. So models that do not fit together have turns. Loads run one at a time, in a thread, because
+transformers changes global state while it loads. All other code runs on the event loop, so nothing is locked.
 """
 
 import asyncio
-import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
-from pathlib import Path
+from typing import TypeVar
 
 from tureen.errors import TureenError, Unavailable, Unprocessable
 from tureen_serve.inference.daemon_thread import run_in_daemon_thread
+from tureen_serve.inference.model_memory import ROOM_SECONDS, ModelMemory
 from tureen_serve.inference.pooled_model import (
     FailedLoads,
+    Key,
     ModelEvent,
     PooledModel,
     SourceLoader,
     check_size,
-    choose_victims,
-    copy_error,
     list_some,
-    make_busy_error,
 )
 from tureen_serve.inference.registry import ServedBackbone
 from tureen_serve.inference.shelf import Shelf
+from tureen_serve.inference.waiting_request import WaitingRequest
 from tureen_serve.runtimes.catalogue import Backbone
 from tureen_serve.runtimes.footprint import Footprint
 from tureen_serve.runtimes.rewards_root import OfferedReward, Source
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class ModelPool:
@@ -48,6 +49,7 @@ class ModelPool:
         memory_bytes: the bound of their weights together; None for no bound.
         observe: called with every :class:`ModelEvent`.
         clock: seconds, for the time until a failed load is tried again.
+        room_seconds: how long a load waits until the requests end that use the memory which it needs.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class ModelPool:
         memory_bytes: int | None = None,
         observe: Callable[[ModelEvent], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        room_seconds: float = ROOM_SECONDS,
     ) -> None:
-        self._shelf, self._loader, self._start_lane = shelf, loader, start_lane
-        self._memory_bytes, self._observe = memory_bytes, observe
-        self._models: dict[tuple[Path, str], PooledModel] = {}
+        self._shelf, self._loader, self._start_lane, self._observe = shelf, loader, start_lane, observe
+        self._memory_bytes = memory_bytes
+        self._memory = ModelMemory(memory_bytes, room_seconds, observe)
+        self._waiting: list[WaitingRequest] = []
         self._failed = FailedLoads(clock)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: asyncio.Task[None] | None = None
         self._ticks = count(1)
         self._turn = asyncio.Lock()
         self._closing = False
@@ -71,12 +75,12 @@ class ModelPool:
     @property
     def loaded(self) -> list[ServedBackbone]:
         """The models that are loaded now."""
-        return [each.served for each in self._models.values() if each.served is not None]
+        return [each.served for each in self._memory.models.values()]
 
     @property
     def offered(self) -> dict[str, Source]:
         """Name of a reward → its source: of the shelf, and of loaded models whose folder has disappeared."""
-        gone = [each for each in self._models.values() if each.served and not self._shelf.has_replaced(each.source)]
+        gone = [each for each in self._memory.models.values() if not self._shelf.has_replaced(each.source)]
         return {**{name: each.source for each in gone for name in each.source.names}, **self._shelf.sources}
 
     @property
@@ -86,9 +90,8 @@ class ModelPool:
 
     def list_rewards(self) -> list[tuple[OfferedReward, str, bool]]:
         """List the rewards that are offered, each with its fingerprint and whether it is loaded now."""
-        loaded = {key for key, each in self._models.items() if each.served is not None}
         return [
-            (each, source.artifact.fingerprint(self._loader.dtype), source.key in loaded)
+            (each, source.artifact.fingerprint(self._loader.dtype), source.key in self._memory.models)
             for name, source in self.offered.items()
             for each in source.offers
             if each.name == name
@@ -98,7 +101,8 @@ class ModelPool:
         """Look for new and changed folders, and unload the models of replaced ones."""
         await self._shelf.refresh()
         self._failed.keep_only(each.folder for each in self._shelf.sources.values())
-        self._discard([each for each in self._models.values() if each.idle and self._shelf.has_replaced(each.source)])
+        replaced = [each for each in self._memory.models.values() if self._shelf.has_replaced(each.source)]
+        self._memory.discard([each for each in replaced if each.idle])
 
     async def take(self, wanted: Mapping[str, str], leases: ExitStack) -> list[ServedBackbone]:
         """Load the models of rewards, and keep them until ``leases`` is closed.
@@ -115,12 +119,12 @@ class ModelPool:
             if name not in found:
                 reason = self._shelf.refused.get(name) or f"unknown reward {name!r}; known: {list_some(self.offered)}"
                 raise Unprocessable(reason, param=param, code="unknown_reward")
+        sources = {each.key: each for each in found.values()}
         params = {each.key: wanted[name] for name, each in reversed(found.items())}
-        distinct = list({each.key: each for each in found.values()}.values())
-        if len(distinct) > 1 and self._memory_bytes is not None:
-            sizes = [await self._measure_now(each) for each in distinct]
-            check_size(distinct, sizes, self._memory_bytes, next(iter(wanted.values())))
-        return [await self._lease(each, params[each.key], leases) for each in distinct]
+        if len(sources) > 1 and self._memory_bytes is not None:
+            sizes = [await self._measure(each) for each in sources.values()]
+            check_size(list(sources.values()), sizes, self._memory_bytes, next(iter(wanted.values())))
+        return await self._admit(sources, params, leases)
 
     async def find(self, names: Collection[str]) -> dict[str, Source]:
         """Find the sources of those names that are offered. For a name that is not servable, folders are read first."""
@@ -129,121 +133,103 @@ class ModelPool:
             await self.refresh()
             offered = self.offered
         elif self._shelf.is_due():
-            self._start(self.refresh())
+            self._memory.start(self.refresh())
         return {name: offered[name] for name in names if name in offered}
 
     async def close(self) -> None:
-        """Unload all models, whether or not requests still use them."""
+        """Unload all models, whether or not requests still use them. Requests that wait are refused."""
         self._closing = True
-        loads = [each.loading for each in self._models.values() if each.loading and not each.loading.done()]
-        for load in loads:
-            load.cancel()
-        await asyncio.gather(*loads, return_exceptions=True)
-        self._discard(list(self._models.values()))
-        await asyncio.gather(*self._tasks)
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.wait([self._serving])
+        for request in self._waiting:
+            request.refuse(_make_closing_error())
+        await self._memory.close()
 
-    async def _lease(self, source: Source, param: str, leases: ExitStack) -> ServedBackbone:
+    async def _admit(
+        self, sources: Mapping[Key, Source], params: Mapping[Key, str], leases: ExitStack
+    ) -> list[ServedBackbone]:
+        """Wait until models are loaded, and make the request a user of each."""
         if self._closing:
-            raise Unavailable("the server is shutting down; try another server", code="draining", retry_after=1)
-        self._failed.check(source, param)
-        model = self._models.get(source.key)
-        if model is not None and model.idle and model.served and model.served.lane.failure:
-            self._discard([model])
-            model = None
-        if model is None:
-            model = self._models[source.key] = PooledModel(source)
-            model.loading = asyncio.create_task(self._load(model))
-            model.loading.add_done_callback(_take_error)
-        assert model.loading is not None
-        model.users += 1
-        model.touched = next(self._ticks)
-        leases.callback(self._leave, model)
+            raise _make_closing_error()
+        for key, source in sources.items():
+            self._failed.check(source, params[key])
+        request = WaitingRequest(sources, params, leases)
+        self._waiting.append(request)
+        if self._grant_waiting() and (self._serving is None or self._serving.done()):
+            self._serving = asyncio.create_task(self._serve_waiting())
         try:
-            return await asyncio.shield(model.loading)
-        except TureenError as error:
-            raise copy_error(error, param) from None
+            return await request.wait()
+        finally:
+            self._memory.note_change()
+
+    def _grant_waiting(self) -> WaitingRequest | None:
+        """Give each request its models if all of them take requests. Returns the first request that waits still."""
+        waiting, self._waiting = [each for each in self._waiting if not each.done], []
+        for request in waiting:
+            found = [self._memory.find_open(key) for key in request.sources]
+            models = [each for each in found if each is not None]
+            if len(models) < len(found):
+                self._waiting.append(request)
+                continue
+            for model in models:
+                model.touched = next(self._ticks)
+            request.grant(models, self._leave)
+        return next(iter(self._waiting), None)
 
     def _leave(self, model: PooledModel) -> None:
         model.users -= 1
-        if model.idle and model.source.key in self._models and self._shelf.has_replaced(model.source):
-            self._discard([model])
+        if model.idle and model.source.key in self._memory.models and self._shelf.has_replaced(model.source):
+            self._memory.discard([model])
+        self._memory.note_change()
 
-    async def _load(self, model: PooledModel) -> ServedBackbone:
-        label = model.source.folder.name
-        try:
-            async with self._turn:
-                await self._make_room(model)
-                began = time.perf_counter()
-                backbone = await run_in_daemon_thread(partial(self._loader.load, model.source))
-                seconds = time.perf_counter() - began
-                model.served = self._start_lane(backbone)
-        except BaseException as error:
-            self._models.pop(model.source.key, None)
-            if isinstance(error, asyncio.CancelledError):
-                raise Unavailable("the server is shutting down; try another server", code="draining") from None
-            if isinstance(error, TureenError) and self._failed.note(model.source, error):
-                self._observe(ModelEvent("failed"))
-                LOG.warning("%s was not loaded: %s", label, error.message)
-            raise
-        self._observe(ModelEvent("loaded", seconds))
-        LOG.info("%s was loaded in %.2f s: %s", label, seconds, model.served.description)
-        return model.served
-
-    async def _make_room(self, model: PooledModel) -> None:
-        """Unload idle models until the new one fits.
-
-        Raises:
-            Unprocessable: it is larger than the bound.
-            Unavailable: the other models are in use.
-        """
-        model.footprint = await run_in_daemon_thread(partial(self._loader.measure, model.source))
-        bound = self._memory_bytes
-        if bound is None:
-            return
-        check_size([model.source], [model.footprint], bound)
-        others = [each for each in self._models.values() if each is not model]
-        victims = choose_victims(others, model.footprint, bound)
-        if victims is None:
-            raise make_busy_error(model.source, model.footprint, bound)
-        del others
-        self._discard(victims)
-        await asyncio.gather(*self._tasks)
-
-    async def _measure_now(self, source: Source) -> Footprint:
-        found = self._models.get(source.key)
-        if found is not None and found.served is not None:
-            return found.footprint
-        async with self._turn:
-            return await run_in_daemon_thread(partial(self._loader.measure, source))
-
-    def _discard(self, victims: list[PooledModel]) -> None:
-        """Take models out and unload them in a task. ``victims`` is emptied, so that it does not keep them."""
-        for each in victims:
-            self._models.pop(each.source.key, None)
-        lanes = [each.served for each in victims if each.served is not None]
-        victims.clear()
-        if lanes:
-            self._start(self._end(lanes))
-
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _end(self, lanes: list[ServedBackbone]) -> None:
-        while lanes:
-            name = ", ".join(lanes[-1].versions)
+    async def _serve_waiting(self) -> None:
+        """Load the models that requests wait for, one after another, those of the first request first."""
+        while request := self._grant_waiting():
+            source = next(each for key, each in request.sources.items() if key not in self._memory.models)
             try:
-                await lanes[-1].lane.close()
-                LOG.info("%s was unloaded", name)
-            except Exception:
-                LOG.exception("%s was unloaded, but its lane could not be closed", name)
-            lanes.pop()
-            self._observe(ModelEvent("evicted"))
-        gc.collect()  # these models were never frozen, so this is fast and frees what is in reference cycles
+                await self._load(source, request)
+            except Exception as error:
+                self._refuse_waiting(source, error)
+
+    async def _load(self, source: Source, request: WaitingRequest) -> None:
+        """Make room for a model and load it. It is not loaded if the request has left before there is room."""
+        footprint = await self._measure(source)
+        if not await self._memory.make_room(source, footprint, request):
+            return
+        self._grant_waiting()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        backbone = await self._call(partial(self._loader.load, source), _close_scorer)
+        seconds = clock() - began
+        model = PooledModel(source, footprint, self._start_lane(backbone), next(self._ticks))
+        self._memory.add(model, seconds)
+        self._observe(ModelEvent("loaded", seconds))
+        LOG.info("%s was loaded in %.2f s: %s", source.folder.name, seconds, model.served.description)
+
+    def _refuse_waiting(self, source: Source, error: Exception) -> None:
+        """Refuse all requests that wait for a source."""
+        if isinstance(error, TureenError) and self._failed.note(source, error):
+            self._observe(ModelEvent("failed"))
+            LOG.warning("%s was not loaded: %s", source.folder.name, error.message)
+        for request in self._waiting:
+            if source.key in request.sources:
+                request.refuse(error, source.key)
+
+    async def _measure(self, source: Source) -> Footprint:
+        found = self._memory.models.get(source.key)
+        return await self._call(partial(self._loader.measure, source)) if found is None else found.footprint
+
+    async def _call(self, work: Callable[[], T], discard: Callable[[T], None] = lambda _: None) -> T:
+        """Call the loader, which does one thing at a time."""
+        async with self._turn:
+            return await run_in_daemon_thread(work, discard)
 
 
-def _take_error(load: asyncio.Task[ServedBackbone]) -> None:
-    """Mark the error of a load as seen, since all who waited for it may have left."""
-    if not load.cancelled():
-        load.exception()
+def _close_scorer(backbone: Backbone) -> None:
+    """Free a model that was loaded while the server ended."""
+    backbone.scorer.close()
+
+
+def _make_closing_error() -> Unavailable:
+    return Unavailable("the server is shutting down; try another server", code="draining", retry_after=1)

@@ -1,6 +1,5 @@
 """The parts of the model pool that do not wait: its models, which of them make room, and which loads have failed."""
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -13,6 +12,7 @@ from tureen_serve.runtimes.catalogue import Backbone
 from tureen_serve.runtimes.footprint import Footprint, add_footprints
 from tureen_serve.runtimes.rewards_root import Source
 
+Key = tuple[Path, str]
 GIB = 2**30
 BUSY_SECONDS = 2  # after which a caller tries again when all models are in use
 REMEMBERED = {"model_unusable", "model_too_large", "model_not_loaded"}
@@ -44,47 +44,81 @@ class SourceLoader(Protocol):
 
 @dataclass(eq=False)
 class PooledModel:
-    """A model that is loaded or being loaded.
+    """A loaded model.
 
     Attributes:
-        users: the number of requests that need it.
-        touched: when it was last asked for; larger is later.
-        footprint: the memory of its weights, once it is known.
-        served: its lane and rewards, once it is loaded.
-        loading: ends with the same, or with the error of the load.
+        footprint: the memory of its weights.
+        served: its lane and rewards.
+        loaded: when it was loaded; larger is later.
+        touched: when it was last given to a request; larger is later.
+        stays_until: the time until which it takes new requests, although another model needs its memory.
+        users: the number of requests that hold it.
+        leaving: whether it takes no new requests, and is unloaded when the last one that holds it has ended.
     """
 
     source: Source
-    users: int = 0
+    footprint: Footprint
+    served: ServedBackbone
+    loaded: int = 0
     touched: int = 0
-    footprint: Footprint = Footprint(0)
-    served: ServedBackbone | None = None
-    loading: asyncio.Task[ServedBackbone] | None = None
+    stays_until: float = 0.0
+    users: int = 0
+    leaving: bool = False
 
     @property
     def idle(self) -> bool:
         """Whether it can be unloaded."""
-        return self.served is not None and self.users == 0
+        return self.users == 0
 
 
-def choose_victims(models: Iterable[PooledModel], needed: Footprint, bound: int) -> list[PooledModel] | None:
-    """Choose the models to unload so that ``needed`` has room: idle ones, least recently used first.
+def choose_victims(
+    models: Collection[PooledModel],
+    needed: Footprint,
+    bound: int,
+    kept: Collection[Key] = (),
+    now: float = inf,
+) -> list[PooledModel] | None:
+    """Choose the models to unload so that ``needed`` has room.
+
+    Idle ones go first, the least recently used before others. Then come those in use, the one that was loaded first
+    before others, so that models that do not fit together have turns.
 
     Args:
         models: all models that take memory.
         bound: the bytes of all weights together.
+        kept: the keys of models that stay.
+        now: the time; models in use that stay longer are left out.
 
     Returns:
-        The models, or None if there is no room even without all idle ones.
+        The models, or None if these do not make room at this time.
     """
-    kept = sorted(models, key=lambda each: each.touched)
-    victims: list[PooledModel] = []
-    for candidate in [each for each in kept if each.idle]:
-        if _fits(kept, needed, bound):
+    idle = sorted((each for each in models if each.idle), key=lambda each: each.touched)
+    used = sorted(
+        (each for each in models if not each.idle and each.stays_until <= now),
+        key=lambda each: (not each.leaving, each.loaded),
+    )
+    staying, victims = list(models), []
+    for candidate in [each for each in (*idle, *used) if each.source.key not in kept]:
+        if _fits(staying, needed, bound):
             break
-        kept.remove(candidate)
+        staying.remove(candidate)
         victims.append(candidate)
-    return victims if _fits(kept, needed, bound) else None
+    if not _fits(staying, needed, bound):
+        return None
+    return _spare(victims, staying, needed, bound)
+
+
+def _spare(
+    victims: Sequence[PooledModel], staying: Sequence[PooledModel], needed: Footprint, bound: int
+) -> list[PooledModel]:
+    """Leave out the victims that need not go since later ones do, as small models before a large one."""
+    left = list(victims)
+    for each in reversed(victims):
+        others = [other for other in left if other is not each]
+        spared = [other for other in victims if other not in others]
+        if _fits([*staying, *spared], needed, bound):
+            left = others
+    return left
 
 
 def _fits(models: Iterable[PooledModel], needed: Footprint, bound: int) -> bool:
@@ -112,9 +146,9 @@ def check_size(
 
 
 def make_busy_error(source: Source, needed: Footprint, bound: int) -> Unavailable:
-    """Make the error for a model that has no room, because requests use the others."""
+    """Make the error for a model that has no room, because requests that use the others do not end."""
     size = add_footprints([needed]) / GIB
-    message = f"{source.folder.name} needs {size:.3g} GiB and requests in flight use the models that are loaded"
+    message = f"{source.folder.name} needs {size:.3g} GiB, and the requests that use the loaded models have not ended"
     limit = f"`rewards_memory_gib` is {bound / GIB:.3g}"
     return Unavailable(f"{message}; {limit}; try again later", code="models_busy", retry_after=BUSY_SECONDS)
 
