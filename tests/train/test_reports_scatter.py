@@ -6,8 +6,8 @@ import numpy as np
 from train.test_measures_margins import margins
 
 from tureen_train.config.ranking import LengthCap
+from tureen_train.measures.constraints import compute_caps
 from tureen_train.reports.scatter import plot_scatter
-from tureen_train.rewards.constraints import compute_caps
 
 
 def test_the_picture_keeps_its_scale_where_a_cap_soars(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from tureen_train.rewards.losses import (
     compute_ranking_loss,
     find_comparable,
     normalise_scores,
-    require_finite,
 )
 
 NAN = math.nan
@@ -170,10 +169,3 @@ def test_unlabelled_scores_stay_so() -> None:
 def test_normalising_keeps_the_order_and_stays_below_one(scores: list[float]) -> None:
     found = normalise_scores(sorted(scores))
     assert all(low <= high < 1 for low, high in pairwise([*found, max(found)]))
-
-
-def test_a_loss_that_is_no_number_ends_the_run() -> None:
-    assert require_finite(torch.tensor(1.5)).item() == 1.5
-    for bad in (NAN, math.inf):
-        with pytest.raises(FloatingPointError, match=r"lower optimisation\.learning_rate"):
-            require_finite(torch.tensor(bad))

@@ -8,9 +8,9 @@ from train.rated_runs import attributes_run, trained
 from train.tiny_runs import LORA, reward_run
 
 from tureen_train.rewards import gate_fit
-from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.ranking import RankingMethod
 from tureen_train.rewards.run import train_reward
+from tureen_train.runs.counted_trainer import Outcome
 from tureen_train.runs.movement import StandstillError, check_movement
 
 

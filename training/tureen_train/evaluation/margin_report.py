@@ -17,6 +17,7 @@ from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
 from tureen_train.evaluation.comparison_report import label_folders
 from tureen_train.evaluation.scorers import ArtifactScorer
 from tureen_train.kinds import find_artifact_kind
+from tureen_train.measures.constraints import compute_angular_similarity, compute_caps
 from tureen_train.measures.correlation import collect_ratings, compare_correlations, compute_correlations
 from tureen_train.measures.intervals import Figure, dump_figures
 from tureen_train.measures.margins import Margins
@@ -30,7 +31,6 @@ from tureen_train.reports.document import Page, escape_markdown
 from tureen_train.reports.scatter import Curve, plot_scatter
 from tureen_train.rewards.capped_records import compare_lengths
 from tureen_train.rewards.collate import render_answers
-from tureen_train.rewards.constraints import compute_angular_similarity, compute_caps
 from tureen_train.runs.folder import read_finished_run
 
 _CONSTRAINT: TypeAdapter[Constraint] = TypeAdapter(Constraint)

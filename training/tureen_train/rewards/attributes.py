@@ -21,10 +21,10 @@ from tureen_train.records.run_data import RunData
 from tureen_train.rewards.collate import pad_texts
 from tureen_train.rewards.features import States
 from tureen_train.rewards.frozen import FitContext, compute_rewards
-from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_answer_probes
 from tureen_train.rewards.rated_records import RatedRecord, RatedRecords
 from tureen_train.rewards.regression import Scales, TooFewLabelsError, fit_ridge, sum_squared_errors
+from tureen_train.runs.counted_trainer import Outcome
 
 log = logging.getLogger("tureen.train")
 

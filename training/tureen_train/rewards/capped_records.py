@@ -11,14 +11,14 @@ from torch import Tensor
 from tureen.records.schema import Record
 from tureen_core.template import Renderer
 from tureen_train.config.ranking import Constraint, CosineCap, LengthCap
-from tureen_train.measures.metrics import Array
-from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, read_cosines
-from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
-from tureen_train.rewards.constraints import (
+from tureen_train.measures.constraints import (
     compute_angular_similarity,
     compute_caps,
     compute_length_ratio,
 )
+from tureen_train.measures.metrics import Array
+from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, read_cosines
+from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from transformers import get_scheduler
 
 from tureen_core.heads import GatedHead
 from tureen_train.config import Optimisation, Watch
+from tureen_train.measures.non_finite import require_finite
 from tureen_train.rewards.collate import EncodedRecords
 from tureen_train.rewards.frozen import FitContext
-from tureen_train.rewards.losses import require_finite
 
 
 def compute_overall_gaps(gate: GatedHead, rewards: Tensor, prompts: Tensor, pairs: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ A row with a NaN score takes part in no comparison.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -69,16 +68,3 @@ def normalise_scores(scores: Sequence[float]) -> list[float]:
     if top <= 0:
         return [score * 0.0 for score in scores]
     return [score / (top + 1e-5) for score in scores]
-
-
-def require_finite(loss: Tensor) -> Tensor:
-    """Return the loss if it is finite, so that no NaN reaches the weights.
-
-    Raises:
-        FloatingPointError: the loss is NaN or infinite.
-    """
-    if not bool(torch.isfinite(loss)):
-        raise FloatingPointError(
-            f"the loss is {loss.item()}: lower optimisation.learning_rate, or check the scores of the data"
-        )
-    return loss

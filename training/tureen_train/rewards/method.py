@@ -1,7 +1,6 @@
 """The protocol of a method: what each way of training a reward model must provide. The table is in :mod:`.methods`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,21 +11,7 @@ from tureen_core.manifest import Objective, Probe
 from tureen_train.measures.metrics import Array
 from tureen_train.records.encoding_report import EncodingReport
 from tureen_train.records.run_data import RunData
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one batch.
-
-    Attributes:
-        loss: a scalar, the sum of the method's terms. Each term is a sum over the batch, divided by its given count.
-        predictions: ``[B, ...]`` float32, one row for each item, padded with NaN; evaluation gathers them.
-        terms: the terms of the loss, detached, for the log.
-    """
-
-    loss: Tensor
-    predictions: Tensor
-    terms: Mapping[str, Tensor]
+from tureen_train.runs.counted_trainer import Outcome
 
 
 class Encodings(Protocol):

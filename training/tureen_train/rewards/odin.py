@@ -27,8 +27,8 @@ from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import EncodedRecord, EncodedRecords, collate_answers, pad_table
 from tureen_train.rewards.losses import find_comparable, sum_ranking_losses
-from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_answer_probes
+from tureen_train.runs.counted_trainer import Outcome
 
 LENGTH, QUALITY = 0, 1
 

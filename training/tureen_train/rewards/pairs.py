@@ -28,9 +28,9 @@ from tureen_train.records.rendering import locate_refusals
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_texts
-from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verdicts import sum_verdict_losses
+from tureen_train.runs.counted_trainer import Outcome
 
 
 @dataclass(frozen=True)

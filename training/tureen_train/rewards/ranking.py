@@ -12,16 +12,16 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RankingLoss, RewardRun
 from tureen_train.config.ranking import RandomCap
+from tureen_train.measures.constraints import compute_token_gaps, draw_caps, sum_cap_losses, sum_pair_losses
 from tureen_train.measures.margins import compute_cap_figures, select_pair_caps
 from tureen_train.measures.metrics import Array, compute_gaps, compute_ranking_metrics
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.capped_records import encode_capped, pad_caps
 from tureen_train.rewards.collate import EncodedRecord, EncodedRecords, collate_answers, pad_table
-from tureen_train.rewards.constraints import compute_token_gaps, draw_caps, sum_cap_losses, sum_pair_losses
 from tureen_train.rewards.losses import find_comparable, normalise_scores, sum_imitation_losses
-from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_answer_probes
+from tureen_train.runs.counted_trainer import Outcome
 from tureen_train.runs.folder import find_cache
 
 

@@ -35,9 +35,9 @@ from tureen_train.records.run_data import RunData
 from tureen_train.rewards.calibration import calibrate_rewards
 from tureen_train.rewards.collate import pad_table, pad_texts
 from tureen_train.rewards.encoded_steps import EncodedAnswers, EncodedSteps
-from tureen_train.rewards.method import Outcome
 from tureen_train.rewards.probe_texts import choose_probe_records
 from tureen_train.rewards.verdicts import compute_auc, sign_logits, sum_verdict_losses
+from tureen_train.runs.counted_trainer import Outcome
 
 log = logging.getLogger("tureen.train")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tureen_train.config.ranking import Constraint, RandomCap
-from tureen_train.rewards.constraints import (
+from tureen_train.measures.constraints import (
     compute_angular_similarity,
     compute_caps,
     compute_length_ratio,
