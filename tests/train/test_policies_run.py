@@ -8,8 +8,8 @@ import tiny
 from tureen.records.schema import Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.config import RecipeError
-from tureen_train.policies.run import choose_probes
+from tureen_train.config import PromptPreferences, RecipeError
+from tureen_train.policies.run import choose_probes, state_preferences
 from tureen_train.records.run_data import RunData
 
 
@@ -46,3 +46,13 @@ def test_records_with_only_a_prompt_are_no_probes(base: Path) -> None:
     bare = Record(({"role": "user", "content": "why?"},), (), ())
     assert probes(base, loaded([record("good", "bad", scores=(1.0, 0.0), prompt="b")], [bare]), 2) == ["good"]
     assert probes(base, loaded([bare], [bare]), 2) == []
+
+
+def test_preferences_are_stated_in_all_prompts_after_the_split(caplog: pytest.LogCaptureFixture) -> None:
+    data = loaded([record("a", scores=(1.0,))], [record("b", scores=(1.0,), prompt="what?")])
+    with caplog.at_level("INFO", "tureen.train"):
+        stated = state_preferences(data, PromptPreferences(add="combinations"))
+    assert len(stated.train) == len(stated.eval["heldout"]) == 8
+    assert all(each.prompt[0]["content"].startswith("what? Generate") for each in stated.eval["heldout"])
+    assert "preferences are added to 1 prompts, which makes 8" in caplog.text
+    assert state_preferences(data, PromptPreferences()) is data

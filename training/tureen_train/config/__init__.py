@@ -27,6 +27,7 @@ from tureen_train.config.policies import (
     RlooPolicy,
     SftPolicy,
 )
+from tureen_train.config.preferences import PromptPreferences
 from tureen_train.config.ranking import RankingLoss
 from tureen_train.config.recipes import RECIPES, Recipe, format_recipe, list_recipes, read_recipe, resolve_recipe
 from tureen_train.config.rewards import RewardLoss, RewardRun
@@ -61,6 +62,7 @@ __all__ = [
     "PairLoss",
     "PolicySettings",
     "PpoPolicy",
+    "PromptPreferences",
     "RECIPES",
     "RankingLoss",
     "Recipe",

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from tureen_train.config.parts import Run
 from tureen_train.config.policies import DpoPolicy, PolicySettings
+from tureen_train.config.preferences import PromptPreferences
 from tureen_train.config.rollouts import JudgeSource, RewardSource, Sampling, check_common_units
 
 
@@ -15,12 +16,13 @@ class ExpertRun(Run):
     A LoRA becomes an expert that can be souped; whole weights (``model.lora: null``) become a checkpoint, which can be
     the base of others. ``rewards`` and ``sampling`` are for the methods that learn from the policy's own answers; their
     prompts are those of ``data``. A batch of which ``failed_share`` or more has no reward ends the run; 1 ends it when
-    all fail.
+    all fail. ``preferences`` adds sentences to the prompts of ``data`` that state what a reader prefers.
     """
 
     kind: Literal["expert"]
     policy: PolicySettings = DpoPolicy()
     rewards: list[RewardSource] = []
+    preferences: PromptPreferences = PromptPreferences()
     failed_share: float = Field(default=1.0, gt=0, le=1)
     sampling: Sampling = Sampling()
     family: str = "policy"

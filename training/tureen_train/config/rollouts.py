@@ -51,11 +51,15 @@ class RewardPart(RecipePart):
     the source's own mean and deviation put on one scale, or ``raw`` ones. Rewards of different scales are not summed.
     With ``weight: 0`` a reward is only told in logs and files. ``name`` is its name there; by default it is the
     objective's.
+
+    With ``preferences: each`` (P-MORL) each preference sentence of a prompt is read alone, with the others taken out,
+    and the reward is their mean.
     """
 
     name: str = ""
     weight: float = Field(default=1.0, allow_inf_nan=False)
     scale: Literal["calibrated", "raw"] = "calibrated"
+    preferences: Literal["all", "each"] = "all"
 
     @model_validator(mode="after")
     def _named(self) -> "RewardPart":
@@ -117,6 +121,7 @@ class JudgeSource(RewardPart):
     model: str
     criterion: str
     scale: Literal["raw"] = "raw"
+    preferences: Literal["all"] = "all"
     orders: Literal["both", "once"] = "both"
     temperature: float | None = Field(default=0.0, ge=0)
     max_tokens: int | None = Field(default=512, ge=16)

@@ -39,7 +39,8 @@ def spread_progress(done: Done, answers: int, texts: int) -> Done:
 
     def report(count: int) -> None:
         nonlocal read
-        done(answers * (read + count) // texts - answers * read // texts)
+        if count:
+            done(answers * (read + count) // texts - answers * read // texts)
         read += count
 
     return report

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from tureen_core.manifest import Probe
 from tureen_core.probe_readings import Readings
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, SERVED
-from tureen_train.config import ExpertRun, RecipeError
+from tureen_train.config import ExpertRun, PromptPreferences, RecipeError
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.methods import find_method
+from tureen_train.policies.preferences import add_preferences
 from tureen_train.policies.probe_answers import write_probe_answers
 from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData, load_data
@@ -48,6 +50,7 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
     if not data.train:
         needs = ", which need two answers with different scores" if run.data.pairs_per_prompt else ""
         raise RecipeError(f"data.train: no record is left to train on{needs}; look at the files and data.holdout")
+    data = state_preferences(data, run.preferences)
     renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
     probes = choose_probes(data, renderer, run.probes)
     trained = train(Task(run, base, data, renderer, resume))
@@ -63,6 +66,20 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
         artifact = finish_run(folder, ExpertArtifact(), live, sharded=run.scale.zero > 0)
     trained.accelerator.end_training()
     return artifact
+
+
+def state_preferences(data: RunData, preferences: PromptPreferences) -> RunData:
+    """Add preference sentences to the prompts of all records, and say how many prompts that makes.
+
+    Raises:
+        BadRecord: a prompt has no turn of the user.
+    """
+    if preferences.add == "nothing":
+        return data
+    train = add_preferences(data.train, preferences)
+    log.info("preferences are added to %d prompts, which makes %d", len(data.train), len(train))
+    held = {name: add_preferences(records, preferences) for name, records in data.eval.items()}
+    return replace(data, train=train, eval=held)
 
 
 def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Probe]:

@@ -98,6 +98,8 @@ def complete_source(source: ArtifactSource) -> ArtifactSource:
 def open_artifacts(sources: Sequence[ArtifactSource], batch: int) -> list[Valuer]:
     """Open the artifacts that sources name. Each is loaded once, and those over one base share its weights.
 
+    Sources that read the preferences of a prompt alike have one valuer.
+
     Args:
         sources: see :func:`complete_source`.
 
@@ -106,15 +108,16 @@ def open_artifacts(sources: Sequence[ArtifactSource], batch: int) -> list[Valuer
         BaseError: a base is missing, or has other weights.
     """
     models: dict[Path, ObjectiveReader] = {}
-    asked: dict[Path, list[ReadObjective]] = {}
+    asked: dict[tuple[Path, str], list[ReadObjective]] = {}
     for source in sources:
         folder = Path(source.path).resolve()
         if folder not in models:
             models[folder] = _open(folder, list(models.values()))
         objective = source.objective or source.name
         scale = models[folder].scales[objective] if source.scale == "calibrated" else None
-        asked.setdefault(folder, []).append(ReadObjective(source.name, objective, resolve_scale(scale)))
-    return [ArtifactValuer(models[folder], objectives, batch) for folder, objectives in asked.items()]
+        wanted = ReadObjective(source.name, objective, resolve_scale(scale))
+        asked.setdefault((folder, source.preferences), []).append(wanted)
+    return [ArtifactValuer(models[folder], objectives, batch) for (folder, _), objectives in asked.items()]
 
 
 def _open(folder: Path, others: Sequence[ObjectiveReader]) -> ObjectiveReader:

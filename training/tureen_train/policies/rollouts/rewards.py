@@ -10,18 +10,22 @@ from pathlib import Path
 
 from tureen_train.config import (
     ArtifactSource,
+    ExpertRun,
     FunctionSource,
     JudgeSource,
+    PromptPreferences,
     RecipeError,
     RewardSource,
     ServerSource,
     check_common_units,
 )
 from tureen_train.networks.reward_reader import spread_progress
+from tureen_train.policies.preferences import SentenceFinder
 from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_artifacts
 from tureen_train.policies.rollouts.contract import Done, Prompt, Reward
 from tureen_train.policies.rollouts.function_rewards import open_functions
 from tureen_train.policies.rollouts.judge_rewards import open_judges
+from tureen_train.policies.rollouts.preference_rewards import EachPreferenceValuer
 from tureen_train.policies.rollouts.server_rewards import open_servers
 from tureen_train.policies.rollouts.valuing import RewardError, Samples, Value, Valuer
 from tureen_train.runs.folder import ACCOUNT, update_account
@@ -174,16 +178,29 @@ class WeightedRewarder:
             )
 
 
+def open_run_rewarder(run: ExpertRun, resume: bool = False) -> WeightedRewarder:
+    """Open the rewards of a policy's run; see :func:`open_rewarder`."""
+    return open_rewarder(
+        run.rewards,
+        Path(run.output),
+        batch=run.optimisation.eval_batch,
+        failed_share=run.failed_share,
+        resume=resume,
+        preferences=run.preferences,
+    )
+
+
 def open_rewarder(
     sources: Sequence[RewardSource],
     folder: Path,
     batch: int = 8,
     failed_share: float = 1.0,
     resume: bool = False,
+    preferences: PromptPreferences | None = None,
 ) -> WeightedRewarder:
     """Open all sources of rewards of a recipe.
 
-        rewarder = open_rewarder(run.rewards, Path(run.output), failed_share=run.failed_share)
+        rewarder = open_rewarder(sources, Path("runs/helpful"))
         rewarder.reward(prompts, samples, ignore_progress)[0][0].total
 
     Args:
@@ -191,6 +208,7 @@ def open_rewarder(
         batch: in process, the texts in one batch; over HTTP, the prompts in one request.
         failed_share: a batch of which this share or more has no reward ends the run; 1 ends it when all fail.
         resume: go on from the counts of an earlier, broken run.
+        preferences: the sentences that sources with ``preferences: each`` look for; needed for them only.
 
     Raises:
         RecipeError: a source does not hold what the recipe asks for, two have the same name, or the sum would be of
@@ -204,12 +222,17 @@ def open_rewarder(
     if twice := [name for name in names if names.count(name) > 1]:
         raise RecipeError(f"rewards: two are called {twice[0]!r}; give one of them another name")
     check_common_units({each.name: each.unit for each in whole if each.weight})
-    valuers = [
+    valuers: list[Valuer] = [
         *open_artifacts([each for each in whole if isinstance(each, ArtifactSource)], batch),
         *open_servers([each for each in whole if isinstance(each, ServerSource)], batch),
         *open_judges([each for each in whole if isinstance(each, JudgeSource)], folder),
         *open_functions([each for each in whole if isinstance(each, FunctionSource)]),
     ]
+    if apart := {each.name for each in whole if each.preferences == "each"}:
+        if preferences is None:
+            raise RecipeError(f"rewards: preferences: each: say which sentences {', '.join(sorted(apart))} looks for")
+        finder = SentenceFinder(preferences.by_pole)
+        valuers = [EachPreferenceValuer(each, finder) if each.names[0] in apart else each for each in valuers]
     counts = _read_counts(folder) if resume else RewardCounts()
     weights, units = {each.name: each.weight for each in whole}, {each.name: each.unit for each in whole}
     return WeightedRewarder(valuers, weights, units, folder, failed_share, counts)

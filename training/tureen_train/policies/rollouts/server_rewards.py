@@ -113,16 +113,16 @@ def _read(row: CandidateScore, wanted: ServedReward) -> Value:
 
 
 def open_servers(sources: Sequence[ServerSource], batch: int) -> list[Valuer]:
-    """Open the rewards of servers. Those of one server are asked for together.
+    """Open the rewards of servers. Those of one server are asked for together, if they read preferences alike.
 
     Raises:
         RecipeError: a server has no such reward, or it has no calibration.
         TureenError: a server cannot be reached.
     """
-    asked: dict[tuple[str, float], list[ServerSource]] = {}
+    asked: dict[tuple[str, float, str], list[ServerSource]] = {}
     for source in sources:
-        asked.setdefault((source.url, source.timeout), []).append(source)
-    return [_open(url, timeout, some, batch) for (url, timeout), some in asked.items()]
+        asked.setdefault((source.url, source.timeout, source.preferences), []).append(source)
+    return [_open(url, timeout, some, batch) for (url, timeout, _), some in asked.items()]
 
 
 def _open(url: str, timeout: float, sources: Sequence[ServerSource], batch: int) -> Valuer:
