@@ -238,6 +238,19 @@ def test_the_method_chooses_a_policys_settings() -> None:
         ({"sampling": {"engine": "server"}}, "sampling: url"),
         ({"sampling": {"temperature": 0}}, "sampling: temperature"),
         ({"sampling": {"min_tokens": 200}}, "sampling: min_tokens"),
+        ({"sampling": {"engine": "server", "url": "http://h", "top_k": 3}}, "sampling: top_k: OpenAI's requests"),
+        ({"sampling": {"engine": "server", "url": "http://h", "min_tokens": 2}}, "sampling: min_tokens: OpenAI's"),
+        ({"sampling": {"engine": "server", "url": "http://h", "temperature": 3}}, "a server takes at most 2"),
+        ({"sampling": {"model": "m"}}, "sampling: model: it is for engine: server"),
+        ({"sampling": {"preferences": {"a": 1}}}, "sampling: preferences: it is for engine: server"),
+        ({"sampling": {"engine": "server", "url": "http://h"}}, "sampling.engine: the weights of a server do not"),
+        (
+            {
+                "sampling": {"engine": "server", "url": "http://h"},
+                "policy": {"method": "rejection", "rounds": 2},
+            },
+            "sampling.engine: the weights of a server do not",
+        ),
         ({"rewards": [{"source": "function", "function": "f"}]}, "function: write it as module:function"),
     ],
 )

@@ -52,6 +52,11 @@ class ExpertRun(Run):
             raise ValueError(f"rewards: policy.method: {self.policy.method} reads none; leave the key out")
         if self.sampling.count < 2 and any(isinstance(each, JudgeSource) for each in self.rewards):
             raise ValueError("sampling.count: a judge compares the answers to a prompt; set it to 2 or more")
+        if self.policy.samples and self.sampling.engine == "server" and not self.policy.one_round:
+            raise ValueError(
+                "sampling.engine: the weights of a server do not change, so it can only write the answers of "
+                "policy.method: rejection or iterative-dpo with rounds: 1"
+            )
         names = [each.name for each in self.rewards if each.name]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"rewards: two are called {twice[0]!r}; give one of them another name")

@@ -19,6 +19,11 @@ class Policy(RecipePart):
         """Whether the policy writes answers that are then rewarded."""
         return False
 
+    @property
+    def one_round(self) -> bool:
+        """Whether all answers are written before the weights change."""
+        return False
+
 
 class SftPolicy(Policy):
     """Supervised fine-tuning by TRL: the likelihood of answers, not of prompts.
@@ -62,6 +67,11 @@ class Rounds(OnPolicy):
 
     rounds: int = Field(default=1, ge=1)
     prompts: int | None = Field(default=None, ge=1)
+
+    @property
+    def one_round(self) -> bool:
+        """As above."""
+        return self.rounds == 1
 
 
 class RejectionPolicy(Rounds):

@@ -18,7 +18,9 @@ class Sampling(RecipePart):
     out and counted.
 
     ``engine`` is ``process`` (transformers in this process), ``vllm`` (vLLM in this process, on a GPU), or ``server``:
-    an OpenAI-compatible server at ``url`` that serves the policy as ``model``.
+    an OpenAI-compatible server at ``url`` that serves the policy as ``model``; of a Tureen family with the weights
+    ``preferences``. The server's key is that in ``TUREEN_API_KEY``. The weights of a server do not change, so it can
+    only write the answers of one round.
     """
 
     count: int = Field(default=4, ge=1)
@@ -32,6 +34,7 @@ class Sampling(RecipePart):
     engine: Literal["process", "vllm", "server"] = "process"
     url: str | None = None
     model: str | None = None
+    preferences: dict[str, float] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "Sampling":
@@ -39,6 +42,14 @@ class Sampling(RecipePart):
             raise ValueError(f"min_tokens: {self.min_tokens} is above max_tokens, {self.max_tokens}")
         if (self.engine == "server") != (self.url is not None):
             raise ValueError("url: it is needed with engine: server, and only there")
+        if self.engine != "server" and (self.model or self.preferences):
+            name = "model" if self.model else "preferences"
+            raise ValueError(f"{name}: it is for engine: server; leave the key out")
+        if self.engine == "server" and (self.top_k or self.min_tokens > 1):
+            name = "top_k" if self.top_k else "min_tokens"
+            raise ValueError(f"{name}: OpenAI's requests have no such field; leave the key out with engine: server")
+        if self.engine == "server" and self.temperature > 2:
+            raise ValueError("temperature: a server takes at most 2")
         if self.temperature == 0 and self.count > 1:
             raise ValueError("temperature: at 0 all answers to a prompt are the same; raise it, or set count: 1")
         return self

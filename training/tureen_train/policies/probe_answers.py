@@ -6,6 +6,7 @@ from tureen_core.inputs import render_probe
 from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, Sampling
+from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.rollouts.prompts import collect_prompts
 from tureen_train.policies.rollouts.sampler import ProcessSampler
 from tureen_train.records.run_data import RunData
@@ -31,7 +32,7 @@ def write_probe_answers(model: Any, renderer: Renderer, data: RunData, count: in
     found = collect_prompts(records, renderer, longest)
     prompts = found.prompts[: count * TRIES]
     sampling = Sampling(count=1, min_tokens=2, max_tokens=min(LONGEST, longest))
-    written = ProcessSampler(model, renderer).sample(prompts, sampling, 0, lambda _: None)
+    written = ProcessSampler(model, renderer).sample(prompts, sampling, 0, ignore_progress)
     probes = [
         Probe(
             messages=[*map(dict, prompt.messages), {"role": "assistant", "content": sample.text}],

@@ -78,7 +78,7 @@ class Sampler(Protocol):
         engine can promise that.
 
         Args:
-            done: called with the number of answers that are written.
+            done: called with the number of further answers that are written.
         """
 
 
@@ -97,5 +97,5 @@ class Rewarder(Protocol):
         """Reward all answers of all prompts, in the same shape.
 
         Args:
-            done: called with the number of answers that are rewarded.
+            done: called with the number of further answers that are rewarded.
         """

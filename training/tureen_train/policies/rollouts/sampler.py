@@ -65,13 +65,12 @@ class ProcessSampler:
         ids = [tuple(encode_prompt(self._renderer, prompt.messages, prompt.template_arguments)) for prompt in prompts]
         self._check_lengths(ids, sampling)
         found: dict[str, list[Sample]] = {prompt.id: [] for prompt in prompts}
-        written = 0
         with freeze_modes(self._model), plain_generation(self._model):
             for batch in plan_batches(prompts, ids, sampling):
-                for sample in self._write(batch, sampling, seed):
+                samples = self._write(batch, sampling, seed)
+                for sample in samples:
                     found[sample.prompt].append(sample)
-                    written += 1
-                done(written)
+                done(len(samples))
         return [found[prompt.id] for prompt in prompts]
 
     def _check_lengths(self, ids: Sequence[Sequence[int]], sampling: Sampling) -> None:
