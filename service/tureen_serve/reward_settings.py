@@ -1,6 +1,7 @@
 """The settings of one reward model: an item of the field ``rewards`` of :class:`tureen_serve.settings.Settings`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from pydantic import BeforeValidator, StringConstraints
 from tureen_core.plain.options import ObjectiveName, PlainOptions
 from tureen_core.plain.source_text import resolve_source
 
-FILES = ("template", "tokenizer")
+FILES = ("template", "tokenizer", "adapter_base")
 
 
 def _read_path(value: Any) -> Any:
@@ -25,15 +26,18 @@ class RewardEntry(PlainOptions):
     Attributes:
         path: a folder, a name on the Hugging Face hub, or a URL, see :func:`tureen_core.plain.locate.locate_source`.
         name: renames the only objective.
+        tried: the folder that was looked for before ``path`` was taken for a name on the hub, for errors. A settings
+            file sets it.
     """
 
     path: Source
     name: ObjectiveName | None = None
+    tried: Path | None = None
 
     @property
     def options(self) -> PlainOptions:
         """What the entry says about a plain folder."""
-        return PlainOptions(**self.model_dump(exclude={"path", "name"}))
+        return PlainOptions(**self.model_dump(exclude={"path", "name", "tried"}))
 
 
 def resolve_reward_paths(entry: Any, folder: Path) -> Any:
@@ -42,9 +46,12 @@ def resolve_reward_paths(entry: Any, folder: Path) -> Any:
         return entry
     found = dict(entry)
     if isinstance(found.get("path"), str):
-        found["path"] = resolve_source(found["path"], folder)
+        found["path"], found["tried"] = resolve_source(found["path"], folder)
     for name in FILES:
         text = found.get(name)
-        if isinstance(text, str) and (folder / Path(text).expanduser()).exists():
+        if not isinstance(text, str):
+            continue
+        is_file = name == "template" and re.search("[./]", text)  # the names of templates have neither
+        if is_file or (folder / Path(text).expanduser()).exists():
             found[name] = str(folder / Path(text).expanduser())
     return found

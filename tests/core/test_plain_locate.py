@@ -32,8 +32,26 @@ def test_a_folder_goes_before_a_hub_name(cached: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["nowhere", "./nowhere", "/no/where", "a/b/c", "org/nam e"])
 def test_a_missing_path_is_no_matter_of_the_hub(cached: Path, text: str) -> None:
-    with pytest.raises(PlainError, match=f"there is no folder {text}: name a folder"):
+    with pytest.raises(PlainError, match=f"there is no folder {Path(text).absolute()}: name a folder"):
         locate_source(text)
+
+
+def test_what_is_neither_a_folder_nor_on_the_hub_is_told_with_both_places(cached: Path, tmp_path: Path) -> None:
+    looked = f"there is no folder {tmp_path}/rewards/helpful"
+    with pytest.raises(PlainError) as caught:
+        locate_source("rewards/helpful")
+    assert str(caught.value) == (
+        f"{looked}, so rewards/helpful was taken for a model of the Hugging Face hub: rewards/helpful is not in the "
+        "cache of the Hugging Face hub, and HF_HUB_OFFLINE=1 forbids to download it. Correct the path, or the name on "
+        "the hub"
+    )
+    with pytest.raises(PlainError, match=r"^there is no folder /etc/rewards/helpful, so .* Correct the path"):
+        locate_source("hf://rewards/helpful", tried=Path("/etc/rewards/helpful"))
+    with pytest.raises(PlainError, match=r"^rewards/helpful is not in the cache"):
+        locate_source("hf://rewards/helpful")
+    (tmp_path / "rewards").mkdir()
+    with pytest.raises(PlainError, match=f"^{looked}: correct the path; .* would be hf://rewards/helpful$"):
+        locate_source("rewards/helpful")
 
 
 def test_a_file_is_refused(cached: Path, tmp_path: Path) -> None:

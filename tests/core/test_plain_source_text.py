@@ -47,9 +47,9 @@ def test_urls() -> None:
 
 def test_paths_of_a_file_start_at_its_folder(tmp_path: Path) -> None:
     (tmp_path / "here" / "model").mkdir(parents=True)
-    assert resolve_source("here/model", tmp_path) == str(tmp_path / "here" / "model")
-    assert resolve_source("here/missing", tmp_path) == str(tmp_path / "here" / "missing")
-    assert resolve_source("./org/name", tmp_path) == str(tmp_path / "org" / "name")
-    assert resolve_source("/else/where", tmp_path) == "/else/where"
-    assert resolve_source("org/name@v2", tmp_path) == "hf://org/name@v2"
-    assert resolve_source("s3://bucket/model", tmp_path) == "s3://bucket/model"
+    assert resolve_source("here/model", tmp_path) == (str(tmp_path / "here" / "model"), None)
+    assert resolve_source("here/missing", tmp_path) == (str(tmp_path / "here" / "missing"), None)
+    assert resolve_source("./org/name", tmp_path) == (str(tmp_path / "org" / "name"), None)
+    assert resolve_source("/else/where", tmp_path) == ("/else/where", None)
+    assert resolve_source("org/name@v2", tmp_path) == ("hf://org/name@v2", tmp_path / "org/name@v2")
+    assert resolve_source("s3://bucket/model", tmp_path) == ("s3://bucket/model", None)

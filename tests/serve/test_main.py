@@ -137,7 +137,7 @@ def test_an_expert_without_probes_is_only_whole(config: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused() -> None:
     result = RUN.invoke(app, ["check", "nowhere"])
     assert result.exit_code == 1
-    assert "there is no folder nowhere" in result.output
+    assert f"there is no folder {Path.cwd()}/nowhere" in "".join(result.output.split("\n"))
 
 
 # --------------------------------------------------------------------------- a life

@@ -30,7 +30,7 @@ def test_defaults_bind_to_loopback_and_bound_the_work() -> None:
 
 def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "models" / "base").mkdir(parents=True)
-    for name in ("many", "rewards", "tokenizer"):
+    for name in ("adapters", "many", "rewards", "tokenizer"):
         (tmp_path / name).mkdir()
     (tmp_path / "chat.jinja").write_text("{{ messages }}")
     config = write(
@@ -41,6 +41,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
           - {path: /elsewhere/harmless, name: safe}
           - {path: Skywork/Reward@v2, template: chatml, tokenizer: org/other}
           - {path: "s3://bucket/reward", template: chat.jinja, tokenizer: tokenizer, objectives: [good]}
+          - {path: adapters/warm, adapter_base: models/base, template: missing.jinja}
         families:
           - name: smol
             base: models/base
@@ -57,12 +58,22 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     assert settings.rewards == [
         RewardEntry(path=tmp_path / "rewards/helpful"),
         RewardEntry(path=Path("/elsewhere/harmless"), name="safe"),
-        RewardEntry(path="hf://Skywork/Reward@v2", template="chatml", tokenizer="org/other"),
+        RewardEntry(
+            path="hf://Skywork/Reward@v2",
+            template="chatml",
+            tokenizer="org/other",
+            tried=tmp_path / "Skywork/Reward@v2",
+        ),
         RewardEntry(
             path="s3://bucket/reward",
             template=str(tmp_path / "chat.jinja"),
             tokenizer=str(tmp_path / "tokenizer"),
             objectives=("good",),
+        ),
+        RewardEntry(
+            path=tmp_path / "adapters/warm",
+            adapter_base=str(tmp_path / "models/base"),
+            template=str(tmp_path / "missing.jinja"),
         ),
     ]
     family = settings.families[0]

@@ -54,8 +54,7 @@ def fetch_from_hub(name: HubName, pickles: bool = False) -> Path:
             return download_snapshot(name, pickles)
         except (OSError, ValueError) as error:
             raise PlainError(
-                f"{name} is neither a folder nor in the cache of the Hugging Face hub, and {_name_switch()} forbids to "
-                "download it"
+                f"{name} is not in the cache of the Hugging Face hub, and {_name_switch()} forbids to download it"
             ) from error
     environment = {key: value for key, value in os.environ.items() if key not in OFFLINE}
     command = [sys.executable, "-m", "tureen_core.plain.hub_download", name.repository, name.revision]
@@ -67,9 +66,7 @@ def fetch_from_hub(name: HubName, pickles: bool = False) -> Path:
     except (IndexError, ValueError):
         answer = {"error": f"the download ended with exit status {done.returncode}"}
     if "error" in answer:
-        raise PlainError(
-            f"{name} is no folder here, and cannot be downloaded from the Hugging Face hub: {answer['error']}"
-        )
+        raise PlainError(f"{name} cannot be downloaded from the Hugging Face hub: {answer['error'].rstrip('.')}")
     return Path(answer["folder"])
 
 

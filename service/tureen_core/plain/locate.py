@@ -7,11 +7,11 @@ from urllib.parse import unquote, urlsplit
 from tureen_core.base import CACHE
 from tureen_core.plain.hub import fetch_from_hub
 from tureen_core.plain.options import PlainError
-from tureen_core.plain.source_text import is_url, parse_hub_name
+from tureen_core.plain.source_text import HUB, HubName, is_url, parse_hub_name
 from tureen_core.plain.url_copies import copy_from_url
 
 
-def locate_source(text: str, cache: Path = CACHE, pickles: bool = False) -> Path:
+def locate_source(text: str, cache: Path = CACHE, pickles: bool = False, tried: Path | None = None) -> Path:
     """Find the folder of a model. A folder goes before a hub name of the same text.
 
     Example::
@@ -24,6 +24,7 @@ def locate_source(text: str, cache: Path = CACHE, pickles: bool = False) -> Path
         text: a folder, ``org/name`` or ``org/name@revision`` of the Hugging Face hub, or an fsspec URL.
         cache: the folder for copies of what is behind URLs. Models of the hub are in the hub's own cache.
         pickles: whether weights may be pickles, which are converted before they are read.
+        tried: the folder that was looked for before ``text`` was taken for a hub name, for errors.
 
     Raises:
         PlainError: there is no such folder, or it cannot be fetched.
@@ -37,10 +38,31 @@ def locate_source(text: str, cache: Path = CACHE, pickles: bool = False) -> Path
         raise PlainError(f"{text} is a file; name the folder that holds it")
     name = parse_hub_name(text)
     if name is not None:
-        return _check_whole(fetch_from_hub(name, pickles), str(name), pickles)
+        tried = folder.absolute() if tried is None and not text.startswith(HUB) else tried
+        return _check_whole(_fetch_named(name, pickles, tried), str(name), pickles)
     if is_url(text):
         return _check_whole(copy_from_url(text, cache), text, pickles)
-    raise PlainError(f"there is no folder {text}: name a folder, a model of the hub as org/name, or a URL")
+    raise PlainError(f"there is no folder {folder.absolute()}: {_advise(text)}")
+
+
+def _fetch_named(name: HubName, pickles: bool, tried: Path | None) -> Path:
+    """Find or download a model of the hub. An error says that a folder was looked for first."""
+    try:
+        return fetch_from_hub(name, pickles)
+    except PlainError as error:
+        if tried is None:
+            raise
+        raise PlainError(
+            f"there is no folder {tried}, so {name} was taken for a model of the Hugging Face hub: {error}. Correct "
+            "the path, or the name on the hub"
+        ) from error
+
+
+def _advise(text: str) -> str:
+    named = parse_hub_name(f"{HUB}{text}")
+    if named is None:
+        return "name a folder, a model of the hub as org/name, or a URL"
+    return f"correct the path; since its first folder is there, the model of the hub would be {HUB}{named}"
 
 
 def _check_whole(folder: Path, text: str, pickles: bool) -> Path:

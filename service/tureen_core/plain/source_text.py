@@ -36,14 +36,17 @@ def is_url(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
-def resolve_source(text: str, folder: Path) -> str:
+def resolve_source(text: str, folder: Path) -> tuple[str, Path | None]:
     """Make a relative path of a settings file start at ``folder``.
 
     A URL stays as it is. A hub name becomes ``hf://org/name``, so that it names the hub wherever the server is started.
+
+    Returns:
+        The text, and for a hub name the folder that was looked for first.
     """
     if is_url(text):
-        return text
+        return text, None
     path = folder / Path(text).expanduser()
     if not path.exists() and (name := parse_hub_name(text, folder)) is not None:
-        return f"{HUB}{name}"
-    return str(path)
+        return f"{HUB}{name}", path
+    return str(path), None

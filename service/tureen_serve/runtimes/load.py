@@ -124,7 +124,7 @@ def check_source(entry: RewardEntry, options: LoadOptions = LoadOptions()) -> Ch
     """
     try:
         runtime, description = make_runtime(options)
-        folder = locate_source(entry.path, options.cache or CACHE)
+        folder = locate_source(entry.path, options.cache or CACHE, tried=entry.tried)
         kind = read_manifest(folder).kind if (folder / MANIFEST).exists() else "reward"
         if kind == "reward":
             loaded = _load([entry], [], options, runtime, description)

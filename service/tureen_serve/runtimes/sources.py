@@ -24,7 +24,7 @@ def open_source(entry: RewardEntry, cache: Path = CACHE) -> Artifact:
         ArtifactError: a file of an artifact is wrong.
         PlainError: a plain folder cannot be served as it is.
     """
-    folder = locate_source(entry.path, cache)
+    folder = locate_source(entry.path, cache, tried=entry.tried)
     if not (folder / MANIFEST).exists():
         return open_plain_reward(folder, entry.options, entry.name)
     if given := entry.options.model_dump(exclude_defaults=True):
