@@ -61,7 +61,7 @@ def test_a_server_that_is_not_there_is_asked_a_few_times_and_not_by_every_task()
 
 
 def test_what_every_call_would_be_told_ends_the_run() -> None:
-    with pytest.raises(RewardError, match="rewards: http://localhost:1: no such reward"):
+    with pytest.raises(RewardError, match="http://localhost:1: no such reward"):
         list(called({0: NotFound("no such reward")}))
     with pytest.raises(RewardError, match="too long"):
         list(called({4: InvalidRequest("too long")}, threads=4))

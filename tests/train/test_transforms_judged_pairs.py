@@ -87,6 +87,7 @@ def test_rollouts_become_preferences_and_a_second_run_asks_nothing(server: Judge
     for calls in (6, 6):
         result = run(server, source, target)
         assert result.exit_code == 0, result.output
+        assert "the first answer is better: 1, the second: 1, ties: 1" in result.stdout
         assert "wrote 3 pairs" in result.stdout
         assert "left out, the judge's answer has no verdict: 1" in result.stderr
         assert "equal answers: 1" in result.stderr

@@ -155,7 +155,7 @@ def label_with_language_model(
 ) -> None:
     """Label pairs by a language model, as RLPHF does. What the judge says is kept beside OUT: a second run goes on."""
     from tureen_train.policies.rollouts.judge import LanguageJudge  # seconds to import: not for --help
-    from tureen_train.transforms.judged_pairs import describe_cost, label_by_judge, make_unlabelled_pairs
+    from tureen_train.transforms.judged_pairs import describe_cost, describe_wins, label_by_judge, make_unlabelled_pairs
 
     with exit_on_user_error():
         asked = JudgeSource(
@@ -179,6 +179,7 @@ def label_with_language_model(
             task = progress.add_task("judging", total=len(pairs.records))
             judged = judge.compare(pairs.comparisons, lambda count: progress.advance(task, count))
         kept = label_by_judge(pairs, judged)
+        typer.echo(describe_wins(judged))
         _write(kept, reading, target)
         for what, count in judge.counts.items():
             typer.echo(f"{what}: {count}", err=True)

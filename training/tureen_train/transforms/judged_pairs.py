@@ -92,6 +92,13 @@ def label_by_judge(pairs: UnlabelledPairs, judged: Sequence[Judgement]) -> Trans
     return TransformResult(kept, left_out)
 
 
+def describe_wins(judged: Sequence[Judgement]) -> str:
+    """Say how often the first and the second answer won, as RLPHF's evaluation does."""
+    shares = [each.share for each in judged if each.share is not None]
+    first, second = sum(share > 0.5 for share in shares), sum(share < 0.5 for share in shares)
+    return f"the first answer is better: {first}, the second: {second}, ties: {len(shares) - first - second}"
+
+
 def _labelled(record: Record, share: float) -> Record:
     ordered = take_pair(record, 0, 1) if share >= 0.5 else take_pair(record, 1, 0)
     against = share != 0.5 and ordered.scores[1] > ordered.scores[0]

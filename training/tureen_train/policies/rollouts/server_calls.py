@@ -61,4 +61,4 @@ def call_server(
             yield from pool.map(lambda task: run(client, task), tasks)
         except TureenError as error:
             pool.shutdown(cancel_futures=True)
-            raise RewardError(f"rewards: {url}: {error.message}") from error
+            raise RewardError(f"{url}: {error.message}") from error

@@ -58,7 +58,7 @@ class Valuer(Protocol):
         """Value all answers of all prompts.
 
         Args:
-            done: called with the number of answers that are read.
+            done: called with the number of further answers that are read.
 
         Raises:
             RewardError: no later batch would fare better.
