@@ -10,7 +10,7 @@ from tureen.records.dialogue import assistant_turn, user_turn
 from tureen_core.calibration import Calibration
 from tureen_train.config import ArtifactSource, FunctionSource, PromptPreferences, RecipeError
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
-from tureen_train.policies.preferences import SentenceFinder, append_sentences
+from tureen_train.policies.preference_sentences import SentenceFinder, append_sentences
 from tureen_train.policies.rollouts.contract import Prompt
 from tureen_train.policies.rollouts.preference_rewards import NONE_FOUND, average_values
 from tureen_train.policies.rollouts.rewards import open_rewarder

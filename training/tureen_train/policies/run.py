@@ -18,7 +18,7 @@ from tureen_core.tolerance import BARE, SERVED
 from tureen_train.config import ExpertRun, PromptPreferences, RecipeError
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.methods import find_method
-from tureen_train.policies.preferences import add_preferences
+from tureen_train.policies.preference_sentences import add_preferences
 from tureen_train.policies.probe_answers import write_probe_answers
 from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData, load_data

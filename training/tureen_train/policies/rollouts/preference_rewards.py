@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 
 from tureen_train.networks.reward_reader import spread_progress
-from tureen_train.policies.preferences import SentenceFinder
+from tureen_train.policies.preference_sentences import SentenceFinder
 from tureen_train.policies.rollouts.contract import Done, Prompt
 from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer
 

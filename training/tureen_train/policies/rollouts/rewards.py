@@ -20,7 +20,7 @@ from tureen_train.config import (
     check_common_units,
 )
 from tureen_train.networks.reward_reader import spread_progress
-from tureen_train.policies.preferences import SentenceFinder
+from tureen_train.policies.preference_sentences import SentenceFinder
 from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_artifacts
 from tureen_train.policies.rollouts.contract import Done, Prompt, Reward
 from tureen_train.policies.rollouts.function_rewards import open_functions

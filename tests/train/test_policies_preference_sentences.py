@@ -7,7 +7,7 @@ import pytest
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.schema import BadRecord, Conversation, Record
 from tureen_train.config import PromptPreferences
-from tureen_train.policies.preferences import SentenceFinder, add_preferences, append_sentences
+from tureen_train.policies.preference_sentences import SentenceFinder, add_preferences, append_sentences
 
 SENTENCES = PromptPreferences().by_pole
 FINDER = SentenceFinder(SENTENCES)
