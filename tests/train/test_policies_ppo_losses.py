@@ -13,6 +13,7 @@ from tureen_train.policies.ppo.losses import (
     Clips,
     Tokens,
     Watched,
+    average_sums,
     compute_policy_losses,
     compute_value_losses,
     explain_variance,
@@ -149,6 +150,13 @@ def test_a_huge_gap_of_log_probabilities_is_caught_though_its_advantage_is_0() -
     old = Tokens(doubles(-200.0), doubles(0.0), doubles(0.0), doubles(0.0))
     found = sum_losses(doubles(0.0).float(), doubles(0.0).float(), Tokens(*(each.float() for each in old)), CLIPS)[1]
     assert not is_usable(found, 10.0)
+
+
+def test_sums_are_averaged_over_the_tokens_of_all_micro_batches() -> None:
+    sums = torch.stack([torch.tensor(list(watched([1.0, 1.5], clipped=1.0))), torch.tensor(list(watched([0.5])))])
+    found = average_sums(sums.sum(0))
+    assert found == {**dict.fromkeys(found, 0.0), "ratio": pytest.approx(1.0), "clip_share": pytest.approx(1 / 3)}
+    assert set(average_sums(torch.zeros(8)).values()) == {0.0}
 
 
 def test_explained_variance_by_hand() -> None:

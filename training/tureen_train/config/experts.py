@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tureen_train.config.parts import Run
-from tureen_train.config.policies import DpoPolicy, PolicySettings
+from tureen_train.config.parts import Optimisation, Run
+from tureen_train.config.policies import DpoPolicy, PolicySettings, PpoPolicy
 from tureen_train.config.preferences import PromptPreferences
 from tureen_train.config.rollouts import JudgeSource, RewardSource, Sampling, check_common_units
 
@@ -42,6 +42,20 @@ class ExpertRun(Run):
             raise ValueError("model.head: an expert has no score head; leave the key out")
         if self.model.quantise is not None:
             raise ValueError("model.quantise: an expert is trained on the unquantised base; set it to null")
+        return self
+
+    @model_validator(mode="after")
+    def _suits_ppo(self) -> "ExpertRun":
+        if not isinstance(self.policy, PpoPolicy):
+            return self
+        if self.model.lora is not None and self.model.lora.dropout:
+            raise ValueError("model.lora.dropout: PPO compares likelihoods, which dropout would change; set it to 0")
+        given, default = self.optimisation.model_dump(), Optimisation().model_dump()
+        for key, own in {"max_steps": "steps", "epochs": "epochs", "accumulation": "minibatches"}.items():
+            if given[key] != default[key]:
+                raise ValueError(f"optimisation.{key}: PPO has policy.{own} instead; leave the key out")
+        if self.sampling.engine == "vllm":
+            raise ValueError("sampling.engine: PPO does not pass its weights on to vLLM; set it to process")
         return self
 
     @model_validator(mode="after")

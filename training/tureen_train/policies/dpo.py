@@ -28,6 +28,7 @@ class TrainedDpo:
     """TRL's trainer after a run, as the frame sees it."""
 
     model: Any
+    policy: Any
     accelerator: Any
     history: Sequence[Mapping[str, Any]]
     metrics: Metrics
@@ -60,6 +61,7 @@ def train_dpo(task: Task) -> TrainedDpo:
     metrics = _evaluate(trainer, held)
     return TrainedDpo(
         model=trainer.model_wrapped,
+        policy=trainer.accelerator.unwrap_model(trainer.model_wrapped),
         accelerator=trainer.accelerator,
         history=trainer.state.log_history,
         metrics=metrics,

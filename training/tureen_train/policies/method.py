@@ -41,6 +41,7 @@ class TrainedPolicy(Protocol):
 
     Attributes:
         model: the model, wrapped as it was trained.
+        policy: the causal model in it, bare or wrapped by PEFT.
         accelerator: accelerate's, which knows the ranks.
         history: the entries of the log.
         metrics: figures of each held-out file.
@@ -48,6 +49,7 @@ class TrainedPolicy(Protocol):
     """
 
     model: Any
+    policy: Any
     accelerator: Any
     history: Sequence[Mapping[str, Any]]
     metrics: Metrics

@@ -15,8 +15,15 @@ def _dpo(task: Task) -> TrainedPolicy:
     return train_dpo(task)
 
 
+def _ppo(task: Task) -> TrainedPolicy:
+    from tureen_train.policies.ppo.method import train_ppo
+
+    return train_ppo(task)
+
+
 METHODS: Mapping[str, Method] = {
     "dpo": _dpo,
+    "ppo": _ppo,
 }
 
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
@@ -16,6 +15,7 @@ from tureen_core.probe_readings import Readings
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, SERVED
 from tureen_train.config import ExpertRun, PromptPreferences, RecipeError
+from tureen_train.networks.sharded import gather_for_generation
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.methods import find_method
 from tureen_train.policies.preference_sentences import add_preferences
@@ -55,7 +55,9 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
     probes = choose_probes(data, renderer, run.probes)
     trained = train(Task(run, base, data, renderer, resume))
     check_movement(trained.history, trained.moved)
-    probes = probes or write_probe_answers(_unwrap(trained), renderer, data, run.probes)
+    if not probes:
+        with gather_for_generation(trained.model, trained.policy, run.scale.zero == 3):
+            probes = write_probe_answers(trained.policy, renderer, data, run.probes)
     live = _live_logprobs(trained, renderer, probes)
     trained.save(folder / "model")
     artifact = None
@@ -108,10 +110,6 @@ def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Probe]:
 
 def _rank(score: float) -> float:
     return -math.inf if math.isnan(score) else score
-
-
-def _unwrap(trained: TrainedPolicy) -> Any:
-    return trained.accelerator.unwrap_model(trained.model)
 
 
 def _live_logprobs(trained: TrainedPolicy, renderer: Renderer, probes: Sequence[Probe]) -> Readings:

@@ -16,6 +16,8 @@ from tureen_train.measures.non_finite import replace_non_finite
 from tureen_train.settings import read_rank
 
 ACCOUNT = "account.json"
+ROLLOUTS = "rollouts"  # the folder of the answers that a policy writes in its training
+RESULTS = ("artifact", "checkpoints", ROLLOUTS)  # folders that a new run does not silently replace
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")
 _OBJECTIVES = TypeAdapter(list[Objective])
 _PROBES = TypeAdapter(list[Probe])
@@ -55,12 +57,12 @@ def write_results(folder: Path, run: Recipe, provenance: Mapping[str, Any], metr
 def claim_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Make sure that a new run may write into its folder.
 
-    With ``overwrite`` the artifact and the checkpoints of the run before are removed. Only rank 0 removes.
+    With ``overwrite`` the artifact, the checkpoints and the answers of the run before are removed. Only rank 0 removes.
 
     Raises:
-        RecipeError: the folder holds another run's artifact or checkpoints, and neither option is given.
+        RecipeError: the folder holds one of these, and neither option is given.
     """
-    kept = [path for path in (folder / "artifact", folder / "checkpoints") if path.is_dir() and any(path.iterdir())]
+    kept = [path for path in (folder / name for name in RESULTS) if path.is_dir() and any(path.iterdir())]
     if not kept or resume:
         return
     if not overwrite:

@@ -30,16 +30,29 @@ class History(TrainerCallback):
 
 @dataclass
 class Journal:
-    """The same file for a run without the library's trainer."""
+    """The same file for a run without the library's trainer. Without a path, entries are kept and not written."""
 
-    path: Path
+    path: Path | None
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def log(self, entry: dict[str, Any]) -> None:
         """Write one entry; the first one replaces the file of an earlier run."""
-        with self.path.open("a" if self.entries else "w") as file:
-            file.write(_line(entry))
         self.entries.append(entry)
+        if len(self.entries) == 1:
+            self.rewrite()
+        elif self.path is not None:
+            with self.path.open("a") as file:
+                file.write(_line(entry))
+
+    def restore(self, entries: list[dict[str, Any]]) -> None:
+        """Go on from the entries of an earlier, broken run. The file gets them, and loses all later ones."""
+        self.entries = list(entries)
+        self.rewrite()
+
+    def rewrite(self) -> None:
+        """Write the file anew."""
+        if self.path is not None:
+            self.path.write_text("".join(map(_line, self.entries)))
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -24,10 +24,8 @@ def make_trainer_arguments(run: Run, evaluate: bool) -> dict[str, Any]:
         RecipeError: ZeRO is asked for, but no launcher started this process.
     """
     optimisation, watch, scale = run.optimisation, run.watch, run.scale
-    if scale.zero and not count_processes():
-        raise RecipeError(
-            "scale.zero needs a launcher: start it as torchrun --nproc_per_node 1 -m tureen_train run ..."
-        )
+    if scale.zero:
+        require_launcher()
     steps = evaluate and watch.eval_every > 0
     return {
         "output_dir": str(Path(run.output) / "checkpoints"),
@@ -64,6 +62,18 @@ def make_trainer_arguments(run: Run, evaluate: bool) -> dict[str, Any]:
         "ddp_find_unused_parameters": False,
         "deepspeed": make_deepspeed_config(scale, run) if scale.zero else None,
     }
+
+
+def require_launcher() -> None:
+    """Make sure that a launcher started this process, as ZeRO needs.
+
+    Raises:
+        RecipeError: none did.
+    """
+    if not count_processes():
+        raise RecipeError(
+            "scale.zero needs a launcher: start it as torchrun --nproc_per_node 1 -m tureen_train run ..."
+        )
 
 
 def choose_packing(run: RewardRun) -> Packed:

@@ -1,12 +1,13 @@
-"""The coefficient of the KL divergence in the rewards, from step to step. Pure.
+"""What the KL divergence decides: its coefficient in the rewards from step to step, and the end of a step. Pure.
 
-A controller is either fixed or adaptive; the adaptive one is that of arXiv 1909.08593, section 2.2.
+A controller of the coefficient is either fixed or adaptive; the adaptive one is that of arXiv 1909.08593, section 2.2.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 LARGEST_ERROR = 0.2
+STOP_SHARE = 1.5
 
 
 def adapt_coefficient(value: float, measured: float, target: float, answers: int, horizon: int) -> float:
@@ -56,3 +57,13 @@ class KlController:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.value = float(state["value"])
+
+
+def is_to_stop(moved: float, stop_kl: float | None) -> bool:
+    """Tell whether no further pass may begin: the policy moved by more than 1.5 times ``stop_kl``, as in TRL.
+
+    Args:
+        moved: log π_old − log π, averaged over the tokens of the last pass, in nats.
+        stop_kl: None never stops.
+    """
+    return stop_kl is not None and moved > STOP_SHARE * stop_kl

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SHARES = ("clip_share", "value_clip_share")
+
 
 class Tokens(NamedTuple):
     """What is known of the tokens before an update; ``[N]`` each.
@@ -127,6 +129,17 @@ def sum_losses(logprobs: Tensor, values: Tensor, old: Tokens, clips: Clips) -> t
         value_clipped=value_clipped.sum().to(moved.dtype),
     )
     return policy.sum() + clips.weight * value.sum(), watched
+
+
+def average_sums(sums: Tensor) -> dict[str, float]:
+    """Divide the sums of :class:`Watched` by the number of tokens; without tokens all are 0.
+
+    Args:
+        sums: ``[8]``, in the order of the fields, over any micro-batches.
+    """
+    tokens, *others = sums.tolist()
+    means = [each / max(tokens, 1) for each in others]
+    return dict(zip(("policy_loss", "value_loss", "ratio", "moved", "approx_kl", *SHARES), means, strict=True))
 
 
 def explain_variance(values: Tensor, returns: Tensor) -> float:

@@ -69,3 +69,8 @@ class ScoreScale:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.moments = RunningMoments(int(state["count"]), float(state["mean"]), float(state["squares"]))
+
+
+def settle_score(total: float, finished: bool, unfinished_reward: float | None) -> float:
+    """The score of an answer: its reward; or ``unfinished_reward``, if there is one and it has no end token."""
+    return total if finished or unfinished_reward is None else unfinished_reward

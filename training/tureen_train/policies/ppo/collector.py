@@ -1,0 +1,87 @@
+"""The answers of a step: the policy writes them on all ranks, and the first rank rewards them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tureen_core.template import Renderer
+from tureen_train.config import Sampling
+from tureen_train.networks.reward_reader import ignore_progress
+from tureen_train.policies.encoding import EncodedAnswer, encode_prompt
+from tureen_train.policies.ppo.learner import PpoLearner
+from tureen_train.policies.rollouts.contract import Prompt, Reward, Rewarder, Sample
+from tureen_train.policies.rollouts.crew import Crew
+from tureen_train.policies.rollouts.rounds import Written, collect_answers
+from tureen_train.policies.rollouts.sampler import ProcessSampler
+
+
+@dataclass(frozen=True)
+class RewardedAnswer:
+    """An answer of a step, with its prompt's ids and its rewards."""
+
+    prompt: Prompt
+    sample: Sample
+    text: EncodedAnswer
+    reward: Reward
+
+
+class Collector:
+    """Collects answers with their rewards. Every rank must call it.
+
+    Args:
+        learner: holds the policy.
+        rewarder: on the first rank; None on the others.
+        settings: what decides answers and rewards, see :func:`tureen_train.policies.rollouts.rounds.collect_answers`.
+
+    Attributes:
+        names: of the rewards.
+    """
+
+    def __init__(
+        self,
+        learner: PpoLearner,
+        rewarder: Rewarder | None,
+        renderer: Renderer,
+        sampling: Sampling,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._learner, self._rewarder, self._renderer = learner, rewarder, renderer
+        self._sampling, self._settings = sampling, settings
+        self._crew = Crew()
+        self.names = self._crew.share([] if rewarder is None else list(rewarder.names))
+
+    def collect(self, folder: Path, prompts: Sequence[Prompt], seed: int, count: int) -> list[RewardedAnswer]:
+        """Collect ``count`` answers to each prompt, or what is missing of them in ``folder``.
+
+        The result is the same on all ranks.
+
+        Raises:
+            RewardError: too many answers have no reward.
+            RecipeError: the folder has the answers of another recipe.
+        """
+        sampling = self._sampling.model_copy(update={"count": count})
+
+        def write(own: Sequence[Prompt]) -> list[list[Written]]:
+            with self._learner.autocast():
+                answers = ProcessSampler(self._learner.policy, self._renderer).sample(
+                    own, sampling, seed, ignore_progress
+                )
+            return [[Written(each) for each in row] for row in answers]
+
+        at_once = max(1, sampling.batch // count)
+        with self._learner.whole_policy():
+            found = collect_answers(folder, prompts, self._settings, write, self._reward, at_once, self._crew)
+        return [
+            RewardedAnswer(prompt, sample, self._encode(prompt, sample), reward)
+            for prompt, own, given in zip(prompts, found.samples, found.rewards, strict=True)
+            for sample, reward in zip(own, given, strict=True)
+        ]
+
+    def _reward(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[Sample]]) -> list[list[Reward]]:
+        assert self._rewarder is not None  # only the first rank rewards
+        return self._rewarder.reward(prompts, answers, ignore_progress)
+
+    def _encode(self, prompt: Prompt, sample: Sample) -> EncodedAnswer:
+        head = encode_prompt(self._renderer, prompt.messages, prompt.template_arguments)
+        return EncodedAnswer((*head, *sample.ids), len(head))

@@ -1,0 +1,148 @@
+"""PPO as a way to train a policy: from the task to the trained policy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DeepSpeedPlugin
+from peft import get_peft_model
+from transformers import set_seed
+
+from tureen_train.config import ExpertRun, Packed
+from tureen_train.networks.packing import switch_to_packed
+from tureen_train.networks.policy_model import load_policy_model
+from tureen_train.networks.reward_model import make_lora_config
+from tureen_train.networks.sharded import gather_weights
+from tureen_train.policies.method import Metrics, Task, TrainedPolicy
+from tureen_train.policies.ppo.actor_critic import ActorCritic
+from tureen_train.policies.ppo.collector import Collector
+from tureen_train.policies.ppo.critic import CriticStart, find_critic_start, make_critic
+from tureen_train.policies.ppo.learner import PpoLearner
+from tureen_train.policies.ppo.trainer import PpoTrainer
+from tureen_train.policies.rollouts.prompts import PromptSet, check_prompts, collect_prompts
+from tureen_train.policies.rollouts.rewards import open_rewarder
+from tureen_train.runs.folder import update_account
+from tureen_train.runs.launch import make_deepspeed_config, require_launcher
+from tureen_train.settings import read_rank
+
+# the parts of a recipe that decide what a policy writes and how that is rewarded
+DECIDING = ("data", "model", "policy", "rewards", "preferences", "sampling", "optimisation")
+
+
+@dataclass
+class TrainedByPpo:
+    """See :class:`tureen_train.policies.method.TrainedPolicy`."""
+
+    model: Any
+    policy: Any
+    accelerator: Any
+    history: Sequence[Mapping[str, Any]]
+    metrics: Metrics
+    moved: bool
+    tokenizer: Any
+    sharded: bool
+
+    def save(self, folder: Path) -> None:
+        """Write the policy, without its critic."""
+        trained = [weight for weight in self.policy.parameters() if weight.requires_grad]
+        with gather_weights(trained, self.sharded):
+            if self.accelerator.is_main_process:
+                self.policy.save_pretrained(folder)
+                self.tokenizer.save_pretrained(folder)
+        self.accelerator.wait_for_everyone()
+
+
+def train_ppo(task: Task) -> TrainedPolicy:
+    """Train a policy by PPO.
+
+    Raises:
+        RecipeError: there is no prompt to answer, a reward or the critic does not fit, or the recipe's settings do not.
+        RewardError: too many answers have no reward.
+        FloatingPointError: the policy or its critic is broken.
+    """
+    run, renderer = task.run, task.renderer
+    prompts = collect_training_prompts(task)
+    held = {
+        name: collect_prompts(records, renderer, run.sampling.max_prompt).prompts
+        for name, records in task.data.eval.items()
+    }
+    # before DeepSpeed is set up: after that, under ZeRO-3, any model that is opened is sharded
+    start = find_critic_start(run, task.base)
+    rewarder = None
+    if read_rank() == 0:
+        rewarder = open_rewarder(
+            run.rewards,
+            task.folder,
+            failed_share=run.failed_share,
+            resume=task.resume,
+            preferences=run.preferences,
+        )
+    accelerator = make_accelerator(run)
+    set_seed(run.optimisation.seed)
+    model = make_actor_critic(task, start)
+    layout = choose_layout(run, model)
+    learner = PpoLearner(accelerator, model, run, layout, renderer.tokenizer.pad_token_id)
+    settings = run.model_dump(mode="json", include=set(DECIDING))
+    trainer = PpoTrainer(run, learner, Collector(learner, rewarder, renderer, run.sampling, settings), prompts, held)
+    trainer.train(task.resume)
+    return TrainedByPpo(
+        model=learner.engine,
+        policy=model.policy,
+        accelerator=accelerator,
+        metrics=trainer.evaluate(),
+        history=trainer.journal.entries,
+        moved=trainer.standing.moved,
+        tokenizer=renderer.tokenizer,
+        sharded=learner.sharded,
+    )
+
+
+def collect_training_prompts(task: Task) -> PromptSet:
+    """Collect the prompts of the training data, and tell which are left out.
+
+    Raises:
+        RecipeError: none is left, or too many are left out.
+    """
+    found = collect_prompts(task.data.train, task.renderer, task.run.sampling.max_prompt)
+    check_prompts(found, task.run.data.most_dropped)
+    update_account(task.folder, texts={"prompts": found.report.counts})
+    return found
+
+
+def make_accelerator(run: ExpertRun) -> Accelerator:
+    """Make accelerate's view of the ranks, with DeepSpeed where the recipe asks for ZeRO.
+
+    Raises:
+        RecipeError: ZeRO is asked for, but no launcher started this process.
+    """
+    plugin = None
+    if run.scale.zero:
+        require_launcher()
+        config = make_deepspeed_config(run.scale, run)
+        own = {"train_micro_batch_size_per_gpu": run.optimisation.batch, "gradient_accumulation_steps": 1}
+        plugin = DeepSpeedPlugin(hf_ds_config={**config, **own, "gradient_clipping": run.optimisation.max_grad_norm})
+    half = "bf16" if run.model.precision == "bf16" else "no"
+    return Accelerator(mixed_precision=half, deepspeed_plugin=plugin, cpu=not torch.cuda.is_available())
+
+
+def make_actor_critic(task: Task, start: CriticStart) -> ActorCritic:
+    """Make the policy, its critic and its reference."""
+    run = task.run
+    policy = load_policy_model(task.base, run.model, run.scale.zero)
+    critic = make_critic(start, run, task.renderer.reading)
+    if run.model.lora is None:
+        reference = load_policy_model(task.base, run.model, run.scale.zero).requires_grad_(False)
+        return ActorCritic(policy, critic, reference, run.sampling.temperature or 1.0)
+    config = make_lora_config(run.model.lora, policy, task="CAUSAL_LM")
+    policy = get_peft_model(policy, config, autocast_adapter_dtype=run.scale.zero < 3)
+    return ActorCritic(policy, critic, policy.disable_adapter, run.sampling.temperature or 1.0)
+
+
+def choose_layout(run: ExpertRun, model: ActorCritic) -> Packed:
+    """Choose how texts run, and switch the models to packed attention if they run packed."""
+    longest = run.sampling.max_prompt + run.sampling.max_tokens
+    if run.scale.packing == "off":
+        return "off"
+    return run.scale.packing if all(switch_to_packed(each, longest) for each in model.list_models()) else "off"

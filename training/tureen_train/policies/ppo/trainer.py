@@ -1,0 +1,181 @@
+"""The loop of PPO: prompts → answers → rewards → passes, with its log, evaluations and checkpoints."""
+
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tureen_train.config import ExpertRun, PpoPolicy
+from tureen_train.policies.ppo.checkpoints import Checkpoints
+from tureen_train.policies.ppo.collector import Collector, RewardedAnswer
+from tureen_train.policies.ppo.learner import PpoLearner
+from tureen_train.policies.ppo.schedule import list_rate_shares
+from tureen_train.policies.ppo.step import Stepper, describe_answers
+from tureen_train.policies.rollouts.contract import Prompt
+from tureen_train.policies.rollouts.prompts import PromptSet, draw_prompts
+from tureen_train.runs.folder import ROLLOUTS, update_account
+from tureen_train.runs.history import Journal
+from tureen_train.terminal import show_progress
+
+STRIDE = 1_000_003  # between the seeds of two runs, so that no step of one has the seed of a step of the other
+
+log = logging.getLogger("tureen.train")
+
+
+@dataclass
+class Standing:
+    """Where a run stands.
+
+    Attributes:
+        step: the steps that are done.
+        moved: whether a gradient other than 0 was seen.
+        counts: what became of the answers so far.
+    """
+
+    step: int = 0
+    moved: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class PpoTrainer:
+    """Trains a policy by PPO. Every rank must call the same methods.
+
+    Args:
+        run: the recipe.
+        learner: holds the policy and the critic.
+        collector: writes and rewards answers.
+        prompts: of the training data.
+        held: prompts of each held-out file.
+
+    Attributes:
+        standing: where the run stands.
+        journal: the entries of the log.
+    """
+
+    def __init__(
+        self,
+        run: ExpertRun,
+        learner: PpoLearner,
+        collector: Collector,
+        prompts: PromptSet,
+        held: Mapping[str, Sequence[Prompt]],
+    ) -> None:
+        assert isinstance(run.policy, PpoPolicy)
+        self.run, self.policy, self.names = run, run.policy, collector.names
+        self.learner, self.collector, self.prompts, self.held = learner, collector, prompts, held
+        seed = run.optimisation.seed
+        self.stepper = Stepper(learner, run.policy, seed, run.optimisation.batch)
+        self.folder = Path(run.output)
+        self.checkpoints = Checkpoints(self.folder, learner, run.watch.keep)
+        self.standing = Standing()
+        self.main = learner.accelerator.is_main_process
+        self.journal = Journal(self.folder / "history.jsonl" if self.main else None)
+
+    def train(self, resume: bool) -> None:
+        """Run all steps, or those that are left.
+
+        Raises:
+            RewardError: too many answers have no reward.
+            FloatingPointError: the policy or its critic is broken.
+        """
+        begun = time.monotonic()
+        self._start(resume)
+        shares = list_rate_shares(self.run.optimisation, self.policy.steps)
+        if not self.standing.step and self.run.watch.eval_at_start:
+            self.evaluate()
+        with show_progress() as bars:
+            bar = bars.add_task("steps", total=self.policy.steps, completed=self.standing.step, visible=self.main)
+            while self.standing.step < self.policy.steps:
+                self._run_step(self.standing.step + 1, shares[self.standing.step])
+                bars.advance(bar)
+        losses = [entry["loss"] for entry in self.journal.entries if "loss" in entry]
+        runtime = {"train_runtime": time.monotonic() - begun, "train_loss": sum(losses) / len(losses)}
+        self.journal.log({**runtime, "step": self.policy.steps})
+
+    def _start(self, resume: bool) -> None:
+        """Restore the last checkpoint; or begin anew, without the answers of an earlier run."""
+        if self.main and not resume:
+            shutil.rmtree(self.folder / ROLLOUTS, ignore_errors=True)
+        self.learner.accelerator.wait_for_everyone()
+        if not resume:
+            return
+        state = self.checkpoints.load_last()
+        if state is not None:
+            self.standing = Standing(state["step"], state["moved"], Counter(state["counts"]))
+            self.stepper.control.load_state_dict(state["control"])
+            self.stepper.scale.load_state_dict(state["scale"])
+        self.journal.restore(state["history"] if state is not None else [])
+        if self.main:
+            log.info("the run goes on after step %d", self.standing.step)
+
+    def _run_step(self, step: int, share: float) -> None:
+        watch = self.run.watch
+        self.learner.set_rate(share)
+        prompts = draw_prompts(self.prompts, step, self.policy.prompts, self.run.optimisation.seed)
+        folder, seed = self.folder / ROLLOUTS / f"step-{step:05d}", self.run.optimisation.seed * STRIDE + step
+        answers = self.collector.collect(folder, prompts, seed, self.run.sampling.count)
+        entry, left_out = self.stepper.run(step, answers)
+        rate = self.run.optimisation.learning_rate * share
+        self.journal.log(
+            {**describe_answers(answers, self.names), **entry, **left_out, "learning_rate": rate, "step": step}
+        )
+        self._count(answers, left_out)
+        self.standing.step = step
+        self.standing.moved |= entry["grad_norm"] > 0
+        if step % watch.log_every == 0 or step == 1:
+            log.info("step %d: %s", step, _tell(entry, answers, self.names))
+        if watch.eval_every and step % watch.eval_every == 0 and step < self.policy.steps:
+            self.evaluate()
+        if watch.save_every and step % watch.save_every == 0:
+            self.checkpoints.save(step, self._describe_state())
+
+    def _describe_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the weights."""
+        return {
+            "step": self.standing.step,
+            "moved": self.standing.moved,
+            "counts": self.standing.counts,
+            "control": self.stepper.control.state_dict(),
+            "scale": self.stepper.scale.state_dict(),
+            "history": self.journal.entries,
+        }
+
+    def _count(self, answers: Sequence[RewardedAnswer], left_out: Mapping[str, int]) -> None:
+        """Add the answers of a step to the account."""
+        self.standing.counts.update(
+            written=len(answers),
+            tokens=sum(len(each.sample.ids) for each in answers),
+            unfinished=sum(not each.sample.finished for each in answers),
+            empty=sum(each.sample.empty for each in answers),
+            **left_out,
+        )
+        update_account(self.folder, answers=dict(self.standing.counts))
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Let the policy answer each held-out file once, and reward the answers; they are the same draws each time.
+
+        Returns:
+            By file: the mean of each reward, the length, and the share of answers without an end token.
+        """
+        found = {}
+        for name, prompts in self.held.items():
+            folder = self.folder / ROLLOUTS / f"{name}-{self.standing.step:05d}"
+            answers = self.collector.collect(folder, prompts, self.run.optimisation.seed * STRIDE, count=1)
+            found[name] = describe_answers(answers, self.names)
+            figures = {f"eval_{name}_{key}": value for key, value in found[name].items()}
+            self.journal.log({**figures, "step": self.standing.step})
+            if self.main:
+                log.info("%s after step %d: reward %.4g", name, self.standing.step, found[name]["reward"])
+        return found
+
+
+def _tell(entry: Mapping[str, float], answers: Sequence[RewardedAnswer], names: Sequence[str]) -> str:
+    """A step as one line of the log."""
+    told = {**describe_answers(answers, names), **entry}
+    shown = ["reward", *[f"reward_{name}" for name in names if len(names) > 1]]
+    shown += ["kl", "kl_coefficient", "length", "entropy", "clip_share", "value_loss", "explained_variance"]
+    return ", ".join(f"{name} {told[name]:.4g}" for name in shown)
