@@ -417,7 +417,7 @@ def test_null_keys_and_text_parts_of_a_message_are_understood() -> None:
         ([user_turn("q")], "must end with an assistant"),
         (["text"], r"`chosen\[0\]` must be an object"),
         ([{"role": "user"}], r"`chosen\[0\].content`: is required"),
-        ([{"role": "human", "content": "q"}], r"`chosen\[0\].role`: unknown role 'human'"),
+        ([{"role": "robot", "content": "q"}], r"`chosen\[0\].role`: unknown role 'robot'"),
         ([{"role": "user", "content": 7}], r"`chosen\[0\].content`"),
         ([{"role": "user", "content": "q", "weight": 1}], r"`chosen\[0\].weight`"),
         ([{"role": "user", "content": "\ud800"}], r"`chosen\[0\].content`.*surrogate"),

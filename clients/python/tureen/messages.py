@@ -8,7 +8,7 @@ A canonical message is a dict with ``role`` and ``content``, and with those of `
 * A list of text parts is one text, joined without a separator.
 * ``developer`` is ``system``. ``reasoning`` and ``thinking`` are ``reasoning_content``.
 * The arguments of a tool call are JSON text, as on OpenAI's wire: ``{"city": "Oslo"}``. Text that is not a JSON object
-  stays as it is.
+  stays as it is. ``parameters``, ``input`` and ``args`` are ``arguments``.
 * A refusal without content is the content.
 
 Any other field with a value is an error that names the field.
@@ -25,10 +25,11 @@ CanonicalMessage = dict[str, Any]
 
 ROLES: tuple[str, ...] = get_args(Role)
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-PARTS = {"text": "text", "refusal": "refusal"}
+# the last two are those of OpenAI's Responses
+PARTS = {"text": "text", "refusal": "refusal", "input_text": "text", "output_text": "text"}
 READ = {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", *THOUGHTS}
-# of a reply, and about no text
-IGNORED = {"annotations"}
+# about no text: of a reply, and a hint to a cache
+IGNORED = {"annotations", "cache_control"}
 UNREAD = {
     "audio": "only text is read; send its transcript as `content`",
     "function_call": "send the call in `tool_calls`",

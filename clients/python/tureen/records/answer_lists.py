@@ -57,12 +57,13 @@ def read_answer_list(columns: Columns) -> Draft:
         sides = [_text_of(each, f"{name}[{index}]") for index, each in enumerate(given)]
         scored = next((key for key in OWN_SCORES if any(not is_absent(each.get(key)) for each in given)), None)
         scores, rated = _own_scores(given, name, scored), _aspects(given)
+        told = _compare_ranks(given, name, scores) if scored not in (None, *RANKS) else ""
         _leave_keys(columns, name, scored, rated)
     else:
-        sides, scores, rated = given, _listed_scores(columns, len(given)), {}
+        sides, scores, rated, told = given, _listed_scores(columns, len(given)), {}, ""
     turns = [read_turns(side, f"{name}[{index}]", user=False) for index, side in enumerate(sides)]
     prompt, answers = join_sides(opening.turns, opening.spelled, sides, turns)
-    return Draft(prompt, answers, scores, attributes=rated)
+    return Draft(prompt, answers, scores, attributes=rated, contradiction=told)
 
 
 def _text_of(value: Mapping[str, Any], where: str) -> Any:
@@ -84,6 +85,15 @@ def _own_scores(given: Sequence[Mapping[str, Any]], name: str, key: str | None) 
         return (UNLABELLED,) * len(given)
     read = read_rank if key in RANKS else read_spelled_score
     return tuple(read(each.get(key), f"{name}[{index}].{key}") for index, each in enumerate(given))
+
+
+def _compare_ranks(given: Sequence[Mapping[str, Any]], name: str, scores: Sequence[float]) -> str:
+    """Describe how the answers' ranks contradict their scores. Empty if they do not, or if there are no ranks."""
+    ranks = _own_scores(given, name, "rank" if any(not is_absent(each.get("rank")) for each in given) else None)
+    places = range(len(scores))
+    if any(scores[i] > scores[j] and ranks[i] < ranks[j] for i in places for j in places):
+        return f"the scores in `{name}` order the answers otherwise than the ranks"
+    return ""
 
 
 def _leave_keys(columns: Columns, name: str, scored: str | None, rated: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tureen.records.answer_keys import JOINT, rename_keys
-from tureen.records.column_names import HISTORIES, SIDES, SYSTEMS, TEXT_COLUMNS, fold_names
+from tureen.records.column_names import HISTORIES, SIDES, SYSTEMS, TEXT_COLUMNS, find_sides, fold_names
 from tureen.records.schema import BadRecord
 from tureen.records.spelled_messages import decode_text, parse_messages
 
@@ -132,14 +132,20 @@ def unpack_columns(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Colum
         fields["label"], origins["label"] = fields.pop("kto_tag"), "kto_tag"
     if all(_is_text_list(fields.get(name)) for name in ARENA):
         fields = {**fields, **_interleave([json.loads(fields[name]) for name in ARENA])}
-    if not SIDES.keys() & fields.keys():
-        for better, worse in zip(*SIDES.values(), strict=True):
-            if better in fields and worse in fields:
-                origins |= {"chosen": origins.get(better, better), "rejected": origins.get(worse, worse)}
-                fields["chosen"], fields["rejected"] = fields.pop(better), fields.pop(worse)
-                break
+    if sides := find_sides(fields):
+        better, worse = sides
+        origins |= {"chosen": origins.get(better, better), "rejected": origins.get(worse, worse)}
+        fields["chosen"], fields["rejected"] = fields.pop(better), fields.pop(worse)
+        if (better, worse) == ("messages", "rejected_response"):
+            fields |= _split_messages(fields["chosen"])
     unpacked = {name: _parsed(name, value) for name, value in fields.items() if value is not None}
     return Columns({name: rename_keys(origins.get(name, name), unpacked[name], renamed) for name in unpacked}, origins)
+
+
+def _split_messages(value: object) -> dict[str, Any]:
+    """Split a conversation whose last message is the better answer (ms-swift)."""
+    found = parse_messages(value, "messages") if isinstance(value, str) else value
+    return {"prompt": found[:-1], "chosen": found[-1:]} if isinstance(found, list) and len(found) > 1 else {}
 
 
 def is_absent(value: object) -> bool:

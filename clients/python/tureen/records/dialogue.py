@@ -46,11 +46,15 @@ USER_STYLE = re.compile(r"(?:\A\s*|(?:\r?\n){1,2})(User|Assistant):[ ]?")
 NEMO_STYLE = re.compile(r"(?:\A\s*|\s*\n)<extra_id_1>(User|Assistant)[ \t]*\r?\n")
 
 
-# what templates write before a first turn: ChatML, Llama 3, Llama 2 and Mistral, Gemma, Zephyr and Phi
+# what templates write before a first turn: ChatML, Llama 3, Llama 2 and Mistral, Gemma, Zephyr and Phi, DeepSeek,
+# Command R, OpenChat and Starling
 RENDERED = re.compile(
-    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*"
-    r"(?:<\|im_start\|>|<\|start_header_id\|>|\[INST\]|<start_of_turn>|<\|(?:system|user|prompter)\|>)"
+    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>|<BOS_TOKEN>)?\s*"
+    r"(?:<\|im_start\|>|<\|start_header_id\|>|\[INST\]|<start_of_turn>|<\|(?:system|user|prompter)\|>"
+    r"|<｜User｜>|<\|START_OF_TURN_TOKEN\|>|GPT4 Correct User:)"
 )
+# what stands where the assistant would speak, and where the user spoke: Vicuna, Guanaco, Together
+CUES = {"ASSISTANT:": "USER:", "### Assistant:": "### Human:", "<bot>:": "<human>:"}
 
 
 def find_turns(text: str) -> Conversation:
@@ -77,7 +81,7 @@ def read_prompt(text: str) -> Conversation:
     """
     if turns := find_turns(text):
         return _without_cue(turns)
-    if RENDERED.match(text):
+    if RENDERED.match(text) or _is_cued(text):
         detail = "the prompt is rendered by a chat template already: write its turns as messages"
         raise BadRecord("rendered prompt", f"{detail}, begins with {text.strip()[:40]!r}")
     if NEMO_STYLE.search(text):
@@ -130,6 +134,12 @@ def _turns(text: str, head: re.Pattern[str]) -> Conversation:
     return tuple(
         {"role": SPEAKERS[turn[1]], "content": text[turn.end() : end]} for turn, end in zip(found, ends, strict=True)
     )
+
+
+def _is_cued(text: str) -> bool:
+    """Whether a text is a dialogue in plain words that ends where the assistant would speak."""
+    ended = text.rstrip()
+    return any(ended.endswith(cue) and asked in ended for cue, asked in CUES.items())
 
 
 def _ends_with_cue(turns: Conversation) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 from tureen.message_fields import BadMessage
 from tureen.messages import read_message
 from tureen.records.schema import UNLABELLED, BadRecord, Conversation, Message
+from tureen.records.spelled_messages import parse_parts
 
 Fields = Mapping[str, Any]
 Wanted = TypeVar("Wanted")
@@ -113,13 +114,23 @@ def read_messages(value: object, field: str) -> Conversation:
 
 def _message(value: object, where: str) -> Message:
     present = {name: part for name, part in check_type(value, dict, where).items() if part is not None}
-    if "from" in present:
-        present = _sharegpt(present, where)
+    present = _sharegpt(present, where) if "from" in present else {**present, **_read_role(present)}
+    if isinstance(present.get("content"), str):
+        present["content"] = parse_parts(present["content"])
     try:
         return read_message(present)
     except BadMessage as error:
         place = f"{where}.{error.field}".removesuffix(".")
         raise BadRecord("bad message", f"`{place}`: {error.problem}") from None
+
+
+def _read_role(present: Mapping[str, Any]) -> dict[str, str]:
+    """Read a role in another case, or a speaker's name as the role."""
+    role = present.get("role")
+    folded = role.strip().lower() if isinstance(role, str) else ""
+    if role == "developer" or folded not in SPEAKERS or folded in CALLS:
+        return {"role": folded} if folded == "developer" else {}
+    return {"role": SPEAKERS[folded]}
 
 
 def _sharegpt(value: dict[str, Any], where: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tureen.records.spelling import merge_spellings, normalise_text, same_turns,
 
 FRAMED = 300  # characters within which a head such as `### Instruction:` ends
 HEAD_END = re.compile(r"(?:[:>\]|]\s*|\n)\Z")
+JOINING_SPACE = re.compile(r"\A (?! )")  # two and more are the indentation of code
 LONG = 3  # words; an answer begins with a shorter text also by chance, as with a greeting
 LONG_FOREIGN = 8  # characters of a script that does not part words by spaces
 
@@ -60,6 +61,8 @@ def join_sides(
 ) -> tuple[Conversation, tuple[Conversation, ...]]:
     """Join as :func:`join_prompt` does. Some sides are plain text, which may begin with the text of the prompt.
 
+    A space that joins a text to its prompt is removed.
+
     Args:
         prompt: the turns of the prompt's own columns; may be empty.
         spelled: the prompt as the file spells it, and its last turn alone.
@@ -69,6 +72,10 @@ def join_sides(
     Raises:
         BadRecord: as :func:`join_prompt`, or only one text begins with the prompt.
     """
+    if prompt:
+        sides = [
+            _remove_joint(side) if isinstance(value, str) else side for value, side in zip(values, sides, strict=True)
+        ]
     if not prompt or not any(isinstance(value, str) for value in values) or any(len(side) != 1 for side in sides):
         return join_prompt(prompt, sides)
     texts = [side[0]["content"] or "" for side in sides]
@@ -89,6 +96,12 @@ def join_texts(opening: Opening, texts: Sequence[str]) -> tuple[Conversation, tu
         BadRecord: as :func:`join_sides`.
     """
     return join_sides(opening.turns, opening.spelled, texts, make_answers(*texts))
+
+
+def _remove_joint(side: Conversation) -> Conversation:
+    if len(side) != 1 or not side[0]["content"]:
+        return side
+    return ({**side[0], "content": JOINING_SPACE.sub("", side[0]["content"])},)
 
 
 def _cut_prompt(texts: Sequence[str], prompts: Sequence[str]) -> list[str] | None:
@@ -149,7 +162,9 @@ def _find_prompt(body: Conversation, turns: Conversation) -> tuple[int, int] | N
 
 
 def _drop_answer(body: Conversation, sides: Sequence[Conversation]) -> Conversation:
-    """Remove an answer from the end of the prompt if it is one of the sides."""
+    """Remove an answer from the end of the prompt if it is one of the sides, or ends the whole of one."""
+    if len(body) > 1 and any(same_turns(body, side) for side in sides):
+        return body[:-1]
     if body[-1]["role"] == "assistant" and all(side and side[0]["role"] == "assistant" for side in sides):
         if len(body) < 2 or not any(same_turns(body[-1:], side) for side in sides):
             raise BadRecord("prompts differ", "the prompt ends with an answer, and the sides begin with another one")

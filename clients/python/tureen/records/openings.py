@@ -19,6 +19,12 @@ PROMPTS = (
     *("prompt", "instruction", "question", "query", "user_input", "user_prompt", "problem"),
     *("messages", "conversations", "conversation", "dialogue"),
 )
+EXCHANGES = (  # the two keys of a request and its answer
+    *(("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("user", "bot")),
+    *(("question", "answer"), ("prompt", "response"), ("instruction", "output"), ("input", "output")),
+    *(("query", "response"), ("prompt", "completion"), ("instruction", "response")),
+)
+TEXT_KEYS = ("full_text", "text", "response", "answer", "output", "completion", "generation")  # of an object
 LATE_PROMPTS = ("input", "context", "history")  # they are the prompt only where no other column is
 
 
@@ -74,7 +80,7 @@ def read_turns(value: object, name: str, user: bool) -> Conversation:
     if isinstance(value, Mapping):
         if isinstance(value.get("messages"), list) and len(value) == 1:
             return read_messages(value["messages"], f"{name}.messages")
-        for key in ("full_text", "text"):
+        for key in TEXT_KEYS:
             if isinstance(value.get(key), str) and "role" not in value and "from" not in value:
                 return read_turns(value[key], f"{name}.{key}", user)
         return read_messages([value], name)
@@ -214,6 +220,14 @@ def _read_system(value: object, name: str) -> Message:
     return turns[0]
 
 
+def _read_exchange(value: object) -> object:
+    """Read an object with a request and its answer as a list of two. Another value stays."""
+    for request, answer in EXCHANGES:
+        if isinstance(value, Mapping) and value.keys() == {request, answer}:
+            return [value[request], value[answer]]
+    return value
+
+
 def _read_history(value: object, name: str) -> Conversation:
     """Read earlier turns: messages, pairs of request and answer, texts by turns, or a dialogue as text."""
     if isinstance(value, str):
@@ -221,6 +235,7 @@ def _read_history(value: object, name: str) -> Conversation:
     given = check_type(value, list, name)
     if _is_message(given[0]):
         return read_messages(given, name)
+    given = [_read_exchange(each) for each in given]
     pairs = [each if isinstance(each, Sequence) and not isinstance(each, str) else None for each in given]
     texts = [text for pair in pairs if pair is not None for text in pair] if all(pairs) else given
     if (all(pairs) and any(len(pair or ()) != 2 for pair in pairs)) or len(texts) % 2:

@@ -1,7 +1,5 @@
 """Pairs of a ``chosen`` and a ``rejected`` answer, in all their public layouts."""
 
-import re
-
 from tureen.records import dialogue
 from tureen.records.columns import Columns
 from tureen.records.draft import Draft
@@ -14,13 +12,12 @@ from tureen.records.schema import BadRecord, Conversation
 
 NAMES = ("chosen", "rejected")
 ESCAPED_BREAK = "\\n"
-JOINING_SPACE = re.compile(r"\A (?! )")  # two and more are the indentation of code
 
 
 def read_pair(columns: Columns) -> Draft:
     """Read a pair of texts, message lists, messages or whole dialogues, with or without a column for the prompt.
 
-    A space that joins a text to its prompt is removed, and escaped line breaks become line breaks.
+    Escaped line breaks become line breaks.
 
     Raises:
         BadRecord: a side cannot be read, there is no prompt, or whether a side repeats the prompt cannot be decided.
@@ -29,11 +26,9 @@ def read_pair(columns: Columns) -> Draft:
     opening = read_opening(columns)
     sides = [read_turns(columns[name], columns.describe_name(name), user=False) for name in NAMES]
     values = [columns.peek(name) for name in NAMES]
-    for place, value in enumerate(values):
-        if isinstance(value, str) and opening.turns and len(sides[place]) == 1:
-            sides[place] = (dialogue.assistant_turn(JOINING_SPACE.sub("", sides[place][0]["content"])),)
-        elif not opening.turns:
-            _check_opened(columns, NAMES[place], sides[place])
+    if not opening.turns:
+        for name, side in zip(NAMES, sides, strict=True):
+            _check_opened(columns, name, side)
     prompt, answers = join_sides(opening.turns, opening.spelled, values, sides)
     scored = read_pair_scores(columns)
     return Draft(

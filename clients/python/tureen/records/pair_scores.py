@@ -8,14 +8,18 @@ from tureen.records.columns import Columns
 from tureen.records.fields import NUMBER, read_spelled_score
 from tureen.records.schema import BadRecord
 
-WHOSE = "avg|average|mean|overall|total|final|aggregate|weighted|quality|judge|llm|rm|pm|reward|preference"
-WORDS = rf"(?:(?:{WHOSE})[_ .-]?)?(?:score|rating|reward|grade)(?:[_ .-]?(?:avg|average|mean))?|overall|votes|upvotes"
+WHOSE = "avg|average|mean|overall|total|final|aggregate|weighted|quality|judge|human|llm|rm|pm|reward|preference"
+WORDS = (
+    rf"(?:(?:{WHOSE})[_ .-]?)?(?:score|rating|reward|grade)(?:[_ .-]?(?:avg|average|mean))?"
+    "|overall|votes|upvotes|elo|likert|rank(?:ing)?"
+)
 # the letters are those of InstructGPT's and StackLLaMA's code: y_w and y_l, response_j and response_k
 BETTER = ("chosen", "winner", "winning", "better", "preferred", "win", "w", "j")
 WORSE = ("rejected", "loser", "losing", "worse", "dispreferred", "lose", "l", "k")
 SIDE = "|".join((*BETTER, *WORSE))
 SIDE_FIRST = re.compile(rf"({SIDE})[_ .-]?({WORDS})s?", re.IGNORECASE)
 SIDE_LAST = re.compile(rf"({WORDS})s?[_ .-]?(?:of_|for_)?({SIDE})", re.IGNORECASE)
+RANK = re.compile(r"rank(?:ing)?", re.IGNORECASE)
 JUDGED = "(?:score|rating|reward|grade|preference|quality|logit|vote)s?"
 MARGIN = re.compile(
     rf"margin|delta|gap|difference|{JUDGED}[_ .-]?(?:margin|diff|difference|delta|gap)"
@@ -23,9 +27,13 @@ MARGIN = re.compile(
     re.IGNORECASE,
 )
 NUMBERLESS = ("delta", "gap", "difference")  # names that a text about the two answers has, too
+OWN_KEYS = ("overall_score", "score", "rating", "reward")  # of a side that is an object
+BOTH = ("chosen", "rejected")
 LISTS = ("scores", "score", "ratings", "rating", "rewards")
-VERDICTS = ("winner", "preference", "preferred", "verdict", "label")
-TIES = ("is_tie", "tie")
+VERDICTS = ("winner", "preference", "preferred", "better", "verdict", "label")
+STRENGTHS = ("preference_strength", "overall_preference", "strength")
+TIES = ("is_tie", "tie", "is_tied", "is_draw")
+ROUNDING = 1e-9
 MARKS = {
     **dict.fromkeys(("true", "1", "1.0", "yes"), True),
     **dict.fromkeys(("false", "0", "0.0", "no", "", "none"), False),
@@ -49,26 +57,47 @@ def read_pair_scores(columns: Columns) -> PairScores:
     Raises:
         BadRecord: a score is no number.
     """
-    for names in _score_columns(columns):
-        scores = _both(columns, *names)
-        if scores is not None:
-            told = [f"`{columns.describe_name(name)}` {value:g}" for name, value in zip(names, scores, strict=True)]
-            return PairScores(scores, " is below ".join(told) if scores[0] < scores[1] else "")
-    for name in LISTS:
-        if (listed := _read_list(columns, name)) is not None:
-            both = f"`{name}` has {listed[0]:g} for chosen and {listed[1]:g} for rejected"
-            return PairScores(listed, both if listed[0] < listed[1] else "")
+    found = _read_scores(columns)
     if _is_tied(columns):
-        return PairScores(TIED)
+        if found is None or found.scores[0] == found.scores[1]:
+            return found or PairScores(TIED)
+        return PairScores(found.scores, "a mark says that it is a tie, and the scores differ")
+    if found is not None:
+        return found
     for name in VERDICTS:
-        if isinstance(columns.peek(name), str) and columns.peek(name).strip().lower() == "rejected":
-            return PairScores((0.0, 1.0), f"`{columns.describe_name(name)}` is {columns[name]}")
+        verdict = columns.peek(name).strip().lower() if isinstance(columns.peek(name), str) else ""
+        if verdict in ("chosen", "rejected"):
+            told = f"`{columns.describe_name(name)}` is {columns[name]}"
+            return PairScores() if verdict == "chosen" else PairScores((0.0, 1.0), told)
+    for name in STRENGTHS:
+        if not isinstance(columns.peek(name), bool) and columns.peek(name) in (0, "0", "0.0"):
+            _ = columns[name]
+            return PairScores(TIED)
     for name in filter(is_margin, columns):
         margin = _read_margin(columns.peek(name), name)
         if not math.isnan(margin):
             scores = OUTRIGHT if margin > 0 else TIED if margin == 0 else (0.0, 1.0)
             return PairScores(scores, f"`{name}` is {margin:g}" if margin < 0 else "")
     return PairScores()
+
+
+def _read_scores(columns: Columns) -> PairScores | None:
+    """Read the scores of both sides from two columns, a list of two, or the sides' own objects; None without any."""
+    if (own := _read_own(columns)) is not None:
+        return own
+    for word, names in _score_columns(columns):
+        scores = _both(columns, *names)
+        if scores is not None:
+            told = [f"`{columns.describe_name(name)}` {value:g}" for name, value in zip(names, scores, strict=True)]
+            if RANK.fullmatch(word):  # 1 is the best rank
+                scores = -scores[0], -scores[1]
+            joint = " is behind " if RANK.fullmatch(word) else " is below "
+            return PairScores(scores, joint.join(told) if scores[0] < scores[1] else "")
+    for name in LISTS:
+        if (listed := _read_list(columns, name)) is not None:
+            both = f"`{name}` has {listed[0]:g} for chosen and {listed[1]:g} for rejected"
+            return PairScores(listed, both if listed[0] < listed[1] else "")
+    return None
 
 
 def is_pair_score(name: str) -> bool:
@@ -108,11 +137,23 @@ def _read_list(columns: Columns, name: str) -> tuple[float, float] | None:
     if not known and "generations" in columns and first != second:
         return None
     _ = columns[name]
-    return (second, first) if known and order[0] == "rejected" else (first, second)
+    return _settle(second, first) if known and order[0] == "rejected" else _settle(first, second)
 
 
 def _is_tied(columns: Columns) -> bool:
     """Whether a column says that neither side is better.
+
+    Raises:
+        BadRecord: a mark of ties is neither true nor false.
+    """
+    for name in ("status", *VERDICTS):  # status: distilabel
+        if isinstance(columns.peek(name), str) and columns.peek(name).strip().lower() in ("tie", "tied"):
+            return bool(columns[name])
+    return is_marked_tied(columns)
+
+
+def is_marked_tied(columns: Columns) -> bool:
+    """Whether a column marks the two answers as equally good.
 
     Raises:
         BadRecord: a mark of ties is neither true nor false.
@@ -123,14 +164,23 @@ def _is_tied(columns: Columns) -> bool:
         if text not in MARKS:
             raise BadRecord("bad score", f"`{name}` must be true or false, is {text[:20]!r}")
         marked = marked or MARKS[text]
-    for name in ("status", *VERDICTS):  # status: distilabel
-        if isinstance(columns.peek(name), str) and columns.peek(name).strip().lower() in ("tie", "tied"):
-            return bool(columns[name])
     return marked
 
 
-def _score_columns(columns: Columns) -> list[tuple[str, str]]:
-    """List the two columns of each spelling in the record."""
+def _read_own(columns: Columns) -> PairScores | None:
+    """Read the scores in the objects of the sides, as ``{"text": ..., "score": ...}``."""
+    sides = [columns.peek(name) for name in BOTH]
+    for key in OWN_KEYS:
+        if all(isinstance(side, dict) and "role" not in side and side.get(key) is not None for side in sides):
+            read = [read_spelled_score(side[key], f"{name}.{key}") for side, name in zip(sides, BOTH, strict=True)]
+            scores = _settle(*read)
+            told = f"`chosen.{key}` {scores[0]:g} is below `rejected.{key}` {scores[1]:g}"
+            return PairScores(scores, told if scores[0] < scores[1] else "")
+    return None
+
+
+def _score_columns(columns: Columns) -> list[tuple[str, tuple[str, str]]]:
+    """List the word and the two columns of each spelling in the record."""
     found: dict[tuple[str, bool, int], dict[bool, str]] = {}
     for name in columns:
         if first := SIDE_FIRST.fullmatch(name):
@@ -141,13 +191,18 @@ def _score_columns(columns: Columns) -> list[tuple[str, str]]:
             continue
         names = BETTER if side in BETTER else WORSE
         found.setdefault((word, bool(first), names.index(side)), {})[side in BETTER] = name
-    return [(each.get(True, ""), each.get(False, "")) for each in found.values()]
+    return [(word, (each.get(True, ""), each.get(False, ""))) for (word, _, _), each in found.items()]
 
 
 def _both(columns: Columns, chosen: str, rejected: str) -> tuple[float, float] | None:
-    if any(isinstance(columns.peek(name), list | dict) for name in (chosen, rejected)):
-        return None
+    """Read the scores of both sides. None if one is missing: the columns stay unused, and the report names them."""
     better, worse = (read_spelled_score(columns.peek(name), name) if name else math.nan for name in (chosen, rejected))
     if math.isnan(better) or math.isnan(worse):
-        return None  # the column stays unused, and the report names it
-    return read_spelled_score(columns[chosen], chosen), read_spelled_score(columns[rejected], rejected)
+        return None
+    _ = columns[chosen], columns[rejected]
+    return _settle(better, worse)
+
+
+def _settle(better: float, worse: float) -> tuple[float, float]:
+    """Make scores equal that differ only by rounding, as 0.3 and 0.1 + 0.2."""
+    return (better, better) if math.isclose(better, worse, rel_tol=ROUNDING) else (better, worse)

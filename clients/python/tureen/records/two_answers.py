@@ -13,6 +13,7 @@ from tureen.records.draft import Draft
 from tureen.records.fields import Fields, describe_type, read_rank, read_spelled_score
 from tureen.records.joining import join_sides
 from tureen.records.openings import read_opening, read_turns
+from tureen.records.pair_scores import is_marked_tied
 from tureen.records.schema import UNLABELLED, BadRecord
 
 STEMS = "response|answer|output|completion|candidate|summary|conversation|human_ref|generation|reply|text"
@@ -77,18 +78,23 @@ def read_two_answers(columns: Columns) -> Draft:
     values = [columns.peek(name) for name in found.names]
     prompt, answers = join_sides(opening.turns, opening.spelled, values, sides)
     verdict, scores = _read_verdict(columns, found), _read_scores(columns, found)
-    safer = _read_index(columns, "safer_response_id")
+    safer = _read_index(columns, "safer_response_id", found)
     rated = {} if math.isnan(safer[0]) else {"safer": safer}
     told = ""
     if (verdict[0] - verdict[1]) * (scores[0] - scores[1]) < 0:
         told = "the scores of the two answers say otherwise than the verdict"
-    return Draft(prompt, answers, verdict if math.isnan(scores[0]) else scores, attributes=rated, contradiction=told)
+    judged = verdict if math.isnan(scores[0]) else scores
+    if is_marked_tied(columns):
+        if judged[0] != judged[1] and not math.isnan(judged[0]):
+            told = "a mark says that it is a tie, and another column prefers an answer"
+        judged = (0.5, 0.5) if math.isnan(judged[0]) else judged
+    return Draft(prompt, answers, judged, attributes=rated, contradiction=told)
 
 
 def _read_verdict(columns: Columns, pair: AnswerPair) -> tuple[float, float]:
     """Read scores from the column that judges the two answers, NaN if there is none."""
     if "better_response_id" in columns:
-        return _read_index(columns, "better_response_id")
+        return _read_index(columns, "better_response_id", pair)
     for name in STRENGTHS:
         if name in columns:
             return _read_strength(columns[name], name)
@@ -125,10 +131,15 @@ def _read_mark(value: object, name: str) -> float:
     return mark
 
 
-def _read_index(columns: Columns, name: str) -> tuple[float, float]:
+def _read_index(columns: Columns, name: str, pair: AnswerPair) -> tuple[float, float]:
+    """Read PKU-SafeRLHF's number of an answer, from 0. Answers that are numbered from 1 are named by their numbers."""
     if name not in columns:
         return UNLABELLED, UNLABELLED
     index = columns[name]
+    if pair.suffixes == ("1", "2") and not isinstance(index, bool) and str(index).removesuffix(".0") in pair.suffixes:
+        return read_choice(index, name, pair)
+    if pair.suffixes == ("1", "2") and str(index) not in ("-1", "-1.0"):
+        raise BadRecord("bad score", f"`{name}` must be 1 or 2, or -1 for a tie, is {str(index)[:20]!r}")
     if isinstance(index, str) and index.strip() in ("0", "1", "-1"):
         index = int(index)
     if isinstance(index, bool) or index not in (0, 1, -1):
