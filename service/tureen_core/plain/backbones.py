@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from tureen_core import base
 from tureen_core.plain.checkpoint import Checkpoint
+from tureen_core.plain.form import Convert
 from tureen_core.plain.options import PlainError
 
-Convert = Callable[[str, Tensor], Mapping[str, Tensor]]
+ConvertTensor = Callable[[str, Tensor], Mapping[str, Tensor]]
 INDEX = "model.safetensors.index.json"
 
 
@@ -34,8 +36,8 @@ def find_own_prefix(checkpoint: Checkpoint) -> str:
     return f"{MODEL_MAPPING[CONFIG_MAPPING[kind]].base_model_prefix}."
 
 
-def rename_backbone(checkpoint: Checkpoint, root: str) -> Path | None:
-    """Write a backbone whose names begin with ``root`` under transformers' own prefix; None if they have it already.
+def plan_renaming(checkpoint: Checkpoint, root: str) -> Convert | None:
+    """Plan to write a backbone whose names begin with ``root`` under transformers' own prefix; None if they have it.
 
     Tensors without the root are left out.
 
@@ -49,10 +51,15 @@ def rename_backbone(checkpoint: Checkpoint, root: str) -> Path | None:
     def rename(name: str, tensor: Tensor) -> Mapping[str, Tensor]:
         return {own + name.removeprefix(root): tensor} if name.startswith(root) else {}
 
-    return write_backbone(checkpoint, checkpoint.config, rename)
+    return plan_conversion(checkpoint, checkpoint.config, rename)
 
 
-def write_backbone(checkpoint: Checkpoint, config: Mapping[str, Any], convert: Convert) -> Path:
+def plan_conversion(checkpoint: Checkpoint, config: Mapping[str, Any], convert: ConvertTensor) -> Convert:
+    """Plan :func:`write_backbone`. It runs when the plan is first called."""
+    return cache(partial(write_backbone, checkpoint, config, convert))
+
+
+def write_backbone(checkpoint: Checkpoint, config: Mapping[str, Any], convert: ConvertTensor) -> Path:
     """Write a backbone into the cache, unless it is there already, and return its folder.
 
     Args:

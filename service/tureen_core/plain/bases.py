@@ -10,11 +10,19 @@ from tureen_core.plain.locate import locate_source
 from tureen_core.plain.options import PlainError, PlainOptions
 
 
-def attach_base(checkpoint: Checkpoint, options: PlainOptions) -> Checkpoint:
+class MissingBase(PlainError):
+    """The base of an adapter is not on this machine. It may come later."""
+
+
+def attach_base(checkpoint: Checkpoint, options: PlainOptions, download: bool = True) -> Checkpoint:
     """Find the base of an adapter, and give the checkpoint its configuration. A whole model is returned as it is.
 
+    Args:
+        download: whether the base may be fetched.
+
     Raises:
-        PlainError: the base is not on this machine, or one was named for a whole model.
+        MissingBase: the base is not on this machine.
+        PlainError: a base was named for a whole model.
     """
     if not checkpoint.adapter:
         if options.adapter_base is not None:
@@ -22,9 +30,9 @@ def attach_base(checkpoint: Checkpoint, options: PlainOptions) -> Checkpoint:
         return checkpoint
     named = options.adapter_base or str(checkpoint.adapter.get("base_model_name_or_path") or "")
     try:
-        folder = locate_base(named) if named in PACKAGED else locate_source(named)
+        folder = locate_base(named) if named in PACKAGED else locate_source(named, download=download)
     except (BaseError, PlainError) as error:
-        raise PlainError(
+        raise MissingBase(
             f"{checkpoint.folder.name} is an adapter, and its base {named!r} is not on this machine: {error}. Name the "
             "base with --adapter-base FOLDER"
         ) from error

@@ -16,6 +16,7 @@ from tureen_core.stored_head import StoredHead
 
 TOLD = ("tokens", "step_mark")  # options that only some forms take
 Reference = Callable[[Sequence[int]], list[float]]
+Convert = Callable[[], Path]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class FormReading:
         step_break: the text between a mark and the next step.
         skipped_token: the id of padding, at which the library does not read a reward; None if it reads at any token.
         extra_keys: prefixes of tensors that do not belong to the backbone.
-        folder: the folder of the backbone's files, where it is not the checkpoint's own.
+        convert: writes the backbone's files as transformers reads them, once, and returns their folder; None if the
+            checkpoint has them.
         base: the folder of an adapter's base; None for a whole model.
     """
 
@@ -69,7 +71,7 @@ class FormReading:
     step_layout: StepLayout = "turns"
     step_break: str = ""
     extra_keys: tuple[str, ...] = (f"{HEAD}.",)
-    folder: Path | None = None
+    convert: Convert | None = None
     base: Path | None = None
 
 

@@ -36,7 +36,7 @@ def _is_set(name: str) -> bool:
     return os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def fetch_from_hub(name: HubName, pickles: bool = False) -> Path:
+def fetch_from_hub(name: HubName, pickles: bool = False, download: bool = True) -> Path:
     """Find a model in the hub's cache; where downloads are allowed, first bring the cache up to date.
 
     The download runs in a process of its own, since the libraries read at their import that they are offline. Without a
@@ -45,17 +45,17 @@ def fetch_from_hub(name: HubName, pickles: bool = False) -> Path:
 
     Args:
         pickles: whether weights may be pickles.
+        download: whether it may be downloaded.
 
     Raises:
         PlainError: it cannot be downloaded, or, offline, is not in the cache.
     """
-    if not may_download():
+    if not download or not may_download():
         try:
-            return download_snapshot(name, pickles)
+            return download_snapshot(name, pickles, cached=True)
         except (OSError, ValueError) as error:
-            raise PlainError(
-                f"{name} is not in the cache of the Hugging Face hub, and {_name_switch()} forbids to download it"
-            ) from error
+            reason = f"{_name_switch()} forbids to download it" if download else "nothing is downloaded here"
+            raise PlainError(f"{name} is not in the cache of the Hugging Face hub, and {reason}") from error
     environment = {key: value for key, value in os.environ.items() if key not in OFFLINE}
     command = [sys.executable, "-m", "tureen_core.plain.hub_download", name.repository, name.revision]
     done = subprocess.run(
@@ -70,8 +70,8 @@ def fetch_from_hub(name: HubName, pickles: bool = False) -> Path:
     return Path(answer["folder"])
 
 
-def download_snapshot(name: HubName, pickles: bool) -> Path:
-    """Download a snapshot, or find it in the cache where the libraries are offline.
+def download_snapshot(name: HubName, pickles: bool, cached: bool = False) -> Path:
+    """Download a snapshot; with ``cached``, only find it in the cache.
 
     Raises:
         OSError: it cannot be downloaded or found.
@@ -85,7 +85,7 @@ def download_snapshot(name: HubName, pickles: bool) -> Path:
             revision=name.revision,
             allow_patterns=FILES + PICKLES * pickles,
             ignore_patterns=OTHER_FORMATS,
-            local_files_only=not may_download(),
+            local_files_only=cached,
         )
     )
 

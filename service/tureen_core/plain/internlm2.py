@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tureen_core.head_rule import HeadRule
 from tureen_core.plain.added_tokens import finds_bos
-from tureen_core.plain.backbones import write_backbone
+from tureen_core.plain.backbones import plan_conversion
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading
 from tureen_core.plain.linear_heads import make_head
@@ -89,7 +89,7 @@ def _read_internlm2(checkpoint: Checkpoint, options: PlainOptions, tokenizer: An
     head = make_head(checkpoint, {"0.weight": weight}, rule)
     heads = int(config["num_attention_heads"])
     groups = int(config.get("num_key_value_heads") or heads)
-    folder = write_backbone(
+    convert = plan_conversion(
         checkpoint, make_llama_config(checkpoint), lambda name, tensor: convert_tensor(name, tensor, heads, groups)
     )
     reward = tokenizer.convert_ids_to_tokens(int(config.get("reward_token_id", -1)))
@@ -101,7 +101,7 @@ def _read_internlm2(checkpoint: Checkpoint, options: PlainOptions, tokenizer: An
     return FormReading(
         labels=("reward",),
         open_reference=lambda: open_states(
-            folder, lambda _, states: apply_layer(states[-1], weight, None, rule.output)
+            convert(), lambda _, states: apply_layer(states[-1], weight, None, rule.output)
         ),
         rule=rule,
         head=head,
@@ -109,7 +109,7 @@ def _read_internlm2(checkpoint: Checkpoint, options: PlainOptions, tokenizer: An
         eos="append",
         template="{{ bos_token }}" + tokenizer.chat_template if twice else None,
         own_template=twice,
-        folder=folder,
+        convert=convert,
     )
 
 

@@ -11,7 +11,9 @@ from tureen_core.plain.source_text import HUB, HubName, is_url, parse_hub_name
 from tureen_core.plain.url_copies import copy_from_url
 
 
-def locate_source(text: str, cache: Path = CACHE, pickles: bool = False, tried: Path | None = None) -> Path:
+def locate_source(
+    text: str, cache: Path = CACHE, pickles: bool = False, tried: Path | None = None, download: bool = True
+) -> Path:
     """Find the folder of a model. A folder goes before a hub name of the same text.
 
     Example::
@@ -25,6 +27,7 @@ def locate_source(text: str, cache: Path = CACHE, pickles: bool = False, tried: 
         cache: the folder for copies of what is behind URLs. Models of the hub are in the hub's own cache.
         pickles: whether weights may be pickles, which are converted before they are read.
         tried: the folder that was looked for before ``text`` was taken for a hub name, for errors.
+        download: whether it may be fetched. Otherwise it must be a folder, or in the hub's cache.
 
     Raises:
         PlainError: there is no such folder, or it cannot be fetched.
@@ -39,16 +42,18 @@ def locate_source(text: str, cache: Path = CACHE, pickles: bool = False, tried: 
     name = parse_hub_name(text)
     if name is not None:
         tried = folder.absolute() if tried is None and not text.startswith(HUB) else tried
-        return _check_whole(_fetch_named(name, pickles, tried), str(name), pickles)
+        return _check_whole(_fetch_named(name, pickles, tried, download), str(name), pickles)
     if is_url(text):
+        if not download:
+            raise PlainError(f"{text} is not on this machine, and nothing is downloaded here")
         return _check_whole(copy_from_url(text, cache), text, pickles)
     raise PlainError(f"there is no folder {folder.absolute()}: {_advise(text)}")
 
 
-def _fetch_named(name: HubName, pickles: bool, tried: Path | None) -> Path:
+def _fetch_named(name: HubName, pickles: bool, tried: Path | None, download: bool) -> Path:
     """Find or download a model of the hub. An error says that a folder was looked for first."""
     try:
-        return fetch_from_hub(name, pickles)
+        return fetch_from_hub(name, pickles, download)
     except PlainError as error:
         if tried is None:
             raise

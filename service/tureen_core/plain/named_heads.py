@@ -15,7 +15,7 @@ from torch import Tensor
 from tureen_core.head_rule import HeadRule
 from tureen_core.heads import Pooling
 from tureen_core.plain.added_tokens import finds_bos, finds_eos
-from tureen_core.plain.backbones import rename_backbone
+from tureen_core.plain.backbones import plan_renaming
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading
 from tureen_core.plain.linear_heads import make_head
@@ -84,12 +84,12 @@ class HeadLayout:
         rule = HeadRule(kind="layers", output=output)
         stored = make_head(checkpoint, {"0.weight": weight} | ({} if bias is None else {"0.bias": bias}), rule)
         root = self.find_root(checkpoint)
-        folder = rename_backbone(checkpoint, root) if root else None
+        convert = plan_renaming(checkpoint, root) if root else None
         pooling = options.pooling or self.pooling
         return FormReading(
             labels=("reward",) if len(weight) == 1 else (),
             open_reference=lambda: open_states(
-                folder or checkpoint.folder,
+                convert() if convert else checkpoint.folder,
                 lambda _, states: apply_layer(
                     states[max(len(states) - 2, 0) if pooling == "last" else -1], weight, bias, output
                 ),
@@ -102,7 +102,7 @@ class HeadLayout:
             template=self._write_template(tokenizer),
             own_template=self._has_template(tokenizer),
             extra_keys=(f"{head.split('.')[0]}.",),
-            folder=folder,
+            convert=convert,
         )
 
     def _has_template(self, tokenizer: Any) -> bool:

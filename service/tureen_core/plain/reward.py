@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,71 @@ LONGEST = 32768  # tokens, where the configuration names no limit
 NAMELESS = "reward"
 
 
+@dataclass(frozen=True)
+class DescribedReward:
+    """A plain reward model as its small files and the headers of its weights describe it.
+
+    Attributes:
+        checkpoint: its configuration and tensors.
+        form: the name of its form.
+        read: what the form says.
+        tokenizer: with the template that texts are rendered with.
+        manifest: without digests and probes.
+    """
+
+    checkpoint: Checkpoint
+    form: str
+    read: FormReading
+    tokenizer: Any
+    manifest: Manifest
+
+
+def describe_plain_reward(
+    folder: Path,
+    options: PlainOptions = NO_OPTIONS,
+    name: str | None = None,
+    unnamed: str = NAMELESS,
+    download: bool = True,
+) -> DescribedReward:
+    """Describe a folder without a manifest. Its weights are neither loaded nor digested.
+
+    Args:
+        options: what the files do not tell.
+        name: the name of the artifact; by default the folder's.
+        unnamed: the name of a reward that the files do not name; several are numbered.
+        download: whether the base of an adapter may be fetched.
+
+    Raises:
+        PlainError: the form is unknown, or something must be told by an option.
+    """
+    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve()), options, download)
+    form = choose_form(checkpoint, options)
+    tokenizer = load_plain_tokenizer(checkpoint, options)
+    read = form.read(checkpoint, options, tokenizer)
+    if read.own_template:
+        tokenizer.chat_template = None
+    if not read.prepared:
+        prepare_tokenizer(tokenizer, checkpoint, options, read.template)
+    reading = _make_reading(checkpoint, options, read, tokenizer)
+    try:
+        renderer = make_plain_renderer(tokenizer, reading)
+    except ValueError as error:
+        raise PlainError(f"{checkpoint.folder.name}: {error}; name another one with --tokenizer") from error
+    _check_end(renderer, read, options, checkpoint)
+    manifest = Manifest(
+        kind="reward",
+        input=read.input,
+        gated=read.gate is not None,
+        head=read.rule,
+        name=name or clean_name(checkpoint.folder.name),
+        weights="full" if read.base is None else "lora",
+        base=read.base and Base(model=str(read.base), digest=""),
+        objectives=_make_objectives(read, options, checkpoint, unnamed),
+        reading=reading.model_copy(update={"template": renderer.digest()}),
+    )
+    return DescribedReward(checkpoint, form.name, read, tokenizer, manifest)
+
+
 def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: str | None = None) -> Artifact:
     """Open a folder without a manifest as an artifact in memory. Its rewards are not calibrated.
 
@@ -46,37 +112,18 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
     Raises:
         PlainError: the form is unknown, a weight is missing, or something must be told by an option.
     """
-    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve()), options)
-    form = choose_form(checkpoint, options)
-    tokenizer = load_plain_tokenizer(checkpoint, options)
-    read = form.read(checkpoint, options, tokenizer)
-    if read.own_template:
-        tokenizer.chat_template = None
-    if not read.prepared:
-        prepare_tokenizer(tokenizer, checkpoint, options, read.template)
-    reading = _make_reading(checkpoint, options, read, tokenizer)
-    try:
-        renderer = make_plain_renderer(tokenizer, reading)
-    except ValueError as error:
-        raise PlainError(f"{checkpoint.folder.name}: {error}; name another one with --tokenizer") from error
-    _check_end(renderer, read, options, checkpoint)
-    reading = reading.model_copy(update={"template": renderer.digest()})
-    backbone = read.folder or checkpoint.folder
-    manifest = Manifest(
-        kind="reward",
-        input=read.input,
-        gated=read.gate is not None,
-        head=read.rule,
-        name=name or clean_name(checkpoint.folder.name),
-        weights="full" if read.base is None else "lora",
-        base=read.base and Base(model=str(read.base), digest=compute_base_digest(read.base)),
-        objectives=_make_objectives(read, options, checkpoint),
-        reading=reading,
-        files={**_digest_files(checkpoint.folder), **_digest_head(read.head)},
-        probes=_score_probes(read, make_plain_renderer(tokenizer, reading), options, checkpoint),
+    found = describe_plain_reward(folder, options, name)
+    read, checkpoint = found.read, found.checkpoint
+    manifest = found.manifest.model_copy(
+        update={
+            "base": read.base and Base(model=str(read.base), digest=compute_base_digest(read.base)),
+            "files": {**_digest_files(checkpoint.folder), **_digest_head(read.head)},
+            "probes": _score_probes(found),
+        }
     )
     manifest = manifest.model_copy(update={"version": manifest.identity()[:12]})
-    return Artifact(backbone, manifest, PlainParts(form.name, tokenizer, read.head, read.gate, read.extra_keys))
+    parts = PlainParts(found.form, found.tokenizer, read.head, read.gate, read.extra_keys)
+    return Artifact(read.convert() if read.convert else checkpoint.folder, manifest, parts)
 
 
 def make_plain_renderer(tokenizer: Any, reading: Reading) -> Renderer:
@@ -132,14 +179,13 @@ def _make_reading(checkpoint: Checkpoint, options: PlainOptions, read: FormReadi
     )
 
 
-def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Checkpoint) -> list[Objective]:
-    """Name the columns of the head by the options, by the labels of the files, or by numbers."""
+def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Checkpoint, unnamed: str) -> list[Objective]:
+    """Name the columns of the head by the options, by the labels of the files, or by ``unnamed``."""
     columns = list(read.columns or range(_count_columns(read)))
     if read.gate is not None:
         columns.append(len(columns))
-    names: Sequence[str] = options.objectives or read.labels
-    if not names:
-        names = [NAMELESS] if len(columns) == 1 else [f"{NAMELESS}-{index}" for index in range(len(columns))]
+    labels = [] if list(read.labels) == _number_names(NAMELESS, len(columns)) else read.labels
+    names: Sequence[str] = options.objectives or labels or _number_names(unnamed, len(columns))
     if len(names) != len(columns):
         raise PlainError(
             f"objectives: {checkpoint.folder.name} has {len(columns)} rewards and {len(names)} names were given"
@@ -153,6 +199,10 @@ def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Check
     return [
         Objective(name=each, column=column, calibration=None) for each, column in zip(cleaned, columns, strict=True)
     ]
+
+
+def _number_names(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}-{index}" for index in range(count)]
 
 
 def _digest_head(head: StoredHead | None) -> dict[str, str]:
@@ -173,10 +223,11 @@ def _count_columns(read: FormReading) -> int:
     return len(read.labels)
 
 
-def _score_probes(read: FormReading, renderer: Renderer, options: PlainOptions, checkpoint: Checkpoint) -> list[Probe]:
+def _score_probes(found: DescribedReward) -> list[Probe]:
     """Score the conversations by plain transformers."""
+    read, manifest, name = found.read, found.manifest, found.checkpoint.folder.name
+    renderer = make_plain_renderer(found.tokenizer, manifest.reading)
     score = read.open_reference()
-    objectives = _make_objectives(read, options, checkpoint)
     probes, refused = [], ""
     for probe in make_probes(read.input):
         try:
@@ -186,9 +237,9 @@ def _score_probes(read: FormReading, renderer: Renderer, options: PlainOptions, 
             continue
         values = score(ids)
         if not all(map(math.isfinite, values)):
-            raise PlainError(f"{checkpoint.folder.name}: a reward is {values}; a weight may be damaged, copy it again")
-        named = {each.name: values[each.column] for each in objectives if each.column < len(values)}
+            raise PlainError(f"{name}: a reward is {values}; a weight may be damaged, copy it again")
+        named = {each.name: values[each.column] for each in manifest.objectives if each.column < len(values)}
         probes.append(probe.model_copy(update={"scores": named}))
     if not probes:
-        raise PlainError(f"{checkpoint.folder.name}: {refused}")
+        raise PlainError(f"{name}: {refused}")
     return probes
