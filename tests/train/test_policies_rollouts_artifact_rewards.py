@@ -13,14 +13,19 @@ from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_core.calibration import Calibration
 from tureen_train.config import ArtifactSource, RecipeError
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
-from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_artifacts
+from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_valuers
 from tureen_train.policies.rollouts.valuing import Valued, Valuer
 
 SCALE = Calibration(mean=0.5, std=2.0, temperature=3.0)
 
 
 def source(folder: Path, **keys: Any) -> ArtifactSource:
-    return complete_source(ArtifactSource(source="artifact", path=str(folder), **keys))
+    whole = ArtifactSource(source="artifact", path=str(folder), **keys)
+    return complete_source(whole, open_artifact(folder).manifest)
+
+
+def opened(sources: list[ArtifactSource], batch: int = 8) -> list[Valuer]:
+    return open_valuers(sources, {each.path: open_artifact(Path(each.path)) for each in sources}, batch)
 
 
 def numbers(values: Valued, name: str) -> list[list[float | None]]:
@@ -41,7 +46,7 @@ def test_several_objectives_of_one_artifact_share_a_forward_pass(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = scaled(tmp_path / "two", base, ["a", "b"], SCALE).folder
-    (valuer,) = open_artifacts([source(folder, objective="b"), source(folder, objective="a", scale="raw")], batch=2)
+    (valuer,) = opened([source(folder, objective="b"), source(folder, objective="a", scale="raw")], batch=2)
     read: list[int] = []
     whole = RewardReader.score_ids
 
@@ -75,7 +80,7 @@ def weights_of(valuer: Valuer) -> dict[str, int]:
 
 def test_artifacts_over_one_base_hold_it_once_and_keep_their_rewards(base: Path, tmp_path: Path) -> None:
     folders = [scaled(tmp_path / name, base, [name], SCALE, seed).folder for seed, name in enumerate(("a", "b"))]
-    valuers = open_artifacts([source(each, scale="raw") for each in folders], batch=8)
+    valuers = opened([source(each, scale="raw") for each in folders], batch=8)
     first, second = map(weights_of, valuers)
     assert len(first) > 10
     assert first == second
@@ -87,7 +92,7 @@ def test_artifacts_over_one_base_hold_it_once_and_keep_their_rewards(base: Path,
 
 def test_an_answer_that_cannot_be_rendered_has_no_value_and_the_others_keep_theirs(base: Path, tmp_path: Path) -> None:
     folder = scaled(tmp_path / "one", base, ["one"], SCALE).folder
-    (valuer,) = open_artifacts([source(folder)], batch=2)
+    (valuer,) = opened([source(folder)], batch=2)
     tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
     prompts = [replace(PROMPTS[0], template_arguments=tools), *PROMPTS[1:]]
     seen: list[int] = []
@@ -109,4 +114,4 @@ def test_what_an_artifact_does_not_hold_is_refused_by_name(base: Path, tmp_path:
         source(two, objective="c")
     expert = tiny.expert(tmp_path / "expert", base, "expert", 1).folder
     with pytest.raises(ArtifactError, match="expert is of kind expert"):
-        open_artifacts([source(expert, scale="raw")], 1)
+        opened([source(expert, scale="raw")])

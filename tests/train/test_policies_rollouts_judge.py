@@ -14,8 +14,9 @@ from tureen_train.config import JudgeSource, RecipeError
 from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.rollouts import server_calls
 from tureen_train.policies.rollouts.comparison_prompts import Comparison
-from tureen_train.policies.rollouts.judge import NO_VERDICT, Judgement, LanguageJudge
+from tureen_train.policies.rollouts.judge import NO_VERDICT, LanguageJudge
 from tureen_train.policies.rollouts.valuing import RewardError
+from tureen_train.policies.rollouts.wins import Judgement
 
 PROMPT = (user_turn("why?"),)
 

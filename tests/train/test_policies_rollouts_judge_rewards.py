@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from train.tiny_runs import expert_recipe
 
 from tureen_train.config import JudgeSource, RecipeError, resolve_recipe
 from tureen_train.networks.reward_reader import ignore_progress
-from tureen_train.policies.rollouts.judge import NO_VERDICT, Judgement
-from tureen_train.policies.rollouts.judge_rewards import ALONE, TOOLS, share_wins
+from tureen_train.policies.rollouts.judge import NO_VERDICT
+from tureen_train.policies.rollouts.judge_rewards import TOOLS
 from tureen_train.policies.rollouts.rewards import open_rewarder
-from tureen_train.policies.rollouts.valuing import Value
+from tureen_train.policies.rollouts.wins import ALONE
 
 
 @pytest.fixture
@@ -28,20 +27,6 @@ def server() -> Iterator[JudgeServer]:
 
 def judge(server: JudgeServer, criterion: str = "pref2A", **keys: Any) -> JudgeSource:
     return JudgeSource(source="judge", url=server.url, model="m", criterion=criterion, **keys)
-
-
-def test_shares_of_wins_by_hand() -> None:
-    judged = [Judgement(1.0), Judgement(0.5), Judgement(0.25)]  # 0 against 1, 0 against 2, 1 against 2
-    assert share_wins(3, judged) == [Value(0.75), Value(0.125), Value(0.625)]
-    assert share_wins(1, []) == [Value(None, ALONE)]
-    failed = [Judgement(1.0), Judgement(None, "lost"), Judgement(0.0)]
-    assert share_wins(3, failed) == [Value(None, "lost"), Value(0.0), Value(None, "lost")]
-
-
-def test_the_shares_of_a_prompt_sum_to_half_its_answers() -> None:
-    for count in range(2, 7):
-        judged = [Judgement((3 * one + other) % 5 / 4) for one, other in combinations(range(count), 2)]
-        assert sum(each.number or 0.0 for each in share_wins(count, judged)) == pytest.approx(count / 2)
 
 
 def test_a_judge_rewards_all_answers_of_a_batch(server: JudgeServer, tmp_path: Path) -> None:
@@ -71,7 +56,9 @@ def test_judges_share_a_scale_with_each_other_and_with_nothing_else(server: Judg
     found = rewarder.reward(PROMPTS[:1], answers([["bb", "a"]]), ignore_progress)
     assert [each.total for each in found[0]] == [0.0, 3.0]
     both = [short.model_dump(), {"source": "server", "url": server.url, "reward": "helpful"}]
-    with pytest.raises(RecipeError, match="pref2A is not calibrated, so it has no common scale with helpful"):
+    with pytest.raises(
+        RecipeError, match="pref2A is measured in shares of wins, so it has no common scale with helpful"
+    ):
         resolve_recipe(expert_recipe(tmp_path, tmp_path, policy={"method": "rejection"}, rewards=both))
 
 

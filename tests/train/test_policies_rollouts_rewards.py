@@ -15,7 +15,8 @@ from tureen_core.calibration import Calibration
 from tureen_train.config import ArtifactSource, FunctionSource, RecipeError, RewardSource, resolve_recipe
 from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.rollouts.contract import Prompt, Reward
-from tureen_train.policies.rollouts.rewards import MOST_REASONS, RewardCounts, open_rewarder
+from tureen_train.policies.rollouts.reward_sum import MOST_REASONS, RewardCounts
+from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.policies.rollouts.valuing import RewardError, Value
 
 __all__ = ["functions"]

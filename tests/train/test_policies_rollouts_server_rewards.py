@@ -14,13 +14,14 @@ from train.reward_sources import LONG, PROMPTS, TEXTS, answers, scaled
 from tureen import Client
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.retry import Retries
+from tureen_core.artifact import open_artifact
 from tureen_core.calibration import Calibration
 from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
 from tureen_train.config import ArtifactSource, RecipeError, ServerSource
 from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.rollouts import server_calls, server_rewards
-from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_artifacts
+from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_valuers
 from tureen_train.policies.rollouts.contract import Prompt
 from tureen_train.policies.rollouts.server_rewards import open_servers
 from tureen_train.policies.rollouts.valuing import RewardError
@@ -58,13 +59,15 @@ def test_a_server_gives_the_numbers_of_the_same_artifacts_in_process(url: str, f
     samples = answers([*TEXTS, ["x", "why " * 9, "x"]])
     wishes = {"helpful": "calibrated", "harmless": "raw", "bare": "raw"}
     (served,) = open_servers([source(url, name, scale=scale) for name, scale in wishes.items()], batch=3)
-    local = open_artifacts(
-        [
-            complete_source(ArtifactSource(source="artifact", path=str(folders[name]), scale=scale))
-            for name, scale in wishes.items()
-        ],
-        batch=3,
-    )
+    artifacts = {str(folders[name]): open_artifact(folders[name]) for name in wishes}
+    sources = [
+        complete_source(
+            ArtifactSource(source="artifact", path=str(folders[name]), scale=scale),
+            artifacts[str(folders[name])].manifest,
+        )
+        for name, scale in wishes.items()
+    ]
+    local = open_valuers(sources, artifacts, batch=3)
     seen: list[int] = []
     over_http = served.value_samples(prompts, samples, seen.append).values
     assert sum(seen) == 9

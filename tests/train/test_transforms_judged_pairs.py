@@ -13,7 +13,8 @@ from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.reading import Reading
 from tureen.records.schema import UNLABELLED, BadOption, Record
 from tureen_train.__main__ import app
-from tureen_train.policies.rollouts.judge import JudgeCost, Judgement
+from tureen_train.policies.rollouts.judge import JudgeCost
+from tureen_train.policies.rollouts.wins import Judgement
 from tureen_train.transforms.judged_pairs import describe_cost, label_by_judge, make_unlabelled_pairs
 
 PROMPT = (user_turn("why?"),)

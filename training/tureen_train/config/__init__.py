@@ -32,6 +32,7 @@ from tureen_train.config.ranking import RankingLoss
 from tureen_train.config.recipes import RECIPES, Recipe, format_recipe, list_recipes, read_recipe, resolve_recipe
 from tureen_train.config.rewards import RewardLoss, RewardRun
 from tureen_train.config.rollouts import (
+    SHARES,
     ArtifactSource,
     FunctionSource,
     JudgeSource,
@@ -73,6 +74,7 @@ __all__ = [
     "RewardSource",
     "RlooPolicy",
     "Run",
+    "SHARES",
     "Sampling",
     "Scale",
     "Selection",

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 from tureen_core.preference import NAME
 from tureen_train.config.parts import RecipeError, RecipePart
 
+DEVIATIONS = "deviations"  # the unit of calibrated rewards
+SHARES = "shares of wins"  # the unit of rewards that compare answers
+
 
 class Sampling(RecipePart):
     """How a policy writes answers.
@@ -87,11 +90,15 @@ class RewardPart(RecipePart):
     @property
     def unit(self) -> str | None:
         """What the reward is measured in. Rewards of one unit can be summed; None is a unit of its own."""
-        return "deviations" if self.scale == "calibrated" else None
+        return DEVIATIONS if self.scale == "calibrated" else None
 
 
 class ArtifactSource(RewardPart):
-    """A reward model's artifact, read in this process in float32."""
+    """A reward model's artifact, read in this process in float32.
+
+    A pairwise model compares the answers to a prompt. Its rewards are the mean probabilities of winning, of which
+    ``scale: calibrated`` applies the temperature. They have another scale than other models' rewards.
+    """
 
     source: Literal["artifact"]
     path: str
@@ -147,7 +154,7 @@ class JudgeSource(RewardPart):
     @property
     def unit(self) -> str | None:
         """As above."""
-        return "shares of wins"
+        return SHARES
 
     @model_validator(mode="before")
     @classmethod
@@ -193,11 +200,12 @@ def check_common_units(units: Mapping[str, str | None]) -> None:
     """
     if len(units) < 2 or (None not in units.values() and len(set(units.values())) == 1):
         return
-    bare = next(name for name, unit in units.items() if unit != "deviations")
+    bare = next(name for name, unit in units.items() if unit != DEVIATIONS)
+    why = "is not calibrated" if units[bare] is None else f"is measured in {units[bare]}"
     others = ", ".join(name for name in units if name != bare)
     raise RecipeError(
-        f"rewards: {bare} is not calibrated, so it has no common scale with {others}; set scale: calibrated,"
-        " or weight: 0, which only logs it"
+        f"rewards: {bare} {why}, so it has no common scale with {others}; set scale: calibrated where a source has it,"
+        " or weight: 0, which only logs a reward"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from tureen import Client
 from tureen.records.schema import BadRecord
 from tureen.wire import CandidateScore, ItemScore, ModelCard
+from tureen_core.artifact import open_artifact
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_train.evaluation import pairwise_models
@@ -83,7 +84,7 @@ class ArtifactScorer:
         reads: Sequence[Input] = ("conversation",),
         reader: Any = None,
     ) -> None:
-        self.model = ObjectiveReader(folder, reads, reader)
+        self.model = ObjectiveReader(open_artifact(folder), reads, reader)
         manifest = self.model.manifest
         self.compares = manifest.input == "pair"
         self.choice = ObjectiveChoice.of(self.model.scales, objective, preferences, str(folder))

@@ -1,10 +1,10 @@
 """The raw rewards of an artifact by objective, read in this process in float32: for evaluation and for training."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from tureen_core.artifact import ArtifactError, open_artifact
+from tureen_core.artifact import Artifact, ArtifactError
 from tureen_core.calibration import Calibration
 from tureen_core.chat_template import make_template_inputs
 from tureen_core.manifest import Input
@@ -14,35 +14,45 @@ from tureen_train.networks.reward_reader import Done, RewardReader, open_reader
 from tureen_train.records.rendering import locate_refusals
 
 
+@dataclass(frozen=True)
+class ReadObjective:
+    """An objective of an artifact, the name of its reward, and the scale on which it is given."""
+
+    name: str
+    objective: str
+    scale: Calibration
+
+
 class ObjectiveReader:
     """Reads all objectives of a reward model's artifact in one forward pass, on the GPU if there is one.
 
-        found = ObjectiveReader(Path("runs/academy/artifact"))
+        found = ObjectiveReader(open_artifact(Path("runs/academy/artifact")))
         found.score([found.render(conversation)], batch=8, done=ignore_progress)  # [{"academy": 0.3}]
 
     Args:
-        folder: the artifact's.
+        artifact: a reward model's.
         reads: the kinds of input that the model may have.
         reader: an open reader of the artifact; by default it is opened.
 
     Attributes:
+        artifact: as it was given.
         manifest: the artifact's.
         columns: the column of each objective in the reader's rows.
         scales: the calibration of each objective, or None.
 
     Raises:
-        ArtifactError: the folder is not the artifact of a reward model with such an input.
+        ArtifactError: it is no reward model, or has another input.
         BaseError: its base is missing, or has other weights.
     """
 
     def __init__(
-        self, folder: Path, reads: Sequence[Input] = ("conversation",), reader: RewardReader | None = None
+        self, artifact: Artifact, reads: Sequence[Input] = ("conversation",), reader: RewardReader | None = None
     ) -> None:
-        artifact = open_artifact(folder)
-        self.manifest = manifest = artifact.manifest
+        self.artifact, self.manifest = artifact, artifact.manifest
+        manifest = self.manifest
         if manifest.kind != "reward" or manifest.input not in reads:
             raise ArtifactError(
-                f"{folder}: {manifest.name} is of kind {manifest.kind} with the input {manifest.input};"
+                f"{artifact.folder}: {manifest.name} is of kind {manifest.kind} with the input {manifest.input};"
                 f" name a reward model with the input {' or '.join(reads)}"
             )
         self.columns: Mapping[str, int] = {each.name: each.column for each in manifest.objectives}

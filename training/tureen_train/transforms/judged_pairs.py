@@ -10,7 +10,8 @@ from tureen.messages import join_content
 from tureen.records.pairing import take_pair
 from tureen.records.schema import BadOption, Conversation, Record
 from tureen_train.policies.rollouts.comparison_prompts import Comparison
-from tureen_train.policies.rollouts.judge import JudgeCost, Judgement
+from tureen_train.policies.rollouts.judge import JudgeCost
+from tureen_train.policies.rollouts.wins import Judgement
 from tureen_train.transforms.filters import TransformResult
 
 

@@ -1,28 +1,19 @@
 """Rewards by artifacts that are read in this process, as evaluation reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tureen.records.dialogue import assistant_turn
 from tureen.records.schema import BadRecord
-from tureen_core.artifact import open_artifact
-from tureen_core.calibration import CALIBRATE, Calibration, resolve_scale
+from tureen_core.artifact import Artifact, Manifest
+from tureen_core.calibration import CALIBRATE, resolve_scale
 from tureen_core.reading import Rendered
 from tureen_train.config import ArtifactSource, RecipeError
-from tureen_train.networks.objective_reader import ObjectiveReader
+from tureen_train.networks.objective_reader import ObjectiveReader, ReadObjective
 from tureen_train.networks.shared_base import share_equal_weights
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
+from tureen_train.policies.rollouts.pair_rewards import PairValuer
 from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer, make_value, shape_like
-
-
-@dataclass(frozen=True)
-class ReadObjective:
-    """An objective of an artifact, and the scale on which its reward is given."""
-
-    name: str
-    objective: str
-    scale: Calibration
 
 
 class ArtifactValuer:
@@ -73,14 +64,13 @@ def _values(told: Sequence[Rendered | str], rows: Sequence[Mapping[str, float]],
     ]
 
 
-def complete_source(source: ArtifactSource) -> ArtifactSource:
+def complete_source(source: ArtifactSource, manifest: Manifest) -> ArtifactSource:
     """Fill in the objective and the name of a source from its artifact's manifest.
 
     Raises:
         RecipeError: the artifact has no such objective, several and none is named, or no calibration.
-        ArtifactError: the folder is not an artifact.
     """
-    scales = {each.name: each.calibration for each in open_artifact(Path(source.path)).manifest.objectives}
+    scales = {each.name: each.calibration for each in manifest.objectives}
     known = ", ".join(scales)
     if source.objective is None and len(scales) > 1:
         raise RecipeError(f"rewards: {source.path} has several objectives; name one as objective: {known}")
@@ -95,36 +85,49 @@ def complete_source(source: ArtifactSource) -> ArtifactSource:
     return source.model_copy(update={"objective": objective, "name": source.name or objective})
 
 
-def open_artifacts(sources: Sequence[ArtifactSource], batch: int) -> list[Valuer]:
-    """Open the artifacts that sources name. Each is loaded once, and those over one base share its weights.
+def compares_answers(artifact: Artifact) -> bool:
+    """Whether an artifact is a pairwise model."""
+    return artifact.manifest.input == "pair"
+
+
+def open_valuers(sources: Sequence[ArtifactSource], artifacts: Mapping[str, Artifact], batch: int) -> list[Valuer]:
+    """Load the artifacts that sources name. Each is loaded once, and those over one base share its weights.
 
     Sources that read the preferences of a prompt alike have one valuer.
 
     Args:
         sources: see :func:`complete_source`.
+        artifacts: by their path in the recipe.
 
     Raises:
-        ArtifactError: a folder is not the artifact of a reward model that reads conversations.
+        ArtifactError: an artifact is no reward model that reads conversations or pairs.
         BaseError: a base is missing, or has other weights.
     """
     models: dict[Path, ObjectiveReader] = {}
-    asked: dict[tuple[Path, str], list[ReadObjective]] = {}
+    asked: dict[tuple[Path, str], list[ArtifactSource]] = {}
     for source in sources:
-        folder = Path(source.path).resolve()
+        folder = artifacts[source.path].folder.resolve()
         if folder not in models:
-            models[folder] = _open(folder, list(models.values()))
-        objective = source.objective or source.name
-        scale = models[folder].scales[objective] if source.scale == "calibrated" else None
-        wanted = ReadObjective(source.name, objective, resolve_scale(scale))
-        asked.setdefault((folder, source.preferences), []).append(wanted)
-    return [ArtifactValuer(models[folder], objectives, batch) for (folder, _), objectives in asked.items()]
+            models[folder] = _load(artifacts[source.path], list(models.values()))
+        asked.setdefault((folder, source.preferences), []).append(source)
+    return [_make_valuer(models[folder], some, batch) for (folder, _), some in asked.items()]
 
 
-def _open(folder: Path, others: Sequence[ObjectiveReader]) -> ObjectiveReader:
-    """Open an artifact, and let it share the weights of one of ``others`` with the same base."""
-    model = ObjectiveReader(folder)
+def _load(artifact: Artifact, others: Sequence[ObjectiveReader]) -> ObjectiveReader:
+    """Load an artifact, and let it share the weights of one of ``others`` with the same base."""
+    model = ObjectiveReader(artifact, reads=("conversation", "pair"))
     base = model.manifest.base
     same = [each for each in others if base and each.manifest.base and each.manifest.base.digest == base.digest]
     if same:
         share_equal_weights(same[0].reader.model, model.reader.model)
     return model
+
+
+def _make_valuer(model: ObjectiveReader, sources: Sequence[ArtifactSource], batch: int) -> Valuer:
+    found = []
+    for each in sources:
+        objective = str(each.objective)
+        scale = resolve_scale(model.scales[objective] if each.scale == "calibrated" else None)
+        found.append(ReadObjective(each.name, objective, scale))
+    kind = PairValuer if compares_answers(model.artifact) else ArtifactValuer
+    return kind(model, found, batch)

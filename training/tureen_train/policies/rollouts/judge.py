@@ -25,6 +25,7 @@ from tureen_train.policies.rollouts.comparison_prompts import (
 )
 from tureen_train.policies.rollouts.contract import Done
 from tureen_train.policies.rollouts.server_calls import call_server
+from tureen_train.policies.rollouts.wins import Judgement
 from tureen_train.runs.line_file import LineFile
 
 POINTS: Mapping[Choice, float] = {"A": 1.0, "B": 0.0, "tie": 0.5}
@@ -32,19 +33,6 @@ NO_VERDICT = "the judge's answer has no verdict"
 CHARACTERS = 4  # of a token, roughly
 
 Question = tuple[str, list[dict[str, Any]]]  # its key and its messages
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a judge says of a pair.
-
-    Attributes:
-        share: the first answer's share of the win, from 0 to 1; None if the judge failed.
-        error: why it failed.
-    """
-
-    share: float | None
-    error: str = ""
 
 
 @dataclass(frozen=True)
