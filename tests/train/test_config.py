@@ -101,12 +101,11 @@ def test_all_faults_of_a_recipe_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ({"lora": None}, "model.lora"),
-        ({"start": "runs/other/artifact"}, "model.start"),
+        ({"lora": None, "start": "runs/other/artifact"}, "model.start: .* name a checkpoint in model.base"),
         ({"head": "probe"}, "model.head"),
     ],
 )
-def test_an_expert_is_an_adapter_on_its_base(model: dict[str, Any], says: str) -> None:
+def test_an_expert_has_no_head_and_whole_weights_start_from_their_base(model: dict[str, Any], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         resolve_recipe({**EXPERT, "model": model})
     assert isinstance(resolve_recipe({**REWARD, "model": model}), RewardRun)

@@ -38,7 +38,8 @@ def test_the_loss_falls_and_the_chosen_answers_are_preferred(learnt: tuple[Exper
     losses = [entry["loss"] for entry in history(Path(run.output)) if "loss" in entry]
     assert sum(losses[-3:]) < sum(losses[:3])
     figures = artifact.manifest.training.metrics["heldout"]
-    assert set(figures) == {"loss", "accuracy", "margin"}
+    assert set(figures) == {"loss", "accuracy", "margin", "reward_chosen", "reward_rejected", "pairs"}
+    assert figures["margin"] == pytest.approx(figures["reward_chosen"] - figures["reward_rejected"], abs=1e-5)
     assert figures["accuracy"] > 0.9
     assert figures["margin"] > 0
 

@@ -1,7 +1,7 @@
 """A record that cannot be rendered is named, and a probe keeps the record's tools."""
 
 import pytest
-from train.test_policies_pair_rows import ASKED, CALLED, SAID, pair, renderer, tool
+from train.test_policies_preferences import ASKED, CALLED, SAID, pair, renderer, tool
 
 from tureen.errors import NotFound, Unprocessable
 from tureen.records.schema import BadRecord

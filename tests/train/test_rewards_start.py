@@ -74,7 +74,7 @@ def test_an_adapter_goes_on_with_the_reward_it_had(base: Path, tmp_path: Path, g
 @pytest.mark.parametrize(
     ("lora", "says"),
     [
-        ({**SAME, "rank": 2}, "general has rank 4 .* and the recipe's LoRA has 2"),
+        ({**SAME, "rank": 2}, "general has rank 4 .* model.lora.rank is 2"),
         ({**SAME, "targets": ["q_proj", "v_proj"]}, "general has .*down_proj.* which this recipe's LoRA lacks"),
         ({**SAME, "targets": [*TARGETS, "o_proj"]}, "general does not adapt .*o_proj"),
         (None, "general has lora weights; make model.lora agree"),

@@ -14,9 +14,11 @@ class ExpertRun(Run):
     """A policy, trained by ``policy.method`` toward one domain or objective.
 
     A LoRA becomes an expert that can be souped; whole weights (``model.lora: null``) become a checkpoint, which can be
-    the base of others. ``rewards`` and ``sampling`` are for the methods that learn from the policy's own answers; their
-    prompts are those of ``data``. A batch of which ``failed_share`` or more has no reward ends the run; 1 ends it when
-    all fail. ``preferences`` adds sentences to the prompts of ``data`` that state what a reader prefers.
+    the base of others. A LoRA may start from an adapter: ``model.start`` is an expert artifact or a PEFT folder.
+
+    ``rewards`` and ``sampling`` are for the methods that learn from the policy's own answers; their prompts are those
+    of ``data``. A batch of which ``failed_share`` or more has no reward ends the run; 1 ends it when all fail.
+    ``preferences`` adds sentences to the prompts of ``data`` that state what a reader prefers.
     """
 
     kind: Literal["expert"]
@@ -32,12 +34,11 @@ class ExpertRun(Run):
     @model_validator(mode="after")
     def _has_no_head(self) -> "ExpertRun":
         self.objective = self.objective or self.name
-        if self.model.lora is None:
+        if self.model.start is not None and self.model.lora is None:
             raise ValueError(
-                "model.lora: an expert must be a LoRA adapter, so that it can be souped; set model.lora.rank"
+                "model.start: it names an adapter, and model.lora: null trains whole weights; name a checkpoint in "
+                "model.base instead (tureen-train merge makes one of an adapter)"
             )
-        if self.model.start is not None:
-            raise ValueError("model.start: all experts of a family start from the base; leave the key out")
         if self.model.head != "random":
             raise ValueError("model.head: an expert has no score head; leave the key out")
         if self.model.quantise is not None:

@@ -52,16 +52,20 @@ def load_policy_model(folder: Path, settings: Model, zero: int = 0) -> Any:
             autocast.
 
     Raises:
-        RecipeError: the library has no causal class for it, or none whose logits can be read one by one.
+        RecipeError: the library has no causal class for it, or none whose logits can be read one by one; or the folder
+            lacks a weight, which would be random.
     """
     config = AutoConfig.from_pretrained(folder)
     half = settings.precision == "bf16" and (settings.lora is not None or zero > 0)
-    model = make_policy_class(config).from_pretrained(
+    model, found = make_policy_class(config).from_pretrained(
         folder,
         config=config,
         dtype=torch.bfloat16 if half else torch.float32,
         attn_implementation=settings.attention,
+        output_loading_info=True,
     )
+    if found["missing_keys"]:
+        raise RecipeError(f"model.base: {folder} has no {min(found['missing_keys'])}; name a whole causal model")
     # a sharded model cannot run before DeepSpeed has it, so there the configuration alone is judged
     model.plain_head = model.plain_head and (zero == 3 or _try_head(model))
     return model

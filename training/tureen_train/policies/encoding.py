@@ -5,7 +5,8 @@ ids end with the mark by which the template ends a turn. A text that is too long
 it the mark, so that no policy learns to stop where a text was cut.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
@@ -15,6 +16,8 @@ from tureen_core.chat_template import make_template_inputs
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages
 from tureen_train.records.rendering import locate_refusals
+
+log = logging.getLogger("tureen.train")
 
 
 @dataclass(frozen=True)
@@ -77,3 +80,15 @@ def encode_answers(renderer: Renderer, record: Record) -> list[EncodedAnswer]:
     """
     with locate_refusals(record.source):
         return [encode_answer(renderer, record.prompt, answer, record.template_arguments) for answer in record.answers]
+
+
+def warn_of_unlike_openings(answers: Sequence[EncodedAnswer]) -> None:
+    """Log how many answers do not follow the prompt that a policy is served with."""
+    unlike = sum(not each.opened for each in answers)
+    if unlike:
+        log.warning(
+            "%d of %d answers are written by the chat template after another opening than the one that is served: what "
+            "is trained is not quite what is served",
+            unlike,
+            len(answers),
+        )

@@ -48,12 +48,29 @@ class TrainedPolicy(Protocol):
         moved: whether a gradient other than 0 was seen.
     """
 
-    model: Any
-    policy: Any
-    accelerator: Any
-    history: Sequence[Mapping[str, Any]]
-    metrics: Metrics
-    moved: bool
+    @property
+    def model(self) -> Any:
+        """As above."""
+
+    @property
+    def policy(self) -> Any:
+        """As above."""
+
+    @property
+    def accelerator(self) -> Any:
+        """As above."""
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """As above."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """As above."""
+
+    @property
+    def moved(self) -> bool:
+        """As above."""
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or the whole weights, as transformers and PEFT do. Every rank must call it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
+from peft import PeftModel
 from torch import Tensor
 from transformers import set_seed
 
@@ -19,12 +19,12 @@ from tureen_core.manifest import Objective, Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
+from tureen_train.networks.adapter_start import load_adapter
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.records.run_data import RunData
 from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
 from tureen_train.rewards.encoding import EncodedData
 from tureen_train.rewards.features import Features, States
-from tureen_train.rewards.start import make_adapter_state
 from tureen_train.runs.folder import find_cache
 from tureen_train.runs.history import Journal
 from tureen_train.settings import count_processes
@@ -201,8 +201,7 @@ def open_frozen_model(run: RewardRun, base: Path, begun: Artifact | None) -> Any
     if run.model.lora is not None:
         model = add_lora(model, run.model)
         if adapter is not None:
-            state = {f"base_model.model.{HEAD}.weight": find_head(model.get_base_model()).weight}
-            set_peft_model_state_dict(model, make_adapter_state(adapter, model) | state)
+            load_adapter(model, adapter, {f"{HEAD}.weight": find_head(model.get_base_model()).weight})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.requires_grad_(False).eval().to(device)
 

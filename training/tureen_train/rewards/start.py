@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor
 from transformers import set_seed
 
 from tureen_core.artifact import HEAD, Artifact, open_artifact, read_weights
 from tureen_core.base import digest_weights, load_tokenizer
-from tureen_core.lora import Adapter
 from tureen_train.config import RecipeError, RewardRun
+from tureen_train.networks.adapter_start import load_adapter
 from tureen_train.networks.reward_model import add_lora, load_reward_model
 from tureen_train.networks.sharded import gather_weights
 from tureen_train.rewards.collate import EncodedRecords
@@ -77,48 +76,11 @@ def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train:
     if run.model.lora is not None:
         model = add_lora(model, run.model, zero)
         if begun is not None:
-            load_adapter(model, begun)
+            adapter, head = read_weights(begun)
+            load_adapter(model, adapter, {} if head is None else {f"{HEAD}.weight": head})
     elif not model.config.tie_word_embeddings:
         _settle_lm_head(model, folder, base, imitates=run.loss.imitates, sharded=zero == 3)
     return model
-
-
-def load_adapter(model: PeftModel, artifact: Artifact) -> None:
-    """Load an artifact's adapter and head into a LoRA model of the same shape.
-
-    Raises:
-        RecipeError: the artifact has other modules or ranks than the model.
-    """
-    adapter, head = read_weights(artifact)
-    state = make_adapter_state(adapter, model)
-    if head is not None:
-        state[f"base_model.model.{HEAD}.weight"] = head
-    outcome = set_peft_model_state_dict(model, state)
-    if outcome.unexpected_keys:
-        raise RecipeError(
-            f"model.start: {artifact.name} has {outcome.unexpected_keys[0]}, which this recipe's LoRA lacks"
-        )
-
-
-def make_adapter_state(adapter: Adapter, model: PeftModel) -> dict[str, Tensor]:
-    """Make PEFT's state dict of an adapter. B is rescaled to the model's own alpha / r.
-
-    Raises:
-        RecipeError: the adapter has another rank, or lacks a module that the recipe's LoRA has.
-    """
-    own = model.peft_config["default"]
-    scale = own.lora_alpha / own.r
-    state: dict[str, Tensor] = {}
-    for path, pair in adapter.modules.items():
-        if pair.rank != own.r:
-            raise RecipeError(f"{adapter.name} has rank {pair.rank} at {path} and the recipe's LoRA has {own.r}")
-        state[f"base_model.model.{path}.lora_A.weight"] = pair.a.float()
-        state[f"base_model.model.{path}.lora_B.weight"] = pair.b.float() * (pair.scale / scale)
-    expected = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
-    missing = expected - {f"base_model.model.{path}" for path in adapter.modules}
-    if missing:
-        raise RecipeError(f"{adapter.name} does not adapt {sorted(missing)[0]}, which this recipe's LoRA does")
-    return state
 
 
 def _settle_lm_head(model: Any, folder: Path, base: Path, imitates: bool, sharded: bool) -> None:

@@ -36,7 +36,9 @@ class Learner(Protocol):
         labels: keys of a batch, ``[B, ...]`` float32 each, that evaluation gathers beside the predictions.
     """
 
-    labels: Sequence[str]
+    @property
+    def labels(self) -> Sequence[str]:
+        """As above."""
 
     def counts(self, batch: Mapping[str, Any]) -> Tensor:
         """Count what each term of the loss is a mean over, ``[C]`` float32, before the forward pass."""

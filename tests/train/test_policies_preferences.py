@@ -1,14 +1,16 @@
-"""The ids that an expert is trained on are the service's, whatever a record holds, and pairs that teach nothing are
-counted.
-"""
+"""Pairs have the service's ids, whatever a record holds; those that teach nothing are counted; caps are PCRM's."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from train import tiny_encoder
 from train.tiny_runs import BAD, GOOD, expert_run
 
 from tureen.records.forms import parse_record
@@ -17,8 +19,17 @@ from tureen_core.base import load_tokenizer
 from tureen_core.chat_template import make_template_inputs
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
-from tureen_train.policies import dpo
-from tureen_train.policies.pair_rows import PairRows, Rows, encode_pairs
+from tureen_train.config import DpoPolicy
+from tureen_train.config.ranking import CosineCap, FixedCap, LengthCap
+from tureen_train.networks.sentence_encoder import add_similarity, open_encoder, read_cosines
+from tureen_train.policies.preferences import (
+    EncodedPreference,
+    Preferences,
+    collate_preferences,
+    encode_preferences,
+    encode_training_pairs,
+    set_references,
+)
 from tureen_train.policies.run import train_policy
 
 ASKED: dict[str, Any] = {"role": "user", "content": "how cold is it?"}
@@ -50,9 +61,13 @@ def renderer(template: str = tiny.TOOLS, **reading: Any) -> Renderer:
     return Renderer(tokenizer, Reading(**{"max_length": 2000, **reading}))
 
 
-def sides(row: dict[str, Any]) -> tuple[list[int], list[int]]:
-    prompt = list(row["prompt_ids"])
-    return prompt + list(row["chosen_ids"]), prompt + list(row["rejected_ids"])
+def sides(item: EncodedPreference) -> tuple[list[int], list[int]]:
+    return list(item.chosen.ids), list(item.rejected.ids)
+
+
+def prompt_ids(item: EncodedPreference) -> list[int]:
+    assert item.chosen.start == item.rejected.start
+    return list(item.chosen.ids[: item.chosen.start])
 
 
 def served(made: Renderer, record: Record) -> tuple[list[int], ...]:
@@ -61,8 +76,8 @@ def served(made: Renderer, record: Record) -> tuple[list[int], ...]:
     return tuple(made.render_conversation(each, inputs=inputs).ids for each in record.conversations)
 
 
-def prompts(made: Renderer, rows: Rows) -> list[str]:
-    return [made.tokenizer.decode(list(row["prompt_ids"])) for row in rows]
+def prompts(made: Renderer, encoded: Preferences) -> list[str]:
+    return [made.tokenizer.decode(prompt_ids(item)) for item in encoded.items]
 
 
 # --------------------------------------------------------------------------- ids
@@ -80,25 +95,42 @@ RECORDS = [
 
 def test_tools_arguments_calls_and_marks_are_the_services_ids() -> None:
     made = renderer()
-    encoded = encode_pairs(RECORDS, made)
-    assert [sides(row) for row in encoded.rows] == [served(made, record) for record in RECORDS]
-    for record, row in zip(RECORDS, encoded.rows, strict=True):
+    encoded = encode_preferences(RECORDS, made)
+    assert [sides(row) for row in encoded.items] == [served(made, record) for record in RECORDS]
+    for record, row in zip(RECORDS, encoded.items, strict=True):
         asked = made.tokenize_prompt(record.prompt, make_template_inputs(record.template_arguments))
         # thoughts are switched off in the generation prompt only, which no finished conversation repeats
         thinks = record.chat_template_kwargs.get("enable_thinking", True)
-        assert list(row["prompt_ids"]) == asked[: len(row["prompt_ids"])]
-        assert (len(row["prompt_ids"]) == len(asked)) is thinks
+        assert prompt_ids(row) == asked[: len(prompt_ids(row))]
+        assert (len(prompt_ids(row)) == len(asked)) is thinks
 
 
-def test_what_trl_trains_on_are_these_ids(base: Path, tmp_path: Path) -> None:
-    """Whichever rows stand beside each other: TRL's own columns would fill tools with nulls."""
+def test_a_batch_has_these_ids(caplog: pytest.LogCaptureFixture) -> None:
     made = renderer()
-    encoded = encode_pairs(RECORDS, made)
-    trainer = dpo._trainer(expert_run(base, tmp_path, policy={"max_length": 2000}), base, encoded.rows, {})
-    assert [sides(row) for row in trainer.train_dataset] == [served(made, record) for record in RECORDS]
-    batch = trainer.data_collator([trainer.train_dataset[1]])
-    read = [ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
-    assert read == list(served(made, RECORDS[1]))
+    encoded = encode_preferences(RECORDS, made)
+    assert "2 of 14 answers are written by the chat template after another opening" in caplog.text
+    batch = collate_preferences([encoded[0], encoded[1]], made.tokenizer.pad_token_id, "off")
+    answers = batch["answers"]
+    read = [ids[mask.bool()].tolist() for ids, mask in zip(answers.ids, answers.attention_mask, strict=True)]
+    (chosen, rejected), (other, worse) = (served(made, record) for record in RECORDS[:2])
+    assert read == [chosen, other, rejected, worse]
+    assert batch["lengths"].tolist() == [
+        [len(each.answer) for each in (item.chosen, item.rejected)] for item in encoded.items[:2]
+    ]
+    assert batch["references"].isnan().all()
+    set_references([encoded], [torch.arange(14).view(7, 2)])
+    assert collate_preferences([encoded[2]], 0, "off")["references"].tolist() == [[4.0, 5.0]]
+    with pytest.raises(ValueError, match="do not fit 7 pairs"):
+        set_references([encoded], [torch.zeros(3, 2)])
+
+
+def test_pairs_of_one_prompt_share_it_in_a_packed_batch() -> None:
+    made = renderer(tiny.CHATML)
+    encoded = encode_preferences(
+        [pair("a fox", "a dog"), pair("a fox", "a cat"), pair("x", "y", [{"role": "user", "content": "?"}])], made
+    )
+    packing = collate_preferences(encoded.items, 0, "prompts")["answers"].packing
+    assert len(packing.lengths) == 8  # two prompts, six answers
 
 
 def spell_nulls(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -140,7 +172,7 @@ def test_equivalent_spellings_have_one_list_of_ids(chosen: set[Any], text: str) 
         asked, better, worse = spell(asked), spell(better), spell(worse)
     plain = pair(CALLED, rejected, tools=tools)
     spelled = pair(better, worse, prompt=asked, tools=[{"name": "temperature", **tools[0]["function"]}])
-    (row,), (other,) = encode_pairs([plain], made).rows, encode_pairs([spelled], made).rows
+    (row,), (other,) = encode_preferences([plain], made).items, encode_preferences([spelled], made).items
     assert sides(row) == sides(other) == served(made, plain)
 
 
@@ -151,13 +183,13 @@ def test_a_template_that_knows_no_tools_is_told_by_name() -> None:
         (pair("a", "b", chat_template_kwargs={"messages": []}), "messages"),
     ):
         with pytest.raises(BadRecord, match=f"here:1: cannot be rendered: .*`{field}`"):
-            encode_pairs([record], renderer(tiny.CHATML))
+            encode_preferences([record], renderer(tiny.CHATML))
 
 
 # --------------------------------------------------------------------------- what is left out
 
 
-def count(encoded: PairRows) -> dict[str, int]:
+def count(encoded: Preferences) -> dict[str, int]:
     return {reason: number for reason, number in encoded.report.left_out.items() if number}
 
 
@@ -166,9 +198,9 @@ def test_every_comparable_pair_is_a_row() -> None:
     lists = parse_record(
         {"prompt": "why?", "answers": [{"text": t, "score": s} for t, s in zip("abcd", (1, 0, 0, 1), strict=True)]}
     )
-    encoded = encode_pairs([lists.finish("here")[0], pair("d", "e", chosen_score=1, rejected_score=1)], made)
-    assert len(encoded.rows) == encoded.report.kept == 4
-    assert set(prompts(made, encoded.rows)) == {"<|im_start|>user\nwhy?<|im_end|>\n<|im_start|>assistant\n"}
+    encoded = encode_preferences([lists.finish("here")[0], pair("d", "e", chosen_score=1, rejected_score=1)], made)
+    assert len(encoded.items) == encoded.report.kept == 4
+    assert set(prompts(made, encoded)) == {"<|im_start|>user\nwhy?<|im_end|>\n<|im_start|>assistant\n"}
 
 
 def test_pairs_without_a_prompt_too_long_or_equal_after_the_cut_are_left_out() -> None:
@@ -178,14 +210,60 @@ def test_pairs_without_a_prompt_too_long_or_equal_after_the_cut_are_left_out() -
     long = pair("a", "b", prompt=[{"role": "user", "content": "z" * 100}])
     equal = pair("x" * 100, "x" * 101)
     cut = pair("x" * 100, "y" * 100)
-    encoded = encode_pairs([bare, long, equal, cut, pair("x", "y")], made)
+    encoded = encode_preferences([bare, long, equal, cut, pair("x", "y")], made)
     assert (encoded.report.kept, encoded.report.truncated) == (2, 2)
     assert count(encoded) == {
         "without a prompt": 1,
         "with a prompt longer than policy.max_length": 1,
         "equal after the cut": 1,
     }
-    assert len(encode_pairs([equal, long], made, equal=True).rows) == 1
+    assert len(encode_preferences([equal, long], made, equal=True).items) == 1
+
+
+# --------------------------------------------------------------------------- caps
+
+WORDS = [pair("fox " * 10, "fox " * 10 + "dog " * 6), pair("a fox", "a dog")]
+
+
+def caps(constraint: Any, tmp_path: Path, records: Any = None, cosine: Any = "raw") -> list[float]:
+    policy = DpoPolicy(constraint=constraint, cosine=cosine)
+    encoded = encode_training_pairs(records or WORDS, renderer(tiny.CHATML), policy, tmp_path)
+    return [item.cap for item in encoded.items]
+
+
+def test_caps_by_length_compare_what_follows_the_shared_start(tmp_path: Path) -> None:
+    made = renderer(tiny.CHATML)
+    expected = []
+    for record in WORDS:
+        chosen, rejected = served(made, record)
+        start = next(place for place, two in enumerate(zip(chosen, rejected, strict=False)) if two[0] != two[1])
+        lengths = sorted((len(chosen) - start, len(rejected) - start))
+        expected.append(20 / (lengths[0] / lengths[1] + 0.001) - 15)
+    found = caps(LengthCap(prior="length_ratio", beta1=20, beta3=-15, ceiling=1000), tmp_path)
+    assert found == pytest.approx(expected)
+
+
+def test_caps_by_cosine_are_raw_or_of_the_angle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A negative cosine is taken as 0: PCRM's code would get a negative cap from it."""
+    settings = CosineCap(prior="cosine", encoder=str(tiny_encoder.bert(tmp_path / "encoder")), beta2=2.0)
+    measured = []
+    for record in WORDS:
+        added = add_similarity([record], open_encoder(settings.encoder))
+        measured.append(float(read_cosines(added[0])[0, 1]))
+    assert caps(settings, tmp_path) == pytest.approx([6 / (max(0, q) + 2) for q in measured])
+    angles = [(math.pi - math.acos(max(0, q))) / math.pi for q in measured]
+    assert caps(settings, tmp_path, cosine="angle") == pytest.approx([6 / (s + 2) for s in angles])
+    name = open_encoder(settings.encoder).name
+    opposed = replace(WORDS[0], meta={"similarity": {"cosine": [[1, -0.5], [-0.5, 1]], "encoder": name}})
+    assert caps(settings, tmp_path, [opposed]) == [3.0]
+
+
+def test_fixed_caps_and_none(tmp_path: Path) -> None:
+    assert caps(FixedCap(prior="fixed", value=4.5), tmp_path) == [4.5, 4.5]
+    assert all(math.isnan(cap) for cap in caps(None, tmp_path))
+
+
+# --------------------------------------------------------------------------- a whole run
 
 
 def test_a_whole_run_reads_tools_and_its_probes_keep_them(tmp_path: Path) -> None:
