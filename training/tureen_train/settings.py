@@ -25,6 +25,20 @@ def hide_progress_bars() -> None:
         os.environ.setdefault(name, "1")
 
 
+def prepare_vllm() -> None:
+    """Set what vLLM reads at its import: no usage statistics, few log lines, and workers that are started anew.
+
+    A worker that is forked from a process with a GPU in use does not run.
+    """
+    for name, value in {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
 def count_processes() -> int:
     """The number of processes that the launcher started; 0 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "0"))

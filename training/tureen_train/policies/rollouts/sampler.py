@@ -53,7 +53,7 @@ class ProcessSampler:
     def __init__(self, model: Any, renderer: Renderer) -> None:
         self._model = model.get_base_model() if isinstance(model, PeftModel) else model
         self._renderer = renderer
-        self.ends = find_ends(self._model, renderer)
+        self.ends = find_end_tokens(self._model.generation_config.eos_token_id, renderer)
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int, done: Done) -> list[list[Sample]]:
         """Write ``sampling.count`` answers to each prompt. See the contract.
@@ -102,7 +102,10 @@ class ProcessSampler:
         )
         answers = rows[:, ids.shape[1] :].tolist()
         logprobs = torch.stack(drawer.logprobs, 1).tolist()
-        return [self._read(*each) for each in zip(places, answers, logprobs, strict=True)]
+        return [
+            make_sample(*each, self.ends, self._renderer.tokenizer)
+            for each in zip(places, answers, logprobs, strict=True)
+        ]
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Pad prompts on the left: ids and mask ``[B, T]``."""
@@ -133,19 +136,30 @@ class ProcessSampler:
         cache.batch_select_indices(owners)
         return cache
 
-    def _read(self, place: tuple[str, int], ids: Sequence[int], logprobs: Sequence[float]) -> Sample:
-        """Make a sample of an answer's row, which is padded after its end token."""
-        end = next((at for at, token in enumerate(ids) if token in self.ends), None)
-        kept = ids if end is None else ids[: end + 1]
-        text = self._renderer.tokenizer.decode(
-            ids if end is None else ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return Sample(*place, text, tuple(kept), end is not None, tuple(logprobs[: len(kept)]))
+
+def make_sample(
+    place: tuple[str, int], ids: Sequence[int], logprobs: Sequence[float], ends: Sequence[int], tokenizer: Any
+) -> Sample:
+    """Make a sample of the ids that were written.
+
+    Args:
+        place: the prompt's id and the answer's number.
+        ids: those after the first end token are padding.
+        ends: the ids of end tokens.
+    """
+    end = next((at for at, token in enumerate(ids) if token in ends), None)
+    kept = ids if end is None else ids[: end + 1]
+    text = tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Sample(*place, text, tuple(kept), end is not None, tuple(logprobs[: len(kept)]))
 
 
-def find_ends(model: Any, renderer: Renderer) -> list[int]:
-    """Find the ids that end an answer: the model's, the tokenizer's, and the mark with which the template ends one."""
-    tokenizer, configured = renderer.tokenizer, model.generation_config.eos_token_id
+def find_end_tokens(configured: int | list[int] | None, renderer: Renderer) -> list[int]:
+    """Find the ids that end an answer: the model's, the tokenizer's, and the mark with which the template ends one.
+
+    Args:
+        configured: ``eos_token_id`` in the model's settings of generation.
+    """
+    tokenizer = renderer.tokenizer
     ends = set(configured) if isinstance(configured, list) else {configured}
     ends.add(tokenizer.eos_token_id)
     mark = next((mark for mark in sorted(renderer.frame.end_marks) if renderer.frame.closing.startswith(mark)), None)
