@@ -20,6 +20,9 @@ from tureen_train.records.rendering import locate_refusals
 log = logging.getLogger("tureen.train")
 
 
+UNFINISHED = "unfinished"
+
+
 @dataclass(frozen=True)
 class EncodedAnswer:
     """An answer with its prompt.
@@ -75,11 +78,40 @@ def encode_answer(
 def encode_answers(renderer: Renderer, record: Record) -> list[EncodedAnswer]:
     """Encode each answer of a record that has a prompt.
 
+    ``meta["unfinished"]`` numbers the answers that a policy did not end. They get no end mark: nobody wrote one.
+
     Raises:
         BadRecord: the template does not render the record's turns or tools.
     """
+    unfinished = record.meta.get(UNFINISHED, ())
     with locate_refusals(record.source):
-        return [encode_answer(renderer, record.prompt, answer, record.template_arguments) for answer in record.answers]
+        return [
+            encode_beginning(renderer, record.prompt, answer, record.template_arguments)
+            if number in unfinished
+            else encode_answer(renderer, record.prompt, answer, record.template_arguments)
+            for number, answer in enumerate(record.answers)
+        ]
+
+
+def encode_beginning(
+    renderer: Renderer, prompt: Messages, answer: Messages, template_arguments: Mapping[str, Any]
+) -> EncodedAnswer:
+    """Encode a prompt with the beginning of an answer, as :func:`encode_answer` does, but without an end mark.
+
+    Args:
+        answer: one message with a text.
+
+    Raises:
+        Unprocessable: the template does not render a turn or a tool.
+    """
+    opening = encode_prompt(renderer, prompt, template_arguments)
+    (turn,) = answer
+    begun = renderer.hide_marks(renderer.strip_end_marks(turn["content"] or ""))
+    inputs = make_template_inputs(template_arguments)
+    whole = renderer.render_prompt(prompt, inputs=inputs, begun=begun).ids
+    most = renderer.reading.max_length
+    start = len(commonprefix([opening, whole]))
+    return EncodedAnswer(tuple(whole[:most]), min(start, most), len(whole) > most, start == len(opening))
 
 
 def warn_of_unlike_openings(answers: Sequence[EncodedAnswer]) -> None:

@@ -52,23 +52,16 @@ class Answered:
         return [[each.sample for each in answers] for answers in self.written]
 
 
-def collect_answers(
-    folder: Path,
-    prompts: Sequence[Prompt],
-    settings: Mapping[str, Any],
-    write: Write,
-    reward: RewardAll,
-    at_once: int,
-    crew: Crew,
-) -> Answered:
-    """Write and reward the answers of a round, or what an earlier, broken run left undone of it.
+def write_answers(
+    folder: Path, prompts: Sequence[Prompt], settings: Mapping[str, Any], write: Write, at_once: int, crew: Crew
+) -> list[list[Written]]:
+    """Write the answers of a round, or those that an earlier, broken run left unwritten.
 
     Args:
         folder: the round's.
         prompts: in the order in which they are answered.
         settings: what decides the answers and their rewards. A round that was begun with others is refused.
         write: writes the answers to some prompts. Each process is given other prompts.
-        reward: rewards answers. Only process 0 calls it.
         at_once: the number of prompts that ``write`` is given.
 
     Raises:
@@ -81,7 +74,26 @@ def collect_answers(
     left = [prompt for prompt in prompts if prompt.id not in samples.rows]
     for rows in _write_rows(left, write, at_once, crew, f"{folder.name}: answers"):
         samples.extend(rows)
-    written = [_read_written(samples.rows[prompt.id]) for prompt in prompts]
+    return [_read_written(samples.rows[prompt.id]) for prompt in prompts]
+
+
+def reward_answers(
+    folder: Path,
+    prompts: Sequence[Prompt],
+    written: Sequence[Sequence[Written]],
+    reward: RewardAll,
+    crew: Crew,
+) -> Answered:
+    """Reward answers, or those that an earlier, broken run left without rewards.
+
+    Args:
+        folder: has or gets ``rewards.jsonl``.
+        reward: rewards answers. Only process 0 calls it.
+
+    Raises:
+        RecipeError: the file has a line of a prompt that is not here.
+        ValueError: the file is damaged.
+    """
     rewards = _SharedRows(folder / REWARDS, prompts, crew)
     waiting = [(prompt, own) for prompt, own in zip(prompts, written, strict=True) if prompt.id not in rewards.rows]
     for rows in _reward_rows(waiting, reward, crew, f"{folder.name}: rewards"):
