@@ -18,11 +18,10 @@ from tureen_train.policies.rollouts.rounds import (
     SAMPLES,
     Answered,
     Written,
+    collect_answers,
     read_about,
-    reward_answers,
     sum_logprobs,
     write_about,
-    write_answers,
 )
 
 SETTINGS = {"seed": 3, "sampling": {"count": 2}}
@@ -69,9 +68,7 @@ class Counting:
 
 
 def collect(folder: Path, policy: Counting, count: int = 5, settings: Any = SETTINGS) -> Answered:
-    prompts, crew = make_prompts(count), Crew()
-    written = write_answers(folder, prompts, settings, policy.write, 2, crew)
-    return reward_answers(folder, prompts, written, policy.reward, crew)
+    return collect_answers(folder, make_prompts(count), settings, policy.write, policy.reward, 2, Crew())
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -159,8 +156,7 @@ def test_rewards_are_asked_for_many_prompts_at_a_time(tmp_path: Path) -> None:
         return policy.reward(prompts, samples)
 
     prompts = make_prompts(REWARDED_AT_ONCE + 3)
-    written = write_answers(tmp_path / "001", prompts, SETTINGS, policy.write, 8, Crew())
-    reward_answers(tmp_path / "001", prompts, written, reward, Crew())
+    collect_answers(tmp_path / "001", prompts, SETTINGS, policy.write, reward, 8, Crew())
     assert sizes == [REWARDED_AT_ONCE, 3]
 
 

@@ -52,6 +52,20 @@ class Answered:
         return [[each.sample for each in answers] for answers in self.written]
 
 
+def collect_answers(
+    folder: Path,
+    prompts: Sequence[Prompt],
+    settings: Mapping[str, Any],
+    write: Write,
+    reward: RewardAll,
+    at_once: int,
+    crew: Crew,
+) -> Answered:
+    """Write and reward the answers of a round. See :func:`write_answers` and :func:`reward_answers`."""
+    written = write_answers(folder, prompts, settings, write, at_once, crew)
+    return reward_answers(folder, prompts, written, reward, crew)
+
+
 def write_answers(
     folder: Path, prompts: Sequence[Prompt], settings: Mapping[str, Any], write: Write, at_once: int, crew: Crew
 ) -> list[list[Written]]:

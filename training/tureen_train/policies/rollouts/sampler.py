@@ -160,12 +160,11 @@ def find_end_tokens(configured: int | list[int] | None, renderer: Renderer) -> l
         configured: ``eos_token_id`` in the model's settings of generation.
     """
     tokenizer = renderer.tokenizer
-    ends = set(configured) if isinstance(configured, list) else {configured}
-    ends.add(tokenizer.eos_token_id)
+    ends = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}
     mark = next((mark for mark in sorted(renderer.frame.end_marks) if renderer.frame.closing.startswith(mark)), None)
     if mark is not None:
         ends.add(tokenizer.convert_tokens_to_ids(mark))
-    return sorted(ends - {None})
+    return sorted(each for each in ends if each is not None)
 
 
 def plan_batches(prompts: Sequence[Prompt], ids: Sequence[tuple[int, ...]], sampling: Sampling) -> list[list[Work]]:
