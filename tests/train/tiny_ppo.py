@@ -1,5 +1,7 @@
 """Tiny PPO runs: a recipe whose reward is a function of the text, and a learner to feed by hand."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,48 @@ from tureen_train.policies.ppo.actor_critic import ActorCritic
 from tureen_train.policies.ppo.critic import find_critic_start, make_critic
 from tureen_train.policies.ppo.learner import PpoLearner
 
+Prompts = Sequence[Sequence[Mapping[str, str]]]
+
 FUNCTION = {"source": "function", "function": "train.tiny_ppo:count_letters", "name": "letters"}
 
 
-def count_letters(prompts: Sequence[Sequence[Mapping[str, str]]], answers: Sequence[str]) -> list[float]:
+def count_letters(prompts: Prompts, answers: Sequence[str]) -> list[float]:
     """The share of the letters a to m among an answer's characters; 0 for an empty answer."""
     return [sum("a" <= each <= "m" for each in text) / max(1, len(text)) for text in answers]
+
+
+class Meter:
+    """Rewards letters, counts its answers, and breaks the run at a call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.seen: Counter[str] = Counter()
+        self.breaks_at = math.inf
+
+    def __call__(self, prompts: Prompts, answers: Sequence[str]) -> list[float]:
+        if self.calls >= self.breaks_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        self.seen.update(answers)
+        return count_letters(prompts, answers)
+
+
+METER = Meter()
+
+
+def meter(prompts: Prompts, answers: Sequence[str]) -> list[float]:
+    """The reward of runs that are broken."""
+    return METER(prompts, answers)
+
+
+def skip_every_other(prompts: Prompts, answers: Sequence[str]) -> list[float | None]:
+    """No reward for every other answer."""
+    return [None if place % 2 else 1.0 for place, _ in enumerate(answers)]
+
+
+def fail_always(prompts: Prompts, answers: Sequence[str]) -> list[float]:
+    """No reward at all."""
+    raise OSError("no disk")
 
 
 def ppo_run(base: Path, folder: Path, **changes: Any) -> ExpertRun:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, set_seed
 
 from tureen_core.artifact import HEAD, Artifact, open_artifact, read_head_tensors, read_weights
 from tureen_core.base import BaseError, digest_weights, load_tokenizer, locate_base
@@ -185,6 +185,7 @@ def make_critic(start: CriticStart, run: ExpertRun, reading: Reading) -> Critic:
         folder = start.artifact.folder
         model = PeftModel.from_pretrained(model, folder, is_trainable=True, autocast_adapter_dtype=zero < 3)
     elif lora is not None:
+        set_seed(run.optimisation.seed)  # loading draws other numbers where DeepSpeed shards
         model = add_lora(model, run.model, zero)
     return Critic(model.get_base_model() if isinstance(model, PeftModel) else model, start)
 

@@ -136,6 +136,7 @@ def make_actor_critic(task: Task, start: CriticStart) -> ActorCritic:
         reference = load_policy_model(task.base, run.model, run.scale.zero).requires_grad_(False)
         return ActorCritic(policy, critic, reference, run.sampling.temperature or 1.0)
     config = make_lora_config(run.model.lora, policy, task="CAUSAL_LM")
+    set_seed(run.optimisation.seed)  # loading draws other numbers where DeepSpeed shards
     policy = get_peft_model(policy, config, autocast_adapter_dtype=run.scale.zero < 3)
     return ActorCritic(policy, critic, policy.disable_adapter, run.sampling.temperature or 1.0)
 
