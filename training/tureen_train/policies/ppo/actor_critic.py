@@ -1,7 +1,5 @@
 """The policy, its critic and its reference as one module, so that one engine of accelerate or DeepSpeed holds all."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,6 +8,7 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from tureen_train.networks.answer_batch import AnswerBatch
 from tureen_train.policies.ppo.critic import Critic
+from tureen_train.policies.ppo.reference import Reference
 
 Role = Literal["learner", "watched", "reference"]
 
@@ -34,8 +33,7 @@ class ActorCritic(nn.Module):
     Args:
         policy: of a class of :func:`tureen_train.networks.policy_model.make_policy_class`, or a PEFT model on one.
         critic: values the texts.
-        reference: a frozen copy of a policy with whole weights; or a function that opens a context in which the policy
-            is its reference, as with its adapter off.
+        reference: see :func:`tureen_train.policies.ppo.reference.make_reference`.
         temperature: the logits are divided by it, as the sampler's are.
     """
 
@@ -43,7 +41,7 @@ class ActorCritic(nn.Module):
         self,
         policy: Any,
         critic: Critic,
-        reference: nn.Module | Callable[[], AbstractContextManager[Any]],
+        reference: Reference,
         temperature: float = 1.0,
     ) -> None:
         super().__init__()

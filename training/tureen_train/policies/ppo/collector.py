@@ -12,7 +12,7 @@ from tureen_train.policies.encoding import EncodedAnswer, encode_prompt
 from tureen_train.policies.ppo.learner import PpoLearner
 from tureen_train.policies.rollouts.contract import Prompt, Reward, Rewarder, Sample
 from tureen_train.policies.rollouts.crew import Crew
-from tureen_train.policies.rollouts.rounds import Written, collect_answers
+from tureen_train.policies.rollouts.rounds import Written, reward_answers, write_answers
 from tureen_train.policies.rollouts.sampler import ProcessSampler
 
 
@@ -32,7 +32,7 @@ class Collector:
     Args:
         learner: holds the policy.
         rewarder: on the first rank; None on the others.
-        settings: what decides answers and rewards, see :func:`tureen_train.policies.rollouts.rounds.collect_answers`.
+        settings: what decides answers and rewards, see :func:`tureen_train.policies.rollouts.rounds.write_answers`.
 
     Attributes:
         names: of the rewards.
@@ -71,7 +71,8 @@ class Collector:
 
         at_once = max(1, sampling.batch // count)
         with self._learner.whole_policy():
-            found = collect_answers(folder, prompts, self._settings, write, self._reward, at_once, self._crew)
+            written = write_answers(folder, prompts, self._settings, write, at_once, self._crew)
+        found = reward_answers(folder, prompts, written, self._reward, self._crew)
         return [
             RewardedAnswer(prompt, sample, self._encode(prompt, sample), reward)
             for prompt, own, given in zip(prompts, found.samples, found.rewards, strict=True)

@@ -7,19 +7,18 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin
-from peft import get_peft_model
-from transformers import set_seed
 
+from tureen_core.lora import Adapter
 from tureen_train.config import ExpertRun, Packed
 from tureen_train.networks.packing import switch_to_packed
-from tureen_train.networks.policy_model import load_policy_model
-from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.networks.sharded import gather_weights
 from tureen_train.policies.method import Metrics, Task, TrainedPolicy
+from tureen_train.policies.opening import open_policy, open_start
 from tureen_train.policies.ppo.actor_critic import ActorCritic
 from tureen_train.policies.ppo.collector import Collector
 from tureen_train.policies.ppo.critic import CriticStart, find_critic_start, make_critic
 from tureen_train.policies.ppo.learner import PpoLearner
+from tureen_train.policies.ppo.reference import TRAINED, make_reference
 from tureen_train.policies.ppo.trainer import PpoTrainer
 from tureen_train.policies.rollouts.prompts import PromptSet, check_prompts, collect_prompts
 from tureen_train.policies.rollouts.rewards import open_rewarder
@@ -31,7 +30,7 @@ from tureen_train.settings import read_rank
 DECIDING = ("data", "model", "policy", "rewards", "preferences", "sampling", "optimisation")
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainedByPpo:
     """See :class:`tureen_train.policies.method.TrainedPolicy`."""
 
@@ -43,13 +42,14 @@ class TrainedByPpo:
     moved: bool
     tokenizer: Any
     sharded: bool
+    adapted: bool
 
     def save(self, folder: Path) -> None:
         """Write the policy, without its critic."""
         trained = [weight for weight in self.policy.parameters() if weight.requires_grad]
         with gather_weights(trained, self.sharded):
             if self.accelerator.is_main_process:
-                self.policy.save_pretrained(folder)
+                self.policy.save_pretrained(folder, **({"selected_adapters": [TRAINED]} if self.adapted else {}))
                 self.tokenizer.save_pretrained(folder)
         self.accelerator.wait_for_everyone()
 
@@ -69,7 +69,7 @@ def train_ppo(task: Task) -> TrainedPolicy:
         for name, records in task.data.eval.items()
     }
     # before DeepSpeed is set up: after that, under ZeRO-3, any model that is opened is sharded
-    start = find_critic_start(run, task.base)
+    begun, start = open_start(run, task.base), find_critic_start(run, task.base)
     rewarder = None
     if read_rank() == 0:
         rewarder = open_rewarder(
@@ -80,8 +80,7 @@ def train_ppo(task: Task) -> TrainedPolicy:
             preferences=run.preferences,
         )
     accelerator = make_accelerator(run)
-    set_seed(run.optimisation.seed)
-    model = make_actor_critic(task, start)
+    model = make_actor_critic(task, begun, start)
     layout = choose_layout(run, model)
     learner = PpoLearner(accelerator, model, run, layout, renderer.tokenizer.pad_token_id)
     settings = run.model_dump(mode="json", include=set(DECIDING))
@@ -96,6 +95,7 @@ def train_ppo(task: Task) -> TrainedPolicy:
         moved=trainer.standing.moved,
         tokenizer=renderer.tokenizer,
         sharded=learner.sharded,
+        adapted=run.model.lora is not None,
     )
 
 
@@ -127,18 +127,18 @@ def make_accelerator(run: ExpertRun) -> Accelerator:
     return Accelerator(mixed_precision=half, deepspeed_plugin=plugin, cpu=not torch.cuda.is_available())
 
 
-def make_actor_critic(task: Task, start: CriticStart) -> ActorCritic:
-    """Make the policy, its critic and its reference."""
+def make_actor_critic(task: Task, begun: Adapter | None, start: CriticStart) -> ActorCritic:
+    """Make the policy, its critic and its reference.
+
+    Args:
+        begun: the adapter from which the policy starts.
+        start: what the critic starts from.
+    """
     run = task.run
-    policy = load_policy_model(task.base, run.model, run.scale.zero)
+    policy = open_policy(run, task.base, begun)
+    reference = make_reference(run, task.base, policy, begun)
     critic = make_critic(start, run, task.renderer.reading)
-    if run.model.lora is None:
-        reference = load_policy_model(task.base, run.model, run.scale.zero).requires_grad_(False)
-        return ActorCritic(policy, critic, reference, run.sampling.temperature or 1.0)
-    config = make_lora_config(run.model.lora, policy, task="CAUSAL_LM")
-    set_seed(run.optimisation.seed)  # loading draws other numbers where DeepSpeed shards
-    policy = get_peft_model(policy, config, autocast_adapter_dtype=run.scale.zero < 3)
-    return ActorCritic(policy, critic, policy.disable_adapter, run.sampling.temperature or 1.0)
+    return ActorCritic(policy, critic, reference, run.sampling.temperature or 1.0)
 
 
 def choose_layout(run: ExpertRun, model: ActorCritic) -> Packed:
