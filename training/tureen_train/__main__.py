@@ -16,6 +16,7 @@ from tureen_train.faults import exit_on_user_error
 from tureen_train.importing.cli import import_command
 from tureen_train.kinds import export_run, train_run
 from tureen_train.merging.cli import merge_command
+from tureen_train.policies.cli import sample_command
 from tureen_train.records.cli import convert_command
 from tureen_train.runs.folder import claim_folder
 from tureen_train.settings import count_processes, hide_progress_bars, read_rank, set_offline
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command("convert")(convert_command)
 app.command("import")(import_command)
 app.command("merge")(merge_command)
+app.command("sample")(sample_command)
 app.add_typer(transform, name="transform")
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
