@@ -15,8 +15,10 @@ from serve.experts import causal, logprobs, merged
 from transformers import AutoModelForSequenceClassification
 
 from tureen.errors import ServerFault
-from tureen_core.artifact import Artifact, Manifest, Probe, open_artifact, read_weights, seal_artifact
+from tureen_core.artifact import Artifact, Manifest, Objective, Probe, open_artifact, read_weights, seal_artifact
 from tureen_core.base import digest_weights, load_tokenizer
+from tureen_core.experts.expert_probes import record_expert_probes
+from tureen_core.experts.expert_reader import ExpertReader
 from tureen_core.soup import concatenate_adapters
 from tureen_core.template import Renderer
 from tureen_serve.runtimes import load as loading
@@ -342,6 +344,30 @@ def test_an_experts_probe_is_the_mean_logprob_of_its_last_message(shelf: Path, t
     bare = logprobs(causal(shelf / "base"), ids)
     without = sum(float(bare[index - 1, ids[index]]) for index in range(start, len(ids))) / len(values)
     assert abs(without - proof.found) > 0.01
+
+
+def test_a_whole_policy_is_checked_by_its_probes(shelf: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "whole"
+    shutil.copytree(shelf / "base", folder)
+    talk = [{"role": "user", "content": "why do leaves fall?"}, {"role": "assistant", "content": "the lazy dog"}]
+    reading = tiny.reading(folder)
+    manifest = Manifest(
+        kind="policy",
+        name="whole",
+        weights="full",
+        objectives=[Objective(name="foxes")],
+        reading=reading,
+        probes=[Probe(messages=talk), Probe(messages=[talk[0], {"role": "assistant", "content": "a fox"}])],
+    )
+    seal_artifact(folder, record_expert_probes(manifest, ExpertReader(None, folder, reading)))
+    proofs = check_artifact(folder, FLOAT32)
+    assert [(proof.objective, proof.probe, proof.holds) for proof in proofs] == [("foxes", 0, True), ("foxes", 1, True)]
+
+    def falsify(manifest: Manifest) -> Manifest:
+        probes = [probe.model_copy(update={"logprob": (probe.logprob or 0.0) - 0.1}) for probe in manifest.probes]
+        return manifest.model_copy(update={"probes": probes})
+
+    assert not any(proof.holds for proof in check_artifact(changed(folder, tmp_path / "false", falsify), FLOAT32))
 
 
 def test_a_manifest_that_cannot_be_read_is_a_load_error(tmp_path: Path) -> None:

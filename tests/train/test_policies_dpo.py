@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from train.tiny_runs import BAD, GOOD, expert_run, history
+from transformers import AutoModelForCausalLM
 
 from tureen.records.schema import Record
-from tureen_core.artifact import Artifact, open_artifact
+from tureen_core.artifact import Artifact, open_artifact, read_weights
+from tureen_core.base import digest_weights
 from tureen_core.experts.expert_reader import ExpertReader
 from tureen_core.manifest import Probe
 from tureen_train.config import ExpertRun, RecipeError
@@ -75,7 +78,6 @@ def test_the_artifact_verifies_and_belongs_to_its_family(learnt: tuple[ExpertRun
 
 
 def test_experts_of_one_recipe_can_be_souped(base: Path, tmp_path: Path, learnt: tuple[ExpertRun, Artifact]) -> None:
-    from tureen_core.artifact import read_weights
     from tureen_core.soup import concatenate_adapters
 
     other = train(expert_run(base, tmp_path, name="wolves", optimisation={"max_steps": 2}))
@@ -102,6 +104,55 @@ def test_a_resumed_expert_is_the_straight_one(base: Path, tmp_path: Path) -> Non
     assert again == pytest.approx(straight, abs=1e-5)
     entries = history(Path(run.output))
     assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_whole_weights_become_a_base_that_others_stand_on(base: Path, tmp_path: Path, precision: str) -> None:
+    whole = expert_run(
+        base,
+        tmp_path,
+        model={"lora": None, "precision": precision},
+        optimisation={"learning_rate": 1e-3, "max_steps": 3},
+        output=str(tmp_path / "whole"),
+        licences=["MIT"],
+    )
+    artifact = train(whole)
+    manifest = open_artifact(artifact.folder).manifest
+    assert (manifest.kind, manifest.weights, manifest.base, manifest.steering) == ("policy", "full", None, None)
+    assert "Licence of the training data: MIT" in (artifact.folder / "README.md").read_text()
+    saved = json.loads((artifact.folder / "config.json").read_text())
+    assert (saved["architectures"], saved["dtype"], saved["use_cache"]) == (["LlamaForCausalLM"], "float32", True)
+    new, old = (AutoModelForCausalLM.from_pretrained(each, dtype=torch.float32) for each in (artifact.folder, base))
+    moved = [
+        float((one - other).detach().abs().max()) for one, other in zip(new.parameters(), old.parameters(), strict=True)
+    ]
+    assert min(moved) > 0
+    assert (artifact.folder / "tokenizer.json").is_file()
+    proof = json.loads((Path(whole.output) / "proof.json").read_text())
+    assert proof["live"].keys() == {"1"}
+    assert proof["reread"]["1"] == [pytest.approx(row, abs=1e-3) for row in proof["live"]["1"]]
+    expert = train(expert_run(artifact.folder, tmp_path, optimisation={"max_steps": 3}))
+    assert expert.manifest.base is not None
+    assert expert.manifest.base.digest == digest_weights(artifact.folder)
+
+
+def test_an_expert_that_starts_from_another_is_one_adapter(
+    base: Path, tmp_path: Path, learnt: tuple[ExpertRun, Artifact]
+) -> None:
+    """It is exported as its own weights moved on, of the same rank, so it can be souped with the one it starts from."""
+    _, before = learnt
+    run = expert_run(base, tmp_path, model={"start": str(before.folder)}, optimisation={"max_steps": 3})
+    after = train(run)
+    first, second = (read_weights(each)[0] for each in (before, after))
+    assert first.modules.keys() == second.modules.keys()
+    assert {pair.rank for pair in second.modules.values()} == {4}
+    shifts = [
+        float((second.modules[path].b @ second.modules[path].a - pair.b @ pair.a).norm() / (pair.b @ pair.a).norm())
+        for path, pair in first.modules.items()
+    ]
+    assert 0 < min(shifts) <= max(shifts) < 0.5
+    entries = [entry for entry in history(Path(run.output)) if "eval_heldout_margin" in entry]
+    assert entries[0]["eval_heldout_margin"] == pytest.approx(0, abs=1e-4)  # the reference is where it starts
 
 
 def test_without_held_out_pairs_there_are_no_figures(base: Path, tmp_path: Path) -> None:

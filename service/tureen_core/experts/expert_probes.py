@@ -1,4 +1,6 @@
-"""Record an expert's probes: the mean log-probability of their last message, read by PEFT in float32."""
+"""Record the probes of an expert or of a whole policy: the mean log-probability of their last message, in float32."""
+
+from contextlib import nullcontext
 
 from peft.helpers import rescale_adapter_scale
 
@@ -11,6 +13,8 @@ from tureen_core.tolerance import LOGPROB, SERVED, name_reading
 def record_expert_probes(manifest: Manifest, reader: ExpertReader) -> Manifest:
     """Read an expert's probes from its files in float32, and write the readings and tolerances into its manifest.
 
+    An adapter is read at several weights, whole weights once.
+
     Raises:
         ArtifactError: the probes are too alike to tell, or read the same without the adapter.
     """
@@ -18,10 +22,13 @@ def record_expert_probes(manifest: Manifest, reader: ExpertReader) -> Manifest:
 
     def read_all(weight: float, half: bool) -> Rows:
         reader.half = half
-        with rescale_adapter_scale(reader.model, weight):
+        with rescale_adapter_scale(reader.model, weight) if manifest.weights == "lora" else nullcontext():
             return [[each] for each in reader.mean_logprobs(probes)]
 
-    readings = choose_readings(read_all, {0: LOGPROB}, trained=True)
+    if manifest.weights == "lora":
+        readings = choose_readings(read_all, {0: LOGPROB}, trained=True)
+    else:
+        readings = {SERVED: read_all(SERVED, False)}
     check_range(readings[SERVED], {0: LOGPROB})
     recorded = [
         probe.model_copy(

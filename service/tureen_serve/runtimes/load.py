@@ -24,7 +24,7 @@ from tureen_serve.runtimes.artifacts import Bases, OpenedReward, open_reward
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.families import OpenedFamily, open_family
-from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
+from tureen_serve.runtimes.probes import Proof, prove_experts, prove_policy, prove_reward
 from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.settings import FamilyEntry, RewardEntry
 from tureen_serve.vllm_settings import VllmSettings
@@ -126,15 +126,21 @@ def check_source(entry: RewardEntry, options: LoadOptions = LoadOptions()) -> Ch
         runtime, description = make_runtime(options)
         folder = locate_source(entry.path, options.cache or CACHE, tried=entry.tried)
         kind = read_manifest(folder).kind if (folder / MANIFEST).exists() else "reward"
-        if kind == "reward":
+        artifact = None if kind == "reward" else open_artifact(folder)
+        if artifact is None:
             loaded = _load([entry], [], options, runtime, description)
         else:
-            artifact = open_artifact(folder)
-            loaded = _load([], [FamilyEntry(name=artifact.name, experts=[folder])], options, runtime, description)
+            parts = {"base": str(folder)} if kind == "policy" else {"experts": [folder]}
+            family = FamilyEntry.model_validate({"name": artifact.name, **parts})
+            loaded = _load([], [family], options, runtime, description)
         try:
             plain = [each.artifact.plain for backbone in loaded.backbones for each in backbone.rewards]
             form = next((each.form for each in plain if each is not None), None)
-            return CheckedSource(_prove(loaded, runtime.dtype, None), description, form)
+            proofs = _prove(loaded, runtime.dtype, None)
+            if artifact is not None and kind == "policy":
+                (whole,) = loaded.policies
+                proofs = prove_policy(artifact, whole.family, whole.runtime, runtime.dtype)
+            return CheckedSource(proofs, description, form)
         finally:
             loaded.close()
     except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:

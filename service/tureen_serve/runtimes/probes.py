@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from tureen.errors import TureenError
+from tureen_core.artifact import Artifact
 from tureen_core.gate import select_prompt_ids
 from tureen_core.inputs import render_expert_probe, render_probe
 from tureen_core.reading import Rendered
@@ -116,17 +118,33 @@ def _run(scorer: Scorer, row: Row) -> list[float]:
 
 def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int | None = None) -> list[Proof]:
     """Read each expert's probes again: mean log-probability, nats a token, of the last message and its end mark."""
-    proofs = []
-    for expert, artifact in family.experts.items():
-        manifest = artifact.manifest
-        renderer = Renderer(family.renderer.tokenizer, manifest.reading)  # as its own training read the probes
-        for number in sorted(rank_probes(manifest, [LOGPROB])[:most]):
-            probe = manifest.probes[number]
-            ids, start = render_expert_probe(renderer, probe)
-            for weight in list_checked_weights(manifest.probes, LOGPROB):
-                seen = get_reading(probe, LOGPROB, weight)
-                if seen is not None:
-                    likely = runtime.likelihood(ids, start, ((expert, weight),))
-                    allowed = compute_tolerance(manifest, LOGPROB, dtype, weight)
-                    proofs.append(Proof(artifact.name, number, expert, seen, fmean(likely), allowed, weight))
+    tokenizer = family.renderer.tokenizer
+    return [
+        proof
+        for expert, artifact in family.experts.items()
+        for proof in _prove_logprobs(artifact, tokenizer, runtime, dtype, expert, most)
+    ]
+
+
+def prove_policy(artifact: Artifact, family: Family, runtime: PolicyRuntime, dtype: str) -> list[Proof]:
+    """Read the probes of a policy of whole weights again, which is the base of a family without experts."""
+    return _prove_logprobs(artifact, family.renderer.tokenizer, runtime, dtype, None, None)
+
+
+def _prove_logprobs(
+    artifact: Artifact, tokenizer: Any, runtime: PolicyRuntime, dtype: str, expert: str | None, most: int | None
+) -> list[Proof]:
+    """Read an artifact's probes by the family's runtime, with an expert at several weights or by the bare base."""
+    proofs, manifest = [], artifact.manifest
+    renderer = Renderer(tokenizer, manifest.reading)  # as its own training read the probes
+    for number in sorted(rank_probes(manifest, [LOGPROB])[:most]):
+        probe = manifest.probes[number]
+        ids, start = render_expert_probe(renderer, probe)
+        for weight in list_checked_weights(manifest.probes, LOGPROB):
+            seen = get_reading(probe, LOGPROB, weight)
+            if seen is not None:
+                likely = runtime.likelihood(ids, start, ((expert, weight),) if expert else ())
+                allowed = compute_tolerance(manifest, LOGPROB, dtype, weight)
+                objective = expert or manifest.objectives[0].name
+                proofs.append(Proof(artifact.name, number, objective, seen, fmean(likely), allowed, weight))
     return proofs

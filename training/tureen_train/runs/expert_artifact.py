@@ -1,15 +1,16 @@
-"""An expert run's saved adapter: read again, and written as an artifact."""
+"""An expert run's saved policy: read again, and written as an artifact."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from tureen_core.adapter_files import read_adapter, write_adapter
-from tureen_core.artifact import Base, Manifest, Objective, Steering
+from tureen_core.artifact import PICKLES, Base, Manifest, Objective, Steering
 from tureen_core.base import digest_weights
 from tureen_core.experts.expert_probes import record_expert_probes
-from tureen_core.experts.expert_reader import ExpertReader
 from tureen_core.probe_readings import Readings
 from tureen_train.config import ExpertRun
 from tureen_train.runs.artifact_kind import describe_training
@@ -19,9 +20,10 @@ from tureen_train.runs.rereading import choose_dtype, make_expert_reading, open_
 
 
 class ExpertArtifact:
-    """The :class:`tureen_train.runs.artifact_kind.ArtifactKind` of experts.
+    """The :class:`tureen_train.runs.artifact_kind.ArtifactKind` of policies.
 
-    A probe's number is the mean log-probability of its last message.
+    A LoRA becomes an expert. Whole weights become a ``policy``: a Hugging Face folder, which can be the base of other
+    recipes and of a server. A probe's number is the mean log-probability of its last message.
     """
 
     kind: Literal["expert"] = "expert"
@@ -33,17 +35,36 @@ class ExpertArtifact:
         return read_at_weights(reader.model, lambda: [[each] for each in reader.mean_logprobs(probes)])
 
     def write(self, run: ExpertRun, folder: Path, base: Path, out: Path) -> Manifest:
-        """Write an expert's files; its probes carry the mean log-probability of their last message, in float32."""
-        adapter, _ = read_adapter(folder / "model", run.name)
-        write_adapter(adapter, out, run.model.base, getattr(torch, choose_dtype(run)))
+        """Write a policy's files; its probes carry the mean log-probability of their last message, in float32."""
+        lora = run.model.lora is not None
+        if lora:
+            adapter, _ = read_adapter(folder / "model", run.name)
+            write_adapter(adapter, out, run.model.base, getattr(torch, choose_dtype(run)))
+        else:
+            copy_checkpoint(folder / "model", base, out)
         manifest = Manifest(
-            kind="expert",
+            kind="expert" if lora else "policy",
             name=run.name,
-            base=Base(model=run.model.base, digest=digest_weights(base)),
+            weights="lora" if lora else "full",
+            base=Base(model=run.model.base, digest=digest_weights(base)) if lora else None,
             objectives=[Objective(name=run.objective)],
             reading=make_expert_reading(run, base),
-            steering=Steering(family=run.family),
+            steering=Steering(family=run.family) if lora else None,
             probes=read_probes(folder),
             training=describe_training(run, folder),
         )
-        return record_expert_probes(manifest, ExpertReader(out, base, manifest.reading))
+        return record_expert_probes(manifest, open_expert_reader(run, out, base))
+
+
+def copy_checkpoint(saved: Path, base: Path, out: Path) -> None:
+    """Copy a saved checkpoint with its tokenizer, in the dtype that it was saved in; pickles are left behind.
+
+    The trainer saves weights that were not sharded in float32. In 16 bits small changes of them would be lost. It also
+    switches the cache off in the configuration; what the base says of it is restored.
+    """
+    for path in saved.iterdir():
+        if path.is_file() and path.suffix not in PICKLES:
+            shutil.copyfile(path, out / path.name)
+    config, own = (json.loads((folder / "config.json").read_text()) for folder in (out, base))
+    config |= {"use_cache": own.get("use_cache", True)}
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")

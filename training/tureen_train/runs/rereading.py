@@ -28,13 +28,16 @@ def open_reward_reader(run: RewardRun, folder: Path, base: Path, as_trained: boo
 
 
 def open_expert_reader(run: ExpertRun, folder: Path, base: Path, as_trained: bool = False) -> ExpertReader:
-    """Open an expert run's adapter in ``folder``, saved or exported.
+    """Open an expert run's adapter, or its whole weights, in ``folder``, saved or exported.
 
     Args:
         as_trained: in the run's precision; else in float32.
     """
+    whole = run.model.lora is None
     half = as_trained and run.model.precision == "bf16"
-    reader = ExpertReader(folder, base, make_expert_reading(run, base), torch.bfloat16 if half else torch.float32)
+    # whole weights that were not sharded were trained in float32 under autocast
+    dtype = torch.bfloat16 if half and not (whole and run.scale.zero == 0) else torch.float32
+    reader = ExpertReader(None if whole else folder, folder if whole else base, make_expert_reading(run, base), dtype)
     reader.half = half
     return reader
 
