@@ -131,16 +131,15 @@ def check_source(entry: RewardEntry, options: LoadOptions = LoadOptions()) -> Ch
             loaded = _load([entry], [], options, runtime, description)
         else:
             parts = {"base": str(folder)} if kind == "policy" else {"experts": [folder]}
-            family = FamilyEntry.model_validate({"name": artifact.name, **parts})
-            loaded = _load([], [family], options, runtime, description)
+            entries = [FamilyEntry.model_validate({"name": artifact.name, **parts})]
+            loaded = _load([], entries, options, runtime, description)
         try:
             plain = [each.artifact.plain for backbone in loaded.backbones for each in backbone.rewards]
             form = next((each.form for each in plain if each is not None), None)
-            proofs = _prove(loaded, runtime.dtype, None)
-            if artifact is not None and kind == "policy":
-                (whole,) = loaded.policies
-                proofs = prove_policy(artifact, whole.family, whole.runtime, runtime.dtype)
-            return CheckedSource(proofs, description, form)
+            if artifact is None or kind == "expert":
+                return CheckedSource(_prove(loaded, runtime.dtype, None), description, form)
+            (whole,) = loaded.policies
+            return CheckedSource(prove_policy(artifact, whole.family, whole.runtime, runtime.dtype), description, form)
         finally:
             loaded.close()
     except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:
