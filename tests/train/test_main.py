@@ -135,7 +135,8 @@ def test_the_commands_are_these() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     found = {name: {option for p in each.params for option in p.opts} for name, each in commands.items()}
     judging = {"evaluate", "compare", "sweep", "similarity", "margins"}
-    assert set(found) == {"run", "export", "show", "recipes", "convert", "import", "merge", "transform", *judging}
+    making = {"run", "export", "show", "recipes", "convert", "import", "family", "merge", "sample", "transform"}
+    assert set(found) == making | judging
     reading = {"--form", "--map", "--reversed", "--strict"}
     similarity = {"source", "target", "--encoder", "--pooling", "--to-pairs", "--domain"}
     assert found["similarity"] == similarity | reading
@@ -144,6 +145,8 @@ def test_the_commands_are_these() -> None:
     named = {"--expert", "--base", "--objective", "--family", "--name", "--licence", "--device"}
     named |= {"--calibrate", "--from", "--overwrite", *name_flags().values()}
     assert found["import"] == named | {"source", "out", "--rank", "--energy", "--accept-energy"}
+    assert found["sample"] == {"recipe", "target", "--set", "--overwrite"}
+    assert found["family"] == {"recipe", "--set", "--measure-only"}
     how = {"--weights", "--how", "--density", "--seed", "--to", "--dtype"}
     assert found["merge"] == {"out", "--expert", "--base", "--rank", "--energy", "--accept-energy", *how}
     assert found["run"] == {"recipe", "--set", "--resume", "--overwrite"}

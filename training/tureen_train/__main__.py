@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_recipe
 from tureen_train.evaluation.cli import compare_command, evaluate_command, margins_command, sweep_command
+from tureen_train.families.cli import family_command
 from tureen_train.faults import exit_on_user_error
 from tureen_train.importing.cli import import_command
 from tureen_train.kinds import export_run, train_run
@@ -27,6 +28,7 @@ from tureen_train.transforms.similarity import similarity_command
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("convert")(convert_command)
 app.command("import")(import_command)
+app.command("family")(family_command)
 app.command("merge")(merge_command)
 app.command("sample")(sample_command)
 app.add_typer(transform, name="transform")

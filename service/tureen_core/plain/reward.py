@@ -1,5 +1,6 @@
 """Open a plain reward model: recognise its form, make its manifest in memory, and score it by plain transformers."""
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -8,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_core import base
 from tureen_core.artifact import Artifact, PlainParts
+from tureen_core.base import digest_weights
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Base, Manifest, Objective, Probe
+from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
 from tureen_core.plain.bases import attach_base, compute_base_digest
 from tureen_core.plain.checkpoint import Checkpoint, read_checkpoint
 from tureen_core.plain.conversations import make_conversations, make_probes
-from tureen_core.plain.digests import digest_files, digest_head
 from tureen_core.plain.form import FormReading
 from tureen_core.plain.forms import choose_form
 from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
-from tureen_core.plain.quantised import dequantise_folder
 from tureen_core.plain.templates import choose_frame
 from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
 from tureen_core.reading import Reading
+from tureen_core.stored_head import StoredHead
 from tureen_core.template import Renderer
 
 LONGEST = 32768  # tokens, where the configuration names no limit
@@ -54,7 +55,6 @@ def describe_plain_reward(
     name: str | None = None,
     unnamed: str = NAMELESS,
     download: bool = True,
-    cache: Path = base.CACHE,
 ) -> DescribedReward:
     """Describe a folder without a manifest. Its weights are neither loaded nor digested.
 
@@ -62,13 +62,12 @@ def describe_plain_reward(
         options: what the files do not tell.
         name: the name of the artifact; by default the folder's.
         unnamed: the name of a reward that the files do not name; several are numbered.
-        download: whether the base of an adapter may be fetched and dequantised.
-        cache: the folder for copies whose weights are converted.
+        download: whether the base of an adapter may be fetched.
 
     Raises:
         PlainError: the form is unknown, or something must be told by an option.
     """
-    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve(), cache), options, download)
+    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve()), options, download)
     form = choose_form(checkpoint, options)
     tokenizer = load_plain_tokenizer(checkpoint, options)
     read = form.read(checkpoint, options, tokenizer)
@@ -96,13 +95,10 @@ def describe_plain_reward(
     return DescribedReward(checkpoint, form.name, read, tokenizer, manifest)
 
 
-def open_plain_reward(
-    folder: Path, options: PlainOptions = NO_OPTIONS, name: str | None = None, cache: Path | None = None
-) -> Artifact:
+def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: str | None = None) -> Artifact:
     """Open a folder without a manifest as an artifact in memory. Its rewards are not calibrated.
 
-    A dozen conversations are scored by plain transformers in float32. Their scores are the probes of the manifest. If
-    the weights are quantised, the artifact is a copy with dequantised weights, see :mod:`tureen_core.plain.quantised`.
+    A dozen conversations are scored by plain transformers in float32. Their scores are the probes of the manifest.
 
     Example::
 
@@ -112,19 +108,16 @@ def open_plain_reward(
     Args:
         options: what the files do not tell.
         name: the name of the artifact; by default the folder's.
-        cache: the folder for copies whose weights are converted; None for the default one.
 
     Raises:
         PlainError: the form is unknown, a weight is missing, or something must be told by an option.
     """
-    cache = cache or base.CACHE
-    found = describe_plain_reward(dequantise_folder(folder.expanduser().resolve(), cache), options, name, cache=cache)
+    found = describe_plain_reward(folder, options, name)
     read, checkpoint = found.read, found.checkpoint
-    checkpoint.refuse_codes()
     manifest = found.manifest.model_copy(
         update={
             "base": read.base and Base(model=str(read.base), digest=compute_base_digest(read.base)),
-            "files": {**digest_files(checkpoint.folder), **digest_head(read.head)},
+            "files": {**_digest_files(checkpoint.folder), **_digest_head(read.head)},
             "probes": _score_probes(found),
         }
     )
@@ -148,6 +141,13 @@ def _check_end(renderer: Renderer, read: FormReading, options: PlainOptions, che
             "transformers and TRL then read the reward at the token before it, and other servers at it: choose "
             "--pooling last (before it) or --pooling eos (at it)"
         )
+
+
+def _digest_files(folder: Path) -> dict[str, str]:
+    """Compute the digests of what changes a score: the weights, and the configurations beside them."""
+    settings = (folder / name for name in ("config.json", ADAPTER_CONFIG))
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in settings if path.is_file()}
+    return digests | {"weights": digest_weights(folder)}
 
 
 def clean_name(text: str) -> str:
@@ -203,6 +203,16 @@ def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Check
 
 def _number_names(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}-{index}" for index in range(count)]
+
+
+def _digest_head(head: StoredHead | None) -> dict[str, str]:
+    """The digest of a head: the options may choose which tensors it has."""
+    if head is None:
+        return {}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(head.list_tensors().items()):
+        digest.update(f"{name} {list(tensor.shape)} ".encode() + tensor.numpy().tobytes())
+    return {"head": digest.hexdigest()}
 
 
 def _count_columns(read: FormReading) -> int:

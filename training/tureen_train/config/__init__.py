@@ -2,6 +2,7 @@
 
 from tureen_train.config.attributes import AttributesLoss
 from tureen_train.config.experts import ExpertRun
+from tureen_train.config.families import FamilyRun
 from tureen_train.config.gate import GateLoss
 from tureen_train.config.odin import OdinLoss
 from tureen_train.config.pairs import PairLoss
@@ -29,7 +30,15 @@ from tureen_train.config.policies import (
 )
 from tureen_train.config.preferences import PromptPreferences
 from tureen_train.config.ranking import RankingLoss
-from tureen_train.config.recipes import RECIPES, Recipe, format_recipe, list_recipes, read_recipe, resolve_recipe
+from tureen_train.config.recipes import (
+    RECIPES,
+    Recipe,
+    format_recipe,
+    list_recipes,
+    read_family,
+    read_recipe,
+    resolve_recipe,
+)
 from tureen_train.config.rewards import RewardLoss, RewardRun
 from tureen_train.config.rollouts import (
     SHARES,
@@ -50,6 +59,7 @@ __all__ = [
     "Data",
     "DpoPolicy",
     "ExpertRun",
+    "FamilyRun",
     "FunctionSource",
     "GateLoss",
     "GrpoPolicy",
@@ -86,6 +96,7 @@ __all__ = [
     "check_common_units",
     "format_recipe",
     "list_recipes",
+    "read_family",
     "read_recipe",
     "resolve_recipe",
 ]

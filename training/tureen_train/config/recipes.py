@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tureen_train.config.experts import ExpertRun
+from tureen_train.config.families import FamilyRun
 from tureen_train.config.parts import RecipeError
 from tureen_train.config.rewards import RewardRun
 
@@ -23,6 +24,33 @@ def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: there is no such file, a key does not exist, or a value is invalid.
     """
+    raw, where = _read_changed(source, changes)
+    if raw.get("kind") == "family":
+        raise RecipeError(f"{where}: this is the recipe of a family: train it with tureen-train family")
+    return resolve_recipe(raw, where)
+
+
+def read_family(source: str, changes: Sequence[str] = ()) -> FamilyRun:
+    """Read the recipe of a family, as :func:`read_recipe` reads one of a model.
+
+    Raises:
+        RecipeError: there is no such file, a key does not exist, or a value is invalid, also of an expert's recipe.
+    """
+    raw, where = _read_changed(source, changes)
+    if raw.get("kind") != "family":
+        raise RecipeError(f"{where}: its kind is {raw.get('kind')!r}, not family: train it with tureen-train run")
+    try:
+        family = FamilyRun.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {'; '.join(map(_describe_error, error.errors()))}") from error
+    for objective in family.objectives:
+        for stage in range(len(family.stages)):
+            family.plan_expert(objective, stage)
+    return family
+
+
+def _read_changed(source: str, changes: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Read a recipe's mapping and apply the changes. Also returns its path for messages."""
     path = Path(source)
     if not path.is_file():
         path = RECIPES / f"{source}.yaml"
@@ -33,7 +61,7 @@ def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: a recipe must be a mapping with `kind`, `name` and `data`")
     for change in changes:
         _apply(raw, change)
-    return resolve_recipe(raw, str(path))
+    return raw, str(path)
 
 
 def resolve_recipe(raw: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -67,7 +95,7 @@ def list_recipes() -> list[str]:
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
-def format_recipe(recipe: Recipe) -> str:
+def format_recipe(recipe: Recipe | FamilyRun) -> str:
     """Format a recipe as YAML, with all defaults."""
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100)
 

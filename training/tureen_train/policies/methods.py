@@ -15,6 +15,12 @@ def _dpo(task: Task) -> TrainedPolicy:
     return train_dpo(task)
 
 
+def _groups(task: Task) -> TrainedPolicy:
+    from tureen_train.policies.on_trl import train_groups
+
+    return train_groups(task)
+
+
 def _ppo(task: Task) -> TrainedPolicy:
     from tureen_train.policies.ppo.method import train_ppo
 
@@ -23,6 +29,8 @@ def _ppo(task: Task) -> TrainedPolicy:
 
 METHODS: Mapping[str, Method] = {
     "dpo": _dpo,
+    "grpo": _groups,
+    "rloo": _groups,
     "ppo": _ppo,
 }
 

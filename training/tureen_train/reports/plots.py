@@ -102,6 +102,21 @@ def make_axes(height: float = 4.2) -> tuple[Any, Any]:
     return figure, axes
 
 
+def make_panels(count: int, columns: int = 3) -> tuple[Any, list[Any]]:
+    """Make a figure with ``count`` small axes in rows of ``columns``, in the common style."""
+    wide = min(columns, count)
+    rows = -(-count // wide)
+    figure, panels = pyplot.subplots(
+        rows, wide, figsize=(3.6 * wide, 2.9 * rows), dpi=120, layout="constrained", squeeze=False
+    )
+    for panel in panels.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(colors=INK)
+    for panel in panels.flat[count:]:
+        panel.set_visible(False)
+    return figure, list(panels.flat[:count])
+
+
 def save_figure(figure: Any, path: Path) -> Path:
     """Save a figure as a file and close it. Returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,88 @@
+"""What TRL is told of rewards: each answer is rewarded once, and one without a reward teaches nothing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tureen_train.policies.group_rewards import GroupRewards, drop_later_samples, fill_group, group_places
+from tureen_train.policies.rollouts.contract import Done, Prompt, Reward, Sample
+
+PROMPTS = {name: Prompt(name, ({"role": "user", "content": name},)) for name in ("x", "y")}
+
+
+class Counting:
+    """Rewards an answer by its length, and fails for the text ``?``."""
+
+    names = ("long", "short")
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def reward(self, prompts: Sequence[Prompt], samples: Sequence[Sequence[Sample]], done: Done) -> list[list[Reward]]:
+        self.asked += [(prompt.id, each.text) for prompt, group in zip(prompts, samples, strict=True) for each in group]
+        return [[self._one(each.text) for each in group] for group in samples]
+
+    @staticmethod
+    def _one(text: str) -> Reward:
+        if text == "?":
+            return Reward({}, None, "long: it broke")
+        values = {"long": float(len(text)), "short": -float(len(text))}
+        return Reward(values, values["long"] + 0.5 * values["short"])
+
+
+def call(function: Any, texts: Sequence[str], names: Sequence[str], step: int = 0, **more: Any) -> list[float]:
+    ids = [[ord(each) for each in text] for text in texts]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    state = SimpleNamespace(global_step=step)
+    found: list[float] = function(completions=completions, completion_ids=ids, id=names, trainer_state=state, **more)
+    return found
+
+
+def test_a_batch_is_rewarded_once_for_all_functions(tmp_path: Path) -> None:
+    rewarder = Counting()
+    long, short = GroupRewards(rewarder, PROMPTS, [ord("!")], tmp_path / "samples.jsonl").list_functions()
+    texts, names = ["a", "bb", "ccc!", "d"], ["x", "y", "x", "y"]
+    assert call(long, texts, names) == [1, 2, 4, 1]
+    assert call(short, texts, names) == [-1, -2, -4, -1]
+    assert rewarder.asked == [("x", "a"), ("x", "ccc!"), ("y", "bb"), ("y", "d")]
+    assert call(long, ["e"], ["x"]) == [1]
+    assert (long.__name__, short.__name__) == ("long", "short")
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert [(each["prompt"], each["text"], each["finished"]) for each in lines[:2]] == [
+        ("x", "a", False),
+        ("x", "ccc!", True),
+    ]
+    assert (len(lines), lines[1]["rewards"], lines[1]["total"]) == (5, {"long": 4.0, "short": -4.0}, 2.0)
+
+
+def test_a_failed_answer_has_the_mean_of_its_group_so_that_its_advantage_is_zero() -> None:
+    (long, _) = GroupRewards(Counting(), PROMPTS, [], None).list_functions()
+    assert call(long, ["aa", "?", "aaaa", "?"], ["x", "x", "x", "y"]) == [2, 3, 4, 0]
+
+
+def test_weights_of_a_prompt_leave_one_function_that_logs_each_reward() -> None:
+    weighed = {"x": Prompt("x", PROMPTS["x"].messages, {"long": 1.0})}
+    (total,) = GroupRewards(Counting(), weighed, [], None).list_functions()
+    told: dict[str, float] = {}
+    assert call(total, ["aa", "aaaa"], ["x", "x"], log_metric=told.__setitem__) == [1, 2]
+    assert told == {"rewards/long/mean": 3, "rewards/short/mean": -3}
+
+
+def test_places_are_grouped_by_prompt() -> None:
+    assert group_places(["b", "a", "b"]) == {"b": [0, 2], "a": [1]}
+    assert fill_group([Reward({}, None, "x")], ["r"]) == [{"r": 0.0, "total": 0.0}]
+
+
+@pytest.mark.parametrize("cut", [0, 5])
+def test_samples_after_the_checkpoint_are_dropped(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    lines = [json.dumps({"step": step}) + "\n" for step in (0, 1, 2)]
+    whole = "".join(lines)
+    path.write_text(whole[: len(whole) - cut])
+    drop_later_samples(path, 2)
+    assert path.read_text() == "".join(lines[:2])
+    drop_later_samples(tmp_path / "none.jsonl", 2)

@@ -1,0 +1,125 @@
+"""Rewards as TRL's trainers of groups ask for them: one function for each reward, all from one pass over the answers.
+
+TRL adds up what the functions return, and a missing number counts as 0. So an answer without a reward gets the mean of
+the others to its prompt here: its advantage is then 0, and nothing is learnt from it. Failures are counted where they
+happen.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tureen_train.policies.rollouts.contract import Prompt, Reward, Rewarder, Sample
+
+RewardFunction = Callable[..., list[float]]
+TOTAL = "total"
+
+
+class GroupRewards:
+    """Rewards a batch once, whichever function is asked first.
+
+    Args:
+        rewarder: rewards the answers.
+        prompts: all prompts of the run by their ids.
+        ends: the ids of end tokens.
+        samples: the file to which each answer is appended with its rewards; None keeps none.
+    """
+
+    def __init__(
+        self, rewarder: Rewarder, prompts: Mapping[str, Prompt], ends: Sequence[int], samples: Path | None
+    ) -> None:
+        self._rewarder = rewarder
+        self._prompts = prompts
+        self._ends = ends
+        self._samples = samples
+        self._batch: list[list[int]] = []
+        self._rows: list[dict[str, float]] = []
+
+    def list_functions(self) -> list[RewardFunction]:
+        """List the functions, one for each reward. If a prompt has weights of its own, the sum is the only one."""
+        weighed = any(prompt.weights is not None for prompt in self._prompts.values())
+        return [self._make(name) for name in ([TOTAL] if weighed else self._rewarder.names)]
+
+    def _make(self, name: str) -> RewardFunction:
+        def reward(
+            completions: Sequence[Any], completion_ids: list[list[int]], id: Sequence[str], **more: Any
+        ) -> list[float]:
+            rows = self._read(completions, completion_ids, id, more)
+            if name == TOTAL:
+                for each in self._rewarder.names:
+                    values = [row[each] for row in rows]
+                    more["log_metric"](f"rewards/{each}/mean", math.fsum(values) / len(values))
+            return [row[name] for row in rows]
+
+        reward.__name__ = name
+        return reward
+
+    def _read(
+        self, completions: Sequence[Any], ids: list[list[int]], names: Sequence[str], more: Mapping[str, Any]
+    ) -> list[dict[str, float]]:
+        """Reward a batch, or return what it was rewarded with before."""
+        if ids == self._batch and self._rows:
+            return self._rows
+        groups = group_places(names)
+        prompts = [self._prompts[name] for name in groups]
+        samples = [
+            [self._sample(name, number, completions[place], ids[place]) for number, place in enumerate(places)]
+            for name, places in groups.items()
+        ]
+        rewards = self._rewarder.reward(prompts, samples, lambda _: None)
+        self._batch, self._rows = ids, [{} for _ in ids]
+        for places, group in zip(groups.values(), rewards, strict=True):
+            for place, row in zip(places, fill_group(group, self._rewarder.names), strict=True):
+                self._rows[place] = row
+        self._note(samples, rewards, more["trainer_state"].global_step)
+        return self._rows
+
+    def _sample(self, prompt: str, number: int, completion: Any, ids: Sequence[int]) -> Sample:
+        text = completion[0]["content"] if isinstance(completion, list) else completion
+        return Sample(prompt, number, str(text), tuple(ids), bool(ids) and ids[-1] in self._ends)
+
+    def _note(self, samples: Sequence[Sequence[Sample]], rewards: Sequence[Sequence[Reward]], step: int) -> None:
+        if self._samples is None:
+            return
+        with self._samples.open("a", encoding="utf-8") as file:
+            for group, own in zip(samples, rewards, strict=True):
+                for sample, reward in zip(group, own, strict=True):
+                    said = {
+                        "step": step,
+                        "prompt": sample.prompt,
+                        "number": sample.number,
+                        "text": sample.text,
+                        "tokens": len(sample.ids),
+                        "finished": sample.finished,
+                        "rewards": dict(reward.values),
+                        "total": reward.total,
+                        "error": reward.error,
+                    }
+                    file.write(json.dumps(said) + "\n")
+
+
+def group_places(names: Sequence[str]) -> dict[str, list[int]]:
+    """Group the places of a batch by the ids of their prompts."""
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault(name, []).append(place)
+    return groups
+
+
+def fill_group(rewards: Sequence[Reward], names: Sequence[str]) -> list[dict[str, float]]:
+    """Return each answer's rewards and their total; one that failed gets the means of its group, 0 if all failed."""
+    whole = [{**each.values, TOTAL: each.total} for each in rewards if each.total is not None]
+    keys = [*names, TOTAL]
+    means = {key: math.fsum(row[key] for row in whole) / len(whole) if whole else 0.0 for key in keys}
+    return [means if each.total is None else {**each.values, TOTAL: each.total} for each in rewards]
+
+
+def drop_later_samples(path: Path, step: int) -> None:
+    """Drop what a broken run noted after the checkpoint of ``step``, from which it is resumed."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
+    path.write_text("".join(kept), encoding="utf-8")
