@@ -63,10 +63,17 @@ def tokenize_plain_steps(
     Raises:
         Unprocessable: a message is bad.
     """
+    return _tokenize_each(renderer, prompt, [text + STEP_BREAK for text in texts], [], inputs)
+
+
+def _tokenize_each(
+    renderer: Renderer, prompt: Messages, texts: Sequence[str], mark: list[int], inputs: TemplateInputs
+) -> TokenizedSteps:
+    """Tokenise each step on its own, and put the ids of a mark after it."""
     opened = renderer.render_prompt(prompt, inputs=inputs)
-    parts = [renderer.tokenize_part(text + STEP_BREAK) for text in texts]
+    parts = [renderer.tokenize_part(text) for text in texts]
     hidden = {"control_marks"} if any(hidden for _, hidden in parts) else set()
-    return TokenizedSteps(opened.ids, [ids for ids, _ in parts], set(opened.normalised) | hidden)
+    return TokenizedSteps(opened.ids, [[*ids, *mark] for ids, _ in parts], set(opened.normalised) | hidden)
 
 
 def tokenize_marked_steps(
@@ -102,11 +109,8 @@ def tokenize_step_parts(
     Raises:
         Unprocessable: a message is bad.
     """
-    opened = renderer.render_prompt(prompt, inputs=inputs)
     mark = renderer.tokenize_text(renderer.reading.step_mark, specials=False)
-    parts = [renderer.tokenize_part(text) for text in texts]
-    hidden = {"control_marks"} if any(hidden for _, hidden in parts) else set()
-    return TokenizedSteps(opened.ids, [[*ids, *mark] for ids, _ in parts], set(opened.normalised) | hidden)
+    return _tokenize_each(renderer, prompt, texts, mark, inputs)
 
 
 def tokenize_step_text(

@@ -1,11 +1,12 @@
 """Judges: language models whose verdict is the token that they would write next."""
 
+from dataclasses import replace
 from typing import Any
 
 from tureen_core.head_rule import HeadRule
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading
-from tureen_core.plain.language_heads import LanguageModel, check_answer_token, find_token
+from tureen_core.plain.language_heads import LOG_ODDS, LanguageModel, check_answer_token, find_token
 from tureen_core.plain.options import PlainError, PlainOptions
 from tureen_core.plain.templates import TEMPLATES, write_verifier_template
 from tureen_core.plain.tokenizer import prepare_tokenizer
@@ -49,18 +50,7 @@ def _read_pair_judge(checkpoint: Checkpoint, options: PlainOptions, tokenizer: A
     prepare_tokenizer(tokenizer, checkpoint, options, None)
     for text in options.tokens or default:
         check_answer_token(tokenizer, text)
-    model = LanguageModel(checkpoint)
-    rule = HeadRule(kind="layers", output="log-odds", softcap=model.softcap)
-    rows = (second, first)
-    return FormReading(
-        labels=(),
-        open_reference=lambda: model.open_reference(rows, rule),
-        rule=rule,
-        head=model.make_head(rows, rule),
-        input="pair",
-        bos="drop",
-        extra_keys=(),
-    )
+    return replace(LanguageModel(checkpoint).read_tokens((second, first), LOG_ODDS), input="pair", bos="drop")
 
 
 PAIR_JUDGE = Form(
@@ -90,15 +80,7 @@ def _read_verifier(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any
     model = LanguageModel(checkpoint)
     if len(named) == 1:
         rows = [good, *(each for each in range(model.vocabulary) if each != good)]
-    rule = rule.model_copy(update={"softcap": model.softcap})
-    return FormReading(
-        labels=(),
-        open_reference=lambda: model.open_reference(rows, rule),
-        rule=rule,
-        head=model.make_head(rows, rule),
-        prepared=True,
-        extra_keys=(),
-    )
+    return replace(model.read_tokens(rows, rule), prepared=True)
 
 
 def _make_verifier_rule(options: PlainOptions, tokens: int) -> HeadRule:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tureen_core.head_rule import HeadRule
 from tureen_core.plain.checkpoint import Checkpoint
-from tureen_core.plain.form import Reference
+from tureen_core.plain.form import FormReading, Reference
 from tureen_core.plain.linear_heads import load_float32, make_head
 from tureen_core.plain.options import PlainError
 from tureen_core.stored_head import StoredHead, apply_output
@@ -16,6 +16,7 @@ from tureen_core.stored_head import StoredHead, apply_output
 SCALES = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # of Cohere, Falcon H1 and others
 DIVISORS = ("logits_scaling",)  # of Granite
 CLOSE = 1e-3
+LOG_ODDS = HeadRule(kind="layers", output="log-odds")
 ASKED = {"role": "user", "content": "?"}
 TOLD = {"role": "assistant", "content": "!"}
 
@@ -138,6 +139,25 @@ class LanguageModel:
                 f"{self._checkpoint.folder.name}: {self._checkpoint.architecture} changes its logits after lm_head in "
                 "a way that is not known here, so its tokens cannot be read"
             )
+
+    def read_tokens(self, rows: Sequence[int], rule: HeadRule) -> FormReading:
+        """Read the rewards in the logits of tokens.
+
+        Args:
+            rows: ids of the tokens, in the order of the rule.
+            rule: what a reward is, before the model's softcap.
+
+        Raises:
+            PlainError: as :meth:`make_head`.
+        """
+        rule = rule.model_copy(update={"softcap": self.softcap})
+        return FormReading(
+            labels=(),
+            open_reference=lambda: self.open_reference(rows, rule),
+            rule=rule,
+            head=self.make_head(rows, rule),
+            extra_keys=(),
+        )
 
     def open_reference(self, rows: Sequence[int], rule: HeadRule) -> Reference:
         """Return the function that scores ids by the model's own logits at the last one."""

@@ -15,6 +15,7 @@ from tureen_core.plain.linear_heads import is_causal, load_float32, make_head
 from tureen_core.plain.options import PlainError, PlainOptions
 from tureen_core.plain.tokenizer import prepare_tokenizer
 from tureen_core.step_texts import find_mark_id
+from tureen_core.stored_head import StoredHead
 
 BARE = (  # the question as it is; the turns of a longer prompt are parted by line breaks
     "{% for message in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}{{ message['content'] }}{% endfor %}"
@@ -76,6 +77,26 @@ def _check_labels(checkpoint: Checkpoint, name: str) -> None:
         )
 
 
+def _read_parts(head: StoredHead, mark: str, open_reference: Callable[[], Reference], prefix: str) -> FormReading:
+    """Read steps that are tokenised on their own after a BOS, each at the mark after it.
+
+    Args:
+        prefix: what the names of the head's tensors begin with.
+    """
+    return FormReading(
+        labels=(),
+        open_reference=open_reference,
+        rule=head.rule,
+        head=head,
+        input="steps",
+        bos="add",
+        prepared=True,
+        step_mark=mark,
+        step_layout="parts",
+        extra_keys=(prefix,),
+    )
+
+
 # --------------------------------------------------------------------------- Qwen
 
 
@@ -124,18 +145,9 @@ def _read_labelled(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any
     tensors = {"0.weight": checkpoint.read_tensor(f"{prefix}.weight")}
     if f"{prefix}.bias" in checkpoint.shapes:
         tensors["0.bias"] = checkpoint.read_tensor(f"{prefix}.bias")
-    return FormReading(
-        labels=(),
-        open_reference=lambda: _open_token_classifier(checkpoint.folder),
-        rule=rule,
-        head=make_head(checkpoint, tensors, rule),
-        input="steps",
-        bos="add",
-        prepared=True,
-        step_mark=choose_mark(tokenizer, options, "\n", alone=True),
-        step_layout="parts",
-        extra_keys=(f"{prefix}.",),
-    )
+    mark = choose_mark(tokenizer, options, "\n", alone=True)
+    head = make_head(checkpoint, tensors, rule)
+    return _read_parts(head, mark, lambda: _open_token_classifier(checkpoint.folder), f"{prefix}.")
 
 
 def _open_token_classifier(folder: Path) -> Reference:
@@ -174,21 +186,13 @@ def _read_skywork(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any)
         raise PlainError(f"{checkpoint.folder.name}: this form begins with a BOS, and the tokenizer has none")
     set_bare_template(tokenizer, checkpoint, options, "\n")
     tensors = {f"0.{part}": checkpoint.read_tensor(f"v_head.summary.{part}").float() for part in ("weight", "bias")}
-    rule = HeadRule(kind="layers")
-    return FormReading(
-        labels=(),
-        open_reference=lambda: open_backbone(
-            checkpoint.folder, lambda hidden: nn.functional.linear(hidden, tensors["0.weight"], tensors["0.bias"])
-        ),
-        rule=rule,
-        head=make_head(checkpoint, tensors, rule),
-        input="steps",
-        bos="add",
-        prepared=True,
-        step_mark=choose_mark(tokenizer, options, "\n", alone=True),
-        step_layout="parts",
-        extra_keys=("v_head.",),
-    )
+    mark = choose_mark(tokenizer, options, "\n", alone=True)
+    head = make_head(checkpoint, tensors, HeadRule(kind="layers"))
+
+    def read(hidden: Tensor) -> Tensor:
+        return nn.functional.linear(hidden, tensors["0.weight"], tensors["0.bias"])
+
+    return _read_parts(head, mark, lambda: open_backbone(checkpoint.folder, read), "v_head.")
 
 
 def _fits_skywork(checkpoint: Checkpoint) -> bool:

@@ -1,12 +1,12 @@
 """Process reward models that judge a step by the token + or - that they would write."""
 
+from dataclasses import replace
 from typing import Any
 
-from tureen_core.head_rule import HeadRule
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading
 from tureen_core.plain.judges import never_fits, read_token_pair, refuse_output
-from tureen_core.plain.language_heads import LanguageModel, check_answer_token
+from tureen_core.plain.language_heads import LOG_ODDS, LanguageModel, check_answer_token
 from tureen_core.plain.options import PlainOptions
 from tureen_core.plain.process_heads import choose_mark, set_bare_template
 from tureen_core.plain.tokenizer import prepare_tokenizer
@@ -20,21 +20,15 @@ def _read_marked(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) 
     rows = read_token_pair(tokenizer, options, SIGNS)
     mark = choose_mark(tokenizer, options, " ки")
     set_bare_template(tokenizer, checkpoint, options, " ")
-    model = LanguageModel(checkpoint)
-    rule = HeadRule(kind="layers", output="log-odds", softcap=model.softcap)
     opened = tokenizer("?")["input_ids"]
-    return FormReading(
-        labels=(),
-        open_reference=lambda: model.open_reference(rows, rule),
-        rule=rule,
-        head=model.make_head(rows, rule),
+    return replace(
+        LanguageModel(checkpoint).read_tokens(rows, LOG_ODDS),
         input="steps",
         bos="add" if opened[0] == tokenizer.bos_token_id else "none",
         prepared=True,
         step_mark=mark,
         step_layout="text",
         step_break="\n",
-        extra_keys=(),
     )
 
 
@@ -45,17 +39,8 @@ def _read_turns(checkpoint: Checkpoint, options: PlainOptions, tokenizer: Any) -
     prepare_tokenizer(tokenizer, checkpoint, options, None)
     for text in options.tokens or SIGNS:
         check_answer_token(tokenizer, text)
-    model = LanguageModel(checkpoint)
-    rule = HeadRule(kind="layers", output="log-odds", softcap=model.softcap)
-    return FormReading(
-        labels=(),
-        open_reference=lambda: model.open_reference(rows, rule),
-        rule=rule,
-        head=model.make_head(rows, rule),
-        input="steps",
-        step_mark=options.step_mark or SIGNS[1],
-        extra_keys=(),
-    )
+    read = LanguageModel(checkpoint).read_tokens(rows, LOG_ODDS)
+    return replace(read, input="steps", step_mark=options.step_mark or SIGNS[1])
 
 
 PRM_TOKENS = Form(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HUB = "hf://"
+PLACES = "a folder, a name on the Hugging Face hub, or a URL"  # for the helps of commands
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _HUB_NAME = re.compile(rf"(?:{HUB})?(?P<repository>{_NAME}/{_NAME})(?:@(?P<revision>[A-Za-z0-9_./-]+))?")
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tureen_core.plain.source_text import PLACES
 from tureen_serve.commands.expert_flags import NO_EXPERTS, ExpertFlags, group_experts
 from tureen_serve.settings import RewardEntry, Settings, SettingsError, build_starter_settings, load_settings
 
@@ -16,8 +17,7 @@ RewardFolders = Annotated[
     typer.Option(
         "--reward",
         metavar="FOLDER|ORG/NAME|URL",
-        help="A reward model: an artifact, or a plain model of others; a folder, a name on the Hugging Face hub, or a "
-        "URL. May be repeated.",
+        help=f"A reward model: an artifact, or a plain model of others; {PLACES}. May be repeated.",
     ),
 ]
 ExpertFolders = Annotated[

@@ -12,15 +12,13 @@ from rich.table import Table
 from tureen.commands.flags import Json
 from tureen_core.plain.option_flags import take_plain_flags
 from tureen_core.plain.options import NO_OPTIONS, PlainOptions
+from tureen_core.plain.source_text import PLACES
 from tureen_serve.commands.artifact_flags import Device, Dtype, RuntimeName
 from tureen_serve.settings import RewardEntry, SettingsError, load_settings
 
 Source = Annotated[
     str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="An artifact, or a plain reward model of others: a folder, a name on the Hugging Face hub, or a URL.",
-    ),
+    typer.Argument(metavar="SOURCE", help=f"An artifact, or a plain reward model of others: {PLACES}."),
 ]
 
 

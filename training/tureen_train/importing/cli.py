@@ -10,14 +10,12 @@ import typer
 
 from tureen_core.plain.option_flags import name_flags, take_plain_flags
 from tureen_core.plain.options import NO_OPTIONS, PlainOptions
+from tureen_core.plain.source_text import PLACES
 from tureen_train.faults import exit_on_user_error
 from tureen_train.importing.new_folder import fill_folder
 from tureen_train.terminal import start_log
 
-Source = Annotated[
-    str,
-    typer.Argument(help="A model of others: a folder, a name on the Hugging Face hub, or a URL; of experts a folder."),
-]
+Source = Annotated[str, typer.Argument(help=f"A model of others: {PLACES}; of experts a folder.")]
 Out = Annotated[Path, typer.Argument(help="The artifact's folder.")]
 IsExpert = Annotated[bool, typer.Option("--expert", help="Import a policy expert.")]
 BaseModel = Annotated[str | None, typer.Option("--base", help="The model under it: a folder, or a packaged base.")]
