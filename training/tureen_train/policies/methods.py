@@ -27,11 +27,18 @@ def _ppo(task: Task) -> TrainedPolicy:
     return train_ppo(task)
 
 
+def _sft(task: Task) -> TrainedPolicy:
+    from tureen_train.policies.sft import train_sft
+
+    return train_sft(task)
+
+
 METHODS: Mapping[str, Method] = {
     "dpo": _dpo,
     "grpo": _groups,
     "rloo": _groups,
     "ppo": _ppo,
+    "sft": _sft,
 }
 
 
