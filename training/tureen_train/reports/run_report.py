@@ -20,7 +20,7 @@ GLOSSARY = {
     "best": "the share of prompts whose highest reward belongs to a best answer",
     "margin": "the better answer's reward minus the worse one's, on average",
     "length_correlation": "Pearson's correlation of reward and length within prompts",
-    "reward_chosen": "the mean implicit reward β (log π − log π_ref) of the better answers; reward_rejected of the worse",
+    "reward_chosen": "the mean implicit reward β (log π − log π_ref) of better answers; reward_rejected of worse",
     "top1": "the share of the answers' tokens that the policy finds the likeliest",
     "ece": "the expected calibration error; ace and mce are the average and the maximum one",
 }
