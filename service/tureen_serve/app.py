@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -99,7 +100,8 @@ def _open_pool(
     )
     bound = settings.rewards_memory_gib
     try:
-        shelf = Shelf(settings.rewards_root.resolve(), {*rewards, *settings.aliases}, artifacts)
+        started = [Path(each.path).expanduser().resolve() for each in settings.rewards]
+        shelf = Shelf(settings.rewards_root.resolve(), {*rewards, *settings.aliases}, artifacts, started)
     except OSError as error:
         raise LoadError(f"rewards_root: {settings.rewards_root} cannot be read: {error}") from error
     loader = OnDemandLoader(options, loaded)

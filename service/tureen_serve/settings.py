@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     """All settings of a server.
 
     Attributes:
-        rewards_root: a folder of reward artifacts that are loaded when a request names them.
+        rewards_root: a folder of reward models, artifacts or plain ones, that are loaded when a request names them.
         rewards_memory_gib: the GiB of the weights of all models in ``rewards_root`` that are loaded; None for no bound.
         aliases: further names for the ``model`` of other protocols. Each stands for a reward (``helpful``), several
             (``helpful+harmless``) or a weighted mix (``helpful=0.3+harmless=0.7``). The alias ``default`` is used for

@@ -20,7 +20,7 @@ from tureen_serve.inference.registry import open_backbone
 from tureen_serve.inference.shelf import SCAN_SECONDS, Shelf
 from tureen_serve.runtimes.catalogue import Backbone, Reward
 from tureen_serve.runtimes.footprint import Footprint
-from tureen_serve.runtimes.rewards_root import Source
+from tureen_serve.runtimes.root_folder import Source
 
 NAMES = ("calm", "dry", "funny", "warm")
 

@@ -256,7 +256,7 @@ def test_a_model_whose_probe_fails_is_refused_with_the_reason(made: Path, tmp_pa
             reply = client.post("/v1/score", json={"items": [ITEM], "rewards": ["calm"]})
             error = reply.json()["error"]
             assert (reply.status_code, error["code"], error["param"]) == (422, "model_unusable", "rewards[0]")
-            assert "the score of a probe differs from training: calm, probe 0" in error["message"]
+            assert "the score of a probe differs: calm, probe 0" in error["message"]
         assert client.get("/health/ready").status_code == 200
         assert client.post("/v1/score", json={"items": [ITEM], "rewards": ["dry"]}).status_code == 200
 

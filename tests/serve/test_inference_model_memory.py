@@ -18,7 +18,8 @@ from tureen.errors import Unavailable, Unprocessable
 from tureen_serve.inference.model_memory import ROOM_SECONDS, STAY_SECONDS
 from tureen_serve.inference.pooled_model import BUSY_SECONDS, PooledModel, choose_victims
 from tureen_serve.runtimes.footprint import Footprint
-from tureen_serve.runtimes.rewards_root import Source, list_sources
+from tureen_serve.runtimes.rewards_root import list_sources
+from tureen_serve.runtimes.root_folder import Source
 
 ROUNDS = 15
 CALLERS = 4

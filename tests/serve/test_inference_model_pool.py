@@ -19,7 +19,7 @@ from tureen_serve.inference.pooled_model import BUSY_SECONDS, GIB
 from tureen_serve.inference.shelf import SCAN_SECONDS, WATCH_SECONDS
 from tureen_serve.runtimes.catalogue import Backbone
 from tureen_serve.runtimes.footprint import Footprint
-from tureen_serve.runtimes.rewards_root import Source
+from tureen_serve.runtimes.root_folder import Source
 
 BASE = ("digest", "config")
 

@@ -9,21 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import plain_folders
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 from serve.artifacts import prove
+from serve.test_plain_adapters import write_adapter
 
 from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import open_artifact, seal_artifact
 from tureen_core.base import load_tokenizer
+from tureen_core.plain import linear_heads
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Reward
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
 from tureen_serve.runtimes.footprint import add_footprints, count_weights
 from tureen_serve.runtimes.load import LoadOptions, load_models
 from tureen_serve.runtimes.on_demand import OnDemandLoader
 from tureen_serve.runtimes.probes import Proof, prove_reward
-from tureen_serve.runtimes.rewards_root import Source, list_sources
+from tureen_serve.runtimes.rewards_root import list_sources
+from tureen_serve.runtimes.root_folder import Source
 from tureen_serve.settings import RewardEntry
 
 FLOAT32 = LoadOptions(dtype="float32", device="cpu")
@@ -183,7 +188,7 @@ def test_a_probe_that_differs_is_named_and_nothing_is_kept(root: Path, monkeypat
         return prove_reward(reward, scorer, *given)
 
     monkeypatch.setattr("tureen_serve.runtimes.on_demand.prove_reward", prove_it)
-    assert "the score of a probe differs from training: calm, probe 0, calm" in refusal(root, "calm").message
+    assert "the score of a probe differs: calm, probe 0, calm" in refusal(root, "calm").message
     assert not hasattr(closed[0], "_backbone")
 
 
@@ -271,3 +276,82 @@ def test_an_unexpected_error_is_logged_and_told_without_details(
 def test_a_manifest_without_probes_is_served_as_at_the_start(root: Path) -> None:
     assert json.loads((root / "many/tureen.json").read_text())["probes"] == []
     assert OnDemandLoader(FLOAT32, NOTHING).load(source(root, "many")).rewards
+
+
+# --------------------------------------------------------------------------- plain models
+
+
+def test_a_plain_model_is_proven_by_its_library_once_and_by_the_same_numbers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain_folders.classifier(tmp_path / "root/trl")
+    loader, found = OnDemandLoader(FLOAT32, NOTHING), source(tmp_path / "root", "trl")
+    with caplog.at_level("INFO"):
+        backbone = loader.load(found)
+    first = score(backbone)
+    assert "trl has the form sequence-classification; it differs by at most" in caplog.text
+    assert backbone.rewards[0].calibration is None
+    backbone.scorer.close()
+    monkeypatch.setattr("tureen_core.plain.reward._score_probes", lambda _: pytest.fail("scored by its library again"))
+    proven: list[list[Proof]] = []
+    monkeypatch.setattr("tureen_serve.runtimes.on_demand.log_difference", lambda _, proofs: proven.append(proofs))
+    assert score(loader.load(found)) == first
+    assert len(proven[0]) > 10
+
+
+def test_a_plain_model_frees_what_its_library_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[Any] = []
+    load = linear_heads.load_float32
+
+    def load_and_watch(*given: Any) -> Any:
+        model = load(*given)
+        held.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(linear_heads, "load_float32", load_and_watch)
+    plain_folders.classifier(tmp_path / "root/trl")
+    OnDemandLoader(FLOAT32, NOTHING).load(source(tmp_path / "root", "trl"))
+    assert [each() for each in held] == [None]
+
+
+def test_a_plain_model_that_changes_while_it_is_read_is_tried_again(tmp_path: Path) -> None:
+    folder = plain_folders.classifier(tmp_path / "root/trl")
+    loader, before = OnDemandLoader(FLOAT32, NOTHING), source(tmp_path / "root", "trl")
+    loader.load(before)
+    plain_folders.classifier(folder, seed=1)
+    with pytest.raises(Unavailable, match="trl changed while it was loaded") as caught:
+        loader.load(before)
+    assert caught.value.code == "model_loading"
+    assert score(loader.load(source(tmp_path / "root", "trl"))) == pytest.approx(alone(folder), abs=1e-6)
+
+
+def test_a_plain_model_that_is_served_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_folders.classifier(tmp_path / "root/trl")
+    monkeypatch.setattr("tureen_core.plain.linear_heads.open_classifier", lambda *_, **__: lambda _: [0.25])
+    message = refusal(tmp_path / "root", "trl").message
+    assert "the score of a probe differs: trl, probe 0, trl" in message
+    assert "0.25 by its own library" in message
+
+
+def test_what_only_the_weights_tell_is_told_at_the_load(tmp_path: Path) -> None:
+    folder = plain_folders.classifier(tmp_path / "root/trl")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert "model.norm.weight is missing" in refusal(tmp_path / "root", "trl").message
+
+
+def test_the_footprint_of_plain_models_counts_a_shared_base_once(tmp_path: Path) -> None:
+    base = tiny.base(tmp_path / "base")
+    for seed, name in enumerate(("warm", "cold")):
+        write_adapter(tmp_path / "root" / name, base, seed)
+    tiny.reward(tmp_path / "root/calm", base, "calm", 3)
+    plain_folders.classifier(tmp_path / "root/trl")
+    loader = OnDemandLoader(FLOAT32, NOTHING)
+    sources = [source(tmp_path / "root", name) for name in ("warm", "cold", "calm", "trl")]
+    warm, cold, calm, trl = map(loader.measure, sources)
+    assert warm.base == cold.base == calm.base is not None
+    assert warm.base_bytes == 4 * count_weights(base)
+    assert (trl.own, trl.base) == (4 * count_weights(tmp_path / "root/trl"), None)
+    loaded = [loader.load(source(tmp_path / "root", name)) for name in ("warm", "calm")]
+    assert weight(loaded[0]) is weight(loaded[1])

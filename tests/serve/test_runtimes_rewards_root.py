@@ -10,14 +10,8 @@ from serve import counting
 
 from tureen_core.artifact import Manifest, read_manifest
 from tureen_serve.runtimes.artifacts import Bases
-from tureen_serve.runtimes.rewards_root import (
-    Source,
-    UnusableFolder,
-    compute_state,
-    find_clashes,
-    list_sources,
-    open_offered,
-)
+from tureen_serve.runtimes.rewards_root import find_clashes, list_sources, open_offered
+from tureen_serve.runtimes.root_folder import Source, UnusableFolder, compute_state
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +59,19 @@ def test_a_source_opens_as_the_artifact_of_its_folder(root: Path) -> None:
     assert opened.artifact.manifest == source.manifest
     assert [each.name for each in opened.rewards] == [each.name for each in source.offers] == ["facts", "tone"]
     assert source.artifact.fingerprint("float32") == opened.rewards[0].fingerprint
+
+
+def test_a_reward_that_nobody_has_named_is_called_like_its_folder(root: Path, made: Path) -> None:
+    for folder in ("polite", "short answers"):
+        tiny.reward(root / folder, made / "base", folder.replace(" ", "-"), 4, objectives=["reward"])
+    tiny.reward(root / "two", made / "base", "two", 5, objectives=["reward", "other"])
+    found = {each.folder.name: each for each in sources(root)}
+    assert (found["polite"].names, found["short answers"].names) == (("polite",), ("short-answers",))
+    assert found["two"].names == ("reward", "other")
+    assert find_clashes(list(found.values()), ()) == {}
+    opened = open_offered(found["short answers"], Bases(root / "cache"), "float32")
+    assert [each.name for each in opened.rewards] == ["short-answers"]
+    assert [each.name for each in found["short answers"].offers] == ["short-answers"]
 
 
 def test_a_folder_that_is_half_copied_is_not_offered(root: Path) -> None:
@@ -124,7 +131,7 @@ def source(folder: str, artifact: str, *names: str) -> Source:
     plain = counting.reward("calm").artifact.manifest
     objectives = [plain.objectives[0].model_copy(update={"name": name, "column": at}) for at, name in enumerate(names)]
     manifest: Manifest = plain.model_copy(update={"name": artifact, "objectives": objectives})
-    return Source(Path("/models") / folder, folder, manifest)
+    return Source(Path("/models") / folder, folder, manifest, names)
 
 
 def test_names_that_differ_do_not_clash() -> None:

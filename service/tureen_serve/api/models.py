@@ -12,7 +12,7 @@ from tureen_serve.api.server_state import ServerState, ServerStateDep
 from tureen_serve.faults import document_openai_errors
 from tureen_serve.inference.engine import Family, Reward
 from tureen_serve.inference.pooled_model import list_some
-from tureen_serve.runtimes.rewards_root import OfferedReward
+from tureen_serve.runtimes.root_folder import OfferedReward
 
 router = APIRouter(tags=["models"])
 ON_DEMAND = "transformers (loaded on demand)"
@@ -55,13 +55,13 @@ def _cards(server: ServerState) -> Iterator[ModelCard]:
             yield _preset(family, preset).model_copy(update=shared)
 
 
-def _reward(reward: Reward | OfferedReward, fingerprint: str) -> ModelCard:
+def _reward(reward: Reward | OfferedReward, fingerprint: str | None) -> ModelCard:
     manifest = reward.artifact.manifest
     return ModelCard(
         id=reward.name,
         kind="reward",
         objectives=[reward.name],
-        version=manifest.version,
+        version=manifest.version or None,
         fingerprint=fingerprint,
         base=_base(manifest),
         max_length=manifest.reading.max_length,

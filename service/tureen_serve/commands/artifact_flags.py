@@ -51,7 +51,11 @@ AcceptEnergy = Annotated[
 ]
 RewardsRoot = Annotated[
     Path | None,
-    typer.Option("--rewards-root", help="A folder of reward artifacts. Each is loaded when a request names it."),
+    typer.Option(
+        "--rewards-root",
+        help="A folder of reward models: artifacts, and plain models that need no flags. Each is loaded when a request "
+        "names it.",
+    ),
 ]
 RewardsMemory = Annotated[
     float | None,

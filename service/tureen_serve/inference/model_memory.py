@@ -21,7 +21,7 @@ from tureen_serve.inference.pooled_model import (
 from tureen_serve.inference.registry import ServedBackbone
 from tureen_serve.inference.waiting_request import WaitingRequest
 from tureen_serve.runtimes.footprint import Footprint
-from tureen_serve.runtimes.rewards_root import Source
+from tureen_serve.runtimes.root_folder import Source
 
 LOG = logging.getLogger(__name__)
 ROOM_SECONDS = 30.0

@@ -33,7 +33,7 @@ from tureen_serve.inference.shelf import Shelf
 from tureen_serve.inference.waiting_request import WaitingRequest
 from tureen_serve.runtimes.catalogue import Backbone
 from tureen_serve.runtimes.footprint import Footprint
-from tureen_serve.runtimes.rewards_root import OfferedReward, Source
+from tureen_serve.runtimes.root_folder import OfferedReward, Source
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -88,14 +88,23 @@ class ModelPool:
         """Name of a reward in the rewards root that is not offered → why."""
         return dict(self._shelf.refused)
 
-    def list_rewards(self) -> list[tuple[OfferedReward, str, bool]]:
-        """List the rewards that are offered, each with its fingerprint and whether it is loaded now."""
-        return [
-            (each, source.artifact.fingerprint(self._loader.dtype), source.key in self._memory.models)
-            for name, source in self.offered.items()
-            for each in source.offers
-            if each.name == name
-        ]
+    def list_rewards(self) -> list[tuple[OfferedReward, str | None, bool]]:
+        """List the rewards that are offered, each with its fingerprint and whether it is loaded now.
+
+        The fingerprint of a plain model is None while it is not loaded.
+        """
+        rows: list[tuple[OfferedReward, str | None, bool]] = []
+        for name, source in self.offered.items():
+            model = self._memory.models.get(source.key)
+            if model is None:
+                fingerprint = source.fingerprint(self._loader.dtype)
+                rows += [(each, fingerprint, False) for each in source.offers if each.name == name]
+            else:
+                found = [each for each in model.served.rewards if each.name == name]
+                rows += [
+                    (OfferedReward(name, each.artifact, each.calibration), each.fingerprint, True) for each in found
+                ]
+        return rows
 
     async def refresh(self) -> None:
         """Look for new and changed folders, and unload the models of replaced ones."""

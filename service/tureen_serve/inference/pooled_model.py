@@ -10,7 +10,7 @@ from tureen.errors import TureenError, Unavailable, Unprocessable
 from tureen_serve.inference.registry import ServedBackbone
 from tureen_serve.runtimes.catalogue import Backbone
 from tureen_serve.runtimes.footprint import Footprint, add_footprints
-from tureen_serve.runtimes.rewards_root import Source
+from tureen_serve.runtimes.root_folder import Source
 
 Key = tuple[Path, str]
 GIB = 2**30

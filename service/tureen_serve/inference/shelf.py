@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from tureen_serve.runtimes.rewards_root import Source, UnusableFolder, find_clashes, list_sources
+from tureen_serve.runtimes.rewards_root import find_clashes, list_sources
+from tureen_serve.runtimes.root_folder import Source, UnusableFolder
 
 LOG = logging.getLogger(__name__)
 SCAN_SECONDS = 1.0
@@ -20,6 +21,7 @@ class Shelf:
         root: each folder directly in it may be a model.
         rewards: names that a source cannot have: the rewards of the start, and aliases.
         artifacts: names of artifacts that a source cannot have: those of the start.
+        started: folders that are left out, because their models are loaded at the start.
         clock: seconds, for the rate of the scans.
 
     Attributes:
@@ -35,10 +37,12 @@ class Shelf:
         root: Path,
         rewards: Collection[str] = (),
         artifacts: Collection[str] = (),
+        started: Collection[Path] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
         self._rewards, self._artifacts = frozenset(rewards), frozenset(artifacts)
+        self._started = frozenset(started)
         self._clock = clock
         self._known: Mapping[Path, Source | UnusableFolder] = {}
         self._told: set[tuple[str, str]] = set()
@@ -46,7 +50,7 @@ class Shelf:
         self._scanned = self._watched = clock()
         self.sources: Mapping[str, Source] = {}
         self.refused: Mapping[str, str] = {}
-        self._take(list_sources(root, {}))
+        self._take(list_sources(root, {}, self._started))
 
     def has_replaced(self, source: Source) -> bool:
         """Tell whether another source has the folder of this one, or one of its names. False if it is on the shelf."""
@@ -71,7 +75,7 @@ class Shelf:
             if self._clock() - self._scanned < SCAN_SECONDS:
                 return
             try:
-                found = await asyncio.to_thread(list_sources, self._root, self._known)
+                found = await asyncio.to_thread(list_sources, self._root, self._known, self._started)
             except OSError as error:
                 self._tell({("", f"the rewards root cannot be read: {error}")})
                 return

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from tureen.errors import TureenError
 from tureen_serve.inference.pooled_model import Key, PooledModel, copy_error
 from tureen_serve.inference.registry import ServedBackbone
-from tureen_serve.runtimes.rewards_root import Source
+from tureen_serve.runtimes.root_folder import Source
 
 
 class WaitingRequest:

@@ -4,7 +4,6 @@
 """
 
 import importlib
-import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,14 +23,13 @@ from tureen_serve.runtimes.artifacts import Bases, OpenedReward, open_reward
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.families import OpenedFamily, open_family
-from tureen_serve.runtimes.probes import Proof, prove_experts, prove_policy, prove_reward
+from tureen_serve.runtimes.probes import Proof, log_difference, prove_experts, prove_policy, prove_reward
 from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.settings import FamilyEntry, RewardEntry
 from tureen_serve.vllm_settings import VllmSettings
 
 __all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "check_source", "load_models"]
 
-LOG = logging.getLogger(__name__)
 RUNTIMES = {
     "transformers": ("tureen_serve.runtimes.on_transformers.models", "TransformersRuntime"),
     "vllm": ("tureen_serve.runtimes.on_vllm.models", "VllmRuntime"),
@@ -240,10 +238,7 @@ def _prove(loaded: LoadedModels, dtype: str, most: int | None) -> list[Proof]:
         by_artifact = {reward.artifact.name: reward for reward in backbone.rewards}
         for reward in by_artifact.values():
             found = prove_reward(reward, backbone.scorer, dtype, most)
-            if reward.artifact.plain is not None:
-                farthest = max(abs(proof.found - proof.expected) for proof in found)
-                told = (reward.artifact.name, reward.artifact.plain.form, farthest, len(found))
-                LOG.info("%s has the form %s; it differs by at most %.2g from its own library, in %d scores", *told)
+            log_difference(reward, found)
             proofs += found
     for policy in loaded.policies:
         proofs += prove_experts(policy.family, policy.runtime, dtype, most)

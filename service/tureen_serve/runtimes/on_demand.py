@@ -4,6 +4,7 @@ All of them are loaded by transformers, also beside vLLM. transformers sets torc
 model, so nothing that runs beside it may depend on the default dtype.
 """
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +14,19 @@ from pathlib import Path
 import torch
 
 from tureen.errors import TureenError, Unavailable, Unprocessable
-from tureen_core.artifact import ArtifactError
+from tureen_core.artifact import Artifact, ArtifactError
 from tureen_core.base import CACHE, BaseError
 from tureen_core.lora import SoupError
+from tureen_core.plain.bases import compute_base_digest
+from tureen_core.plain.options import PlainError
 from tureen_serve.runtimes.artifacts import Bases, OpenedReward
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, name_score_lane
 from tureen_serve.runtimes.footprint import Footprint, count_weights, make_base_key
 from tureen_serve.runtimes.load import PROBES_AT_START, LoadOptions, make_runtime
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
-from tureen_serve.runtimes.probes import prove_reward
-from tureen_serve.runtimes.rewards_root import Source, compute_state, open_offered
+from tureen_serve.runtimes.probes import log_difference, prove_reward
+from tureen_serve.runtimes.rewards_root import open_offered
+from tureen_serve.runtimes.root_folder import Source, compute_state
 from tureen_serve.runtimes.sources import LoadError
 
 LOG = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ class OnDemandLoader:
         self._kept = set(runtime.bases)
         self._options = options
         self._known: dict[Path, tuple[str, Bases]] = {}  # folder of a base → its state, and what was read of it
+        self._opened: dict[Path, tuple[str, OpenedReward]] = {}  # folder of a plain model → its state, and the same
         self.dtype = runtime.dtype
 
     def measure(self, source: Source) -> Footprint:
@@ -63,7 +68,7 @@ class OnDemandLoader:
             if source.manifest.weights == "full" or source.manifest.base is None:
                 return Footprint(own)
             folder = self._make_bases().locate(source.manifest.base.model)
-            key = make_base_key(source.artifact, folder)
+            key = make_base_key(_digest_base(source, folder), folder)
             return Footprint(own, key, 0 if key in self._kept else width * count_weights(folder))
 
     def load(self, source: Source) -> Backbone:
@@ -85,8 +90,16 @@ class OnDemandLoader:
             return backbone
 
     def _open(self, source: Source) -> OpenedReward:
-        opened = open_offered(source, self._find_bases(source), self.dtype)
-        if opened.artifact.manifest != source.manifest:
+        """Open a source. A plain model that was opened before is only proven, by the probes of the first time."""
+        state, opened = self._opened.get(source.folder, ("", None))
+        if opened is None or state != source.state:
+            opened = open_offered(source, self._find_bases(source), self.dtype)
+            gc.collect()  # frees the model that its own library loaded, before it is loaded again
+        changed = opened.artifact.manifest != source.manifest
+        if source.plain:
+            changed = compute_state(source.folder, source.base) != source.state
+            self._opened[source.folder] = source.state, opened
+        if changed:
             message = f"{source.folder.name} changed while it was loaded; try again"
             raise Unavailable(message, code="model_loading", retry_after=1)
         return opened
@@ -111,10 +124,20 @@ class OnDemandLoader:
             proofs = prove_reward(backbone.rewards[0], backbone.scorer, self.dtype, PROBES_AT_START)
             failed = [str(proof) for proof in proofs if not proof.holds]
             if failed:
-                raise LoadError(f"the score of a probe differs from training: {failed[0]}")
+                raise LoadError(f"the score of a probe differs: {failed[0]}")
+            log_difference(backbone.rewards[0], proofs)
         except BaseException:
             backbone.scorer.close()
             raise
+
+
+def _digest_base(source: Source, folder: Path) -> Artifact:
+    """Return the artifact of a source on a base. The digest of a plain adapter's base is computed."""
+    artifact, base = source.artifact, source.manifest.base
+    if not source.plain or base is None:
+        return artifact
+    base = base.model_copy(update={"digest": compute_base_digest(folder)})
+    return replace(artifact, manifest=source.manifest.model_copy(update={"base": base}))
 
 
 @contextmanager
@@ -127,7 +150,7 @@ def _translate_errors(source: Source) -> Iterator[None]:
     except BaseError as error:  # the base may be installed later, and the source's folder does not change then
         message = f"{label} cannot be loaded now: {error}"
         raise Unavailable(message, code="model_not_loaded", retry_after=RETRY_SECONDS) from error
-    except (LoadError, ArtifactError, SoupError, TureenError) as error:
+    except (LoadError, ArtifactError, PlainError, SoupError, TureenError) as error:
         reason = str(error).replace(f"{source.folder.parent}/", "")
         message = f"{label} cannot be served: {reason}; mend its folder, and it is read again"
         raise Unprocessable(message, code="model_unusable") from error

@@ -1,5 +1,7 @@
 """The proof that serving gives what training saw: an artifact's probes, run again where it will serve."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -14,6 +16,8 @@ from tureen_core.tolerance import LOGPROB, SERVED, compute_tolerance, get_readin
 from tureen_serve.runtimes.catalogue import Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
 from tureen_serve.runtimes.readout import weigh_rewards
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,14 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
                     value = values[objective.column]
                     proofs.append(Proof(artifact.name, number, objective.name, seen, value, allowed, weight))
     return proofs
+
+
+def log_difference(reward: Reward, proofs: Sequence[Proof]) -> None:
+    """Log the form of a plain model, and how far it is from what its own library gives."""
+    if reward.artifact.plain is not None:
+        farthest = max(abs(proof.found - proof.expected) for proof in proofs)
+        told = (reward.artifact.name, reward.artifact.plain.form, farthest, len(proofs))
+        LOG.info("%s has the form %s; it differs by at most %.2g from its own library, in %d scores", *told)
 
 
 def _prove_plain(reward: Reward, scorer: Scorer, dtype: str) -> list[Proof]:
