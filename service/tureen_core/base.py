@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from tureen_core.quantisation import find_quantisation, name_quantisation
+
 CACHE = Path.home() / ".cache" / "tureen"
 
 
@@ -55,10 +57,16 @@ def locate_base(model: str, cache: Path = CACHE) -> Path:
         folder = locate_base("smollm2-135m-instruct")  # or the path of a Hugging Face folder
 
     Raises:
-        BaseError: ``model`` is neither a folder nor the name of a packaged base, or its package is not installed.
+        BaseError: ``model`` is neither a folder nor the name of a packaged base, its package is not installed, or its
+            weights are quantised.
     """
     folder = Path(model).expanduser()
     if (folder / "config.json").is_file():
+        if quantisation := find_quantisation(json.loads((folder / "config.json").read_bytes())):
+            raise BaseError(
+                f"{folder} is quantised ({name_quantisation(quantisation)}, by `quantization_config` of config.json): "
+                "name the base with weights in full precision"
+            )
         return folder.resolve()
     if model not in PACKAGED:
         raise BaseError(f"{model!r} is neither a folder with a config.json nor one of {', '.join(PACKAGED)}")

@@ -120,7 +120,7 @@ def test_a_converted_backbone_is_written_once(tmp_path: Path, cache: Path) -> No
     folder = layouts.starling(tmp_path / "m").folder
     first = open_plain_reward(folder)
     written = {path: path.stat().st_mtime_ns for path in first.folder.glob("*.safetensors")}
-    assert first.folder.parent == cache / "plain"
+    assert first.folder.parent.parent == cache / "plain"
     assert open_plain_reward(folder).folder == first.folder
     assert {path: path.stat().st_mtime_ns for path in first.folder.glob("*.safetensors")} == written
     changed = open_plain_reward(configure(layouts.starling(tmp_path / "other"), rms_norm_eps=0.5))

@@ -32,9 +32,10 @@ def make_talks(count: int = 50, seed: int = 0, turns: Sequence[int] = (1, 1, 1, 
 
 @contextmanager
 def serve_plain(folder: Path, **options: Any) -> Iterator[TestClient]:
-    """A server in this process, on transformers in float32, with one plain folder."""
+    """A server in this process, on transformers in float32, with one plain folder; ``cache`` is the server's."""
+    cache = options.pop("cache", None)
     entry = RewardEntry(path=folder, **options)
-    app = create_app(load_settings(rewards=[entry], dtype="float32", runtime="transformers"))
+    app = create_app(load_settings(rewards=[entry], dtype="float32", runtime="transformers", cache=cache))
     with TestClient(app) as client:
         wait_for_models(app)
         assert app.state.server.failure is None, app.state.server.failure

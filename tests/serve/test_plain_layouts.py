@@ -8,7 +8,6 @@ from serve.layouts import LAYOUTS, Layout, make_conversations
 
 from tureen import Client
 from tureen.wire import ItemScore
-from tureen_core import base
 from tureen_core.plain.armorm import OBJECTIVES
 from tureen_serve.app import create_app
 from tureen_serve.runtimes.sources import open_source
@@ -25,18 +24,18 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Layout]:
 
 @pytest.fixture(scope="module")
 def client(layouts: dict[str, Layout], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "CACHE", tmp_path_factory.mktemp("cache"))
-        rewards = [
-            RewardEntry(path=each.folder, name=None if name == "armorm" else name, **each.options)
-            for name, each in layouts.items()
-        ]
-        for entry in rewards:
-            open_source(entry)
-        settings = Settings(rewards=rewards, dtype="float32", device="cpu")
-        with serving(create_app(settings), lifespan="on") as address, Client(address) as found:
-            found.wait_until_ready(100)
-            yield found
+    cache = tmp_path_factory.mktemp("cache")
+    rewards = [
+        RewardEntry(path=each.folder, name=None if name == "armorm" else name, **each.options)
+        for name, each in layouts.items()
+    ]
+    for entry in rewards:
+        open_source(entry, cache)
+    settings = Settings(rewards=rewards, dtype="float32", device="cpu", cache=cache)
+    with serving(create_app(settings), lifespan="on") as address, Client(address) as found:
+        found.wait_until_ready(100)
+        yield found
+    assert {each.name for each in (cache / "plain").glob("*/*")} == {"deepspeed-chat", "internlm2", "starling"}
 
 
 def read_raw(item: ItemScore, reward: str) -> float:

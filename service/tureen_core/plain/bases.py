@@ -8,6 +8,7 @@ from tureen_core.base import PACKAGED, BaseError, digest_weights, locate_base
 from tureen_core.plain.checkpoint import Checkpoint, read_json
 from tureen_core.plain.locate import locate_source
 from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.quantised import dequantise_folder
 
 
 class MissingBase(PlainError):
@@ -18,11 +19,11 @@ def attach_base(checkpoint: Checkpoint, options: PlainOptions, download: bool = 
     """Find the base of an adapter, and give the checkpoint its configuration. A whole model is returned as it is.
 
     Args:
-        download: whether the base may be fetched.
+        download: whether the base may be fetched and dequantised.
 
     Raises:
         MissingBase: the base is not on this machine.
-        PlainError: a base was named for a whole model.
+        PlainError: it is quantised in a way that is not read, or a base was named for a whole model.
     """
     if not checkpoint.adapter:
         if options.adapter_base is not None:
@@ -30,12 +31,15 @@ def attach_base(checkpoint: Checkpoint, options: PlainOptions, download: bool = 
         return checkpoint
     named = options.adapter_base or str(checkpoint.adapter.get("base_model_name_or_path") or "")
     try:
-        folder = locate_base(named) if named in PACKAGED else locate_source(named, download=download)
+        cached = checkpoint.cache
+        folder = locate_base(named, cached) if named in PACKAGED else locate_source(named, cached, download=download)
     except (BaseError, PlainError) as error:
         raise MissingBase(
             f"{checkpoint.folder.name} is an adapter, and its base {named!r} is not on this machine: {error}. Name the "
             "base with --adapter-base FOLDER"
         ) from error
+    if download:
+        folder = dequantise_folder(folder, checkpoint.cache)
     return replace(checkpoint, base=folder, config=read_json(folder / "config.json"))
 
 

@@ -1,6 +1,7 @@
 """A plain folder's configuration and tensors, read without loading the model."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tureen_core.base import CACHE
 from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
 from tureen_core.plain.options import PlainError
 
 PICKLED = ("*.bin", "*.pt", "*.pth")
+CODED = {"I8", "U8", "I16", "U16", "I32", "U32"}  # dtypes of a weight that is not a number by itself
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class Checkpoint:
         config: ``config.json``; of an adapter, its base's.
         adapter: ``adapter_config.json``; empty for a whole model.
         shapes: the shape of each tensor by name.
+        dtypes: the dtype of each tensor, as safetensors names it.
         files: the file of each tensor.
+        cache: the folder for copies whose weights are converted.
         base: the folder of an adapter's base; None for a whole model.
     """
 
@@ -31,7 +36,9 @@ class Checkpoint:
     config: dict[str, Any]
     adapter: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
     files: dict[str, Path]
+    cache: Path = CACHE
     base: Path | None = None
 
     @property
@@ -61,9 +68,26 @@ class Checkpoint:
         """Return the first of these names that a tensor has; None if none has."""
         return next((name for name in names if name in self.shapes), None)
 
+    def refuse_codes(self, known: Collection[str] = ()) -> None:
+        """Refuse weights that are stored as codes of a quantisation, unless these are known.
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+        Raises:
+            PlainError: there is one; without its scale it would be read as wrong numbers.
+        """
+        for name, dtype in self.dtypes.items():
+            coded = (dtype in CODED or dtype.startswith(("F8", "F4"))) and name.endswith("weight")
+            if coded and len(self.shapes[name]) > 1 and name not in known:
+                raise PlainError(
+                    f"{self.folder.name}: {name} is quantised ({dtype}), and `quantization_config` of config.json and "
+                    "the other tensors do not say how; copy the whole model again"
+                )
+
+
+def read_checkpoint(folder: Path, cache: Path = CACHE) -> Checkpoint:
     """Read the configuration and the headers of the weights.
+
+    Args:
+        cache: the folder for copies whose weights are converted.
 
     Raises:
         PlainError: the folder holds no configuration, or no safetensors.
@@ -77,12 +101,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             f"{ADAPTER_CONFIG} (PEFT){hint}"
         )
     shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
     files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as shard:
                 for name in shard.keys():  # noqa: SIM118  (a safetensors file is not a mapping)
-                    shapes[name], files[name] = tuple(shard.get_slice(name).get_shape()), path
+                    stored = shard.get_slice(name)
+                    shapes[name], dtypes[name], files[name] = tuple(stored.get_shape()), stored.get_dtype(), path
         except (SafetensorError, OSError) as error:
             raise PlainError(f"{path} cannot be read: {error}; copy it again") from error
     if not files:
@@ -93,7 +119,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 f"them with `tureen-train import {folder} OUT --from pickle`"
             )
         raise PlainError(f"{folder} holds no *.safetensors; save the model with save_pretrained")
-    return Checkpoint(folder, config, adapter, shapes, files)
+    return Checkpoint(folder, config, adapter, shapes, dtypes, files, cache)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tureen.errors import Unprocessable
+from tureen_core import base
 from tureen_core.artifact import Artifact, PlainParts
 from tureen_core.base import digest_weights
 from tureen_core.inputs import render_probe
@@ -20,6 +21,7 @@ from tureen_core.plain.conversations import make_conversations, make_probes
 from tureen_core.plain.form import FormReading
 from tureen_core.plain.forms import choose_form
 from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
+from tureen_core.plain.quantised import dequantise_folder
 from tureen_core.plain.templates import choose_frame
 from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
 from tureen_core.reading import Reading
@@ -55,6 +57,7 @@ def describe_plain_reward(
     name: str | None = None,
     unnamed: str = NAMELESS,
     download: bool = True,
+    cache: Path = base.CACHE,
 ) -> DescribedReward:
     """Describe a folder without a manifest. Its weights are neither loaded nor digested.
 
@@ -62,12 +65,13 @@ def describe_plain_reward(
         options: what the files do not tell.
         name: the name of the artifact; by default the folder's.
         unnamed: the name of a reward that the files do not name; several are numbered.
-        download: whether the base of an adapter may be fetched.
+        download: whether the base of an adapter may be fetched and dequantised.
+        cache: the folder for copies whose weights are converted.
 
     Raises:
         PlainError: the form is unknown, or something must be told by an option.
     """
-    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve()), options, download)
+    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve(), cache), options, download)
     form = choose_form(checkpoint, options)
     tokenizer = load_plain_tokenizer(checkpoint, options)
     read = form.read(checkpoint, options, tokenizer)
@@ -95,10 +99,13 @@ def describe_plain_reward(
     return DescribedReward(checkpoint, form.name, read, tokenizer, manifest)
 
 
-def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: str | None = None) -> Artifact:
+def open_plain_reward(
+    folder: Path, options: PlainOptions = NO_OPTIONS, name: str | None = None, cache: Path | None = None
+) -> Artifact:
     """Open a folder without a manifest as an artifact in memory. Its rewards are not calibrated.
 
-    A dozen conversations are scored by plain transformers in float32. Their scores are the probes of the manifest.
+    A dozen conversations are scored by plain transformers in float32. Their scores are the probes of the manifest. If
+    the weights are quantised, the artifact is a copy with dequantised weights, see :mod:`tureen_core.plain.quantised`.
 
     Example::
 
@@ -108,12 +115,15 @@ def open_plain_reward(folder: Path, options: PlainOptions = NO_OPTIONS, name: st
     Args:
         options: what the files do not tell.
         name: the name of the artifact; by default the folder's.
+        cache: the folder for copies whose weights are converted; None for the default one.
 
     Raises:
         PlainError: the form is unknown, a weight is missing, or something must be told by an option.
     """
-    found = describe_plain_reward(folder, options, name)
+    cache = cache or base.CACHE
+    found = describe_plain_reward(dequantise_folder(folder.expanduser().resolve(), cache), options, name, cache=cache)
     read, checkpoint = found.read, found.checkpoint
+    checkpoint.refuse_codes()
     manifest = found.manifest.model_copy(
         update={
             "base": read.base and Base(model=str(read.base), digest=compute_base_digest(read.base)),

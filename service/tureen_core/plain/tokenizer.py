@@ -28,6 +28,10 @@ def load_plain_tokenizer(checkpoint: Checkpoint, options: PlainOptions) -> Any:
         raise PlainError(
             f"{checkpoint.folder.name}: the tokenizer cannot be opened ({reason}); name its folder with --tokenizer"
         ) from error
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:  # transformers makes an empty one without its files
+        raise PlainError(
+            f"{checkpoint.folder.name}: there is no tokenizer in {folder}; name its folder with --tokenizer"
+        )
     _check_size(checkpoint, tokenizer, asked=options.tokenizer is not None)
     return tokenizer
 

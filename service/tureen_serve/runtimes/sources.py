@@ -17,7 +17,7 @@ def open_source(entry: RewardEntry, cache: Path = CACHE) -> Artifact:
     """Open what an entry names: an artifact, or a plain folder as an artifact in memory.
 
     Args:
-        cache: the folder for copies of what is behind URLs.
+        cache: the folder for copies of what is behind URLs or is converted.
 
     Raises:
         LoadError: it is not a reward model, or options for plain folders were given for an artifact.
@@ -26,7 +26,7 @@ def open_source(entry: RewardEntry, cache: Path = CACHE) -> Artifact:
     """
     folder = locate_source(entry.path, cache, tried=entry.tried)
     if not (folder / MANIFEST).exists():
-        return open_plain_reward(folder, entry.options, entry.name)
+        return open_plain_reward(folder, entry.options, entry.name, cache)
     if given := entry.options.model_dump(exclude_defaults=True):
         raise LoadError(f"{next(iter(given))}: {folder} is an artifact, and its manifest tells this; leave it out")
     return open_kind(folder, "reward")
