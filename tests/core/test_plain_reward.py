@@ -36,7 +36,7 @@ def test_a_description_says_what_the_opened_model_says_and_reads_no_weights(
     layout = LAYOUTS[name](tmp_path / name)
     options = PlainOptions(**layout.options)
     with monkeypatch.context() as patch:
-        for each in ("digest_weights", "_score_probes", "compute_base_digest"):
+        for each in ("digest_files", "_score_probes", "compute_base_digest"):
             patch.setattr(reward, each, lambda *_: pytest.fail("the weights were read"))
         described = describe_plain_reward(layout.folder, options)
     assert not cache.exists()  # nothing was converted

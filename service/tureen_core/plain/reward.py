@@ -1,6 +1,5 @@
 """Open a plain reward model: recognise its form, make its manifest in memory, and score it by plain transformers."""
 
-import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -11,13 +10,12 @@ from typing import Any
 from tureen.errors import Unprocessable
 from tureen_core import base
 from tureen_core.artifact import Artifact, PlainParts
-from tureen_core.base import digest_weights
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Base, Manifest, Objective, Probe
-from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
 from tureen_core.plain.bases import attach_base, compute_base_digest
 from tureen_core.plain.checkpoint import Checkpoint, read_checkpoint
 from tureen_core.plain.conversations import make_conversations, make_probes
+from tureen_core.plain.digests import digest_files, digest_head
 from tureen_core.plain.form import FormReading
 from tureen_core.plain.forms import choose_form
 from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
@@ -25,7 +23,6 @@ from tureen_core.plain.quantised import dequantise_folder
 from tureen_core.plain.templates import choose_frame
 from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
 from tureen_core.reading import Reading
-from tureen_core.stored_head import StoredHead
 from tureen_core.template import Renderer
 
 LONGEST = 32768  # tokens, where the configuration names no limit
@@ -127,7 +124,7 @@ def open_plain_reward(
     manifest = found.manifest.model_copy(
         update={
             "base": read.base and Base(model=str(read.base), digest=compute_base_digest(read.base)),
-            "files": {**_digest_files(checkpoint.folder), **_digest_head(read.head)},
+            "files": {**digest_files(checkpoint.folder), **digest_head(read.head)},
             "probes": _score_probes(found),
         }
     )
@@ -151,13 +148,6 @@ def _check_end(renderer: Renderer, read: FormReading, options: PlainOptions, che
             "transformers and TRL then read the reward at the token before it, and other servers at it: choose "
             "--pooling last (before it) or --pooling eos (at it)"
         )
-
-
-def _digest_files(folder: Path) -> dict[str, str]:
-    """Compute the digests of what changes a score: the weights, and the configurations beside them."""
-    settings = (folder / name for name in ("config.json", ADAPTER_CONFIG))
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in settings if path.is_file()}
-    return digests | {"weights": digest_weights(folder)}
 
 
 def clean_name(text: str) -> str:
@@ -213,16 +203,6 @@ def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Check
 
 def _number_names(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}-{index}" for index in range(count)]
-
-
-def _digest_head(head: StoredHead | None) -> dict[str, str]:
-    """The digest of a head: the options may choose which tensors it has."""
-    if head is None:
-        return {}
-    digest = hashlib.sha256()
-    for name, tensor in sorted(head.list_tensors().items()):
-        digest.update(f"{name} {list(tensor.shape)} ".encode() + tensor.numpy().tobytes())
-    return {"head": digest.hexdigest()}
 
 
 def _count_columns(read: FormReading) -> int:
