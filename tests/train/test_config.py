@@ -11,6 +11,7 @@ from tureen_train.config import (
     DpoPolicy,
     ExpertRun,
     PpoPolicy,
+    PromptPreferences,
     RankingLoss,
     Recipe,
     RecipeError,
@@ -214,6 +215,46 @@ def test_pcrms_recipes_have_the_published_loss_and_the_last_token_form_beside_it
         for key in ("name", "output", "objective"):
             each.pop(key)
     assert published == last
+
+
+def _compare(name: str, *own: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A recipe without the keys ``own`` and those that name it, and these keys."""
+    recipe = read_recipe(name).model_dump()
+    for key in ("name", "output", "objective"):
+        recipe.pop(key)
+    return recipe, {key: recipe.pop(key) for key in own}
+
+
+@pytest.mark.parametrize("prior", ["length", "cosine"])
+def test_pcrms_policies_differ_by_their_constraint_alone(prior: str) -> None:
+    plain, _ = _compare("pcrm/dpo", "policy")
+    capped, own = _compare(f"pcrm/dpo-{prior}", "policy")
+    assert capped == plain
+    assert own["policy"]["constraint"]["prior"].startswith(prior)
+    plain, _ = _compare("pcrm/ppo", "rewards")
+    capped, own = _compare(f"pcrm/ppo-{prior}", "rewards")
+    assert capped == plain
+    assert [each["path"] for each in own["rewards"]] == [f"{read_recipe(f'pcrm/{prior}').output}/artifact"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "read"), [("rlhf", 0, "all"), ("psoups-member", 1, "all"), ("pmorl", 8, "each")]
+)
+def test_rlphfs_policies_differ_by_their_preferences_alone(name: str, stated: int, read: str) -> None:
+    plain, _ = _compare("rlphf/rlhf", "preferences", "rewards")
+    other, own = _compare(f"rlphf/{name}", "preferences", "rewards")
+    assert other == plain
+    assert len(PromptPreferences(**own["preferences"]).choices) == stated
+    (reward,) = own["rewards"]
+    assert (reward["path"], reward["preferences"]) == (f"{read_recipe('rlphf/reward').output}/artifact", read)
+
+
+def test_a_member_of_rewarded_soups_is_morlhf_with_one_reward() -> None:
+    whole, both = _compare("ric/morlhf", "rewards")
+    member, one = _compare("ric/soups-member", "rewards")
+    assert member == whole
+    assert [each["path"] for each in both["rewards"]] == ["rewards/harmless", "rewards/helpful"]
+    assert [each["path"] for each in one["rewards"]] == ["rewards/harmless"]
 
 
 ON_POLICY = {**EXPERT, "policy": {"method": "ppo"}, "rewards": [{"source": "artifact", "path": "a"}]}
