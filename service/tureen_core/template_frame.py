@@ -1,5 +1,6 @@
 """The text that a chat template writes around an answer, and end marks that policies leave on their texts."""
 
+import re
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +26,8 @@ class TemplateFrame:
         self._template = template
         self._marks = marks
         self._ends = {mark for mark in (tokenizer.eos_token, tokenizer.pad_token) if mark}
+        begin = re.escape(tokenizer.bos_token or "")
+        self._begins = re.compile(rf"\A\s*(?:{begin}\s*)*(?={begin})" if begin else r"(?!)")
 
     @cached_property
     def opening(self) -> str:
@@ -59,10 +62,12 @@ class TemplateFrame:
     def tidy_text(self, text: str) -> str:
         """Write the end marks of a rendered text once, as the template does, and remove marks before the text.
 
+        A mark of the beginning that stands several times is written once, without white space before it.
         A text in the template's own form keeps all but the white space after it. Marks before the last answer's first
         word are removed too.
         """
         text, ends = self._strip_padding(text), self._marks.find_marks(self.closing)
+        text = self._begins.sub("", text)
         border = self.find_last_answer(text)
         before, run = split_end(text[border:], self.end_marks)
         answer = strip_marks(before, self.end_marks)

@@ -69,6 +69,36 @@ def test_a_call_has_one_form(arguments: Any, content: Any) -> None:
     assert read_message({"role": "assistant", "tool_calls": [bare]}) == CALLING
 
 
+@pytest.mark.parametrize("name", ["arguments", "parameters", "args", "input"])
+@pytest.mark.parametrize("given", [{"city": "Oslo"}, '{"city": "Oslo"}', json.dumps('{"city": "Oslo"}')])
+@pytest.mark.parametrize("nested", [True, False])
+def test_arguments_have_one_name_and_are_encoded_once(name: str, given: Any, nested: bool) -> None:
+    called = {"name": "temperature", name: given}
+    call = {"id": "c1", "function": called} if nested else {"id": "c1", **called}
+    for calls in ([call], json.dumps([call])):
+        assert read_message({"role": "assistant", "content": None, "tool_calls": calls}) == CALLING
+
+
+def test_two_names_of_the_same_arguments_are_one_and_differing_ones_are_refused() -> None:
+    twice = {"id": "c1", "name": "temperature", "arguments": {"city": "Oslo"}, "parameters": {"city": "Oslo"}}
+    assert read_message({**CALLING, "tool_calls": [twice]}) == CALLING
+    other = {**twice, "parameters": {"city": "Bergen"}}
+    says({**CALLING, "tool_calls": [other]}, "tool_calls[0].parameters", "differs from `arguments`")
+    says({**CALLING, "tool_calls": "f()"}, "tool_calls", "list of calls, or such a list as JSON text")
+    nothings: tuple[Any, ...] = (None, "", " ", {})
+    for nothing in nothings:
+        empty = read_message({**CALLING, "tool_calls": [{"name": "f", "arguments": nothing}]})
+        assert empty["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+def test_parts_of_responses_and_hints_to_a_cache_are_text() -> None:
+    parts = [
+        {"type": kind, "text": "a", "cache_control": {"type": "ephemeral"}} for kind in ("input_text", "output_text")
+    ]
+    given = {"role": "user", "content": parts, "cache_control": {"type": "ephemeral"}}
+    assert read_message(given) == {"role": "user", "content": "aa"}
+
+
 def test_the_answer_of_a_tool_keeps_what_it_answers() -> None:
     answer = {"role": "tool", "tool_call_id": "c1", "name": "temperature", "content": "-3"}
     assert read_message(answer) == answer

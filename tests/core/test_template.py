@@ -440,6 +440,20 @@ def test_marks_at_the_end_of_a_rendered_text_stand_once(text: str, more: list[st
         assert made.normalised == (("end_marks",) if more else ())
 
 
+@given(st.lists(st.sampled_from(["", " ", "\n"]), max_size=4), st.sampled_from(["", " ", "\n\n"]))
+def test_a_mark_of_the_beginning_stands_once_in_a_rendered_text(joints: list[str], before: str) -> None:
+    render = renderer()
+    conversation = [USER, ANSWER]
+    rendered = render.tokenizer.apply_chat_template(conversation, tokenize=False)
+    made = render.render_text(before + "".join(f"<|im_start|>{joint}" for joint in joints) + rendered)
+    assert made.ids == render.render_conversation(conversation).ids
+    assert made.normalised == (("end_marks",) if before or joints else ())
+    asked = "<|im_start|><|im_start|>user\nwhy"
+    assert (
+        render.render_text(asked, specials=False).ids == render.tokenizer(asked, add_special_tokens=False)["input_ids"]
+    )
+
+
 def test_a_character_for_private_use_is_read_as_it_stands() -> None:
     render = renderer()
     text = "a\U000f0000b \U000f0000\U000f0001"
