@@ -250,7 +250,7 @@ def armorm(folder: Path) -> Layout:
         "gating.logit_scale": torch.tensor([1.7]),
     }
     for layer, (out, inside) in enumerate([(16, H), (16, 16), (16, 16), (19, 16)]):
-        parts[f"gating.layers.{layer}.weight"] = make_weights(20 + layer, out, inside) * 0.4
+        parts[f"gating.layers.{layer}.weight"] = make_weights(20 + layer, out, inside) * 0.25
         parts[f"gating.layers.{layer}.bias"] = make_weights(30 + layer, out)
     architecture = "LlamaForRewardModelWithGating"
     write_model(folder, backbone, tok, under("model.", backbone) | parts, architecture, gating_temperature=0.7)

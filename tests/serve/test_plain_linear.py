@@ -1,6 +1,5 @@
 """Plain folders with a linear head, served over HTTP and scored by the library that wrote them."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from serve.border import wait_for_models
 from serve.plain_models import make_talks, score_talks, serve_plain
+from serve.published_linear import Kind, edit_config, open_class, open_openrlhf, write_classifier, write_openrlhf
 from starlette.testclient import TestClient
 from transformers import (
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
     Gemma2Config,
     LlamaConfig,
     MistralConfig,
@@ -36,46 +33,11 @@ from tureen_serve.runtimes.probes import prove_reward
 from tureen_serve.settings import RewardEntry, load_settings
 
 CLOSE = 1e-4
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-}
-Kind = Callable[..., Any]
-
-
-def write_classifier(folder: Path, kind: Kind = LlamaConfig, rows: int = 1, tokenizer: Any = None, **more: Any) -> Path:
-    """A random classifier whose logits are a few units apart."""
-    torch.manual_seed(3)
-    tokens = tokenizer or tiny.tokenizer()
-    settings = {**SIZES, "vocab_size": len(tokens), "pad_token_id": tokens.pad_token_id, "num_labels": rows, **more}
-    model = AutoModelForSequenceClassification.from_config(kind(**settings))
-    with torch.no_grad():
-        model.score.weight.normal_(std=0.5)
-    model.save_pretrained(folder)
-    tokens.save_pretrained(folder)
-    return folder
-
-
-def edit_config(folder: Path, **changes: Any) -> None:
-    """Change fields of ``config.json``."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def score_by_class(folder: Path, talks: list[Any]) -> list[list[float]]:
     """The logits that the checkpoint's own class gives to each conversation, rendered by its own tokenizer."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
-    tokens = AutoTokenizer.from_pretrained(folder)
-    found = []
-    for talk in talks:
-        ids = tokens.apply_chat_template(talk, return_tensors="pt", return_dict=True)
-        with torch.no_grad():
-            found.append(model(**ids).logits[0].tolist())
-    return found
+    return [*map(open_class(folder), talks)]
 
 
 @pytest.mark.parametrize("kind", [LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, Gemma2Config])
@@ -149,26 +111,11 @@ def test_a_checkpoint_of_trls_trainer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefix", ["score", "value_head", "reward_head"])
 @pytest.mark.parametrize("normalised", [False, True])
 def test_an_openrlhf_checkpoint(prefix: str, normalised: bool, tmp_path: Path) -> None:
-    """OpenRLHF's ``RewardModel`` restated: the last token, (r − mean) / std; texts end in EOS."""
-    folder = write_classifier(tmp_path / "openrlhf")
-    weights = load_file(folder / "model.safetensors")
-    head = weights.pop("score.weight")
-    save_file({**weights, f"{prefix}.weight": head}, folder / "model.safetensors", metadata={"format": "pt"})
-    named = {} if prefix == "score" else {"value_head_prefix": prefix}
-    edit_config(folder, architectures=["RewardModel"], normalize_reward=normalised, mean=0.7, std=1.9, **named)
-    tokens, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    talks = make_talks()
-    wanted = []
-    for talk in talks:
-        text = tokens.apply_chat_template(talk, tokenize=False).rstrip("\n")
-        assert text.endswith(tokens.eos_token)
-        ids = tokens(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            value = float(head @ model(ids).last_hidden_state[0, -1])
-        wanted.append((value - 0.7) / 1.9 if normalised else value)
+    folder = write_openrlhf(tmp_path / "openrlhf", prefix, normalised)
+    talks, score = make_talks(), open_openrlhf(folder, prefix, normalised)
     with serve_plain(folder) as client:
         found = score_talks(client, talks)
-    assert [row["reward"] for row in found] == pytest.approx(wanted, abs=CLOSE)
+    assert [row["reward"] for row in found] == pytest.approx([score(talk)[0] for talk in talks], abs=CLOSE)
 
 
 def padded_by_eos(template: str) -> Any:

@@ -10,7 +10,7 @@ import tiny
 from safetensors.torch import load_file
 from serve.layouts import LAYOUTS
 from serve.plain_models import make_talks, score_talks, serve_plain
-from serve.test_plain_adapters import write_adapter
+from serve.reward_adapters import write_adapter
 from typer.testing import CliRunner, Result
 
 from tureen_core import base

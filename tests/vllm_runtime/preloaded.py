@@ -1,0 +1,13 @@
+"""What the fork server of :mod:`vllm_runtime.forked_engines` imports: an engine core that forks its workers."""
+
+import multiprocessing
+
+import vllm.v1.engine.async_llm
+import vllm.v1.engine.core
+import vllm.v1.worker.cpu_worker  # noqa: F401  (imported here once for all engines)
+from vllm.v1.executor import multiproc_executor
+
+from tureen_serve.process_environment import claim_engines
+
+multiproc_executor.get_mp_context = lambda: multiprocessing.get_context("fork")
+claim_engines()  # the fork server, which ends with the test, is the parent of the engines
