@@ -85,19 +85,6 @@ def read_numbers(item: Item, names: Sequence[str]) -> list[float]:
     return [each["scores"][name]["raw"] for each in item["candidates"] for name in names]
 
 
-@contextmanager
-def serve_forms(forms: dict[str, PlainForm], cache: Path, **settings: Any) -> Iterator[TestClient]:
-    """A server in this process with these models, in float32; what it converts goes to ``cache``."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "CACHE", cache)
-        entries = [form.make_entry(name) for name, form in forms.items()]
-        app = create_app(load_settings(rewards=entries, dtype="float32", device="cpu", **settings))
-        with TestClient(app) as client:
-            wait_for_models(app, 600)
-            assert app.state.server.failure is None, app.state.server.failure
-            yield client
-
-
 # --------------------------------------------------------------------------- items
 
 
@@ -232,6 +219,7 @@ FORMS: dict[str, Callable[[Path], PlainForm]] = {
     "sequence-classification": sequence_classification,
     "openrlhf": openrlhf,
     "classifier-class": encoder,
+    **{f"adapter-{name}": make_adapter(name) for name in ADAPTERS},
     "pair-judge": pair_judge,
     "gen-verifier": gen_verifier,
     "process-reward": make_process(open_qwen),
@@ -239,6 +227,28 @@ FORMS: dict[str, Callable[[Path], PlainForm]] = {
     "process-value": make_process(open_skywork),
     "prm-tokens": make_process(open_math_shepherd, form="prm-tokens", tokens=("-", "+"), step_mark=" ки"),
     "prm-turns": make_process(open_rlhflow, form="prm-turns"),
-    **{f"adapter-{name}": make_adapter(name) for name in ADAPTERS},
     **{name: make_layout(name) for name in LAYOUTS},
 }
+
+
+@dataclass(frozen=True)
+class Served:
+    """Models, a client of their server, and how each of its lanes computes."""
+
+    forms: dict[str, PlainForm]
+    client: TestClient
+    ways: dict[str, str]
+
+
+@contextmanager
+def serve_forms(folder: Path, names: Sequence[str], **settings: Any) -> Iterator[Served]:
+    """Write a model of each of these forms, and serve them in this process, in float32."""
+    forms = {name: FORMS[name](folder / name) for name in names}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "CACHE", folder / "cache")
+        entries = [form.make_entry(name) for name, form in forms.items()]
+        app = create_app(load_settings(rewards=entries, dtype="float32", device="cpu", **settings))
+        with TestClient(app) as client:
+            wait_for_models(app, 600)
+            assert app.state.server.failure is None, app.state.server.failure
+            yield Served(forms, client, app.state.server.engine.ways)

@@ -1,6 +1,6 @@
 """Judges and process reward models as their published code computes them, over transformers in float32."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,6 @@ def open_skywork(folder: Path) -> ScoreSteps:
     return score
 
 
-def _tokenize(tokenizer: Any, text: str) -> Sequence[int]:
+def _tokenize(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids

@@ -1,44 +1,31 @@
 """Every form of plain reward model over HTTP, on a real vLLM: the rewards of the library's own code."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import judging
 import pytest
-from serve.plain_forms import FORMS, PlainForm, serve_forms
-from starlette.testclient import TestClient
+from serve.plain_forms import FORMS, Served, serve_forms
 from vllm_runtime.forked_engines import fork_engines
 from vllm_runtime.vllm_setup import SMALL
 
 ON_VLLM = "vLLM, pooled at the last token"
 ON_TRANSFORMERS = {"classifier-class"}
-
-
-@dataclass(frozen=True)
-class Served:
-    """The models, a server of them, and how each lane computes."""
-
-    forms: dict[str, PlainForm]
-    client: TestClient
-    ways: dict[str, str]
+TINY = SMALL.model_copy(update={"cache_gib": 0.03})
+TOGETHER = 6  # in one server; each has an engine of its own, but for the adapters
+NAMES = tuple(FORMS)
+GROUPS = [NAMES[start : start + TOGETHER] for start in range(0, len(NAMES), TOGETHER)]
+CASES = [pytest.param(group, name, id=name) for group in GROUPS for name in group]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("plain")
-    forms = {name: make(folder / name) for name, make in FORMS.items()}
-    with fork_engines(), serve_forms(forms, folder / "cache", runtime="vllm", vllm=SMALL) as client:
-        yield Served(forms, client, client.app.state.server.engine.ways)
+    with fork_engines(), serve_forms(folder, request.param, runtime="vllm", vllm=TINY) as found:
+        assert {name for name, way in found.ways.items() if way != ON_VLLM} == ON_TRANSFORMERS & set(request.param)
+        yield found
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(("served", "name"), CASES, indirect=["served"])
 def test_vllm_gives_the_rewards_of_the_librarys_own_code(served: Served, name: str) -> None:
     form = served.forms[name]
     judging.compare(form.ask(served.client, name), form.compute(), form.spread)
-
-
-def test_vllm_computes_all_but_those_of_their_own_class(served: Served) -> None:
-    elsewhere = {name for name, way in served.ways.items() if way != ON_VLLM}
-    assert elsewhere == ON_TRANSFORMERS
-    assert len(served.ways) == len(FORMS) - 2  # three adapters share an engine
