@@ -11,7 +11,7 @@ import tiny
 from core.hubs import fill_cache
 from serve import layouts
 from serve.layouts import LAYOUTS
-from serve.test_plain_adapters import write_adapter
+from serve.reward_adapters import write_adapter
 
 from tureen_core import base
 from tureen_core.plain import reward

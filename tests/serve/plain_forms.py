@@ -28,6 +28,7 @@ from serve.published_judges import (
 from serve.published_linear import ScoreTalk, open_class, open_openrlhf, write_classifier, write_openrlhf
 from serve.reward_adapters import ADAPTERS, open_merged, write_adapters
 from starlette.testclient import TestClient
+from transformers import Gemma2Config
 
 from tureen_core import base
 from tureen_core.plain.armorm import OBJECTIVES
@@ -135,6 +136,12 @@ def sequence_classification(folder: Path) -> PlainForm:
     return make_linear(write_classifier(folder, head_dim=tiny.HEAD), open_class(folder))
 
 
+def capped_classification(folder: Path) -> PlainForm:
+    """A Gemma 2, whose attention has a cap, here a low one."""
+    config: dict[str, Any] = {"head_dim": tiny.HEAD, "query_pre_attn_scalar": tiny.HEAD, "attn_logit_softcapping": 2.0}
+    return make_linear(write_classifier(folder, Gemma2Config, **config), open_class(folder))
+
+
 def openrlhf(folder: Path) -> PlainForm:
     """As OpenRLHF saves it, normalised."""
     write_openrlhf(folder, "value_head", normalised=True, head_dim=tiny.HEAD)
@@ -217,6 +224,7 @@ def make_adapter(name: str) -> Callable[[Path], PlainForm]:
 
 FORMS: dict[str, Callable[[Path], PlainForm]] = {
     "sequence-classification": sequence_classification,
+    "sequence-classification-capped": capped_classification,
     "openrlhf": openrlhf,
     "classifier-class": encoder,
     **{f"adapter-{name}": make_adapter(name) for name in ADAPTERS},

@@ -19,7 +19,7 @@ PLAIN = (  # RLHFlow's, for the context
 
 def load_language_model(folder: Path) -> Any:
     """A causal model as its library loads it, in float32."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 class PublishedJudge:

@@ -44,7 +44,9 @@ def edit_config(folder: Path, **changes: Any) -> None:
 
 def open_class(folder: Path) -> ScoreTalk:
     """Return the checkpoint's own class, which scores a conversation as its own tokenizer renders it."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     tokens = AutoTokenizer.from_pretrained(folder)
 
     def score(talk: Sequence[dict[str, str]]) -> list[float]:

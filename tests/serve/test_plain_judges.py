@@ -16,7 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, CohereConfig, Gemm
 FAMILIES = {
     "tied": {},
     "untied": {"tie_word_embeddings": False},
-    "capped": {"kind": Gemma2Config, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": 32},
+    "capped": {
+        "kind": Gemma2Config,
+        "final_logit_softcapping": 2.0,
+        "attn_logit_softcapping": 3.0,
+        "query_pre_attn_scalar": 32,
+    },
     "scaled": {"kind": CohereConfig, "logit_scale": 0.5},
     "divided": {"kind": GraniteConfig, "logits_scaling": 3.0},
 }

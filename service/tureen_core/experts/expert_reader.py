@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from tureen_core.base import load_tokenizer
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.inputs import render_expert_probe
 from tureen_core.manifest import Probe
 from tureen_core.reading import Reading
@@ -37,7 +38,7 @@ class ExpertReader:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
     ) -> None:
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        model: Any = keep_attention_cap(AutoModelForCausalLM.from_pretrained(base, dtype=dtype))
         if folder is not None:
             model = PeftModel.from_pretrained(model, folder)
         self.model: Any = model.eval().to(device)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tureen_core.adapter_files import WEIGHTS
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.lora import SoupError
 from tureen_core.peft_config import CONFIG, check_plain, load_config
 
@@ -71,7 +72,7 @@ def open_model(folder: Path, name: str, device: torch.device) -> Any:
     for fault in ("missing", "unexpected", "mismatched"):
         if keys := found[f"{fault}_keys"]:
             raise SoupError(f"{name}: {folder} is no causal model: {fault} tensor {min(map(str, keys))}")
-    return model.eval().requires_grad_(False).to(device)
+    return keep_attention_cap(model).eval().requires_grad_(False).to(device)
 
 
 def attach_adapter(model: Any, folder: Path, name: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tureen_core.artifact_tensors import HEAD
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.head_rule import HeadRule, Output
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading, Reference
@@ -87,7 +88,7 @@ def load_float32(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) ->
     if found["mismatched_keys"]:
         key, stored, wanted = min(found["mismatched_keys"])
         raise PlainError(f"{folder.name}: {key} is {list(stored)} and config.json asks for {list(wanted)}; correct it")
-    return model.eval().requires_grad_(False)
+    return keep_attention_cap(model).eval().requires_grad_(False)
 
 
 def open_classifier(folder: Path, output: Output, skips_pad: bool = False) -> Reference:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tureen_core.artifact import Artifact, read_head
 from tureen_core.base import load_tokenizer
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.heads import pool_hidden_states
 from tureen_core.plain.class_heads import read_at_end, takes_segments
 from tureen_core.special_tokens import TokenizerFrame
@@ -31,9 +32,10 @@ class ImportedModel(nn.Module):
         self.reading, self.rule = manifest.reading, manifest.head
         whole = manifest.head.kind == "model"
         kind: Any = AutoModelForSequenceClassification if whole else AutoModel
-        self.base_model = kind.from_pretrained(
+        model = kind.from_pretrained(
             artifact.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
+        self.base_model = keep_attention_cap(model)
         self.head = None if whole else read_head(artifact)
         self.frame = _make_frame(artifact, self.base_model) if whole else None
         if whole:

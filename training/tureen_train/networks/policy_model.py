@@ -20,6 +20,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import ModelOutput
 
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.packed.attention import run_packed
 from tureen_train.config import Model, RecipeError
 from tureen_train.networks.answer_batch import AnswerBatch
@@ -68,7 +69,7 @@ def load_policy_model(folder: Path, settings: Model, zero: int = 0) -> Any:
         raise RecipeError(f"model.base: {folder} has no {min(found['missing_keys'])}; name a whole causal model")
     # a sharded model cannot run before DeepSpeed has it, so there the configuration alone is judged
     model.plain_head = model.plain_head and (zero == 3 or _try_head(model))
-    return model
+    return keep_attention_cap(model)
 
 
 def make_policy_class(config: Any) -> Any:

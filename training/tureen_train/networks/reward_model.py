@@ -15,6 +15,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.modeling_outputs import ModelOutput
 
 from tureen_core.artifact import HEAD
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.heads import LinearHead, pool_hidden_states
 from tureen_core.packed.attention import run_packed
 from tureen_core.packed.layout import PackedBatch
@@ -137,7 +138,7 @@ def load_reward_model(folder: Path, settings: Model, reading: Reading, zero: int
     )
     if zero < 3:
         model.score.float()
-    return model
+    return keep_attention_cap(model)
 
 
 def add_lora(model: Any, settings: Model, zero: int = 0) -> Any:

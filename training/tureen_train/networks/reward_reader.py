@@ -12,6 +12,7 @@ from peft import PeftModel
 
 from tureen_core.artifact import Artifact, read_gate, read_head_tensors, read_weights
 from tureen_core.base import BaseError, digest_weights, load_tokenizer, locate_base
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.gate import GATE, load_gate, select_prompt_ids
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Input, Probe
@@ -78,6 +79,7 @@ class RewardReader:
         config = make_reward_config(root, reading, objectives)
         opener = make_reward_class(config)
         model = opener.from_pretrained(root, config=config, dtype=torch.float32, quantization_config=quantised)
+        model = keep_attention_cap(model)
         if base is not None:
             model = PeftModel.from_pretrained(model, folder).get_base_model()
         self.model: Any = model.eval() if quantised else model.eval().to(device)  # quantised weights cannot be moved

@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from transformers.utils import logging
 
 from tureen_core.artifact import Artifact, ArtifactError, read_weights
+from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import LoadedBase
@@ -161,7 +162,7 @@ class TransformersRuntime:
         missing = [key for key in found["missing_keys"] if not key.startswith("pooler.")]
         if missing:
             raise ArtifactError(f"{folder.name}: the weight {min(missing)} is missing; copy or save the model again")
-        model = model.requires_grad_(False).to(self._device)
+        model = keep_attention_cap(model).requires_grad_(False).to(self._device)
         if onednn.is_onednn_faster(model):
             onednn.replace_linears(model)
         return model
