@@ -10,7 +10,6 @@ from typing import Any
 
 import classifiers
 import judging
-import pytest
 import tiny
 from serve.border import wait_for_models
 from serve.layouts import LAYOUTS, make_conversations
@@ -30,13 +29,13 @@ from serve.reward_adapters import ADAPTERS, open_merged, write_adapters
 from starlette.testclient import TestClient
 from transformers import Gemma2Config
 
-from tureen_core import base
 from tureen_core.plain.armorm import OBJECTIVES
 from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, load_settings
 
 Item = dict[str, Any]
 COUNT = 50
+CONVERTED = {"deepspeed-chat", "internlm2", "starling"}  # into the cache
 
 
 @dataclass(frozen=True)
@@ -252,11 +251,10 @@ class Served:
 def serve_forms(folder: Path, names: Sequence[str], **settings: Any) -> Iterator[Served]:
     """Write a model of each of these forms, and serve them in this process, in float32."""
     forms = {name: FORMS[name](folder / name) for name in names}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "CACHE", folder / "cache")
-        entries = [form.make_entry(name) for name, form in forms.items()]
-        app = create_app(load_settings(rewards=entries, dtype="float32", device="cpu", **settings))
-        with TestClient(app) as client:
-            wait_for_models(app, 600)
-            assert app.state.server.failure is None, app.state.server.failure
-            yield Served(forms, client, app.state.server.engine.ways)
+    entries, cache = [form.make_entry(name) for name, form in forms.items()], folder / "cache"
+    app = create_app(load_settings(rewards=entries, dtype="float32", device="cpu", cache=cache, **settings))
+    with TestClient(app) as client:
+        wait_for_models(app, 600)
+        assert app.state.server.failure is None, app.state.server.failure
+        yield Served(forms, client, app.state.server.engine.ways)
+    assert {each.name for each in (cache / "plain").glob("*/*")} == CONVERTED & set(names)
