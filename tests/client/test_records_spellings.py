@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tureen.records.forms import parse_record
+from tureen.records.forms import FORMS, parse_record
 from tureen.records.schema import BadRecord, Record
+from tureen_core.pair_texts import write_pair_messages
 
 Turns = list[dict[str, Any]]
 Spelling = Callable[[Turns, str, str], dict[str, Any]]
@@ -37,6 +38,16 @@ def parts(turns: Turns) -> Turns:
 
 def sharegpt(turns: Turns) -> list[dict[str, str]]:
     return [{"from": SHAREGPT[turn["role"]], "value": turn["content"]} for turn in turns]
+
+
+def array(turns: Turns) -> str:
+    """What pandas writes of an array of messages into a table."""
+    return f"array([{', '.join(map(repr, turns))}], dtype=object)"
+
+
+def last(turns: Turns, name: str) -> dict[str, Any]:
+    """The last request in a column, and the turns before it in another."""
+    return {name: turns[-1]["content"], "history": pairs(turns[:-1])}
 
 
 def pairs(turns: Turns) -> list[list[str]]:
@@ -103,12 +114,89 @@ SPELLINGS: dict[str, Spelling] = {
         "prompt": turns,
         "completions": [{"response": a, "overall_score": 1}, {"response": b, "overall_score": 0}],
     },
+    "prompt as a dialogue": lambda turns, a, b: {
+        "prompt": dialogue(turns) + "\n\nAssistant:",
+        "chosen": f" {a}",
+        "rejected": f" {b}",
+    },
+    "answer beside": lambda turns, a, b: {"messages": [*turns, said(a)], "rejected_response": b},
+    "messages beside": lambda turns, a, b: {
+        "messages": [*turns, said(a)],
+        "rejected_messages": [*turns, said(b)],
+    },
+    "numpy": lambda turns, a, b: {"prompt": turns, "chosen": array([said(a)]), "rejected": array([said(b)])},
+    "named in capitals": lambda turns, a, b: {"Prompt": turns, "Chosen": a, "Rejected": b},
+    "speakers": lambda turns, a, b: {
+        "prompt": [{**turn, "role": SHAREGPT[turn["role"]].upper()} for turn in turns],
+        "chosen": [{"role": "AI", "content": a}],
+        "rejected": [{"role": "bot", "content": b}],
+    },
+    "scored dialogues": lambda turns, a, b: {
+        "text": [dialogue([*turns, said(a)]), dialogue([*turns, said(b)])],
+        "score": [1, 0],
+    },
+    "dialogues with scores": lambda turns, a, b: {
+        "text": [dialogue([*turns, said(b)]), dialogue([*turns, said(a)])],
+        "scores": [0, 1],
+    },
+    "domains": lambda turns, a, b: {"query": dialogue(turns), "responses": {"better": a, "worse": b}},
+    "completions": lambda turns, a, b: {**last(turns, "user_input"), "completion_a": a, "completion_b": b},
+    "alpaca pair": lambda turns, a, b: {
+        **last(turns, "instruction"),
+        "output_1": b,
+        "output_2": a,
+        "preference": 2,
+    },
+    "alpaca ranking": lambda turns, a, b: {**last(turns, "instruction"), "input": "", "output": [a, b]},
+    "label studio": lambda turns, a, b: {
+        "data": {"prompt": turns, "answer1": a, "answer2": b},
+        "annotations": [{"result": [{"type": "pairwise", "from_name": "pw", "value": {"selected": "left"}}]}],
+    },
+    "argilla": lambda turns, a, b: {
+        "fields": {"prompt": turns, "response_a": a, "response_b": b},
+        "responses": {"preferred": [{"value": "response_a", "user_id": "u"}]},
+    },
+    "argilla table": lambda turns, a, b: {
+        "prompt": turns,
+        "response1": a,
+        "response2": b,
+        "preferred.responses": ["response1"],
+        "preferred.responses.users": ["u"],
+        "preferred.responses.status": ["submitted"],
+    },
+    "verdict in a text": lambda turns, a, b: {
+        "messages": [*write_pair_messages(turns, [said(a)], [said(b)]), said("A")],
+    },
 }
+# one answer with what people say of it
+ALONE: dict[str, Callable[[Turns, str], dict[str, Any]]] = {
+    "wanted": lambda turns, a: {"prompt": turns, "completion": a, "label": True},
+    "wanted messages": lambda turns, a: {"messages": [*turns, said(a)], "label": False},
+    "tagged": lambda turns, a: {"conversations": [*sharegpt(turns), *sharegpt([said(a)])], "kto_tag": True},
+    "prompt repeated": lambda turns, a: {"prompt": turns, "completion": [*turns, said(a)], "label": 1},
+    "rated messages": lambda turns, a: {"messages": [*turns, said(a)], "helpfulness": 3},
+    "rated parts": lambda turns, a: {"messages": parts([*turns, said(a)]), "helpfulness": 3},
+    "rated response": lambda turns, a: {"prompt": turns, "response": a, "helpfulness": 3},
+    "joined response": lambda turns, a: {
+        "prompt": dialogue(turns) + "\n\nAssistant:",
+        "response": f" {a}",
+        "helpfulness": 3,
+    },
+    "sample": lambda turns, a: {**last(turns, "instruction"), "output": a},
+}
+# whole dialogues, and exports whose columns lie deeper
+WITHOUT_SYSTEM = {
+    *("last turn", "hh", "hh beside a prompt", "scored dialogues", "dialogues with scores", "domains"),
+    *("label studio", "argilla", "verdict in a text", "answer beside", "messages beside"),
+}
+# their records hold other texts than a conversation's, or steps; exact tests compare them
+OTHERS = {"summaries", "summary-ratings", "stepwise", "math-answers", "math-steps", "math-shepherd"}
 
 
 def read(item: dict[str, Any]) -> tuple[Any, Any]:
     """The prompt, and the answers from the best to the worst."""
-    record: Record = parse_record(item).finish("here")[0]
+    draft = parse_record(item)
+    record: Record = (draft.prefer_name("better") if draft.names else draft).finish("here")[0]
     order = sorted(range(len(record.scores)), key=lambda index: -record.scores[index])
     assert record.pairs
     return record.prompt, [record.answers[index] for index in order]
@@ -132,7 +220,22 @@ def test_every_spelling_is_one_record(spelling: str, user: list[str], chosen: st
     )
 
 
-@pytest.mark.parametrize("spelling", [name for name in SPELLINGS if "hh" not in name and name != "last turn"])
+@pytest.mark.parametrize("spelling", ALONE)
+@settings(max_examples=40, deadline=None)
+@given(user=requests, answer=texts)
+def test_every_spelling_of_one_answer_is_one_record(spelling: str, user: list[str], answer: str) -> None:
+    turns = conversation(user)
+    record = parse_record(ALONE[spelling](turns, answer)).finish("here")[0]
+    assert (record.prompt, record.answers) == (tuple(turns), ((said(answer),),))
+
+
+def test_every_form_has_a_spelling_here() -> None:
+    turns = conversation(["why do the leaves fall"])
+    items = [make(turns, "yes", "no") for make in SPELLINGS.values()] + [make(turns, "yes") for make in ALONE.values()]
+    assert {parse_record(item).form for item in items} == FORMS.keys() - OTHERS
+
+
+@pytest.mark.parametrize("spelling", [name for name in SPELLINGS if name not in WITHOUT_SYSTEM])
 @settings(max_examples=40, deadline=None)
 @given(user=requests, system=texts, chosen=texts)
 def test_a_system_column_is_a_system_turn(spelling: str, user: list[str], system: str, chosen: str) -> None:

@@ -1,5 +1,8 @@
-"""The keys of the objects in a list of answers. A report and ``--map`` call them as ``completions[].model``."""
+"""The keys of the objects in a list of answers, or in an export. A report and ``--map`` call them as
+``completions[].model`` and ``fields.note``.
+"""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,9 +24,10 @@ NOTES = {
 
 
 def find_keys(item: Mapping[str, Any]) -> set[str]:
-    """Find the keys of all objects in the lists of a record, with the names of the lists' columns."""
+    """Find the keys of all objects in a record, and in its lists, with the names of their columns."""
     found = set()
     for name, value in item.items():
+        found |= {f"{name}.{key}" for key in value} if isinstance(value, Mapping) else set()
         listed = decode_text(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
         if isinstance(listed, list):
             found |= {f"{name}{JOINT}{key}" for each in listed if isinstance(each, Mapping) for key in each}
@@ -31,26 +35,34 @@ def find_keys(item: Mapping[str, Any]) -> set[str]:
 
 
 def rename_keys(column: str, value: Any, renamed: Mapping[str, str]) -> Any:
-    """Rename the keys of the objects in a list.
+    """Rename the keys of an object, or of the objects in a list.
 
     Args:
-        column: the list's column by its name in the file.
-        value: the column's value. A value that is not a list stays as it is.
-        renamed: ``column[].key`` → the key that the form knows; an empty one leaves the key out.
+        column: the column by its name in the file.
+        value: the column's value. A value that is neither stays as it is.
+        renamed: ``column[].key``, or ``column.key`` of an object → the key that the form knows; an empty one leaves
+            the key out.
 
     Raises:
         BadRecord: an object has the new key already.
     """
-    head = f"{column}{JOINT}"
+    head = f"{column}." if isinstance(value, Mapping) else f"{column}{JOINT}"
     keys = {name.removeprefix(head): new for name, new in renamed.items() if name.startswith(head)}
+    if keys and isinstance(value, Mapping):
+        return _rename(value, keys, column)
     if not keys or not isinstance(value, list):
         return value
     return [_rename(each, keys, f"{column}[{index}]") for index, each in enumerate(value)]
 
 
 def changes_text(name: str) -> bool:
-    """Whether a key, as ``completions[].tools``, changes the text that a model reads."""
-    return name.rpartition(JOINT)[2] in TEXT_KEYS
+    """Whether a key, as ``completions[].tools`` or ``fields.tools``, changes the text that a model reads."""
+    return split_key(name) in TEXT_KEYS
+
+
+def split_key(name: str) -> str:
+    """Return the key of ``completions[].key`` or ``fields.key``."""
+    return re.split(r"(?:\[\])?\.", name, maxsplit=1)[-1]
 
 
 def _rename(value: Any, keys: Mapping[str, str], where: str) -> Any:

@@ -46,7 +46,8 @@ class Columns(Mapping[str, Any]):
 
     Attributes:
         repeated: the columns with the same content as another column.
-        unused_keys: the keys of listed answers that no reader took, as ``completions[].model``.
+        unused_keys: the keys of listed answers, and the fields of an export's object, that no reader took, as
+            ``completions[].model`` and ``fields.note``.
     """
 
     def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> None:
@@ -81,7 +82,7 @@ class Columns(Mapping[str, Any]):
         return self[name]
 
     def put(self, name: str, value: Any) -> None:
-        """Replace the value of a column."""
+        """Set the value of a column."""
         self._values[name] = value
 
     def drop(self, name: str) -> None:
@@ -91,6 +92,10 @@ class Columns(Mapping[str, Any]):
     def leave_key(self, name: str, key: str) -> None:
         """Note that no reader takes a key of the objects that a column lists."""
         self.unused_keys.append(f"{self.describe_name(name)}{JOINT}{key}")
+
+    def leave_field(self, name: str, field: str) -> None:
+        """Note that no reader takes a field of the object in a column."""
+        self.unused_keys.append(f"{self.describe_name(name)}.{field}")
 
     def describe_name(self, name: str) -> str:
         """Return the column's name in the file."""

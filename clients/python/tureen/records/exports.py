@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tureen.records.columns import Columns, is_absent
+from tureen.records.columns import Columns, is_absent, is_empty
 from tureen.records.draft import Draft
 from tureen.records.fields import Fields, check_type
+from tureen.records.openings import read_template_arguments, read_tool_descriptions
 from tureen.records.rated_forms import read_rated_response
 from tureen.records.schema import BadRecord
 from tureen.records.two_answers import AnswerPair, find_answer_pair, read_choice, read_two_answers
@@ -26,7 +28,7 @@ def read_label_studio(columns: Columns) -> Draft:
     for result in results:
         for value in _label_studio_values(result):
             answers.setdefault(str(result.get("from_name")), []).append(value)
-    return _read_votes(columns["data"], answers)
+    return _read_task(columns, "data", answers)
 
 
 def read_argilla(columns: Columns) -> Draft:
@@ -37,7 +39,7 @@ def read_argilla(columns: Columns) -> Draft:
     for name, given in _by_question(columns.get("suggestions"), "suggestions"):
         if not asked.get(name) and isinstance(given, Mapping):
             asked[name] = [given.get("value")]
-    return _read_votes(columns["fields"], asked)
+    return _read_task(columns, "fields", asked)
 
 
 def read_flat_argilla(columns: Columns) -> Draft:
@@ -53,10 +55,11 @@ def read_flat_argilla(columns: Columns) -> Draft:
             asked.setdefault(question, [columns[name]])
         elif _is_answered(columns.peek(name)):
             asked[name] = [each.get("value") for each in columns[name] if _is_submitted(each)]
-        elif isinstance(columns.peek(name), str):
+        elif not kind and isinstance(columns.peek(name), str | list | dict):
             fields[name] = columns.peek(name)
-    draft = _read_votes(fields, asked)
-    for name in fields:
+    inner = Columns(fields)
+    draft = _read_votes(inner, asked)
+    for name in fields.keys() - inner.unused.keys():
         _ = columns[name]
     return draft
 
@@ -104,24 +107,36 @@ def _label_studio_values(result: Mapping[str, Any]) -> Iterable[Any]:
     return value.get("choices") or []
 
 
-def _read_votes(fields: Mapping[str, Any], asked: Mapping[str, Sequence[Any]]) -> Draft:
+def _read_task(columns: Columns, name: str, asked: Mapping[str, Sequence[Any]]) -> Draft:
+    """Make a draft of the texts in the object of a column. A field that no reader took is told or refused by name."""
+    inner = Columns({field: value for field, value in columns[name].items() if not is_absent(value)})
+    draft = _read_votes(inner, asked)
+    tools, arguments = read_tool_descriptions(inner), read_template_arguments(inner)
+    for field in inner.unused:
+        if not is_empty(inner.peek(field)):
+            columns.leave_field(name, field)
+    return replace(draft, tools=tools, chat_template_kwargs=arguments)
+
+
+def _read_votes(fields: Columns, asked: Mapping[str, Sequence[Any]]) -> Draft:
     """Make a draft of a task's texts and votes: two answers, or one answer with ratings."""
     known = {name: [value for value in values if not is_absent(value)] for name, values in asked.items()}
-    given = {name: value for name, value in fields.items() if not is_absent(value)}
-    pair = find_answer_pair(given)
+    pair = find_answer_pair(fields)
     if pair is None:
         numbers = {name: values for name, values in known.items() if values and all(map(_is_number, values))}
         if not numbers:
             raise BadRecord("no verdict", "there are neither two answers nor ratings of one in this export")
         rated = {name: math.fsum(values) / len(values) for name, values in numbers.items()}
-        return read_rated_response(Columns({**given, "attributes": rated}))
+        fields.put("attributes", rated)
+        return read_rated_response(fields)
     votes = [_vote(values, name, pair) for name, values in known.items() if values]
     counted = [vote for vote in votes if vote is not None]
     if any(known.values()) and not counted:
         detail = f"what annotators said ({', '.join(known)}) names neither `{pair.names[0]}` nor `{pair.names[1]}`"
         raise BadRecord("no verdict", detail)
-    scores = zip(pair.suffixes, counted[0], strict=True) if counted else ()
-    return read_two_answers(Columns({**given, **{f"score_{suffix}": score for suffix, score in scores}}))
+    for suffix, score in zip(pair.suffixes, counted[0], strict=True) if counted else ():
+        fields.put(f"score_{suffix}", score)
+    return read_two_answers(fields)
 
 
 def _vote(values: Sequence[Any], name: str, pair: AnswerPair) -> tuple[float, float] | None:

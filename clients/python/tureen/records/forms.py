@@ -155,6 +155,7 @@ def parse_record(
         )
     treated = _treat(columns, chosen, draft, strict)
     meta = _lay_open(columns.unused)
+    tools, arguments = tools or draft.tools, arguments or dict(draft.chat_template_kwargs)
     return replace(draft, form=name, meta=meta, tools=tools, chat_template_kwargs=arguments, columns=treated)
 
 
@@ -219,7 +220,7 @@ def _treat(columns: Columns, form: RecordForm, draft: Draft, strict: bool) -> di
         if strict and not understood:
             raise _refuse_unknown(name)
     for name in columns.unused_keys:
-        key = name.rpartition(answer_keys.JOINT)[2]
+        key = answer_keys.split_key(name)
         treated[name] = GENERATED if key == answer_keys.GENERATED_BY else UNKNOWN_KEY
         if key in NOTES | answer_keys.NOTES:
             treated[name] = LEFT_OUT

@@ -82,6 +82,9 @@ def read_turns(value: object, name: str, user: bool) -> Conversation:
             return read_messages(value["messages"], f"{name}.messages")
         for key in TEXT_KEYS:
             if isinstance(value.get(key), str) and "role" not in value and "from" not in value:
+                for other in filter(TEXT_COLUMNS.__contains__, value):
+                    if not is_empty(value[other]):
+                        raise _refuse_text(f"{name}.{other}")
                 return read_turns(value[key], f"{name}.{key}", user)
         return read_messages([value], name)
     given = check_type(value, (str, list, dict), name)

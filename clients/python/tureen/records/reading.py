@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from tureen.records.answer_keys import JOINT, find_keys
+from tureen.records.answer_keys import find_keys
 from tureen.records.containers import compute_digest, read_rows
 from tureen.records.draft import Draft
 from tureen.records.forms import PROMPT, check_form, parse_record
@@ -164,7 +164,7 @@ class Reading:
             self.report.files[str(path)] = compute_digest(path)
             for source, item in read_rows(path, self.split):
                 if unmet and isinstance(item, Mapping):
-                    names = set(item) | (find_keys(item) if any(JOINT in each for each in unmet) else set())
+                    names = set(item) | (find_keys(item) if any("." in each for each in unmet) else set())
                     unmet -= names
                     seen |= names
                 record = self._record(source, item)
