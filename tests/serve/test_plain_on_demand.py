@@ -15,7 +15,7 @@ import tiny
 from client.standin import serving
 from serve.artifacts import prove
 from serve.layouts import LAYOUTS, Layout, make_conversations
-from serve.test_plain_adapters import write_adapter
+from serve.reward_adapters import write_adapter
 from transformers import AutoTokenizer
 
 from tureen import Client

@@ -15,7 +15,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from serve.artifacts import prove
-from serve.test_plain_adapters import write_adapter
+from serve.reward_adapters import write_adapter
 
 from tureen.errors import Unavailable, Unprocessable
 from tureen_core.artifact import open_artifact, seal_artifact

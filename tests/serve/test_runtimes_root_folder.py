@@ -11,7 +11,7 @@ import plain_folders
 import pytest
 import tiny
 import torch
-from serve.test_plain_adapters import write_adapter
+from serve.reward_adapters import write_adapter
 
 from tureen_core.base import load_tokenizer
 from tureen_core.calibration import Calibration
