@@ -146,3 +146,47 @@ def test_equivalent_spellings_give_one_list_of_ids(reader: str, data: st.DataObj
     plain = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
     found = ids(READERS[reader](json.loads(json.dumps(prompt)), json.loads(json.dumps(answer))))
     assert found == [RENDER.render_conversation(plain).ids]
+
+
+# --------------------------------------------------------------------------- calls of tools
+
+CALLED: Message = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"city": "Oslo"}'}}
+TOOLS = tiny.tokenizer()
+TOOLS.chat_template = tiny.TOOLS
+RENDER_TOOLS = Renderer(TOOLS, Reading(max_length=2048))
+TALKERS = [name for name in READERS if name not in ("slime", "gym")]  # these two take calls in forms of their own
+
+
+@st.composite
+def called(draw: st.DrawFn) -> Any:
+    """One call of a tool, in one of its spellings."""
+    given_arguments: Any = draw(st.sampled_from([{"city": "Oslo"}, '{"city": "Oslo"}', '{"city":"Oslo"}']))
+    if isinstance(given_arguments, str) and draw(st.booleans()):
+        given_arguments = json.dumps(given_arguments)
+    function = {"name": "f", draw(st.sampled_from(["arguments", "parameters", "args", "input"])): given_arguments}
+    call = {"id": "c1", "function": function} if draw(st.booleans()) else {"id": "c1", **function}
+    calls: list[Message] = [call | draw(st.sampled_from([{}, {"type": "function"}, {"index": 0}]))]
+    return draw(st.sampled_from([calls, json.dumps(calls)]))
+
+
+@pytest.mark.parametrize("reader", TALKERS)
+@given(calls=called(), content=st.sampled_from([None, "", []]), name=st.sampled_from(["thinking", "reasoning"]))
+@settings(max_examples=40, deadline=None)
+def test_equivalent_spellings_of_calls_and_thoughts_give_one_list_of_ids(
+    reader: str, calls: Any, content: Any, name: str
+) -> None:
+    asked, told = {"role": "user", "content": "how cold?"}, {"role": "tool", "tool_call_id": "c1", "content": "-3"}
+    plain: list[Message] = [
+        {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+        told,
+        {"role": "assistant", "content": "cold", "reasoning_content": "below zero"},
+    ]
+    spelled_turns = [
+        {"role": "assistant", "content": content, "tool_calls": calls, "refusal": None},
+        {**told, "content": [{"type": "text", "text": "-3"}]},
+        {"role": "assistant", "content": "cold", name: "below zero"},
+    ]
+    group = READERS[reader]([asked], spelled_turns)
+    (found,) = render_answers(RENDER_TOOLS, group, False)
+    assert not isinstance(found, Exception)
+    assert found.ids == RENDER_TOOLS.render_conversation([asked, *plain]).ids
