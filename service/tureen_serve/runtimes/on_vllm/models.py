@@ -95,7 +95,8 @@ class VllmRuntime:
     ) -> LoadedBase:
         """Start an engine for the rewards of a base, and one for each of its families.
 
-        Transformers scores the rewards that vLLM cannot: those that do not pool the last token.
+        Transformers scores the rewards that vLLM cannot: those that do not pool the last token, and those of a base
+        whose architecture vLLM does not have.
 
         Raises:
             LoadError: vLLM cannot start.
@@ -126,7 +127,7 @@ class VllmRuntime:
             ArtifactError: the head cannot be used.
             LoadError: vLLM cannot start.
         """
-        reason = self._find_obstacle(artifact, artifact.folder) or _find_architecture_obstacle(artifact.folder)
+        reason = self._find_obstacle(artifact, artifact.folder)
         if reason is not None:
             LOG.info("%s is scored by transformers: %s", artifact.name, reason)
             return self._transformers.load_checkpoint(artifact)
@@ -147,7 +148,7 @@ class VllmRuntime:
             return "as configured"
         if self._settings.scores == "auto" and not self._on_cpu and count_weights(folder) < SMALL:
             return "the packed scorer is faster for a backbone of this size"
-        return None
+        return _find_architecture_obstacle(folder)
 
     def _start_scorer(self, folder: Path, artifacts: Sequence[Artifact]) -> VllmScorer:
         stack = concatenate_adapters([read_weights(artifact)[0] for artifact in artifacts])
