@@ -7,40 +7,21 @@ of their time goes into importing.
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from train.launching import ACCELERATE, MARKS, TORCHRUN, Case, Ran, launch, losses, together
 from train.tiny_runs import history, records, reward_recipe, reward_run
 
 from tureen_core.artifact import open_artifact
 from tureen_train.config import resolve_recipe
 from tureen_train.rewards.run import train_reward
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(1200),  # the first test waits for all the runs
-    pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed compiles its collective with g++"),
-    pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed's CPU backend is for Linux"),
-]
+pytestmark = MARKS
 
-TORCHRUN, ACCELERATE = "torchrun", "accelerate"
 STEPS = 4
-
-
-@dataclass(frozen=True)
-class Case:
-    """A launcher, its processes, and what it changes of the recipe; ``loose`` is how far scores may be apart."""
-
-    launcher: str
-    processes: int
-    changes: dict[str, Any]
-    loose: float = 1e-3
 
 
 BF16 = {"precision": "bf16", "lora": None}
@@ -69,15 +50,6 @@ CASES = {
 }
 SPLIT = [name for name, case in CASES.items() if case.processes > 1]
 SAVED = [name for name, case in CASES.items() if "watch" in case.changes]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a launcher ended."""
-
-    status: int
-    said: str
-    folder: Path
 
 
 @pytest.fixture(scope="module")
@@ -130,46 +102,11 @@ def resumed(ran: dict[str, Ran]) -> dict[str, Ran]:
     return together({name: launch(ran[name].folder.with_suffix(".yaml"), CASES[name], "--resume") for name in SAVED})
 
 
-def together(started: dict[str, tuple[subprocess.Popen[bytes], Path]]) -> dict[str, Ran]:
-    try:
-        return {
-            name: Ran(process.wait(timeout=1200), log.read_text(), log.with_suffix(""))
-            for name, (process, log) in started.items()
-        }
-    finally:
-        for process, _ in started.values():
-            process.terminate()  # which the launcher passes on
-            process.wait()
-
-
 def write(base: Path, folder: Path, begun: dict[str, str], name: str) -> Path:
     path = folder / f"run-{list(CASES).index(name)}.yaml"
     raw = recipe(base, folder, begun, **CASES[name].changes)
     path.write_text(yaml.safe_dump({**raw, "output": str(path.with_suffix(""))}))
     return path
-
-
-def launch(path: Path, case: Case, *flags: str) -> tuple[subprocess.Popen[bytes], Path]:
-    """The launcher's process, and its log."""
-    log, scripts = path.with_suffix(".log"), Path(sys.executable).parent
-    count = str(case.processes)
-    if case.launcher == TORCHRUN:
-        words = [str(scripts / "torchrun"), "--nproc_per_node", count, "--master_port", str(free_port())]
-    else:
-        words = [str(scripts / "accelerate"), "launch", "--num_processes", count, "--num_machines", "1"]
-        words += ["--use_deepspeed", "--zero_stage", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        words += ["--main_process_port", str(free_port())]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    with log.open("w") as sink:
-        command = [*words, "-m", "tureen_train", "run", str(path), *flags]
-        return subprocess.Popen(command, stdout=sink, stderr=sink, env=environment), log
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
@@ -217,13 +154,6 @@ def test_a_resumed_run_is_the_straight_one(name: str, ran: dict[str, Ran], resum
     assert [step for step, _ in again] == [step for step, _ in straight] == list(range(1, STEPS + 1))
     for (_, own), (_, other) in zip(again, straight, strict=True):
         assert own == pytest.approx(other, abs=1e-5)
-
-
-def losses(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """Each step with its loss and the terms of it."""
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
-    kept = [entry for entry in entries if "loss" in entry]
-    return [(entry["step"], {key: entry[key] for key in entry if key.startswith("loss")}) for entry in kept]
 
 
 @pytest.mark.parametrize("name", CASES)
