@@ -8,7 +8,6 @@ from tureen_core.artifact import open_artifact
 from tureen_train.config import (
     SHARES,
     ArtifactSource,
-    ExpertRun,
     FunctionSource,
     JudgeSource,
     PromptPreferences,
@@ -26,18 +25,6 @@ from tureen_train.policies.rollouts.reward_sum import RewardCounts, WeightedRewa
 from tureen_train.policies.rollouts.server_rewards import open_servers
 from tureen_train.policies.rollouts.valuing import Valuer
 from tureen_train.runs.folder import ACCOUNT
-
-
-def open_run_rewarder(run: ExpertRun, resume: bool = False) -> WeightedRewarder:
-    """Open the rewards of a policy's run; see :func:`open_rewarder`."""
-    return open_rewarder(
-        run.rewards,
-        Path(run.output),
-        batch=run.optimisation.eval_batch,
-        failed_share=run.failed_share,
-        resume=resume,
-        preferences=run.preferences,
-    )
 
 
 def open_rewarder(
