@@ -18,6 +18,7 @@ class Counting:
     """Rewards an answer by its length, and fails for the text ``?``."""
 
     names = ("long", "short")
+    compares = False
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []

@@ -10,6 +10,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from train import tiny_ppo
+from train.judge_server import judging
 from train.tiny_ppo import Meter, ppo_run
 from train.tiny_runs import history, records
 
@@ -186,3 +187,22 @@ def test_batches_beyond_the_limit_are_counted(base: Path, tmp_path: Path) -> Non
     skipped = entries(folder, "skipped_batches")
     assert sum(skipped) > 0
     assert json.loads((folder / "account.json").read_text())["answers"]["skipped_batches"] == sum(skipped)
+
+
+def test_a_judge_rewards_the_answers_of_a_step_and_no_single_ones(base: Path, tmp_path: Path) -> None:
+    with judging() as server:
+        source = {"source": "judge", "url": server.url, "model": "m", "criterion": "pref2A"}
+        run = ppo_run(
+            base,
+            tmp_path,
+            policy={"steps": 2, "prompts": 4},
+            rewards=[source],
+            sampling={"count": 3, "max_tokens": 4},
+            watch={"eval_at_start": True},
+            data={"eval_limit": 2},
+        )
+        folder = trained(run)
+    assert len(entries(folder, "reward")) == 2
+    assert entries(folder, "reward") == [0.5, 0.5]  # shares of wins
+    assert not [key for entry in history(folder) for key in entry if key.startswith("eval_")]
+    assert (folder / "judgements.jsonl").is_file()

@@ -36,6 +36,7 @@ class Collector:
 
     Attributes:
         names: of the rewards.
+        compares: whether a reward compares the answers to a prompt.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Collector:
         self._sampling, self._settings = sampling, settings
         self._crew = Crew()
         self.names = self._crew.share([] if rewarder is None else list(rewarder.names))
+        self.compares = self._crew.share(rewarder is not None and rewarder.compares)
 
     def collect(self, folder: Path, prompts: Sequence[Prompt], seed: int, count: int) -> list[RewardedAnswer]:
         """Collect ``count`` answers to each prompt, or what is missing of them in ``folder``.

@@ -158,10 +158,15 @@ class PpoTrainer:
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Let the policy answer each held-out file once, and reward the answers; they are the same draws each time.
 
+        Where a reward compares answers, a single one has none, so nothing is answered.
+
         Returns:
             By file: the mean of each reward, the length, and the share of answers without an end token.
         """
-        found = {}
+        found: dict[str, dict[str, float]] = {}
+        if self.collector.compares and self.held:
+            log.info("held-out prompts are not answered: a reward compares answers, and a single one has none")
+            return found
         for name, prompts in self.held.items():
             folder = self.folder / ROLLOUTS / f"{name}-{self.standing.step:05d}"
             answers = self.collector.collect(folder, prompts, self.run.optimisation.seed * STRIDE, count=1)

@@ -87,10 +87,15 @@ class Rewarder(Protocol):
 
     Attributes:
         names: the names of its rewards.
+        compares: whether one compares the answers to a prompt, so that a single answer has no reward.
     """
 
     @property
     def names(self) -> Sequence[str]:
+        """As above."""
+
+    @property
+    def compares(self) -> bool:
         """As above."""
 
     def reward(self, prompts: Sequence[Prompt], samples: Sequence[Sequence[Sample]], done: Done) -> list[list[Reward]]:

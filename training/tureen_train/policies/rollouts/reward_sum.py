@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tureen_train.config import RecipeError, check_common_units
+from tureen_train.config import SHARES, RecipeError, check_common_units
 from tureen_train.networks.reward_reader import spread_progress
 from tureen_train.policies.rollouts.contract import Done, Prompt, Reward
 from tureen_train.policies.rollouts.valuing import RewardError, Samples, Value, Valuer
@@ -90,6 +90,11 @@ class WeightedRewarder:
     def names(self) -> Sequence[str]:
         """The names of the rewards, in the order of the recipe."""
         return list(self.weights)
+
+    @property
+    def compares(self) -> bool:
+        """Whether a reward compares the answers to a prompt, so that a single answer has none."""
+        return SHARES in self.units.values()
 
     def reward(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> list[list[Reward]]:
         """See :class:`.contract.Rewarder`.
