@@ -134,7 +134,7 @@ class Watch(RecipePart):
 class Scale(RecipePart):
     """DeepSpeed's ZeRO stage, which needs a launcher (torchrun, accelerate launch or deepspeed); and packing.
 
-    ``packing`` runs the texts of a reward model's batch as one row without padding. ``prompts`` also computes the
+    ``packing`` runs the texts of a batch (of rewards or DPO) as one row without padding. ``prompts`` also computes the
     shared start of the answers to one prompt only once; ``texts`` does not. Loss and gradients are those of ``off``,
     which pads. Where they would not be, the run pads and logs the reason. Only dropout differs: a shared prompt draws
     it once.
