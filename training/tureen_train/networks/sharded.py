@@ -12,9 +12,9 @@ def gather_weights(weights: Sequence[Tensor], sharded: bool) -> AbstractContextM
     """Gather the weights while the block runs. Changes that the first rank makes to them reach all ranks."""
     if not sharded:
         return nullcontext()
-    from deepspeed.zero import GatheredParameters  # an optional dependency
+    import deepspeed  # an optional dependency
 
-    gathered: AbstractContextManager[object] = GatheredParameters(list(weights), modifier_rank=0)
+    gathered: AbstractContextManager[object] = deepspeed.zero.GatheredParameters(list(weights), modifier_rank=0)
     return gathered
 
 

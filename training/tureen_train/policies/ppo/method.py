@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DeepSpeedPlugin
+from accelerate import Accelerator, DeepSpeedPlugin, PartialState
 
 from tureen_core.lora import Adapter
 from tureen_train.config import ExpertRun, Packed
@@ -124,7 +124,10 @@ def make_accelerator(run: ExpertRun) -> Accelerator:
         own = {"train_micro_batch_size_per_gpu": run.optimisation.batch, "gradient_accumulation_steps": 1}
         plugin = DeepSpeedPlugin(hf_ds_config={**config, **own, "gradient_clipping": run.optimisation.max_grad_norm})
     half = "bf16" if run.model.precision == "bf16" else "no"
-    return Accelerator(mixed_precision=half, deepspeed_plugin=plugin, cpu=not torch.cuda.is_available())
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu and plugin is not None:
+        PartialState(cpu=True)  # with both accelerate would ignore one; so the ranks find each other first
+    return Accelerator(mixed_precision=half, deepspeed_plugin=plugin, cpu=on_cpu and plugin is None)
 
 
 def make_actor_critic(task: Task, begun: Adapter | None, start: CriticStart) -> ActorCritic:

@@ -40,7 +40,8 @@ class ProcessSampler:
 
     It may be a policy in training: dropout is off while answers are written, and every module's mode is restored after.
     Under ``model.disable_adapter()`` the answers are those of the base. No state of PyTorch's random generators
-    is used.
+    is used. Weights that ZeRO-3 has sharded must be gathered, see
+    :func:`tureen_train.networks.sharded.gather_for_generation`.
 
     Args:
         model: a Hugging Face causal model, or a PEFT model on one.
@@ -99,6 +100,7 @@ class ProcessSampler:
             max_new_tokens=sampling.max_tokens,
             eos_token_id=self.ends,
             pad_token_id=self._renderer.tokenizer.pad_token_id,
+            synced_gpus=False,  # each rank writes other answers, of other lengths
         )
         answers = rows[:, ids.shape[1] :].tolist()
         logprobs = torch.stack(drawer.logprobs, 1).tolist()
