@@ -11,6 +11,12 @@ from tureen.wire import ChatRequest, CompletionRequest, ScoreRequest
 ITEM = {"prompt": "Why?", "candidates": ["Because."]}
 
 
+def test_steps_inside_a_candidate_are_shown_their_place() -> None:
+    param, message = problem(ScoreRequest, {"items": [{"prompt": "Why?", "candidates": [{"steps": ["a", "b"]}]}]})
+    assert param == "items[0].candidates"
+    assert "give the steps of one answer as `items[].steps`, beside `prompt`" in message
+
+
 def problem(kind: type[BaseModel], document: Any) -> tuple[str | None, str]:
     with pytest.raises(ValidationError) as caught:
         kind.model_validate(document)

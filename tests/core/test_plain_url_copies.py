@@ -1,5 +1,7 @@
 """Models behind URLs are copied once, as a whole, and again when they have changed."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,29 @@ def test_a_changed_file_of_equal_size_is_copied_anew(store: Any, tmp_path: Path)
     assert (second / "config.json").read_text() == "CONFIG.JSON"
 
 
+def test_the_last_two_copies_of_a_url_are_kept(store: Any, tmp_path: Path) -> None:
+    other = copy_from_url("memory://bucket/model/part", tmp_path)
+    copies = [copy_from_url(URL, tmp_path)]
+    left = copies[0].parent.parent / ".copy-killed"
+    left.mkdir()
+    for number in range(3):
+        store.pipe_file("/bucket/model/config.json", f"{number}".encode())
+        copies.append(copy_from_url(URL, tmp_path))
+    assert [each.is_dir() for each in copies] == [False, False, True, True]
+    assert other.is_dir()
+    assert left.is_dir()  # another process may be at it
+    store.pipe_file("/bucket/model/config.json", b"1")
+    os.utime(left, (0, 0))
+    assert copy_from_url(URL, tmp_path) != copies[2]  # its time is another one
+    assert not left.exists()
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(PlainError, match=r"s3://bucket/model cannot be read: .* pip install 'tureen\[s3\]'"):
+        copy_from_url("s3://bucket/model", tmp_path)
+
+
 def test_an_interrupted_copy_leaves_nothing(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     get = MemoryFileSystem.get_file
 
@@ -54,7 +79,7 @@ def test_an_interrupted_copy_leaves_nothing(store: Any, tmp_path: Path, monkeypa
     monkeypatch.setattr(MemoryFileSystem, "get_file", fail)
     with pytest.raises(PlainError, match="memory://bucket/model cannot be read: the line is cut"):
         copy_from_url(URL, tmp_path)
-    assert list((tmp_path / "sources").iterdir()) == []
+    assert list((tmp_path / "sources").glob("*/*")) == []
     monkeypatch.undo()
     assert (copy_from_url(URL, tmp_path) / "part" / "weights.bin").is_file()
 

@@ -75,7 +75,7 @@ def test_objectives_are_named_by_the_user(tmp_path: Path) -> None:
         assert list(score_talks(client, make_talks(1))[0]) == ["reward-0", "reward-1"]
     with serve_plain(folder, objectives=["kind", "true"]) as client:
         assert list(score_talks(client, make_talks(1))[0]) == ["kind", "true"]
-    with pytest.raises(PlainError, match="2 rewards and 1 names were given"):
+    with pytest.raises(PlainError, match="has 2 rewards and was given 1 name"):
         open_plain_reward(folder, options=open_options(objectives=("kind",)))
 
 
@@ -182,7 +182,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a head with NaN": (spoil_head, r"value that is not finite"),
     "three labels for one row": (
         lambda folder: edit_config(folder, id2label={"0": "a", "1": "b", "2": "c"}),
-        r"config\.json has 3 labels and the head has 1 rows; correct `id2label`, or name 1 objectives with --obj",
+        r"config\.json has 3 labels and the head has 1 row; correct `id2label`, or name 1 objective with --obj",
     ),
     "no template": (drop_template, r"no chat template; give a Jinja file with --template FILE, or one of --"),
     "another tokenizer": (take_other_tokenizer, r"belongs to another model; name the right folder with --tokenizer"),

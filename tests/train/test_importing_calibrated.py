@@ -51,6 +51,12 @@ def test_scale_and_temperature_are_those_of_the_pairs(tmp_path: Path) -> None:
     assert card["calibrated"] is True
     report = tmp_path / "sealed-evaluation"
     assert f"the report: {report / 'report.html'}" in result.output
+    scale = objective.calibration
+    assert (
+        f"reward: mean {scale.mean:.4g}, deviation {scale.std:.4g}, temperature {scale.temperature:.4g}"
+        in result.output
+    )
+    assert "pair accuracy" in result.output
     told = json.loads((report / "results.json").read_text())
     assert told["model"]["artifact"] == "sealed"
     rows = [json.loads(line) for line in (report / "scores.jsonl").read_text().splitlines()]

@@ -37,7 +37,7 @@ class Rewards:
         return [Objective(name="foxes", calibration=scale)]
 
     def objectives(self) -> list[Objective]:
-        return [Objective(name="foxes")]
+        return [Objective(name="foxes", calibration=None)]
 
 
 def evaluated(*rows: list[float]) -> EvaluatedFile:
@@ -65,9 +65,10 @@ def test_rewards_that_are_worse_than_chance_are_not_called_calibrated(
     assert told == {"files": ["one"], "worse_than_chance": ["foxes"]}
 
 
-def test_without_a_file_there_is_no_scale(tmp_path: Path) -> None:
-    assert calibrate_on_files(Rewards(), {}, None, tmp_path) == [Objective(name="foxes")]
+def test_without_a_file_there_is_no_scale(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert calibrate_on_files(Rewards(), {}, None, tmp_path) == [Objective(name="foxes", calibration=None)]
     assert not list(tmp_path.iterdir())
+    assert "foxes is not calibrated, since no answers were held out" in caplog.text
 
 
 def test_tables_of_several_widths_are_joined() -> None:

@@ -237,8 +237,10 @@ def test_without_held_out_prompts_there_are_no_figures_and_the_scale_is_raw(base
     run = reward_run(base, tmp_path, data={"holdout": 0}, optimisation={"max_steps": 2})
     manifest = train(run).manifest
     assert manifest.training.metrics == {}
-    assert scale_of(manifest.objectives[0]).mean == 0
+    assert manifest.objectives[0].calibration is None
     assert manifest.probes
+    assert "no calibration: it is served raw" in (Path(run.output) / "artifact" / "README.md").read_text()
+    assert "Without a calibration, since no answers were held out" in (Path(run.output) / "report.md").read_text()
     assert not (Path(run.output) / "accuracy.png").exists()
 
 

@@ -35,8 +35,8 @@ def attach_base(checkpoint: Checkpoint, options: PlainOptions, download: bool = 
         folder = locate_base(named, cached) if named in PACKAGED else locate_source(named, cached, download=download)
     except (BaseError, PlainError) as error:
         raise MissingBase(
-            f"{checkpoint.folder.name} is an adapter, and its base {named!r} is not on this machine: {error}. Name the "
-            "base with --adapter-base FOLDER"
+            f"{checkpoint.folder.name} is an adapter, and its base {named!r} is not on this machine: "
+            f"{str(error).rstrip('.')}. Name the base with --adapter-base FOLDER"
         ) from error
     if download:
         folder = dequantise_folder(folder, checkpoint.cache)

@@ -11,7 +11,7 @@ from tureen_core.head_rule import HeadRule
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading, Reference
 from tureen_core.plain.linear_heads import OUTPUTS, load_float32, read_labels
-from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.options import PlainError, PlainOptions, count_nouns
 from tureen_core.plain.templates import choose_frame
 from tureen_core.special_tokens import TokenizerFrame
 
@@ -137,7 +137,8 @@ def _name_rewards(checkpoint: Checkpoint, labels: int, options: PlainOptions, ru
     rows = labels if last is None else checkpoint.shapes[last][0]
     if rows != labels:
         raise PlainError(
-            f"{checkpoint.folder.name}: config.json has {labels} labels and {last} has {rows} rows; correct `id2label`"
+            f"{checkpoint.folder.name}: config.json has {count_nouns(labels, 'label')} and {last} has "
+            f"{count_nouns(rows, 'row')}; correct `id2label`"
         )
     if rule.output == "log-odds":
         if rows % 2:

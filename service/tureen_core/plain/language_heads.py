@@ -10,7 +10,7 @@ from tureen_core.head_rule import HeadRule
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import FormReading, Reference
 from tureen_core.plain.linear_heads import load_float32, make_head
-from tureen_core.plain.options import PlainError
+from tureen_core.plain.options import PlainError, count_nouns
 from tureen_core.stored_head import StoredHead, apply_output
 
 SCALES = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # of Cohere, Falcon H1 and others
@@ -32,7 +32,9 @@ def find_token(tokenizer: Any, text: str) -> int:
         return ids[0]
     spelt: int | None = tokenizer.get_vocab().get(text)
     if spelt is None:
-        raise PlainError(f"tokens: {text!r} is {len(ids)} tokens ({ids}) here; name one token of the vocabulary")
+        raise PlainError(
+            f"tokens: {text!r} is {count_nouns(len(ids), 'token')} ({ids}) here; name one token of the vocabulary"
+        )
     return spelt
 
 

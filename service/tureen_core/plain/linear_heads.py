@@ -12,7 +12,7 @@ from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.head_rule import HeadRule, Output
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading, Reference
-from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.options import PlainError, PlainOptions, count_nouns
 from tureen_core.stored_head import HeadError, StoredHead
 
 OWN_BATCHES = {"doge", "jamba", "zamba", "zamba2"}  # padding or a replaced layer changes their numbers or fails
@@ -28,8 +28,9 @@ def read_labels(checkpoint: Checkpoint, rows: int, options: PlainOptions) -> tup
     named = checkpoint.config.get("id2label")
     if named is not None and len(named) != rows and not options.objectives:
         raise PlainError(
-            f"{checkpoint.folder.name}: config.json has {len(named)} labels and the head has {rows} rows; correct "
-            f"`id2label`, or name {rows} objectives with --objectives"
+            f"{checkpoint.folder.name}: config.json has {count_nouns(len(named), 'label')} and the head has "
+            f"{count_nouns(rows, 'row')}; correct `id2label`, or name {count_nouns(rows, 'objective')} with "
+            "--objectives"
         )
     labels = (
         tuple(str(named[str(index)] if str(index) in named else named[index]) for index in range(rows))

@@ -58,8 +58,8 @@ def _fetch_named(name: HubName, pickles: bool, tried: Path | None, download: boo
         if tried is None:
             raise
         raise PlainError(
-            f"there is no folder {tried}, so {name} was taken for a model of the Hugging Face hub: {error}. Correct "
-            "the path, or the name on the hub"
+            f"there is no folder {tried}, so {name} was taken for a model of the Hugging Face hub: "
+            f"{str(error).rstrip('.')}. Correct the path, or the name on the hub"
         ) from error
 
 

@@ -47,4 +47,9 @@ class PlainOptions(BaseModel):
     step_mark: str | None = None
 
 
+def count_nouns(number: int, noun: str) -> str:
+    """Write a number with its noun, as ``1 label`` and ``2 labels``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 NO_OPTIONS = PlainOptions()

@@ -12,7 +12,7 @@ from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.form import Form, FormReading, Reference
 from tureen_core.plain.judges import refuse_output
 from tureen_core.plain.linear_heads import is_causal, load_float32, make_head
-from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.options import PlainError, PlainOptions, count_nouns
 from tureen_core.plain.tokenizer import prepare_tokenizer
 from tureen_core.step_texts import find_mark_id
 from tureen_core.stored_head import StoredHead
@@ -72,8 +72,8 @@ def _check_labels(checkpoint: Checkpoint, name: str) -> None:
     rows = checkpoint.shapes[name][0]
     if rows != 2:
         raise PlainError(
-            f"{checkpoint.folder.name}: {name} has {rows} labels; a process reward model has 2, for a wrong and for a "
-            "right step"
+            f"{checkpoint.folder.name}: {name} has {count_nouns(rows, 'label')}; a process reward model has 2, for a "
+            "wrong and for a right step"
         )
 
 

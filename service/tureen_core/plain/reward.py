@@ -18,7 +18,7 @@ from tureen_core.plain.conversations import make_conversations, make_probes
 from tureen_core.plain.digests import digest_files, digest_head
 from tureen_core.plain.form import FormReading
 from tureen_core.plain.forms import choose_form
-from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions
+from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions, count_nouns
 from tureen_core.plain.quantised import dequantise_folder
 from tureen_core.plain.templates import choose_frame
 from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
@@ -188,7 +188,8 @@ def _make_objectives(read: FormReading, options: PlainOptions, checkpoint: Check
     names: Sequence[str] = options.objectives or labels or _number_names(unnamed, len(columns))
     if len(names) != len(columns):
         raise PlainError(
-            f"objectives: {checkpoint.folder.name} has {len(columns)} rewards and {len(names)} names were given"
+            f"objectives: {checkpoint.folder.name} has {count_nouns(len(columns), 'reward')} and was given "
+            f"{count_nouns(len(names), 'name')}"
         )
     cleaned = [clean_name(each) for each in names]
     if len(set(cleaned)) < len(cleaned):

@@ -1,10 +1,15 @@
-"""Models behind fsspec URLs, as ``s3://bucket/model``: copied once into the cache, and again when they have changed."""
+"""Models behind fsspec URLs, as ``s3://bucket/model``: copied once into the cache, and again when they have changed.
+
+Of each URL the copies that were used last and before it are kept, since a server may still run on the older one.
+"""
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +17,15 @@ from typing import Any
 from tureen_core.plain.options import PlainError
 
 LARGEST_COUNT = 10_000
+KEPT = 2  # copies of a URL
+UNFINISHED_SECONDS = 86_400  # after which a copy that has not ended is one of a process that was killed
+S3 = ("s3://", "s3a://")
 # what file systems call the state of a file; one of them must be told beside its size
 STATES = ("ETag", "etag", "md5Hash", "crc32c", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def copy_from_url(url: str, cache: Path) -> Path:
-    """Copy a folder behind a URL into ``cache/sources``, unless an equal copy is there.
+    """Copy a folder behind a URL into ``cache/sources``, unless an equal copy is there. Remove its oldest copies.
 
     Copies are equal if the names, sizes and times or ETags of all files are. A copy appears as a whole or not at all.
 
@@ -33,14 +41,19 @@ def copy_from_url(url: str, cache: Path) -> Path:
         system, root = fsspec.url_to_fs(url)
         system.invalidate_cache()
         listing = _list_files(system, root, shown)
-        state = hashlib.sha256(json.dumps([url, listing]).encode()).hexdigest()[:24]
-        target = cache / "sources" / state / Path(root.rstrip("/")).name
+        state = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:24]
+        copies = cache / "sources" / hashlib.sha256(url.encode()).hexdigest()[:24]
+        target = copies / state / Path(root.rstrip("/")).name
         if not target.is_dir():
             _copy(system, root, listing, target, shown)
+        os.utime(target.parent)
+        _remove_oldest(copies, target.parent)
     except (ImportError, OSError, ValueError) as error:
         if isinstance(error, PlainError):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if isinstance(error, ImportError) and url.startswith(S3):
+            reason = "its package is not installed: pip install 'tureen[s3]'"
         raise PlainError(f"{shown} cannot be read: {reason}") from error
     return target
 
@@ -69,7 +82,7 @@ def _read_state(facts: Mapping[str, Any], place: str) -> str:
 
 
 def _copy(system: Any, root: str, listing: Mapping[str, list[str]], target: Path, shown: str) -> None:
-    parent = target.parent.parent
+    parent = target.parent.parent  # of all copies of the URL
     parent.mkdir(parents=True, exist_ok=True)
     size = sum(int(each[0]) for each in listing.values())
     if size > shutil.disk_usage(parent).free:
@@ -93,3 +106,12 @@ def _copy(system: Any, root: str, listing: Mapping[str, list[str]], target: Path
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_oldest(copies: Path, newest: Path) -> None:
+    """Remove all copies but those that were used last, and what killed processes left."""
+    found = {each: each.stat().st_mtime for each in copies.iterdir() if each != newest}
+    old = sorted((each for each in found if not each.name.startswith(".")), key=lambda each: found[each])
+    left = [each for each in found if each.name.startswith(".") and found[each] < time.time() - UNFINISHED_SECONDS]
+    for each in [*old[: len(old) - (KEPT - 1)], *left]:
+        shutil.rmtree(each, ignore_errors=True)

@@ -120,7 +120,7 @@ class ModelMemory:
         """Take models out and unload them in a task. ``victims`` is emptied, so that it does not keep them."""
         for each in victims:
             self.models.pop(each.source.key, None)
-        lanes = [each.served for each in victims]
+        lanes = [(each.source.folder.name, each.served) for each in victims]
         victims.clear()
         if lanes:
             self.start(self._end(lanes))
@@ -136,11 +136,11 @@ class ModelMemory:
         self.discard(list(self.models.values()))
         await asyncio.gather(*self._tasks)
 
-    async def _end(self, lanes: list[ServedBackbone]) -> None:
+    async def _end(self, lanes: list[tuple[str, ServedBackbone]]) -> None:
         while lanes:
-            name = ", ".join(lanes[-1].versions)
+            name = lanes[-1][0]
             try:
-                await lanes[-1].lane.close()
+                await lanes[-1][1].lane.close()
                 LOG.info("%s was unloaded", name)
             except Exception:
                 LOG.exception("%s was unloaded, but its lane could not be closed", name)

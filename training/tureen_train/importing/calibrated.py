@@ -1,6 +1,7 @@
 """Calibrate an imported reward model on pairs, and write the report of its evaluation on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tureen_core.manifest import Objective
 from tureen_core.reading import Rendered
 from tureen_train.evaluation.evaluate import evaluate_model, load_items
 from tureen_train.evaluation.items import Item
+from tureen_train.evaluation.results import Evaluation
 from tureen_train.evaluation.scorers import ArtifactScorer
 from tureen_train.importing.reward import write_card
 from tureen_train.networks.reward_reader import Done, RewardReader, ignore_progress, open_reader
@@ -36,7 +38,27 @@ class RecordedReader:
         return [self._rows[tuple(text.ids)] for text in texts]
 
 
-def calibrate_import(folder: Path, files: Sequence[Path], report: Path, done: Done = ignore_progress) -> Artifact:
+@dataclass(frozen=True)
+class CalibratedImport:
+    """A calibrated artifact, and the evaluation of each of its rewards on the pairs of the fit."""
+
+    artifact: Artifact
+    evaluations: Sequence[Evaluation]
+
+    def describe_scales(self) -> Iterator[str]:
+        """Describe the scale of each reward in a line."""
+        for each in self.artifact.manifest.objectives:
+            scale = each.calibration
+            if scale is None:
+                continue
+            line = f"{each.name}: mean {scale.mean:.4g}, deviation {scale.std:.4g}, temperature {scale.temperature:.4g}"
+            worse = "; it is worse than chance on these pairs, so it is not calibrated"
+            yield line + (worse if scale.worse_than_chance else "")
+
+
+def calibrate_import(
+    folder: Path, files: Sequence[Path], report: Path, done: Done = ignore_progress
+) -> CalibratedImport:
     """Fit the scale of each reward on the pairs of files, seal the artifact anew, and write an evaluation.
 
     Args:
@@ -45,14 +67,18 @@ def calibrate_import(folder: Path, files: Sequence[Path], report: Path, done: Do
         report: the folder for the evaluation; with several rewards, for a folder of each.
 
     Raises:
-        BadOption: the model reads no conversations.
+        BadOption: the model compares pairs or judges steps.
         DataError: a file cannot be read.
         ValueError: there are no pairs.
     """
     artifact = open_artifact(folder)
     manifest = artifact.manifest
     if manifest.input != "conversation":
-        raise BadOption(f"--calibrate: {manifest.name} reads {manifest.input}; only conversations can be calibrated")
+        what = "the first of two answers is better" if manifest.input == "pair" else "a step is right"
+        raise BadOption(
+            f"--calibrate: a reward of {manifest.name} is the log-odds that {what}, so it has a scale already; leave "
+            "--calibrate out"
+        )
     loaded = load_items("pairs", files)
     reader = RecordedReader(open_reader(artifact))
     objectives = fit_objectives(manifest.objectives, loaded.items, reader, done)
@@ -62,10 +88,12 @@ def calibrate_import(folder: Path, files: Sequence[Path], report: Path, done: Do
     manifest = manifest.model_copy(update={"objectives": objectives, "training": training, "version": "", "files": {}})
     (folder / "README.md").write_text(write_card(manifest), encoding="utf-8")
     sealed = seal_artifact(folder, manifest)
+    evaluations = []
     for objective in objectives:
         scorer = ArtifactScorer(folder, objective.name, None, BATCH, reader=reader)
-        evaluate_model(scorer, loaded, "pairs", report if len(objectives) == 1 else report / objective.name)
-    return sealed
+        place = report if len(objectives) == 1 else report / objective.name
+        evaluations.append(evaluate_model(scorer, loaded, "pairs", place))
+    return CalibratedImport(sealed, evaluations)
 
 
 def fit_objectives(
@@ -102,9 +130,3 @@ def _render(item: Item, reader: Any) -> list[Rendered]:
     inputs = make_template_inputs(item.template_arguments)
     with locate_refusals(item.id):
         return [reader.renderer.render_conversation(each, inputs=inputs) for each in item.conversations]
-
-
-def list_worse_than_chance(artifact: Artifact) -> list[str]:
-    """List the rewards that no temperature makes honest."""
-    scales = {each.name: each.calibration for each in artifact.manifest.objectives}
-    return [name for name, scale in scales.items() if scale is not None and scale.worse_than_chance]

@@ -13,7 +13,7 @@ from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_core.plain.source_text import PLACES
 from tureen_train.faults import exit_on_user_error
 from tureen_train.importing.new_folder import fill_folder
-from tureen_train.terminal import start_log
+from tureen_train.terminal import make_console, start_log
 
 Source = Annotated[str, typer.Argument(help=f"A model of others: {PLACES}; of experts a folder.")]
 Out = Annotated[Path, typer.Argument(help="The artifact's folder.")]
@@ -119,7 +119,8 @@ def _import_reward(source: str, out: Path, flags: RewardFlags) -> None:
 
     from tureen_core.plain.locate import locate_source
     from tureen_core.plain.pickles import convert_pickles
-    from tureen_train.importing.calibrated import calibrate_import, list_worse_than_chance
+    from tureen_train.evaluation.evaluation_page import make_summary
+    from tureen_train.importing.calibrated import calibrate_import
     from tureen_train.importing.reward import RewardRequest, import_reward_artifact
 
     logging.set_verbosity_error()  # each load would list the tensors that it does not read
@@ -133,7 +134,9 @@ def _import_reward(source: str, out: Path, flags: RewardFlags) -> None:
             import_reward_artifact(source, folder, scratch, request)
         if flags.calibrate:
             report = out.with_name(f"{out.name}-evaluation")
-            artifact = calibrate_import(scratch, flags.calibrate, report)
-            for name in list_worse_than_chance(artifact):
-                typer.echo(f"{name} is worse than chance on these pairs, so it is not calibrated", err=True)
-            typer.echo(f"the report: {report / 'report.html'}")
+            calibrated = calibrate_import(scratch, flags.calibrate, report)
+            for line in calibrated.describe_scales():
+                typer.echo(line)
+            for each in calibrated.evaluations:
+                make_console().print(make_summary(each))
+                typer.echo(f"the report: {each.folder / 'report.html'}")

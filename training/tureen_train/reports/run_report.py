@@ -96,10 +96,16 @@ def _calibration(page: Page, run: RunFolder) -> None:
     objectives = run.document("objectives.json")
     if objectives:
         scales = {each["name"]: each.get("calibration") or {} for each in objectives}
+    bare = [name for name, scale in scales.items() if not scale] if objectives else []
     scales = {name: scale for name, scale in scales.items() if scale}
-    if not scales:
+    if not scales and not bare:
         return
     page.heading("Scale of the rewards")
+    if bare:
+        told = f"Without a calibration, since no answers were held out: {', '.join(bare)}. Served raw."
+        page.text(escape_markdown(told))
+    if not scales:
+        return
     page.text(
         "Calibrated rewards are (raw − mean) / deviation; σ(Δ / temperature) is the probability that an answer is "
         "preferred whose raw reward is higher by Δ."

@@ -44,11 +44,20 @@ def calibrate_on_files(
 ) -> list[Objective]:
     """Calibrate on all evaluation files together, or on the ``chosen`` one; write into the account which they were.
 
-    Without a file the objectives have no calibration. A temperature at its bound is told.
+    Without a file the objectives are as the method knows them, mostly without a calibration. That is told, and so is a
+    temperature at its bound.
     """
     files = [name for name in evaluated if chosen in (None, name)]
     if not files:
-        return method.objectives()
+        objectives = method.objectives()
+        for each in objectives:
+            if each.calibration is None:
+                log.warning(
+                    "%s is not calibrated, since no answers were held out: it is served raw and not added to other "
+                    "rewards. Hold prompts out with data.holdout, or name files under data.eval",
+                    each.name,
+                )
+        return objectives
     used = [evaluated[name] for name in files]
     labels = [join_tables(each) for each in zip(*(file.labels for file in used), strict=True)]
     objectives = method.calibrate(join_tables([file.predictions for file in used]), labels, folder)

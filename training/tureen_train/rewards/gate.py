@@ -149,7 +149,8 @@ class GateMethod:
 
     def objectives(self) -> list[Objective]:
         """The attributes, and the overall one in the column after them."""
-        return [*self._attributes, Objective(name=self._run.objective, column=len(self._attributes))]
+        overall = Objective(name=self._run.objective, column=len(self._attributes), calibration=None)
+        return [*self._attributes, overall]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts whose end is known, else of training ones."""

@@ -163,7 +163,7 @@ class OdinMethod:
 
     def objectives(self) -> list[Objective]:
         """The objective of the quality head, without calibration. The length head has none."""
-        return [Objective(name=self._objective, column=QUALITY)]
+        return [Objective(name=self._objective, column=QUALITY, calibration=None)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""

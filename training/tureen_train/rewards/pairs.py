@@ -188,7 +188,7 @@ class PairMethod:
 
     def objectives(self) -> list[Objective]:
         """The preference, without calibration."""
-        return [Objective(name=self._objective)]
+        return [Objective(name=self._objective, calibration=None)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take held-out pairs, else training ones, each in both orders."""

@@ -122,7 +122,7 @@ class RankingMethod:
 
     def objectives(self) -> list[Objective]:
         """The reward, without calibration."""
-        return [Objective(name=self._objective)]
+        return [Objective(name=self._objective, calibration=None)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take the first two answers of held-out prompts, else of training ones."""

@@ -122,7 +122,7 @@ class StepsMethod:
 
     def objectives(self) -> list[Objective]:
         """The reward, without calibration."""
-        return [Objective(name=self._objective)]
+        return [Objective(name=self._objective, calibration=None)]
 
     def probes(self, data: RunData, count: int) -> list[Probe]:
         """Take held-out answers, else training ones: the first of each prompt, then the second of each, and so on."""

@@ -1,8 +1,8 @@
 """The bodies of ``/v1/score``: rewards of conversations, candidates or steps."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tureen.wire.base import (
     MAX_CANDIDATES,
@@ -31,6 +31,15 @@ class ScoreItem(TemplateRequest):
     prompt: Prompt | None = None
     candidates: Annotated[list[Candidate], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = None
     steps: Annotated[list[Text], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = None
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _refuse_steps(cls, value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(each, dict) and "steps" in each for each in value):
+            raise ValueError(
+                "a candidate has no steps: give the steps of one answer as `items[].steps`, beside `prompt`"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_form(self) -> "ScoreItem":
