@@ -62,7 +62,7 @@ def test_rewards_are_named_by_the_labels_by_the_user_or_by_numbers(copy: Path) -
     assert names(artifact) == FIVE
     assert [each.column for each in artifact.manifest.objectives] == [0, 1, 2, 3, 4]
     assert names(opened(copy, objectives=tuple("abcde"))) == list("abcde")
-    with pytest.raises(PlainError, match="has 5 rewards and 2 names were given"):
+    with pytest.raises(PlainError, match="has 5 rewards and was given 2 names"):
         opened(copy, objectives=("a", "b"))
 
 
