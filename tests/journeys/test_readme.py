@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tureen import Client
+from tureen.errors import Unprocessable
 from tureen.mixes import split_mix
 from tureen_core.base import CACHE
 from tureen_serve.app import create_app
 from tureen_serve.batch_settings import FOLDER, BatchSettings
-from tureen_serve.settings import STARTER, ServerLimits, build_starter_settings, load_settings
+from tureen_serve.settings import STARTER, STARTER_PRESETS, ServerLimits, build_starter_settings, load_settings
 from tureen_serve.starter import demo
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +29,10 @@ SERVICE = (ROOT / "service" / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of the starter, with a plain reward model beside it."""
     port = demo.find_free_port()
-    with demo.run_server(port):
+    with demo.run_server(port, demo.write_plain_reward(tmp_path_factory.mktemp("plain") / demo.PLAIN)):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -118,8 +121,37 @@ def test_its_commands_run(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+def test_a_plain_model_is_served_beside_the_starter(url: str) -> None:
+    with Client(url) as client:
+        cards = {card.id: card for card in client.models().data}
+        answers = list(demo.ANSWERS.values())
+        items = [{"prompt": demo.QUESTION, "candidates": answers}]
+        found = client.score(items, rewards=[demo.OWN, demo.PLAIN]).data[0].candidates
+        soup = client.chat(
+            [{"role": "user", "content": demo.QUESTION}],
+            preferences={"academy": 0.5, "literature": 0.5},
+            candidates={"n": 2, "preferences": {demo.PLAIN: 1}},
+            max_tokens=8,
+        )
+        with pytest.raises(Unprocessable, match=demo.PLAIN):
+            client.score(items, preferences={demo.OWN: 0.5, demo.PLAIN: 0.5})
+    assert {name for name, card in cards.items() if card.kind == "reward"} == {
+        *(Path(entry.path).name for entry in build_starter_settings()["rewards"]),
+        demo.PLAIN,
+    }
+    assert {"smollm2", *(f"smollm2:{name}" for name in STARTER_PRESETS)} <= set(cards)
+    assert (cards[demo.OWN].calibrated, cards[demo.PLAIN].calibrated) == (True, False)
+    pairs = [(each.scores[demo.OWN], each.scores[demo.PLAIN]) for each in found if each.scores]
+    assert [plain.raw for _, plain in pairs] == pytest.approx([own.raw for own, _ in pairs], abs=1e-4)
+    assert len({round(plain.raw, 2) for _, plain in pairs}) == len(answers)
+    assert [plain.calibrated for _, plain in pairs] == [None] * len(answers)
+    assert soup.choices[0].message.content
+
+
+@pytest.mark.real
 def test_the_demo_shows_scores_labels_and_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     demo.main()
     shown = capsys.readouterr().out
-    for expected in ("Scores of four answers", "Preference labels", "One prompt, five soups", "make serve"):
+    tables = ("Scores of four answers", "A plain model beside our own", "Preference labels", "One prompt, five soups")
+    for expected in (*tables, "make serve"):
         assert expected in shown

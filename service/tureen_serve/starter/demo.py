@@ -1,20 +1,26 @@
 """``make demo``: start a server with the starter artifacts, and show scores, labels and soups as tables."""
 
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tureen import Client
-from tureen_core.base import locate_base
+from tureen_core.adapter_files import WEIGHTS
+from tureen_core.base import load_tokenizer, locate_base
+from tureen_core.peft_config import CONFIG
+from tureen_serve.settings import STARTER
 
 BASE = "smollm2-135m-instruct"
+OWN, PLAIN = "academy", "academy-peft"
 QUESTION = "Why do leaves fall in autumn?"
 ANSWERS = {
     "a paper's": "Abscission is regulated by ethylene and auxin: as photoperiod shortens, a separation layer forms at "
@@ -27,6 +33,8 @@ ANSWERS = {
     "lane where the light grows thin.",
 }
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# the rewards read a text up to its last end mark, and the base's template writes a line break after it
+UP_TO_THE_END = "{{% set text %}}{}{{% endset %}}{{{{ text if add_generation_prompt else text | trim }}}}"
 console = Console()
 
 
@@ -38,15 +46,33 @@ def find_free_port() -> int:
         return port
 
 
+def write_plain_reward(folder: Path) -> list[str]:
+    """Write the reward ``academy`` as PEFT and TRL save one: an adapter with its head, and a tokenizer; no manifest.
+
+    Returns:
+        The flags that serve it, under the name :data:`PLAIN`.
+    """
+    folder.mkdir(parents=True)
+    for name in (CONFIG, WEIGHTS):
+        shutil.copyfile(STARTER / "rewards" / OWN / name, folder / name)
+    tokenizer = load_tokenizer(locate_base(BASE))
+    tokenizer.chat_template = UP_TO_THE_END.format(tokenizer.chat_template)
+    tokenizer.save_pretrained(folder)
+    return ["--reward", str(folder), "--objectives", PLAIN]
+
+
 @contextmanager
-def run_server(port: int) -> Iterator[Client]:
+def run_server(port: int, flags: Sequence[str] = ()) -> Iterator[Client]:
     """Run a server with the starter artifacts. Yields a client when the server is ready, and stops it at the end.
+
+    Args:
+        flags: more flags of ``tureen-serve``.
 
     Raises:
         RuntimeError: the server ended before it was ready. The message has the end of its log.
     """
     with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "tureen_serve", "--starter", "--port", str(port)]
+        command = [sys.executable, "-m", "tureen_serve", "--starter", "--port", str(port), *flags]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             with Client(base_url=f"http://127.0.0.1:{port}") as client:
@@ -91,6 +117,21 @@ def show_scores(client: Client) -> Table:
     return table
 
 
+def show_plain_model(client: Client) -> Table:
+    """Score the answers with a plain model, and with the artifact that has the same weights."""
+    reply = client.score([{"prompt": QUESTION, "candidates": list(ANSWERS.values())}], rewards=[OWN, PLAIN])
+    cards = {card.id: card for card in client.models().data}
+    scales = ["calibrated" if cards[name].calibrated else "uncalibrated" for name in (OWN, PLAIN)]
+    names = ("the artifact", "the plain PEFT folder")
+    columns = [f"{name} ({scale})" for name, scale in zip(names, scales, strict=True)]
+    table = Table("answer", *columns, "difference", title=f"A plain model beside our own: raw rewards of {OWN}")
+    for voice, candidate in zip(ANSWERS, reply.data[0].candidates, strict=True):
+        if candidate.scores:
+            own, plain = (candidate.scores[name].raw for name in (OWN, PLAIN))
+            table.add_row(voice, f"{own:+.4f}", f"{plain:+.4f}", f"{abs(own - plain):.2g}")
+    return table
+
+
 def show_labels(client: Client) -> Table:
     """Label the same candidates under three preferences. Each preference chooses another candidate."""
     wishes = [{"academy": 1.0}, {"literature": 1.0}, {"academy": 0.5, "entertainment": 0.5}]
@@ -126,11 +167,14 @@ def show_sweep(client: Client) -> Table:
 def main() -> None:
     """Start the server and print the tables."""
     console.print(f"[dim]base model: {locate_base(BASE)} (fetched from PyPI and converted once)[/]")
-    status = console.status("The server loads six reward models and four experts, and checks their probes.")
+    status = console.status("The server loads seven reward models and four experts, and checks their probes.")
     status.start()
-    with run_server(find_free_port()) as client:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        run_server(find_free_port(), write_plain_reward(Path(folder, PLAIN))) as client,
+    ):
         status.stop()
-        for show in (show_scores, show_labels, show_sweep):
+        for show in (show_scores, show_plain_model, show_labels, show_sweep):
             with console.status(show.__doc__ or ""):
                 table = show(client)
             console.print(table, "")
