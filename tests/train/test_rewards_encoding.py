@@ -63,17 +63,17 @@ def test_pairs_that_are_equal_after_the_cut_are_refused(base: Path, tmp_path: Pa
     refuse(run_on(base, tmp_path, CUT, **changes), words)
 
 
-@pytest.mark.parametrize(("case", "message"), [(TIES, "no record has two answers"), (CUT, "no prompt fits")])
+@pytest.mark.parametrize(("case", "message"), [(TIES, "two answers with different scores"), (CUT, "no prompt fits")])
 def test_an_expert_is_refused_too(base: Path, tmp_path: Path, case: str, message: str) -> None:
     data = {"train": [{"path": str(CASES / case)}], "holdout": 0}
-    refuse(expert_run(base, tmp_path, data=data, preference={"max_length": 128}), message)
+    refuse(expert_run(base, tmp_path, data=data, policy={"max_length": 128}), message)
 
 
 def test_an_experts_pairs_that_trl_cuts_to_one_text_are_left_out(base: Path, tmp_path: Path) -> None:
     """The probe fits, so the run is stopped by its pairs."""
     short = records(tmp_path, count=1)
     data = {"train": [{"path": str(CASES / CUT)}], "eval": {"short": {"path": str(short)}}, "eval_whole": True}
-    run = expert_run(base, tmp_path, data={**data, "holdout": 0}, preference={"max_length": 128})
+    run = expert_run(base, tmp_path, data={**data, "holdout": 0}, policy={"max_length": 128})
     refuse(run, "of 8 pairs none is left to train on: 8 equal after the cut; raise max_length")
 
 

@@ -116,5 +116,5 @@ def _answer(query: str, prompt: str, ends: Sequence[str]) -> str:
         raise InvalidRequest(f"{said}: say templated=True to score it as it is", param="queries")
     answer = query.removeprefix(prompt)
     while end := next((each for each in ends if answer.endswith(each)), None):
-        answer = answer.removesuffix(end)
+        answer = answer.removesuffix(end).rstrip()  # as the server removes the marks of its own
     return answer

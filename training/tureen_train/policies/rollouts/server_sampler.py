@@ -24,7 +24,7 @@ class ServerSampler:
     """Asks a server for the answers, a few requests at a time.
 
     A request that fails is sent again for about two minutes. An error that stays ends the run: a policy's answer is
-    never made up. The key is read from the environment, see :mod:`tureen.settings`.
+    never made up. The key is that of :mod:`tureen.settings`.
 
     Args:
         url: the server's address.
