@@ -9,6 +9,7 @@ import classifiers
 import judging
 import plain_folders
 import pytest
+import quantised_folders
 import tiny
 import torch
 from serve.reward_adapters import write_adapter
@@ -16,6 +17,7 @@ from serve.reward_adapters import write_adapter
 from tureen_core.base import load_tokenizer
 from tureen_core.calibration import Calibration
 from tureen_serve.runtimes import root_folder
+from tureen_serve.runtimes.footprint import count_weights
 from tureen_serve.runtimes.root_folder import Source, UnusableFolder, compute_state, read_folder
 
 
@@ -52,6 +54,17 @@ def test_a_folder_without_a_configuration_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/model.safetensors").touch()
     assert read_folder(tmp_path / "notes") is None
+
+
+def test_quantised_weights_are_not_measured_by_their_packed_numbers(tmp_path: Path) -> None:
+    source = quantised_folders.write_plain(tmp_path / "plain")
+    settings = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+    quantised_folders.quantise_layers(source, tmp_path / "packed", quantised_folders.pack_gptq, **settings)
+    assert count_weights(tmp_path / "packed") < count_weights(source) / 2
+    reason = refuse(tmp_path / "packed").reason
+    assert "packed is quantised (gptq, by `quantization_config` of config.json), and is not loaded on demand" in reason
+    assert f"`tureen-train import {tmp_path}/packed OUT`" in reason
+    assert "have no flags" not in reason
 
 
 # --------------------------------------------------------------------------- flags

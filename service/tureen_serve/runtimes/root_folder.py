@@ -12,9 +12,11 @@ from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, Manifest, re
 from tureen_core.calibration import Calibration
 from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
 from tureen_core.plain.bases import MissingBase
+from tureen_core.plain.checkpoint import read_json
 from tureen_core.plain.option_flags import name_flags
 from tureen_core.plain.options import PlainError
 from tureen_core.plain.reward import NAMELESS, clean_name, describe_plain_reward
+from tureen_core.quantisation import find_quantisation, name_quantisation
 
 PLAIN = ("config.json", ADAPTER_CONFIG)
 
@@ -169,6 +171,7 @@ def _read_plain(folder: Path) -> Source | UnusableFolder:
     if missing := _find_missing_shard(folder):
         return UnusableFolder(folder, state, f"{folder.name}: {missing} is missing; is it still being copied?")
     try:
+        _refuse_quantised(folder)
         manifest = describe_plain_reward(folder, unnamed=clean_name(folder.name), download=False).manifest
     except PlainError as error:
         return UnusableFolder(folder, state, _explain(folder, error), again=isinstance(error, MissingBase))
@@ -180,6 +183,20 @@ def _read_plain(folder: Path) -> Source | UnusableFolder:
     base = Path(manifest.base.model) if manifest.base else None
     names = tuple(each.name for each in manifest.objectives)
     return Source(folder, compute_state(folder, base) if base else state, manifest, names, plain=True, base=base)
+
+
+def _refuse_quantised(folder: Path) -> None:
+    """Refuse quantised weights: the headers of packed files do not tell how much memory the weights will take.
+
+    Raises:
+        PlainError: they are quantised.
+    """
+    if quantisation := find_quantisation(read_json(folder / "config.json")):
+        raise PlainError(
+            f"{folder.name} is quantised ({name_quantisation(quantisation)}, by `quantization_config` of config.json), "
+            f"and is not loaded on demand: make it an artifact with `tureen-train import {folder} OUT`, or serve it "
+            f"with `--reward {folder}`"
+        )
 
 
 def _find_missing_shard(folder: Path) -> str | None:
