@@ -9,7 +9,7 @@ import tiny
 from tureen.records.schema import BadRecord, Record
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.policies.encoding import UNFINISHED, encode_answer, encode_answers, encode_prompt
+from tureen_train.policies.encoding import IDS, UNFINISHED, encode_answer, encode_answers, encode_prompt
 
 ASKED = ({"role": "user", "content": "why?"},)
 SAID = ({"role": "assistant", "content": "because"},)
@@ -88,3 +88,15 @@ def test_control_marks_in_an_answer_that_was_not_ended_are_text(base: Path) -> N
     assert begun.ids == whole.ids[: len(begun.ids)]
     assert len(whole.ids) - len(begun.ids) <= 2
     assert renderer.tokenizer.eos_token_id not in begun.answer
+
+
+def test_an_answer_whose_ids_are_known_is_encoded_as_these(base: Path) -> None:
+    renderer = make_renderer(base)
+    ids = (200, 201, 202)
+    record = Record(ASKED, (SAID, SAID), (1.0, 0.0), meta={IDS: [ids, None]})
+    known, plain = encode_answers(renderer, record)
+    assert list(known.ids[: known.start]) == renderer.tokenize_prompt(ASKED)
+    assert (known.answer, known.truncated, known.opened) == (ids, False, True)
+    assert plain == encode_answer(renderer, ASKED, SAID, {})
+    cut = encode_answers(make_renderer(base, known.start + 2), record)[0]
+    assert (cut.answer, cut.truncated) == (ids[:2], True)

@@ -114,7 +114,7 @@ def ours(
         layout=layout,
         pad=0,
         references=folder / REFERENCES,
-        resumed=resumed,
+        known=resumed,
         callbacks=[History(folder / "history.jsonl")],
     )
 

@@ -31,23 +31,23 @@ def test_figures_by_hand() -> None:
         {
             "reward": 5.0,
             "reward_std": math.sqrt((4 + 1 + 9) / 3),
-            "reward/kind": 2.0,
-            "reward/kind_std": math.sqrt((1 + 4 + 9 + 0) / 4),
-            "reward/short": 4.0,
-            "reward/short_std": math.sqrt(8 / 3),
+            "reward_kind": 2.0,
+            "reward_kind_std": math.sqrt((1 + 4 + 9 + 0) / 4),
+            "reward_short": 4.0,
+            "reward_short_std": math.sqrt(8 / 3),
             "failed": 0.25,
             "empty": 0.25,
-            "finished": 0.75,
-            "tokens": 11 / 4,
+            "unfinished": 0.25,
+            "length": 11 / 4,
             "distinct_2": (2 / 3 + 1) / 2,
-            "kl": (2.0 - 0.5 + 0.5) / 8,
+            "kl_per_token": (2.0 - 0.5 + 0.5) / 8,
         }
     )
 
 
 def test_figures_that_nothing_tells_are_left_out() -> None:
     served = Answered([Prompt("p", ())], [[Written(Sample("p", 0, "so"))]], [[Reward({}, None, "no")]])
-    assert measure_answers(served) == {"failed": 1.0, "empty": 0.0, "finished": 1.0}
+    assert measure_answers(served) == {"failed": 1.0, "empty": 0.0, "unfinished": 0.0}
     assert measure_answers(Answered([], [], [])) == {}
     assert estimate_kl([written("a", 3, -1.0, None)]) is None
 

@@ -78,3 +78,10 @@ def test_a_gate_without_gradients_leaves_no_artifact(
     with pytest.raises(StandstillError, match="every gradient was 0"):
         train_reward(run)
     assert not (Path(run.output) / "artifact").exists()
+
+
+def test_rounds_that_begin_with_the_same_loss_are_no_standstill() -> None:
+    begins = [{"loss": 0.6931, "round": number} for number in (1, 2, 3)]
+    check_movement(begins, moved=True)
+    with pytest.raises(StandstillError, match=r"the loss stayed at 0\.6931"):
+        check_movement([*begins, {"loss": 0.6931, "round": 3}], moved=True)

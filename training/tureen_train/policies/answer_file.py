@@ -89,7 +89,7 @@ def open_sampler(run: ExpertRun, renderer: Renderer) -> Sampler:
         RecipeError: the engine is not one for a single model, or the start does not fit the base.
     """
     if run.sampling.engine == "server":
-        return ServerSampler(str(run.sampling.url), run.sampling.model)
+        return ServerSampler(str(run.sampling.url), run.sampling.model, run.sampling.preferences)
     if run.sampling.engine == "vllm":
         raise RecipeError(
             "sampling.engine: answers are written to a file with process or server; serve the model with vLLM, and set"

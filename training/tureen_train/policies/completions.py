@@ -9,13 +9,7 @@ import numpy as np
 
 from tureen.records.schema import Record
 from tureen_core.template import Renderer
-from tureen_train.policies.encoding import (
-    UNFINISHED,
-    EncodedAnswer,
-    encode_answer,
-    encode_beginning,
-    warn_of_unlike_openings,
-)
+from tureen_train.policies.encoding import EncodedAnswer, encode_answer, encode_turn, warn_of_unlike_openings
 from tureen_train.policies.preferences import BARE, TOO_LONG
 from tureen_train.records.encoding_report import EncodingReport
 from tureen_train.records.rendering import locate_refusals
@@ -92,8 +86,11 @@ def _encode_turns(record: Record, number: int, renderer: Renderer) -> Iterator[E
     for place in range(first, len(whole)):
         if whole[place]["role"] != "assistant":
             continue
-        last = place == len(whole) - 1
-        encode = encode_beginning if last and number in record.meta.get(UNFINISHED, ()) else encode_answer
+        before, turn = whole[:place], whole[place : place + 1]
         with locate_refusals(record.source):
-            turn = whole[place : place + 1]
-            yield encode(renderer, whole[:place], turn, record.template_arguments) if place else EncodedAnswer((), 0)
+            if not place:
+                yield EncodedAnswer((), 0)
+            elif place == len(whole) - 1:
+                yield encode_turn(renderer, record, number, before, turn)
+            else:
+                yield encode_answer(renderer, before, turn, record.template_arguments)

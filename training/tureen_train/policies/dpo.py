@@ -20,8 +20,12 @@ from tureen_train.runs.launch import find_last_checkpoint, make_trainer_argument
 from tureen_train.runs.movement import GradientWatch
 
 
-def train_dpo(task: Task) -> TrainerPolicy:
+def train_dpo(task: Task, known_reference: bool = False) -> TrainerPolicy:
     """Train on the comparable pairs of a run's records.
+
+    Args:
+        known_reference: whether the file of the reference's log-probabilities is there already, so that the reference
+            is another policy than the one at the start.
 
     Raises:
         RecipeError: there is no pair to train on, too many are left out, ``model.start`` does not fit, or there is
@@ -39,20 +43,26 @@ def train_dpo(task: Task) -> TrainerPolicy:
     reports = {"training": train.report, **{name: each.report for name, each in held.items()}}
     update_account(task.folder, texts={name: each.counts for name, each in reports.items()})
     watch = GradientWatch()
-    trainer = make_trainer(task, policy, start, train, held)
+    trainer = make_trainer(task, policy, start, train, held, known_reference)
     trainer.add_callback(watch)
     trainer.train(resume_from_checkpoint=checkpoint)
     return TrainerPolicy(trainer, {name: _evaluate(trainer, name) for name in held}, watch.moved)
 
 
 def make_trainer(
-    task: Task, policy: DpoPolicy, start: Adapter | None, train: Preferences, held: Mapping[str, Preferences]
+    task: Task,
+    policy: DpoPolicy,
+    start: Adapter | None,
+    train: Preferences,
+    held: Mapping[str, Preferences],
+    known_reference: bool = False,
 ) -> PreferenceTrainer:
     """Open the policy of a run and make its trainer.
 
     Args:
         start: the adapter that the policy starts from.
         held: the held-out pairs of each file.
+        known_reference: see :func:`train_dpo`.
     """
     run = task.run
     arguments: dict[str, Any] = make_trainer_arguments(run, evaluate=bool(held))
@@ -71,7 +81,7 @@ def make_trainer(
         layout=run.scale.packing if packed else "off",
         pad=task.renderer.tokenizer.pad_token_id,
         references=task.folder / REFERENCES,
-        resumed=task.resume,
+        known=task.resume or known_reference,
     )
 
 

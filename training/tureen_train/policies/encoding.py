@@ -20,7 +20,7 @@ from tureen_train.records.rendering import locate_refusals
 log = logging.getLogger("tureen.train")
 
 
-UNFINISHED = "unfinished"
+IDS, UNFINISHED = "ids", "unfinished"  # of a record that a policy answered, in its ``meta``
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,37 @@ def encode_answer(
 
 
 def encode_answers(renderer: Renderer, record: Record) -> list[EncodedAnswer]:
-    """Encode each answer of a record that has a prompt.
-
-    ``meta["unfinished"]`` numbers the answers that a policy did not end. They get no end mark: nobody wrote one.
+    """Encode each answer of a record that has a prompt, as :func:`encode_turn` does.
 
     Raises:
         BadRecord: the template does not render the record's turns or tools.
     """
-    unfinished = record.meta.get(UNFINISHED, ())
     with locate_refusals(record.source):
         return [
-            encode_beginning(renderer, record.prompt, answer, record.template_arguments)
-            if number in unfinished
-            else encode_answer(renderer, record.prompt, answer, record.template_arguments)
-            for number, answer in enumerate(record.answers)
+            encode_turn(renderer, record, number, record.prompt, answer) for number, answer in enumerate(record.answers)
         ]
+
+
+def encode_turn(renderer: Renderer, record: Record, number: int, before: Messages, answer: Messages) -> EncodedAnswer:
+    """Encode the end of a record's answer, after the turns before it.
+
+    What a policy wrote may be known better than by its text. ``meta["ids"]`` has for each answer the ids that were
+    written, or None. ``meta["unfinished"]`` numbers the answers that the policy did not end; they get no end mark,
+    since nobody wrote one.
+
+    Args:
+        number: of the answer in the record.
+
+    Raises:
+        Unprocessable: the template does not render a turn or a tool.
+    """
+    ids = record.meta[IDS][number] if IDS in record.meta else None
+    if ids is not None:
+        opening, most = encode_prompt(renderer, before, record.template_arguments), renderer.reading.max_length
+        whole = (*opening, *ids)
+        return EncodedAnswer(whole[:most], min(len(opening), most), len(whole) > most)
+    encode = encode_beginning if number in record.meta.get(UNFINISHED, ()) else encode_answer
+    return encode(renderer, before, answer, record.template_arguments)
 
 
 def encode_beginning(

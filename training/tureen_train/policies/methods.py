@@ -33,12 +33,26 @@ def _sft(task: Task) -> TrainedPolicy:
     return train_sft(task)
 
 
+def _rejection(task: Task) -> TrainedPolicy:
+    from tureen_train.policies.rejection import train_rejection
+
+    return train_rejection(task)
+
+
+def _iterative_dpo(task: Task) -> TrainedPolicy:
+    from tureen_train.policies.iterative_dpo import train_iterative_dpo
+
+    return train_iterative_dpo(task)
+
+
 METHODS: Mapping[str, Method] = {
     "dpo": _dpo,
     "grpo": _groups,
     "rloo": _groups,
     "ppo": _ppo,
     "sft": _sft,
+    "rejection": _rejection,
+    "iterative-dpo": _iterative_dpo,
 }
 
 

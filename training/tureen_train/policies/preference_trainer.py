@@ -112,7 +112,7 @@ class PreferenceTrainer(CountedTrainer):
         layout: how the answers of a batch run, see :func:`tureen_train.networks.answer_batch.lay_out_answers`.
         pad: the id of padding.
         references: the file of the reference's log-probabilities. A new run writes it before its first step.
-        resumed: whether the run goes on from a checkpoint; then it reads that file.
+        known: whether that file is there already, as where the run goes on from a checkpoint; then it is read.
     """
 
     def __init__(
@@ -123,24 +123,40 @@ class PreferenceTrainer(CountedTrainer):
         layout: Layout,
         pad: int,
         references: Path,
-        resumed: bool,
+        known: bool,
         **kwargs: Any,
     ) -> None:
         collate = partial(collate_preferences, pad=pad, layout=layout)
         super().__init__(args=args, method=PreferenceLearner(policy), data_collator=collate, **kwargs)
-        self._file, self._resumed = references, resumed
+        self._file, self._known = references, known
         self.add_callback(BeforeFirstStep(self._prepare_references))
 
+    def write_references(self) -> None:
+        """Compute the reference's log-probabilities of all pairs by the current policy, and write the file.
+
+        Every rank must call it. Before the training it needs a model that is not sharded.
+        """
+        if self.model_wrapped is self.model:
+            self.model.to(self.args.device)
+        sets = self._sets
+        found = {name: self._compute_references(each) for name, each in sets.items()}
+        if self.is_world_process_zero():
+            write_references(self._file, found, sets)
+        set_references(sets.values(), [found[name] for name in sets])
+        self.accelerator.wait_for_everyone()
+
+    @property
+    def _sets(self) -> dict[str, Preferences]:
+        held = {f"eval/{name}": each for name, each in (self.eval_dataset or {}).items()}
+        return {TRAIN: self.train_dataset, **held}
+
     def _prepare_references(self) -> None:
-        """Compute the reference's log-probabilities of all pairs, or read them if the run goes on."""
-        sets: dict[str, Preferences] = {TRAIN: self.train_dataset}
-        sets |= {f"eval/{name}": each for name, each in (self.eval_dataset or {}).items()}
-        if self._resumed:
-            found = read_references(self._file, sets)
-        else:
-            found = {name: self._compute_references(each) for name, each in sets.items()}
-            if self.is_world_process_zero():
-                write_references(self._file, found, sets)
+        """Compute the reference's log-probabilities of all pairs, or read them if they are known."""
+        if not self._known:
+            self.write_references()
+            return
+        sets = self._sets
+        found = read_references(self._file, sets)
         set_references(sets.values(), [found[name] for name in sets])
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, Sampling
 from tureen_train.networks.reward_reader import ignore_progress
+from tureen_train.policies.rollouts.contract import Prompt
 from tureen_train.policies.rollouts.prompts import collect_prompts
 from tureen_train.policies.rollouts.sampler import ProcessSampler
 from tureen_train.records.run_data import RunData
@@ -33,15 +34,19 @@ def write_probe_answers(model: Any, renderer: Renderer, data: RunData, count: in
     prompts = found.prompts[: count * TRIES]
     sampling = Sampling(count=1, min_tokens=2, max_tokens=min(LONGEST, longest))
     written = ProcessSampler(model, renderer).sample(prompts, sampling, 0, ignore_progress)
-    probes = [
-        Probe(
-            messages=[*map(dict, prompt.messages), {"role": "assistant", "content": sample.text}],
-            **prompt.template_arguments,
-        )
-        for prompt, (sample,) in zip(prompts, written, strict=True)
-        if not sample.empty
-    ]
-    fit = [probe for probe in probes if not render_probe(renderer, "conversation", probe).truncated][:count]
+    answered = [(prompt, sample.text) for prompt, (sample,) in zip(prompts, written, strict=True)]
+    fit = [probe for each in answered if (probe := _make_probe(renderer, *each)) is not None][:count]
     if not fit:
         raise RecipeError("policy.max_length: no prompt fits with an answer of the policy; raise it")
     return fit
+
+
+def _make_probe(renderer: Renderer, prompt: Prompt, text: str) -> Probe | None:
+    """Make a probe of an answer, or of its beginning where the whole is too long. None if nothing fits."""
+    while text.strip():
+        messages = [*map(dict, prompt.messages), {"role": "assistant", "content": text}]
+        probe = Probe(messages=messages, **prompt.template_arguments)
+        if not render_probe(renderer, "conversation", probe).truncated:
+            return probe
+        text = text[: len(text) // 2]
+    return None

@@ -17,7 +17,8 @@ from tureen_train.settings import read_rank
 
 ACCOUNT = "account.json"
 ROLLOUTS = "rollouts"  # the folder of the answers that a policy writes in its training
-RESULTS = ("artifact", "checkpoints", ROLLOUTS)  # folders that a new run does not silently replace
+ROUNDS = "rounds"  # the folder of the rounds of a method that trains in rounds
+RESULTS = ("artifact", "checkpoints", ROLLOUTS, ROUNDS)  # folders that a new run does not silently replace
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")
 _OBJECTIVES = TypeAdapter(list[Objective])
 _PROBES = TypeAdapter(list[Probe])

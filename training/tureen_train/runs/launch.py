@@ -106,6 +106,12 @@ def make_deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
     }
 
 
+def has_checkpoint(run: Run) -> bool:
+    """Whether a run has saved a checkpoint."""
+    folder = Path(run.output) / "checkpoints"
+    return folder.is_dir() and get_last_checkpoint(str(folder)) is not None
+
+
 def find_last_checkpoint(run: Run) -> str:
     """Find the checkpoint to resume from.
 

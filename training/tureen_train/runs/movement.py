@@ -1,5 +1,6 @@
 """Whether training changed anything. A model that stood still is not exported: its head is still the first one."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import dropwhile
 from typing import Any
@@ -27,21 +28,25 @@ def check_movement(history: Sequence[Mapping[str, Any]], moved: bool = False) ->
     """Refuse a run that learnt nothing.
 
     Args:
-        history: the entries of the log; ``loss``, ``grad_norm`` and ``learning_rate`` are read. A loss counts from the
-            first step whose learning rate is above 0, since the steps before it cannot change anything.
+        history: the entries of the log; ``loss``, ``grad_norm``, ``learning_rate`` and ``round`` are read. A loss
+            counts from the first step whose learning rate is above 0, since the steps before it cannot change anything.
+            Losses of two rounds are not compared: DPO begins each with the same loss.
         moved: whether a gradient other than 0 was seen.
 
     Raises:
         StandstillError: every gradient was 0, or all of several losses are the same number.
     """
     steps = dropwhile(lambda entry: entry.get("learning_rate") == 0, (entry for entry in history if "loss" in entry))
-    losses = [entry["loss"] for entry in steps]
+    rounds = defaultdict[object, list[float]](list)
+    for entry in steps:
+        rounds[entry.get("round")].append(entry["loss"])
+    stuck = next((losses for losses in rounds.values() if len(losses) > 1 and len(set(losses)) == 1), None)
     norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]
     why = ""
     if norms and not moved and not any(norms):
         why = "every gradient was 0"
-    elif len(losses) > 1 and len(set(losses)) == 1:
-        why = f"the loss stayed at {losses[0]:g}"
+    elif stuck:
+        why = f"the loss stayed at {stuck[0]:g}"
     if why:
         raise StandstillError(
             f"training changed nothing: {why}; nothing is exported. Look at the scores of the data, at "

@@ -8,7 +8,7 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from tureen_train.networks.answer_batch import AnswerBatch
 from tureen_train.policies.ppo.critic import Critic
-from tureen_train.policies.ppo.reference import Reference
+from tureen_train.policies.reference import Reference
 
 Role = Literal["learner", "watched", "reference"]
 
@@ -33,7 +33,7 @@ class ActorCritic(nn.Module):
     Args:
         policy: of a class of :func:`tureen_train.networks.policy_model.make_policy_class`, or a PEFT model on one.
         critic: values the texts.
-        reference: see :func:`tureen_train.policies.ppo.reference.make_reference`.
+        reference: see :func:`tureen_train.policies.reference.make_reference`.
         temperature: the logits are divided by it, as the sampler's are.
     """
 

@@ -18,8 +18,8 @@ from tureen_train.policies.ppo.actor_critic import ActorCritic
 from tureen_train.policies.ppo.collector import Collector
 from tureen_train.policies.ppo.critic import CriticStart, find_critic_start, make_critic
 from tureen_train.policies.ppo.learner import PpoLearner
-from tureen_train.policies.ppo.reference import TRAINED, make_reference
 from tureen_train.policies.ppo.trainer import PpoTrainer
+from tureen_train.policies.reference import TRAINED, make_reference
 from tureen_train.policies.rollouts.prompts import PromptSet, check_prompts, collect_prompts
 from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.runs.folder import update_account

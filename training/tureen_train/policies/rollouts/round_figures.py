@@ -13,10 +13,11 @@ def measure_answers(answered: Answered) -> dict[str, float]:
     """Compute the figures of all answers of a round.
 
     Returns:
-        ``reward`` and ``reward/NAME`` are means over the answers that have a reward, and ``..._std`` are the population
-        deviations. ``failed``, ``empty`` and ``finished`` are shares of all answers. ``tokens`` is the mean length with
-        the end token, ``kl`` the estimate of the KL divergence from the reference in nats per token, and ``distinct_2``
-        the mean share of distinct pairs of words in an answer. A figure that nothing tells is left out.
+        ``reward`` and ``reward_NAME`` are means over the answers that have a reward, and ``..._std`` are the population
+        deviations. ``failed``, ``empty`` and ``unfinished`` (without an end token) are shares of all answers.
+        ``length`` is their mean number of tokens, with the end token, ``kl_per_token`` the estimate of the KL
+        divergence from the reference in nats per token, and ``distinct_2`` the mean share of distinct pairs of words in
+        an answer. A figure that nothing tells is left out.
     """
     written = list(chain.from_iterable(answered.written))
     rewards = list(chain.from_iterable(answered.rewards))
@@ -24,14 +25,14 @@ def measure_answers(answered: Answered) -> dict[str, float]:
     if written:
         figures["failed"] = sum(each.total is None for each in rewards) / len(rewards)
         figures["empty"] = sum(each.sample.empty for each in written) / len(written)
-        figures["finished"] = sum(each.sample.finished for each in written) / len(written)
+        figures["unfinished"] = sum(not each.sample.finished for each in written) / len(written)
     lengths = [float(len(each.sample.ids)) for each in written if each.sample.ids]
     repetition = [share for each in written if not math.isnan(share := compute_distinct_bigrams(each.sample.text))]
-    for name, values in {"tokens": lengths, "distinct_2": repetition}.items():
+    for name, values in {"length": lengths, "distinct_2": repetition}.items():
         if values:
             figures[name] = math.fsum(values) / len(values)
     kl = estimate_kl(written)
-    return figures if kl is None else {**figures, "kl": kl}
+    return figures if kl is None else {**figures, "kl_per_token": kl}
 
 
 def estimate_kl(written: Sequence[Written]) -> float | None:
@@ -56,7 +57,7 @@ def _measure_rewards(rewards: Sequence[Reward]) -> dict[str, float]:
     columns: dict[str, list[float]] = {"reward": [each.total for each in rewards if each.total is not None]}
     for each in rewards:
         for name, value in each.values.items():
-            columns.setdefault(f"reward/{name}", []).append(value)
+            columns.setdefault(f"reward_{name}", []).append(value)
     figures: dict[str, float] = {}
     for name, values in columns.items():
         if values:

@@ -14,7 +14,7 @@ from tureen_train.config import ExpertRun
 from tureen_train.policies.opening import open_policy, open_start
 from tureen_train.policies.ppo.actor_critic import ActorCritic
 from tureen_train.policies.ppo.critic import find_critic_start, make_critic
-from tureen_train.policies.ppo.reference import make_reference
+from tureen_train.policies.reference import make_reference
 from tureen_train.policies.token_logprobs import collate_answers
 
 ANSWERS = collate_answers(make_texts([(7, 5), (4, 6)]), [0, 1], 0)

@@ -1,4 +1,4 @@
-"""The reference of PPO: the policy as the run starts, from which the KL divergence is measured."""
+"""The reference of a policy: the policy as the run starts, from which the KL divergence is measured."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

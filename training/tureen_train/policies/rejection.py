@@ -1,0 +1,25 @@
+"""Rejection sampling, RAFT (arXiv 2304.06767): rounds in which a policy imitates its own best answers."""
+
+from dataclasses import replace
+
+from tureen_train.config import RejectionPolicy, SftPolicy
+from tureen_train.policies.method import Task, TrainedPolicy
+from tureen_train.policies.sft import train_sft
+from tureen_train.policies.training_rounds import train_in_rounds
+
+
+def train_rejection(task: Task) -> TrainedPolicy:
+    """Train in rounds of kept answers.
+
+    Raises:
+        RecipeError: see :func:`tureen_train.policies.training_rounds.train_in_rounds`.
+    """
+    return train_in_rounds(task, lambda own, _: _imitate(own))
+
+
+def _imitate(task: Task) -> TrainedPolicy:
+    """Train by SFT on the kept answers of a round."""
+    rounds = task.run.policy
+    assert isinstance(rounds, RejectionPolicy)
+    policy = SftPolicy(method="sft", max_length=rounds.max_length, answers="all")
+    return train_sft(replace(task, run=task.run.model_copy(update={"policy": policy})))
