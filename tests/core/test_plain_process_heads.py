@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tureen.errors import Unprocessable
 from tureen_core.inputs import render_steps
-from tureen_core.plain.options import PlainError, PlainOptions
+from tureen_core.plain.options import PlainError, PlainOptions, count_nouns
 from tureen_core.plain.process_heads import write_bare_template
 from tureen_core.plain.reward import make_plain_renderer, open_plain_reward
 from tureen_core.reading import Reading
@@ -38,9 +38,10 @@ def test_a_mark_must_be_a_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labels", [1, 3])
 def test_two_labels_are_needed(tmp_path: Path, labels: int) -> None:
     judging.write_labelled(tmp_path / "trl", labels)
-    refuse(tmp_path / "trl", f"score.weight has {labels} labels; a process reward model has 2")
+    told = count_nouns(labels, "label")
+    refuse(tmp_path / "trl", f"score.weight has {told}; a process reward model has 2")
     judging.write_qwen(tmp_path / "qwen", labels)
-    refuse(tmp_path / "qwen", f"score.2.weight has {labels} labels")
+    refuse(tmp_path / "qwen", f"score.2.weight has {told}")
 
 
 def test_a_missing_head_is_refused_by_name(tmp_path: Path) -> None:
