@@ -149,7 +149,7 @@ def test_the_commands_are_these() -> None:
     assert found["family"] == {"recipe", "--set", "--measure-only"}
     how = {"--weights", "--how", "--density", "--seed", "--to", "--dtype"}
     assert found["merge"] == {"out", "--expert", "--base", "--rank", "--energy", "--accept-energy", *how}
-    assert found["run"] == {"recipe", "--set", "--resume", "--overwrite"}
+    assert found["run"] == {"recipe", "--set", "--resume", "--overwrite", "--dry-run"}
     assert found["sweep"] == {
         "--out",
         "--from",

@@ -15,7 +15,7 @@ from tureen_train.evaluation.cli import compare_command, evaluate_command, margi
 from tureen_train.families.cli import family_command
 from tureen_train.faults import exit_on_user_error
 from tureen_train.importing.cli import import_command
-from tureen_train.kinds import export_run, train_run
+from tureen_train.kinds import estimate_run, export_run, train_run
 from tureen_train.merging.cli import merge_command
 from tureen_train.policies.cli import sample_command
 from tureen_train.records.cli import convert_command
@@ -58,15 +58,33 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the artifact of another run in the same folder.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell how many answers and requests to judges the recipe will cost.")
+    ] = False,
 ) -> None:
     """Train by a recipe and export the result as an artifact."""
     start_log("INFO" if read_rank() == 0 else "WARNING")
     with exit_on_user_error():
         resolved = read_recipe(recipe, change or [])
+        if dry_run:
+            _tell_cost(resolved)
+            return
     with exit_on_user_error(before="\n"):
         _train(resolved, resume, overwrite)
     if count_processes() and resolved.scale.zero:
         _leave()
+
+
+def _tell_cost(recipe: Recipe) -> None:
+    rows = estimate_run(recipe)
+    if not rows:
+        typer.echo(f"{recipe.name}: its model writes no answers, so it asks no judge")
+        return
+    table = Table("what it costs", title=recipe.name)
+    table.add_column("", justify="right")
+    for row in rows:
+        table.add_row(*row)
+    make_console().print(table)
 
 
 def _leave() -> NoReturn:

@@ -21,10 +21,12 @@ class RunKind:
     Attributes:
         train: takes the recipe, and whether to resume. Returns the artifact; None on the launcher's other ranks.
         artifact: how the saved model is read back, and what its manifest says.
+        cost: takes the recipe. Returns rows of what it will write and ask; none if it writes nothing.
     """
 
     train: Callable[[Any, bool], Artifact | None]
     artifact: Callable[[], ArtifactKind]
+    cost: Callable[[Any], list[tuple[str, str]]]
 
 
 def _train_reward(run: Any, resume: bool) -> Artifact | None:
@@ -51,9 +53,21 @@ def _expert_artifact() -> ArtifactKind:
     return ExpertArtifact()
 
 
+def _cost_nothing(run: Any) -> list[tuple[str, str]]:  # noqa: ARG001  (the table's signature)
+    return []
+
+
+def _cost_expert(run: Any) -> list[tuple[str, str]]:
+    if not run.policy.samples:
+        return []
+    from tureen_train.policies.costs import estimate_cost
+
+    return estimate_cost(run).list_rows()
+
+
 KINDS: Mapping[str, RunKind] = {
-    "reward": RunKind(_train_reward, _reward_artifact),
-    "expert": RunKind(_train_expert, _expert_artifact),
+    "reward": RunKind(_train_reward, _reward_artifact, _cost_nothing),
+    "expert": RunKind(_train_expert, _expert_artifact, _cost_expert),
 }
 
 
@@ -65,6 +79,11 @@ def find_artifact_kind(run: Recipe) -> ArtifactKind:
 def train_run(run: Recipe, resume: bool = False) -> Artifact | None:
     """Train what a recipe describes and export it. Returns None on the launcher's other ranks."""
     return KINDS[run.kind].train(run, resume)
+
+
+def estimate_run(run: Recipe) -> list[tuple[str, str]]:
+    """Estimate what a recipe will write and ask, without its weights; no rows if it writes nothing."""
+    return KINDS[run.kind].cost(run)
 
 
 def export_run(folder: Path) -> Artifact:
