@@ -58,4 +58,4 @@ def test_a_model_behind_a_url(folder: Path, tmp_path: Path, monkeypatch: pytest.
     fsspec.filesystem("memory").put(str(folder), "/bucket/checked", recursive=True)
     monkeypatch.setenv("TUREEN_CACHE", str(tmp_path))
     assert RUN.invoke(app, ["check", "memory://bucket/checked", *FLOAT32]).exit_code == 0
-    assert list(tmp_path.glob("sources/*/checked/model.safetensors"))
+    assert list(tmp_path.glob("sources/*/*/checked/model.safetensors"))

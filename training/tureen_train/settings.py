@@ -1,5 +1,6 @@
 """Environment variables. No other file of training reads or sets them."""
 
+import logging
 import os
 
 from tureen_core.plain.hub import limit_hub_to_requests
@@ -14,6 +15,7 @@ def set_offline() -> None:
     for name in ("HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TRL_EXPERIMENTAL_SILENCE"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel("ERROR")  # it warns of a kernel that it would download
 
 
 def hide_progress_bars() -> None:
