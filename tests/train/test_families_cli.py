@@ -104,6 +104,23 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe: Path, made: Path) 
     assert "holds a measurement of other experts or prompts" in result.output
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"path": "nowhere"}, "nowhere"),
+        ({"objective": "bears"}, "has no objective 'bears'; it has foxes"),
+    ],
+)
+def test_a_reward_that_cannot_measure_is_told_before_anything_is_trained(
+    changes: dict[str, str], said: str, recipe: Path, tmp_path: Path
+) -> None:
+    sets = [word for key, value in changes.items() for word in ("--set", f"objectives.foxes.reward.{key}={value}")]
+    result = call(recipe, "--set", f"output={tmp_path / 'new'}", *sets)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert not (tmp_path / "new" / "foxes").exists()
+
+
 def test_measuring_only_needs_trained_experts(recipe: Path, tmp_path: Path) -> None:
     result = call(recipe, "--measure-only", "--set", f"output={tmp_path / 'new'}")
     assert result.exit_code == 1

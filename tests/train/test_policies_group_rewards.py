@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tureen_train.policies.group_rewards import GroupRewards, drop_later_samples, fill_group, group_places
+from tureen.json_lines import encode_line
+from tureen_train.policies.group_rewards import GroupRewards, fill_group, group_places, open_samples
 from tureen_train.policies.rollouts.contract import Done, Prompt, Reward, Sample
 
 PROMPTS = {name: Prompt(name, ({"role": "user", "content": name},)) for name in ("x", "y")}
@@ -45,7 +46,9 @@ def call(function: Any, texts: Sequence[str], names: Sequence[str], step: int = 
 
 def test_a_batch_is_rewarded_once_for_all_functions(tmp_path: Path) -> None:
     rewarder = Counting()
-    long, short = GroupRewards(rewarder, PROMPTS, [ord("!")], tmp_path / "samples.jsonl").list_functions()
+    long, short = GroupRewards(
+        rewarder, PROMPTS, [ord("!")], open_samples(tmp_path / "samples.jsonl", 0)
+    ).list_functions()
     texts, names = ["a", "bb", "ccc!", "d"], ["x", "y", "x", "y"]
     assert call(long, texts, names) == [1, 2, 4, 1]
     assert call(short, texts, names) == [-1, -2, -4, -1]
@@ -81,9 +84,9 @@ def test_places_are_grouped_by_prompt() -> None:
 @pytest.mark.parametrize("cut", [0, 5])
 def test_samples_after_the_checkpoint_are_dropped(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
-    lines = [json.dumps({"step": step}) + "\n" for step in (0, 1, 2)]
+    lines = [encode_line({"step": step}).decode() for step in (0, 1, 2)]
     whole = "".join(lines)
     path.write_text(whole[: len(whole) - cut])
-    drop_later_samples(path, 2)
+    open_samples(path, 2)
     assert path.read_text() == "".join(lines[:2])
-    drop_later_samples(tmp_path / "none.jsonl", 2)
+    open_samples(tmp_path / "none.jsonl", 2)

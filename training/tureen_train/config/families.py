@@ -9,9 +9,11 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from tureen_core.preference import NAME
 from tureen_train.config.experts import ExpertRun
 from tureen_train.config.parts import Data, RecipeError, RecipePart
+from tureen_train.config.policies import PolicySettings
 from tureen_train.config.rollouts import ArtifactSource, Sampling
 
 _EXPERT = TypeAdapter(ExpertRun)
+_POLICY: TypeAdapter[PolicySettings] = TypeAdapter(PolicySettings)
 
 
 class Objective(RecipePart):
@@ -96,8 +98,8 @@ class FamilyRun(RecipePart):
         if stage:
             start = f"{self.output}/{objective}/stage-{stage}/artifact"
             raw["model"] = {**raw.get("model", {}), "start": start}
-        if _samples(raw) and "rewards" not in raw:
-            raw["rewards"] = [chosen.reward.model_dump()]
+        if _samples(raw.get("policy", {})):
+            raw.setdefault("rewards", [chosen.reward.model_dump()])
         try:
             return _EXPERT.validate_python(raw)
         except ValidationError as error:
@@ -105,8 +107,12 @@ class FamilyRun(RecipePart):
             raise RecipeError(f"objectives.{objective}, stage {stage + 1}: {told}") from error
 
 
-def _samples(raw: Mapping[str, Any]) -> bool:
-    return raw.get("policy", {}).get("method", "dpo") not in ("dpo", "sft")
+def _samples(policy: Any) -> bool:
+    """Whether a policy's settings sample. Wrong ones do not: the recipe's own check names their key."""
+    try:
+        return _POLICY.validate_python(policy).samples
+    except ValidationError:
+        return False
 
 
 def merge_keys(keys: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The parts that every recipe has: data, model, optimisation, watch, scale."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -197,3 +198,12 @@ class Loss(RecipePart):
     def imitates(self) -> bool:
         """Whether the LM head is trained too."""
         return False
+
+
+def make_tag(default: str) -> Callable[[Any], Any]:
+    """Make the function that reads the method of settings, for a union of them; ``default`` if none is named."""
+
+    def read_method(value: Any) -> Any:
+        return value.get("method", default) if isinstance(value, dict) else getattr(value, "method", None)
+
+    return read_method

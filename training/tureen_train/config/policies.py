@@ -1,10 +1,10 @@
 """Settings of the ways to train a policy: the key ``policy`` of an expert's recipe."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tureen_train.config.parts import RecipePart
+from tureen_train.config.parts import RecipePart, make_tag
 from tureen_train.config.ranking import Constraint
 from tureen_train.config.rollouts import Selection
 
@@ -178,11 +178,6 @@ class PpoPolicy(OnPolicy):
     whiten_rewards: bool = False
 
 
-def _method(value: Any) -> Any:
-    """The tag of a policy: its method, by default DPO."""
-    return value.get("method", "dpo") if isinstance(value, dict) else getattr(value, "method", None)
-
-
 PolicySettings = Annotated[
     Annotated[DpoPolicy, Tag("dpo")]
     | Annotated[SftPolicy, Tag("sft")]
@@ -191,5 +186,5 @@ PolicySettings = Annotated[
     | Annotated[GrpoPolicy, Tag("grpo")]
     | Annotated[RlooPolicy, Tag("rloo")]
     | Annotated[PpoPolicy, Tag("ppo")],
-    Discriminator(_method),
+    Discriminator(make_tag("dpo")),
 ]

@@ -1,6 +1,6 @@
 """The recipe of a reward model. Its ``loss`` chooses the method."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -9,15 +9,9 @@ from tureen_train.config.attributes import AttributesLoss
 from tureen_train.config.gate import GateLoss
 from tureen_train.config.odin import OdinLoss
 from tureen_train.config.pairs import PairLoss
-from tureen_train.config.parts import Run
+from tureen_train.config.parts import Run, make_tag
 from tureen_train.config.ranking import RankingLoss
 from tureen_train.config.steps import StepsLoss
-
-
-def _method(value: Any) -> Any:
-    """The tag of a loss: its method, by default ranking."""
-    return value.get("method", "ranking") if isinstance(value, dict) else getattr(value, "method", None)
-
 
 RewardLoss = Annotated[
     Annotated[RankingLoss, Tag("ranking")]
@@ -26,7 +20,7 @@ RewardLoss = Annotated[
     | Annotated[GateLoss, Tag("gate")]
     | Annotated[PairLoss, Tag("pair")]
     | Annotated[StepsLoss, Tag("steps")],
-    Discriminator(_method),
+    Discriminator(make_tag("ranking")),
 ]
 
 

@@ -1,12 +1,12 @@
 """The answers of a family at each mix, with their rewards, in a file that a broken run goes on with."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tureen.records.schema import DataError
 from tureen_train.families.mixes import Mix, name_mix
+from tureen_train.runs.line_file import LineFile
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,22 @@ class AnswerFile:
     Args:
         path: the file; it need not exist.
         prompts: the ids of the prompts.
+
+    Raises:
+        ValueError: a line is no measured answer.
     """
 
     def __init__(self, path: Path, prompts: Sequence[str]) -> None:
-        self.path = path
+        self.file = LineFile(path)
         self.prompts = list(prompts)
         self.found: dict[str, dict[str, MeasuredAnswer]] = {}
-        for answer in _read(path):
-            self.found.setdefault(answer.mix, {})[answer.prompt] = answer
+        try:
+            answers = [MeasuredAnswer(**row) for row in self.file.rows]
+        except TypeError as error:
+            raise DataError(
+                f"{path}: a line is no measured answer ({error}); delete the file to measure again"
+            ) from error
+        self._note(answers)
 
     def read(self, mix: Mix) -> list[MeasuredAnswer] | None:
         """The answers at a mix, in the order of the prompts; None if one is missing."""
@@ -54,11 +62,12 @@ class AnswerFile:
 
     def add(self, answers: Sequence[MeasuredAnswer]) -> None:
         """Append answers."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            for answer in answers:
-                file.write(json.dumps(asdict(answer)) + "\n")
-                self.found.setdefault(answer.mix, {})[answer.prompt] = answer
+        self.file.extend(map(asdict, answers))
+        self._note(answers)
+
+    def _note(self, answers: Iterable[MeasuredAnswer]) -> None:
+        for answer in answers:
+            self.found.setdefault(answer.mix, {})[answer.prompt] = answer
 
     def complete(
         self, mixes: Sequence[Mix], measure: Callable[[Mix], list[MeasuredAnswer]], done: Callable[[int], object]
@@ -69,21 +78,3 @@ class AnswerFile:
                 self.add(measure(mix))
             done(number + 1)
         return {name_mix(mix): self.read(mix) or [] for mix in mixes}
-
-
-def _read(path: Path) -> list[MeasuredAnswer]:
-    """Read all whole lines. The last line may be cut off, and then the file is shortened to the ones before it.
-
-    Raises:
-        DataError: another line cannot be read.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    whole, rest = lines[:-1], lines[-1]
-    if rest:
-        path.write_bytes(b"".join(line + b"\n" for line in whole))
-    try:
-        return [MeasuredAnswer(**json.loads(line)) for line in whole]
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: a line is no measured answer ({error}); delete the file to measure again") from error

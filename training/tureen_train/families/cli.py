@@ -28,7 +28,10 @@ def family_command(recipe: RecipeName, change: Set = None, measure_only: Measure
         # these import torch, which --help does not need
         from tureen_core.artifact import open_artifact
         from tureen_train.families.export import SERVER, export_family, stack_experts
+        from tureen_train.families.measure import check_rewards
         from tureen_train.families.train import find_experts, train_experts
+
+        check_rewards(family)
 
         folder = Path(family.output)
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,9 @@ from tureen_train.families.export import stack_experts
 from tureen_train.families.figures import MeasuredFamily
 from tureen_train.families.mixes import Mix, name_mix, plan_mixes, plan_sweeps
 from tureen_train.families.souped_model import SoupedModel
+from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.encoding import encode_prompt
+from tureen_train.policies.rollouts.artifact_rewards import complete_source
 from tureen_train.policies.rollouts.contract import Prompt, Rewarder, Sample
 from tureen_train.policies.rollouts.prompts import collect_prompts
 from tureen_train.policies.rollouts.rewards import open_rewarder
@@ -27,10 +29,6 @@ from tureen_train.policies.rollouts.sampler import ProcessSampler
 from tureen_train.records.run_data import draw_records, load_data
 
 Progress = Callable[[int, int], object]
-
-
-def ignore(_: int) -> None:
-    """Take no notice of progress."""
 
 
 class FamilyMeasurer:
@@ -69,9 +67,9 @@ class FamilyMeasurer:
         """
         with self.model.at(mix) as model:
             sampler = ProcessSampler(model, self.renderer)
-            samples = [row[0] for row in sampler.sample(self.prompts, self.sampling, self.seed, ignore)]
+            samples = [row[0] for row in sampler.sample(self.prompts, self.sampling, self.seed, ignore_progress)]
         kls = self._diverge(mix, samples) if len(mix) == 1 else [None] * len(samples)
-        rewards = [row[0] for row in self.rewarder.reward(self.prompts, [[each] for each in samples], ignore)]
+        rewards = [row[0] for row in self.rewarder.reward(self.prompts, [[each] for each in samples], ignore_progress)]
         for reward in rewards:
             if reward.total is None:
                 raise RecipeError(f"{name_mix(mix)}: an answer has no reward: {reward.error}")
@@ -136,6 +134,23 @@ def list_sources(family: FamilyRun) -> tuple[list[ArtifactSource], Mapping[str, 
         if each.judge
     ]
     return [*rewards, *second], judges
+
+
+def check_rewards(family: FamilyRun) -> None:
+    """Check that all rewards and judges can measure a family, before anything is trained.
+
+    Raises:
+        RecipeError: one has no such objective, no calibration, or compares answers, of which there is one to a prompt.
+        ArtifactError: a folder is no artifact of a reward model.
+    """
+    for source in list_sources(family)[0]:
+        artifact = open_artifact(Path(source.path))
+        reads = artifact.manifest.input
+        if reads != "conversation":
+            raise RecipeError(
+                f"objectives: {source.path} reads a {reads}; name a reward model that reads conversations"
+            )
+        complete_source(source, artifact.manifest)
 
 
 def open_base(base: Path, stack: Any) -> SoupedModel:

@@ -5,13 +5,13 @@ the others to its prompt here: its advantage is then 0, and nothing is learnt fr
 happen.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tureen_train.policies.rollouts.contract import Prompt, Reward, Rewarder, Sample
+from tureen_train.runs.line_file import LineFile
 
 RewardFunction = Callable[..., list[float]]
 TOTAL = "total"
@@ -28,7 +28,7 @@ class GroupRewards:
     """
 
     def __init__(
-        self, rewarder: Rewarder, prompts: Mapping[str, Prompt], ends: Sequence[int], samples: Path | None
+        self, rewarder: Rewarder, prompts: Mapping[str, Prompt], ends: Sequence[int], samples: LineFile | None
     ) -> None:
         self._rewarder = rewarder
         self._prompts = prompts
@@ -83,21 +83,21 @@ class GroupRewards:
     def _note(self, samples: Sequence[Sequence[Sample]], rewards: Sequence[Sequence[Reward]], step: int) -> None:
         if self._samples is None:
             return
-        with self._samples.open("a", encoding="utf-8") as file:
-            for group, own in zip(samples, rewards, strict=True):
-                for sample, reward in zip(group, own, strict=True):
-                    said = {
-                        "step": step,
-                        "prompt": sample.prompt,
-                        "number": sample.number,
-                        "text": sample.text,
-                        "tokens": len(sample.ids),
-                        "finished": sample.finished,
-                        "rewards": dict(reward.values),
-                        "total": reward.total,
-                        "error": reward.error,
-                    }
-                    file.write(json.dumps(said) + "\n")
+        self._samples.extend(
+            {
+                "step": step,
+                "prompt": sample.prompt,
+                "number": sample.number,
+                "text": sample.text,
+                "tokens": len(sample.ids),
+                "finished": sample.finished,
+                "rewards": dict(reward.values),
+                "total": reward.total,
+                "error": reward.error,
+            }
+            for group, own in zip(samples, rewards, strict=True)
+            for sample, reward in zip(group, own, strict=True)
+        )
 
 
 def group_places(names: Sequence[str]) -> dict[str, list[int]]:
@@ -116,10 +116,11 @@ def fill_group(rewards: Sequence[Reward], names: Sequence[str]) -> list[dict[str
     return [means if each.total is None else {**each.values, TOTAL: each.total} for each in rewards]
 
 
-def drop_later_samples(path: Path, step: int) -> None:
-    """Drop what a broken run noted after the checkpoint of ``step``, from which it is resumed."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
-    path.write_text("".join(kept), encoding="utf-8")
+def open_samples(path: Path, step: int) -> LineFile:
+    """Open the file of samples, without those that a broken run noted after the checkpoint of ``step``."""
+    file = LineFile(path)
+    kept = [row for row in file.rows if row["step"] < step]
+    if len(kept) < len(file.rows):
+        path.write_bytes(b"")
+        file.extend(kept)
+    return file

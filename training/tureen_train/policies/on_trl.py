@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, GrpoPolicy, RecipeError, RlooPolicy
 from tureen_train.policies.encoding import encode_prompt
-from tureen_train.policies.group_rewards import TOTAL, GroupRewards, drop_later_samples
+from tureen_train.policies.group_rewards import TOTAL, GroupRewards, open_samples
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.opening import open_policy, open_start
 from tureen_train.policies.rollouts.contract import Prompt
@@ -86,15 +86,14 @@ def train_groups(task: Task) -> TrainedPolicy:
     rewarder = open_rewarder(
         run.rewards, task.folder, failed_share=run.failed_share, resume=task.resume, preferences=run.preferences
     )
-    noted = task.folder / SAMPLES if read_rank() == 0 else None
+    step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
+    noted = open_samples(task.folder / SAMPLES, step) if read_rank() == 0 else None
     rewards = GroupRewards(rewarder, {each.id: each for each in prompts}, ends, noted)
     watch = GradientWatch()
     trainer = _make_trainer(run, arguments, model, task.renderer, prompts, rewards, rewarder.weights)
     trainer.add_callback(watch)
     if checkpoint is not None:
         trainer.add_callback(AdapterRestorer(checkpoint))
-    if noted is not None:
-        drop_later_samples(noted, int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
     trainer.train(resume_from_checkpoint=checkpoint)
     return TrainerPolicy(trainer, {}, watch.moved)
 
