@@ -74,5 +74,5 @@ def test_a_recipe_trains_and_its_artifact_is_whole(name: str, base: Path, tmp_pa
     outcome = CliRunner().invoke(app, ["run", str(path)])
     assert outcome.exit_code == 0, outcome.output
     artifact = open_artifact(tmp_path / "run" / "artifact")
-    assert artifact.manifest.kind == "expert"
-    assert artifact.manifest.weights == ("lora" if read_recipe(name).model.lora else "full")
+    kind, weights = ("expert", "lora") if read_recipe(name).model.lora else ("policy", "full")
+    assert (artifact.manifest.kind, artifact.manifest.weights) == (kind, weights)
