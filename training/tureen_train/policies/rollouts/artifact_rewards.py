@@ -11,6 +11,7 @@ from tureen_core.reading import Rendered
 from tureen_train.config import ArtifactSource, RecipeError
 from tureen_train.networks.objective_reader import ObjectiveReader, ReadObjective
 from tureen_train.networks.shared_base import share_equal_weights
+from tureen_train.networks.shared_layers import share_lower_layers
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
 from tureen_train.policies.rollouts.pair_rewards import PairValuer
 from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer, make_value, shape_like
@@ -91,7 +92,7 @@ def compares_answers(artifact: Artifact) -> bool:
 
 
 def open_valuers(sources: Sequence[ArtifactSource], artifacts: Mapping[str, Artifact], batch: int) -> list[Valuer]:
-    """Load the artifacts that sources name. Each is loaded once, and those over one base share its weights.
+    """Load the artifacts that sources name. Each is loaded once, and those over one base share its weights and layers.
 
     Sources that read the preferences of a prompt alike have one valuer.
 
@@ -110,6 +111,12 @@ def open_valuers(sources: Sequence[ArtifactSource], artifacts: Mapping[str, Arti
         if folder not in models:
             models[folder] = _load(artifacts[source.path], list(models.values()))
         asked.setdefault((folder, source.preferences), []).append(source)
+    by_base: dict[str, list[ObjectiveReader]] = {}
+    for model in models.values():
+        if model.manifest.base is not None:
+            by_base.setdefault(model.manifest.base.digest, []).append(model)
+    for some in by_base.values():
+        share_lower_layers([each.reader.model for each in some])
     return [_make_valuer(models[folder], some, batch) for (folder, _), some in asked.items()]
 
 
