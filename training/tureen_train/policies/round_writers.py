@@ -84,9 +84,10 @@ def name_start(run: ExpertRun, weights: Weights) -> ExpertRun:
 
 
 class ProcessWriter:
-    """Writes answers in this process, and reads their log-probabilities under the policy and the reference.
+    """Writes answers in this process, and reads the first one to each prompt under the policy and the reference.
 
-    Where the policy is its own reference, the two are equal, and nothing is read.
+    That is enough to estimate the KL divergence of a round, and costs less than to read all. Where the policy is its
+    own reference, the two are equal, and nothing is read.
     """
 
     def __init__(
@@ -115,19 +116,20 @@ class ProcessWriter:
             if self._reference is None:
                 return [[_write_alike(each) for each in own] for own in samples]
             texts = [
-                EncodedAnswer((*head, *each.ids), len(head))
+                EncodedAnswer((*head, *own[0].ids), len(head))
                 for head, own in zip(map(self._encode, prompts), samples, strict=True)
-                for each in own
             ]
-            groups = [at for at, own in enumerate(samples) for _ in own]
+            groups = list(range(len(texts)))
             mine = self._read(self._model, texts, groups)
             if isinstance(self._reference, torch.nn.Module):
                 theirs = self._read(self._reference, texts, groups)
             else:
                 with self._reference():
                     theirs = self._read(self._model, texts, groups)
-        left = iter(zip(mine, theirs, strict=True))
-        return [[Written(each, *next(left)) for each in own] for own in samples]
+        return [
+            [Written(own[0], *read), *(Written(each, None) for each in own[1:])]
+            for own, read in zip(samples, zip(mine, theirs, strict=True), strict=True)
+        ]
 
     def close(self) -> None:
         """See :class:`Writer`."""
