@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tureen_core.artifact import open_artifact
 from tureen_core.calibration import Calibration
 from tureen_train.__main__ import app
-from tureen_train.config import RECIPES, ExpertRun, list_recipes, read_recipe
+from tureen_train.config import RECIPES, ExpertRun, list_recipes, read_any, read_recipe
 from tureen_train.policies.methods import METHODS
 
 pytestmark = pytest.mark.long
@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, int]] = {
 
 def list_policies() -> list[str]:
     """The packaged recipes of policies by methods of this version, and not those that are only sampled from."""
-    found = {name: read_recipe(name) for name in list_recipes()}
+    found = {name: read_any(name) for name in list_recipes()}
     return [
         name
         for name, run in found.items()

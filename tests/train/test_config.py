@@ -10,6 +10,7 @@ from tureen_train.config import (
     RECIPES,
     DpoPolicy,
     ExpertRun,
+    FamilyRun,
     PpoPolicy,
     PromptPreferences,
     RankingLoss,
@@ -19,6 +20,7 @@ from tureen_train.config import (
     Source,
     format_recipe,
     list_recipes,
+    read_any,
     read_recipe,
     resolve_recipe,
 )
@@ -175,11 +177,12 @@ def test_an_unknown_name_lists_the_packaged_ones() -> None:
 
 def test_every_packaged_recipe_is_valid_and_says_what_it_is_for() -> None:
     names = list_recipes()
-    assert {"starter/dialogue-reward", "starter/domain-expert", "starter/domain-reward"} <= set(names)
+    assert {"starter/dialogue-reward", "starter/domain-reward", "starter/family"} <= set(names)
     assert {"dsp/grft", "dsp/crft"} <= set(names)
     for name in names:
-        run = read_recipe(name)
-        assert run.licences, f"{name} names no licence of its data"
+        run = read_any(name)
+        experts = [run.plan_expert(each, 0) for each in run.objectives] if isinstance(run, FamilyRun) else [run]
+        assert all(each.licences for each in experts), f"{name} names no licence of its data"
         assert (RECIPES / f"{name}.yaml").read_text().startswith("# ")
 
 

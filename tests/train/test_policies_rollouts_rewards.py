@@ -51,6 +51,17 @@ def test_a_reward_is_the_weighted_sum_in_the_order_of_the_recipe(functions: str,
             assert each.total == pytest.approx(0.5 * length - 3.0 * each.values["one"])
 
 
+def test_only_the_rewards_that_are_wanted_are_computed_and_all_are_counted(functions: str, tmp_path: Path) -> None:
+    rewarder = open_rewarder([function(functions, "length"), function(functions, "vowels")], tmp_path / "run")
+    found = rewarder.narrow(["length"]).reward(PROMPTS, SAMPLES, ignore_progress)
+    assert [[dict(each.values) for each in row] for row in found] == [
+        [{"length": each} for each in row] for row in LENGTHS
+    ]
+    rewarder.reward(PROMPTS, SAMPLES, ignore_progress)
+    assert rewarder.counts.answers == 12
+    assert json.loads((tmp_path / "run" / "account.json").read_text())["rewards"]["answers"] == 12
+
+
 def test_a_prompt_with_weights_of_its_own_is_rewarded_by_them(functions: str, tmp_path: Path) -> None:
     sources = [function(functions, "length"), function(functions, "asked", weight=10.0)]
     prompts = [replace(PROMPTS[0], weights={"asked": 2.0}), *PROMPTS[1:]]

@@ -7,30 +7,42 @@ import tiny
 
 from tureen_core.artifact import ArtifactError, open_artifact
 from tureen_train import starter
-from tureen_train.config import ExpertRun, RewardRun, read_recipe
-from tureen_train.starter import DIALOGUES, DOMAINS, install_artifact, list_jobs, make_command
+from tureen_train.config import FamilyRun, RewardRun, read_family, read_recipe
+from tureen_train.starter import (
+    DIALOGUES,
+    DOMAINS,
+    install_artifact,
+    list_family_changes,
+    list_judges,
+    list_rewards,
+    make_command,
+)
 
 
-def resolved(folder: str) -> RewardRun | ExpertRun:
+def resolved(folder: str) -> RewardRun:
     """The recipe that a job's command line runs."""
     words = make_command(folder, Path("data"), Path("runs"))
     assert words[1:4] == ["-m", "tureen_train", "run"]
     assert words[5] == "--overwrite"
     assert words[6::2] == ["--set"] * len(words[6::2])
-    return read_recipe(words[4], words[7::2])
+    run = read_recipe(words[4], words[7::2])
+    assert isinstance(run, RewardRun)
+    return run
 
 
-def test_there_are_six_reward_models_and_four_experts() -> None:
-    names = {f"rewards/{name}" for name in (*DOMAINS, *DIALOGUES)} | {f"experts/{name}" for name in DOMAINS}
-    assert set(list_jobs()) == names
-    assert len(names) == 10
+def family() -> FamilyRun:
+    return read_family("starter/family", list_family_changes(Path("data"), Path("out"), Path("runs")))
 
 
-@pytest.mark.parametrize("folder", list_jobs())
+def test_there_are_six_reward_models_and_four_judges() -> None:
+    assert set(list_rewards()) == {f"rewards/{name}" for name in (*DOMAINS, *DIALOGUES)}
+    assert set(list_judges()) == {f"judges/{name}" for name in DOMAINS}
+
+
+@pytest.mark.parametrize("folder", [*list_rewards(), *list_judges()])
 def test_every_command_is_a_recipe_of_that_name(folder: str) -> None:
-    kind, name = folder.split("/")
+    name = folder.split("/")[1]
     run = resolved(folder)
-    assert run.kind == kind.removesuffix("s")
     assert run.name == run.objective == name
     assert run.output == f"runs/{folder}"
     assert run.data.root == "data"
@@ -48,13 +60,27 @@ def test_a_domains_rewards_are_judged_against_the_other_domains_only(name: str) 
     assert judged.path == train.path
 
 
+@pytest.mark.parametrize("name", DOMAINS)
+def test_a_judge_learns_other_pairs_with_another_seed(name: str) -> None:
+    run, first = resolved(f"judges/{name}"), resolved(f"rewards/{name}")
+    assert run.data.train[0].domain == name
+    assert set(run.data.train[0].exclude) == {*DOMAINS} - {name}
+    assert run.optimisation.seed != first.optimisation.seed
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_an_expert_learns_from_its_packaged_reward_model_only(name: str) -> None:
+    run = family().plan_expert(name, 0)
+    assert [each.model_dump()["path"] for each in run.rewards] == [f"out/rewards/{name}"]
+    assert (run.data.root, run.data.holdout, run.data.seed) == ("data", 0.2, resolved(f"rewards/{name}").data.seed)
+    assert family().objectives[name].judge is not None
+    assert run.licences
+
+
 def test_experts_can_be_souped() -> None:
     """One family, and the same targets and rank from one base."""
-    runs = [resolved(f"experts/{name}") for name in DOMAINS]
-    assert all(isinstance(run, ExpertRun) for run in runs)
-    assert len({run.family for run in runs if isinstance(run, ExpertRun)}) == 1
-    assert len({run.model.model_dump_json() for run in runs}) == 1
-    assert [run.data.train[0].domain for run in runs] == list(DOMAINS)
+    experts = [family().plan_expert(name, 0) for name in DOMAINS]
+    assert len({run.model.model_dump_json() for run in experts}) == 1
 
 
 # --------------------------------------------------------------------------- installing
@@ -87,9 +113,23 @@ def test_a_large_artifact_is_not_installed(base: Path, tmp_path: Path, monkeypat
 
 def test_only_what_is_asked_for_is_trained(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training itself stands in a process of its own, and here for an artifact that is there already."""
-    tiny.reward(tmp_path / "runs" / "rewards" / "helpful" / "artifact", base, "helpful", seed=1)
+    for folder in ("rewards/helpful", "judges/academy"):
+        tiny.reward(tmp_path / "runs" / folder / "artifact", base, folder.split("/")[1], seed=1)
     trained: list[list[str]] = []
     monkeypatch.setattr("subprocess.run", lambda words, check: trained.append(words))
-    starter.main(Path("data"), tmp_path / "out", tmp_path / "runs", only=["rewards/helpful"])
-    assert trained == [make_command("rewards/helpful", Path("data"), tmp_path / "runs")]
+    wanted = ["rewards/helpful", "judges/academy"]
+    starter.main(Path("data"), tmp_path / "out", tmp_path / "runs", only=wanted)
+    assert trained == [make_command(each, Path("data"), tmp_path / "runs") for each in wanted]
     assert [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").glob("*/*")] == [Path("rewards/helpful")]
+
+
+def test_the_experts_of_the_family_are_installed(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The family's own command stands here for experts that are there already."""
+    runs = tmp_path / "runs"
+    for number, name in enumerate(DOMAINS):
+        tiny.expert(runs / "family" / name / "stage-1" / "artifact", base, name, seed=number)
+    trained: list[list[str]] = []
+    monkeypatch.setattr("subprocess.run", lambda words, check: trained.append(words))
+    starter.main(Path("data"), tmp_path / "out", runs, only=["family"])
+    assert [words[1:5] for words in trained] == [["-m", "tureen_train", "family", "starter/family"]]
+    assert sorted(path.name for path in (tmp_path / "out" / "experts").iterdir()) == sorted(DOMAINS)

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.table import Table
 
-from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_recipe
+from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_any, read_recipe
 from tureen_train.evaluation.cli import compare_command, evaluate_command, margins_command, sweep_command
 from tureen_train.families.cli import family_command
 from tureen_train.faults import exit_on_user_error
@@ -131,7 +131,7 @@ def export(folder: Annotated[Path, typer.Argument(help="the folder of a finished
 def show(recipe: RecipeName, change: Set = None) -> None:
     """Print a recipe with all defaults filled in."""
     with exit_on_user_error():
-        typer.echo(format_recipe(read_recipe(recipe, change or [])), nl=False)
+        typer.echo(format_recipe(read_any(recipe, change or [])), nl=False)
 
 
 @app.command()

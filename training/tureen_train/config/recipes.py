@@ -14,6 +14,7 @@ from tureen_train.config.rewards import RewardRun
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 Recipe = Annotated[RewardRun | ExpertRun, Field(discriminator="kind")]
+FAMILY = get_args(FamilyRun.model_fields["kind"].annotation)[0]
 KINDS = [get_args(each.model_fields["kind"].annotation)[0] for each in (RewardRun, ExpertRun)]
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
@@ -25,7 +26,7 @@ def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
         RecipeError: there is no such file, a key does not exist, or a value is invalid.
     """
     raw, where = _read_changed(source, changes)
-    if raw.get("kind") == "family":
+    if raw.get("kind") == FAMILY:
         raise RecipeError(f"{where}: this is the recipe of a family: train it with tureen-train family")
     return resolve_recipe(raw, where)
 
@@ -37,8 +38,22 @@ def read_family(source: str, changes: Sequence[str] = ()) -> FamilyRun:
         RecipeError: there is no such file, a key does not exist, or a value is invalid, also of an expert's recipe.
     """
     raw, where = _read_changed(source, changes)
-    if raw.get("kind") != "family":
+    if raw.get("kind") != FAMILY:
         raise RecipeError(f"{where}: its kind is {raw.get('kind')!r}, not family: train it with tureen-train run")
+    return _resolve_family(raw, where)
+
+
+def read_any(source: str, changes: Sequence[str] = ()) -> Recipe | FamilyRun:
+    """Read the recipe of a model or of a family.
+
+    Raises:
+        RecipeError: see :func:`read_recipe` and :func:`read_family`.
+    """
+    raw, where = _read_changed(source, changes)
+    return _resolve_family(raw, where) if raw.get("kind") == FAMILY else resolve_recipe(raw, where)
+
+
+def _resolve_family(raw: dict[str, Any], where: str) -> FamilyRun:
     try:
         family = FamilyRun.model_validate(raw)
     except ValidationError as error:

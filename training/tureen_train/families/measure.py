@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from tureen_train.families.souped_model import SoupedModel
 from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.encoding import encode_prompt
 from tureen_train.policies.rollouts.artifact_rewards import complete_source
-from tureen_train.policies.rollouts.contract import Prompt, Rewarder, Sample
+from tureen_train.policies.rollouts.contract import Prompt, Sample
 from tureen_train.policies.rollouts.prompts import collect_prompts
+from tureen_train.policies.rollouts.reward_sum import WeightedRewarder
 from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.policies.rollouts.sampler import ProcessSampler
 from tureen_train.records.run_data import draw_records, load_data
@@ -38,6 +39,7 @@ class FamilyMeasurer:
         model: the base with its experts.
         renderer: makes the prompts' ids.
         rewarder: of all objectives and judges.
+        judges: the name of each objective's judge, for those that have one.
         prompts: the held-out prompts.
         sampling: one answer to each.
         seed: for the draws of answers.
@@ -47,7 +49,8 @@ class FamilyMeasurer:
         self,
         model: SoupedModel,
         renderer: Renderer,
-        rewarder: Rewarder,
+        rewarder: WeightedRewarder,
+        judges: Mapping[str, str],
         prompts: Sequence[Prompt],
         sampling: Sampling,
         seed: int,
@@ -55,12 +58,16 @@ class FamilyMeasurer:
         self.model = model
         self.renderer = renderer
         self.rewarder = rewarder
+        self.judges = judges
         self.prompts = prompts
         self.sampling = sampling
         self.seed = seed
 
     def measure(self, mix: Mix) -> list[MeasuredAnswer]:
-        """Measure one mix. The divergence from the base is measured of experts alone.
+        """Measure one mix.
+
+        The base gets the rewards of all objectives and judges. An expert alone gets those of all objectives and of its
+        own judge, and its divergence from the base. A mix of experts gets only the rewards of their objectives.
 
         Raises:
             RecipeError: an answer has no reward.
@@ -69,7 +76,8 @@ class FamilyMeasurer:
             sampler = ProcessSampler(model, self.renderer)
             samples = [row[0] for row in sampler.sample(self.prompts, self.sampling, self.seed, ignore_progress)]
         kls = self._diverge(mix, samples) if len(mix) == 1 else [None] * len(samples)
-        rewards = [row[0] for row in self.rewarder.reward(self.prompts, [[each] for each in samples], ignore_progress)]
+        rewarder = self.rewarder.narrow(self._choose_rewards(mix))
+        rewards = [row[0] for row in rewarder.reward(self.prompts, [[each] for each in samples], ignore_progress)]
         for reward in rewards:
             if reward.total is None:
                 raise RecipeError(f"{name_mix(mix)}: an answer has no reward: {reward.error}")
@@ -79,6 +87,13 @@ class FamilyMeasurer:
             )
             for prompt, sample, reward, kl in zip(self.prompts, samples, rewards, kls, strict=True)
         ]
+
+    def _choose_rewards(self, mix: Mix) -> Collection[str]:
+        """The names of the rewards that a mix gets."""
+        if len(mix) > 1:
+            return list(mix)
+        others = {judge for name, judge in self.judges.items() if mix and name not in mix}
+        return [name for name in self.rewarder.names if name not in others]
 
     @torch.inference_mode()
     def _diverge(self, mix: Mix, samples: Sequence[Sample]) -> list[float | None]:
@@ -181,6 +196,7 @@ def measure_family(family: FamilyRun, experts: Mapping[str, Path], folder: Path,
         open_base(base, stack_experts(list(artifacts.values()))),
         renderer,
         open_rewarder(sources, folder),
+        judges,
         prompts,
         family.measure.sampling,
         seed=0,

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,16 @@ class WeightedRewarder:
     def names(self) -> Sequence[str]:
         """The names of the rewards, in the order of the recipe."""
         return list(self.weights)
+
+    def narrow(self, names: Collection[str]) -> "WeightedRewarder":
+        """Make a rewarder of some of the rewards; the models of the others are not run. Both count together.
+
+        A model with several rewards is kept whole as soon as one of them is wanted.
+        """
+        valuers = [each for each in self.valuers if any(name in names for name in each.names)]
+        kept = {name for each in valuers for name in each.names}
+        weights = {name: weight for name, weight in self.weights.items() if name in kept}
+        return WeightedRewarder(valuers, weights, self.units, self.folder, self.failed_share, self.counts)
 
     @property
     def compares(self) -> bool:
