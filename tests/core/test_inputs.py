@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import tiny
+from core.rendered_texts import DOG, FOX, PROMPT, renderer, text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,23 +16,6 @@ from tureen_core.manifest import Probe
 from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
-
-PROMPT = [
-    {"role": "user", "content": "why do leaves fall?"},
-    {"role": "assistant", "content": "the days grow short"},
-    {"role": "user", "content": "and in autumn?"},
-]
-FOX, DOG = ([{"role": "assistant", "content": text}] for text in ("the quick brown fox", "the lazy dog"))
-
-
-def renderer(**reading: Any) -> Renderer:
-    return Renderer(tiny.tokenizer(), Reading(**{"max_length": 512, "eos": "none", **reading}))
-
-
-def text(render: Renderer, ids: list[int]) -> str:
-    decoded: str = render.tokenizer.decode(ids)
-    return decoded
-
 
 # --------------------------------------------------------------------------- steps
 

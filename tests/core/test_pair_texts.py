@@ -4,34 +4,16 @@ from typing import Any
 
 import pytest
 import tiny
+from core.rendered_texts import DOG, FOX, PROMPT, renderer, text
 
 from tureen.errors import Unprocessable
 from tureen_core.chat_template import UNSUPPORTED, TemplateInputs
 from tureen_core.pair_texts import render_pair, split_rivals, write_pair_messages
-from tureen_core.reading import Reading
-from tureen_core.template import Renderer
 
 PUBLISHED = (  # pair-pm/process_pair_data.py
     "\n{% for message in messages %}{% if loop.index0 % 2 == 0 %}\n\n<turn> user\n {{ message['content'] }}"
     "{% else %}\n\n<turn> assistant\n {{ message['content'] }}{% endif %}{% endfor %}\n\n\n"
 )
-PROMPT = [
-    {"role": "user", "content": "why do leaves fall?"},
-    {"role": "assistant", "content": "the days grow short"},
-    {"role": "user", "content": "and in autumn?"},
-]
-FOX, DOG = ([{"role": "assistant", "content": text}] for text in ("the quick brown fox", "the lazy dog"))
-
-
-def renderer(**reading: Any) -> Renderer:
-    return Renderer(tiny.tokenizer(), Reading(**{"max_length": 512, "eos": "none", **reading}))
-
-
-def text(render: Renderer, ids: list[int]) -> str:
-    decoded: str = render.tokenizer.decode(ids)
-    return decoded
-
-
 # --------------------------------------------------------------------------- a pair's text
 
 
