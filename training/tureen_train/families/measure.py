@@ -30,6 +30,7 @@ from tureen_train.policies.rollouts.sampler import ProcessSampler
 from tureen_train.records.run_data import draw_records, load_data
 
 Progress = Callable[[int, int], object]
+HELD_AT_ONCE = 8  # answers whose log-probabilities of the whole vocabulary are in memory while the weights change
 
 
 class FamilyMeasurer:
@@ -98,16 +99,18 @@ class FamilyMeasurer:
     @torch.inference_mode()
     def _diverge(self, mix: Mix, samples: Sequence[Sample]) -> list[float | None]:
         """Compute for each answer the mean over its tokens of KL(mix ‖ base)."""
+        texts = [
+            ([*encode_prompt(self.renderer, prompt.messages, prompt.template_arguments), *sample.ids], len(sample.ids))
+            for prompt, sample in zip(self.prompts, samples, strict=True)
+        ]
         found: list[float | None] = []
-        for prompt, sample in zip(self.prompts, samples, strict=True):
-            ids, start = (
-                [*encode_prompt(self.renderer, prompt.messages, prompt.template_arguments), *sample.ids],
-                len(sample.ids),
-            )
+        for start in range(0, len(texts), HELD_AT_ONCE):
+            part = texts[start : start + HELD_AT_ONCE]
             with self.model.at(mix) as model:
-                mixed = _answer_logprobs(model, ids, start)
-            bare = _answer_logprobs(self.model.model, ids, start)
-            found.append(float((mixed.exp() * (mixed - bare)).sum(-1).mean()))
+                mixed = [_answer_logprobs(model, *text) for text in part]
+            for text, own in zip(part, mixed, strict=True):
+                bare = _answer_logprobs(self.model.model, *text)
+                found.append(float((own.exp() * (own - bare)).sum(-1).mean()))
         return found
 
 
