@@ -13,28 +13,21 @@ from tureen_train.networks.objective_reader import ObjectiveReader, ReadObjectiv
 from tureen_train.networks.shared_base import share_equal_weights
 from tureen_train.networks.shared_layers import share_lower_layers
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
+from tureen_train.policies.rollouts.objective_valuer import ObjectiveValuer
 from tureen_train.policies.rollouts.pair_rewards import PairValuer
-from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer, make_value, shape_like
+from tureen_train.policies.rollouts.valuing import (
+    Samples,
+    Value,
+    Valued,
+    Valuer,
+    count_normalised,
+    make_value,
+    shape_like,
+)
 
 
-class ArtifactValuer:
-    """Values answers by the objectives of one artifact, all in one forward pass.
-
-    Args:
-        model: reads the artifact.
-        objectives: those that are asked for.
-        batch: the number of texts in one batch.
-    """
-
-    def __init__(self, model: ObjectiveReader, objectives: Sequence[ReadObjective], batch: int) -> None:
-        self.model = model
-        self.objectives = objectives
-        self.batch = batch
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The names of the rewards."""
-        return [each.name for each in self.objectives]
+class ArtifactValuer(ObjectiveValuer):
+    """Values answers by the objectives of one artifact, all in one forward pass."""
 
     def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Valued:
         """See :class:`.valuing.Valuer`. An answer that the chat template does not render has no value."""
@@ -44,7 +37,10 @@ class ArtifactValuer:
         texts = [each for each in told if isinstance(each, Rendered)]
         done(len(told) - len(texts))
         rows = self.model.score(texts, self.batch, done)
-        return Valued({each.name: shape_like(samples, _values(told, rows, each)) for each in self.objectives})
+        return Valued(
+            {each.name: shape_like(samples, _values(told, rows, each)) for each in self.objectives},
+            count_normalised(self.names, [each.normalised for each in texts]),
+        )
 
     def _render(self, prompt: Prompt, answer: Sample) -> Rendered | str:
         turns = [*prompt.messages, assistant_turn(answer.text)]

@@ -10,33 +10,19 @@ from tureen_core.chat_template import make_template_inputs
 from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Rendered
 from tureen_core.tournament import compute_preference
-from tureen_train.networks.objective_reader import ObjectiveReader, ReadObjective
+from tureen_train.networks.objective_reader import ReadObjective
 from tureen_train.networks.reward_reader import spread_progress
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
-from tureen_train.policies.rollouts.valuing import Samples, Value, Valued
+from tureen_train.policies.rollouts.objective_valuer import ObjectiveValuer
+from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, count_normalised
 from tureen_train.policies.rollouts.wins import Judgement, share_wins
 
 
-class PairValuer:
+class PairValuer(ObjectiveValuer):
     """Values answers by a pairwise model, which compares all pairs of the answers to a prompt in both orders.
 
     The probability of a pair is the mean over both orders (RLHFlow, arXiv 2405.07863).
-
-    Args:
-        model: reads the artifact.
-        objectives: those that are asked for.
-        batch: the number of texts in one batch.
     """
-
-    def __init__(self, model: ObjectiveReader, objectives: Sequence[ReadObjective], batch: int) -> None:
-        self.model = model
-        self.objectives = objectives
-        self.batch = batch
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The names of the rewards."""
-        return [each.name for each in self.objectives]
 
     def value_samples(self, prompts: Sequence[Prompt], samples: Samples, done: Done) -> Valued:
         """See :class:`.valuing.Valuer`. Answers that the model's text has no place for have no value."""
@@ -50,7 +36,10 @@ class PairValuer:
         rows = self.model.score(texts, self.batch, spread_progress(done, count, len(texts)))
         if not texts:
             done(count)
-        return Valued({each.name: self._share(samples, told, rows, each) for each in self.objectives})
+        return Valued(
+            {each.name: self._share(samples, told, rows, each) for each in self.objectives},
+            count_normalised(self.names, [each.normalised for each in texts]),
+        )
 
     def _render(self, prompt: Prompt, one: Sample, other: Sample) -> tuple[Rendered, Rendered] | str:
         """Render two answers in both orders, or say why that is not possible."""

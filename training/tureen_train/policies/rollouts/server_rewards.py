@@ -12,7 +12,15 @@ from tureen_core.calibration import CALIBRATE
 from tureen_train.config import RecipeError, ServerSource
 from tureen_train.policies.rollouts.contract import Done, Prompt
 from tureen_train.policies.rollouts.server_calls import call_server
-from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer, make_value, shape_like
+from tureen_train.policies.rollouts.valuing import (
+    Samples,
+    Value,
+    Valued,
+    Valuer,
+    count_normalised,
+    make_value,
+    shape_like,
+)
 
 REQUESTS = 4  # at a time
 
@@ -74,7 +82,10 @@ class ServerValuer:
         for found in call_server(self.url, self.timeout, REQUESTS, self._ask, GroupedRows.fail_rows, grouped):
             rows += found
             done(len(found))
-        return Valued({each.name: shape_like(samples, [_read(row, each) for row in rows]) for each in self.rewards})
+        return Valued(
+            {each.name: shape_like(samples, [_read(row, each) for row in rows]) for each in self.rewards},
+            count_normalised(self.names, [row.normalised for row in rows]),
+        )
 
     def _ask(self, client: Client, deadline: float, rows: GroupedRows) -> list[CandidateScore]:
         """Return the scores or errors of all answers of some prompts."""

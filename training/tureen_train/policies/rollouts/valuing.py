@@ -1,11 +1,17 @@
 """What each source of rewards gives: a number for each sample, or the reason why there is none."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
+
+NORMALISED = {
+    "end_marks": "texts whose end marks were removed",
+    "control_marks": "texts whose control marks were read as plain text",
+}
 
 
 class RewardError(ValueError):
@@ -70,6 +76,17 @@ def make_value(number: float, truncated: bool = False) -> Value:
     if not math.isfinite(number):
         return Value(None, f"the reward is {number}, not a finite number", truncated)
     return Value(number, truncated=truncated)
+
+
+def count_normalised(names: Sequence[str], texts: Iterable[Sequence[str]]) -> dict[str, dict[str, int]]:
+    """Count the texts that were not read as they were sent, for each of some rewards that read the same texts.
+
+    Args:
+        texts: what was not read so of each text, see :class:`tureen_core.reading.Rendered`.
+    """
+    found = Counter(what for text in texts for what in sorted(set(text)))
+    counts = {NORMALISED.get(what, f"texts whose field {what} is not read"): count for what, count in found.items()}
+    return {name: counts for name in names if counts}
 
 
 def shape_like(samples: Samples, values: Sequence[Value]) -> list[list[Value]]:
