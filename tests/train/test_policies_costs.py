@@ -46,9 +46,11 @@ def test_a_judge_is_asked_about_each_pair_in_both_orders(base: Path, tmp_path: P
     assert found.judge_calls == {"helpfulness": 2 * pairs, "once": pairs}
 
 
-def test_ppo_answers_prompts_in_each_step_and_held_out_ones_in_each_evaluation(base: Path, tmp_path: Path) -> None:
+def test_ppo_answers_prompts_in_each_step_and_held_out_ones_before_between_and_after(
+    base: Path, tmp_path: Path
+) -> None:
     policy = {"method": "ppo", "steps": 7, "prompts": 3}
-    watch = {"eval_every": 3, "eval_at_start": True}
+    watch = {"eval_every": 3, "eval_at_start": False}
     run = rounds_run(base, tmp_path, "rejection").model_dump()
     recipe = {**run, "policy": policy, "watch": watch, "optimisation": {}}
     found = estimate_cost(ExpertRun.model_validate(recipe))
@@ -59,7 +61,7 @@ def test_groups_fill_whole_steps(base: Path, tmp_path: Path) -> None:
     run = rounds_run(base, tmp_path, "rejection").model_dump()
     recipe = {**run, "policy": {"method": "grpo"}, "optimisation": {"batch": 3, "epochs": 2}}
     found = estimate_cost(ExpertRun.model_validate(recipe))
-    assert (found.answers, found.held) == (5 * 3 * 4, 0)
+    assert (found.answers, found.held) == (5 * 3 * 4, 2 * 8)
 
 
 def test_prompts_that_are_left_out_are_told(base: Path, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def call(function: Any, texts: Sequence[str], names: Sequence[str], step: int = 
     ids = [[ord(each) for each in text] for text in texts]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     state = SimpleNamespace(global_step=step)
+    more = {"log_metric": lambda name, value: None, **more}
     found: list[float] = function(completions=completions, completion_ids=ids, id=names, trainer_state=state, **more)
     return found
 
@@ -68,12 +69,26 @@ def test_a_failed_answer_has_the_mean_of_its_group_so_that_its_advantage_is_zero
     assert call(long, ["aa", "?", "aaaa", "?"], ["x", "x", "x", "y"]) == [2, 3, 4, 0]
 
 
-def test_weights_of_a_prompt_leave_one_function_that_logs_each_reward() -> None:
+def test_weights_of_a_prompt_leave_one_function_for_the_sum() -> None:
     weighed = {"x": Prompt("x", PROMPTS["x"].messages, {"long": 1.0})}
     (total,) = GroupRewards(Counting(), weighed, [], None).list_functions()
-    told: dict[str, float] = {}
-    assert call(total, ["aa", "aaaa"], ["x", "x"], log_metric=told.__setitem__) == [1, 2]
-    assert told == {"rewards/long/mean": 3, "rewards/short/mean": -3}
+    assert call(total, ["aa", "aaaa"], ["x", "x"]) == [1, 2]
+
+
+def test_the_figures_of_the_answers_are_logged_once_and_leave_out_what_failed() -> None:
+    functions = GroupRewards(Counting(), PROMPTS, [ord("!")], None).list_functions()
+    told: list[tuple[str, float]] = []
+
+    def log(name: str, value: float) -> None:
+        told.append((name, value))
+
+    for function in functions:
+        call(function, ["aa!", "?", "aaaaa", "?"], ["x", "x", "x", "y"], log_metric=log)
+    found = dict(told)
+    assert len(found) == len(told)
+    assert found["answers/reward"] == 2  # of 1.5 and 2.5
+    assert (found["answers/reward_long"], found["answers/reward_short"]) == (4, -4)
+    assert (found["answers/failed"], found["answers/unfinished"], found["answers/length"]) == (0.5, 0.75, 2.5)
 
 
 def test_places_are_grouped_by_prompt() -> None:

@@ -64,7 +64,7 @@ def test_ppo_raises_a_simple_reward(base: Path, tmp_path: Path) -> None:
     assert sum(rewards[-3:]) / 3 > 0.45
     held = entries(folder, "eval_heldout_reward")
     assert held[-1] > held[0] + 0.15
-    assert json.loads((folder / "metrics.json").read_text())["heldout"]["reward"] == held[-1]
+    assert json.loads((folder / "metrics.json").read_text())["heldout"]["reward_after"] == held[-1]
     assert open_artifact(folder / "artifact").manifest.kind == "expert"
 
 
@@ -74,7 +74,9 @@ def test_ppo_raises_a_simple_reward(base: Path, tmp_path: Path) -> None:
 def files_of(folder: Path) -> dict[str, Any]:
     """What a run leaves that does not depend on the time it took."""
     found: dict[str, Any] = {
-        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("rollouts/*/*.jsonl"))
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.glob("**/*.jsonl"))
+        if path.name != "history.jsonl"
     }
     found |= {name: (folder / name).read_bytes() for name in ("metrics.json", "proof.json", "recipe.yaml")}
     found["history"] = [{key: entry[key] for key in entry if key != "train_runtime"} for entry in history(folder)]
@@ -205,4 +207,6 @@ def test_a_judge_rewards_the_answers_of_a_step_and_no_single_ones(base: Path, tm
     assert len(entries(folder, "reward")) == 2
     assert entries(folder, "reward") == [0.5, 0.5]  # shares of wins
     assert not [key for entry in history(folder) for key in entry if key.startswith("eval_")]
+    figures = json.loads((folder / "metrics.json").read_text())["heldout"]
+    assert figures["reward_before"] == figures["reward_after"] == 0.5  # the one against the other
     assert (folder / "judgements.jsonl").is_file()

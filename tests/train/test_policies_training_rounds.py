@@ -42,8 +42,8 @@ def files_of(folder: Path) -> dict[str, Any]:
     """What a run leaves, without the times in it."""
     rounds = folder / "rounds"
     found: dict[str, Any] = {
-        str(path.relative_to(rounds)): path.read_bytes()
-        for path in rounds.rglob("*.json*")
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in (*rounds.rglob("*.json*"), folder / "held_answers.jsonl")
         if "model" not in path.parts
     }
     found = {name: value for name, value in found.items() if "training/" not in name}
@@ -102,8 +102,12 @@ def test_held_out_prompts_are_answered_before_and_after(straight: tuple[Path, Co
     metrics = open_artifact(folder / "artifact").manifest.training.metrics["heldout"]
     assert {"reward_before", "reward_after", "length_before", "length_after", "kl_per_token_after"} <= metrics.keys()
     assert metrics["kl_per_token_before"] == 0
-    compared = (folder / "rounds/compared/heldout/rewards.jsonl").read_text().splitlines()
-    assert all(len(json.loads(line)["rewards"]) == 2 for line in compared)
+    rows = [json.loads(line) for line in (folder / "held_answers.jsonl").read_text().splitlines()]
+    for when in ("before", "after"):
+        written = (folder / f"rounds/{when}/heldout/samples.jsonl").read_text().splitlines()
+        assert [row[when]["text"] for row in rows] == [json.loads(line)["answers"][0]["text"] for line in written]
+        mean = sum(row[when]["total"] for row in rows) / len(rows)
+        assert mean == pytest.approx(metrics[f"reward_{when}"], abs=1e-6)
 
 
 def broken(run: ExpertRun) -> None:
@@ -180,8 +184,9 @@ def test_files_that_lost_their_end_are_completed(
     (place / name).write_bytes(b"".join(lines[:3]) + (lines[3][:20] if cut == "half a line" else b""))
     if name == SAMPLES:
         (place / REWARDS).unlink()
-    for part in ("after", "compared"):
-        shutil.rmtree(Path(run.output) / "rounds" / part)
+    for path in (*(Path(run.output) / "rounds/before").rglob(REWARDS), Path(run.output) / "held_answers.jsonl"):
+        path.unlink()
+    shutil.rmtree(Path(run.output) / "rounds/after")
     again = files_of(trained(run, resume=True))
     assert again == files_of(folder)
     left = len(lines) if name == SAMPLES else len(lines) - 3

@@ -18,6 +18,7 @@ from tureen_train.config import (
     RejectionPolicy,
     RlooPolicy,
 )
+from tureen_train.policies.group_prompts import order_prompts
 from tureen_train.policies.rollouts.prompts import PromptSet, check_prompts, collect_prompts
 from tureen_train.policies.run import state_preferences
 from tureen_train.records.run_data import load_data
@@ -113,9 +114,7 @@ def _plan(run: ExpertRun, found: PromptSet, held: int) -> Workload:
     if isinstance(policy, PpoPolicy):
         watch = run.watch
         between = (policy.steps - 1) // watch.eval_every if watch.eval_every else 0
-        return Workload(policy.steps * min(policy.prompts, there), held * (watch.eval_at_start + between + 1))
+        return Workload(policy.steps * min(policy.prompts, there), held * (2 + between), held)
     if isinstance(policy, GrpoPolicy | RlooPolicy):
-        from tureen_train.policies.on_trl import order_prompts  # imports TRL, which takes seconds
-
-        return Workload(len(order_prompts(found.prompts, run)), 0)
+        return Workload(len(order_prompts(found.prompts, run)), 2 * held, held)
     return Workload(0, 0)

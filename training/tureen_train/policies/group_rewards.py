@@ -3,6 +3,9 @@
 TRL adds up what the functions return, and a missing number counts as 0. So an answer without a reward gets the mean of
 the others to its prompt here: its advantage is then 0, and nothing is learnt from it. Failures are counted where they
 happen.
+
+TRL logs the numbers that it was given, and RLOO subtracts the KL divergence from their sum. So the figures of the
+answers themselves are logged too, as those of all methods are, under names that begin with ``answers/``.
 """
 
 import math
@@ -11,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tureen_train.policies.rollouts.contract import Prompt, Reward, Rewarder, Sample
+from tureen_train.policies.rollouts.round_figures import measure_answers
+from tureen_train.policies.rollouts.rounds import Answered, Written
 from tureen_train.runs.line_file import LineFile
 
 RewardFunction = Callable[..., list[float]]
 TOTAL = "total"
+FIGURES = "answers/"
 
 
 class GroupRewards:
@@ -46,12 +52,7 @@ class GroupRewards:
         def reward(
             completions: Sequence[Any], completion_ids: list[list[int]], id: Sequence[str], **more: Any
         ) -> list[float]:
-            rows = self._read(completions, completion_ids, id, more)
-            if name == TOTAL:
-                for each in self._rewarder.names:
-                    values = [row[each] for row in rows]
-                    more["log_metric"](f"rewards/{each}/mean", math.fsum(values) / len(values))
-            return [row[name] for row in rows]
+            return [row[name] for row in self._read(completions, completion_ids, id, more)]
 
         reward.__name__ = name
         return reward
@@ -74,6 +75,9 @@ class GroupRewards:
             for place, row in zip(places, fill_group(group, self._rewarder.names), strict=True):
                 self._rows[place] = row
         self._note(samples, rewards, more["trainer_state"].global_step)
+        answered = Answered(prompts, [[Written(each) for each in group] for group in samples], rewards)
+        for figure, value in measure_answers(answered).items():
+            more["log_metric"](f"{FIGURES}{figure}", value)
         return self._rows
 
     def _sample(self, prompt: str, number: int, completion: Any, ids: Sequence[int]) -> Sample:

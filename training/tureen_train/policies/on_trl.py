@@ -1,13 +1,11 @@
-"""GRPO and RLOO by TRL's trainers. This is the only file that knows them.
-
-TRL writes the prompts' ids by the tokenizer's template. The server's ids differ where a text holds control marks, which
-it reads as plain text; such prompts are left out and counted.
-"""
+"""GRPO and RLOO by TRL's trainers. This is the only file that knows them."""
 
 import hashlib
 import logging
-import random
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,30 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, GrpoPolicy, RecipeError, RlooPolicy
-from tureen_train.policies.encoding import encode_prompt
+from tureen_train.networks.memory import free_memory
+from tureen_train.networks.reward_reader import ignore_progress
+from tureen_train.networks.sharded import gather_for_generation
+from tureen_train.policies.group_prompts import order_prompts, select_prompts
 from tureen_train.policies.group_rewards import TOTAL, GroupRewards, open_samples
+from tureen_train.policies.held_answers import AFTER, BEFORE, COMPARED, HeldAnswers
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.opening import open_policy, open_start
 from tureen_train.policies.rollouts.contract import Prompt
+from tureen_train.policies.rollouts.crew import Crew
 from tureen_train.policies.rollouts.prompts import check_prompts, collect_prompts
 from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.policies.rollouts.sampler import find_end_tokens
+from tureen_train.policies.round_writers import find_origin, make_policy_writer
 from tureen_train.policies.trained import TrainerPolicy
-from tureen_train.runs.folder import update_account
+from tureen_train.runs.folder import ROLLOUTS
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.movement import GradientWatch
-from tureen_train.settings import count_processes, read_rank
+from tureen_train.settings import read_rank
 
 SAMPLES = "samples.jsonl"
+DECIDING = ("model", "preferences", "rewards", "sampling")  # the parts of a recipe that decide the first answers
 log = logging.getLogger("tureen.train")
-OTHER_IDS = "whose ids TRL writes otherwise than the server does"
 
 
 class StepSeed(TrainerCallback):
@@ -78,6 +82,7 @@ def train_groups(task: Task) -> TrainedPolicy:
     found = collect_prompts(task.data.train, task.renderer, run.sampling.max_prompt)
     check_prompts(found, run.data.most_dropped)
     prompts = select_prompts(found.prompts, task.renderer, task.folder)
+    held = write_held_before(task)
     start = open_start(run, task.base)
     arguments = make_arguments(run)  # before the model: they switch on ZeRO-3, which shards it while it loads
     model = open_policy(run, task.base, start)
@@ -95,34 +100,33 @@ def train_groups(task: Task) -> TrainedPolicy:
     if checkpoint is not None:
         trainer.add_callback(AdapterRestorer(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
-    return TrainerPolicy(trainer, {}, watch.moved)
+    trained = TrainerPolicy(trainer, {}, watch.moved)
+    write_held_after(task, held, trained)
+    metrics = held.compare(partial(rewarder.reward, done=ignore_progress), rewarder.compares)
+    return replace(trained, metrics=metrics)
 
 
-def select_prompts(prompts: Sequence[Prompt], renderer: Renderer, folder: Path) -> list[Prompt]:
-    """Leave out the prompts whose ids TRL would write otherwise, and those with tools, which it takes for all only.
-
-    Raises:
-        RecipeError: none is left.
-    """
-    kept = [each for each in prompts if not each.template_arguments and _same_ids(each, renderer)]
-    lost = {
-        "with tools or template arguments": sum(bool(each.template_arguments) for each in prompts),
-        OTHER_IDS: sum(not each.template_arguments for each in prompts) - len(kept),
-    }
-    update_account(folder, groups={"prompts": len(kept), "left_out": lost})
-    for why, count in lost.items():
-        if count:
-            log.info("%d prompts are left out %s", count, why)
-    if not kept:
-        told = ", ".join(f"{count} {why}" for why, count in lost.items())
-        raise RecipeError(f"data.train: no prompt is left to learn from: {told}")
-    return kept
+def write_held_before(task: Task) -> HeldAnswers:
+    """Let the policy that the run starts from answer the held-out prompts. No trainer may be there yet."""
+    crew, folder = Crew(), task.folder / ROLLOUTS
+    if crew.writes and not task.resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    held = HeldAnswers(task, folder, task.run.model_dump(mode="json", include=set(DECIDING)), crew)
+    origin = find_origin(task)
+    held.write_by_weights(BEFORE, origin, origin)
+    free_memory()
+    return held
 
 
-def _same_ids(prompt: Prompt, renderer: Renderer) -> bool:
-    messages = [dict(turn) for turn in prompt.messages]
-    theirs = renderer.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-    return list(theirs) == list(encode_prompt(renderer, prompt.messages, {}))
+def write_held_after(task: Task, held: HeldAnswers, trained: TrainerPolicy) -> None:
+    """Let the trained policy answer the held-out prompts, in place of the answers at an earlier end of the run."""
+    if trained.accelerator.is_main_process:
+        for part in (AFTER, COMPARED):
+            shutil.rmtree(task.folder / ROLLOUTS / part, ignore_errors=True)
+    trained.accelerator.wait_for_everyone()
+    with gather_for_generation(trained.model, trained.policy, task.run.scale.zero == 3):
+        autocast = trained.accelerator.autocast
+        held.write(AFTER, make_policy_writer(trained.policy, task.renderer, held.sampling, held.seed, autocast))
 
 
 def _make_trainer(
@@ -149,33 +153,6 @@ def _make_trainer(
         processing_class=renderer.tokenizer,
         callbacks=[History(Path(run.output) / "history.jsonl"), StepSeed()],
     )
-
-
-def order_prompts(prompts: Sequence[Prompt], run: ExpertRun) -> list[Prompt]:
-    """List the prompts of all steps in the order in which they are answered, shuffled anew in each epoch.
-
-    TRL's own shuffling begins again at its first order when a run is resumed.
-
-    Raises:
-        RecipeError: the prompts do not fill one step.
-    """
-    optimisation, policy = run.optimisation, run.policy
-    assert isinstance(policy, GrpoPolicy | RlooPolicy)
-    each_step = optimisation.batch * optimisation.accumulation * max(1, count_processes())
-    steps = int(len(prompts) * optimisation.epochs) // each_step
-    if optimisation.max_steps > 0:
-        steps = -(-optimisation.max_steps // policy.iterations)
-    if not steps:
-        raise RecipeError(
-            f"optimisation: a step answers {each_step} prompts and there are {len(prompts)}: lower batch or "
-            "accumulation, or raise epochs"
-        )
-    ordered: list[Prompt] = []
-    epoch = 0
-    while len(ordered) < steps * each_step:
-        ordered += random.Random(f"{optimisation.seed}:{epoch}").sample(list(prompts), len(prompts))
-        epoch += 1
-    return ordered[: steps * each_step]
 
 
 def make_arguments(run: ExpertRun) -> dict[str, Any]:

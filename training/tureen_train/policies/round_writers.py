@@ -15,10 +15,11 @@ from tureen_train.config import ExpertRun, Sampling
 from tureen_train.networks.adapter_start import load_adapter
 from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.encoding import EncodedAnswer, encode_prompt
+from tureen_train.policies.method import Task
 from tureen_train.policies.opening import open_policy, open_start
 from tureen_train.policies.reference import Reference, make_reference
 from tureen_train.policies.rollouts.contract import Prompt, Sample
-from tureen_train.policies.rollouts.rounds import Written, sum_logprobs
+from tureen_train.policies.rollouts.rounds import Write, Written, sum_logprobs
 from tureen_train.policies.rollouts.sampler import ProcessSampler
 from tureen_train.policies.rollouts.server_sampler import ServerSampler
 from tureen_train.policies.rollouts.vllm_sampler import VllmSampler
@@ -39,6 +40,12 @@ class Weights:
 
     base: Path
     adapter: Path | None = None
+
+
+def find_origin(task: Task) -> Weights:
+    """Find the weights that a run starts from."""
+    start = task.run.model.start
+    return Weights(task.base, None if start is None else Path(start).expanduser())
 
 
 class Writer(Protocol):
@@ -149,6 +156,25 @@ class ProcessWriter:
         batch = collate_answers(texts, groups, self._renderer.tokenizer.pad_token_id)
         sums: list[float] = compute_token_logprobs(model, batch).logprobs.double().sum(1).tolist()
         return sums
+
+
+def make_policy_writer(
+    policy: Any, renderer: Renderer, sampling: Sampling, seed: int, autocast: Callable[[], AbstractContextManager[Any]]
+) -> Write:
+    """Make what writes answers by a policy that is in training, as it is when it is asked.
+
+    Args:
+        policy: the causal model; whole, see :class:`tureen_train.policies.rollouts.sampler.ProcessSampler`.
+        autocast: opens the precision of training.
+    """
+    sampler = ProcessSampler(policy, renderer)
+
+    def write(prompts: Sequence[Prompt]) -> list[list[Written]]:
+        with autocast():
+            samples = sampler.sample(prompts, sampling, seed, ignore_progress)
+        return [[Written(each) for each in own] for own in samples]
+
+    return write
 
 
 class ServerWriter:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +25,7 @@ from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.opening import open_policy, open_start
 from tureen_train.policies.rollouts.contract import Prompt, Reward, Sample
 from tureen_train.policies.rollouts.crew import Crew
+from tureen_train.policies.rollouts.draws import make_round_seed
 from tureen_train.policies.rollouts.prompts import PromptSet, check_prompts, collect_prompts, draw_prompts
 from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.policies.rollouts.round_figures import measure_answers, measure_kept
@@ -37,7 +38,7 @@ from tureen_train.policies.rollouts.rounds import (
     write_rows,
 )
 from tureen_train.policies.rollouts.selections import Chosen, select_answers
-from tureen_train.policies.round_writers import Weights, count_prompts_at_once, name_start, open_writer
+from tureen_train.policies.round_writers import Weights, count_prompts_at_once, find_origin, name_start, open_writer
 from tureen_train.policies.trained_rounds import TrainedRounds
 from tureen_train.records.run_data import RunData
 from tureen_train.runs.folder import ROUNDS, update_account
@@ -45,7 +46,6 @@ from tureen_train.runs.history import Journal
 from tureen_train.runs.launch import has_checkpoint
 from tureen_train.runs.movement import check_movement
 
-STRIDE = 1_000_003  # between the seeds of two runs, so that no round of one has the seed of a round of the other
 # the parts of a recipe that decide, beside the prompts, what a policy writes, how that is rewarded, and what is kept
 DECIDING = ("model", "policy", "rewards", "sampling", "optimisation")
 SHOWN = ("reward", "reward_std", "length", "kl_per_token", "kept_share", "distinct_2")
@@ -85,8 +85,7 @@ class RoundLoop:
         self.task, self.policy, self.teach = task, run.policy, teach
         self.crew = Crew()
         self.folder = task.folder / ROUNDS
-        start = None if run.model.start is None else Path(run.model.start).expanduser()
-        self.origin = Weights(task.base, start)
+        self.origin = find_origin(task)
         self.prompts = collect_round_prompts(task)
         written = run.model_dump(mode="json")
         self.settings = {name: written[name] for name in DECIDING}
@@ -100,8 +99,9 @@ class RoundLoop:
                 preferences=run.preferences,
             )
         self.weights = self.crew.share({} if self.rewarder is None else dict(self.rewarder.weights))
-        seed = run.optimisation.seed * STRIDE
-        self.held = HeldAnswers(task, self.folder, self.settings, self.origin, seed, self.crew)
+        self.compares = self.crew.share(self.rewarder is not None and self.rewarder.compares)
+        engine: Literal["process", "vllm"] = "vllm" if run.sampling.engine == "vllm" else "process"
+        self.held = HeldAnswers(task, self.folder, self.settings, self.crew, engine)
         self.journal = Journal(task.folder / "history.jsonl" if self.crew.writes else None)
         self.step = 0
         self.moved = False
@@ -109,7 +109,7 @@ class RoundLoop:
     def run(self) -> TrainedRounds:
         """Run all rounds."""
         weights = self.origin
-        self.held.write(BEFORE, weights)
+        self.held.write_by_weights(BEFORE, weights, self.origin)
         trained: TrainedPolicy | None = None
         for number in range(1, self.policy.rounds + 1):
             trained = None
@@ -119,8 +119,8 @@ class RoundLoop:
                 trained = self._run_round(folder, number, weights)
             weights = self._end_round(folder, number)
         free_memory()
-        self.held.write(AFTER, weights)
-        metrics = self.held.reward(self._reward)
+        self.held.write_by_weights(AFTER, weights, self.origin)
+        metrics = self.held.compare(self._reward, self.compares)
         saved = weights.adapter or weights.base
         own = (trained.model, trained.policy, trained.accelerator) if trained is not None else self._reopen(weights)
         return TrainedRounds(*own, self.journal.entries, metrics, self.moved, saved)
@@ -129,7 +129,7 @@ class RoundLoop:
         """Write, reward, select and learn, or do what is left of it."""
         run = self.task.run
         prompts = draw_prompts(self.prompts, number, self.policy.prompts, run.optimisation.seed)
-        answered = self._answer(folder, prompts, weights, run.optimisation.seed * STRIDE + number)
+        answered = self._answer(folder, prompts, weights, make_round_seed(run.optimisation.seed, number))
         chosen = select_answers(answered.samples, answered.rewards, self.policy.select, self.weights)
         if self.crew.writes:
             self._describe(folder, answered, chosen)

@@ -17,6 +17,7 @@ from tureen_train.settings import read_rank
 
 ACCOUNT = "account.json"
 ROLLOUTS = "rollouts"  # the folder of the answers that a policy writes in its training
+HELD_ANSWERS = "held_answers.jsonl"  # the answers to held-out prompts, before and after training
 ROUNDS = "rounds"  # the folder of the rounds of a method that trains in rounds
 RESULTS = ("artifact", "checkpoints", ROLLOUTS, ROUNDS)  # folders that a new run does not silently replace
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")

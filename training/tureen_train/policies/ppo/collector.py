@@ -9,11 +9,12 @@ from tureen_core.template import Renderer
 from tureen_train.config import Sampling
 from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.encoding import EncodedAnswer, encode_prompt
+from tureen_train.policies.held_answers import HeldAnswers
 from tureen_train.policies.ppo.learner import PpoLearner
 from tureen_train.policies.rollouts.contract import Prompt, Reward, Rewarder, Sample
 from tureen_train.policies.rollouts.crew import Crew
-from tureen_train.policies.rollouts.rounds import Written, reward_answers, write_answers
-from tureen_train.policies.rollouts.sampler import ProcessSampler
+from tureen_train.policies.rollouts.rounds import Write, reward_answers, write_answers
+from tureen_train.policies.round_writers import count_prompts_at_once, make_policy_writer
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Collector:
         self.names = self._crew.share([] if rewarder is None else list(rewarder.names))
         self.compares = self._crew.share(rewarder is not None and rewarder.compares)
 
-    def collect(self, folder: Path, prompts: Sequence[Prompt], seed: int, count: int) -> list[RewardedAnswer]:
-        """Collect ``count`` answers to each prompt, or what is missing of them in ``folder``.
+    def collect(self, folder: Path, prompts: Sequence[Prompt], seed: int) -> list[RewardedAnswer]:
+        """Collect ``sampling.count`` answers to each prompt, or what is missing of them in ``folder``.
 
         The result is the same on all ranks.
 
@@ -62,27 +63,28 @@ class Collector:
             RewardError: too many answers have no reward.
             RecipeError: the folder has the answers of another recipe.
         """
-        sampling = self._sampling.model_copy(update={"count": count})
-
-        def write(own: Sequence[Prompt]) -> list[list[Written]]:
-            with self._learner.autocast():
-                answers = ProcessSampler(self._learner.policy, self._renderer).sample(
-                    own, sampling, seed, ignore_progress
-                )
-            return [[Written(each) for each in row] for row in answers]
-
-        at_once = max(1, sampling.batch // count)
+        write = self._open_writer(self._sampling, seed)
+        at_once = count_prompts_at_once(self._sampling)
         with self._learner.whole_policy():
             written = write_answers(folder, prompts, self._settings, write, at_once, self._crew)
-        found = reward_answers(folder, prompts, written, self._reward, self._crew)
+        found = reward_answers(folder, prompts, written, self.reward, self._crew)
         return [
             RewardedAnswer(prompt, sample, self._encode(prompt, sample), reward)
             for prompt, own, given in zip(prompts, found.samples, found.rewards, strict=True)
             for sample, reward in zip(own, given, strict=True)
         ]
 
-    def _reward(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[Sample]]) -> list[list[Reward]]:
-        assert self._rewarder is not None  # only the first rank rewards
+    def write_held(self, held: HeldAnswers, when: str) -> None:
+        """Let the policy, as it is, answer the held-out prompts, or what is missing of that."""
+        with self._learner.whole_policy():
+            held.write(when, self._open_writer(held.sampling, held.seed))
+
+    def _open_writer(self, sampling: Sampling, seed: int) -> Write:
+        return make_policy_writer(self._learner.policy, self._renderer, sampling, seed, self._learner.autocast)
+
+    def reward(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[Sample]]) -> list[list[Reward]]:
+        """Reward answers. Only the first rank may call it."""
+        assert self._rewarder is not None
         return self._rewarder.reward(prompts, answers, ignore_progress)
 
     def _encode(self, prompt: Prompt, sample: Sample) -> EncodedAnswer:

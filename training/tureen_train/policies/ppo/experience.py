@@ -19,12 +19,14 @@ class Experience:
     Attributes:
         known: what is known of their tokens; ``[M, T]`` each, padded on the right.
         kl: log π − log π_ref, summed over an answer's tokens and averaged over the answers, in nats.
+        kl_per_token: the same sum, averaged over all tokens.
         entropy: of the policy's distribution of a token, averaged over tokens, in nats.
         explained: the share of the returns' variance that the values explain; NaN where they do not vary.
     """
 
     known: Tokens
     kl: float
+    kl_per_token: float
     entropy: float
     explained: float
 
@@ -52,6 +54,7 @@ def make_experience(
     return Experience(
         known=Tokens(figures.logprobs, figures.values, advantages, returns),
         kl=float(gap.sum(1).mean()),
+        kl_per_token=float(gap[mask].mean()),
         entropy=float(figures.entropies[mask].mean()),
         explained=explain_variance(figures.values[mask], returns[mask]),
     )

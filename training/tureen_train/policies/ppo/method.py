@@ -12,6 +12,7 @@ from tureen_core.lora import Adapter
 from tureen_train.config import ExpertRun, Packed
 from tureen_train.networks.packing import switch_to_packed
 from tureen_train.networks.sharded import gather_weights
+from tureen_train.policies.held_answers import HeldAnswers
 from tureen_train.policies.method import Metrics, Task, TrainedPolicy
 from tureen_train.policies.opening import open_policy, open_start
 from tureen_train.policies.ppo.actor_critic import ActorCritic
@@ -20,9 +21,10 @@ from tureen_train.policies.ppo.critic import CriticStart, find_critic_start, mak
 from tureen_train.policies.ppo.learner import PpoLearner
 from tureen_train.policies.ppo.trainer import PpoTrainer
 from tureen_train.policies.reference import TRAINED, make_reference
+from tureen_train.policies.rollouts.crew import Crew
 from tureen_train.policies.rollouts.prompts import PromptSet, check_prompts, collect_prompts
 from tureen_train.policies.rollouts.rewards import open_rewarder
-from tureen_train.runs.folder import update_account
+from tureen_train.runs.folder import ROLLOUTS, update_account
 from tureen_train.runs.launch import make_deepspeed_config, require_launcher
 from tureen_train.settings import read_rank
 
@@ -64,10 +66,6 @@ def train_ppo(task: Task) -> TrainedPolicy:
     """
     run, renderer = task.run, task.renderer
     prompts = collect_training_prompts(task)
-    held = {
-        name: collect_prompts(records, renderer, run.sampling.max_prompt).prompts
-        for name, records in task.data.eval.items()
-    }
     # before DeepSpeed is set up: after that, under ZeRO-3, any model that is opened is sharded
     begun, start = open_start(run, task.base), find_critic_start(run, task.base)
     rewarder = None
@@ -84,13 +82,15 @@ def train_ppo(task: Task) -> TrainedPolicy:
     layout = choose_layout(run, model)
     learner = PpoLearner(accelerator, model, run, layout, renderer.tokenizer.pad_token_id)
     settings = run.model_dump(mode="json", include=set(DECIDING))
-    trainer = PpoTrainer(run, learner, Collector(learner, rewarder, renderer, run.sampling, settings), prompts, held)
+    collector = Collector(learner, rewarder, renderer, run.sampling, settings)
+    held = HeldAnswers(task, task.folder / ROLLOUTS, settings, Crew())
+    trainer = PpoTrainer(run, learner, collector, prompts, held)
     trainer.train(task.resume)
     return TrainedByPpo(
         model=learner.engine,
         policy=model.policy,
         accelerator=accelerator,
-        metrics=trainer.evaluate(),
+        metrics=trainer.compare_held(),
         history=trainer.journal.entries,
         moved=trainer.standing.moved,
         tokenizer=renderer.tokenizer,

@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,8 @@ from tureen_train.policies.ppo.learner import Learnt, PpoLearner
 from tureen_train.policies.ppo.losses import Clips, average_sums
 from tureen_train.policies.ppo.plan import Update, plan_passes
 from tureen_train.policies.ppo.scores import ScoreScale, settle_score
+from tureen_train.policies.rollouts.round_figures import measure_answers
+from tureen_train.policies.rollouts.rounds import Answered, Written
 
 log = logging.getLogger("tureen.train")
 
@@ -83,6 +84,7 @@ class Stepper:
         entry = {
             "score": _average(scores),
             "kl": experience.kl,
+            "kl_per_token": experience.kl_per_token,
             "kl_coefficient": kl,
             "entropy": experience.entropy,
             "explained_variance": experience.explained,
@@ -156,19 +158,8 @@ def _average(numbers: Sequence[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def describe_answers(answers: Sequence[RewardedAnswer], names: Sequence[str]) -> dict[str, Any]:
-    """Figures of some answers: the mean of each reward, their length, and the share without an end token.
-
-    An answer that has no reward is left out of the means of the rewards.
-    """
-    totals = [each.reward.total for each in answers if each.reward.total is not None]
-    figures = {"reward": _average(totals) if totals else float("nan")}
-    for name in names:
-        values = [each.reward.values[name] for each in answers if name in each.reward.values]
-        figures[f"reward_{name}"] = _average(values) if values else float("nan")
-    return {
-        **figures,
-        "length": _average([len(each.sample.ids) for each in answers]),
-        "unfinished": _average([float(not each.sample.finished) for each in answers]),
-        "empty": _average([float(each.sample.empty) for each in answers]),
-    }
+def describe_answers(answers: Sequence[RewardedAnswer]) -> dict[str, float]:
+    """Figures of some answers, see :func:`tureen_train.policies.rollouts.round_figures.measure_answers`."""
+    prompts = [each.prompt for each in answers]
+    written, rewards = ([[Written(each.sample)] for each in answers], [[each.reward] for each in answers])
+    return measure_answers(Answered(prompts, written, rewards))

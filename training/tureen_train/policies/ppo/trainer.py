@@ -1,6 +1,7 @@
 """The loop of PPO: prompts → answers → rewards → passes, with its log, evaluations and checkpoints."""
 
 import logging
+import math
 import shutil
 import time
 from collections import Counter
@@ -10,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from tureen_train.config import ExpertRun, PpoPolicy
+from tureen_train.policies.held_answers import AFTER, BEFORE, HeldAnswers
+from tureen_train.policies.method import Metrics
 from tureen_train.policies.ppo.checkpoints import Checkpoints
 from tureen_train.policies.ppo.collector import Collector, RewardedAnswer
 from tureen_train.policies.ppo.learner import PpoLearner
 from tureen_train.policies.ppo.schedule import list_rate_shares
 from tureen_train.policies.ppo.step import Stepper, describe_answers
-from tureen_train.policies.rollouts.contract import Prompt
+from tureen_train.policies.rollouts.draws import make_round_seed
 from tureen_train.policies.rollouts.prompts import PromptSet, draw_prompts
 from tureen_train.runs.folder import ROLLOUTS, update_account
 from tureen_train.runs.history import Journal
 from tureen_train.terminal import show_progress
-
-STRIDE = 1_000_003  # between the seeds of two runs, so that no step of one has the seed of a step of the other
 
 log = logging.getLogger("tureen.train")
 
@@ -49,7 +50,7 @@ class PpoTrainer:
         learner: holds the policy and the critic.
         collector: writes and rewards answers.
         prompts: of the training data.
-        held: prompts of each held-out file.
+        held: the answers to held-out prompts.
 
     Attributes:
         standing: where the run stands.
@@ -62,7 +63,7 @@ class PpoTrainer:
         learner: PpoLearner,
         collector: Collector,
         prompts: PromptSet,
-        held: Mapping[str, Sequence[Prompt]],
+        held: HeldAnswers,
     ) -> None:
         assert isinstance(run.policy, PpoPolicy)
         self.run, self.policy, self.names = run, run.policy, collector.names
@@ -86,7 +87,7 @@ class PpoTrainer:
         self._start(resume)
         shares = list_rate_shares(self.run.optimisation, self.policy.steps)
         if not self.standing.step and self.run.watch.eval_at_start:
-            self.evaluate()
+            self._log_held(BEFORE)
         with show_progress() as bars:
             bar = bars.add_task("steps", total=self.policy.steps, completed=self.standing.step, visible=self.main)
             while self.standing.step < self.policy.steps:
@@ -97,10 +98,11 @@ class PpoTrainer:
         self.journal.log({**runtime, "step": self.policy.steps})
 
     def _start(self, resume: bool) -> None:
-        """Restore the last checkpoint; or begin anew, without the answers of an earlier run."""
+        """Answer the held-out prompts; then restore the last checkpoint, or begin without an earlier run's answers."""
         if self.main and not resume:
             shutil.rmtree(self.folder / ROLLOUTS, ignore_errors=True)
         self.learner.accelerator.wait_for_everyone()
+        self.collector.write_held(self.held, BEFORE)
         if not resume:
             return
         state = self.checkpoints.load_last()
@@ -116,20 +118,20 @@ class PpoTrainer:
         watch = self.run.watch
         self.learner.set_rate(share)
         prompts = draw_prompts(self.prompts, step, self.policy.prompts, self.run.optimisation.seed)
-        folder, seed = self.folder / ROLLOUTS / f"step-{step:05d}", self.run.optimisation.seed * STRIDE + step
-        answers = self.collector.collect(folder, prompts, seed, self.run.sampling.count)
+        folder, seed = self.folder / ROLLOUTS / f"step-{step:05d}", make_round_seed(self.run.optimisation.seed, step)
+        answers = self.collector.collect(folder, prompts, seed)
         entry, left_out = self.stepper.run(step, answers)
         rate = self.run.optimisation.learning_rate * share
-        self.journal.log(
-            {**describe_answers(answers, self.names), **entry, **left_out, "learning_rate": rate, "step": step}
-        )
+        self.journal.log({**describe_answers(answers), **entry, **left_out, "learning_rate": rate, "step": step})
         self._count(answers, left_out)
         self.standing.step = step
         self.standing.moved |= entry["grad_norm"] > 0
         if step % watch.log_every == 0 or step == 1:
             log.info("step %d: %s", step, _tell(entry, answers, self.names))
-        if watch.eval_every and step % watch.eval_every == 0 and step < self.policy.steps:
-            self.evaluate()
+        due = watch.eval_every and step % watch.eval_every == 0 and step < self.policy.steps
+        if due and not self.collector.compares:
+            self.collector.write_held(self.held, f"held-{step:05d}")
+            self._log_held(f"held-{step:05d}")
         if watch.save_every and step % watch.save_every == 0:
             self.checkpoints.save(step, self._describe_state())
 
@@ -155,32 +157,26 @@ class PpoTrainer:
         )
         update_account(self.folder, answers=dict(self.standing.counts))
 
-    def evaluate(self) -> dict[str, dict[str, float]]:
-        """Let the policy answer each held-out file once, and reward the answers; they are the same draws each time.
+    def compare_held(self) -> Metrics:
+        """Answer the held-out prompts after the last step. Returns their figures before and after training."""
+        self.collector.write_held(self.held, AFTER)
+        self._log_held(AFTER)
+        return self.held.compare(self.collector.reward, self.collector.compares)
 
-        Where a reward compares answers, a single one has none, so nothing is answered.
-
-        Returns:
-            By file: the mean of each reward, the length, and the share of answers without an end token.
-        """
-        found: dict[str, dict[str, float]] = {}
-        if self.collector.compares and self.held:
-            log.info("held-out prompts are not answered: a reward compares answers, and a single one has none")
-            return found
-        for name, prompts in self.held.items():
-            folder = self.folder / ROLLOUTS / f"{name}-{self.standing.step:05d}"
-            answers = self.collector.collect(folder, prompts, self.run.optimisation.seed * STRIDE, count=1)
-            found[name] = describe_answers(answers, self.names)
-            figures = {f"eval_{name}_{key}": value for key, value in found[name].items()}
+    def _log_held(self, when: str) -> None:
+        """Log the rewards of the answers to held-out prompts; a single answer has none where a reward compares them."""
+        if self.collector.compares:
+            return
+        for name, found in self.held.reward(when, self.collector.reward).items():
+            figures = {f"eval_{name}_{key}": value for key, value in found.items()}
             self.journal.log({**figures, "step": self.standing.step})
             if self.main:
-                log.info("%s after step %d: reward %.4g", name, self.standing.step, found[name]["reward"])
-        return found
+                log.info("%s after step %d: reward %.4g", name, self.standing.step, found.get("reward", math.nan))
 
 
 def _tell(entry: Mapping[str, float], answers: Sequence[RewardedAnswer], names: Sequence[str]) -> str:
     """A step as one line of the log."""
-    told = {**describe_answers(answers, names), **entry}
+    told = {**describe_answers(answers), **entry}
     shown = ["reward", *[f"reward_{name}" for name in names if len(names) > 1]]
     shown += ["kl", "kl_coefficient", "length", "entropy", "clip_share", "value_loss", "explained_variance"]
-    return ", ".join(f"{name} {told[name]:.4g}" for name in shown)
+    return ", ".join(f"{name} {told[name]:.4g}" for name in shown if name in told)

@@ -132,5 +132,5 @@ def _make_valuer(model: ObjectiveReader, sources: Sequence[ArtifactSource], batc
         objective = str(each.objective)
         scale = resolve_scale(model.scales[objective] if each.scale == "calibrated" else None)
         found.append(ReadObjective(each.name, objective, scale))
-    kind = PairValuer if compares_answers(model.artifact) else ArtifactValuer
+    kind: type[PairValuer | ArtifactValuer] = PairValuer if compares_answers(model.artifact) else ArtifactValuer
     return kind(model, found, batch)

@@ -16,6 +16,18 @@ from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWar
 
 from tureen_train.config import Sampling
 
+STRIDE = 1_000_003  # between the seeds of two runs, so that no round of one has the seed of a round of the other
+
+
+def make_round_seed(seed: int, number: int) -> int:
+    """Make the seed of a round or step of a run.
+
+    Args:
+        seed: the run's.
+        number: of the round, from 1; 0 is that of the held-out prompts.
+    """
+    return seed * STRIDE + number
+
 
 def make_uniforms(seed: int, prompt: str, number: int, count: int) -> Tensor:
     """Make an answer's ``count`` random numbers, uniform in [0, 1), in float64.
