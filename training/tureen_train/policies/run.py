@@ -23,6 +23,7 @@ from tureen_train.policies.probe_answers import write_probe_answers
 from tureen_train.records.rendering import make_probe
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
+from tureen_train.reports.policy_plot import plot_policy
 from tureen_train.runs.expert_artifact import ExpertArtifact
 from tureen_train.runs.folder import find_base, write_probes, write_results
 from tureen_train.runs.movement import check_movement
@@ -63,6 +64,7 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
     artifact = None
     if trained.accelerator.is_main_process:
         plot_curves(list(trained.history), folder)
+        plot_policy(list(trained.history), folder)
         write_results(folder, run, data.provenance, trained.metrics)
         write_probes(folder, probes)
         artifact = finish_run(folder, ExpertArtifact(), live, sharded=run.scale.zero > 0)

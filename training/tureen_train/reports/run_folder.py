@@ -12,6 +12,7 @@ from tureen.records.schema import BadFile
 from tureen_train.reports.plots import read_accuracies
 
 FILES = ("recipe.yaml", "metrics.json", "history.jsonl")
+MOMENTS = ("_before", "_after")
 Points = list[tuple[int, float]]
 
 
@@ -33,6 +34,10 @@ class RunFolder:
         """Read another JSON file of the folder; an empty dict if there is none."""
         path = self.folder / name
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Read a file of JSON Lines of the folder; no rows if there is none."""
+        return _read_lines(self.folder / name)
 
     def losses(self) -> Points:
         """Return (optimiser step, training loss) of each logged loss."""
@@ -72,12 +77,16 @@ def read_run(folder: Path) -> RunFolder:
             folder,
             (yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else None) or {},
             json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
-            [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines() if line.strip()]
-            if history.is_file()
-            else [],
+            _read_lines(history),
         )
     except (ValueError, yaml.YAMLError) as error:
         raise BadFile(f"{folder}: a file of the run is damaged: {error}; run the recipe again") from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line.strip()]
 
 
 def flatten_keys(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -95,6 +104,23 @@ def flatten_keys(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def flatten_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of one evaluation file that are numbers or null, by dotted name."""
     return {name: value for name, value in flatten_keys(metrics) if value is None or isinstance(value, int | float)}
+
+
+def tabulate_figures(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the figures of evaluation files as the columns of a table.
+
+    A file whose figures are told before and after training has a column for each.
+    """
+    columns: dict[str, dict[str, Any]] = {}
+    for file, about in metrics.items():
+        figures = flatten_figures(about)
+        if figures and all(name.endswith(MOMENTS) for name in figures):
+            for moment in MOMENTS:
+                own = {name.removesuffix(moment): each for name, each in figures.items() if name.endswith(moment)}
+                columns[f"{file}, {moment[1:]}"] = own
+        else:
+            columns[file] = figures
+    return columns
 
 
 def describe_dropped(about: Mapping[str, Any]) -> str:

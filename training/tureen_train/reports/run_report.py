@@ -8,9 +8,11 @@ import yaml
 
 from tureen_core.calibration import HIGHEST
 from tureen_train.reports.document import Page, escape_markdown
-from tureen_train.reports.run_folder import RunFolder, describe_dropped, flatten_figures, format_cell, read_run
+from tureen_train.reports.policy_page import write_policy_sections
+from tureen_train.reports.run_folder import RunFolder, describe_dropped, format_cell, read_run, tabulate_figures
 
 PICTURES = {
+    "policy": "figures of the policy's answers, by step or round",
     "loss": "training loss over optimiser steps",
     "accuracy": "pair accuracy over optimiser steps, by evaluation file",
     "reliability": "observed frequency against predicted probability, over pairs",
@@ -22,6 +24,11 @@ GLOSSARY = {
     "length_correlation": "Pearson's correlation of reward and length within prompts",
     "reward_chosen": "the mean implicit reward β (log π − log π_ref) of better answers; reward_rejected of worse",
     "top1": "the share of the answers' tokens that the policy finds the likeliest",
+    "reward": "the weighted sum of the rewards, averaged over the answers that have one; reward_std is the deviation",
+    "failed": "the share of the answers without a reward; empty: without text; unfinished: without an end",
+    "length": "tokens of an answer, with its end mark",
+    "kl_per_token": "log π − log π_ref of the answers' tokens, in nats",
+    "distinct_2": "the share of distinct pairs of words in an answer",
     "ece": "the expected calibration error; ace and mce are the average and the maximum one",
 }
 
@@ -40,6 +47,7 @@ def write_run_report(folder: Path) -> Path:
     page.text(_lead(run))
     _figures(page, run)
     _curves(page, run)
+    write_policy_sections(page, run)
     _calibration(page, run)
     _data(page, run)
     _texts(page, run)
@@ -56,8 +64,12 @@ def _lead(run: RunFolder) -> str:
     lora = f"LoRA of rank {model['lora']['rank']}" if model.get("lora") else "all weights"
     sentences = [f"{subject}{objective} on {escape_markdown(str(model.get('base', 'an unknown base')))} ({lora})."]
     if "train_runtime" in summary:
-        sentences.append(f"{summary['steps']} optimiser steps in {_duration(summary['train_runtime'])}")
-        sentences[-1] += f", mean loss {summary['train_loss']:.4g}." if "train_loss" in summary else "."
+        rounds = sum("train_runtime" in entry for entry in run.history)
+        if rounds > 1:  # each tells the time and the loss of its own training
+            sentences.append(f"{summary['steps']} optimiser steps in {rounds} rounds.")
+        else:
+            sentences.append(f"{summary['steps']} optimiser steps in {_duration(summary['train_runtime'])}")
+            sentences[-1] += f", mean loss {summary['train_loss']:.4g}." if "train_loss" in summary else "."
     elif run.history:
         sentences.append(f"The run has not finished: {summary['steps']} optimiser steps so far.")
     return " ".join(sentences)
@@ -72,7 +84,7 @@ def _duration(seconds: float) -> str:
 
 def _figures(page: Page, run: RunFolder) -> None:
     page.heading("Held-out figures")
-    tables = {file: flatten_figures(each) for file, each in run.metrics.items()}
+    tables = tabulate_figures(run.metrics)
     names = list(dict.fromkeys(name for each in tables.values() for name in each))
     if not names:
         page.text("There is no evaluation: the recipe holds no data out, or the run has not finished.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from tureen_core.artifact import Artifact, Manifest, seal_artifact
 from tureen_train.config import Recipe
+from tureen_train.reports.run_folder import tabulate_figures
 from tureen_train.runs.artifact_kind import ArtifactKind
 from tureen_train.runs.folder import read_finished_run
 
@@ -29,7 +30,7 @@ def export_artifact(folder: Path, kind: ArtifactKind) -> Artifact:
 def _card(manifest: Manifest, run: Recipe) -> str:
     """Write the model card: kind, base, held-out figures and licences."""
     lines = [f"# {manifest.name}", "", f"A Tureen {manifest.kind} for `{run.objective}` on `{run.model.base}`.", ""]
-    rows = {name: each for name, each in manifest.training.metrics.items() if isinstance(each, dict)}
+    rows = tabulate_figures({name: each for name, each in manifest.training.metrics.items() if isinstance(each, dict)})
     if rows:
         keys = sorted({key for each in rows.values() for key in each})
         lines += ["| figure | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
