@@ -133,6 +133,16 @@ def test_weights_are_written_as_they_were_trained_and_the_head_whole(
     assert f"torch.{artifact.manifest.reading.dtype}" == str(dtype)
 
 
+def test_a_policy_trained_in_float32_can_be_saved_in_sixteen_bits(base: Path, tmp_path: Path) -> None:
+    artifact = train_policy(expert_run(base, tmp_path, model={"saved": "bfloat16"}))
+    assert artifact is not None
+    tensors = load_file(artifact.folder / "adapter_model.safetensors")
+    trained = load_file(tmp_path / "run" / "model" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in trained.values()} == {torch.float32}
+    assert artifact.manifest.reading.dtype == "float32"
+
+
 def test_where_the_data_lay_stays_at_home(base: Path, tmp_path: Path) -> None:
     reward_run(base, tmp_path)  # writes the records
     run = finished(

@@ -47,7 +47,6 @@ def test_every_command_is_a_recipe_of_that_name(folder: str) -> None:
     assert run.output == f"runs/{folder}"
     assert run.data.root == "data"
     assert run.data.holdout == 0.2
-    assert run.model.precision == "bf16"
     assert run.licences
 
 

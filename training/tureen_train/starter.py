@@ -40,8 +40,8 @@ def list_judges() -> dict[str, list[str]]:
     found = {}
     for name in DOMAINS:
         others = [each for each in DOMAINS if each != name]
-        changes = [f"data.train.0.exclude={others}", "data.limit=200", "optimisation.epochs=1", "optimisation.seed=11"]
-        found[f"judges/{name}"] = [*_name_domain(name), *changes]
+        changes = ("data.limit=200", "model.precision=fp32", "optimisation.epochs=1", "optimisation.seed=11")
+        found[f"judges/{name}"] = [*_name_domain(name), f"data.train.0.exclude={others}", *changes]
     return found
 
 

@@ -85,7 +85,7 @@ class Model(RecipePart):
     trains all weights. A new head starts at random; with ``head: probe`` it starts from linear probing with the ridge
     penalty ``probe_decay``, with ``head: tokens`` from the LM head's rows of ``loss.tokens``. ``quantise`` keeps the
     base under a LoRA in 4 or 8 bits (QLoRA). It is served unquantised, so served rewards differ slightly from
-    training's.
+    training's. ``saved`` is the dtype of a LoRA in the artifact; by default that of training.
     """
 
     base: str = "smollm2-135m-instruct"
@@ -94,6 +94,7 @@ class Model(RecipePart):
     head: Literal["random", "probe", "tokens"] = "random"
     probe_decay: float = Field(default=0.1, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
+    saved: Literal["bfloat16", "float32"] | None = None
     gradient_checkpointing: bool = False
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     quantise: Literal["nf4", "int8"] | None = None
@@ -102,6 +103,12 @@ class Model(RecipePart):
     def _quantised_weights_are_not_trained(self) -> "Model":
         if self.quantise and self.lora is None:
             raise ValueError("quantise needs lora: quantised weights cannot be trained")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_lora_is_saved_in_another_dtype(self) -> "Model":
+        if self.saved and self.lora is None:
+            raise ValueError("saved needs lora: whole weights are saved as they were trained; leave the key out")
         return self
 
 

@@ -5,8 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from tureen_core.adapter_files import read_adapter, write_adapter
 from tureen_core.artifact import PICKLES, Base, Manifest, Objective, Steering
 from tureen_core.base import digest_weights
@@ -16,7 +14,7 @@ from tureen_train.config import ExpertRun
 from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_probes
 from tureen_train.runs.probe_readings import read_at_weights
-from tureen_train.runs.rereading import choose_dtype, make_expert_reading, open_expert_reader
+from tureen_train.runs.rereading import choose_saved_dtype, make_expert_reading, open_expert_reader
 
 
 class ExpertArtifact:
@@ -39,7 +37,7 @@ class ExpertArtifact:
         lora = run.model.lora is not None
         if lora:
             adapter, _ = read_adapter(folder / "model", run.name)
-            write_adapter(adapter, out, run.model.base, getattr(torch, choose_dtype(run)))
+            write_adapter(adapter, out, run.model.base, choose_saved_dtype(run))
         else:
             copy_checkpoint(folder / "model", base, out)
         manifest = Manifest(

@@ -49,5 +49,10 @@ def make_expert_reading(run: ExpertRun, base: Path) -> Reading:
 
 
 def choose_dtype(run: Run) -> Literal["bfloat16", "float32"]:
-    """The dtype that a run trains in and that its artifact is written in."""
+    """The dtype that a run trains in."""
     return "bfloat16" if run.model.precision == "bf16" else "float32"
+
+
+def choose_saved_dtype(run: Run) -> torch.dtype:
+    """The dtype in which a LoRA is written into the artifact."""
+    return torch.bfloat16 if (run.model.saved or choose_dtype(run)) == "bfloat16" else torch.float32

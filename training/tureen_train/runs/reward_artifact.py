@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from tureen_core.adapter_files import read_adapter, write_adapter
@@ -27,7 +26,7 @@ from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_objectives, read_probes
 from tureen_train.runs.probe_readings import read_at_weights
-from tureen_train.runs.rereading import choose_dtype, open_reward_reader
+from tureen_train.runs.rereading import choose_dtype, choose_saved_dtype, open_reward_reader
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 log = logging.getLogger("tureen.train")
@@ -117,7 +116,7 @@ def _write_weights(run: RewardRun, saved: Path, base: Path, out: Path) -> bool:
     """Write the adapter or the classifier, and the gate where there is one. Returns whether there is."""
     if run.model.lora is not None:
         adapter, heads = read_adapter(saved, run.name, (HEAD,))
-        write_adapter(adapter, out, run.model.base, getattr(torch, choose_dtype(run)), heads, task="SEQ_CLS")
+        write_adapter(adapter, out, run.model.base, choose_saved_dtype(run), heads, task="SEQ_CLS")
     else:
         write_classifier(saved, out, base)
     gated = (saved / GATE).is_file()
