@@ -20,6 +20,7 @@ from tureen_core.gate import GATE, GateError, load_gate
 from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
+from tureen_core.manifest_file import MANIFEST, ManifestFileError, read_manifest_bytes
 from tureen_core.stored_head import HEAD_FILE, HeadError, StoredHead, load_stored_head
 
 __all__ = [
@@ -50,7 +51,6 @@ __all__ = [
     "seal_artifact",
 ]
 
-MANIFEST = "tureen.json"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 
 
@@ -145,17 +145,17 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a folder without comparing it with the files.
 
     Raises:
-        ArtifactError: there is no manifest, or a field of it is invalid.
+        ArtifactError: there is no manifest, it is too large to be read, or a field of it is invalid.
     """
     path = folder / MANIFEST
-    if not path.is_file():
-        raise ArtifactError(f"{folder} has no {MANIFEST}: export it with tureen-train export")
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(read_manifest_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the manifest"
         raise ArtifactError(f"{path}: {where}: {first['msg']}") from error
+    except ManifestFileError as error:
+        raise ArtifactError(str(error)) from error
 
 
 def _files(folder: Path) -> list[Path]:

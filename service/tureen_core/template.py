@@ -14,7 +14,7 @@ calendar.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -166,7 +166,17 @@ class Renderer:
         truncate: bool | Cut = True,
         inputs: TemplateInputs = NO_INPUTS,
     ) -> list[Rendered]:
-        """Render one prompt with each of its answers to ids.
+        """Render one prompt with each of its answers to ids, as :meth:`iterate_candidates` does."""
+        return list(self.iterate_candidates(prompt, answers, truncate, inputs))
+
+    def iterate_candidates(
+        self,
+        prompt: Messages,
+        answers: Sequence[Messages],
+        truncate: bool | Cut = True,
+        inputs: TemplateInputs = NO_INPUTS,
+    ) -> Iterator[Rendered]:
+        """Render one prompt with each of its answers to ids, one answer at a time.
 
         ``shared`` counts the tokens before the answer. It is 0 if a token spans the border or the text was truncated;
         then the text is computed alone.
@@ -175,12 +185,10 @@ class Renderer:
             Unprocessable: as :meth:`render_conversation`, for the first answer at fault.
         """
         opened, cut = self._write(prompt, generate=True, inputs=inputs).text, Cut() if truncate is True else truncate
-        found = []
         for answer in answers:
             written = self._write([*prompt, *answer], generate=False, inputs=inputs)
             border = len(opened) if written.text.startswith(opened) else 0
-            found.append(self._whole(written.text, border, cut or None, told=written.normalised))
-        return found
+            yield self._whole(written.text, border, cut or None, told=written.normalised)
 
     def _write(self, messages: Messages, generate: bool, inputs: TemplateInputs = NO_INPUTS) -> WrittenText:
         """Render messages by the template, without end marks, and with hidden control marks."""

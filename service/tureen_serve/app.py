@@ -28,6 +28,7 @@ from tureen_serve.inference.model_pool import ModelPool
 from tureen_serve.inference.pooled_model import GIB, ModelEvent
 from tureen_serve.inference.registry import open_backbone
 from tureen_serve.inference.shelf import Shelf
+from tureen_serve.inference.text_limits import TextLimits
 from tureen_serve.runtimes import contract
 from tureen_serve.runtimes.catalogue import LoadedModels
 from tureen_serve.runtimes.load import LoadError, LoadOptions
@@ -76,7 +77,8 @@ def load_engine(settings: Settings, observe: EngineObserver) -> Engine:
             raise LoadError(unknown)
         undo.pop_all()
     lanes = {"queue_tokens": settings.limits.queue_tokens, "kept": settings.limits.kept_scores}
-    return Engine(loaded, **lanes, observe=observe, pool=pool)
+    texts = TextLimits(settings.limits.text_bytes, settings.limits.request_bytes)
+    return Engine(loaded, **lanes, observe=observe, pool=pool, limits=texts)
 
 
 def _open_pool(

@@ -12,7 +12,6 @@ import yaml
 from pydantic import (
     Field,
     PositiveFloat,
-    PositiveInt,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -21,7 +20,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.family_settings import ExpertEntry, FamilyEntry, SettingsGroup
+from tureen_serve.family_settings import ExpertEntry, FamilyEntry
+from tureen_serve.limit_settings import ServerLimits
 from tureen_serve.reward_settings import RewardEntry, resolve_reward_paths
 from tureen_serve.vllm_settings import VllmSettings
 
@@ -48,37 +48,6 @@ PATHS = {"path", "experts", "cache", "keys", "folder", "rewards_root"}
 
 class SettingsError(ValueError):
     """The settings cannot be used. The message names the field and says why."""
-
-
-class ServerLimits(SettingsGroup):
-    """How much work one server accepts.
-
-    Attributes:
-        body_bytes: the largest body of a request.
-        in_flight: the largest number of requests at once.
-        batch_tokens: the largest number of tokens in a batch, with padding.
-        batch_rows: the largest number of texts in a batch.
-        queue_tokens: the largest number of tokens that may wait for one backbone.
-        kept_scores: how many scores of each backbone are cached for repeated requests; 0 caches none.
-        prompt_mib: MiB for keys and values of prompts, which later answers to the same prompt reuse; 0 keeps none. It
-            is used on a CPU. vLLM has its own cache.
-        deadline_seconds: the time that a request may take by default.
-        longest_deadline_seconds: the longest time that a request may ask for.
-        drain_seconds: after SIGTERM, the time in which new requests are still accepted.
-        grace_seconds: after that, the time in which running requests may finish.
-    """
-
-    body_bytes: PositiveInt = 8 * 2**20
-    in_flight: PositiveInt = 512
-    batch_tokens: PositiveInt = 8192
-    batch_rows: PositiveInt = 64
-    queue_tokens: PositiveInt = 2**20
-    kept_scores: Annotated[int, Field(ge=0)] = 2**16
-    prompt_mib: Annotated[int, Field(ge=0)] = 512
-    deadline_seconds: PositiveFloat = 120.0
-    longest_deadline_seconds: PositiveFloat = 600.0
-    drain_seconds: Annotated[float, Field(ge=0)] = 0.0
-    grace_seconds: PositiveInt = 60
 
 
 class Settings(BaseSettings):

@@ -162,3 +162,12 @@ def test_rows_are_typed_by_the_format_that_was_asked_for(form: str, kind: type[A
     [label] = set_row_types(got, form).data
     assert type(label) is kind
     assert label == kind(index=0, **row)
+
+
+@pytest.mark.parametrize("field", ["candidates", "steps"])
+def test_a_request_has_no_more_texts_than_the_server_takes(field: str) -> None:
+    large: dict[str, Any] = {"prompt": "p", field: ["x"] * 200}
+    items = [ScoreItem(**large) if index % 2 else large for index in range(100)]
+    parts = list(Chunks(items=256).split(items))
+    assert [len(part) for _, part in parts] == [81, 19]
+    assert [len(part) for _, part in Chunks(items=256).split([{"prompt": "p"}] * 300)] == [256, 44]

@@ -35,6 +35,7 @@ def test_the_routes_read_strictly_and_answer_in_the_error_object() -> None:
     cases = [
         (ITEM + b', "rewards": NaN}', {}, 400, None),
         (ITEM + b', "items": []}', {}, 400, "items"),
+        (ITEM + b', "preferences": {"calm": 1' + b"0" * 400 + b"}}", {}, 400, None),
         (ITEM + b"} x", {}, 400, None),
         (b"\xff", {}, 400, None),
         (b"", {}, 400, None),

@@ -79,9 +79,22 @@ def decode_json(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise RepeatedKey(next(name for name in names if names.count(name) > 1))
+        raise RepeatedKey(find_repeated_name(name for name, _ in pairs))
     return made
+
+
+def find_repeated_name(names: Iterable[str]) -> str:
+    """Find the first name that is the same as an earlier one. Each name is looked at once.
+
+    Raises:
+        ValueError: no name is repeated.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise ValueError("no name is repeated")
 
 
 STRICT = json.JSONDecoder(object_pairs_hook=_unique)

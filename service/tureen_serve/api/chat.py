@@ -22,6 +22,8 @@ from tureen_serve.generation.plan import Plan, plan_generation
 from tureen_serve.generation.select import stream_texts, write_choices
 from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Engine
+from tureen_serve.inference.pieces import GoOn, run_pieces
+from tureen_serve.inference.text_limits import check_conversation, check_text_bytes
 from tureen_serve.telemetry import Metrics
 
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
@@ -112,6 +114,7 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
+    check_conversation(messages, engine.limits, "messages")
     rendered = await asyncio.to_thread(planned.family.renderer.render_prompt, messages)
     for what in rendered.normalised:
         metrics.normalised.labels(what).inc()
@@ -128,10 +131,17 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    ids = await asyncio.to_thread(_tokenize_each, planned.family.renderer.tokenize_plain_prompt, prompts)
+    for index, prompt in enumerate(prompts):
+        check_text_bytes(prompt, engine.limits, "prompt" if prompt is body.prompt else f"prompt[{index}]")
+    tokenize = planned.family.renderer.tokenize_plain_prompt
+    ids = await run_pieces(lambda go_on: _tokenize_each(tokenize, prompts, go_on))
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, ids)
 
 
-def _tokenize_each(tokenize: Callable[[str], list[int]], prompts: Sequence[str]) -> list[list[int]]:
-    return [tokenize(prompt) for prompt in prompts]
+def _tokenize_each(tokenize: Callable[[str], list[int]], prompts: Sequence[str], go_on: GoOn) -> list[list[int]]:
+    found = []
+    for prompt in prompts:
+        go_on()
+        found.append(tokenize(prompt))
+    return found

@@ -21,6 +21,7 @@ from tureen_serve.generation.pairwise import (
     play_round_robin,
 )
 from tureen_serve.inference.engine import AnswerPair, Engine, Group, Outcome, Reward
+from tureen_serve.inference.text_limits import take_inputs
 from tureen_serve.telemetry import Metrics
 
 MOST_TEXTS = 8192
@@ -145,7 +146,7 @@ async def run_comparisons(engine: Engine, metrics: Metrics, plan: ComparisonPlan
     """
     body = plan.body
     while asked := [(each, texts) for each in plan.tournaments if (texts := each.list_next())]:
-        texts = [text for _, next_texts in asked for text in next_texts]
+        texts = take_inputs((text for _, next_texts in asked for text in next_texts), engine.limits)
         found = await score_groups(engine, texts, plan.query, metrics, truncate=body.truncate, priority=body.priority)
         await asyncio.to_thread(_settle_round, asked, [outcome for (outcome,) in found], plan.query)
         _raise_failure(plan)

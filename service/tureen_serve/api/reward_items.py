@@ -11,7 +11,17 @@ from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.validation import explain_errors
-from tureen.wire import Candidate, PreferencesRequest, Prompt, ScoreItem, ScoreRequest, TemplateRequest
+from tureen.wire import (
+    MAX_CANDIDATES,
+    MAX_ITEMS,
+    MAX_TEXTS,
+    Candidate,
+    PreferencesRequest,
+    Prompt,
+    ScoreItem,
+    ScoreRequest,
+    TemplateRequest,
+)
 from tureen_core.chat_template import TemplateInputs
 from tureen_core.manifest import Input
 from tureen_core.turns import Messages
@@ -28,7 +38,8 @@ class MalformedItem(ScoreItem):
 
 
 class ItemsBody(BaseModel):
-    """Checks ``items`` of a body. With ``on_error: item`` each item is checked alone.
+    """Checks ``items`` of a body: first their number and that of their texts. With ``on_error: item`` each item is
+    checked alone.
 
     Attributes:
         example: a valid body, for the error messages.
@@ -38,21 +49,17 @@ class ItemsBody(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_list(cls, body: Any) -> Any:
+    def _check_items(cls, body: Any) -> Any:
+        if isinstance(body, cls):
+            return body  # it was validated in a thread
         if not isinstance(body, dict):
             raise Unprocessable(f"the body must be an object: {cls.example}")
         if "items" not in body:
             raise Unprocessable(f"items: is required; send {cls.example}", param="items")
         if not isinstance(body["items"], list):
             raise Unprocessable(f"items: must be a list; send {cls.example}", param="items")
-        return body
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_each(cls, body: Any) -> Any:
-        if isinstance(body, dict) and body.get("on_error") == "item" and isinstance(body.get("items"), list):
-            return {**body, "items": [_item(raw) for raw in body["items"]]}
-        return body
+        _check_counts(body["items"])
+        return {**body, "items": [_item(raw) for raw in body["items"]]} if body.get("on_error") == "item" else body
 
 
 class ScoreBody(ItemsBody, ScoreRequest):
@@ -72,6 +79,24 @@ class PreferencesBody(ItemsBody, PreferencesRequest):
     """The body of ``POST /v1/preferences``: prompts with two or more candidates each."""
 
     example: ClassVar[str] = '{"items": [{"prompt": ..., "candidates": [..., ...]}]}'
+
+
+def _check_counts(items: Sequence[Any]) -> None:
+    """Refuse too many items, candidates or steps before any of them is validated.
+
+    An item that has too many itself is left to its own error.
+    """
+    texts = 0
+    for item in items[: MAX_ITEMS + 1]:
+        held = (item.get("candidates") or item.get("steps")) if isinstance(item, dict) else None
+        texts += len(held) if isinstance(held, list) and len(held) <= MAX_CANDIDATES else 1
+    if len(items) > MAX_ITEMS:
+        message = f"items: the request has {len(items)} items and the limit is {MAX_ITEMS}"
+    elif texts > MAX_TEXTS:
+        message = f"items: the request has {texts} candidates and steps and the limit is {MAX_TEXTS}"
+    else:
+        return
+    raise Unprocessable(f"{message}; send several requests", param="items")
 
 
 def _item(raw: Any) -> ScoreItem:

@@ -13,6 +13,7 @@ from tureen.errors import ServerFault, TureenError
 from tureen_serve.api.reward_items import build_group
 from tureen_serve.api.reward_query import RewardBody, RewardQuery
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority, ScoreInput, Steps
+from tureen_serve.inference.text_limits import TextLimits, take_inputs
 from tureen_serve.telemetry import Metrics
 
 B = TypeVar("B", bound=RewardBody)
@@ -124,12 +125,23 @@ async def run_plans(
     for number, plan in enumerate(plans):
         if isinstance(plan, TureenError):
             results[number] = plan
+        elif excess := _find_excess(plan, engine.limits):
+            results[number] = excess
         else:
             calls.setdefault(plan.call, {})[number] = plan
     for sharing in calls.values():
         found = await _run_call(engine, metrics, list(sharing.values()))
         results.update(zip(sharing, found, strict=True))
     return [results[number] for number in range(len(plans))]
+
+
+def _find_excess(plan: RewardPlan[B], limits: TextLimits) -> TureenError | None:
+    """Return the error of a plan whose texts are too large together, before any is rendered."""
+    try:
+        take_inputs(plan.inputs, limits)
+    except TureenError as error:
+        return error
+    return None
 
 
 async def _run_call(

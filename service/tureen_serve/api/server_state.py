@@ -23,12 +23,14 @@ class ServerState:
         engine: None until it is loaded.
         failure: why the engine could not be loaded, or None.
         draining: true after the first signal to stop.
+        json_limits: those of ``limits`` that bound a body's JSON.
         since: when the engine was loaded, in seconds since the epoch.
     """
 
     def __init__(self, aliases: Mapping[str, str] | None = None, limits: ServerLimits | None = None) -> None:
         self.aliases = dict(aliases or {})
         self.limits = limits or ServerLimits()
+        self.json_limits = self.limits.json_limits
         self.engine: Engine | None = None
         self.failure: str | None = None
         self.draining = False

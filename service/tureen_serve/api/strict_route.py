@@ -1,16 +1,24 @@
-"""Read request bodies as strict JSON (:mod:`tureen_serve.strict_json`). FastAPI still validates and documents them."""
+"""Read request bodies as strict JSON (:mod:`tureen_serve.strict_json`). FastAPI validates and documents them.
 
-import asyncio
+A body that takes long is parsed and validated in a thread, so that the event loop stays free. FastAPI then gets the
+validated body and passes it on.
+"""
+
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from tureen.errors import UnsupportedMedia
-from tureen_serve.strict_json import parse_json
+from tureen_serve.inference.pieces import GoOn, run_pieces
+from tureen_serve.strict_json import JsonLimits, parse_json
 
-LARGE = 2**16  # bytes; larger bodies are parsed in a thread
+LARGE = 2**16  # bytes of a body that is read in a thread
+MANY = 256  # objects in such a body
+
+Validate = Callable[..., tuple[Any, Any]]  # of FastAPI's field: the value, and pydantic's list of errors
 
 
 class StrictRequest(Request):
@@ -18,16 +26,21 @@ class StrictRequest(Request):
 
     document: Any = None
 
-    async def read(self) -> None:
-        """Parse the body.
+    async def read(self, limits: JsonLimits, validate: Validate) -> None:
+        """Parse the body, and validate it too if it is large.
 
         Raises:
             UnsupportedMedia: the headers declare another type, another charset than UTF-8, or compression.
             InvalidRequest: the body is not strict JSON.
+            PayloadTooLarge: the body is larger than the limits.
+            RequestValidationError: a large body is not what the route takes.
         """
         check_content_type(self.headers.get("content-type", ""), self.headers.get("content-encoding", "identity"))
         body = await self.body()
-        self.document = await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
+        if len(body) <= LARGE and body.count(b"{") <= MANY:
+            self.document = parse_json(body, limits=limits)
+        else:
+            self.document = await run_pieces(lambda go_on: _read_large(body, limits, validate, go_on))
 
     async def json(self) -> Any:
         """Return the parsed body."""
@@ -45,10 +58,19 @@ class StrictRoute(APIRoute):
             if self.body_field is None:
                 return await handler(request)
             reading = StrictRequest(request.scope, request.receive)
-            await reading.read()
+            await reading.read(request.app.state.server.json_limits, self.body_field.validate)
             return await handler(reading)
 
         return strict
+
+
+def _read_large(body: bytes, limits: JsonLimits, validate: Validate, go_on: GoOn) -> Any:
+    document = parse_json(body, limits=limits)
+    go_on()
+    value, errors = validate(document, {}, loc=("body",))
+    if errors:
+        raise RequestValidationError(errors, body=document)
+    return value
 
 
 def check_content_type(content_type: str, encoding: str) -> None:

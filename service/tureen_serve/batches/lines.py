@@ -13,7 +13,7 @@ from tureen.errors import InvalidRequest, TureenError, Unprocessable
 from tureen.validation import explain_errors
 from tureen.wire import BatchError, InputLine
 from tureen_serve.batches.records import LineRange
-from tureen_serve.strict_json import parse_json
+from tureen_serve.strict_json import JsonLimits, parse_json
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -122,7 +122,7 @@ def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest:
     """
     if len(raw) > longest:
         raise InvalidRequest(f"the line is over {longest} bytes", code="line_too_long")
-    line = _valid(InputLine, parse_json(_bare(raw), "the line"))
+    line = _valid(InputLine, parse_json(_bare(raw), "the line", JsonLimits(text_bytes=longest)))
     if line.url != endpoint:
         message = f"url: the batch goes to {endpoint} and this line to {line.url}; send the line in another batch"
         raise Unprocessable(message, param="url", code="mismatched_endpoint")
@@ -137,7 +137,7 @@ def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest:
 
 def read_custom_id(raw: bytes) -> str:
     """Return the custom id of a line that was checked before."""
-    found: str = parse_json(_bare(raw))["custom_id"]
+    found: str = parse_json(_bare(raw), limits=JsonLimits(text_bytes=len(raw)))["custom_id"]
     return found
 
 

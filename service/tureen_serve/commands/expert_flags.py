@@ -8,10 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tureen_core.manifest_file import MANIFEST, ManifestFileError, read_manifest_bytes
 from tureen_core.preference import NAME
 from tureen_serve.settings import FamilyEntry, SettingsError
-
-MANIFEST = "tureen.json"
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,19 @@ def _split_expert(text: str) -> tuple[Path, str | None]:
 
 def _read_family(path: Path) -> str:
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = json.loads(read_manifest_bytes(path / MANIFEST))
         if manifest.get("kind") == "reward":
             raise SettingsError(f"{path} is a reward artifact: give it with --reward {path}")
         family = manifest["steering"]["family"]
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ManifestFileError,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise SettingsError(
             f"{path} is not an expert artifact: it needs a {MANIFEST} with `steering.family`; give an adapter or a "
             f"model of others with a name, as --expert NAME={path}"

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import yaml
 
+from tureen_core.manifest_file import MANIFEST
 from tureen_core.plain.option_flags import Names, name_flags
 from tureen_core.plain.options import NO_OPTIONS, PlainOptions
 from tureen_serve.settings import RewardEntry, SettingsError
-
-MANIFEST = "tureen.json"
 
 
 def make_reward_entries(

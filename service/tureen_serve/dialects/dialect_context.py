@@ -1,6 +1,6 @@
 """The context of a dialect's routes: selects the rewards that a ``model`` names, and scores texts with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from tureen_serve.api.server_state import EngineDep, ServerState, ServerStateDep
 from tureen_serve.dialects.model_names import FIELD, RewardSelection, build_selection, list_names, resolve_model
 from tureen_serve.inference.engine import Engine, FinishedText, Group, Outcome, Priority, Reward
 from tureen_serve.inference.rendering import relocate_error
+from tureen_serve.inference.text_limits import take_inputs
 
 FieldOfText = Callable[[int], str]
 NO_CUT = "because this route cannot cut texts"
@@ -97,7 +98,7 @@ class DialectContext:
     async def score_texts(
         self,
         selection: RewardSelection,
-        groups: Sequence[Group | FinishedText],
+        groups: Iterable[Group | FinishedText],
         truncate: bool = False,
         priority: Priority = "default",
         remedy: str = NO_CUT,
@@ -111,8 +112,9 @@ class DialectContext:
             TureenError: the whole call failed.
         """
         metrics = self.server.metrics
+        taken = take_inputs(groups, self.engine.limits)
         found = await score_groups(
-            self.engine, groups, selection.query, metrics, truncate=truncate, priority=priority, remedy=remedy
+            self.engine, taken, selection.query, metrics, truncate=truncate, priority=priority, remedy=remedy
         )
         outcomes = [outcome for each in found for outcome in each]
         for outcome in outcomes:
@@ -122,7 +124,7 @@ class DialectContext:
     async def score_all(
         self,
         selection: RewardSelection,
-        groups: Sequence[Group | FinishedText],
+        groups: Iterable[Group | FinishedText],
         truncate: bool = False,
         at: FieldOfText = "input[{}]".format,
         priority: Priority = "default",

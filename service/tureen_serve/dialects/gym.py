@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from tureen.errors import Unprocessable
 from tureen.tool_calls import read_tools
-from tureen.wire import Text
+from tureen.wire import MAX_MESSAGES, Many, Text
 from tureen_core.chat_template import TemplateInputs
 from tureen_core.turns import Messages
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
@@ -39,7 +39,7 @@ TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
 class GymCreateParams(GymObject):
     """The policy's request."""
 
-    input: Text | list[GymItem]
+    input: Text | Annotated[list[GymItem], Many(MAX_MESSAGES)]
     instructions: Text | None = None
     tools: list[Any] | None = None
 
@@ -53,7 +53,7 @@ class GymCreateParams(GymObject):
 class GymPolicyResponse(GymObject):
     """The policy's response."""
 
-    output: list[GymItem] = Field(min_length=1)
+    output: Annotated[list[GymItem], Many(MAX_MESSAGES, least=1)]
 
 
 class GymVerifyBody(GymObject):
@@ -83,7 +83,7 @@ class GymVerifiedRollout(DialectBody):
 class GymAggregateBody(DialectBody):
     """The body of ``/aggregate_metrics``: verified rollouts."""
 
-    verify_responses: list[GymVerifiedRollout]
+    verify_responses: Annotated[list[GymVerifiedRollout], Many()]
 
 
 class EchoReply(JSONResponse):

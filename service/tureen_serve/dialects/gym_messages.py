@@ -1,14 +1,14 @@
 """Items of OpenAI's Responses API, as NeMo-Gym sends them, to messages. Pure."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from tureen.errors import Unprocessable
 from tureen.message_fields import BadMessage
 from tureen.messages import CanonicalMessage, read_message
-from tureen.wire import Text
+from tureen.wire import Many, Text
 
 
 class GymObject(BaseModel):
@@ -29,7 +29,7 @@ class GymItem(GymObject):
 
     type: str = "message"
     role: str = ""
-    content: Text | list[GymContentPart] | None = None
+    content: Text | Annotated[list[GymContentPart], Many()] | None = None
 
 
 def read_items(items: Sequence[GymItem], param: str, join: bool = False) -> list[CanonicalMessage]:

@@ -10,11 +10,11 @@ white space around a text is kept, and ``usage`` counts tokens.
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from tureen.errors import NotFound, TureenError, Unauthorized, Unavailable, Unprocessable
 from tureen.wire import Text
@@ -24,6 +24,7 @@ from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.activation import label_scores
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.inputs import FilledTexts
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.dialects.query_documents import pair_texts
 from tureen_serve.faults import describe_error, document_errors
@@ -39,7 +40,6 @@ ERRORS = {
 }
 SCORED = document_scoring(ERRORS)
 UNNAMED = "default/not-specified"
-InfinityTexts = Annotated[list[Text], Field(min_length=1)]
 
 
 class InfinityBody(DialectBody):
@@ -58,7 +58,7 @@ class InfinityRerankBody(InfinityBody):
     """One query and the documents to rank. Without ``top_n``, the reply has all of them."""
 
     query: Text
-    documents: InfinityTexts
+    documents: FilledTexts
     return_documents: bool = False
     top_n: PositiveInt | None = None
 
@@ -66,7 +66,7 @@ class InfinityRerankBody(InfinityBody):
 class InfinityClassifyBody(InfinityBody):
     """The body of ``/classify``: finished texts."""
 
-    input: InfinityTexts
+    input: FilledTexts
 
 
 @router.post("/rerank", responses=SCORED)

@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from tureen.wire import Text
+from tureen.wire import MAX_TEXTS, Many, Text
 
-Ids = list[int]
+Ids = Annotated[list[int], Many()]
+TextList = Annotated[list[Text], Many(MAX_TEXTS)]
+FilledTexts = Annotated[list[Text], Many(MAX_TEXTS, least=1)]
+IdLists = Annotated[list[Ids], Many(MAX_TEXTS)]
 
 
 def _sort(given: Any) -> str:
@@ -21,13 +24,13 @@ def _sort(given: Any) -> str:
 
 Input = Annotated[
     Annotated[Text, Tag("a text")]
-    | Annotated[list[Text], Tag("texts")]
+    | Annotated[TextList, Tag("texts")]
     | Annotated[Ids, Tag("ids")]
-    | Annotated[list[Ids], Tag("lists of ids")],
+    | Annotated[IdLists, Tag("lists of ids")],
     Discriminator(_sort),
 ]
 Texts = Annotated[
-    Annotated[Text, Tag("a text")] | Annotated[list[Text], Tag("texts")],
+    Annotated[Text, Tag("a text")] | Annotated[TextList, Tag("texts")],
     Discriminator(lambda given: "texts" if isinstance(given, list) else "a text"),
 ]
 

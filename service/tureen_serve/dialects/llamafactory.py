@@ -16,6 +16,7 @@ from tureen_core.reading import Cut
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.inputs import TextList
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import FinishedText
 
@@ -28,7 +29,7 @@ class LlamaFactoryScoreBody(DialectBody):
     """Rendered texts in ``messages``. ``max_length`` is in tokens; 0 means the length that the model reads."""
 
     model: Text
-    messages: list[Text]
+    messages: TextList
     max_length: NonNegativeInt | None = None
 
 

@@ -14,6 +14,7 @@ from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
+from tureen_serve.dialects.inputs import TextList
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import FinishedText, Outcome
@@ -25,7 +26,7 @@ SCORED = document_scoring(document_errors(400, 404, 413, 415, 422, 503, 504))
 class OpenRlhfRewardBody(DialectBody):
     """The texts in ``query``. ``prompts`` and ``labels``, which newer versions send, are ignored. ``model`` is ours."""
 
-    query: list[Text] | Text
+    query: TextList | Text
     model: Text | None = None
     prompts: list[Any] | None = None
     labels: list[Any] | None = None

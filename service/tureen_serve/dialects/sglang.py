@@ -11,7 +11,7 @@ reads query and document as a conversation, because reward models are trained on
 import struct
 import time
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
@@ -24,7 +24,7 @@ from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.activation import apply_softmax
 from tureen_serve.dialects.dialect_context import ContextDep
 from tureen_serve.dialects.error_bodies import build_reply, describe_merged_error, document_merged_errors
-from tureen_serve.dialects.inputs import Ids, Input, is_single, list_inputs
+from tureen_serve.dialects.inputs import Ids, Input, TextList, is_single, list_inputs
 from tureen_serve.dialects.query_documents import NO_INSTRUCTION, pair_texts
 from tureen_serve.dialects.sglang_native import SglangBody, build_meta_info
 from tureen_serve.faults import find_merged_status
@@ -109,9 +109,9 @@ class SglangScoreBody(SglangNamedBody):
             raise ValueError("send `query` and `items` both as texts or both as token ids")
         return self
 
-    def texts(self) -> list[FinishedText]:
-        """Return the texts as the engine reads them: the query joined with each item."""
-        return [FinishedText(self._join(item)) for item in list_inputs(self.items)]
+    def texts(self) -> Iterator[FinishedText]:
+        """Return the texts as the engine reads them: the query joined with each item, each when it is asked for."""
+        return (FinishedText(self._join(item)) for item in list_inputs(self.items))
 
     def _join(self, item: Any) -> Any:
         if self.query is None:
@@ -123,7 +123,7 @@ class SglangRerankBody(SglangBody):
     """The body of ``/v1/rerank``: a query and documents. ``lora_path`` or ``?model=`` names the reward."""
 
     query: Text
-    documents: list[Text]
+    documents: TextList
     instruct: Text | None = None
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = True

@@ -7,17 +7,18 @@ has no ``model``; ``lora_path`` or ``?model=`` names a reward.
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, field_validator, model_validator
 
 from tureen.errors import TureenError
+from tureen.wire import MAX_TEXTS, Many
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors, write_sentence
-from tureen_serve.dialects.inputs import Ids, Texts, is_single, list_inputs
+from tureen_serve.dialects.inputs import IdLists, Ids, Texts, is_single, list_inputs
 from tureen_serve.dialects.model_names import RewardSelection
 from tureen_serve.faults import find_merged_status
 from tureen_serve.inference.engine import FinishedText, Outcome, Priority
@@ -44,9 +45,9 @@ SCORED = document_scoring(ERRORS)
 class SglangBody(DialectBody):
     """The fields that SGLang's bodies share. A higher ``priority`` goes first."""
 
-    rid: str | list[str] | None = None
+    rid: str | Annotated[list[str], Many(MAX_TEXTS)] | None = None
     priority: int | None = None
-    lora_path: str | list[str | None] | None = None
+    lora_path: str | Annotated[list[str | None], Many(MAX_TEXTS)] | None = None
     dimensions: Any = None
 
     @field_validator("lora_path")
@@ -87,7 +88,7 @@ class SglangClassifyBody(SglangBody):
 
     model: str | None = None
     text: Texts | None = None
-    input_ids: Ids | list[Ids] | None = None
+    input_ids: Ids | IdLists | None = None
     image_data: Any = None
     video_data: Any = None
     audio_data: Any = None

@@ -15,10 +15,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import Field
 
 from tureen.errors import Unprocessable
-from tureen.wire import Message, Text
+from tureen.wire import MAX_MESSAGES, Many, Message, Text
 from tureen_core.template import Renderer
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.reward_items import read_answer, read_prompt
@@ -33,7 +32,7 @@ SCORED = document_scoring(document_errors(400, 404, 413, 415, 422, 503, 504))
 class SlimeSample(DialectBody):
     """slime's sample. ``label`` is for rule-based rewards and is ignored. ``model`` is our addition."""
 
-    prompt: Text | Annotated[list[Message], Field(min_length=1)]
+    prompt: Text | Annotated[list[Message], Many(MAX_MESSAGES, least=1)]
     response: Text
     label: Any = None
     model: Text | None = None

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenError, Unauthorized, Unavailable
-from tureen.wire import Text
+from tureen.wire import MAX_TEXTS, Many, Text
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.reading import Cut
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
@@ -24,6 +24,7 @@ from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.dialects.activation import label_scores
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.error_bodies import build_reply, write_sentence
+from tureen_serve.dialects.inputs import TextList
 from tureen_serve.dialects.query_documents import pair_texts
 from tureen_serve.faults import build_error_headers, document_errors
 from tureen_serve.inference.engine import FinishedText, Group, Outcome
@@ -52,7 +53,7 @@ def _lower(given: Any) -> Any:
     return given.lower() if isinstance(given, str) else given
 
 
-TextOrPair = Annotated[list[Text], Field(min_length=1, max_length=2)]
+TextOrPair = Annotated[list[Text], Many(2, least=1)]
 Side = Annotated[Literal["left", "right"], BeforeValidator(_lower)]
 
 
@@ -73,7 +74,7 @@ class TeiBody(DialectBody):
 class TeiPredictBody(TeiBody):
     """One text, one pair of texts, or a list of texts and pairs."""
 
-    inputs: Text | TextOrPair | Annotated[list[TextOrPair], Field(min_length=1)]
+    inputs: Text | TextOrPair | Annotated[list[TextOrPair], Many(MAX_TEXTS, least=1)]
 
     @property
     def single(self) -> bool:
@@ -93,7 +94,7 @@ class TeiRerankBody(TeiBody):
     """One query and the texts to rank."""
 
     query: Text
-    texts: list[Text]
+    texts: TextList
     return_text: bool = False
 
 

@@ -15,7 +15,6 @@ the texts:
 * A cut without a side uses the side that the reward was trained with.
 """
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -44,6 +43,7 @@ from tureen_serve.dialects.vllm_bodies import (
     VllmTextsBody,
 )
 from tureen_serve.inference.engine import Outcome
+from tureen_serve.inference.pieces import GoOn, run_pieces
 
 __all__ = ["build_vllm_error", "router"]
 
@@ -142,7 +142,11 @@ async def _shorten(
         return queries, documents
     tokenizer = context.list_rewards(selection)[0].renderer.tokenizer
 
-    def shorten(texts: list[str], most: int) -> list[str]:
-        return [shorten_text(text, tokenizer, most) for text in texts] if most else texts
+    def shorten(texts: list[str], most: int, go_on: GoOn) -> list[str]:
+        found = []
+        for text in texts:
+            go_on()
+            found.append(shorten_text(text, tokenizer, most) if most else text)
+        return found
 
-    return await asyncio.to_thread(lambda: (shorten(queries, bounds[0]), shorten(documents, bounds[1])))
+    return await run_pieces(lambda go_on: (shorten(queries, bounds[0], go_on), shorten(documents, bounds[1], go_on)))

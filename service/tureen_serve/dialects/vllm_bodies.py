@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from tureen.errors import Unprocessable
-from tureen.wire import Message, TemplateRequest, Text
+from tureen.wire import MAX_MESSAGES, Many, Message, TemplateRequest, Text
 from tureen_core.reading import Cut
 from tureen_serve.api.reward_items import read_inputs
 from tureen_serve.dialects.dialect_context import DialectBody
@@ -104,7 +104,7 @@ class VllmTextsBody(VllmBody):
     """
 
     input: Input | None = None
-    messages: list[VllmMessage] | None = None
+    messages: Annotated[list[VllmMessage], Many(MAX_MESSAGES)] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = False
     task: str | None = None

@@ -4,20 +4,22 @@ The ids of a prompt are those that ``/classify`` reads. So are the ids of a conv
 """
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import model_validator
 
 from tureen.errors import Unprocessable
-from tureen.wire import Text
+from tureen.wire import MAX_MESSAGES, Many, Text
 from tureen_core.template import Renderer
 from tureen_serve.api.reading_headers import NotedRoute
 from tureen_serve.api.reward_items import read_inputs
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody, DialectContext
+from tureen_serve.dialects.inputs import Ids
 from tureen_serve.dialects.vllm_answers import ERRORS
 from tureen_serve.dialects.vllm_bodies import VllmMessage, VllmTemplateBody
+from tureen_serve.inference.text_limits import check_conversation
 
 router = APIRouter(route_class=NotedRoute, tags=["dialects"])
 
@@ -27,7 +29,7 @@ class VllmTokenizeBody(VllmTemplateBody):
 
     model: str | None = None
     prompt: Text | None = None
-    messages: list[VllmMessage] | None = None
+    messages: Annotated[list[VllmMessage], Many(MAX_MESSAGES)] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = True
     return_token_strs: bool | None = False
@@ -51,13 +53,15 @@ class VllmDetokenizeBody(DialectBody):
     """Token ids to turn into a text."""
 
     model: str | None = None
-    tokens: list[int]
+    tokens: Ids
 
 
 @router.post("/tokenize", responses=ERRORS)
 async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JSONResponse:
     """vLLM: the token ids of a text or a conversation."""
     renderer = await _find_renderer(context, body.model)
+    turns = [turn.plain() for turn in body.messages or ()]
+    check_conversation(turns, context.engine.limits, "messages", read_inputs(body))
     ids = await asyncio.to_thread(body.ids, renderer)
     reply: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
     strings = renderer.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None

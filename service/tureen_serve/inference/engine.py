@@ -1,6 +1,5 @@
 """The engine: scores and generates texts with the loaded models."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from copy import copy
@@ -10,10 +9,12 @@ from tureen_core.soup import Semantics
 from tureen_serve.inference.batcher import Priority
 from tureen_serve.inference.lane import Observer, ignore_run
 from tureen_serve.inference.model_pool import ModelPool
+from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
 from tureen_serve.inference.registry import Models, Registry, TextLane, open_lanes
-from tureen_serve.inference.rendering import AnswerPair, FinishedText, Group, ScoreInput, Steps
+from tureen_serve.inference.rendering import LIMITS, AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.scorer_lane import ScorerLane, run_rows
+from tureen_serve.inference.text_limits import TextLimits
 from tureen_serve.runtimes.catalogue import Family, LoadedModels, Reward
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
 
@@ -44,10 +45,12 @@ class Engine:
         kept: how many scores of each backbone are cached for repeated requests.
         observe: called with every run of a lane, on the lane's thread.
         pool: the models that are loaded on demand.
+        limits: the largest texts.
 
     Attributes:
         registry: the models; they may change while requests run.
         runtime: ``transformers`` or ``vllm``, and why it was chosen.
+        limits: as the argument.
         pool: as the argument; None if no models are loaded on demand.
     """
 
@@ -64,8 +67,10 @@ class Engine:
         kept: int = 0,
         observe: Observer = ignore_run,
         pool: ModelPool | None = None,
+        limits: TextLimits = LIMITS,
     ) -> None:
         self.pool = pool
+        self.limits = limits
         self.runtime = loaded.runtime
         self.registry = Registry(open_lanes(loaded, queue_tokens, queue_jobs, kept, observe))
         self._held: Models | None = None
@@ -178,7 +183,7 @@ class Engine:
         """
         with self.registry.hold(self._held) as models:
             readers = make_readers(models, objectives) if soup is None else [make_soup_reader(models, soup)]
-            texts, asked = await asyncio.to_thread(read_answers, readers, groups, truncate)
+            texts, asked = await run_pieces(lambda go_on: read_answers(readers, groups, truncate, self.limits, go_on))
             results = iter(await run_rows(asked, priority))
         outcomes = iter(
             [text.outcome(readers, [[next(results) for _ in rows] for rows in text.rows]) for text in texts]

@@ -8,9 +8,11 @@ from tureen_core.chat_template import UNSUPPORTED
 from tureen_core.gate import select_prompt_ids
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
+from tureen_serve.inference.pieces import GoOn
 from tureen_serve.inference.registry import Models
-from tureen_serve.inference.rendering import ScoreInput, relocate_error, render_answers
+from tureen_serve.inference.rendering import LIMITS, ScoreInput, do_proceed, relocate_error, render_answers
 from tureen_serve.inference.scorer_lane import ScorerLane
+from tureen_serve.inference.text_limits import TextLimits
 from tureen_serve.runtimes.catalogue import Reward
 from tureen_serve.runtimes.contract import Rewards, Row, Weights
 from tureen_serve.runtimes.readout import weigh_rewards
@@ -171,13 +173,21 @@ class ReadAnswer:
 
 
 def read_answers(
-    readers: Sequence[Reader], groups: Sequence[ScoreInput], truncate: bool
+    readers: Sequence[Reader],
+    groups: Sequence[ScoreInput],
+    truncate: bool,
+    limits: TextLimits = LIMITS,
+    go_on: GoOn = do_proceed,
 ) -> tuple[list[ReadAnswer], list[tuple[ScorerLane, Row]]]:
-    """Render every answer once for each renderer. Returns the answers, and the rows of all answers with their lanes."""
+    """Render every answer once for each renderer. Returns the answers, and the rows of all answers with their lanes.
+
+    Args:
+        go_on: called before each text; an error that it raises ends the work.
+    """
     renderers = list(dict.fromkeys(reader.renderer for reader in readers))
     texts: list[ReadAnswer] = []
     for group in groups:
-        rendered = [render_answers(renderer, group, truncate) for renderer in renderers]
+        rendered = [render_answers(renderer, group, truncate, limits, go_on) for renderer in renderers]
         for index, each in enumerate(zip(*rendered, strict=True)):
             texts.append(_text(group.param(index), dict(zip(renderers, each, strict=True)), readers))
     asked = [

@@ -1,108 +1,44 @@
 """Render answers to token ids. An answer that cannot be read becomes an error. Pure."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from tureen.errors import TureenError
-from tureen_core.chat_template import NO_INPUTS, UNSUPPORTED, TemplateInputs
+from tureen_core.chat_template import UNSUPPORTED, TemplateInputs
 from tureen_core.inputs import render_steps
 from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Cut, Rendered
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, check_finished, check_messages
+from tureen_serve.inference.pieces import GoOn
+from tureen_serve.inference.text_inputs import AnswerPair, FinishedText, Group, ScoreInput, Steps
+from tureen_serve.inference.text_limits import TextLimits, measure_input
+from tureen_serve.strict_json import make_long_text_error
+
+__all__ = ["AnswerPair", "FinishedText", "Group", "ScoreInput", "Steps", "relocate_error", "render_answers"]
+
+LIMITS = TextLimits()
 
 
-@dataclass(frozen=True)
-class Group:
-    """The answers of one prompt. A finished conversation is a group with one answer and no prompt.
-
-    Attributes:
-        cut: how to cut an answer that is too long; None uses ``truncate`` of the call.
-        beside: what the template is given beside the messages.
-    """
-
-    answers: Sequence[Messages]
-    prompt: Messages = ()
-    cut: Cut | None = None
-    beside: TemplateInputs = NO_INPUTS
-
-    def __len__(self) -> int:
-        return len(self.answers)
-
-    def param(self, index: int) -> str:
-        """Return the field of an answer, relative to the group."""
-        return f"candidates[{index}]" if self.prompt else "messages"
+def do_proceed() -> None:
+    """Go on with the next piece."""
 
 
-@dataclass(frozen=True)
-class FinishedText:
-    """A text that the caller has rendered, or its token ids. No template is applied to it.
-
-    Attributes:
-        specials: give a text the BOS and EOS tokens that the reading names, each once. Without it, and for ids, the
-            tokens are read as they are.
-        cut: how to cut a text that is too long; None uses ``truncate`` of the call.
-    """
-
-    text: str | Sequence[int]
-    specials: bool = True
-    cut: Cut | None = None
-
-    def __len__(self) -> int:
-        return 1
-
-    def param(self, index: int) -> str:  # noqa: ARG002
-        """Return ``""``: a text has no fields."""
-        return ""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The steps of one answer, after its prompt. Each step is scored."""
-
-    prompt: Messages
-    steps: Sequence[str]
-    beside: TemplateInputs = NO_INPUTS
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def param(self, index: int) -> str:
-        """Return the field of a step, relative to the item."""
-        return f"steps[{index}]"
-
-
-@dataclass(frozen=True)
-class AnswerPair:
-    """Two answers to compare, in this order. The score is the log-odds that the first is better.
-
-    Attributes:
-        places: indices of the two answers among the item's candidates.
-    """
-
-    prompt: Messages
-    first: Messages
-    second: Messages
-    places: tuple[int, int] = (0, 1)
-
-    def __len__(self) -> int:
-        return 1
-
-    def param(self, index: int) -> str:  # noqa: ARG002
-        """Return the field of the two answers, relative to the item."""
-        return "candidates"
-
-
-ScoreInput = Group | FinishedText | Steps | AnswerPair
-
-
-def render_answers(renderer: Renderer, group: ScoreInput, truncate: bool) -> list[Rendered | TureenError]:
+def render_answers(
+    renderer: Renderer, group: ScoreInput, truncate: bool, limits: TextLimits = LIMITS, go_on: GoOn = do_proceed
+) -> list[Rendered | TureenError]:
     """Render each answer to token ids, or to an error.
 
     The ``param`` of an error is relative to the group: ``prompt``, ``candidates[1]``, or ``messages[0].role`` if the
-    group has no prompt. It is None for a finished text.
+    group has no prompt. It is None for a finished text. A text that is too large is not rendered.
+
+    Args:
+        go_on: called before each text; an error that it raises ends the rendering.
     """
+    go_on()
+    sizes = measure_input(group)
+    if max(sizes) > limits.text_bytes:
+        return _render_small(renderer, group, truncate, limits, sizes)
     if isinstance(group, FinishedText):
         return [_finished(renderer, group, truncate)]
     if isinstance(group, Steps | AnswerPair):
@@ -117,9 +53,36 @@ def render_answers(renderer: Renderer, group: ScoreInput, truncate: bool) -> lis
     try:
         for answer in group.answers:
             check_finished([*group.prompt, *answer])
-        return list(renderer.render_candidates(group.prompt, group.answers, cut, group.beside))
+        found: list[Rendered | TureenError] = []
+        for rendered in renderer.iterate_candidates(group.prompt, group.answers, cut, group.beside):
+            go_on()
+            found.append(rendered)
+        return found
     except TureenError:
-        return [_candidate(renderer, group, answer, index, cut) for index, answer in enumerate(group.answers)]
+        return [_candidate(renderer, group, answer, index, cut, go_on) for index, answer in enumerate(group.answers)]
+
+
+def _render_small(
+    renderer: Renderer, given: ScoreInput, truncate: bool, limits: TextLimits, sizes: list[int]
+) -> list[Rendered | TureenError]:
+    """Render the texts of an input that are small enough; each other one is an error."""
+    if not isinstance(given, Group):
+        param = "steps" if isinstance(given, Steps) else given.param(0)
+        return [make_long_text_error(sizes[0], limits.text_bytes, param or None)] * len(given)
+    found: list[Rendered | TureenError] = []
+    for index, size in enumerate(sizes):
+        if size > limits.text_bytes:
+            found.append(make_long_text_error(size, limits.text_bytes, given.param(index)))
+        else:
+            alone = render_answers(renderer, replace(given, answers=[given.answers[index]]), truncate, limits)
+            found += [_renumber(each, index) if isinstance(each, TureenError) else each for each in alone]
+    return found
+
+
+def _renumber(error: TureenError, index: int) -> TureenError:
+    """Return the error of an answer that was rendered alone, with its place in the group."""
+    param = error.param or ""
+    return relocate_error(error, re.sub(r"^candidates\[0\]", f"candidates[{index}]", param))
 
 
 def _inputs(renderer: Renderer, group: Steps | AnswerPair, truncate: bool) -> list[Rendered | TureenError]:
@@ -171,8 +134,9 @@ def _conversation(
 
 
 def _candidate(
-    renderer: Renderer, group: Group, answer: Messages, index: int, truncate: bool | Cut
+    renderer: Renderer, group: Group, answer: Messages, index: int, truncate: bool | Cut, go_on: GoOn
 ) -> Rendered | TureenError:
+    go_on()
     try:
         check_finished([*group.prompt, *answer])
         return renderer.render_candidates(group.prompt, [answer], truncate, group.beside)[0]

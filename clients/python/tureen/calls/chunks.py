@@ -12,6 +12,7 @@ from tureen.http_requests import build_body, check_fields, encode_json
 from tureen.item_positions import find_item_index, shift_index
 from tureen.wire import (
     MAX_ITEMS,
+    MAX_TEXTS,
     ErrorDetail,
     ItemScore,
     Label,
@@ -50,7 +51,7 @@ class Chunks:
         Client(chunks=Chunks(items=64))
 
     Attributes:
-        items: the most items in one request.
+        items: the most items in one request. It has at most 16,384 candidates and steps too.
         size: the most bytes, approximately; a larger item is sent alone.
     """
 
@@ -63,14 +64,23 @@ class Chunks:
 
     def split(self, items: Sequence[Item]) -> Iterator[tuple[int, Sequence[Item]]]:
         """Yield runs of items that fit into one request, in order, each with the index of its first item."""
-        start, size = 0, 0
+        start, size, texts = 0, 0, 0
         for index, item in enumerate(items):
-            more = len(encode_json(item))
-            if index > start and (index - start == self.items or size + more > self.size):
+            more, read = len(encode_json(item)), _count_texts(item)
+            full = index - start == self.items or size + more > self.size or texts + read > MAX_TEXTS
+            if index > start and full:
                 yield start, items[start:index]
-                start, size = index, 0
+                start, size, texts = index, 0, 0
             size += more
+            texts += read
         yield start, items[start:]
+
+
+def _count_texts(item: object) -> int:
+    """Count the candidates or steps of an item, as the server counts them."""
+    fields = item if isinstance(item, Mapping) else vars(item) if isinstance(item, BaseModel) else {}
+    held = fields.get("candidates") or fields.get("steps")
+    return len(held) if isinstance(held, Sequence) and not isinstance(held, str) else 1
 
 
 def check_items(items: object, options: Mapping[str, object]) -> list[Any]:

@@ -2,15 +2,27 @@
 
 import math
 from operator import not_
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from tureen.messages import Role, find_unknown_fields, read_message
 from tureen.tool_calls import check_texts, read_tools
 
 MAX_ITEMS = 4096
 MAX_CANDIDATES = 256
+MAX_TEXTS = 2**14  # answers, steps or documents of one request
+MAX_MESSAGES = 4096  # of one conversation
+MAX_NAMES = 1024  # of rewards, tools and calls of tools
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
@@ -26,6 +38,37 @@ def check_finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError("must be a finite number")
     return value
+
+
+class Many:
+    """Bounds a list before its values are looked at, and stops at the first value that is wrong.
+
+        items: Annotated[list[ScoreItem], Many(4096)]
+
+    Args:
+        most: the largest number of values; without it only the size of the body bounds them.
+        least: the smallest number of values.
+    """
+
+    def __init__(self, most: int | None = None, least: int = 0) -> None:
+        self._most = most
+        self._least = least
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        listed: Any = handler(source)
+        listed["fail_fast"] = True
+        if self._least:
+            listed["min_length"] = self._least
+        if self._most is None:
+            return cast(CoreSchema, listed)
+        listed["max_length"] = self._most
+        return core_schema.no_info_before_validator_function(self._count, listed)
+
+    def _count(self, value: Any) -> Any:
+        if self._most is not None and isinstance(value, list) and len(value) > self._most:
+            told = {"field_type": "List", "max_length": self._most, "actual_length": len(value)}
+            raise PydanticKnownError("too_long", told)
+        return value
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
@@ -57,7 +100,7 @@ class Message(Request):
     content: Text | None = None
     name: Text | None = None
     reasoning_content: Text | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: Annotated[list[dict[str, Any]], Many(MAX_NAMES)] | None = None
     tool_call_id: Text | None = None
 
     @model_validator(mode="before")
@@ -87,7 +130,7 @@ class TemplateRequest(Request):
         chat_template_kwargs: variables of the template, such as ``enable_thinking``.
     """
 
-    tools: list[dict[str, Any]] | None = None
+    tools: Annotated[list[dict[str, Any]], Many(MAX_NAMES)] | None = None
     chat_template_kwargs: dict[Text, Any] | None = None
 
     @field_validator("tools", mode="before")
@@ -102,8 +145,9 @@ class TemplateRequest(Request):
         return value
 
 
-Prompt = Text | list[Message]
-Candidate = Text | list[Message]
+Conversation = Annotated[list[Message], Many(MAX_MESSAGES)]
+Prompt = Text | Conversation
+Candidate = Text | Conversation
 
 
 class ErrorDetail(Reply):

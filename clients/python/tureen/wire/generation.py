@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, model_validator
 
-from tureen.wire.base import Message, Preferences, Request, Text, check_finite
+from tureen.wire.base import MAX_MESSAGES, Many, Message, Preferences, Request, Text, check_finite
 
 
 class SoupOptions(Request):
@@ -51,7 +51,7 @@ class GenerationRequest(Request):
     top_p: Annotated[float, Field(gt=0, le=1), AfterValidator(check_finite)] = 1.0
     n: Annotated[PositiveInt, Field(le=64)] = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
+    stop: Text | Annotated[list[Text], Many(4)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Text | None = None
@@ -59,7 +59,7 @@ class GenerationRequest(Request):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: dict[str, float] | None = None
 
-    preferences: Preferences | Annotated[list[Preferences], Field(min_length=1, max_length=64)] | None = None
+    preferences: Preferences | Annotated[list[Preferences], Many(64, least=1)] | None = None
     preset: Text | None = None
     soup: SoupOptions = SoupOptions()
     candidates: CandidateOptions | None = None
@@ -84,7 +84,7 @@ class ChatRequest(GenerationRequest):
     Values that ask for tools, audio or structured output are refused, because no policy supports them.
     """
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Many(MAX_MESSAGES, least=1)]
     max_completion_tokens: PositiveInt | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -93,9 +93,9 @@ class ChatRequest(GenerationRequest):
     metadata: dict[str, str] | None = None
     service_tier: Literal["auto", "default"] | None = None
     parallel_tool_calls: bool | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tools: Annotated[list[Any], Many(0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Many(1)] | None = None
     safety_identifier: Text | None = None
     prompt_cache_key: Text | None = None
 
@@ -113,7 +113,7 @@ class ChatRequest(GenerationRequest):
 class CompletionRequest(GenerationRequest):
     """The body of ``POST /v1/completions``: continue texts, without a chat template."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=64)]
+    prompt: Text | Annotated[list[Text], Many(64, least=1)]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: Literal[False] = False
     best_of: Literal[1] | None = None

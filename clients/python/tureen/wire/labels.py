@@ -5,7 +5,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
 
-from tureen.wire.base import MAX_ITEMS, ErrorDetail, Normalised, Preferences, Reply, Request, Text, Usage, check_finite
+from tureen.wire.base import (
+    MAX_ITEMS,
+    MAX_NAMES,
+    ErrorDetail,
+    Many,
+    Normalised,
+    Preferences,
+    Reply,
+    Request,
+    Text,
+    Usage,
+    check_finite,
+)
 from tureen.wire.scores import CandidateScore, ScoreItem
 
 
@@ -20,8 +32,8 @@ class PreferencesRequest(Request):
             next candidate only.
     """
 
-    items: Annotated[list[ScoreItem], Field(min_length=1, max_length=MAX_ITEMS)]
-    rewards: Annotated[list[Text], Field(min_length=1)] | None = None
+    items: Annotated[list[ScoreItem], Many(MAX_ITEMS, least=1)]
+    rewards: Annotated[list[Text], Many(MAX_NAMES, least=1)] | None = None
     preferences: Preferences | None = None
     soup: bool = False
     tie_margin: Annotated[NonNegativeFloat, AfterValidator(check_finite)] = 0.0

@@ -2,13 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from tureen.wire.base import (
     MAX_CANDIDATES,
     MAX_ITEMS,
+    MAX_MESSAGES,
+    MAX_NAMES,
     Candidate,
     ErrorDetail,
+    Many,
     Message,
     Normalised,
     Preferences,
@@ -27,10 +30,10 @@ class ScoreItem(TemplateRequest):
     ScoreItem(prompt="Why do leaves fall?", candidates=["Because days grow short.", "No idea."])
     """
 
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Annotated[list[Message], Many(MAX_MESSAGES, least=1)] | None = None
     prompt: Prompt | None = None
-    candidates: Annotated[list[Candidate], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = None
-    steps: Annotated[list[Text], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = None
+    candidates: Annotated[list[Candidate], Many(MAX_CANDIDATES, least=1)] | None = None
+    steps: Annotated[list[Text], Many(MAX_CANDIDATES, least=1)] | None = None
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -65,8 +68,8 @@ class ScoreRequest(Request):
         priority: the order in which the server runs requests.
     """
 
-    items: Annotated[list[ScoreItem], Field(min_length=1, max_length=MAX_ITEMS)]
-    rewards: Annotated[list[Text], Field(min_length=1)] | None = None
+    items: Annotated[list[ScoreItem], Many(MAX_ITEMS, least=1)]
+    rewards: Annotated[list[Text], Many(MAX_NAMES, least=1)] | None = None
     preferences: Preferences | None = None
     soup: bool = False
     on_error: Literal["fail", "item"] = "fail"
