@@ -1,8 +1,11 @@
 """``tureen-serve``: run the server, or check an artifact before it is served."""
 
 import asyncio
+import os
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed
 from types import FrameType
 from typing import Annotated, Any
@@ -74,13 +77,29 @@ def serve(
     try:
         experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
         entries = make_reward_entries(reward or [], plain)
-        _run(load_model_settings(config, with_starter, entries, experts, **flags))
+        with ended_by_sigterm():
+            _run(load_model_settings(config, with_starter, entries, experts, **flags))
     except SettingsError as error:
         exit_with_error(error, 2)
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """End the process with code 0 at SIGTERM until the server has a handler of its own.
+
+    The imports of the model libraries take long, and the first process of a container has no handler by default: the
+    signal would be lost.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run(settings: Settings) -> None:
     from tureen_serve.app import create_app  # imports torch and transformers, which --help does not need
+    from tureen_serve.http_protocol import make_protocol
     from tureen_serve.telemetry import start_logging
 
     application = create_app(settings)
@@ -93,7 +112,8 @@ def _run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=75,  # longer than clients and load balancers keep an idle connection
+        http=make_protocol(settings.limits),
+        timeout_keep_alive=max(1, round(settings.limits.idle_seconds)),
         timeout_graceful_shutdown=settings.limits.grace_seconds,
     )
     Server(config, application.state.server, settings.limits.drain_seconds).run(sockets=[listener])

@@ -45,16 +45,21 @@ class Admission:
         seconds = self._limits.longest_deadline_seconds if upload else read_deadline(headers, self._limits)
         check_length(headers, upload or self._limits.body_bytes)
         exchange = Exchange(receive, send)
-        clock = asyncio.timeout(seconds)
+        arrival = seconds if upload else min(seconds, self._limits.body_seconds)
+        clock = asyncio.timeout(arrival)
         try:
             async with clock:
                 if upload:
                     await self._app(scope, limit_body(receive, upload), send)
                 elif await exchange.read(self._limits.body_bytes):
+                    if arrival < seconds:
+                        clock.reschedule((clock.when() or 0) + seconds - arrival)
                     await exchange.run(self._app, scope, clock)
         except TimeoutError:
             if not clock.expired():
                 raise
+            if arrival < seconds and not exchange.read_whole:
+                raise _too_slow(arrival) from None
             raise DeadlineExceeded(
                 f"no answer within {seconds:g} s; send less, or allow more time with the header {TIMEOUT_HEADER}"
             ) from None
@@ -89,6 +94,11 @@ def _too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body is over {limit} bytes; split it into several requests")
 
 
+def _too_slow(seconds: float) -> DeadlineExceeded:
+    message = f"the body did not arrive within {seconds:g} s (`limits.body_seconds`)"
+    return DeadlineExceeded(f"{message}; send it faster, or in several requests", code="slow_body")
+
+
 def limit_body(receive: Receive, limit: int) -> Receive:
     """Wrap ``receive`` so that it raises PayloadTooLarge after ``limit`` bytes."""
     held = 0
@@ -105,12 +115,17 @@ def limit_body(receive: Receive, limit: int) -> Receive:
 
 
 class Exchange:
-    """The connection of one request: reads its body, and watches whether the caller leaves."""
+    """The connection of one request: reads its body, and watches whether the caller leaves.
+
+    Attributes:
+        read_whole: whether the whole body has arrived.
+    """
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._body: bytes | None = None
+        self.read_whole = False
         self._gone = asyncio.Event()
         self._clock: asyncio.Timeout | None = None
         self._ended = False
@@ -134,6 +149,7 @@ class Exchange:
                 raise _too_large(limit)
             more = message.get("more_body", False)
         self._body = b"".join(parts)
+        self.read_whole = True
         return True
 
     async def run(self, app: App, scope: Scope, clock: asyncio.Timeout) -> None:

@@ -101,6 +101,8 @@ def build_error_headers(error: TureenError) -> dict[str, str]:
         found["retry-after"] = str(min(max(math.ceil(error.retry_after or 1), 1), LONGEST_WAIT))
     if isinstance(error, Unauthorized):
         found["www-authenticate"] = "Bearer"
+    if error.code == "slow_body":
+        found["connection"] = "close"  # else the rest of the body is read for as long as it comes
     return found
 
 

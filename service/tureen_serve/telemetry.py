@@ -43,6 +43,10 @@ REJECTIONS = {
     "draining",
     "deadline_exceeded",
     "payload_too_large",
+    "request_too_large",
+    "slow_body",
+    "text_too_large",
+    "too_many_values",
 }
 
 

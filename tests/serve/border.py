@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from waiting import PATIENCE, block_until, wait_until
 
 from tureen_serve.app import create_app
+from tureen_serve.http_protocol import make_protocol
 from tureen_serve.inference.engine import Engine
 from tureen_serve.settings import load_settings
 
@@ -115,11 +116,16 @@ def listening(engine: Engine, **settings: Any) -> Iterator[str]:
         yield address
 
 
+def _configure(app: FastAPI) -> uvicorn.Config:
+    http = make_protocol(app.state.server.limits)
+    return uvicorn.Config(app, http=http, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+
+
 @contextmanager
 def listening_app(app: FastAPI) -> Iterator[str]:
     """As :func:`listening`, of an application that loads its own engine."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(_configure(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -256,7 +256,7 @@ def test_a_body_that_is_validated_in_a_thread_gets_the_same_reply(client: TestCl
         found = reply.json()
         return {name: found[name] for name in found if name not in ("id", "created")} if type(found) is dict else found
 
-    assert ask(padding="x" * (strict_route.LARGE + 1)) == ask()
+    assert ask(filling="x" * (strict_route.LARGE + 1)) == ask()
 
 
 def test_a_large_chat_is_answered_as_a_small_one(client: TestClient) -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from waiting import block_until
 
 from tureen_core.plain.option_flags import name_flags
-from tureen_serve.__main__ import _listen, app
+from tureen_serve.__main__ import _listen, app, ended_by_sigterm
 
 pytestmark = pytest.mark.timeout(900)
 RUN = CliRunner()
@@ -233,6 +233,28 @@ def test_without_anything_in_flight_it_ends_at_once(config: Path) -> None:
     server.process.send_signal(signal.SIGTERM)
     status, log = server.end()
     assert status == 0, log
+
+
+@pytest.mark.long
+def test_sigterm_ends_it_while_the_libraries_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(1000)")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    command = [sys.executable, "-m", "tureen_serve", "--starter", "--port", "0"]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"importing\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(START_SECONDS) == 0
+        finally:
+            process.kill()
+
+
+def test_the_handler_of_sigterm_is_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ended_by_sigterm():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_replies_do_not_wait_for_acknowledgements() -> None:

@@ -11,6 +11,7 @@
     ├── PayloadTooLarge           413  the body is over the limit
     ├── UnsupportedMedia          415  the body is not plain JSON
     ├── RateLimited               429  the caller's own quota is spent
+    ├── HeadersTooLarge           431  the headers are too many or too long
     ├── ServerFault               500  the server failed: a failed runtime, a score that is not finite
     │   ├── Unavailable           503  the server is saturated, loading, draining or dead; try again
     │   └── DeadlineExceeded      504  the deadline has passed
@@ -139,6 +140,14 @@ class UnsupportedMedia(TureenError):
     code = "unsupported_media_type"
 
 
+class HeadersTooLarge(TureenError):
+    """431: the headers are too many or too long."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
 class RateLimited(TureenError):
     """429: the caller's own quota is spent."""
 
@@ -191,6 +200,7 @@ BY_STATUS: dict[int, type[TureenError]] = {
         Conflict,
         PayloadTooLarge,
         UnsupportedMedia,
+        HeadersTooLarge,
         RateLimited,
         ServerFault,
         Unavailable,
