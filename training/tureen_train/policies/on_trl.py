@@ -1,6 +1,5 @@
-"""GRPO and RLOO by TRL's trainers. This is the only file that knows them."""
+"""GRPO and RLOO by TRL's trainers. Only this file and :mod:`.group_trainers` know them."""
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerCallback, set_seed
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl import GRPOConfig, RLOOConfig
 
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, GrpoPolicy, RecipeError, RlooPolicy
@@ -21,9 +20,10 @@ from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.networks.sharded import gather_for_generation
 from tureen_train.policies.group_prompts import order_prompts, select_prompts
 from tureen_train.policies.group_rewards import TOTAL, GroupRewards, open_samples
+from tureen_train.policies.group_trainers import GroupParts, PackedGrpoTrainer, PackedRlooTrainer, draw_step_seed
 from tureen_train.policies.held_answers import AFTER, BEFORE, COMPARED, HeldAnswers
 from tureen_train.policies.method import Task, TrainedPolicy
-from tureen_train.policies.opening import open_policy, open_start
+from tureen_train.policies.opening import choose_layout, open_policy, open_start
 from tureen_train.policies.rollouts.contract import Prompt
 from tureen_train.policies.rollouts.crew import Crew
 from tureen_train.policies.rollouts.prompts import check_prompts, collect_prompts
@@ -39,6 +39,10 @@ from tureen_train.settings import read_rank
 
 SAMPLES = "samples.jsonl"
 DECIDING = ("model", "preferences", "rewards", "sampling")  # the parts of a recipe that decide the first answers
+TRAINERS: dict[str, tuple[Any, Any]] = {
+    "grpo": (GRPOConfig, PackedGrpoTrainer),
+    "rloo": (RLOOConfig, PackedRlooTrainer),
+}
 log = logging.getLogger("tureen.train")
 
 
@@ -47,8 +51,7 @@ class StepSeed(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Seed the generators of this process."""
-        place = f"{args.seed}:{state.global_step}:{read_rank()}".encode()
-        set_seed(int.from_bytes(hashlib.sha256(place).digest()[:4], "big"))
+        set_seed(draw_step_seed(args.seed, state))
 
 
 class AdapterRestorer(TrainerCallback):
@@ -140,10 +143,10 @@ def _make_trainer(
 ) -> Any:
     policy = run.policy
     assert isinstance(policy, GrpoPolicy | RlooPolicy)
-    config, trainer = (GRPOConfig, GRPOTrainer) if policy.method == "grpo" else (RLOOConfig, RLOOTrainer)
+    config, made = TRAINERS[policy.method]
     functions = rewards.list_functions()
     own = [1.0 if function.__name__ == TOTAL else weights[function.__name__] for function in functions]
-    return trainer(
+    trainer = made(
         model=model,
         reward_funcs=functions,
         args=config(**arguments, reward_weights=own),
@@ -153,6 +156,10 @@ def _make_trainer(
         processing_class=renderer.tokenizer,
         callbacks=[History(Path(run.output) / "history.jsonl"), StepSeed()],
     )
+    trainer.parts = GroupParts(
+        renderer, {each.id: each for each in prompts}, run.sampling, choose_layout(run, [model]), run.scale.zero == 3
+    )
+    return trainer
 
 
 def make_arguments(run: ExpertRun) -> dict[str, Any]:

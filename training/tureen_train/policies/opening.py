@@ -1,6 +1,7 @@
 """Opens the policy that a run trains: the base with a new LoRA, with an adapter that goes on, or with whole weights."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from tureen_core.artifact import MANIFEST, open_artifact, read_weights
 from tureen_core.base import BaseError, digest_weights, locate_base
 from tureen_core.experts.opened_models import read_named_base
 from tureen_core.lora import Adapter
-from tureen_train.config import ExpertRun, RecipeError
+from tureen_train.config import ExpertRun, Packed, RecipeError
 from tureen_train.networks.adapter_start import load_adapter
+from tureen_train.networks.packing import switch_to_packed
 from tureen_train.networks.policy_model import load_policy_model
 from tureen_train.networks.reward_model import make_lora_config
 from tureen_train.runs.folder import find_cache
@@ -83,3 +85,11 @@ def open_policy(run: ExpertRun, base: Path, start: Adapter | None = None) -> Any
         load_adapter(model, start)
         log.info("the LoRA starts from %s", start.name)
     return model
+
+
+def choose_layout(run: ExpertRun, models: Sequence[Any]) -> Packed:
+    """Choose how a policy's own answers run, and switch the models to packed attention if they run packed."""
+    longest = run.sampling.max_prompt + run.sampling.max_tokens
+    if run.scale.packing == "off":
+        return "off"
+    return run.scale.packing if all(switch_to_packed(each, longest) for each in models) else "off"

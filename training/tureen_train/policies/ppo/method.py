@@ -9,12 +9,11 @@ import torch
 from accelerate import Accelerator, DeepSpeedPlugin, PartialState
 
 from tureen_core.lora import Adapter
-from tureen_train.config import ExpertRun, Packed
-from tureen_train.networks.packing import switch_to_packed
+from tureen_train.config import ExpertRun
 from tureen_train.networks.sharded import gather_weights
 from tureen_train.policies.held_answers import HeldAnswers
 from tureen_train.policies.method import Metrics, Task, TrainedPolicy
-from tureen_train.policies.opening import open_policy, open_start
+from tureen_train.policies.opening import choose_layout, open_policy, open_start
 from tureen_train.policies.ppo.actor_critic import ActorCritic
 from tureen_train.policies.ppo.collector import Collector
 from tureen_train.policies.ppo.critic import CriticStart, find_critic_start, make_critic
@@ -79,7 +78,7 @@ def train_ppo(task: Task) -> TrainedPolicy:
         )
     accelerator = make_accelerator(run)
     model = make_actor_critic(task, begun, start)
-    layout = choose_layout(run, model)
+    layout = choose_layout(run, model.list_models())
     learner = PpoLearner(accelerator, model, run, layout, renderer.tokenizer.pad_token_id)
     settings = run.model_dump(mode="json", include=set(DECIDING))
     collector = Collector(learner, rewarder, renderer, run.sampling, settings)
@@ -142,11 +141,3 @@ def make_actor_critic(task: Task, begun: Adapter | None, start: CriticStart) -> 
     reference = make_reference(run, task.base, policy, begun)
     critic = make_critic(start, run, task.renderer.reading)
     return ActorCritic(policy, critic, reference, run.sampling.temperature or 1.0)
-
-
-def choose_layout(run: ExpertRun, model: ActorCritic) -> Packed:
-    """Choose how texts run, and switch the models to packed attention if they run packed."""
-    longest = run.sampling.max_prompt + run.sampling.max_tokens
-    if run.scale.packing == "off":
-        return "off"
-    return run.scale.packing if all(switch_to_packed(each, longest) for each in model.list_models()) else "off"
