@@ -15,7 +15,9 @@ from starlette.testclient import TestClient
 from waiting import wait_until
 
 from tureen.wire import MAX_CANDIDATES, MAX_ITEMS, MAX_MESSAGES, MAX_TEXTS, Many, Message, ScoreItem
-from tureen_serve.api import strict_route
+from tureen_serve.api import reward_plan, strict_route
+from tureen_serve.dialects import gym
+from tureen_serve.inference.pieces import AbandonedError, run_pieces
 from tureen_serve.strict_json import parse_json
 
 ITEM = {"prompt": "hi", "candidates": ["calm"]}
@@ -264,3 +266,37 @@ def test_a_large_chat_is_answered_as_a_small_one(client: TestClient) -> None:
     large = client.post("/v1/chat/completions", json={**body, "metadata": {"a": "x" * (strict_route.LARGE + 1)}})
     small = client.post("/v1/chat/completions", json=body)
     assert large.json()["choices"] == small.json()["choices"]
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/preferences"])
+def test_many_texts_are_planned_in_a_thread_and_few_on_the_loop(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    threads: list[int] = []
+
+    async def noted(work: Any) -> Any:
+        threads.append(1)
+        return await run_pieces(work)
+
+    monkeypatch.setattr(reward_plan, "run_pieces", noted)
+    pair = {"prompt": "hi", "candidates": ["calm", "funny"]}
+    few, many = [pair] * (reward_plan.MANY // 2), [pair] * (reward_plan.MANY // 2 + 1)
+    for items, expected in ((few, 0), (many, 1)):
+        reply = client.post(path, json={"items": items})
+        assert (reply.status_code, len(reply.json()["data"]), len(threads)) == (200, len(items), expected)
+
+
+def test_metrics_of_rollouts_are_computed_in_a_thread_which_ends_with_its_caller() -> None:
+    rollouts = [
+        gym.GymVerifiedRollout.model_validate({gym.TASK: task, "reward": 1.0, "length": 2}) for task in range(100)
+    ]
+    pieces: list[int] = []
+
+    def go_on() -> None:
+        pieces.append(1)
+        if len(pieces) == 3:
+            raise AbandonedError
+
+    with pytest.raises(AbandonedError):
+        gym._aggregate(rollouts, go_on)
+    assert len(pieces) == 3

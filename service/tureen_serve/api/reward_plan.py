@@ -5,7 +5,7 @@ engine.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -13,11 +13,13 @@ from tureen.errors import ServerFault, TureenError
 from tureen_serve.api.reward_items import build_group
 from tureen_serve.api.reward_query import RewardBody, RewardQuery
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority, ScoreInput, Steps
+from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.text_limits import TextLimits, take_inputs
 from tureen_serve.telemetry import Metrics
 
 B = TypeVar("B", bound=RewardBody)
 
+MANY = 256  # texts that are planned in a thread
 CUT_IT = "or send `truncate: true` to have it cut"
 
 
@@ -89,6 +91,12 @@ def plan_items(body: B, query: RewardQuery, least_candidates: int = 1) -> Reward
     """
     items = [_read_item(body, index, least_candidates, query) for index in range(len(body.items))]
     return RewardPlan(body, query, items)
+
+
+async def plan_beside(body: B, plan: Callable[[], RewardPlan[B]]) -> RewardPlan[B]:
+    """Call ``plan``, in a thread if the body has many texts."""
+    texts = sum(len(item.candidates or item.steps or item.messages or ()) for item in body.items)
+    return plan() if texts <= MANY else await run_pieces(lambda _: plan())
 
 
 def _read_item(body: RewardBody, index: int, least: int, query: RewardQuery) -> Group | Steps | TureenError:

@@ -28,6 +28,7 @@ from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.gym_messages import GymItem, GymObject, read_items
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Group
+from tureen_serve.inference.pieces import GoOn, run_pieces
 
 router = APIRouter(prefix="/gym", route_class=NotedRoute, tags=["dialects"])
 ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
@@ -122,17 +123,19 @@ async def reverify_mode() -> str:
 @router.post("/aggregate_metrics", responses=ERRORS)
 async def aggregate_metrics(body: GymAggregateBody) -> JSONResponse:
     """Mean, max, min, median and standard deviation of every number, for each task and over all rollouts."""
+    return JSONResponse(await run_pieces(lambda go_on: _aggregate(body.verify_responses, go_on)))
+
+
+def _aggregate(rollouts: Sequence[GymVerifiedRollout], go_on: GoOn) -> dict[str, Any]:
     tasks: dict[int, list[GymVerifiedRollout]] = {}
-    for each in body.verify_responses:
+    for each in rollouts:
         tasks.setdefault(each.task, []).append(each)
-    overall = dict(_profile(body.verify_responses))
-    return JSONResponse(
-        {
-            "group_level_metrics": [{**dict(_profile(tasks[task])), TASK: task} for task in sorted(tasks)],
-            "agent_metrics": overall,
-            "key_metrics": {name: value for name, value in overall.items() if name.startswith("mean/")},
-        }
-    )
+    overall = dict(_profile(rollouts, go_on))
+    return {
+        "group_level_metrics": [{**dict(_profile(tasks[task], go_on)), TASK: task} for task in sorted(tasks)],
+        "agent_metrics": overall,
+        "key_metrics": {name: value for name, value in overall.items() if name.startswith("mean/")},
+    }
 
 
 def _prompt(params: GymCreateParams) -> Messages:
@@ -148,12 +151,13 @@ def _answer(output: Sequence[GymItem]) -> Messages:
     return read_items(output, OUTPUT, join=True) or [{"role": "assistant", "content": ""}]
 
 
-def _profile(rows: Sequence[GymVerifiedRollout]) -> Iterator[tuple[str, float]]:
+def _profile(rows: Sequence[GymVerifiedRollout], go_on: GoOn) -> Iterator[tuple[str, float]]:
     columns: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.numbers().items():
             columns.setdefault(name, []).append(value)
     for name, values in columns.items():
+        go_on()
         for statistic, value in _statistics(values).items():
             yield f"{statistic}/{name}", value
 
