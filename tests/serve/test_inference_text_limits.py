@@ -99,6 +99,10 @@ def test_a_text_that_is_too_large_is_never_rendered(given: Any, params: list[str
     assert written == []
 
 
+def test_a_prompt_without_answers_has_no_texts() -> None:
+    assert render_answers(RENDERER, Group([], ASKED), truncate=False) == []
+
+
 def test_the_other_answers_of_a_prompt_are_rendered_with_their_own_errors(written: list[int]) -> None:
     bad = [{"role": "user", "content": "no answer"}]
     group = Group([answer("a" * 200), answer("calm"), bad], ASKED)

@@ -37,7 +37,7 @@ def render_answers(
     """
     go_on()
     sizes = measure_input(group)
-    if max(sizes) > limits.text_bytes:
+    if max(sizes, default=0) > limits.text_bytes:
         return _render_small(renderer, group, truncate, limits, sizes)
     if isinstance(group, FinishedText):
         return [_finished(renderer, group, truncate)]
