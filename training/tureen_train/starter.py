@@ -35,12 +35,18 @@ def list_rewards() -> dict[str, list[str]]:
 def list_judges() -> dict[str, list[str]]:
     """Map the folder of each second judge to its arguments of ``tureen-train run``.
 
-    A judge learns the domain's answers against the normal ones only, of half of the prompts, with another seed.
+    A judge learns the domain's answers against the normal ones only, of 120 prompts, with another seed.
     """
     found = {}
     for name in DOMAINS:
         others = [each for each in DOMAINS if each != name]
-        changes = ("data.limit=200", "model.precision=fp32", "optimisation.epochs=1", "optimisation.seed=11")
+        changes = (
+            "data.limit=120",
+            "data.eval_limit=40",
+            "model.precision=fp32",
+            "optimisation.epochs=1",
+            "optimisation.seed=11",
+        )
         found[f"judges/{name}"] = [*_name_domain(name), f"data.train.0.exclude={others}", *changes]
     return found
 
