@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test test-vllm kills postgres lint types law check bench bench-loops bench-train bench-vllm starter sweep clean
+.PHONY: install demo serve test test-vllm kills postgres lint types law check bench bench-loops bench-train bench-on-policy bench-vllm starter sweep clean
 
 install: .venv/.dev
 
@@ -93,6 +93,10 @@ bench-vllm: .venv-vllm/.ready
 # training on DSP's five answers a prompt, ours against TRL's RewardTrainer; some minutes, and 8 GB of memory
 bench-train: .venv/.dev
 	$(BIN)/python tests/bench/training.py --data $(DATA)
+
+# one step of GRPO, rollout and update, ours against TRL's GRPOTrainer; some minutes, and 8 GB of memory
+bench-on-policy: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/on_policy.py --data $(DATA)
 
 # rebuilds the packaged artifacts from DATA; an hour or two on two cores
 starter: .venv/.dev
