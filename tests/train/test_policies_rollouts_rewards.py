@@ -99,8 +99,21 @@ def test_an_answer_of_which_one_reward_fails_has_no_reward(
     }
     assert json.loads((tmp_path / "run" / "account.json").read_text())["rewards"] == wanted
     resumed = open_rewarder(sources, tmp_path / "run", resume=True)
-    resumed.reward(PROMPTS, SAMPLES, ignore_progress)
-    assert (resumed.counts.answers, resumed.counts.without_reward) == (18, 3)
+    resumed.reward(PROMPTS[1:], SAMPLES[1:], ignore_progress)
+    assert (resumed.counts.answers, resumed.counts.without_reward) == (15, 2)
+
+
+def test_a_batch_whose_rewards_were_counted_but_not_noted_before_a_kill_counts_once(
+    functions: str, tmp_path: Path
+) -> None:
+    sources = [function(functions, "vowels")]
+    open_rewarder(sources, tmp_path / "run").reward(PROMPTS[:1], SAMPLES[:1], ignore_progress)
+    open_rewarder(sources, tmp_path / "run", resume=True).reward(PROMPTS[1:], SAMPLES[1:], ignore_progress)
+    resumed = open_rewarder(sources, tmp_path / "run", resume=True)
+    resumed.reward(PROMPTS[1:], SAMPLES[1:], ignore_progress)
+    assert resumed.counts.answers == 6
+    resumed.reward(PROMPTS[1:], SAMPLES[1:], ignore_progress)  # the same answers again, of a later step
+    assert resumed.counts.answers == 9
 
 
 def test_texts_that_were_cut_are_counted(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

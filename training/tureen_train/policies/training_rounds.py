@@ -27,6 +27,7 @@ from tureen_train.policies.rollouts.contract import Prompt, Reward, Sample
 from tureen_train.policies.rollouts.crew import Crew
 from tureen_train.policies.rollouts.draws import make_round_seed
 from tureen_train.policies.rollouts.prompts import PromptSet, check_prompts, collect_prompts, draw_prompts
+from tureen_train.policies.rollouts.reward_sum import WeightedRewarder
 from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.policies.rollouts.round_figures import measure_answers, measure_kept
 from tureen_train.policies.rollouts.rounds import (
@@ -89,22 +90,20 @@ class RoundLoop:
         self.prompts = collect_round_prompts(task)
         written = run.model_dump(mode="json")
         self.settings = {name: written[name] for name in DECIDING}
-        self.rewarder = None
-        if self.crew.writes:
-            self.rewarder = open_rewarder(
-                run.rewards,
-                task.folder,
-                failed_share=run.failed_share,
-                resume=task.resume,
-                preferences=run.preferences,
-            )
-        self.weights = self.crew.share({} if self.rewarder is None else dict(self.rewarder.weights))
-        self.compares = self.crew.share(self.rewarder is not None and self.rewarder.compares)
+        self.rewarder: WeightedRewarder | None = None
+        self.weights, self.compares = self.crew.lead(self._open_rewarder)
         engine: Literal["process", "vllm"] = "vllm" if run.sampling.engine == "vllm" else "process"
         self.held = HeldAnswers(task, self.folder, self.settings, self.crew, engine)
         self.journal = Journal(task.folder / "history.jsonl" if self.crew.writes else None)
         self.step = 0
         self.moved = False
+
+    def _open_rewarder(self) -> tuple[dict[str, float], bool]:
+        run, folder = self.task.run, self.task.folder
+        self.rewarder = open_rewarder(
+            run.rewards, folder, failed_share=run.failed_share, resume=self.task.resume, preferences=run.preferences
+        )
+        return dict(self.rewarder.weights), self.rewarder.compares
 
     def run(self) -> TrainedRounds:
         """Run all rounds."""
@@ -131,8 +130,7 @@ class RoundLoop:
         prompts = draw_prompts(self.prompts, number, self.policy.prompts, run.optimisation.seed)
         answered = self._answer(folder, prompts, weights, make_round_seed(run.optimisation.seed, number))
         chosen = select_answers(answered.samples, answered.rewards, self.policy.select, self.weights)
-        if self.crew.writes:
-            self._describe(folder, answered, chosen)
+        self.crew.lead(lambda: self._describe(folder, answered, chosen))
         if not chosen.choices:
             why = ", ".join(f"{count} {reason}" for reason, count in chosen.left_out.items()) or "nothing reaches it"
             raise RecipeError(f"{folder.name}: policy.select keeps no answer of round {number}: {why}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from tureen.atomic_files import replace_atomically
 from tureen_core.artifact import Objective, Probe
 from tureen_core.base import CACHE, locate_base
 from tureen_train.config import Recipe, RecipeError, Run, format_recipe, read_recipe
@@ -83,7 +84,8 @@ def update_account(folder: Path, **parts: Any) -> None:
     path = folder / ACCOUNT
     folder.mkdir(parents=True, exist_ok=True)
     found = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**found, **parts}, indent=1) + "\n")
+    with replace_atomically(path) as part:
+        part.write_text(json.dumps({**found, **parts}, indent=1) + "\n")
 
 
 def list_library_versions() -> dict[str, str]:

@@ -1,12 +1,15 @@
 """The reward of an answer: the weighted sum over several sources. A source that fails leaves the answer without one."""
 
+import hashlib
 import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tureen.json_lines import encode_line
 from tureen_train.config import SHARES, RecipeError, check_common_units
 from tureen_train.networks.reward_reader import spread_progress
 from tureen_train.policies.rollouts.contract import Done, Prompt, Reward
@@ -58,6 +61,19 @@ class RewardCounts:
             self.further[name] = dict(Counter(self.further.get(name, {})) + Counter(counted))
 
 
+@dataclass(frozen=True)
+class LastBatch:
+    """The batch that was counted last. A run that was killed before it noted the rewards asks for them again.
+
+    Attributes:
+        digest: of its prompts and answers.
+        before: the counts before it.
+    """
+
+    digest: str
+    before: RewardCounts
+
+
 class WeightedRewarder:
     """Rewards answers by several sources; see :class:`.contract.Rewarder`.
 
@@ -68,6 +84,7 @@ class WeightedRewarder:
         folder: the run's, whose ``account.json`` tells the counts.
         failed_share: a batch of which this share or more has no reward ends the run.
         counts: those of an earlier, broken run.
+        last: the last batch of that run. If the first batch is the same, it is not counted twice.
     """
 
     def __init__(
@@ -78,6 +95,7 @@ class WeightedRewarder:
         folder: Path,
         failed_share: float,
         counts: RewardCounts,
+        last: LastBatch | None = None,
     ) -> None:
         self.valuers = valuers
         self.weights = weights
@@ -85,6 +103,7 @@ class WeightedRewarder:
         self.folder = folder
         self.failed_share = failed_share
         self.counts = counts
+        self._last = last
 
     @property
     def names(self) -> Sequence[str]:
@@ -131,10 +150,24 @@ class WeightedRewarder:
         ]
         flat = {name: [each for row in values[name] for each in row] for name in self.weights}
         told = [each for row in rewards for each in row]
-        self.counts.add(told, flat, further)
-        update_account(self.folder, rewards=asdict(self.counts))
+        self._count(_digest_batch(prompts, samples), told, flat, further)
         self._check(told, flat)
         return rewards
+
+    def _count(
+        self,
+        digest: str,
+        rewards: Sequence[Reward],
+        values: Mapping[str, Sequence[Value]],
+        further: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Count a batch, and write it into the account."""
+        if self._last is not None and self._last.digest == digest:
+            self.counts = self._last.before
+        last = LastBatch(digest, deepcopy(self.counts))
+        self._last = None  # only a run that goes on sees its last batch again
+        self.counts.add(rewards, values, further)
+        update_account(self.folder, rewards=asdict(self.counts), last_rewarded=asdict(last))
 
     def _weigh(self, prompt: Prompt) -> Mapping[str, float]:
         """The weight of each reward for a prompt; 0 for one that its own weights leave out."""
@@ -174,3 +207,8 @@ class WeightedRewarder:
                 f"rewards: {reasons.total()} of {len(rewards)} answers of a batch have no reward: {told};"
                 " mend the cause and go on with --resume, or raise failed_share"
             )
+
+
+def _digest_batch(prompts: Sequence[Prompt], samples: Samples) -> str:
+    texts = [[prompt.id, *[each.text for each in own]] for prompt, own in zip(prompts, samples, strict=True)]
+    return hashlib.sha256(encode_line({"texts": texts})).hexdigest()

@@ -21,7 +21,7 @@ from tureen_train.policies.rollouts.artifact_rewards import compares_answers, co
 from tureen_train.policies.rollouts.function_rewards import open_functions
 from tureen_train.policies.rollouts.judge_rewards import open_judges
 from tureen_train.policies.rollouts.preference_rewards import EachPreferenceValuer
-from tureen_train.policies.rollouts.reward_sum import RewardCounts, WeightedRewarder
+from tureen_train.policies.rollouts.reward_sum import LastBatch, RewardCounts, WeightedRewarder
 from tureen_train.policies.rollouts.server_rewards import open_servers
 from tureen_train.policies.rollouts.valuing import Valuer
 from tureen_train.runs.folder import ACCOUNT
@@ -79,11 +79,16 @@ def open_rewarder(
             raise RecipeError(f"rewards: preferences: each: say which sentences {', '.join(sorted(apart))} looks for")
         finder = SentenceFinder(preferences.by_pole)
         valuers = [EachPreferenceValuer(each, finder) if each.names[0] in apart else each for each in valuers]
-    counts = _read_counts(folder) if resume else RewardCounts()
-    return WeightedRewarder(valuers, {each.name: each.weight for each in whole}, units, folder, failed_share, counts)
+    weights = {each.name: each.weight for each in whole}
+    counted = _read_counts(folder) if resume else (RewardCounts(), None)
+    return WeightedRewarder(valuers, weights, units, folder, failed_share, *counted)
 
 
-def _read_counts(folder: Path) -> RewardCounts:
+def _read_counts(folder: Path) -> tuple[RewardCounts, LastBatch | None]:
     path = folder / ACCOUNT
-    found = json.loads(path.read_text()).get("rewards", {}) if path.is_file() else {}
-    return RewardCounts(**found)
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    last = found.get("last_rewarded")
+    return (
+        RewardCounts(**found.get("rewards", {})),
+        None if last is None else LastBatch(last["digest"], RewardCounts(**last["before"])),
+    )

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from tureen.json_lines import encode_line
 from tureen_train.config import RecipeError
 from tureen_train.policies.rollouts.contract import Prompt, Reward, Sample
 from tureen_train.policies.rollouts.crew import Crew
+from tureen_train.policies.rollouts.shared_rows import Row, SharedRows
 from tureen_train.runs.line_file import LineFile
 from tureen_train.terminal import show_progress
 
@@ -33,7 +35,6 @@ class Written:
 
 
 T = TypeVar("T")
-Row = dict[str, Any]
 Write = Callable[[Sequence[Prompt]], list[list[Written]]]
 RewardAll = Callable[[Sequence[Prompt], Sequence[Sequence[Sample]]], list[list[Reward]]]
 
@@ -82,9 +83,8 @@ def write_answers(
         RecipeError: the folder holds a round of other prompts or settings.
         ValueError: a file is damaged.
     """
-    if crew.writes:
-        _claim(folder, prompts, settings)
-    samples = _SharedRows(folder / SAMPLES, prompts, crew)
+    crew.lead(lambda: _claim(folder, prompts, settings))
+    samples = SharedRows(folder / SAMPLES, prompts, crew)
     left = [prompt for prompt in prompts if prompt.id not in samples.rows]
     for rows in _write_rows(left, write, at_once, crew, f"{folder.name}: answers"):
         samples.extend(rows)
@@ -108,7 +108,7 @@ def reward_answers(
         RecipeError: the file has a line of a prompt that is not here.
         ValueError: the file is damaged.
     """
-    rewards = _SharedRows(folder / REWARDS, prompts, crew)
+    rewards = SharedRows(folder / REWARDS, prompts, crew)
     waiting = [(prompt, own) for prompt, own in zip(prompts, written, strict=True) if prompt.id not in rewards.rows]
     for rows in _reward_rows(waiting, reward, crew, f"{folder.name}: rewards"):
         rewards.extend(rows)
@@ -161,35 +161,23 @@ def _describe_prompt(prompt: Prompt) -> Row:
     return {**row, **prompt.template_arguments}
 
 
-class _SharedRows:
-    """The rows of a file by their prompts, in every process. Process 0 writes them."""
-
-    def __init__(self, path: Path, prompts: Sequence[Prompt], crew: Crew) -> None:
-        self._file = LineFile(path) if crew.writes else None
-        self.rows: dict[str, Row] = crew.share({row["prompt"]: row for row in self._file.rows} if self._file else {})
-        strange = next(iter(self.rows.keys() - {prompt.id for prompt in prompts}), None)
-        if strange is not None:
-            raise RecipeError(f"{path} has a line of {strange}, which is no prompt of this round; use --overwrite")
-
-    def extend(self, rows: Sequence[Row]) -> None:
-        if self._file:
-            self._file.extend(rows)
-        self.rows |= {row["prompt"]: row for row in rows}
-
-
 def _write_rows(prompts: Sequence[Prompt], write: Write, at_once: int, crew: Crew, told: str) -> Iterator[list[Row]]:
     """Let the processes answer prompts in turns. Yields the rows of each turn."""
     with show_progress() as bar:
         shown = bar.add_task(told, total=len(prompts))
         for turn in _split(_split(prompts, at_once), crew.count):
             own = turn[crew.rank] if crew.rank < len(turn) else ()
-            written = write(own) if own else []
-            rows = [
-                {"prompt": prompt.id, "answers": [_describe_written(each) for each in answers]}
-                for prompt, answers in zip(own, written, strict=True)
-            ]
-            yield [row for each in crew.gather(rows) for row in each]
+            rows = crew.gather(partial(_write_turn, own, write))
+            yield [row for each in rows for row in each]
             bar.advance(shown, sum(map(len, turn)))
+
+
+def _write_turn(prompts: Sequence[Prompt], write: Write) -> list[Row]:
+    written = write(prompts) if prompts else []
+    return [
+        {"prompt": prompt.id, "answers": [_describe_written(each) for each in answers]}
+        for prompt, answers in zip(prompts, written, strict=True)
+    ]
 
 
 def _describe_written(written: Written) -> dict[str, Any]:
@@ -220,16 +208,17 @@ def _reward_rows(
     with show_progress() as bar:
         shown = bar.add_task(told, total=len(waiting))
         for part in _split(waiting, REWARDED_AT_ONCE):
-            rows: list[Row] = []
-            if crew.writes:
-                prompts = [prompt for prompt, _ in part]
-                found = reward(prompts, [[each.sample for each in answers] for _, answers in part])
-                rows = [
-                    {"prompt": prompt.id, "rewards": [asdict(each) for each in own]}
-                    for prompt, own in zip(prompts, found, strict=True)
-                ]
-            yield crew.share(rows)
+            yield crew.lead(partial(_reward_part, part, reward))
             bar.advance(shown, len(part))
+
+
+def _reward_part(part: Sequence[tuple[Prompt, Sequence[Written]]], reward: RewardAll) -> list[Row]:
+    prompts = [prompt for prompt, _ in part]
+    found = reward(prompts, [[each.sample for each in answers] for _, answers in part])
+    return [
+        {"prompt": prompt.id, "rewards": [asdict(each) for each in own]}
+        for prompt, own in zip(prompts, found, strict=True)
+    ]
 
 
 def _read_rewards(row: Mapping[str, Any]) -> list[Reward]:

@@ -1,0 +1,93 @@
+"""Rounds by two processes: the answers, rewards and weights of one, and an end for both where one fails."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from train.launching import MARKS
+from train.ranks import Ranks, run_ranks
+from train.tiny_ppo import FUNCTION
+from train.tiny_rounds import rounds_run
+
+from tureen_train.config import ExpertRun
+
+pytestmark = MARKS
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "RAFT, DDP": ("rejection", {}),
+}
+
+
+def write_recipe(run: ExpertRun) -> Path:
+    path = Path(run.output).with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(run.model_dump(mode="json")))
+    return path
+
+
+def rounds_of(base: Path, folder: Path, method: str, batch: int, zero: int = 0) -> Path:
+    """Twelve prompts, so that no batch of an epoch is filled up."""
+    folder.mkdir()
+    run = rounds_run(
+        base,
+        folder,
+        method,
+        sampling={"count": 3, "batch": 12, "max_tokens": 6},
+        policy={"select": {"keep": "best_and_worst"} if method == "iterative-dpo" else {"keep": "all"}},
+        optimisation={"learning_rate": 2e-3, "batch": batch},
+        scale={"zero": zero},
+    )
+    return write_recipe(run)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_answers(path: Path) -> list[dict[str, Any]]:
+    return [answer for line in read_lines(path) for answer in line["answers"]]
+
+
+@pytest.fixture(scope="module")
+def plain(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of runs by one process, by method."""
+    found = {}
+    for method, _ in WAYS.values():
+        recipe = rounds_of(base, tmp_path_factory.mktemp("plain") / "one", method, 4)
+        run_ranks(recipe, 1)
+        found[method] = recipe.with_suffix("")
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_write_and_learn_what_one_does(
+    way: str, base: Path, plain: dict[str, Path], tmp_path: Path
+) -> None:
+    method, scale = WAYS[way]
+    recipe = rounds_of(base, tmp_path / "two", method, 2, **scale)
+    run_ranks(recipe, 2)
+    folder, alone = recipe.with_suffix(""), plain[method]
+    for number in ("001", "002"):
+        for name in ("prompts", "rewards", "kept"):
+            path = f"rounds/{number}/{name}.jsonl"
+            assert (folder / path).read_text() == (alone / path).read_text(), path
+        written, expected = (read_answers(each / f"rounds/{number}/samples.jsonl") for each in (folder, alone))
+        for one, other in zip(written, expected, strict=True):
+            assert (one.pop("ids"), one.pop("text")) == (other.pop("ids"), other.pop("text"))
+            assert one == pytest.approx(other, abs=1e-4)
+        own, theirs = (load_file(each / f"rounds/{number}/model/adapter_model.safetensors") for each in (folder, alone))
+        for name, weight in theirs.items():
+            assert torch.allclose(own[name], weight, atol=2e-4), (number, name)
+    own, theirs = (json.loads((each / "account.json").read_text())["rewards"] for each in (folder, alone))
+    assert own == theirs
+
+
+def test_failed_rewards_end_all_processes(base: Path, tmp_path: Path) -> None:
+    run = rounds_run(base, tmp_path, "rejection", rewards=[{**FUNCTION, "function": "train.tiny_ppo:fail_always"}])
+    ranks = Ranks(write_recipe(run), 2)
+    assert ranks.end() == [1, 1], ranks.said
+    assert "answers of a batch have no reward: letters: train.tiny_ppo:fail_always raised OSError" in ranks.said
+    assert "process 0 of the run failed: RewardError" in ranks.said
