@@ -57,7 +57,7 @@ def test_run_trains_exports_and_shows_the_figures(base: Path, tmp_path: Path, re
 
 def test_run_resumes_and_export_writes_again(base: Path, tmp_path: Path) -> None:
     path = written(tmp_path, reward_recipe(base, tmp_path, watch={"save_every": 2}))
-    assert "--resume: there is no checkpoint in" in failed(call("run", path, "--resume"))
+    assert "--resume: there is no whole checkpoint in" in failed(call("run", path, "--resume"))
     assert call("run", path).exit_code == 0
     assert call("run", path, "--resume", "--set", "optimisation.max_steps=6").exit_code == 0
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]

@@ -212,7 +212,7 @@ def test_a_seed_decides_a_run_and_another_seed_another(base: Path, tmp_path: Pat
 
 
 def test_nothing_to_resume_is_told(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"--resume: there is no checkpoint in .*; set watch\.save_every"):
+    with pytest.raises(RecipeError, match=r"--resume: there is no whole checkpoint in .*; set watch\.save_every"):
         train_reward(reward_run(base, tmp_path), resume=True)
 
 

@@ -8,7 +8,14 @@ from train.tiny_runs import reward_run
 from transformers import TrainingArguments
 
 from tureen_train.config import RecipeError, RewardRun, Scale
-from tureen_train.runs.launch import choose_packing, find_last_checkpoint, make_deepspeed_config, make_trainer_arguments
+from tureen_train.runs.launch import (
+    can_resume,
+    choose_packing,
+    find_last_checkpoint,
+    has_checkpoint,
+    make_deepspeed_config,
+    make_trainer_arguments,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -152,10 +159,31 @@ def test_a_loss_that_reads_padding_is_padded_and_it_is_said(
 # --------------------------------------------------------------------------- resuming
 
 
-def test_the_last_checkpoint_is_the_one_with_the_highest_step(base: Path, tmp_path: Path) -> None:
+def test_the_last_checkpoint_is_the_whole_one_with_the_highest_step(base: Path, tmp_path: Path) -> None:
+    """A run that is killed while it saves leaves half a checkpoint."""
     one = run(base, tmp_path)
-    with pytest.raises(RecipeError, match="--resume: there is no checkpoint in"):
+    for step, state in {200: "", 300: '{"global_'}.items():
+        _save_state(one, step, state)
+    _save_state(one, 400, "{}").unlink()
+    assert not has_checkpoint(one)
+    with pytest.raises(RecipeError, match="--resume: there is no whole checkpoint in"):
         find_last_checkpoint(one)
     for step in (5, 100, 20):
-        (Path(one.output) / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
+        _save_state(one, step, "{}")
+    assert has_checkpoint(one)
     assert find_last_checkpoint(one).endswith("checkpoint-100")
+
+
+def test_a_run_with_answers_or_a_whole_checkpoint_can_be_resumed(base: Path, tmp_path: Path) -> None:
+    one = run(base, tmp_path)
+    _save_state(one, 1, "")
+    assert not can_resume(one)
+    (Path(one.output) / "rounds" / "001").mkdir(parents=True)
+    assert can_resume(one)
+
+
+def _save_state(one: RewardRun, step: int, state: str) -> Path:
+    path = Path(one.output) / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(state)
+    return path

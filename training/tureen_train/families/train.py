@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tureen_core.artifact import MANIFEST, open_artifact
 from tureen_train.config import ExpertRun, FamilyRun, RecipeError, format_recipe, read_recipe
-from tureen_train.runs.folder import RESULTS
+from tureen_train.runs.launch import can_resume
 
 log = logging.getLogger("tureen.train")
 
@@ -55,8 +55,7 @@ def _train_stage(run: ExpertRun, called: str) -> Path:
     plan = folder / "plan.yaml"
     plan.write_text(format_recipe(run), encoding="utf-8")
     log.info("%s: training", called)
-    goes_on = begun and any(any(folder.glob(f"{name}/*")) for name in RESULTS)
-    command = [sys.executable, "-m", "tureen_train", "run", str(plan), *(["--resume"] if goes_on else [])]
-    if subprocess.run(command).returncode:
+    flags = [] if not begun else ["--resume"] if can_resume(run) else ["--overwrite"]
+    if subprocess.run([sys.executable, "-m", "tureen_train", "run", str(plan), *flags]).returncode:
         raise RecipeError(f"{called} failed: see above; run the family again to go on from there")
     return artifact

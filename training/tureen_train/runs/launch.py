@@ -1,14 +1,15 @@
 """From a recipe to ``TrainingArguments``: the keys that all kinds of run share, and DeepSpeed's configuration."""
 
+import json
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.trainer_utils import get_last_checkpoint
 
 from tureen_train.config import Packed, RecipeError, RewardRun, Run, Scale
+from tureen_train.runs.folder import ROLLOUTS, ROUNDS
 from tureen_train.settings import count_processes
 
 log = logging.getLogger("tureen.train")
@@ -108,8 +109,12 @@ def make_deepspeed_config(scale: Scale, run: Run) -> dict[str, Any]:
 
 def has_checkpoint(run: Run) -> bool:
     """Whether a run has saved a checkpoint."""
-    folder = Path(run.output) / "checkpoints"
-    return folder.is_dir() and get_last_checkpoint(str(folder)) is not None
+    return _find_last_whole(Path(run.output) / "checkpoints") is not None
+
+
+def can_resume(run: Run) -> bool:
+    """Whether a run that was broken off left what ``--resume`` goes on from: a checkpoint, or answers."""
+    return has_checkpoint(run) or any(any(Path(run.output).glob(f"{name}/*")) for name in (ROLLOUTS, ROUNDS))
 
 
 def find_last_checkpoint(run: Run) -> str:
@@ -119,9 +124,24 @@ def find_last_checkpoint(run: Run) -> str:
         RecipeError: the run has saved none.
     """
     folder = Path(run.output) / "checkpoints"
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    found = _find_last_whole(folder)
     if found is None:
         raise RecipeError(
-            f"--resume: there is no checkpoint in {folder}; set watch.save_every and run without --resume first"
+            f"--resume: there is no whole checkpoint in {folder}; set watch.save_every, and begin anew without --resume"
         )
     return str(found)
+
+
+def _find_last_whole(folder: Path) -> Path | None:
+    """The last checkpoint that was not broken off while it was written."""
+    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has its trainer's state, which the library writes after all else."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
