@@ -47,9 +47,8 @@ def call(function: Any, texts: Sequence[str], names: Sequence[str], step: int = 
 
 def test_a_batch_is_rewarded_once_for_all_functions(tmp_path: Path) -> None:
     rewarder = Counting()
-    long, short = GroupRewards(
-        rewarder, PROMPTS, [ord("!")], open_samples(tmp_path / "samples.jsonl", 0)
-    ).list_functions()
+    samples = open_samples(tmp_path / "samples.jsonl", 0)
+    long, short = GroupRewards(rewarder, rewarder.names, PROMPTS, [ord("!")], samples).list_functions()
     texts, names = ["a", "bb", "ccc!", "d"], ["x", "y", "x", "y"]
     assert call(long, texts, names) == [1, 2, 4, 1]
     assert call(short, texts, names) == [-1, -2, -4, -1]
@@ -64,19 +63,28 @@ def test_a_batch_is_rewarded_once_for_all_functions(tmp_path: Path) -> None:
     assert (len(lines), lines[1]["rewards"], lines[1]["total"]) == (5, {"long": 4.0, "short": -4.0}, 2.0)
 
 
+def test_the_same_ids_are_rewarded_anew_for_other_prompts() -> None:
+    """A policy that has collapsed writes the same to all."""
+    rewarder = Counting()
+    (long, _) = GroupRewards(rewarder, rewarder.names, PROMPTS, [], None).list_functions()
+    call(long, ["a"], ["x"])
+    call(long, ["a"], ["y"])
+    assert rewarder.asked == [("x", "a"), ("y", "a")]
+
+
 def test_a_failed_answer_has_the_mean_of_its_group_so_that_its_advantage_is_zero() -> None:
-    (long, _) = GroupRewards(Counting(), PROMPTS, [], None).list_functions()
+    (long, _) = GroupRewards(Counting(), Counting.names, PROMPTS, [], None).list_functions()
     assert call(long, ["aa", "?", "aaaa", "?"], ["x", "x", "x", "y"]) == [2, 3, 4, 0]
 
 
 def test_weights_of_a_prompt_leave_one_function_for_the_sum() -> None:
     weighed = {"x": Prompt("x", PROMPTS["x"].messages, {"long": 1.0})}
-    (total,) = GroupRewards(Counting(), weighed, [], None).list_functions()
+    (total,) = GroupRewards(Counting(), Counting.names, weighed, [], None).list_functions()
     assert call(total, ["aa", "aaaa"], ["x", "x"]) == [1, 2]
 
 
 def test_the_figures_of_the_answers_are_logged_once_and_leave_out_what_failed() -> None:
-    functions = GroupRewards(Counting(), PROMPTS, [ord("!")], None).list_functions()
+    functions = GroupRewards(Counting(), Counting.names, PROMPTS, [ord("!")], None).list_functions()
     told: list[tuple[str, float]] = []
 
     def log(name: str, value: float) -> None:

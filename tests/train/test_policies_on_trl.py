@@ -1,6 +1,7 @@
 """GRPO and RLOO from recipe to artifact: the reward rises, failures teach nothing, a broken run goes on."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,12 @@ def test_a_resumed_run_is_the_unbroken_one(method: str, base: Path, tmp_path: Pa
     broken.mkdir()
     watch = {"eval_at_start": False, "save_every": 2, "log_every": 1}
     train_policy(group_run(base, whole, method, steps=4, watch=watch))
-    train_policy(group_run(base, broken, method, steps=2, watch=watch))
+    train_policy(group_run(base, broken, method, steps=3, watch=watch))
+    # as if it had been broken after its last checkpoint, before the held-out answers are rewarded
+    shutil.rmtree(broken / "run/checkpoints/checkpoint-3")
+    (broken / "run/rollouts/before/heldout/rewards.jsonl").unlink()
     train_policy(group_run(base, broken, method, steps=4, watch=watch), resume=True)
-    for name in ("samples.jsonl", "held_answers.jsonl"):
+    for name in ("samples.jsonl", "held_answers.jsonl", "account.json"):
         assert (broken / "run" / name).read_text() == (whole / "run" / name).read_text()
     names = ("model/adapter_model.safetensors", "artifact/adapter_model.safetensors")
     assert [(broken / "run" / name).read_bytes() for name in names] == [

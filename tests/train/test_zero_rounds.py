@@ -1,4 +1,4 @@
-"""Rounds by two processes: the answers, rewards and weights of one, and an end for both where one fails."""
+"""Rounds and groups by two processes: the answers, rewards and weights of one, and an end for both where one fails."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file
 from train.launching import MARKS
 from train.ranks import Ranks, run_ranks
+from train.test_policies_on_trl import group_run
 from train.tiny_ppo import FUNCTION
 from train.tiny_rounds import rounds_run
 
@@ -85,8 +86,28 @@ def test_two_processes_write_and_learn_what_one_does(
     assert own == theirs
 
 
-def test_failed_rewards_end_all_processes(base: Path, tmp_path: Path) -> None:
-    run = rounds_run(base, tmp_path, "rejection", rewards=[{**FUNCTION, "function": "train.tiny_ppo:fail_always"}])
+def test_answers_of_all_ranks_are_rewarded_noted_and_counted(base: Path, tmp_path: Path) -> None:
+    run = group_run(base, tmp_path, "grpo", optimisation={"batch": 2}, sampling={"count": 4})
+    run_ranks(write_recipe(run), 2)
+    written = 2 * 2 * 2 * 4  # steps, processes, prompts, answers
+    lines = read_lines(tmp_path / "run" / "samples.jsonl")
+    counted = json.loads((tmp_path / "run" / "account.json").read_text())["rewards"]["answers"]
+    held = len(read_lines(tmp_path / "run" / "held_answers.jsonl"))
+    assert (len(lines), counted) == (written, written + 2 * held)  # held-out answers are before and after
+    assert len({line["prompt"] for line in lines}) == written / 4
+    logged = [entry["reward"] for entry in read_lines(tmp_path / "run" / "history.jsonl") if "reward" in entry]
+    for step, reward in enumerate(logged):
+        totals = [each["total"] for each in lines if each["step"] == step]
+        assert reward == pytest.approx(sum(totals) / len(totals))
+
+
+@pytest.mark.parametrize("method", ["grpo", "rejection"])
+def test_failed_rewards_end_all_processes(method: str, base: Path, tmp_path: Path) -> None:
+    rewards = [{**FUNCTION, "function": "train.tiny_ppo:fail_always"}]
+    if method == "grpo":
+        run = group_run(base, tmp_path, method, rewards=rewards, optimisation={"batch": 2}, sampling={"count": 4})
+    else:
+        run = rounds_run(base, tmp_path, method, rewards=rewards)
     ranks = Ranks(write_recipe(run), 2)
     assert ranks.end() == [1, 1], ranks.said
     assert "answers of a batch have no reward: letters: train.tiny_ppo:fail_always raised OSError" in ranks.said

@@ -13,46 +13,59 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tureen_train.networks.reward_reader import ignore_progress
 from tureen_train.policies.rollouts.contract import Prompt, Reward, Rewarder, Sample
+from tureen_train.policies.rollouts.crew import Crew
 from tureen_train.policies.rollouts.round_figures import measure_answers
 from tureen_train.policies.rollouts.rounds import Answered, Written
 from tureen_train.runs.line_file import LineFile
 
+Group = list[Sample]  # the answers to one prompt
 RewardFunction = Callable[..., list[float]]
 TOTAL = "total"
 FIGURES = "answers/"
 
 
 class GroupRewards:
-    """Rewards a batch once, whichever function is asked first.
+    """Rewards each batch once for all functions. Every rank must call all of them, in the order of their list.
+
+    The first rank rewards the answers of all ranks, so that one account counts them all, and a failure ends all ranks.
 
     Args:
-        rewarder: rewards the answers.
+        rewarder: rewards the answers; only the first rank's is used.
+        names: of the rewards.
         prompts: all prompts of the run by their ids.
         ends: the ids of end tokens.
         samples: the file to which each answer is appended with its rewards; None keeps none.
     """
 
     def __init__(
-        self, rewarder: Rewarder, prompts: Mapping[str, Prompt], ends: Sequence[int], samples: LineFile | None
+        self,
+        rewarder: Rewarder | None,
+        names: Sequence[str],
+        prompts: Mapping[str, Prompt],
+        ends: Sequence[int],
+        samples: LineFile | None,
     ) -> None:
-        self._rewarder = rewarder
+        self._rewarder, self._names = rewarder, names
         self._prompts = prompts
         self._ends = ends
         self._samples = samples
-        self._batch: list[list[int]] = []
+        self._crew = Crew()
         self._rows: list[dict[str, float]] = []
 
     def list_functions(self) -> list[RewardFunction]:
         """List the functions, one for each reward. If a prompt has weights of its own, the sum is the only one."""
         weighed = any(prompt.weights is not None for prompt in self._prompts.values())
-        return [self._make(name) for name in ([TOTAL] if weighed else self._rewarder.names)]
+        return [self._make(name, first=not at) for at, name in enumerate([TOTAL] if weighed else self._names)]
 
-    def _make(self, name: str) -> RewardFunction:
+    def _make(self, name: str, first: bool) -> RewardFunction:
         def reward(
             completions: Sequence[Any], completion_ids: list[list[int]], id: Sequence[str], **more: Any
         ) -> list[float]:
-            return [row[name] for row in self._read(completions, completion_ids, id, more)]
+            if first:
+                self._rows = self._read(completions, completion_ids, id, more)
+            return [row[name] for row in self._rows]
 
         reward.__name__ = name
         return reward
@@ -60,25 +73,34 @@ class GroupRewards:
     def _read(
         self, completions: Sequence[Any], ids: list[list[int]], names: Sequence[str], more: Mapping[str, Any]
     ) -> list[dict[str, float]]:
-        """Reward a batch, or return what it was rewarded with before."""
-        if ids == self._batch and self._rows:
-            return self._rows
+        """Reward a batch."""
         groups = group_places(names)
-        prompts = [self._prompts[name] for name in groups]
         samples = [
             [self._sample(name, number, completions[place], ids[place]) for number, place in enumerate(places)]
             for name, places in groups.items()
         ]
-        rewards = self._rewarder.reward(prompts, samples, lambda _: None)
-        self._batch, self._rows = ids, [{} for _ in ids]
+        asked = self._crew.gather(lambda: samples)
+        step = more["trainer_state"].global_step
+        rewards = self._crew.lead(lambda: self._reward(asked, step))[self._crew.rank]
+        rows: list[dict[str, float]] = [{} for _ in ids]
         for places, group in zip(groups.values(), rewards, strict=True):
-            for place, row in zip(places, fill_group(group, self._rewarder.names), strict=True):
-                self._rows[place] = row
-        self._note(samples, rewards, more["trainer_state"].global_step)
+            for place, row in zip(places, fill_group(group, self._names), strict=True):
+                rows[place] = row
+        prompts = [self._prompts[name] for name in groups]
         answered = Answered(prompts, [[Written(each) for each in group] for group in samples], rewards)
         for figure, value in measure_answers(answered).items():
             more["log_metric"](f"{FIGURES}{figure}", value)
-        return self._rows
+        return rows
+
+    def _reward(self, asked: Sequence[Sequence[Group]], step: int) -> list[list[list[Reward]]]:
+        """Reward the groups of all ranks, and note them."""
+        assert self._rewarder is not None  # only the first rank rewards
+        groups = [group for own in asked for group in own]
+        prompts = [self._prompts[group[0].prompt] for group in groups]
+        rewards = self._rewarder.reward(prompts, groups, ignore_progress)
+        self._note(groups, rewards, step)
+        left = iter(rewards)
+        return [[next(left) for _ in own] for own in asked]
 
     def _sample(self, prompt: str, number: int, completion: Any, ids: Sequence[int]) -> Sample:
         text = completion[0]["content"] if isinstance(completion, list) else completion

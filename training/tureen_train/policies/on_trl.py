@@ -4,7 +4,6 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig, RLOOConfig
 
+from tureen.atomic_files import replace_atomically
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun, GrpoPolicy, RecipeError, RlooPolicy
 from tureen_train.networks.memory import free_memory
@@ -24,14 +24,14 @@ from tureen_train.policies.group_trainers import GroupParts, PackedGrpoTrainer, 
 from tureen_train.policies.held_answers import AFTER, BEFORE, COMPARED, HeldAnswers
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.opening import choose_layout, open_policy, open_start
-from tureen_train.policies.rollouts.contract import Prompt
+from tureen_train.policies.rollouts.contract import Prompt, Reward, Sample
 from tureen_train.policies.rollouts.crew import Crew
 from tureen_train.policies.rollouts.prompts import check_prompts, collect_prompts
 from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.policies.rollouts.sampler import find_end_tokens
 from tureen_train.policies.round_writers import find_origin, make_policy_writer
 from tureen_train.policies.trained import TrainerPolicy
-from tureen_train.runs.folder import ROLLOUTS
+from tureen_train.runs.folder import ACCOUNT, ROLLOUTS
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.movement import GradientWatch
@@ -74,6 +74,34 @@ class AdapterRestorer(TrainerCallback):
             set_peft_model_state_dict(policy, load_peft_weights(self.checkpoint), policy.active_adapter)
 
 
+class AccountKeeper(TrainerCallback):
+    """Keeps the account in each checkpoint, since a resumed run writes and counts the answers after it again.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Copy the account into the newest checkpoint."""
+        if read_rank() == 0:
+            _copy_file(self.folder / ACCOUNT, Path(args.output_dir) / f"checkpoint-{state.global_step}" / ACCOUNT)
+
+    def restore(self, checkpoint: str) -> None:
+        """Set the account back to that of a checkpoint."""
+        kept = Path(checkpoint) / ACCOUNT
+        if read_rank() == 0 and kept.is_file():
+            _copy_file(kept, self.folder / ACCOUNT)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file; the copy is whole or not there."""
+    with replace_atomically(target) as part:
+        shutil.copy(source, part)
+
+
 def train_groups(task: Task) -> TrainedPolicy:
     """Train on groups of answers to one prompt.
 
@@ -81,32 +109,45 @@ def train_groups(task: Task) -> TrainedPolicy:
         RecipeError: no prompt is left, a group or a batch has an impossible size, or there is nothing to resume.
     """
     run = task.run
-    checkpoint = find_last_checkpoint(run) if task.resume else None
+    checkpoint, keeper = find_last_checkpoint(run) if task.resume else None, AccountKeeper(task.folder)
+    if checkpoint is not None:
+        keeper.restore(checkpoint)
     found = collect_prompts(task.data.train, task.renderer, run.sampling.max_prompt)
     check_prompts(found, run.data.most_dropped)
     prompts = select_prompts(found.prompts, task.renderer, task.folder)
     held = write_held_before(task)
     start = open_start(run, task.base)
-    arguments = make_arguments(run)  # before the model: they switch on ZeRO-3, which shards it while it loads
+    rewarder = None
+    if read_rank() == 0:
+        rewarder = open_rewarder(
+            run.rewards, task.folder, failed_share=run.failed_share, resume=task.resume, preferences=run.preferences
+        )
+    arguments = make_arguments(run)  # after the rewards and before the policy: what is loaded later ZeRO-3 shards
     model = open_policy(run, task.base, start)
     ends = find_end_tokens(model.generation_config.eos_token_id, task.renderer)
     model.generation_config.eos_token_id = ends
-    rewarder = open_rewarder(
-        run.rewards, task.folder, failed_share=run.failed_share, resume=task.resume, preferences=run.preferences
+    known: tuple[dict[str, float], bool] = (
+        ({}, False) if rewarder is None else (dict(rewarder.weights), rewarder.compares)
     )
+    weights, compares = Crew().share(known)
     step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
     noted = open_samples(task.folder / SAMPLES, step) if read_rank() == 0 else None
-    rewards = GroupRewards(rewarder, {each.id: each for each in prompts}, ends, noted)
+    rewards = GroupRewards(rewarder, list(weights), {each.id: each for each in prompts}, ends, noted)
     watch = GradientWatch()
-    trainer = _make_trainer(run, arguments, model, task.renderer, prompts, rewards, rewarder.weights)
+    trainer = _make_trainer(run, arguments, model, task.renderer, prompts, rewards, weights)
     trainer.add_callback(watch)
+    trainer.add_callback(keeper)
     if checkpoint is not None:
         trainer.add_callback(AdapterRestorer(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
     trained = TrainerPolicy(trainer, {}, watch.moved)
     write_held_after(task, held, trained)
-    metrics = held.compare(partial(rewarder.reward, done=ignore_progress), rewarder.compares)
-    return replace(trained, metrics=metrics)
+
+    def reward(prompts: Sequence[Prompt], samples: Sequence[Sequence[Sample]]) -> list[list[Reward]]:
+        assert rewarder is not None  # only the first rank rewards
+        return rewarder.reward(prompts, samples, ignore_progress)
+
+    return replace(trained, metrics=held.compare(reward, compares))
 
 
 def write_held_before(task: Task) -> HeldAnswers:

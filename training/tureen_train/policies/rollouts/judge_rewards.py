@@ -12,7 +12,6 @@ from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
 from tureen_train.policies.rollouts.judge import LanguageJudge
 from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer
 from tureen_train.policies.rollouts.wins import share_wins
-from tureen_train.settings import read_rank
 
 TOOLS = "the prompt has tools or template arguments, which a judge does not read"
 
@@ -54,11 +53,10 @@ def _pair_answers(prompt: Prompt, samples: Sequence[Sample]) -> list[Comparison]
 
 
 def open_judges(sources: Sequence[JudgeSource], folder: Path) -> list[Valuer]:
-    """Open the judges that sources name. What they say is kept in ``folder``, by each rank in a file of its own.
+    """Open the judges that sources name. What they say is kept in ``folder``. Only one process may open them.
 
     Raises:
         RecipeError: there is no such criterion.
     """
-    rank = read_rank()
-    path = folder / (f"judgements-{rank}.jsonl" if rank else "judgements.jsonl")
+    path = folder / "judgements.jsonl"
     return [JudgeValuer(source.name, LanguageJudge(source, path)) for source in sources]
