@@ -98,6 +98,17 @@ def test_grpo_trains_on_rewards_over_http(url: str, tmp_path: Path) -> None:
     assert shown.count("failed: 0%") == 3
 
 
+def test_ppo_trains_on_two_weighted_rewards_over_http(url: str, tmp_path: Path) -> None:
+    policy = tiny.base(tmp_path / "policy", seed=5)
+    shown = run("ppo_tureen.py", tmp_path, url, policy)
+    steps = re.findall(rf"^step (\d): reward ({NUMBER}) of \[({NUMBER}), ({NUMBER})\], failed: 0$", shown, re.MULTILINE)
+    assert [step for step, *_ in steps] == ["1", "2", "3"]
+    for _, *numbers in steps:
+        reward, helpful, harmless = map(float, numbers)
+        assert reward == pytest.approx(0.7 * helpful + 0.3 * harmless, abs=2e-3)
+    assert (tmp_path / "runs" / "ppo" / "artifact").is_dir()
+
+
 def test_reward_files_score_as_a_direct_call_does(url: str, tmp_path: Path) -> None:
     verl = run("reward_verl.py", tmp_path, TUREEN_BASE_URL=url)
     openrlhf = run("reward_openrlhf.py", tmp_path, TUREEN_BASE_URL=url)
