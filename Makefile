@@ -98,7 +98,7 @@ bench-train: .venv/.dev
 bench-on-policy: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/on_policy.py --data $(DATA)
 
-# rebuilds the packaged artifacts from DATA; an hour or two on two cores
+# rebuilds the packaged artifacts from DATA; some hours on two cores
 starter: .venv/.dev
 	$(BIN)/python -m tureen_train.starter --data $(DATA) --out service/tureen_serve/starter
 
