@@ -33,7 +33,7 @@ def shared(first: Any, *others: Any) -> int:
 
 
 @torch.inference_mode()
-def read(model: Any, ids: Tensor = IDS, mask: Tensor = WHOLE) -> Tensor:
+def read(model: Any, ids: Tensor = IDS, mask: Tensor | None = WHOLE) -> Tensor:
     states: Tensor = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)[0]
     return states
 
@@ -73,6 +73,21 @@ def test_other_texts_and_other_masks_are_computed(base: Path, monkeypatch: pytes
     found = read(second, IDS + 1), read(second, mask=PADDED)
     assert len(runs) == 3
     assert all(torch.equal(*both) for both in zip(own, found, strict=True))
+
+
+def test_other_positions_are_computed(base: Path) -> None:
+    first, second = opened(base), opened(base, changed=1)
+    places = torch.tensor([[0, 1, 0, 1]])
+
+    def read_at(model: Any) -> Tensor:
+        with torch.inference_mode():
+            states: Tensor = model.base_model(input_ids=IDS[:1], position_ids=places, use_cache=False)[0]
+        return states
+
+    own = read_at(second)
+    assert shared(first, second) == 1
+    read(first, IDS[:1], None)
+    assert torch.equal(read_at(second), own)
 
 
 def test_equal_models_share_all_layers(base: Path) -> None:

@@ -14,8 +14,8 @@ ROOM = 256 * 2**20  # bytes of hidden states that are remembered
 class RememberedLayers(nn.Module):
     """Runs some layers one after the other, and remembers what came out for the last inputs.
 
-    It stands in the place of the layers in several models that do not train. Equal hidden states under an equal mask
-    are computed once. The layers must not read a cache of keys and values.
+    It stands in the place of the layers in several models that do not train. Equal hidden states with equal masks and
+    positions are computed once. The layers must not read a cache of keys and values.
 
     Args:
         layers: the lowest layers of the first model.
@@ -28,25 +28,33 @@ class RememberedLayers(nn.Module):
         self.room = room
         self._known: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def forward(self, hidden: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Tensor:
+    def forward(self, hidden: Tensor, **inputs: Any) -> Tensor:
         """Compute the hidden states ``[B, T, H]`` after the layers."""
-        key = _digest(hidden, attention_mask)
+        key = _digest(hidden, inputs)
         found = self._known.pop(key, None)
         if found is None:
             found = hidden
             for layer in self.layers:
-                found = layer(found, attention_mask=attention_mask, **inputs)
+                found = layer(found, **inputs)
         self._known[key] = found
         while sum(each.nbytes for each in self._known.values()) > self.room:
             self._known.popitem(last=False)
         return found
 
 
-def _digest(hidden: Tensor, mask: Tensor | None) -> bytes:
-    digest = hashlib.blake2b(str((hidden.shape, hidden.dtype)).encode(), digest_size=16)
-    for tensor in (hidden, mask):
-        if tensor is not None:
-            digest.update(tensor.contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes())
+def _digest(hidden: Tensor, inputs: dict[str, Any]) -> bytes:
+    """A hash of everything that the layers are given."""
+    digest = hashlib.blake2b(digest_size=16)
+    left: list[Any] = [hidden, *(part for name in sorted(inputs) for part in (name, inputs[name]))]
+    while left:
+        each = left.pop()
+        if isinstance(each, tuple | list):
+            left += each
+        elif isinstance(each, Tensor):
+            digest.update(str((each.shape, each.dtype)).encode())
+            digest.update(each.contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes())
+        else:
+            digest.update(repr(each).encode())
     return digest.digest()
 
 
