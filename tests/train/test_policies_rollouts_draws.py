@@ -99,3 +99,25 @@ def test_log_probabilities_are_the_models_own() -> None:
 def test_logits_that_are_not_finite_end_the_run(fault: float) -> None:
     with pytest.raises(FloatingPointError, match="learning_rate"):
         drawer(torch.zeros(1, 1))(torch.zeros(1, 0), torch.tensor([[0.0, fault, 0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("size", [127, 128, 5000])
+def test_blocks_give_the_tokens_of_running_sums_in_float64(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    scores = torch.randn(400, size, generator=generator) * 3
+    scores[torch.rand(scores.shape, generator=generator) < 0.2] = -math.inf
+    uniforms = torch.rand(400, generator=generator, dtype=torch.float64)
+    sums = scores.double().softmax(-1).cumsum(-1)
+    wanted = torch.searchsorted(sums, (uniforms * sums[:, -1]).unsqueeze(1), right=True).squeeze(1)
+    drawn = draw_tokens(scores, uniforms)
+    near = sums.gather(1, torch.minimum(drawn, wanted).unsqueeze(1)).squeeze(1) - uniforms
+    assert ((drawn == wanted) | (near.abs() < 1e-6)).all()
+    assert scores.gather(1, drawn.unsqueeze(1)).isfinite().all()
+
+
+def test_the_largest_random_number_draws_the_last_token_that_has_a_probability() -> None:
+    scores = torch.randn(300, 1000, generator=torch.Generator().manual_seed(3))
+    scores[:, 900:] = -math.inf
+    drawn = draw_tokens(scores, torch.full((300,), 1 - 2**-53, dtype=torch.float64))
+    assert (drawn < 900).all()
+    assert (drawn > 800).all()
