@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test test-vllm kills postgres lint types law check bench bench-loops bench-train bench-on-policy bench-vllm starter sweep clean
+.PHONY: install demo serve test test-vllm kills postgres promtool lint types law check bench bench-loops bench-train bench-on-policy bench-vllm starter sweep clean
 
 install: .venv/.dev
 
@@ -33,7 +33,7 @@ serve: .venv/.serve
 # with CI set, the long tests run too, and the coverage is measured and must be what the suite has
 SELECTED := $(if $(CI),--cov --cov-report=term,-m "not long")
 
-test: .venv/.dev postgres
+test: .venv/.dev postgres promtool
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadfile $(SELECTED)
 
 # some tests of batches start a PostgreSQL of their own; without one they are skipped, but not in CI
@@ -41,6 +41,14 @@ postgres:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 		{ apt-get update -qq; apt-get install -qq --yes --no-install-recommends postgresql >/dev/null; } || \
 		echo "PostgreSQL could not be installed: install it to run the tests that need it"
+
+# some tests check metrics and alert rules by promtool; of Debian's package only this file is unpacked
+promtool: .venv/.made
+	@command -v promtool >/dev/null || test -x $(BIN)/promtool || \
+		{ mkdir -p .cache/prometheus; cd .cache/prometheus && apt-get update -qq && apt-get download -qq prometheus && \
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool && \
+		chmod +x promtool && mv promtool ../../$(BIN)/; } || \
+		echo "promtool could not be installed: install it to run the tests that need it"
 
 # servers killed 50 times in a batch of 2,000 lines; minutes
 kills: .venv/.dev

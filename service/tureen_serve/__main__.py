@@ -38,6 +38,7 @@ from tureen_serve.commands.check import check
 from tureen_serve.commands.expert_flags import ExpertFlags
 from tureen_serve.commands.label import label
 from tureen_serve.commands.plain_flags import make_reward_entries
+from tureen_serve.log_lines import print_first_line, start_logging
 from tureen_serve.process_environment import stay_offline
 from tureen_serve.settings import Settings, SettingsError
 
@@ -98,21 +99,21 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def _run(settings: Settings) -> None:
+    start_logging(settings.log_level, settings.log_format)
     from tureen_serve.app import create_app  # imports torch and transformers, which --help does not need
     from tureen_serve.http_protocol import make_protocol
-    from tureen_serve.telemetry import start_logging
 
     application = create_app(settings)
     listener = _listen(settings.host, settings.port)
-    start_logging(settings.log_level, settings.log_format)
     host, port = listener.getsockname()[:2]
-    typer.echo(f"tureen-serve {installed('tureen')} on http://{f'[{host}]' if ':' in host else host}:{port}")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print_first_line(f"tureen-serve {installed('tureen')} on", address, settings.log_format)
     config = uvicorn.Config(
         application,
         log_config=None,
         access_log=False,
         server_header=False,
-        http=make_protocol(settings.limits),
+        http=make_protocol(settings.limits, application.state.server.metrics.count_unparsed),
         timeout_keep_alive=max(1, round(settings.limits.idle_seconds)),
         timeout_graceful_shutdown=settings.limits.grace_seconds,
     )

@@ -29,13 +29,13 @@ from tureen_serve.inference.pooled_model import GIB, ModelEvent
 from tureen_serve.inference.registry import open_backbone
 from tureen_serve.inference.shelf import Shelf
 from tureen_serve.inference.text_limits import TextLimits
+from tureen_serve.request_telemetry import RouteTemplates, Telemetry
 from tureen_serve.runtimes import contract
 from tureen_serve.runtimes.catalogue import LoadedModels
 from tureen_serve.runtimes.load import LoadError, LoadOptions
 from tureen_serve.runtimes.load import load_models as load_artifacts
 from tureen_serve.security import Keys, read_keys
 from tureen_serve.settings import Settings
-from tureen_serve.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
 EngineObserver = Callable[[LaneRun | ModelEvent], None]
@@ -154,7 +154,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     )
     app.add_middleware(Keys, digests=read_keys(settings.keys) if settings.keys else ())
     app.add_middleware(Faults, builders={**OPENAI_ERRORS, **ERROR_BUILDERS})
-    app.add_middleware(Telemetry, metrics=server.metrics)
+    app.add_middleware(Telemetry, metrics=server.metrics, templates=RouteTemplates(app.routes))
     return app
 
 

@@ -28,7 +28,8 @@ from tureen.errors import (
 )
 from tureen.validation import explain_errors
 from tureen.wire import ErrorDetail, ErrorReply
-from tureen_serve.telemetry import REQUEST_ID, App, Message, Receive, Scope, Send
+from tureen_serve.log_lines import REQUEST_ID
+from tureen_serve.telemetry import App, Message, Receive, Scope, Send
 
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60

@@ -4,6 +4,7 @@ What is refused here never reaches the application. It is answered in the error 
 """
 
 import asyncio
+from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -15,9 +16,16 @@ LINGER = 1.0  # seconds in which a refused caller may still send; a connection t
 FRAME = 4  # bytes of a header beside its name and value
 
 
-def make_protocol(limits: ServerLimits) -> type[HttpToolsProtocol]:
-    """Make the protocol class of a server with these limits."""
-    return type("LimitedProtocol", (BoundedProtocol,), {"limits": limits})
+def make_protocol(
+    limits: ServerLimits, note: Callable[[TureenError], None] = lambda _: None
+) -> type[HttpToolsProtocol]:
+    """Make the protocol class of a server.
+
+    Args:
+        limits: those that hold for a connection.
+        note: called with the error of each request that is refused here.
+    """
+    return type("LimitedProtocol", (BoundedProtocol,), {"limits": limits, "note": staticmethod(note)})
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -25,9 +33,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     Attributes:
         limits: ``headers``, ``header_bytes`` and ``idle_seconds`` hold here.
+        note: called with the error of each request that is refused here.
     """
 
     limits = ServerLimits()
+    note: Callable[[TureenError], None]
     _in_head = True  # between the first byte of a request, or the connection's begin, and the end of the headers
     _head = 0  # bytes of the request's line and headers that were parsed
     _partial = 0  # bytes of a header that is not complete
@@ -100,6 +110,7 @@ class BoundedProtocol(HttpToolsProtocol):
         headers = [*self.server_state.default_headers, *reply.raw_headers, (b"connection", b"close")]
         lines = [STATUS_LINE[fault.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n", reply.body]
         self._refused = True
+        self.note(fault)
         self._stop_clock()
         self.transport.write(b"".join(bytes(line) for line in lines))
         self._clock = self.loop.call_later(LINGER, self.transport.abort)

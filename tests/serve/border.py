@@ -117,7 +117,8 @@ def listening(engine: Engine, **settings: Any) -> Iterator[str]:
 
 
 def _configure(app: FastAPI) -> uvicorn.Config:
-    http = make_protocol(app.state.server.limits)
+    server = app.state.server
+    http = make_protocol(server.limits, server.metrics.count_unparsed)
     return uvicorn.Config(app, http=http, log_config=None, access_log=False, timeout_graceful_shutdown=5)
 
 

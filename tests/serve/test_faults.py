@@ -31,7 +31,7 @@ from tureen.wire import ChatRequest, ScoreRequest
 from tureen_serve.app import OPENAI_ERRORS
 from tureen_serve.dialects import ERROR_BUILDERS
 from tureen_serve.faults import HANDLERS, Faults, build_error_body, build_error_reply, document_errors, translate_error
-from tureen_serve.telemetry import REQUEST_ID
+from tureen_serve.log_lines import REQUEST_ID
 
 SECRET = "sk-a-secret-in-a-message"
 

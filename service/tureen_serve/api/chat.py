@@ -116,8 +116,7 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     messages = [message.plain() for message in body.messages]
     check_conversation(messages, engine.limits, "messages")
     rendered = await asyncio.to_thread(planned.family.renderer.render_prompt, messages)
-    for what in rendered.normalised:
-        metrics.normalised.labels(what).inc()
+    metrics.count_normalised(rendered.normalised)
     shape, told = ChatReplyShape(), bool(rendered.normalised)
     return PlannedText(engine, metrics, body, planned, shape, [messages], [rendered.ids], told)
 

@@ -10,6 +10,7 @@ from tureen.errors import TureenError, Unprocessable
 from tureen.wire import PreferencesReply
 from tureen_core.calibration import CALIBRATE
 from tureen_serve.api.label_replies import build_comparison_reply, build_label_reply
+from tureen_serve.api.outcome_counts import count_labels
 from tureen_serve.api.pairwise import asks_pair_rewards, plan_comparisons, run_comparisons
 from tureen_serve.api.reward_items import PreferencesBody, check_matrices
 from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_beside, plan_items, run_plan, run_plans
@@ -32,13 +33,13 @@ async def label_items(body: PreferencesBody, engine: EngineDep, metrics: Metrics
         return await _compare(engine, metrics, body)
     plan = await plan_beside(body, lambda: plan_labels(body, engine.rewards))
     scored = await run_plan(engine, metrics, plan)
-    return await asyncio.to_thread(build_label_reply, scored)
+    return count_labels(metrics, await asyncio.to_thread(build_label_reply, scored))
 
 
 async def _compare(engine: Engine, metrics: Metrics, body: PreferencesBody) -> PreferencesReply:
     plan = plan_comparisons(body, engine.rewards)
     compared = await run_comparisons(engine, metrics, plan)
-    return await asyncio.to_thread(build_comparison_reply, compared)
+    return count_labels(metrics, await asyncio.to_thread(build_comparison_reply, compared))
 
 
 async def label_each(
@@ -60,7 +61,8 @@ async def _label_together(
         _plan_or_error(body, engine.rewards) for body, by_pairs in zip(bodies, compares, strict=True) if not by_pairs
     ]
     scored = await run_plans(engine, metrics, plans)
-    labelled = iter(await asyncio.to_thread(_build_replies, scored))
+    replies = await asyncio.to_thread(_build_replies, scored)
+    labelled = iter([each if isinstance(each, TureenError) else count_labels(metrics, each) for each in replies])
     return [
         await _compare_or_error(engine, metrics, body) if by_pairs else next(labelled)
         for body, by_pairs in zip(bodies, compares, strict=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from tureen.errors import ServerFault, TureenError
+from tureen_serve.api.outcome_counts import count_outcomes
 from tureen_serve.api.reward_items import build_group
 from tureen_serve.api.reward_query import RewardBody, RewardQuery
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority, ScoreInput, Steps
@@ -216,7 +217,7 @@ async def score_groups(
         for group, outcomes in zip(groups, found, strict=True)
     ]
     for outcomes in checked:
-        _count_outcomes(metrics, outcomes, query)
+        count_outcomes(metrics, outcomes, query)
     return checked
 
 
@@ -229,17 +230,3 @@ def _check_outcome(outcome: Outcome, param: str, remedy: str) -> Outcome:
     if error is not None and error.code == "context_length_exceeded":
         error = type(error)(f"{error.message}, {remedy}", param=error.param, code=error.code)
     return outcome if error is None else replace(outcome, raw={}, error=error)
-
-
-def _count_outcomes(metrics: Metrics, outcomes: Sequence[Outcome], query: RewardQuery) -> None:
-    for outcome in outcomes:
-        metrics.truncated.inc(outcome.truncated)
-        for what in {name.partition(".")[0] for name in outcome.normalised}:
-            metrics.normalised.labels(what).inc()
-        for name, scale in query.scales.items():
-            metrics.texts.labels(name, "failed" if outcome.error else "scored").inc()
-            metrics.tokens.labels(name, "in").inc(outcome.tokens - outcome.cached)
-            if outcome.error is None and scale is not None:
-                metrics.score.labels(name).observe(scale.standardise(outcome.raw[name]))
-            elif outcome.error is not None and outcome.error.code == "non_finite_score":
-                metrics.nonfinite.labels(name).inc()

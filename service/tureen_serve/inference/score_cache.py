@@ -14,11 +14,12 @@ class ScoreCache:
     """The rewards of the ``size`` rows that were used last. A size of 0 caches nothing.
 
     Attributes:
+        lookups: the number of rows that were looked up.
         hits: the number of rows that were found.
     """
 
     def __init__(self, size: int) -> None:
-        self.hits = 0
+        self.lookups = self.hits = 0
         self._size = size
         self._rewards: OrderedDict[bytes, Rewards] = OrderedDict()
 
@@ -27,6 +28,7 @@ class ScoreCache:
 
     def get(self, row: Row) -> Rewards | None:
         """Return the rewards of a row, with all its tokens counted as cached; None if the row is unknown."""
+        self.lookups += bool(self._size)
         if not self._rewards:
             return None
         key = row.digest

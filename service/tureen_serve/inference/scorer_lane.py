@@ -59,6 +59,11 @@ class ScorerLane(WorkerLane):
         return self._cache.hits
 
     @property
+    def cache_lookups(self) -> int:
+        """The number of rows that were looked up in the cache; those of jobs are not."""
+        return self._cache.lookups
+
+    @property
     def running(self) -> int:
         """The number of rows in the batches that run."""
         return len(self._running)
