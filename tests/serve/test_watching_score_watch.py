@@ -66,10 +66,10 @@ def test_drift_and_length_are_measured_on_the_recent_scores_of_one_version() -> 
     draw = np.random.default_rng(2)
     lengths = draw.integers(5, 400, LEAST)
     raw = 2 + 2 * draw.normal(size=LEAST) + lengths / 100
-    for length, score in zip(lengths.tolist(), raw.tolist(), strict=True):
+    scores = (raw - 1) / 2
+    for length, score in zip(lengths.tolist(), scores.tolist(), strict=True):
         watch.take_answers("calm", "v1", [score], [length], SCALE)
     text = scrape(registry)
-    scores = (raw - 1) / 2
     assert sample(text, "tureen_score_recent_mean", model="calm") == pytest.approx(scores.mean())
     assert sample(text, "tureen_score_recent_deviation", model="calm") == pytest.approx(scores.std())
     assert sample(text, "tureen_score_length_correlation", model="calm", within="all") == pytest.approx(

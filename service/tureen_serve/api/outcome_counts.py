@@ -49,10 +49,12 @@ def _count_failures(metrics: Metrics, name: str, outcomes: Sequence[Outcome]) ->
 
 
 def _watch_scores(metrics: Metrics, name: str, done: Sequence[Outcome], query: RewardQuery) -> None:
-    raw = [outcome.raw[name] for outcome in done]
     scale = query.scales[name]
-    if scale is not None:
-        metrics.scores.take_scores(name, map(scale.standardise, raw), CALLER.get())
+    if scale is None:
+        scores = [outcome.raw[name] for outcome in done]
+    else:
+        scores = [scale.standardise(outcome.raw[name]) for outcome in done]
+        metrics.scores.take_scores(name, scores, CALLER.get())
     if query.reads == "conversation" and not query.soup:
         lengths = [outcome.tokens for outcome in done]
-        metrics.scores.take_answers(name, query.fingerprints[name], raw, lengths, scale)
+        metrics.scores.take_answers(name, query.fingerprints[name], scores, lengths, scale)

@@ -87,6 +87,7 @@ class RewardWatch:
             group.add_pair(length, score)
         self.within.find_block().pool(group)
         self.pairs += math.comb(len(scores), 2)
-        self.tied += sum(math.comb(often, 2) for often in Counter(scores).values())
+        if len(set(scores)) < len(scores):
+            self.tied += sum(math.comb(often, 2) for often in Counter(scores).values())
         if scaled:
             self.spread.add_value(group.deviation_y)

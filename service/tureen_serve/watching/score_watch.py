@@ -4,20 +4,19 @@ A text costs constant time, and the memory is bounded. The numbers are computed 
 runs on the event loop.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from tureen_core.calibration import Calibration, resolve_scale
+from tureen_core.calibration import Calibration
 from tureen_serve.watching.reward_watch import BucketCounts, RewardWatch
 
 DEVIATIONS = (-4, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 4)
 CALLERS = 64
 UNNAMED, OTHER = "unnamed", "other"
-Labels = Mapping[str, str]
 
 
 class ScoreWatch(Collector):
@@ -48,12 +47,13 @@ class ScoreWatch(Collector):
             counts.add_value(score)
 
     def take_answers(
-        self, name: str, version: str, raw: Sequence[float], lengths: Sequence[int], scale: Calibration | None
+        self, name: str, version: str, scores: Sequence[float], lengths: Sequence[int], scale: Calibration | None
     ) -> None:
-        """Watch the finite raw rewards of the answers to one prompt. Not for soups: each request may have another mix.
+        """Watch the finite scores of the answers to one prompt. Not for soups: each request may have another mix.
 
         Args:
             version: the reward's fingerprint. The recent scores of another one are forgotten.
+            scores: in deviations of ``scale``, raw if it is None.
             lengths: tokens of each answer with its prompt.
         """
         watch = self._rewards.get(name)
@@ -61,19 +61,17 @@ class ScoreWatch(Collector):
             watch = self._rewards[name] = RewardWatch(version)
         elif watch.version != version:
             watch.begin_version(version)
-        used = resolve_scale(scale)
-        scores = [used.standardise(each) for each in raw]
-        # no calibration, or that of an old manifest without one
-        fitted = used.mean != 0 or used.std != 1
+        # neither without a calibration, nor with that of an old manifest that had no such field
+        fitted = scale is not None and (scale.mean != 0 or scale.std != 1)
         watch.take_answers(scores, lengths, scale is not None, fitted)
 
     def collect(self) -> Iterator[Metric]:
         """Compute all numbers."""
         about = "Rewards in deviations of their calibration, by the name of the caller's key"
-        scores = {(("model", name), ("caller", caller)): found for (name, caller), found in self._scores.items()}
+        scores = (({"model": name, "caller": caller}, found) for (name, caller), found in self._scores.items())
         yield _make_histogram("tureen_score", about, scores)
         about = "Standard deviation of the scores of one prompt's answers"
-        spreads = {(("model", name),): watch.spread for name, watch in self._rewards.items()}
+        spreads = (({"model": name}, watch.spread) for name, watch in self._rewards.items())
         yield _make_histogram("tureen_score_group_spread", about, spreads)
         yield self._count("tureen_compared_pairs", "Pairs of answers to one prompt", lambda watch: watch.pairs)
         yield self._count("tureen_tied_pairs", "Pairs of answers with equal scores", lambda watch: watch.tied)
@@ -136,14 +134,15 @@ class ScoreWatch(Collector):
         return found
 
 
-def _make_histogram(name: str, about: str, series: Mapping[tuple[tuple[str, str], ...], BucketCounts]) -> Metric:
+def _make_histogram(name: str, about: str, series: Iterable[tuple[Mapping[str, str], BucketCounts]]) -> Metric:
     """Make a histogram. One with negative bounds has no sum, because a sum that falls looks like a restart."""
     found = Metric(name, about, "histogram")
-    for labels, known in series.items():
+    for labels, known in series:
         below = 0
-        for bound, count in zip((*known.bounds, float("inf")), known.counts, strict=True):
+        for bound, count in zip((*known.bounds, math.inf), known.counts, strict=True):
             below += count
-            found.add_sample(f"{name}_bucket", {**dict(labels), "le": floatToGoString(bound)}, below)
+            text = "+Inf" if bound == math.inf else str(float(bound))
+            found.add_sample(f"{name}_bucket", {**labels, "le": text}, below)
         found.add_sample(f"{name}_count", dict(labels), below)
         if known.bounds[0] >= 0:
             found.add_sample(f"{name}_sum", dict(labels), known.total)
