@@ -1,13 +1,11 @@
 """``tureen-serve``: run the server, or check an artifact before it is served."""
 
-import asyncio
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -70,7 +68,10 @@ def serve(
     device: Device = None,
     plain: PlainOptions = NO_OPTIONS,
 ) -> None:
-    """Run the server until SIGTERM or SIGINT. Then it becomes unready, finishes its requests, and exits with code 0."""
+    """Run the server until SIGTERM or SIGINT. Then it becomes unready, finishes its requests, and exits with code 0.
+
+    If a runtime dies and cannot be started again, it answers its requests and exits with code 70.
+    """
     if context.invoked_subcommand:
         return
     flags: dict[str, Any] = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
@@ -102,6 +103,7 @@ def _run(settings: Settings) -> None:
     start_logging(settings.log_level, settings.log_format)
     from tureen_serve.app import create_app  # imports torch and transformers, which --help does not need
     from tureen_serve.http_protocol import make_protocol
+    from tureen_serve.http_server import Server, end_process
 
     application = create_app(settings)
     listener = _listen(settings.host, settings.port)
@@ -117,7 +119,10 @@ def _run(settings: Settings) -> None:
         timeout_keep_alive=max(1, round(settings.limits.idle_seconds)),
         timeout_graceful_shutdown=settings.limits.grace_seconds,
     )
-    Server(config, application.state.server, settings.limits.drain_seconds).run(sockets=[listener])
+    server = Server(config, application.state, settings.limits.drain_seconds)
+    server.run(sockets=[listener])
+    if server.death:
+        end_process()
     if application.state.server.failure:
         raise typer.Exit(1)
 
@@ -131,33 +136,6 @@ def _listen(host: str, port: int) -> socket.socket:
     # asyncio sets this on its own sockets; without it every small reply waits 40 ms for an acknowledgement
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-class Server(uvicorn.Server):
-    """uvicorn with an orderly end: a signal makes it unready at once, and it stops listening ``drain`` seconds later.
-
-    It also ends if the models cannot be loaded.
-    """
-
-    def __init__(self, config: uvicorn.Config, server: Any, drain: float) -> None:
-        super().__init__(config)
-        self._server = server
-        self._drain = drain
-        self._stopping = False
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Begin to stop. A second SIGINT stops at once."""
-        self._server.draining = True
-        self.force_exit = self._stopping and sig == signal.SIGINT
-        if self._stopping or not self._drain:
-            self.should_exit = True
-        else:
-            asyncio.get_running_loop().call_later(self._drain, setattr, self, "should_exit", True)
-        self._stopping = True
-
-    async def on_tick(self, counter: int) -> bool:
-        """Return whether the server must end."""
-        return await super().on_tick(counter) or self._server.failure is not None
 
 
 app.command()(check)

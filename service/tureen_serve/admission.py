@@ -6,7 +6,7 @@ large for memory, so its route reads it while it arrives, up to a limit of its o
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
 from tureen.wire import TIMEOUT_HEADER
@@ -14,30 +14,70 @@ from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
 
 
+class InFlight:
+    """The requests that are being answered, each by a task of its own."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._end: Unavailable | None = None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def run(self, work: Coroutine[None, None, None]) -> None:
+        """Answer a request in this task.
+
+        Raises:
+            Unavailable: :meth:`end` was called.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if self._end is None:
+                raise
+            task.uncancel()
+            raise self._end.copy() from None
+        finally:
+            self._tasks.discard(task)
+
+    def end(self, error: Unavailable) -> None:
+        """Stop all requests. Those whose answer has not begun are answered with the error."""
+        self._end = error
+        for task in self._tasks:
+            task.cancel()
+
+
 class Admission:
     """ASGI middleware: refuses requests beyond the server's limits. Health and metrics always pass.
 
     Args:
+        held: the requests that are being answered; others may look at them.
         uploads: path → largest body in bytes, for routes that read a posted body themselves.
     """
 
-    def __init__(self, app: App, limits: ServerLimits, uploads: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        limits: ServerLimits,
+        uploads: Mapping[str, int] | None = None,
+        held: InFlight | None = None,
+    ) -> None:
         self._app = app
         self._limits = limits
         self._uploads = uploads or {}
-        self._held = 0
+        self._held = InFlight() if held is None else held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET:
-            return await self._app(scope, receive, send)
-        if self._held >= self._limits.in_flight:
-            message = f"the server already has {self._held} requests in flight, its limit; try again later"
+            await self._app(scope, receive, send)
+            return
+        if len(self._held) >= self._limits.in_flight:
+            message = f"the server already has {len(self._held)} requests in flight, its limit; try again later"
             raise Unavailable(message, retry_after=1)
-        self._held += 1
-        try:
-            await self._serve(scope, receive, send)
-        finally:
-            self._held -= 1
+        await self._held.run(self._serve(scope, receive, send))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from tureen_serve.admission import Admission
+from tureen_serve.admission import Admission, InFlight
 from tureen_serve.api import batches, chat, files, models, ops, preferences, score
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.api.server_state import ServerState
@@ -78,7 +78,8 @@ def load_engine(settings: Settings, observe: EngineObserver) -> Engine:
         undo.pop_all()
     lanes = {"queue_tokens": settings.limits.queue_tokens, "kept": settings.limits.kept_scores}
     texts = TextLimits(settings.limits.text_bytes, settings.limits.request_bytes)
-    return Engine(loaded, **lanes, observe=observe, pool=pool, limits=texts)
+    stuck = settings.limits.stuck_seconds
+    return Engine(loaded, **lanes, observe=observe, pool=pool, limits=texts, stuck_seconds=stuck)
 
 
 def _open_pool(
@@ -149,9 +150,9 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     for router in (score.router, preferences.router, *OPENAI_ROUTERS, ops.router, *(each.router for each in DIALECTS)):
         app.include_router(router)
     # the middleware that is added last runs first
-    app.add_middleware(
-        Admission, limits=settings.limits, uploads={files.UPLOAD: settings.batches.file_bytes + files.FORM_BYTES}
-    )
+    app.state.in_flight = InFlight()
+    uploads = {files.UPLOAD: settings.batches.file_bytes + files.FORM_BYTES}
+    app.add_middleware(Admission, limits=settings.limits, uploads=uploads, held=app.state.in_flight)
     app.add_middleware(Keys, digests=read_keys(settings.keys) if settings.keys else ())
     app.add_middleware(Faults, builders={**OPENAI_ERRORS, **ERROR_BUILDERS})
     app.add_middleware(Telemetry, metrics=server.metrics, templates=RouteTemplates(app.routes))

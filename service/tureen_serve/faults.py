@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -126,6 +126,8 @@ def translate_error(error: BaseException) -> TureenError:
         return _invalid(error)
     if isinstance(error, HTTPException):
         return _http(error)
+    if isinstance(error, ValidationError) and all(each["type"] == "finite_number" for each in error.errors()):
+        return ServerFault("the answer holds a number that is not finite", code="non_finite_number")
     if isinstance(error, UnicodeEncodeError):
         return Unprocessable("the request holds a lone surrogate, which is not Unicode; send text")
     LOG.error("unexpected %s", type(error).__name__, exc_info=error)

@@ -32,6 +32,8 @@ class ServerLimits(SettingsGroup):
             is used on a CPU. vLLM has its own cache.
         deadline_seconds: the time that a request may take by default.
         longest_deadline_seconds: the longest time that a request may ask for.
+        stuck_seconds: the longest time of one forward pass, and between two tokens of vLLM's texts. After it, or if a
+            runtime is dead, the process answers what is in flight with 503 and ends.
         drain_seconds: after SIGTERM, the time in which new requests are still accepted.
         grace_seconds: after that, the time in which running requests may finish.
     """
@@ -54,6 +56,7 @@ class ServerLimits(SettingsGroup):
     prompt_mib: Annotated[int, Field(ge=0)] = 512
     deadline_seconds: PositiveFloat = 120.0
     longest_deadline_seconds: PositiveFloat = 600.0
+    stuck_seconds: PositiveFloat = 300.0
     drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     grace_seconds: PositiveInt = 60
 

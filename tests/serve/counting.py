@@ -124,6 +124,7 @@ class CountingEngine(Engine):
         self.pause_after: int | None = None
         self.pause_call: int | None = None
         self.down: str | None = None
+        self.dead: str | None = None
         self.running = self.most_running = 0
         self.dropped = 0
         self.samplings: list[Sampling] = []
@@ -136,6 +137,10 @@ class CountingEngine(Engine):
     @property
     def failure(self) -> str | None:
         return self.down
+
+    @property
+    def death(self) -> str | None:
+        return self.dead
 
     @property
     def asked(self) -> list[list[Group]]:

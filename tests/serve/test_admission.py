@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from serve.border import Caller, running, served
 from serve.counting import CountingEngine
+from serve.route_bodies import SCORING, WRITING
 from waiting import let_others_run, pass_time, run_on_clock, wait_until
 
-from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge
+from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
 from tureen.wire import TIMEOUT_HEADER
 from tureen_serve.admission import Admission, Exchange, check_length, read_deadline
 from tureen_serve.settings import ServerLimits
@@ -134,6 +135,56 @@ def test_a_stream_ends_when_its_caller_hangs_up() -> None:
             await caller.done()
             assert (engine.running, engine.dropped) == (0, 3)
             assert "[DONE]" not in caller.text
+
+    run(work())
+
+
+@pytest.mark.parametrize("path", [*SCORING, *WRITING])
+def test_every_request_in_flight_is_answered_when_the_server_must_end(path: str) -> None:
+    """The error has the form of each dialect, as those that a route raises."""
+
+    async def work() -> None:
+        engine = held()
+        async with running(engine, aliases={"default": "calm"}) as app:
+            caller = Caller(app, path, {**SCORING, **WRITING}[path])
+            await wait_until(lambda: engine.running == 1)
+            assert len(app.state.in_flight) == 1
+            app.state.in_flight.end(Unavailable("tiny has died", code="engine_dead", retry_after=10))
+            await caller.done()
+            assert (caller.status, caller.headers["retry-after"]) == (503, "10")
+            assert "tiny has died" in caller.text
+            assert (engine.running, engine.dropped, len(app.state.in_flight)) == (0, 1, 0)
+
+    run(work())
+
+
+def test_a_stream_is_cut_off_when_the_server_must_end() -> None:
+    async def work() -> None:
+        engine = CountingEngine()
+        engine.pause_after = 2
+        async with running(engine) as app:
+            caller = Caller(app, "/v1/chat/completions", {**CHAT, "stream": True})
+            await wait_until(lambda: caller.text.count("calm") >= 2)
+            app.state.in_flight.end(Unavailable("tiny has died", code="engine_dead"))
+            with pytest.raises(Unavailable, match="tiny has died"):
+                await caller.done()
+            assert (caller.status, engine.running) == (200, 0)
+            assert "[DONE]" not in caller.text
+
+    run(work())
+
+
+def test_a_request_that_is_cancelled_otherwise_is_not_answered() -> None:
+    async def work() -> None:
+        async def wait(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.Event().wait()
+
+        caller = Caller(Admission(wait, ServerLimits()), "/x", {})
+        await let_others_run()
+        caller.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller.task
+        assert caller.messages == []
 
     run(work())
 

@@ -28,6 +28,19 @@ def test_an_engine_that_fails_is_not_ready_but_alive() -> None:
         assert client.get("/health/ready").status_code == 200
 
 
+def test_an_engine_that_is_dead_is_not_alive() -> None:
+    engine = CountingEngine()
+    engine.dead = "tiny has died: the accelerator has failed"
+    body = {"items": [{"prompt": "hi", "candidates": ["calm"]}]}
+    with served(engine) as client:
+        for path in ("/health/live", "/health/ready", "/health"):
+            reply = client.get(path)
+            assert reply.status_code == 503
+            assert (reply.json()["error"]["message"], reply.headers["retry-after"]) == (engine.dead, "10")
+        reply = client.post("/v1/score", json=body)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_dead")
+
+
 def test_a_server_that_leaves_is_not_ready_and_still_answers() -> None:
     with served() as client:
         client.app.state.server.draining = True  # type: ignore[attr-defined]

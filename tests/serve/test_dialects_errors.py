@@ -8,34 +8,14 @@ import jsonschema
 import pytest
 from serve.border import served
 from serve.counting import CountingEngine
+from serve.route_bodies import DIALECTS
 from starlette.testclient import TestClient
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve import dialects
 
-TURN = {"type": "message", "role": "assistant", "content": "calm"}
-GOOD: dict[str, Any] = {
-    "/classify": {"input": "calm"},
-    "/pooling": {"input": "calm"},
-    "/score": {"queries": "q", "documents": "calm"},
-    "/rerank": {"query": "q", "documents": ["calm"]},
-    "/tokenize": {"prompt": "calm"},
-    "/detokenize": {"tokens": [1]},
-    "/vllm/v1/score": {"queries": "q", "documents": "calm"},
-    "/vllm/v2/rerank": {"query": "q", "documents": ["calm"]},
-    "/tei/predict": {"inputs": "calm"},
-    "/tei/rerank": {"query": "q", "texts": ["calm"]},
-    "/sglang/classify": {"text": "calm"},
-    "/sglang/v1/embeddings": {"input": "calm"},
-    "/sglang/v1/score": {"query": "q", "items": ["calm"]},
-    "/sglang/v1/rerank": {"query": "q", "documents": ["calm"]},
-    "/gym/verify": {"responses_create_params": {"input": "q"}, "response": {"output": [TURN]}},
-    "/llamafactory/v1/score/evaluation": {"model": "calm", "messages": ["calm"]},
-    "/infinity/rerank": {"query": "q", "documents": ["calm"]},
-    "/infinity/classify": {"input": ["calm"]},
-}
 KEY = "0123456789abcdef0123456789abcdef"
-SCORED = [path for path in GOOD if "tokenize" not in path]
+SCORED = [path for path in DIALECTS if "tokenize" not in path]
 
 
 @pytest.fixture(scope="module")
@@ -74,26 +54,26 @@ def check(schema: Any, path: str, reply: Any) -> None:
 
 def test_every_dialect_with_errors_of_its_own_stands_here() -> None:
     prefixes = {path.split("/")[1] for path in dialects.ERROR_BUILDERS}
-    assert {path.split("/")[1] for path in GOOD} == prefixes
+    assert {path.split("/")[1] for path in DIALECTS} == prefixes
 
 
-@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize("path", DIALECTS)
 def test_a_good_body_is_none(client: TestClient, path: str) -> None:
-    assert client.post(path, json=GOOD[path]).status_code == 200
+    assert client.post(path, json=DIALECTS[path]).status_code == 200
 
 
-@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize("path", DIALECTS)
 @pytest.mark.parametrize("content", [b"[]", b"{}", b"{", b'{"model": 3}', b"null"])
 def test_what_is_wrong_with_a_body(client: TestClient, schema: Any, path: str, content: bytes) -> None:
     check(schema, path, client.post(path, content=content, headers={"content-type": "application/json"}))
 
 
-@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize("path", DIALECTS)
 def test_what_is_wrong_around_it(client: TestClient, schema: Any, path: str) -> None:
-    check(schema, path, client.post(path, json=GOOD[path], headers={"authorization": "Bearer wrong"}))
+    check(schema, path, client.post(path, json=DIALECTS[path], headers={"authorization": "Bearer wrong"}))
     check(schema, path, client.post(path, content=b"{}", headers={"content-type": "text/plain"}))
     check(schema, path, client.post(path, content=b"x" * 2**24, headers={"content-type": "application/json"}))
-    asked = GOOD[path] if path.startswith("/gym") else {**GOOD[path], "model": "nobody", "lora_path": "nobody"}
+    asked = DIALECTS[path] if path.startswith("/gym") else {**DIALECTS[path], "model": "nobody", "lora_path": "nobody"}
     check(schema, path, client.post(f"{path}?model=nobody", json=asked))
 
 
@@ -106,7 +86,7 @@ def test_what_is_wrong_with_the_server(
 ) -> None:
     engine.broken = error
     try:
-        reply = client.post(path, json=GOOD[path])
+        reply = client.post(path, json=DIALECTS[path])
     finally:
         engine.broken = None
     assert reply.status_code >= 400

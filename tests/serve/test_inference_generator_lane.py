@@ -11,7 +11,7 @@ from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference import generator_lane
 from tureen_serve.inference.generator_lane import GeneratorLane
-from tureen_serve.inference.lane import RESTARTING, LaneRun
+from tureen_serve.inference.lane import RESTARTING, LaneRun, find_death
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
 from tureen_serve.runtimes.jobs import check_job
 
@@ -38,6 +38,7 @@ class Reciter:
 
     def __init__(self) -> None:
         self.failure: str | None = None
+        self.dead = False
         self.open: list[GenerationJob] = []
         self.closed = False
         self._dictated: dict[GenerationJob, asyncio.Queue[TextDelta | Exception]] = {}
@@ -70,8 +71,11 @@ class Reciter:
 
     def close(self) -> None:
         self.closed = True
+        self.abandon(Unavailable("the server is shutting down", code="draining"))
+
+    def abandon(self, error: TureenError) -> None:
         for job in self.open:
-            self.dictate(job, Unavailable("the server is shutting down", code="draining"))
+            self.dictate(job, error)
 
     def _inbox(self, job: GenerationJob) -> "asyncio.Queue[TextDelta | Exception]":
         return self._dictated.setdefault(job, asyncio.Queue())
@@ -273,6 +277,24 @@ async def test_a_runtime_that_is_down_is_asked_again_later(reciter: Reciter) -> 
         assert one.failure is None
         reciter.dictate(job(), HELLO, END)
         assert await collect(one, job()) == [HELLO, END]
+
+
+async def test_texts_that_get_no_token_are_stuck_and_can_be_abandoned(reciter: Reciter, clock: Clock) -> None:
+    async with lane(reciter) as one:
+        assert one.busy_seconds == 0
+        reader = await entered(one, job(1))
+        clock.now += 5
+        assert one.busy_seconds == 5
+        reciter.dictate(job(1), HELLO)
+        await settled()
+        assert one.busy_seconds == 0
+        clock.now += 7
+        assert (find_death([one], 7), one.busy_seconds) == (None, 7)
+        assert "words is stuck" in (find_death([one], 6) or "")
+        one.abandon(Unavailable("it is stuck", code="engine_dead"))
+        with pytest.raises(Unavailable, match="it is stuck"):
+            await reader
+        assert (await refused(one, job(2))).code == "engine_dead"
 
 
 async def test_a_closed_lane_is_draining(reciter: Reciter) -> None:

@@ -48,6 +48,7 @@ class Constant:
     limits = BatchLimits()
     threads = 1
     failure: str | None = None
+    dead = False
     description = "constant"
 
     def __init__(self, value: float) -> None:

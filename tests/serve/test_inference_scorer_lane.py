@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from waiting import wait_until
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
-from tureen_serve.inference.lane import RESTARTING, LaneRun
+from tureen_serve.inference.lane import RESTARTING, LaneRun, find_death
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
 
 pytestmark = pytest.mark.anyio
 
-POISON, INFINITE, TOO_LONG, FATAL, REFUSED = 90, 91, 92, 93, 94
+POISON, INFINITE, TOO_LONG, FATAL, REFUSED, PANIC = 90, 91, 92, 93, 94, 95
 SMALL = BatchLimits(batch_tokens=64, batch_rows=8)
 
 
@@ -29,6 +30,7 @@ class Adder:
 
     threads = 1
     failure: str | None = None
+    dead = False
     description = "sums"
 
     def __init__(self, limits: BatchLimits = SMALL) -> None:
@@ -56,6 +58,8 @@ class Adder:
                 raise MemoryError
             if FATAL in row.ids:
                 raise Unavailable("the accelerator has failed", code="engine_dead")
+            if PANIC in row.ids:
+                raise GeneratorExit("a panic in Rust code")
         return [Rewards((math.inf if INFINITE in row.ids else float(sum(row.ids)),)) for row in rows]
 
     def close(self) -> None:
@@ -219,7 +223,7 @@ async def test_a_dead_runtime_fails_all_who_wait_and_all_who_come() -> None:
         assert "the accelerator has failed" in one.failure
         with pytest.raises(Unavailable) as caught:
             one.submit([row(4)])
-        assert (caught.value.code, caught.value.retry_after) == ("engine_dead", None)
+        assert (caught.value.code, caught.value.retry_after) == ("engine_dead", RESTARTING)
 
 
 async def test_a_scorer_that_loses_a_row_fails_it() -> None:
@@ -240,6 +244,44 @@ async def test_a_worker_that_dies_otherwise_leaves_nobody_waiting() -> None:
         found = await asyncio.gather(*one.submit([row(1), row(2)]), return_exceptions=True)
         assert [each.code for each in found if isinstance(each, Unavailable)] == ["engine_dead"] * 2
         assert one.failure == "tiny has died: LookupError: no such meter"
+
+
+async def test_a_panic_that_is_no_exception_leaves_nobody_waiting() -> None:
+    async with lane(Adder()) as one:
+        found = await asyncio.gather(*one.submit([row(PANIC), row(2)]), return_exceptions=True)
+        assert [each.code for each in found if isinstance(each, Unavailable)] == ["engine_dead"] * 2
+        assert one.death == "tiny has died: GeneratorExit: a panic in Rust code"
+
+
+async def test_a_runtime_that_restarts_is_not_dead_until_it_says_so() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        scorer.failure = "the engine has died and is starting again"
+        assert (one.failure, one.death) == (scorer.failure, None)
+        scorer.failure, scorer.dead = "the engine has died 4 times", True
+        assert one.death == "the engine has died 4 times"
+        scorer.failure, scorer.dead = None, False
+
+
+async def test_a_pass_that_is_stuck_is_found_and_its_callers_are_answered() -> None:
+    scorer = Adder()
+    async with lane(scorer) as one:
+        assert (one.busy_seconds, find_death([one], 0)) == (0, None)
+        running = await held(scorer, one)
+        waiting = one.submit([row(2)])
+        await wait_until(lambda: one.busy_seconds > 0.01)
+        assert find_death([one], 3600) is None
+        death = find_death([one], 0.01)
+        assert death is not None
+        assert death.startswith("tiny is stuck: a forward pass has run for 0.")
+        one.abandon(Unavailable(death, code="engine_dead"))
+        found = await asyncio.gather(running, *waiting, return_exceptions=True)
+        assert [str(each) for each in found] == [death] * 2
+        with pytest.raises(Unavailable, match="is stuck"):
+            one.submit([row(3)])
+        await one.close()  # it does not wait for the thread
+        scorer.gate.set()
+        await wait_until(lambda: one.busy_seconds == 0)
 
 
 async def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:

@@ -16,6 +16,7 @@ import pytest
 import tiny
 import typer
 from serve.artifacts import PROBE, build, prove
+from serve.processes import START_SECONDS, Process
 from typer.testing import CliRunner
 from waiting import block_until
 
@@ -24,8 +25,6 @@ from tureen_serve.__main__ import _listen, app, ended_by_sigterm
 
 pytestmark = pytest.mark.timeout(900)
 RUN = CliRunner()
-SCORE = {"items": [{"messages": PROBE}]}
-START_SECONDS = 240.0  # to import torch and transformers on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -141,39 +140,6 @@ def test_a_folder_that_is_not_there_is_refused() -> None:
 
 
 # --------------------------------------------------------------------------- a life
-
-
-class Process:
-    """``tureen-serve`` in a process of its own."""
-
-    def __init__(self, *arguments: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tureen_serve", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
-        assert self.process.stdout is not None
-        self.first_line = self.process.stdout.readline()
-        self.address = self.first_line.split()[-1]
-
-    def wait_until_ready(self) -> None:
-        block_until(lambda: self.get("/health/ready").status_code == 200, START_SECONDS)
-
-    def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(f"{self.address}{path}", timeout=60)
-
-    def score(self) -> httpx2.Response:
-        return httpx2.post(f"{self.address}/v1/score", json=SCORE, timeout=60)
-
-    def end(self) -> tuple[int, str]:
-        """The status and what was logged; killed if it has not ended by itself."""
-        try:
-            _, log = self.process.communicate(timeout=START_SECONDS)
-        finally:
-            self.process.kill()
-        return self.process.returncode, log
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from serve.experts import causal, logprobs, merged, stack, texts
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.on_transformers import cache_rows
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 from tureen_serve.runtimes.on_transformers.running_text import StepLimits
@@ -323,6 +324,55 @@ def test_logits_that_are_not_finite_end_their_text_alone(base: Path, stepper: Tr
     assert isinstance(fault, ServerFault)
     assert fault.code == "non_finite_logits"
     assert tokens(said["sound"]) == tokens(alone)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (torch.OutOfMemoryError("no"), "input_exceeds_device_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "input_exceeds_device_memory"),
+        (ZeroDivisionError(), "runtime_failed"),
+    ],
+)
+def test_a_prompt_that_cannot_be_run_fails_alone(
+    stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    jobs = {number: job(ids, MIXED) for number, ids in enumerate(texts([5, 9, 3, 7, 4, 6]))}
+    alone = {key: tokens(play(stepper, {key: each})[key]) for key, each in jobs.items()}
+    prefill, runs = stepper._rows.prefill, 0
+
+    def fail(prompts: Sequence[Sequence[int]], owners: Sequence[int]) -> torch.Tensor:
+        nonlocal runs
+        runs += 1
+        if jobs[3].ids in prompts:
+            raise error
+        return prefill(prompts, owners)
+
+    monkeypatch.setattr(stepper._rows, "prefill", fail)
+    said = play(stepper, jobs, late={2: 3, 3: 4, 4: 3})
+    (fault,) = said.pop(3)
+    assert fault.code == code
+    assert {key: tokens(deltas) for key, deltas in said.items()} == {key: alone[key] for key in said}
+    assert runs <= 7
+
+
+def test_a_cache_that_is_torn_ends_the_texts_in_it(
+    stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = play(stepper, {"a": job((5, 6))})["a"]
+    stepper.add("a", job((5, 6)))
+    stepper.step()
+    stepper.add("b", job((7, 8, 9)))
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_rows, "_widen", fail)
+        with pytest.raises(torch.OutOfMemoryError):
+            stepper.step()
+    stepper.drop("a")
+    assert tokens(play(stepper, {"a": job((5, 6))})["a"]) == tokens(before)
 
 
 def test_a_failed_accelerator_is_the_end(stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch) -> None:

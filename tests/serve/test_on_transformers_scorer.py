@@ -257,10 +257,18 @@ def broken(scorer: TransformersScorer, error: Exception) -> TransformersScorer:
     return found
 
 
-def test_one_text_that_does_not_fit_is_the_callers_fault(scorer: TransformersScorer) -> None:
+FULL = [
+    torch.OutOfMemoryError("no"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_one_text_that_does_not_fit_is_the_callers_fault(scorer: TransformersScorer, error: Exception) -> None:
     rows = [Row(each, only("helpful")) for each in texts([3, 4])]
-    full = broken(scorer, torch.OutOfMemoryError("no"))
-    with pytest.raises(torch.OutOfMemoryError):
+    full = broken(scorer, error)
+    with pytest.raises(type(error)):
         full.run(rows)
     with pytest.raises(Unprocessable) as caught:
         full.run(rows[:1])

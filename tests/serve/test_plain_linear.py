@@ -257,7 +257,7 @@ def test_a_server_whose_scores_differ_does_not_become_ready(tmp_path: Path, monk
 class SeesNeighbours:
     """A scorer whose numbers are right alone, and move by a tenth in a batch."""
 
-    limits, threads, description, failure = BatchLimits(), 1, "", None
+    limits, threads, description, failure, dead = BatchLimits(), 1, "", None, False
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer

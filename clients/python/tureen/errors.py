@@ -66,6 +66,10 @@ class TureenError(Exception):
     def at(self, prefix: str) -> "TureenError":
         """Return the same error with ``prefix`` before its field: ``at("items[2]")``."""
         param = prefix if not self.param else f"{prefix}.{self.param}"
+        return self.copy(param)
+
+    def copy(self, param: str | None = None) -> "TureenError":
+        """Return the same error with the field ``param``, without its traceback, which keeps what it saw alive."""
         return type(self)(self.message, param=param, code=self.code, retry_after=self.retry_after)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from tureen.openai_wire import ChatReply, CompletionReply
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_core.turns import Messages
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NORMALISED, ReadingNotes, document_scoring
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.sse import prepend_event, stream_events
@@ -70,7 +71,7 @@ class PlannedText:
         """
         told = ReadingNotes(normalised=int(self.normalised)).headers
         if not self.body.stream:
-            return JSONResponse(await self.whole(), headers=told)
+            return JsonReply(await self.whole(), headers=told)
         tasks, reply, account = self._begin()
         with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
         lines = stream_events(reply, tasks, stream_texts(self.engine, self.planned, tasks), account, with_usage)

@@ -14,9 +14,11 @@ from tureen_serve.faults import document_errors
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health/live")
-async def live() -> dict[str, str]:
-    """200 while the process answers, whether or not the models are loaded."""
+@router.get("/health/live", responses=document_errors(503))
+async def live(server: ServerStateDep) -> dict[str, str]:
+    """200 while the process answers, whether or not the models are loaded; 503 if it must be started again."""
+    if death := server.explain_death():
+        raise death
     return {"status": "live"}
 
 

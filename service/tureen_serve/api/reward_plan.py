@@ -4,7 +4,6 @@ A request has one plan, and a chunk of a batch has many. Plans with the same rew
 engine.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -13,6 +12,7 @@ from tureen.errors import ServerFault, TureenError
 from tureen_serve.api.outcome_counts import count_outcomes
 from tureen_serve.api.reward_items import build_group
 from tureen_serve.api.reward_query import RewardBody, RewardQuery
+from tureen_serve.generation.weigh import Scales, find_unusable_reward
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority, ScoreInput, Steps
 from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.text_limits import TextLimits, take_inputs
@@ -213,7 +213,7 @@ async def score_groups(
     soup = query.preferences if query.soup else None
     found = await engine.score(groups, query.objectives, soup=soup, truncate=truncate, priority=priority)
     checked = [
-        [_check_outcome(outcome, group.param(place), remedy) for place, outcome in enumerate(outcomes)]
+        [_check_outcome(outcome, query.scales, group.param(place), remedy) for place, outcome in enumerate(outcomes)]
         for group, outcomes in zip(groups, found, strict=True)
     ]
     for outcomes in checked:
@@ -221,11 +221,11 @@ async def score_groups(
     return checked
 
 
-def _check_outcome(outcome: Outcome, param: str, remedy: str) -> Outcome:
-    for name, value in outcome.raw.items():
-        if not math.isfinite(value):
-            message = f"the reward {name} of this text is not finite"
-            return replace(outcome, raw={}, error=ServerFault(message, param=param, code="non_finite_score"))
+def _check_outcome(outcome: Outcome, scales: Scales, param: str, remedy: str) -> Outcome:
+    unusable = find_unusable_reward(outcome.raw, scales)
+    if unusable is not None:
+        message = f"the reward {unusable} of this text is not finite"
+        return replace(outcome, raw={}, error=ServerFault(message, param=param, code="non_finite_score"))
     error = outcome.error
     if error is not None and error.code == "context_length_exceeded":
         error = type(error)(f"{error.message}, {remedy}", param=error.param, code=error.code)

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from tureen.errors import Unavailable
 from tureen_serve.inference.engine import Engine
+from tureen_serve.inference.lane import RESTARTING
 from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import Metrics
 
@@ -49,9 +50,16 @@ class ServerState:
             return Unavailable(self.failure, code="not_ready", retry_after=30)
         if self.engine is None:
             return Unavailable("the models are still loading; try again", code="model_loading", retry_after=2)
+        if death := self.explain_death():
+            return death
         if self.engine.failure:
             return Unavailable(self.engine.failure, code="not_ready", retry_after=30)
         return None
+
+    def explain_death(self) -> Unavailable | None:
+        """Return why this process must end, or None."""
+        why = self.engine.death if self.engine else None
+        return None if why is None else Unavailable(why, code="engine_dead", retry_after=RESTARTING)
 
     def explain_unready(self) -> Unavailable | None:
         """Return why new requests should go to another server, or None."""

@@ -1,10 +1,10 @@
 """Stream text as OpenAI does: server-sent events in ``data:`` lines, and ``[DONE]`` at the end."""
 
-import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from tureen_serve.api.json_replies import write_json
 from tureen_serve.api.text_replies import TextReply
 from tureen_serve.faults import build_error_body, translate_error
 from tureen_serve.generation.texts import TextTask
@@ -77,4 +77,4 @@ async def prepend_event(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGener
 
 
 def _data(payload: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(payload, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+    return b"data: " + write_json(payload) + b"\n\n"

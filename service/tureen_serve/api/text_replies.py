@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from tureen.errors import ServerFault
 from tureen_serve.api.reward_replies import build_scores
 from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.select import Choice
@@ -109,7 +110,10 @@ def _token(token: str, logprob: float) -> Json:
 
 
 def _finite(logprob: float) -> float:
-    return logprob if math.isfinite(logprob) else LOWEST_LOGPROB
+    """Return the logarithm of a probability; OpenAI writes -9999 for that of 0."""
+    if math.isnan(logprob) or logprob == math.inf:
+        raise ServerFault("the model computed log-probabilities that are not finite", code="non_finite_logits")
+    return LOWEST_LOGPROB if logprob == -math.inf else logprob
 
 
 class TextReply:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tureen.batch_jobs.input_lines import read_requests
-from tureen.errors import InvalidRequest
+from tureen.errors import InvalidRequest, Unavailable
 from tureen.wire import Batch, BatchRequest, Endpoint, RequestCounts
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.batches.batch_service import BatchService, OpenStores
@@ -59,6 +59,7 @@ async def run_local_batch(
 
     Raises:
         InvalidRequest: the target exists, or the unfinished run is of another input.
+        Unavailable: a runtime is dead; the results are kept.
         Unprocessable: a line cannot be made a request.
         TureenError: the file store or the database cannot be used.
     """
@@ -75,6 +76,8 @@ async def run_local_batch(
         batch = await batches.io(_begin, opened, job, digest)
         while batch.status not in ENDED:
             watch(batch.request_counts)
+            if engine.death:
+                raise Unavailable(engine.death, code="engine_dead")
             await asyncio.sleep(POLL_SECONDS)
             batch = await batches.io(opened.store.get_batch, batch.id)
         watch(batch.request_counts)

@@ -12,7 +12,9 @@ from tureen_serve.batches.lines import read_custom_id, split_lines
 from tureen_serve.batches.records import Chunk, Lease, StoredFile, Tally, new_id
 
 GOOD, BAD = ".good", ".bad"
-NOT_JSON = LineAnswer.refusal(ServerFault("the answer cannot be written as JSON; it holds a number that is not finite"))
+NOT_JSON = LineAnswer.refusal(
+    ServerFault("the answer cannot be written as JSON; it holds a number that is not finite", code="non_finite_number")
+)
 UNRUN_ERRORS = {
     "expired": LineError(code="batch_expired", message="the completion window closed before this line was run"),
     "cancelled": LineError(code="batch_cancelled", message="the batch was cancelled before this line was run"),

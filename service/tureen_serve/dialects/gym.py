@@ -7,14 +7,12 @@ outputs. Reasoning goes to a template that knows it. A response without messages
 never a reward.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field, field_validator
 
 from tureen.errors import Unprocessable
@@ -22,6 +20,7 @@ from tureen.tool_calls import read_tools
 from tureen.wire import MAX_MESSAGES, Many, Text
 from tureen_core.chat_template import TemplateInputs
 from tureen_core.turns import Messages
+from tureen_serve.api.json_replies import EchoReply, JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
@@ -87,16 +86,8 @@ class GymAggregateBody(DialectBody):
     verify_responses: Annotated[list[GymVerifiedRollout], Many()]
 
 
-class EchoReply(JSONResponse):
-    """JSON in ASCII. What goes back as it came may hold lone surrogates, which only an escape can write."""
-
-    def render(self, content: Any) -> bytes:
-        """Write the body."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
-
-
 @router.post("/verify", responses=SCORED)
-async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JSONResponse:
+async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JsonReply:
     """The rollout as it was sent, with its reward and the reward's components."""
     selection = await context.select()
     params = body.responses_create_params
@@ -109,7 +100,7 @@ async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = Fals
 
 @router.post("/seed_session", responses=ERRORS)
 @router.post("/close_session", responses=ERRORS)
-async def session(body: dict[str, Any]) -> JSONResponse:
+async def session(body: dict[str, Any]) -> JsonReply:
     """The id of the session, if it was sent. A reward keeps no state, so nothing is opened or closed."""
     return EchoReply({name: body[name] for name in ("resources_session_id",) if name in body})
 
@@ -121,9 +112,9 @@ async def reverify_mode() -> str:
 
 
 @router.post("/aggregate_metrics", responses=ERRORS)
-async def aggregate_metrics(body: GymAggregateBody) -> JSONResponse:
+async def aggregate_metrics(body: GymAggregateBody) -> JsonReply:
     """Mean, max, min, median and standard deviation of every number, for each task and over all rollouts."""
-    return JSONResponse(await run_pieces(lambda go_on: _aggregate(body.verify_responses, go_on)))
+    return JsonReply(await run_pieces(lambda go_on: _aggregate(body.verify_responses, go_on)))
 
 
 def _aggregate(rollouts: Sequence[GymVerifiedRollout], go_on: GoOn) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import PositiveInt
 
 from tureen.errors import NotFound, TureenError, Unauthorized, Unavailable, Unprocessable
 from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.dialects import error_bodies
@@ -70,37 +71,37 @@ class InfinityClassifyBody(InfinityBody):
 
 
 @router.post("/rerank", responses=SCORED)
-async def rerank(body: InfinityRerankBody, context: ContextDep) -> JSONResponse:
+async def rerank(body: InfinityRerankBody, context: ContextDep) -> JsonReply:
     """Rank documents by their rewards as answers to the query, best first."""
     selection = await context.select(body.named)
     pairs = pair_texts([body.query], body.documents)
     outcomes = await context.score_all(selection, pairs, truncate=True, at="documents[{}]".format)
     results = _results(body, [selection.value(each) for each in outcomes])
-    return JSONResponse({"object": "rerank", "results": results, **_common_fields(selection, outcomes)})
+    return JsonReply({"object": "rerank", "results": results, **_common_fields(selection, outcomes)})
 
 
 @router.post("/classify", responses=SCORED)
-async def classify(body: InfinityClassifyBody, context: ContextDep) -> JSONResponse:
+async def classify(body: InfinityClassifyBody, context: ContextDep) -> JsonReply:
     """The score of each text by each reward. `model: helpful+harmless` names several rewards."""
     selection = await context.select(body.named)
     outcomes = await context.score_all(selection, [FinishedText(text) for text in body.input], truncate=True)
     data = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
-    return JSONResponse({"object": "classify", "data": data, **_common_fields(selection, outcomes)})
+    return JsonReply({"object": "classify", "data": data, **_common_fields(selection, outcomes)})
 
 
 @router.get("/models", responses=ERRORS)
-async def models(context: ContextDep) -> JSONResponse:
+async def models(context: ContextDep) -> JsonReply:
     """Every reward and alias."""
     waiting = sum(lane.queued_rows for lane in context.engine.scorers)
     cards = [_card(name, context.server.since, waiting) for name in context.list_models()]
-    return JSONResponse({"data": cards, "object": "list"})
+    return JsonReply({"data": cards, "object": "list"})
 
 
 @router.get("/health", responses=ERRORS)
-async def health(server: ServerStateDep) -> JSONResponse:
+async def health(server: ServerStateDep) -> JsonReply:
     """The time in seconds since the epoch, if this server takes requests."""
     server.require_ready()
-    return JSONResponse({"unix": time.time()})
+    return JsonReply({"unix": time.time()})
 
 
 def build_infinity_error(error: TureenError) -> Response:

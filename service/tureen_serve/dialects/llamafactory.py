@@ -7,12 +7,12 @@ rules differ: a text is cut on the side of the reward's reading, and it gets BOS
 import uuid
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 from pydantic import NonNegativeInt
 
 from tureen.errors import InvalidRequest
 from tureen.wire import Text
 from tureen_core.reading import Cut
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
@@ -34,7 +34,7 @@ class LlamaFactoryScoreBody(DialectBody):
 
 
 @router.post("/v1/score/evaluation", responses=SCORED)
-async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> JSONResponse:
+async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> JsonReply:
     """The reward of each text."""
     if not body.messages:
         raise InvalidRequest("send at least one text", param="messages")
@@ -43,7 +43,7 @@ async def score_evaluation(body: LlamaFactoryScoreBody, context: ContextDep) -> 
     outcomes = await context.score_all(
         selection, [FinishedText(text, cut=cut) for text in body.messages], at="messages[{}]".format
     )
-    return JSONResponse(
+    return JsonReply(
         {
             "id": f"scoreval-{uuid.uuid4().hex}",
             "object": "score.evaluation",

@@ -8,10 +8,10 @@ versions: ``rewards`` (the only field that 0.5 and 0.6 read), ``scores`` in (0, 
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 
 from tureen.wire import Text
 from tureen_core.calibration import compute_sigmoid
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.inputs import TextList
@@ -33,13 +33,13 @@ class OpenRlhfRewardBody(DialectBody):
 
 
 @router.post("/get_reward", responses=SCORED)
-async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JSONResponse:
+async def get_reward(body: OpenRlhfRewardBody, context: ContextDep) -> JsonReply:
     """Rewards of finished texts. `?model=helpful=0.7%2Charmless=0.3` gives a mix; OpenRLHF splits URLs at commas."""
     queries = [body.query] if isinstance(body.query, str) else body.query
     selection = await context.select(body.model)
     texts = [FinishedText(query) for query in queries]
     outcomes = await context.score_all(selection, texts, at="query[{}]".format)
-    return JSONResponse(
+    return JsonReply(
         {
             "rewards": [selection.value(each) for each in outcomes],
             "scores": [compute_sigmoid(selection.standard(each)) for each in outcomes],

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from tureen.errors import TureenError
 from tureen.wire import Text
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.activation import apply_softmax
 from tureen_serve.dialects.dialect_context import ContextDep
@@ -152,7 +152,7 @@ def build_sglang_error(error: TureenError) -> Response:
 
 
 @router.post("/v1/embeddings", responses=SCORED)
-async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONResponse:
+async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JsonReply:
     """SGLang: the raw rewards of each text, as its embedding."""
     selection = await context.select(body.adapter or body.reward)
     at = "input".format if is_single(body.input) else "input[{}]".format
@@ -164,23 +164,23 @@ async def embeddings(body: SglangEmbeddingsBody, context: ContextDep) -> JSONRes
         {"embedding": write(selection.values(outcome)), "index": index, "object": "embedding"}
         for index, outcome in enumerate(outcomes)
     ]
-    return JSONResponse({"data": data, "model": selection.name, "object": "list", "usage": _usage(outcomes)})
+    return JsonReply({"data": data, "model": selection.name, "object": "list", "usage": _usage(outcomes)})
 
 
 @router.post("/v1/score", responses=SCORED)
-async def score(body: SglangScoreBody, context: ContextDep) -> JSONResponse:
+async def score(body: SglangScoreBody, context: ContextDep) -> JsonReply:
     """SGLang: the raw rewards of the query joined with each item."""
     selection = await context.select(body.adapter or body.reward)
     outcomes = await context.score_all(selection, body.texts(), at="items[{}]".format, priority=body.urgency)
     rows = [selection.values(outcome) for outcome in outcomes]
     others = {"pooled_hidden_states": None, "token_logprobs": None, "model": body.model, "usage": _usage(outcomes)}
     scores = [_probabilities(row, body.temperature) for row in rows] if body.apply_softmax else rows
-    return JSONResponse({"scores": scores, **others, "object": "scoring"})
+    return JsonReply({"scores": scores, **others, "object": "scoring"})
 
 
 @router.post("/v1/rerank", responses=SCORED)
 @router.put("/v1/rerank", responses=SCORED)
-async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
+async def rerank(body: SglangRerankBody, context: ContextDep) -> JsonReply:
     """SGLang: rank documents by their rewards as answers to one query, best first."""
     began = time.perf_counter()
     selection = await context.select(body.adapter)
@@ -193,7 +193,7 @@ async def rerank(body: SglangRerankBody, context: ContextDep) -> JSONResponse:
         for each in rank_rewards(scores)[: body.top_n]
     ]
     hidden = () if body.return_documents else ("document",)
-    return JSONResponse([{key: result[key] for key in result if key not in hidden} for result in results])
+    return JsonReply([{key: result[key] for key in result if key not in hidden} for result in results])
 
 
 def _probabilities(row: Sequence[float], temperature: float) -> list[float]:

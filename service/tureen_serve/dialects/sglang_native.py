@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, field_validator, model_validator
 
 from tureen.errors import TureenError
 from tureen.wire import MAX_TEXTS, Many
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.error_bodies import build_reply, document_merged_errors, write_sentence
@@ -128,7 +128,7 @@ def build_native_error(error: TureenError) -> Response:
 
 @router.post("/classify", responses=SCORED)
 @router.put("/classify", responses=SCORED)
-async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONResponse:
+async def classify(body: SglangClassifyBody, context: ContextDep) -> JsonReply:
     """SGLang: the raw rewards of each text."""
     began = time.perf_counter()
     selection = await context.select(body.adapter or body.model)
@@ -140,7 +140,7 @@ async def classify(body: SglangClassifyBody, context: ContextDep) -> JSONRespons
         {"embedding": selection.values(outcome), "meta_info": meta}
         for outcome, meta in zip(outcomes, known, strict=True)
     ]
-    return JSONResponse(found[0] if is_single(body.given) else found)
+    return JsonReply(found[0] if is_single(body.given) else found)
 
 
 def build_meta_info(

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 
 from tureen.errors import Unprocessable
 from tureen.wire import MAX_MESSAGES, Many, Message, Text
 from tureen_core.template import Renderer
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.reward_items import read_answer, read_prompt
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
@@ -39,13 +39,13 @@ class SlimeSample(DialectBody):
 
 
 @router.post("/slime", responses=SCORED)
-async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JSONResponse:
+async def slime(body: SlimeSample, context: ContextDep, truncate: bool = False) -> JsonReply:
     """The reward of one sample: a number, or an object of several rewards with `?model=helpful+harmless`."""
     selection = await context.select(body.model)
     renderers = [reward.renderer for reward in context.list_rewards(selection)]
     outcome = await context.score_one(selection, _text(body, renderers), truncate, prompt="prompt", answer="response")
     values = selection.values(outcome)
-    return JSONResponse(values[0] if len(values) == 1 else dict(zip(selection.columns, values, strict=True)))
+    return JsonReply(values[0] if len(values) == 1 else dict(zip(selection.columns, values, strict=True)))
 
 
 def _text(body: SlimeSample, renderers: Sequence[Renderer]) -> Group | FinishedText:

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenError, Unauthorized, Unavailable
 from tureen.wire import MAX_TEXTS, Many, Text
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.reading import Cut
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.dialects.activation import label_scores
@@ -100,7 +101,7 @@ class TeiRerankBody(TeiBody):
 
 @router.post("", responses=SCORED)
 @router.post("/predict", responses=SCORED)
-async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
+async def predict(body: TeiPredictBody, context: ContextDep) -> JsonReply:
     """Scores of texts and pairs. `?model=helpful+harmless` gives a score for each reward."""
     began = time.perf_counter()
     selection, batch = await context.select(body.model), body.batch
@@ -112,11 +113,11 @@ async def predict(body: TeiPredictBody, context: ContextDep) -> JSONResponse:
     )
     found = [label_scores(selection.columns, selection.values(each), body.raw_scores) for each in outcomes]
     headers = _headers(began, sum(len(text) for texts in batch for text in texts), outcomes)
-    return JSONResponse(found[0] if body.single else found, headers=headers)
+    return JsonReply(found[0] if body.single else found, headers=headers)
 
 
 @router.post("/rerank", responses=SCORED)
-async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
+async def rerank(body: TeiRerankBody, context: ContextDep) -> JsonReply:
     """Rank texts by their rewards as answers to the query, best first."""
     began = time.perf_counter()
     selection = await context.select(body.model)
@@ -128,15 +129,15 @@ async def rerank(body: TeiRerankBody, context: ContextDep) -> JSONResponse:
         selection, pair_texts([body.query], body.texts, body.cut), at="texts[{}]".format, remedy=CUT_IT
     )
     headers = _headers(began, sum(len(body.query) + len(text) for text in body.texts), outcomes)
-    return JSONResponse(_ranks(body, [selection.value(each) for each in outcomes]), headers=headers)
+    return JsonReply(_ranks(body, [selection.value(each) for each in outcomes]), headers=headers)
 
 
 @router.get("/info", responses=ERRORS)
-async def info(context: ContextDep) -> JSONResponse:
+async def info(context: ContextDep) -> JsonReply:
     """The reward models and the limits of this server. `?model=` names rewards, as for `/predict`."""
     selection, limits = await context.select(), context.server.limits
     longest = context.find_max_length(selection)
-    return JSONResponse(
+    return JsonReply(
         {
             "model_id": selection.name,
             "model_sha": ",".join(selection.query.fingerprints.values()),

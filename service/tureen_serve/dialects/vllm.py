@@ -18,8 +18,8 @@ the texts:
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
 
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.api.server_state import ServerStateDep
 from tureen_serve.dialects import vllm_tokens
@@ -56,10 +56,10 @@ named = APIRouter(route_class=NotedRoute, tags=["dialects"])
 
 
 @plain.post("/classify", responses=SCORED)
-async def classify(body: VllmTextsBody, context: ContextDep) -> JSONResponse:
+async def classify(body: VllmTextsBody, context: ContextDep) -> JsonReply:
     """vLLM: the reward of each text or of one conversation, or its probability."""
     selection = await context.select(body.model)
-    return JSONResponse(build_classify_answer(selection, await _texts(body, context, selection), body))
+    return JsonReply(build_classify_answer(selection, await _texts(body, context, selection), body))
 
 
 @plain.post("/pooling", responses=SCORED)
@@ -71,21 +71,21 @@ async def pooling(body: VllmPoolingBody, context: ContextDep) -> Response:
 
 @plain.post("/score", responses=SCORED)
 @versioned.post("/v1/score", responses=SCORED)
-async def score(body: VllmScoreBody, context: ContextDep) -> JSONResponse:
+async def score(body: VllmScoreBody, context: ContextDep) -> JsonReply:
     """vLLM: the reward of each document as an answer to its query."""
     selection = await context.select(body.model)
     outcomes, _ = await _documents(body, context, selection)
-    return JSONResponse(build_score_answer(selection, outcomes, body))
+    return JsonReply(build_score_answer(selection, outcomes, body))
 
 
 @plain.post("/rerank", responses=SCORED)
 @versioned.post("/v1/rerank", responses=SCORED)
 @versioned.post("/v2/rerank", responses=SCORED)
-async def rerank(body: VllmRerankBody, context: ContextDep) -> JSONResponse:
+async def rerank(body: VllmRerankBody, context: ContextDep) -> JsonReply:
     """vLLM: rank documents by their rewards as answers to one query, best first."""
     selection = await context.select(body.model)
     outcomes, documents = await _documents(body, context, selection)
-    return JSONResponse(build_rerank_answer(selection, outcomes, body, documents, body.top_n))
+    return JsonReply(build_rerank_answer(selection, outcomes, body, documents, body.top_n))
 
 
 @named.get("/health", response_class=Response, responses=ERRORS)

@@ -8,10 +8,10 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Response
-from fastapi.responses import JSONResponse
 
 from tureen.errors import TureenError
 from tureen_core.calibration import compute_sigmoid
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.dialects import activation
 from tureen_serve.dialects.error_bodies import (
     CodedError,
@@ -82,7 +82,7 @@ def build_pooling_answer(selection: RewardSelection, outcomes: Sequence[Outcome]
     if body.encoding_format in ("float", "base64"):
         write = encoding.text if body.encoding_format == "base64" else list
         data = [{"index": index, "object": "pooling", "data": write(each)} for index, each in enumerate(rows)]
-        return JSONResponse(_listed("pooling", selection, outcomes, body, data))
+        return JsonReply(_listed("pooling", selection, outcomes, body, data))
     content, data = encoding.blocks(rows)
     metadata = _listed("pooling", selection, outcomes, body, data) | {"usage": _read(outcomes)}
     metadata.pop("object")

@@ -7,12 +7,12 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 from pydantic import model_validator
 
 from tureen.errors import Unprocessable
 from tureen.wire import MAX_MESSAGES, Many, Text
 from tureen_core.template import Renderer
+from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute
 from tureen_serve.api.reward_items import read_inputs
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody, DialectContext
@@ -57,7 +57,7 @@ class VllmDetokenizeBody(DialectBody):
 
 
 @router.post("/tokenize", responses=ERRORS)
-async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JSONResponse:
+async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JsonReply:
     """vLLM: the token ids of a text or a conversation."""
     renderer = await _find_renderer(context, body.model)
     turns = [turn.plain() for turn in body.messages or ()]
@@ -65,11 +65,11 @@ async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JSONResponse:
     ids = await asyncio.to_thread(body.ids, renderer)
     reply: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
     strings = renderer.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
-    return JSONResponse({**reply, "token_strs": strings})
+    return JsonReply({**reply, "token_strs": strings})
 
 
 @router.post("/detokenize", responses=ERRORS)
-async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JSONResponse:
+async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JsonReply:
     """vLLM: the text of token ids, with special tokens."""
     tokenizer = (await _find_renderer(context, body.model)).tokenizer
     known = len(tokenizer)
@@ -77,7 +77,7 @@ async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JSONRespo
         if not 0 <= each < known:
             message = f"{each} is not a token id; the tokenizer has the ids 0 to {known - 1}"
             raise Unprocessable(message, param=f"tokens[{index}]")
-    return JSONResponse({"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)})
+    return JsonReply({"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)})
 
 
 async def _find_renderer(context: DialectContext, model: str | None) -> Renderer:

@@ -13,7 +13,7 @@ from tureen.wire import CandidateOptions
 from tureen_core.turns import Messages
 from tureen_serve.generation.plan import Plan, Variation
 from tureen_serve.generation.texts import TextTask
-from tureen_serve.generation.weigh import rank_rewards, weigh_rewards
+from tureen_serve.generation.weigh import find_unusable_reward, rank_rewards, weigh_rewards
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
 from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
 
@@ -107,9 +107,9 @@ def _pick(engine: Engine, options: CandidateOptions, slate: Slate, outcomes: Seq
 
 
 def _judge(engine: Engine, variation: Variation, written: Written, outcome: Outcome) -> Choice:
-    if outcome.error or not all(map(math.isfinite, outcome.raw.values())):
-        return Choice(variation, written)
     scales = {name: engine.rewards[name].calibration for name in outcome.raw}
+    if outcome.error or find_unusable_reward(outcome.raw, scales):
+        return Choice(variation, written)
     return Choice(variation, written, outcome.raw, weigh_rewards(outcome.raw, variation.judges, scales))
 
 

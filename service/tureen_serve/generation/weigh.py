@@ -15,6 +15,7 @@ Weights = Mapping[str, float]
 Raw = Mapping[str, float]
 Scales = Mapping[str, Calibration | None]
 
+LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 SUBTRACT = "weights of rewards must be 0 or more; request both rewards and subtract them yourself"
 
 
@@ -42,6 +43,18 @@ def compute_preference(raw: Raw, other: Raw, weights: Weights, scales: Scales) -
     """Return P(first over other) = σ(Σ wₒ · Δrawₒ / Tₒ), the Bradley-Terry model."""
     odds = (weight * resolve_scale(scales[name]).logit(raw[name], other[name]) for name, weight in weights.items())
     return compute_sigmoid(math.fsum(odds))
+
+
+def find_unusable_reward(raw: Raw, scales: Scales) -> str | None:
+    """Return the name of a reward that is not finite, raw or calibrated, as a float32; None if all are.
+
+    Sums, differences and means of float32 numbers are finite in float64. So no number that is made of them overflows.
+    """
+    for name, value in raw.items():
+        scaled = resolve_scale(scales[name]).standardise(value)
+        if not (abs(value) <= LARGEST and abs(scaled) <= LARGEST):
+            return name
+    return None
 
 
 def rank_rewards(rewards: Sequence[float]) -> list[int]:

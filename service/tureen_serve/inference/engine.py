@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from copy import copy
+from math import inf
 
-from tureen.errors import NotFound, Unprocessable
+from tureen.errors import NotFound, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference.batcher import Priority
-from tureen_serve.inference.lane import Observer, ignore_run
+from tureen_serve.inference.lane import Observer, find_death, ignore_run
 from tureen_serve.inference.model_pool import ModelPool
 from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
@@ -46,6 +47,7 @@ class Engine:
         observe: called with every run of a lane, on the lane's thread.
         pool: the models that are loaded on demand.
         limits: the largest texts.
+        stuck_seconds: how long a forward pass may take.
 
     Attributes:
         registry: the models; they may change while requests run.
@@ -68,6 +70,7 @@ class Engine:
         observe: Observer = ignore_run,
         pool: ModelPool | None = None,
         limits: TextLimits = LIMITS,
+        stuck_seconds: float = inf,
     ) -> None:
         self.pool = pool
         self.limits = limits
@@ -76,6 +79,7 @@ class Engine:
         self._held: Models | None = None
         self._leases: ExitStack | None = None
         self._unproven = loaded.failure
+        self._stuck_seconds = stuck_seconds
 
     @property
     def models(self) -> Models:
@@ -122,7 +126,18 @@ class Engine:
     @property
     def failure(self) -> str | None:
         """Why the engine is not ready (a probe that differs, a dead runtime), or None if it is."""
-        return self._unproven or next((lane.failure for lane in self.models.lanes if lane.failure), None)
+        failures = (lane.failure for lane in self.models.lanes if lane.failure)
+        return self._unproven or self.death or next(failures, None)
+
+    @property
+    def death(self) -> str | None:
+        """Why the process must end: a runtime cannot be started again, or a forward pass is stuck; None if none is."""
+        return find_death((*self.scorers, *self.generators), self._stuck_seconds)
+
+    def abandon(self, error: Unavailable) -> None:
+        """Answer all that waits or runs with an error, and refuse what comes: the process ends."""
+        for lane in (*self.scorers, *self.generators):
+            lane.abandon(error)
 
     @contextmanager
     def hold(self) -> Iterator["Engine"]:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from tureen.errors import TureenError
+from tureen.errors import TureenError, Unavailable
 from tureen_serve.inference.lane import Lane, LaneRun, Observer, ignore_run
 from tureen_serve.runtimes.contract import GenerationJob, Generator, TextDelta
 
@@ -36,6 +36,7 @@ class GeneratorLane(Lane):
         self._queue_jobs = queue_jobs
         self._open: dict[OpenJob, None] = {}
         self._since: float | None = None
+        self._heard = 0.0
         self._made = self._failed = 0
 
     @property
@@ -47,6 +48,11 @@ class GeneratorLane(Lane):
     def running(self) -> int:
         """The number of jobs that have started."""
         return sum(opened.started for opened in self._open)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long no running job has got a token; 0 if no job is open."""
+        return time.perf_counter() - self._heard if self._open else 0.0
 
     async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         """Yield the deltas of one text. Closing the iterator ends the job.
@@ -61,12 +67,15 @@ class GeneratorLane(Lane):
         if self.waiting >= self._queue_jobs:
             raise self._refuse(sum(opened.job.sampling.max_tokens for opened in self._open))
         opened = OpenJob(job)
+        if not self._open:
+            self._heard = time.perf_counter()
         self._open[opened] = None
         self._since = self._since or time.perf_counter()
         try:
             async with aclosing(self._generator.stream(job)) as deltas:
                 async for delta in deltas:
                     opened.started = True
+                    self._heard = time.perf_counter()
                     self._made += delta.tokens
                     yield delta
                     self._measure()
@@ -76,6 +85,11 @@ class GeneratorLane(Lane):
         finally:
             del self._open[opened]
             self._measure(at_once=not self._open)
+
+    def abandon(self, error: Unavailable) -> None:
+        """End all jobs with an error, and refuse what comes: the process ends."""
+        self._died = self._died or error.message
+        self._generator.abandon(error)
 
     async def close(self) -> None:
         """Stop the running jobs and free the weights."""

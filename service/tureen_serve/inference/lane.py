@@ -9,9 +9,10 @@ import asyncio
 import logging
 import math
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from tureen.errors import TureenError, Unavailable
 
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
-RESTARTING = 10  # seconds after which callers try again while a runtime restarts
+RESTARTING = 10  # seconds after which callers try again while a runtime or the server restarts
 RECENT = 0.2  # weight of the last run in the measured speed
 
 
@@ -44,6 +45,10 @@ class HealthSource(Protocol):
     @property
     def failure(self) -> str | None:
         """Why the runtime cannot run now, or None if it can."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the runtime can never run again in this process."""
 
 
 def ignore_run(ran: object) -> None:
@@ -76,6 +81,20 @@ class Lane(ABC):
         """Why the lane cannot run, for ever or until the runtime has restarted; None if it can."""
         return self._died or self._runtime.failure
 
+    @property
+    def death(self) -> str | None:
+        """Why the lane can never run again in this process; None if it runs, or waits for a restart of its runtime."""
+        return self.failure if self._died or self._runtime.dead else None
+
+    @property
+    @abstractmethod
+    def busy_seconds(self) -> float:
+        """How long the forward pass runs that began first; 0 if none runs."""
+
+    @abstractmethod
+    def abandon(self, error: Unavailable) -> None:
+        """Fail all that waits or runs, and refuse what comes: the process ends."""
+
     @abstractmethod
     async def close(self) -> None:
         """Stop the work and free the weights."""
@@ -87,7 +106,7 @@ class Lane(ABC):
             Unavailable: the lane takes no new work.
         """
         if self.failure:
-            raise Unavailable(self.failure, code="engine_dead", retry_after=None if self._died else RESTARTING)
+            raise Unavailable(self.failure, code="engine_dead", retry_after=RESTARTING)
         if self._closing:
             raise Unavailable("the server is shutting down; try another server", code="draining", retry_after=1)
         return asyncio.get_running_loop()
@@ -105,6 +124,22 @@ class Lane(ABC):
         self._observe(ran)
 
 
+def find_death(lanes: Iterable[Lane], stuck_seconds: float) -> str | None:
+    """Find a lane that can never run again in this process, and say why: it is dead, or its forward pass is stuck.
+
+    Args:
+        stuck_seconds: how long a forward pass may take.
+    """
+    for lane in lanes:
+        if lane.death:
+            return lane.death
+        seconds = lane.busy_seconds
+        if seconds > stuck_seconds:
+            limit = f"the longest allowed is {stuck_seconds:g} s (`limits.stuck_seconds`)"
+            return f"{lane.name} is stuck: a forward pass has run for {seconds:.1f} s, and {limit}"
+    return None
+
+
 class WorkerLane(Lane):
     """A lane whose runtime is called from worker threads.
 
@@ -116,20 +151,41 @@ class WorkerLane(Lane):
         super().__init__(name, runtime, observe)
         self._streams = threads
         self._state = threading.Condition()
+        self._passes: dict[int, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [threading.Thread(target=self._live, name=f"lane {name}", daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the forward pass runs that began first; 0 if none runs."""
+        began = min(list(self._passes.values()), default=None)
+        return 0.0 if began is None else time.monotonic() - began
+
+    def abandon(self, error: Unavailable) -> None:
+        """Fail all that waits or runs, and refuse what comes: the process ends."""
+        with self._state:
+            self._died = self._died or error.message
+            self._abandon(error)
+
     def _live(self) -> None:
         try:
             self._work()
-        except Exception as error:
+        except BaseException as error:  # a panic in Rust code is no Exception
             LOG.exception("lane %s has died", self.name)
             reason = error.message if isinstance(error, TureenError) else f"{type(error).__name__}: {error}"
-            with self._state:
-                self._died = f"{self.name} has died: {reason}"
-                self._abandon(Unavailable(self._died, code="engine_dead"))
+            died = f"{self.name} has died: {reason}"
+            self.abandon(Unavailable(died, code="engine_dead", retry_after=RESTARTING))
+
+    @contextmanager
+    def _timed_pass(self) -> Iterator[None]:
+        """Note the begin of a forward pass on this thread."""
+        self._passes[threading.get_ident()] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._passes[threading.get_ident()]
 
     @abstractmethod
     def _work(self) -> None:
@@ -145,8 +201,9 @@ class WorkerLane(Lane):
                 self._loop.call_soon_threadsafe(callback)
 
     async def _stop(self) -> None:
+        """Let the workers end, and wait for them. A dead lane's are not waited for: one may be stuck."""
         with self._state:
             self._closing = True
             self._state.notify_all()
-        for thread in self._threads:
+        for thread in () if self._died else self._threads:
             await asyncio.to_thread(thread.join)

@@ -160,11 +160,6 @@ def list_some(names: Collection[str], most: int = 20) -> str:
     return f"{', '.join(found[:most])}{more}" or "none"
 
 
-def copy_error(error: TureenError, param: str | None = None) -> TureenError:
-    """Copy an error, with the field ``param``, without its traceback. This would keep what a failed load allocated."""
-    return type(error)(error.message, param=param, code=error.code, retry_after=error.retry_after)
-
-
 @dataclass(frozen=True)
 class LoadFailure:
     """Why a folder cannot be loaded in this state, until ``ends``."""
@@ -193,7 +188,7 @@ class FailedLoads:
         if error.code not in REMEMBERED:
             return False
         ends = self._clock() + (error.retry_after or 0) if isinstance(error, Unavailable) else inf
-        self._failures[source.folder] = LoadFailure(source.state, copy_error(error), ends)
+        self._failures[source.folder] = LoadFailure(source.state, error.copy(), ends)
         return True
 
     def check(self, source: Source, param: str) -> None:
@@ -209,7 +204,7 @@ class FailedLoads:
         if found is None:
             return
         if found.state == source.state and self._clock() < found.ends:
-            raise copy_error(found.error, param)
+            raise found.error.copy(param)
         del self._failures[source.folder]
 
     def keep_only(self, folders: Iterable[Path]) -> None:

@@ -12,6 +12,7 @@ from tureen_serve.inference.batcher import Batcher, Priority
 from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
 from tureen_serve.inference.score_cache import ScoreCache
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
+from tureen_serve.runtimes.halving import run_halved
 
 LOG = logging.getLogger(__name__)
 
@@ -139,25 +140,22 @@ class ScorerLane(WorkerLane):
 
     def _run(self, rows: Sequence[Row], fresh: bool) -> list[Result]:
         """Run a batch and return the results in order. A batch that fails is halved until the bad row is alone."""
-        ran = self._attempt(rows, fresh)
-        if isinstance(ran, list):
-            return ran
-        if len(rows) == 1:
-            return [ran]
-        half = len(rows) // 2
-        return self._run(rows[:half], fresh) + self._run(rows[half:], fresh)
+        results: list[Result] = []
+        for _, found in run_halved(rows, partial(self._attempt, fresh=fresh), _is_dead):
+            results += [self._blame(found)] if isinstance(found, Exception) else found
+        return results
 
-    def _attempt(self, rows: Sequence[Row], fresh: bool) -> list[Result] | TureenError:
-        try:
-            return [_finite(result) for _, result in zip(rows, self._scorer.run(rows, fresh), strict=True)]
-        except Unavailable:  # the runtime itself is dead
-            raise
-        except TureenError as error:
-            return error
-        except Exception as error:
-            if len(rows) == 1:
-                LOG.exception("%s failed on one text", self.name)
-            return ServerFault(f"{self.name} failed on this text ({type(error).__name__})", code="runtime_failed")
+    def _attempt(self, rows: Sequence[Row], fresh: bool) -> list[Result]:
+        with self._timed_pass():
+            found = self._scorer.run(rows, fresh)
+        return [_finite(result) for _, result in zip(rows, found, strict=True)]
+
+    def _blame(self, error: Exception) -> TureenError:
+        """Make the error of a row that fails alone. It has no traceback, which would keep tensors."""
+        if isinstance(error, TureenError):
+            return error.copy(error.param)
+        LOG.error("%s failed on one text", self.name, exc_info=error)
+        return ServerFault(f"{self.name} failed on this text ({type(error).__name__})", code="runtime_failed")
 
     def _settle(self, rows: Sequence[Row], outcomes: Sequence[Result], seconds: float) -> None:
         done = [each for each in outcomes if isinstance(each, Rewards)]
@@ -205,6 +203,11 @@ def _submit(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list
             future.cancel()
         raise
     return [futures[index] for index in range(len(asked))]
+
+
+def _is_dead(error: Exception) -> bool:
+    """Whether the runtime itself is dead."""
+    return isinstance(error, Unavailable)
 
 
 def _finite(result: Result) -> Result:

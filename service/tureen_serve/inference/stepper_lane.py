@@ -117,7 +117,8 @@ class StepperLane(WorkerLane):
 
     def _step(self) -> Sequence[tuple[Ticket, TextDelta | TureenError]]:
         try:
-            return self._stepper.step()
+            with self._timed_pass():
+                return self._stepper.step()
         except Unavailable:  # the runtime itself is dead
             raise
         except Exception as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from tureen.errors import TureenError
-from tureen_serve.inference.pooled_model import Key, PooledModel, copy_error
+from tureen_serve.inference.pooled_model import Key, PooledModel
 from tureen_serve.inference.registry import ServedBackbone
 from tureen_serve.runtimes.root_folder import Source
 
@@ -56,6 +56,6 @@ class WaitingRequest:
         if self.done:
             return
         if isinstance(error, TureenError):
-            error = copy_error(error, error.param if key is None else self._params[key])
+            error = error.copy(error.param if key is None else self._params[key])
         self._granted.set_exception(error)
         self._granted.exception()  # its caller may be leaving, and then nobody reads it

@@ -15,6 +15,7 @@ from tureen_serve.settings import Settings
 from tureen_serve.telemetry import Metrics
 
 BOUNDLESS = 2**62
+WATCH_SECONDS = 0.1
 
 
 class Labeller:
@@ -48,6 +49,7 @@ class Labeller:
         if self._engine.failure:
             self.close()
             raise Unavailable(self._engine.failure, code="not_ready")
+        asyncio.run_coroutine_threadsafe(self._watch_engine(), self._loop)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +64,7 @@ class Labeller:
             fingerprint: of each reward, if the labels must come from certain versions.
 
         Raises:
-            TureenError: the whole run cannot be labelled.
+            TureenError: the whole run cannot be labelled; ``Unavailable`` if a runtime is dead or stuck.
             CancelledError: the labeller was closed while the run was labelled.
         """
         body = PreferencesBody.model_validate({**self._options, "items": items, "fingerprint": fingerprint})
@@ -75,6 +77,11 @@ class Labeller:
     async def _label(self, body: PreferencesBody) -> PreferencesReply:
         with self._engine.hold() as engine:
             return await label_items(body, engine, self._metrics)
+
+    async def _watch_engine(self) -> None:
+        while (death := self._engine.death) is None:
+            await asyncio.sleep(WATCH_SECONDS)
+        self._engine.abandon(Unavailable(death, code="engine_dead"))
 
     def close(self) -> None:
         """Cancel running calls and free the weights."""

@@ -73,6 +73,7 @@ class Scorer(Protocol):
         limits: the limits of one batch.
         threads: how many threads may call ``run`` at once; more than one if the runtime batches by itself.
         failure: None, or a sentence that says why nothing can run at the moment.
+        dead: whether it can never run again in this process; ``failure`` then says why.
         description: how it computes, for the log.
     """
 
@@ -83,6 +84,10 @@ class Scorer(Protocol):
     @property
     def failure(self) -> str | None:
         """None while it can run, else a sentence that says why not."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether it can never run again in this process."""
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
         """Score rows: the rewards of each or its error, in order. A row's rewards do not depend on the other rows.
@@ -156,6 +161,10 @@ class PolicyRuntime(Protocol):
     def failure(self) -> str | None:
         """None while it can run, else a sentence that says why not."""
 
+    @property
+    def dead(self) -> bool:
+        """Whether it can never run again in this process."""
+
     def check(self, job: GenerationJob) -> None:
         """Raise ``Unprocessable`` if a job cannot run."""
 
@@ -179,6 +188,9 @@ class Generator(PolicyRuntime, Protocol):
             Unavailable: the runtime died while the job ran.
             ServerFault: the runtime failed on this job.
         """
+
+    def abandon(self, error: TureenError) -> None:
+        """End the running texts with an error."""
 
 
 class Stepper(PolicyRuntime, Protocol):

@@ -84,9 +84,9 @@ class Request(BaseModel):
 
 
 class Reply(BaseModel):
-    """Base of replies: unknown fields are kept."""
+    """Base of replies: unknown fields are kept, and numbers must be finite, since JSON has no others."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), allow_inf_nan=False)
 
 
 class Message(Request):

@@ -23,6 +23,19 @@ def translate_device_failure() -> Iterator[None]:
         raise Unavailable("the accelerator has failed; restart the server", code="engine_dead") from error
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a device or this machine has no memory left. On a CPU torch raises a plain ``RuntimeError``."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def make_memory_error() -> Unprocessable:
+    """Make the error of a text that does not fit into the memory alone."""
+    message = "the text needs more memory than the device has: send a shorter text"
+    return Unprocessable(message, code="input_exceeds_device_memory")
+
+
 @contextmanager
 def translate_out_of_memory(rows: Sized) -> Iterator[None]:
     """Turn out-of-memory in a batch of one text into an error of that text.
@@ -34,8 +47,7 @@ def translate_out_of_memory(rows: Sized) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        if len(rows) > 1:
+    except Exception as error:
+        if len(rows) > 1 or not is_out_of_memory(error):
             raise
-        message = "the text needs more memory than the device has: send a shorter text"
-        raise Unprocessable(message, code="input_exceeds_device_memory") from None
+        raise make_memory_error() from None

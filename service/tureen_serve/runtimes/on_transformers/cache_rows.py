@@ -19,12 +19,16 @@ class CacheRows:
     Args:
         model: a Hugging Face causal model whose cache holds keys and values. Keys outside of a sliding window are
             kept too; the model's mask hides them.
+
+    Attributes:
+        torn: whether new rows could not be joined to all layers. Then all rows must be dropped.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache = DynamicCache()
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=model.device)
+        self.torn = False
 
     def __len__(self) -> int:
         return len(self._mask)
@@ -62,7 +66,7 @@ class CacheRows:
         if len(rows) == len(self):
             return
         if not rows:
-            self._cache, self._mask = DynamicCache(), self._mask[:0, :0]
+            self._cache, self._mask, self.torn = DynamicCache(), self._mask[:0, :0], False
             return
         chosen = torch.tensor(rows, device=self._mask.device)
         self._cache.batch_select_indices(chosen)
@@ -85,12 +89,14 @@ class CacheRows:
         if not len(self):
             self._cache, self._mask = cache, mask
             return
+        self.torn = True
         width = max(self.width, mask.shape[1])
         for mine, theirs in zip(self._cache.layers, cache.layers, strict=True):
             mine.keys = torch.cat([_widen(mine.keys, width), _widen(theirs.keys, width)])
             mine.values = torch.cat([_widen(mine.values, width), _widen(theirs.values, width)])
         own, other = (nn.functional.pad(each, (width - each.shape[1], 0)) for each in (self._mask, mask))
         self._mask = torch.cat([own, other])
+        self.torn = False
 
     def _narrow(self, spare: int) -> None:
         for layer in self._cache.layers:

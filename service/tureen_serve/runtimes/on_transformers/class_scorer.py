@@ -38,6 +38,7 @@ class ClassScorer:
 
     threads = 1
     failure = None
+    dead = False
 
     def __init__(
         self, model: Any, rule: HeadRule, frame: TokenizerFrame | None, limits: BatchLimits, skips_pad: bool = False

@@ -14,8 +14,13 @@ from transformers import DynamicCache
 from tureen.errors import ServerFault, TureenError
 from tureen_core.soup import Semantics
 from tureen_serve.runtimes.contract import Finish, GenerationJob, TextDelta, TokenLogprob, Weights
+from tureen_serve.runtimes.halving import run_halved
 from tureen_serve.runtimes.jobs import check_job
-from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
+from tureen_serve.runtimes.on_transformers.accelerator import (
+    is_out_of_memory,
+    make_memory_error,
+    translate_device_failure,
+)
 from tureen_serve.runtimes.on_transformers.cache_rows import CacheRows
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture, RankGate
 from tureen_serve.runtimes.on_transformers.running_text import RunningText, StepLimits
@@ -37,6 +42,7 @@ class TransformersStepper:
     """
 
     failure = None
+    dead = False
     description = "one batch, a token a step"
 
     def __init__(self, model: Any, gate: RankGate, tokenizer: Any, limits: StepLimits) -> None:
@@ -101,12 +107,10 @@ class TransformersStepper:
         """
         logits = [self._advance()] if self._texts else []
         joining = self._admit()
-        if joining:
-            logits.append(self._prefill(joining))
-            self._texts += joining
-        said = self._draw(torch.cat(logits)) if logits else []
+        found, failed = self._join(joining) if joining else ([], [])
+        said = self._draw(torch.cat([*logits, *found])) if logits or found else []
         self._leave()
-        return said
+        return [*said, *failed]
 
     @torch.inference_mode()
     def likelihood(
@@ -150,6 +154,22 @@ class TransformersStepper:
         longest = max(len(each.ids) + each.sampling.max_tokens for each in jobs)
         quick = len(prompts) == 1 or len(prompts) * max(prompts) <= self._limits.prefill_tokens
         return quick and len(jobs) <= self._limits.rows and len(jobs) * longest <= self._limits.cache_tokens
+
+    def _join(self, joining: Sequence[RunningText]) -> tuple[list[Tensor], list[tuple[Hashable, TureenError]]]:
+        """Run the prompts of new texts. Returns the first logits of those that run, and the errors of the others."""
+        logits: list[Tensor] = []
+        failed: list[tuple[Hashable, TureenError]] = []
+        for part, found in run_halved(joining, self._prefill, self._is_fatal):
+            if isinstance(found, Exception):
+                failed.append((part[0].key, _blame(found)))
+            else:
+                self._texts += part
+                logits.append(found)
+        return logits, failed
+
+    def _is_fatal(self, error: Exception) -> bool:
+        """Whether an error hurts all texts: the accelerator has failed, or the cache of the running texts is torn."""
+        return isinstance(error, torch.AcceleratorError) or self._rows.torn
 
     def _prefill(self, joining: Sequence[RunningText]) -> Tensor:
         """Run the prompts of new texts, and return their first logits. Equal prompts under equal gates run once."""
@@ -212,6 +232,13 @@ def _collect_ends(configured: int | list[int] | None, fallback: int | None) -> f
         return frozenset(configured)
     end = fallback if configured is None else configured
     return frozenset() if end is None else frozenset({end})
+
+
+def _blame(error: Exception) -> TureenError:
+    """Make the error of a text whose prompt alone could not be run."""
+    if is_out_of_memory(error):
+        return make_memory_error()
+    return ServerFault(f"the model failed on this text ({type(error).__name__})", code="runtime_failed")
 
 
 def _fail(running: RunningText) -> TureenError:

@@ -46,6 +46,7 @@ class PackedScorer:
 
     threads = 1
     failure = None
+    dead = False
 
     def __init__(
         self,

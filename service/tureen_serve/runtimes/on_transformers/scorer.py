@@ -44,6 +44,7 @@ class TransformersScorer:
 
     threads = 1
     failure = None
+    dead = False
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class VllmEngine:
 
     Attributes:
         failure: None, or a sentence that says why the engine cannot run now.
+        dead: whether it has died too often and is not started again.
 
     Raises:
         LoadError: vLLM refuses the arguments or the model.
@@ -66,6 +67,7 @@ class VllmEngine:
     def __init__(self, name: str, arguments: Mapping[str, Any], hook: bool, tries: int, files: object = None) -> None:
         self.name = name
         self.failure: str | None = None
+        self.dead = False
         self._arguments, self._hook, self._tries, self._files = dict(arguments), hook, tries, files
         self._numbers = count()
         self._closing = False
@@ -187,7 +189,18 @@ class VllmEngine:
             LOG.error("%s", self.failure)
 
     async def _watch_engine(self) -> None:
-        """Look at the engine several times a second, and start it again if it has died."""
+        """Watch the engine until it has died too often, or cannot be watched."""
+        try:
+            why = f"the engine has died {await self._count_deaths()} times"
+        except Exception as error:
+            LOG.exception("%s cannot be watched", self.name)
+            why = f"the engine cannot be watched ({type(error).__name__})"
+        if not self._closing:
+            self.failure = f"{self.name}: {why} and is not started again"
+            self.dead = True
+
+    async def _count_deaths(self) -> int:
+        """Look at the engine several times a second, and start it again if it has died, but not too often."""
         deaths, since = 0, time.monotonic()
         while not self._closing:
             await asyncio.sleep(WATCH_SECONDS)
@@ -196,11 +209,10 @@ class VllmEngine:
             self._note_death()
             deaths = 1 if time.monotonic() - since > HEALTHY_SECONDS else deaths + 1
             if deaths > self._tries:
-                self.failure = f"{self.name}: the engine has died {deaths} times; restart the server"
-                LOG.error("%s", self.failure)
-                return
+                break
             await self._start_again(deaths)
             since = time.monotonic()
+        return deaths
 
     async def _start_again(self, death: int) -> None:
         await asyncio.to_thread(self._engine.shutdown)

@@ -42,6 +42,11 @@ class VllmGenerator:
         """The engine's failure, or None."""
         return self._engine.failure
 
+    @property
+    def dead(self) -> bool:
+        """Whether the engine is not started again."""
+        return self._engine.dead
+
     def check(self, job: GenerationJob) -> None:
         """Raise ``Unprocessable`` if a job cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
         check_job(job, self.context, self._vocabulary)
@@ -80,9 +85,13 @@ class VllmGenerator:
 
     def close(self) -> None:
         """End the engine. Streams that still run get ``Unavailable``."""
-        for say in list(self._listeners):
-            say(Unavailable("the server is shutting down", code="draining"))
+        self.abandon(Unavailable("the server is shutting down", code="draining"))
         self._engine.close()
+
+    def abandon(self, error: TureenError) -> None:
+        """End the running texts with an error."""
+        for say in list(self._listeners):
+            say(error)
 
     async def _pump(self, job: GenerationJob, say: Say) -> None:
         salt = format_gate_name(job.weights, job.semantics)

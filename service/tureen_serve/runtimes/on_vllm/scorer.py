@@ -47,6 +47,11 @@ class VllmScorer:
         """The engine's failure, or None."""
         return self._engine.failure
 
+    @property
+    def dead(self) -> bool:
+        """Whether the engine is not started again."""
+        return self._engine.dead
+
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
         """Score rows: the rewards of each or its error, in order. ``cached`` counts tokens of vLLM's prefix cache.
 
