@@ -19,7 +19,7 @@ WATCH_SECONDS = 0.1
 REPLY_SECONDS = 1.0  # after a death, for requests that end by themselves; then the others are stopped
 CLOSE_SECONDS = 2  # after a death, until the connections are closed
 LAST_SECONDS = 4.5  # after a death, until the process ends, whatever still runs
-SPARE_SECONDS = 15.0  # after the time for running requests, until a server that ends is ended
+SPARE_SECONDS = 10.0  # after the time for running requests, until a server that ends is ended
 
 
 class Server(uvicorn.Server):

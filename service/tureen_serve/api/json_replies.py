@@ -19,7 +19,7 @@ class JsonReply(JSONResponse):
         return write_json(content)
 
 
-class EchoReply(JSONResponse):
+class EchoReply(JsonReply):
     """A reply in JSON, in ASCII. What goes back as it came may hold lone surrogates, which only an escape can write."""
 
     def render(self, content: Any) -> bytes:
