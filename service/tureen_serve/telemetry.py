@@ -9,7 +9,15 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from importlib.metadata import version
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from tureen.errors import TureenError
 from tureen_serve.inference.engine import Engine
@@ -86,6 +94,7 @@ class Metrics:
         self.loaded = Gauge("tureen_models_loaded", "Models on demand that are loaded", registry=registry)
         self.model = Gauge("tureen_model_info", "What is loaded", ["model", "kind", "fingerprint"], registry=registry)
         self.lanes = LaneMetrics(registry)
+        ProcessCollector(namespace="tureen", registry=registry)
         for reason in REJECTIONS:
             self.rejections.labels(reason)
         build = Gauge("tureen_build_info", "The version that runs", ["version"], registry=registry)

@@ -53,17 +53,22 @@ def _faults(family: Metric) -> Iterator[str]:
             yield "a reserved label"
 
 
-def run_promtool(*arguments: str, given: str = "") -> str:
-    """Run promtool and return what it says. Where it is not installed the test is skipped from here, but not in CI.
-
-    Raises:
-        AssertionError: promtool found a fault.
-    """
+def find_promtool() -> str:
+    """The path of promtool. Where it is not installed the test is skipped from here, but not in CI."""
     promtool = shutil.which("promtool")
     if promtool is None:
         absent = pytest.fail if os.environ.get("CI") else pytest.skip
         absent("promtool is not installed: `make promtool`")
-    command = [str(promtool), *arguments]
+    return str(promtool)
+
+
+def run_promtool(*arguments: str, given: str = "") -> str:
+    """Run promtool and return what it says.
+
+    Raises:
+        AssertionError: promtool found a fault.
+    """
+    command = [find_promtool(), *arguments]
     found = subprocess.run(command, input=given, text=True, capture_output=True, timeout=300)
     assert found.returncode == 0, found.stdout + found.stderr
     return found.stdout + found.stderr

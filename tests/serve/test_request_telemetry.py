@@ -56,7 +56,9 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """A scrape after a walk over all routes and refusals, and one after the same walk with other names."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(KEY)
-    app = application(CountingEngine(), keys=keys, limits=LIMITS, batches={"folder": keys.parent / "state"})
+    app = application(
+        CountingEngine(), keys=keys, limits=LIMITS, batches={"enabled": True, "folder": keys.parent / "state"}
+    )
     routes = [route for route in app.routes if isinstance(route, APIRoute)]
     with listening_app(app) as address:
         found = []

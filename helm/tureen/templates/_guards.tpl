@@ -8,6 +8,7 @@
 {{- include "tureen.guardBatches" . -}}
 {{- include "tureen.guardRollout" . -}}
 {{- include "tureen.guardDevice" . -}}
+{{- include "tureen.guardMonitoring" . -}}
 {{- end -}}
 
 {{- define "tureen.guardModels" -}}
@@ -89,5 +90,12 @@
 {{- fail "gpu.count asks for devices that server.device cpu leaves idle: set one of them otherwise" -}}
 {{- else if and (hasPrefix "cuda" $device) (not .Values.gpu.count) -}}
 {{- fail (printf "server.device %s needs gpu.count" $device) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tureen.guardMonitoring" -}}
+{{- $scrape := .Values.monitoring.serviceMonitor -}}
+{{- if and $scrape.enabled (not $scrape.key.existingSecret) -}}
+{{- fail "the server answers /metrics only with a key: set monitoring.serviceMonitor.key.existingSecret" -}}
 {{- end -}}
 {{- end -}}

@@ -24,6 +24,8 @@ class BatchMetrics:
             "tureen_job_oldest_queued_age_seconds", "Age of the oldest batch that has not begun", registry=registry
         )
         self._lines = Counter("tureen_job_lines", "Lines that this server has run", ["outcome"], registry=registry)
+        for outcome in ("completed", "failed"):
+            self._lines.labels(outcome)
         self._duration = Histogram(
             "tureen_job_duration_seconds",
             "Time from a batch's creation to its end",
