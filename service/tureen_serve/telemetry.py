@@ -37,6 +37,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 QUIET = {"/health", "/health/live", "/health/ready", "/metrics"}
 REJECTIONS = {
     "queue_full",
+    "engine_dead",
     "model_loading",
     "models_busy",
     "not_ready",
