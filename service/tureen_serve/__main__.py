@@ -34,6 +34,7 @@ from tureen_serve.commands.artifact_flags import (
 from tureen_serve.commands.batch import app as batch
 from tureen_serve.commands.check import check
 from tureen_serve.commands.expert_flags import ExpertFlags
+from tureen_serve.commands.key import app as key
 from tureen_serve.commands.label import label
 from tureen_serve.commands.plain_flags import make_reward_entries
 from tureen_serve.log_lines import print_first_line, start_logging
@@ -104,7 +105,9 @@ def _run(settings: Settings) -> None:
     from tureen_serve.app import create_app  # imports torch and transformers, which --help does not need
     from tureen_serve.http_protocol import make_protocol
     from tureen_serve.http_server import Server, end_process
+    from tureen_serve.security.audit import start_audit_log
 
+    start_audit_log()
     application = create_app(settings)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
@@ -141,6 +144,7 @@ def _listen(host: str, port: int) -> socket.socket:
 app.command()(check)
 app.command()(label)
 app.add_typer(batch, name="batch")
+app.add_typer(key, name="key")
 
 
 @app.command()

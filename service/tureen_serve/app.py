@@ -8,12 +8,15 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from tureen_serve.admission import Admission, InFlight
-from tureen_serve.api import batches, chat, files, models, ops, preferences, score
+from tureen_serve.api import batches, chat, files, models, ops, preferences, reading_headers, score
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.api.server_state import ServerState
 from tureen_serve.batches.batch_service import BatchService
@@ -34,12 +37,21 @@ from tureen_serve.runtimes import contract
 from tureen_serve.runtimes.catalogue import LoadedModels
 from tureen_serve.runtimes.load import LoadError, LoadOptions
 from tureen_serve.runtimes.load import load_models as load_artifacts
-from tureen_serve.security import Keys, read_keys
+from tureen_serve.security.audit import Audit
+from tureen_serve.security.guard import Guard
+from tureen_serve.security.headers import SafeHeaders
+from tureen_serve.security.key_watch import KeyWatch
+from tureen_serve.security.scopes import RouteScopes, UnguardedRoute, match_routes
 from tureen_serve.settings import Settings
 
 LOG = logging.getLogger(__name__)
 EngineObserver = Callable[[LaneRun | ModelEvent], None]
 Loader = Callable[[Settings, EngineObserver], Engine]
+CORS: Mapping[str, Any] = {  # no cookies: a page must have a key of its own
+    "allow_methods": ("GET", "POST", "PUT", "DELETE"),
+    "allow_headers": ("*",),
+    "expose_headers": ("x-request-id", "retry-after", reading_headers.NORMALISED, reading_headers.TRUNCATED),
+}
 OPENAI_ROUTERS = (chat.router, files.router, batches.router, models.router)
 OPENAI_ERRORS = {
     route.path: build_openai_error
@@ -121,6 +133,7 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
         SettingsError: the file of keys cannot be read.
     """
     server = ServerState(settings.aliases, settings.limits)
+    keys = KeyWatch(settings.keys, server.metrics.registry) if settings.keys else None
     jobs = BatchService(
         settings.batches, BATCH_ENDPOINTS, lambda: None if server.explain_unready() else server.engine, server.metrics
     )
@@ -129,9 +142,10 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
         loading = asyncio.create_task(_load(server, settings, load))
         opening = asyncio.create_task(jobs.open())
+        watching = asyncio.create_task(keys.run()) if keys else None
         yield
-        loading.cancel()
-        opening.cancel()
+        for task in filter(None, (loading, opening, watching)):
+            task.cancel()
         await jobs.close()
         if server.engine is not None:
             await server.engine.close()
@@ -153,10 +167,27 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     app.state.in_flight = InFlight()
     uploads = {files.UPLOAD: settings.batches.file_bytes + files.FORM_BYTES}
     app.add_middleware(Admission, limits=settings.limits, uploads=uploads, held=app.state.in_flight)
-    app.add_middleware(Keys, digests=read_keys(settings.keys) if settings.keys else ())
+    scopes = _find_scopes(app)
+    app.add_middleware(Guard, ring=(lambda: keys.ring) if keys else None, scopes=scopes, settings=settings)
     app.add_middleware(Faults, builders={**OPENAI_ERRORS, **ERROR_BUILDERS})
+    app.add_middleware(Audit, scopes=scopes)
+    if settings.access.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.access.cors_origins, **CORS)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(Telemetry, metrics=server.metrics, templates=RouteTemplates(app.routes))
     return app
+
+
+def _find_scopes(app: FastAPI) -> RouteScopes:
+    """Find the scope of every route.
+
+    Raises:
+        UnguardedRoute: a route has none, or is of another kind.
+    """
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    if len(routes) < len(app.routes):
+        raise UnguardedRoute("the application has mounted parts or sockets, which the guard does not know")
+    return match_routes((route.methods or (), route.path, route.path_regex) for route in routes)
 
 
 async def _load(server: ServerState, settings: Settings, load: Loader) -> None:

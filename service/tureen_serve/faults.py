@@ -20,6 +20,7 @@ from tureen.errors import (
     Forbidden,
     MethodNotAllowed,
     NotFound,
+    RateLimited,
     ServerFault,
     TureenError,
     Unauthorized,
@@ -161,7 +162,7 @@ def document_errors(
         model: the body of each error.
         moved: our status → the dialect's status for the same error.
     """
-    everywhere = (Unauthorized.status, Forbidden.status, ServerFault.status)
+    everywhere = (Unauthorized.status, Forbidden.status, RateLimited.status, ServerFault.status)
     known = {status: BY_STATUS[status].__doc__ or "" for status in sorted({*statuses, *everywhere})}
     documented: dict[int | str, dict[str, Any]] = {}
     for status, text in known.items():

@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from tureen.errors import HeadersTooLarge, InvalidRequest, TureenError
 from tureen_serve.faults import build_error_reply
 from tureen_serve.limit_settings import ServerLimits
+from tureen_serve.security.headers import complete_headers
 
 LINGER = 1.0  # seconds in which a refused caller may still send; a connection that closes at once loses the reply
 FRAME = 4  # bytes of a header beside its name and value
@@ -107,7 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer a request that cannot be parsed, and close the connection a little later."""
         fault = self._excess or InvalidRequest("this is not a request of HTTP/1.1", code="invalid_http")
         reply = build_error_reply(fault)
-        headers = [*self.server_state.default_headers, *reply.raw_headers, (b"connection", b"close")]
+        headers = [*self.server_state.default_headers, *complete_headers(reply.raw_headers), (b"connection", b"close")]
         lines = [STATUS_LINE[fault.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n", reply.body]
         self._refused = True
         self.note(fault)

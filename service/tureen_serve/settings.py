@@ -14,11 +14,13 @@ from pydantic import (
     PositiveFloat,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from tureen_serve.access_settings import AccessSettings
 from tureen_serve.batch_settings import BatchSettings
 from tureen_serve.family_settings import ExpertEntry, FamilyEntry
 from tureen_serve.limit_settings import ServerLimits
@@ -62,7 +64,7 @@ class Settings(BaseSettings):
         control_marks: how control marks inside a message, such as ``<|im_end|>``, are read: ``text`` reads them as
             plain text, ``as-is`` as control tokens. By default the reading of each artifact decides.
         cache: the folder for converted base models.
-        keys: a file with one API key a line; never a key itself.
+        keys: a file of API keys, see :mod:`tureen_serve.security.key_entries`; never a key itself.
     """
 
     model_config = SettingsConfigDict(
@@ -86,17 +88,26 @@ class Settings(BaseSettings):
     control_marks: Literal["text", "as-is"] | None = None
     cache: Path | None = None
     keys: Path | None = None
+    access: AccessSettings = AccessSettings()
     limits: ServerLimits = ServerLimits()
     vllm: VllmSettings = VllmSettings()
     batches: BatchSettings = BatchSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _read_no_keys(cls, value: Any) -> Any:
+        return value or None  # an image sets the variable, and ``TUREEN_KEYS=`` takes it back
+
     @model_validator(mode="after")
     def _check_keys(self) -> "Settings":
-        if self.keys is None and not _is_loopback(self.host):
+        if self.keys is not None and self.access.anonymous:
+            raise ValueError("access.anonymous serves everyone without keys, and `keys` is set too: keep one of them")
+        if self.keys is None and not (self.access.anonymous or _is_loopback(self.host)):
             raise ValueError(
-                f"{self.host} is reachable from other machines: set `keys` to a file of keys, or `host` to 127.0.0.1"
+                f"{self.host} is reachable from other machines: set `keys` to a file of keys (`tureen-serve key new` "
+                "makes one), or `host` to 127.0.0.1; `access.anonymous: true` serves everyone without keys"
             )
         if self.keys is not None and not self.keys.is_file():
             raise ValueError(f"keys: {self.keys} is not a file")

@@ -50,6 +50,8 @@ REJECTIONS = {
     "too_many_values",
     "headers_too_large",
     "invalid_http",
+    "requests_quota_exceeded",
+    "tokens_quota_exceeded",
 }
 UNMATCHED = "unmatched"  # the route of a path that no route has
 UNPARSED = "unparsed"  # the route of what is not a request, or has too many headers

@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from deploy.dockerfile import environment, last
 from deploy.helm import CHART, CI_VALUES, DEFAULTS, Helm, mounted, only, server, values_of, with_value
 
 from tureen_serve import settings
-from tureen_serve.security import read_keys
+from tureen_serve.security.key_ring import read_key_ring
 
 KUBERNETES = ("1.27", "1.37")
 STARTER = values_of("starter")
@@ -112,7 +113,7 @@ def test_server_is_given_its_configuration(helm: Helm, name: str, arguments: lis
 
 
 def test_keys_of_the_values_are_keys_to_the_server(helm: Helm, tmp_path: Path) -> None:
-    first, second = "0123456789abcdef", "sha256:" + "ab" * 32
+    first, second = "c07e19b4d52af863", "sha256:" + hashlib.sha256(b"another").hexdigest()
     manifests = helm.render({"keys": {"values": [first, second]}})
     kind, source = mounted(manifests)[str(Path(environment("cpu")["TUREEN_KEYS"]).parent)]
     secret = only(manifests, "Secret")
@@ -120,8 +121,12 @@ def test_keys_of_the_values_are_keys_to_the_server(helm: Helm, tmp_path: Path) -
     file = tmp_path / item["path"]
     file.write_bytes(base64.b64decode(secret["data"][item["key"]]))
     assert (kind, source["secretName"], file.name) == ("secret", secret["metadata"]["name"], "keys")
-    assert read_keys(file)[1] == bytes.fromhex("ab" * 32)
-    assert len(read_keys(file)) == 2
+    ring = read_key_ring(file)
+    assert [ring.find_caller(key) in ring.callers for key in (first.encode(), b"another", b"a third")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_keys_of_an_existing_secret_are_mounted_read_only(helm: Helm) -> None:

@@ -18,7 +18,7 @@ from deploy.helm import (
     with_values,
 )
 
-from tureen_serve.security import OPEN
+from tureen_serve.security.scopes import OPEN
 
 STARTER = values_of("starter")
 RESTRICTED_VOLUMES = {"name", "configMap", "emptyDir", "persistentVolumeClaim", "secret"}

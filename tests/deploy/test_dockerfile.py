@@ -11,7 +11,7 @@ from deploy.dockerfile import PATH, ROOT, command, environment, last, lineage, s
 
 from tureen_core.base import PACKAGED
 from tureen_serve import settings
-from tureen_serve.security import OPEN
+from tureen_serve.security.scopes import OPEN
 
 TARGETS = ("cpu", "cuda")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

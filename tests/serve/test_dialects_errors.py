@@ -8,13 +8,13 @@ import jsonschema
 import pytest
 from serve.border import served
 from serve.counting import CountingEngine
+from serve.keys import KEY, bear, make_entry, write_entries
 from serve.route_bodies import DIALECTS
 from starlette.testclient import TestClient
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve import dialects
 
-KEY = "0123456789abcdef0123456789abcdef"
 SCORED = [path for path in DIALECTS if "tokenize" not in path]
 
 
@@ -91,3 +91,14 @@ def test_what_is_wrong_with_the_server(
         engine.broken = None
     assert reply.status_code >= 400
     check(schema, path, reply)
+
+
+def test_what_is_wrong_with_a_key(tmp_path: Path, schema: Any) -> None:
+    (reader, first), (spent, second) = make_entry("a", ["read"]), make_entry("b", quota={"requests_per_minute": 1})
+    with served(keys=write_entries(tmp_path / "keys", first, second)) as client:
+        assert client.get("/v1/models", headers=bear(spent)).status_code == 200
+        for path, body in DIALECTS.items():
+            for key, status in ((reader, 403), (spent, 429)):
+                reply = client.post(path, json=body, headers=bear(key))
+                assert reply.status_code == status
+                check(schema, path, reply)

@@ -220,7 +220,7 @@ def test_the_handlers_leave_every_error_to_the_layer() -> None:
 
 def test_documentation_names_the_statuses_that_every_route_has() -> None:
     told = document_errors(422)
-    assert set(told) == {401, 403, 422, 500}
+    assert set(told) == {401, 403, 422, 429, 500}
     assert told[422]["description"] == "the value of a field is invalid."
 
 
@@ -230,7 +230,7 @@ class Other(BaseModel):
 
 def test_documentation_tells_a_dialects_own_statuses_and_bodies() -> None:
     told = document_errors(400, 415, 422, model=Other, moved={415: 400, 422: 400, 500: 424})
-    assert set(told) == {400, 401, 403, 424, "4XX"}
+    assert set(told) == {400, 401, 403, 424, 429, "4XX"}
     assert all(each["model"] is Other for each in told.values())
 
 

@@ -82,7 +82,7 @@ def test_a_caller_that_hangs_up_ends_its_work(address: str, engine: CountingEngi
 def test_a_stream_comes_in_pieces(address: str) -> None:
     with httpx2.stream("POST", f"{address}/v1/chat/completions", json=CHAT | {"stream": True}) as reply:
         lines = [line for line in reply.iter_lines() if line]
-    assert reply.headers["cache-control"] == "no-cache"
+    assert reply.headers["cache-control"] == "no-store"
     assert (lines[-1], len(lines)) == ("data: [DONE]", 1 + 6 + 1 + 1)
 
 

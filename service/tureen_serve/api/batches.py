@@ -11,6 +11,8 @@ from tureen_serve.api.files import BatchesDep
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.faults import document_openai_errors
+from tureen_serve.security.callers import require_scope
+from tureen_serve.security.scopes import SCOPES
 
 router = APIRouter(route_class=StrictRoute, tags=["batches"])
 Key = Annotated[str | None, Header(min_length=1, max_length=255)]
@@ -18,7 +20,11 @@ Key = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 @router.post("/v1/batches", responses=document_openai_errors(400, 404, 409, 413, 415, 422, 503, 504))
 async def create(body: BatchRequest, batches: BatchesDep, idempotency_key: Key = None) -> Batch:
-    """Run every line of an uploaded file. Requests with the same `Idempotency-Key` make only one batch."""
+    """Run every line of an uploaded file. Requests with the same `Idempotency-Key` make only one batch.
+
+    The key needs the scope of the batch's endpoint too.
+    """
+    require_scope(SCOPES["POST", body.endpoint])
     if idempotency_key is None:
         made = await batches.io(batches.opened().store.create_batch, body)
     else:

@@ -25,12 +25,13 @@ from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.pieces import GoOn, run_pieces
 from tureen_serve.inference.text_limits import check_conversation, check_text_bytes
+from tureen_serve.security.callers import charge_tokens
 from tureen_serve.telemetry import Metrics
 
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
 ERRORS = document_openai_errors(400, 404, 413, 415, 422, 503, 504)
 Account = Callable[[int, bool], Json]
-SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+SSE_HEADERS = {"x-accel-buffering": "no"}
 
 
 @router.post("/v1/chat/completions", response_model=ChatReply, responses=document_scoring(ERRORS, NORMALISED))
@@ -101,6 +102,7 @@ class PlannedText:
             self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(tasks))
             self.metrics.tokens.labels(family, "in").inc(read)
             self.metrics.tokens.labels(family, "out").inc(spent)
+            charge_tokens(read + spent)
             return build_usage(read, spent)
 
         return account

@@ -6,6 +6,7 @@ from tureen.wire import PreferencesReply, RankingLabel
 from tureen_serve.api.reward_query import RewardQuery
 from tureen_serve.inference.engine import Outcome
 from tureen_serve.log_lines import CALLER
+from tureen_serve.security.callers import charge_tokens
 from tureen_serve.telemetry import Metrics
 
 
@@ -25,6 +26,7 @@ def count_outcomes(metrics: Metrics, outcomes: Sequence[Outcome], query: RewardQ
         if len(done) < len(outcomes):
             _count_failures(metrics, name, outcomes)
         metrics.tokens.labels(name, "in").inc(computed)
+        charge_tokens(computed)
         if done:
             _watch_scores(metrics, name, done, query)
 

@@ -37,7 +37,7 @@ ERRORS = {
     **document_errors(400, 401, 413, 415, 422, 429, 503, 504, model=error_bodies.CodedErrorBody),
     401: {"model": error_bodies.DetailBody, "description": "a key is needed."},
     422: {"model": error_bodies.DetailBody, "description": "a field's value cannot be used."},
-    429: {"model": error_bodies.CodedErrorBody, "description": "the queue is full."},
+    429: {"model": error_bodies.CodedErrorBody, "description": "the queue is full, or the key's quota is used up."},
 }
 SCORED = document_scoring(ERRORS)
 UNNAMED = "default/not-specified"

@@ -15,7 +15,15 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator
 
-from tureen.errors import DeadlineExceeded, InvalidRequest, ServerFault, TureenError, Unauthorized, Unavailable
+from tureen.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    RateLimited,
+    ServerFault,
+    TureenError,
+    Unauthorized,
+    Unavailable,
+)
 from tureen.wire import MAX_TEXTS, Many, Text
 from tureen_core.calibration import compute_sigmoid
 from tureen_core.reading import Cut
@@ -45,7 +53,7 @@ class TeiErrorBody(BaseModel):
 ERRORS = {
     **document_errors(400, 404, 413, 415, 422, 503, 504, model=TeiErrorBody, moved={500: 424}),
     401: {"description": "a key is needed."},
-    429: {"model": TeiErrorBody, "description": "the queue is full."},
+    429: {"model": TeiErrorBody, "description": "the queue is full, or the key's quota is used up."},
 }
 SCORED = document_scoring(ERRORS)
 
@@ -174,7 +182,7 @@ def build_tei_error(error: TureenError) -> Response:
 
 def _kind(error: TureenError) -> tuple[str, int]:
     match error:
-        case Unavailable(code="queue_full"):
+        case Unavailable(code="queue_full") | RateLimited():
             return "Overloaded", 429
         case Unavailable():
             return "Unhealthy", error.status

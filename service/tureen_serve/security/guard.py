@@ -1,0 +1,63 @@
+"""The guard before all routes: who calls, whether the key carries the route's scope, and whether its quota is left."""
+
+from collections.abc import Callable
+
+from tureen.errors import Unauthorized
+from tureen_serve.log_lines import CALLER
+from tureen_serve.security.callers import ANONYMOUS, CURRENT, LOCAL, Caller, note_caller
+from tureen_serve.security.key_ring import KeyRing
+from tureen_serve.security.scopes import METRICS, OPEN, RouteScopes
+from tureen_serve.settings import Settings
+from tureen_serve.telemetry import App, Receive, Scope, Send
+
+
+class Guard:
+    """ASGI middleware: refuses callers without a key, and keys without the route's scope, before a body is read.
+
+    A path without a route needs a key too, so that nobody learns without one which routes there are.
+
+    Args:
+        ring: returns the keys that count now; None if the settings have no keys.
+        scopes: the scopes of the application's routes.
+    """
+
+    def __init__(self, app: App, ring: Callable[[], KeyRing] | None, scopes: RouteScopes, settings: Settings) -> None:
+        self._app = app
+        self._ring = ring
+        self._scopes = scopes
+        self._open = OPEN | {METRICS} if settings.access.open_metrics else OPEN
+        self._keyless = ANONYMOUS if settings.access.anonymous else LOCAL
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._open:
+            return await self._app(scope, receive, send)
+        caller = self._find_caller(scope)
+        note_caller(scope, caller)
+        needed = self._scopes.find_scope(scope["method"], scope["path"])
+        if needed is not None:
+            caller.require_scope(needed)
+        if caller.quota is not None:
+            caller.quota.admit_request(caller.name)
+        token = CURRENT.set(caller)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            CURRENT.reset(token)
+
+    def _find_caller(self, scope: Scope) -> Caller:
+        if self._ring is None:
+            return self._keyless
+        caller = self._ring().find_caller(_read_bearer(scope))
+        if caller is None:
+            raise Unauthorized("send a key that this server knows in the header `Authorization: Bearer <key>`")
+        CALLER.set(caller.name)  # the outermost middleware takes it back, after it has logged the request
+        caller.check_expiry()
+        return caller
+
+
+def _read_bearer(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, key = bytes(value).partition(b" ")
+            return key.strip() if scheme.lower() == b"bearer" else b""
+    return b""

@@ -1,0 +1,130 @@
+"""The guard before the routes: which keys open, what is open without one, and quotas."""
+
+import json
+from pathlib import Path
+
+import pytest
+from serve.border import served
+from serve.keys import KEY, OTHER, bear, make_entry, write_entries, write_lines
+from waiting import block_until
+
+from tureen_serve.settings import SettingsError
+
+BODY = {"items": [{"prompt": "hi", "candidates": ["calm", "funny"]}], "rewards": ["calm"]}
+
+
+def test_paths_that_are_no_route_do_not_tell_so_without_a_key(tmp_path: Path) -> None:
+    with served(keys=write_lines(tmp_path, KEY)) as client:
+        for path in ("/nope", "/health/live/", "//health/live", "/health/live/../../metrics", "/HEALTH/LIVE"):
+            assert client.get(path).status_code == 401, path
+        assert client.get("/nope", headers=bear(KEY)).status_code == 404
+        assert client.patch("/v1/score", headers=bear(KEY)).status_code == 405
+
+
+def test_any_known_key_opens(tmp_path: Path) -> None:
+    with served(keys=write_lines(tmp_path, KEY, OTHER)) as client:
+        for key in (KEY, OTHER):
+            assert client.get("/v1/models", headers=bear(key)).status_code == 200
+        assert client.get("/v1/models", headers={"authorization": f"bearer   {KEY} "}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer wrong", f"Basic {KEY}", KEY, f"Bearer {KEY}x", f"Bearer {KEY} {KEY}"]
+)
+def test_any_other_does_not(tmp_path: Path, header: str | None) -> None:
+    with served(keys=write_lines(tmp_path, KEY)) as client:
+        reply = client.get("/v1/models", headers={} if header is None else {"authorization": header})
+    assert reply.status_code == 401
+    assert reply.headers["www-authenticate"] == "Bearer"
+    error = reply.json()["error"]
+    assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
+    assert reply.json()["request_id"] == reply.headers["x-request-id"]
+
+
+def test_a_key_that_has_ended_is_told_so(tmp_path: Path) -> None:
+    key, entry = make_entry("loop", expires="2020-01-01T00:00:00Z")
+    with served(keys=write_entries(tmp_path / "keys", entry)) as client:
+        reply = client.get("/v1/models", headers=bear(key))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "expired_api_key")
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), (bear(KEY), 413)])
+def test_a_guarded_body_is_not_read(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    with served(keys=write_lines(tmp_path, KEY), limits={"body_bytes": 10}) as client:
+        assert client.post("/v1/score", content=b"x" * 1000, headers=headers).status_code == status
+
+
+def test_without_keys_this_machine_may_do_everything() -> None:
+    with served() as client:
+        assert client.get("/v1/models").status_code == client.get("/metrics").status_code == 200
+
+
+def test_a_weak_key_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="line 1 of keys"), served(keys=write_lines(tmp_path, "k" * 20)):
+        pass
+
+
+def test_metrics_need_their_scope_unless_a_setting_opens_them(tmp_path: Path) -> None:
+    key, entry = make_entry("scraper", ["metrics"])
+    keys = write_entries(tmp_path / "keys", entry)
+    with served(keys=keys) as client:
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=bear(key)).status_code == 200
+        assert client.get("/v1/models", headers=bear(key)).status_code == 403
+    with served(keys=keys, access={"open_metrics": True}) as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/v1/models").status_code == 401
+
+
+def test_a_running_server_takes_new_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tureen_serve.security.key_watch.EVERY", 0.01)
+    keys = write_lines(tmp_path, KEY)
+    with served(keys=keys) as client:
+        write_lines(tmp_path, OTHER)
+        block_until(lambda: client.get("/v1/models", headers=bear(OTHER)).status_code == 200)
+        assert client.get("/v1/models", headers=bear(KEY)).status_code == 401
+        assert "tureen_keys 1.0" in client.get("/metrics", headers=bear(OTHER)).text
+    with served(keys=keys) as client:
+        assert client.get("/v1/models", headers=bear(OTHER)).status_code == 200
+
+
+def test_the_quota_of_requests_holds_on_every_dialect(tmp_path: Path) -> None:
+    key, entry = make_entry("loop", quota={"requests_per_minute": 1})
+    with served(keys=write_entries(tmp_path / "keys", entry)) as client:
+        assert client.get("/v1/models", headers=bear(key)).status_code == 200
+        for path in ("/v1/score", "/tei/predict", "/infinity/rerank", "/vllm/score", "/gym/verify", "/v1/files"):
+            reply = client.post(path, json=BODY, headers=bear(key))
+            assert reply.status_code == 429, path
+            assert 1 <= int(reply.headers["retry-after"]) <= 60
+            assert "quota of 1 requests a minute" in reply.text
+        assert client.get("/health/ready").status_code == 200
+    assert client.post("/v1/score", json=BODY, headers=bear(key)).json()["error"]["code"] == "requests_quota_exceeded"
+
+
+def test_the_quota_of_tokens_is_used_by_scores_and_texts(tmp_path: Path) -> None:
+    made = [make_entry(name, quota={"tokens_per_minute": 1}) for name in ("scorer", "writer", "reader")]
+    chat = {"model": "words", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    with served(keys=write_entries(tmp_path / "keys", *(entry for _, entry in made))) as client:
+        for (key, _), (path, body) in zip(made, (("/v1/score", BODY), ("/v1/chat/completions", chat)), strict=False):
+            reply = client.post(path, json=body, headers=bear(key))
+            assert reply.status_code == 200, reply.text
+            refused = client.post(path, json=body, headers=bear(key))
+            assert refused.status_code == 429
+            assert refused.json()["error"]["code"] == "tokens_quota_exceeded"
+            assert refused.json()["error"]["type"] == "rate_limit_error"
+        assert client.get("/v1/models", headers=bear(made[2][0])).status_code == 200
+
+
+def test_a_batch_needs_the_scope_of_its_endpoint(tmp_path: Path) -> None:
+    (both, first), (alone, second) = make_entry("both", ["batch", "score"]), make_entry("alone", ["batch"])
+    keys = write_entries(tmp_path / "keys", first, second)
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/score", "body": BODY}
+    with served(keys=keys, batches={"enabled": True, "folder": tmp_path / "state"}) as client:
+        block_until(lambda: client.get("/health/ready").json()["batches"] == "working")
+        form = {"purpose": "batch"}, {"file": ("a.jsonl", json.dumps(line).encode())}
+        file = client.post("/v1/files", data=form[0], files=form[1], headers=bear(alone)).json()["id"]
+        wanted = {"input_file_id": file, "endpoint": "/v1/score", "completion_window": "24h"}
+        refused = client.post("/v1/batches", json=wanted, headers=bear(alone))
+        assert refused.status_code == 403
+        assert "the scope `score`" in refused.json()["error"]["message"]
+        assert client.post("/v1/batches", json=wanted, headers=bear(both)).status_code == 200
