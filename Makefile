@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test test-vllm kills postgres promtool lint types law check bench bench-loops bench-train bench-on-policy bench-vllm starter sweep clean
+.PHONY: install demo serve test test-vllm kills postgres promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-vllm starter sweep clean
 
 install: .venv/.dev
 
@@ -105,6 +105,10 @@ bench-train: .venv/.dev
 # one step of GRPO, rollout and update, ours against TRL's GRPOTrainer; some minutes, and 8 GB of memory
 bench-on-policy: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/on_policy.py --data $(DATA)
+
+# resident memory of the starter's server over 20,000 texts and 2,000 chats; hours on two cores (--texts, --chats)
+bench-memory: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/memory.py
 
 # rebuilds the packaged artifacts from DATA; some hours on two cores
 starter: .venv/.dev

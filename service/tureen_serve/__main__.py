@@ -38,10 +38,11 @@ from tureen_serve.commands.key import app as key
 from tureen_serve.commands.label import label
 from tureen_serve.commands.plain_flags import make_reward_entries
 from tureen_serve.log_lines import print_first_line, start_logging
-from tureen_serve.process_environment import stay_offline
+from tureen_serve.process_environment import limit_native_memory, stay_offline
 from tureen_serve.settings import Settings, SettingsError
 
 stay_offline()
+limit_native_memory()
 app = typer.Typer(
     help="Serve reward models and souped policies over HTTP.", add_completion=False, invoke_without_command=True
 )

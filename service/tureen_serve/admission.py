@@ -69,6 +69,7 @@ class Admission:
         self._limits = limits
         self._uploads = uploads or {}
         self._held = InFlight() if held is None else held
+        self._bodies = BodyMemory(limits.bodies_mib * 2**20)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET:
@@ -84,7 +85,7 @@ class Admission:
         upload = self._uploads.get(scope["path"], 0) if scope["method"] == "POST" else 0
         seconds = self._limits.longest_deadline_seconds if upload else read_deadline(headers, self._limits)
         check_length(headers, upload or self._limits.body_bytes)
-        exchange = Exchange(receive, send)
+        exchange = Exchange(receive, send, self._bodies)
         arrival = seconds if upload else min(seconds, self._limits.body_seconds)
         clock = asyncio.timeout(arrival)
         try:
@@ -103,6 +104,8 @@ class Admission:
             raise DeadlineExceeded(
                 f"no answer within {seconds:g} s; send less, or allow more time with the header {TIMEOUT_HEADER}"
             ) from None
+        finally:
+            exchange.forget()
 
 
 def read_deadline(headers: Mapping[str, str], limits: ServerLimits) -> float:
@@ -154,16 +157,51 @@ def limit_body(receive: Receive, limit: int) -> Receive:
     return counted
 
 
+class BodyMemory:
+    """The memory for the bodies of all requests together.
+
+    Args:
+        capacity: in bytes.
+
+    Attributes:
+        held: the bytes that are in use.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Take memory for ``count`` bytes. One body of any size always fits if there is no other.
+
+        Raises:
+            Unavailable: the other bodies leave too little.
+        """
+        if self.held and self.held + count > self._capacity:
+            message = f"the bodies of other requests fill {self._capacity} bytes (`limits.bodies_mib`); try again later"
+            raise Unavailable(message, code="queue_full", retry_after=1)
+        self.held += count
+
+    def give_back(self, count: int) -> None:
+        """Give memory back."""
+        self.held -= count
+
+
 class Exchange:
     """The connection of one request: reads its body, and watches whether the caller leaves.
+
+    Args:
+        bodies: the memory for bodies; it is given back by :meth:`forget`.
 
     Attributes:
         read_whole: whether the whole body has arrived.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, bodies: BodyMemory) -> None:
         self._receive = receive
         self._send = send
+        self._bodies = bodies
+        self._taken = 0
         self._body: bytes | None = None
         self.read_whole = False
         self._gone = asyncio.Event()
@@ -175,6 +213,7 @@ class Exchange:
 
         Raises:
             PayloadTooLarge: the body is over ``limit`` bytes.
+            Unavailable: the bodies of other requests leave too little memory.
         """
         parts: list[bytes] = []
         held = 0
@@ -187,10 +226,17 @@ class Exchange:
             held += len(parts[-1])
             if held > limit:
                 raise _too_large(limit)
+            self._bodies.take(len(parts[-1]))
+            self._taken = held
             more = message.get("more_body", False)
         self._body = b"".join(parts)
         self.read_whole = True
         return True
+
+    def forget(self) -> None:
+        """Give back the memory of the body."""
+        self._bodies.give_back(self._taken)
+        self._taken = 0
 
     async def run(self, app: App, scope: Scope, clock: asyncio.Timeout) -> None:
         """Let the application answer. It is cancelled if the caller leaves first.

@@ -1,6 +1,7 @@
 """Build the application: middleware, routes, and an engine that loads in a thread while health is already answered."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -28,10 +29,12 @@ from tureen_serve.inference.engine import Engine, Reward
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.lane import LaneRun
 from tureen_serve.inference.model_pool import ModelPool
+from tureen_serve.inference.native_heap import HeapTrimmer, NativeHeap
 from tureen_serve.inference.pooled_model import GIB, ModelEvent
 from tureen_serve.inference.registry import open_backbone
 from tureen_serve.inference.shelf import Shelf
 from tureen_serve.inference.text_limits import TextLimits
+from tureen_serve.memory_plan import MIB, plan_memory, read_resident_bytes
 from tureen_serve.request_telemetry import RouteTemplates, Telemetry
 from tureen_serve.runtimes import contract
 from tureen_serve.runtimes.catalogue import LoadedModels
@@ -42,7 +45,7 @@ from tureen_serve.security.guard import Guard
 from tureen_serve.security.headers import SafeHeaders
 from tureen_serve.security.key_watch import KeyWatch
 from tureen_serve.security.scopes import RouteScopes, UnguardedRoute, match_routes
-from tureen_serve.settings import Settings
+from tureen_serve.settings import ServerLimits, Settings
 
 LOG = logging.getLogger(__name__)
 EngineObserver = Callable[[LaneRun | ModelEvent], None]
@@ -68,20 +71,21 @@ def load_engine(settings: Settings, observe: EngineObserver) -> Engine:
         LoadError: a model or an alias cannot be served; the message says which and why.
     """
     limits = contract.BatchLimits(settings.limits.batch_tokens, settings.limits.batch_rows)
-    memory = settings.limits.prompt_mib * 2**20
     options = LoadOptions(
         settings.runtime,
         settings.dtype,
         settings.device,
         settings.cache,
         limits,
-        memory,
+        settings.limits.prompt_mib * MIB,
+        settings.limits.text_mib * MIB // max(1, len(settings.families)),
         settings.vllm,
         settings.control_marks,
     )
     loaded = load_artifacts(settings.rewards, settings.families, options)
     with ExitStack() as undo:
         undo.callback(loaded.close)
+        bound_memory(settings.limits, loaded)
         rewards = {each.name: each for part in loaded.backbones for each in part.rewards}
         pool = _open_pool(settings, options, loaded, rewards, observe) if settings.rewards_root else None
         unknown = check_aliases(settings.aliases, rewards, pool.offered if pool else ())
@@ -92,6 +96,27 @@ def load_engine(settings: Settings, observe: EngineObserver) -> Engine:
     texts = TextLimits(settings.limits.text_bytes, settings.limits.request_bytes)
     stuck = settings.limits.stuck_seconds
     return Engine(loaded, **lanes, observe=observe, pool=pool, limits=texts, stuck_seconds=stuck)
+
+
+def bound_memory(limits: ServerLimits, loaded: LoadedModels) -> None:
+    """Tell the most memory that this process takes, and keep to ``limits.memory_gib``.
+
+    Raises:
+        LoadError: that is too little.
+    """
+    if loaded.loader is None:
+        return
+    gc.collect()
+    NativeHeap().trim()
+    plan = plan_memory(
+        limits, read_resident_bytes(), len(loaded.backbones), len(loaded.policies), loaded.loader.workspace_bytes
+    )
+    try:
+        plan = plan.fit(limits.memory_gib)
+    except ValueError as error:
+        raise LoadError(str(error)) from error
+    loaded.loader.limit_prompts(plan.parts["prompts"])
+    LOG.info("memory: %s", plan)
 
 
 def _open_pool(
@@ -143,7 +168,10 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
         loading = asyncio.create_task(_load(server, settings, load))
         opening = asyncio.create_task(jobs.open())
         watching = asyncio.create_task(keys.run()) if keys else None
+        trimmer = HeapTrimmer(NativeHeap())
+        trimmer.start()
         yield
+        trimmer.close()
         for task in filter(None, (loading, opening, watching)):
             task.cancel()
         await jobs.close()

@@ -24,12 +24,16 @@ class ServerLimits(SettingsGroup):
         idle_seconds: how long a connection may wait for a request, or for a caller who does not read the reply. It must
             be longer than clients and load balancers keep an idle connection.
         in_flight: the largest number of requests at once.
+        bodies_mib: the MiB of the bodies of all requests together, those included that are still arriving.
         batch_tokens: the largest number of tokens in a batch, with padding.
         batch_rows: the largest number of texts in a batch.
         queue_tokens: the largest number of tokens that may wait for one backbone.
         kept_scores: how many scores of each backbone are cached for repeated requests; 0 caches none.
-        prompt_mib: MiB for keys and values of prompts, which later answers to the same prompt reuse; 0 keeps none. It
-            is used on a CPU. vLLM has its own cache.
+        prompt_mib: MiB of all models together for keys and values of prompts, which later answers to the same prompt
+            reuse; 0 keeps none. It is used on a CPU. vLLM has its own cache.
+        text_mib: MiB of all families together for keys and values of texts that are being written. It is used on a CPU.
+        memory_gib: the GiB that the process may use. If the other limits allow more, kept prompts get less; without
+            room for the rest, the server does not become ready. None for the sum of the other limits.
         deadline_seconds: the time that a request may take by default.
         longest_deadline_seconds: the longest time that a request may ask for.
         stuck_seconds: the longest time of one forward pass, and between two tokens of vLLM's texts. After it, or if a
@@ -49,11 +53,14 @@ class ServerLimits(SettingsGroup):
     body_seconds: PositiveFloat = 30.0
     idle_seconds: PositiveFloat = 75.0
     in_flight: PositiveInt = 512
+    bodies_mib: PositiveInt = 64
     batch_tokens: PositiveInt = 8192
     batch_rows: PositiveInt = 64
     queue_tokens: PositiveInt = 2**20
     kept_scores: Annotated[int, Field(ge=0)] = 2**16
     prompt_mib: Annotated[int, Field(ge=0)] = 512
+    text_mib: PositiveInt = 768
+    memory_gib: PositiveFloat | None = None
     deadline_seconds: PositiveFloat = 120.0
     longest_deadline_seconds: PositiveFloat = 600.0
     stuck_seconds: PositiveFloat = 300.0

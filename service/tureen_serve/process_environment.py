@@ -1,11 +1,15 @@
 """Environment variables that Tureen sets for libraries and child processes."""
 
+import ctypes
 import os
 import secrets
 
 from tureen_core.plain.hub import limit_hub_to_requests
 
 OWNER = "TUREEN_ENGINE_OWNER"
+KERNELS = "64"  # a forward pass needs about ten
+M_ARENA_MAX = -8  # of glibc's mallopt
+ARENAS = 2
 
 
 def stay_offline() -> None:
@@ -28,6 +32,19 @@ def stay_offline() -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+
+
+def limit_native_memory() -> None:
+    """Limit what native libraries keep in memory. Call it before torch is imported.
+
+    oneDNN keeps a kernel of about 0.3 MB for each size of input, and torch keeps it once more; every length of a text
+    is another size. glibc gives each thread an arena, whose free memory no other thread uses.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, KERNELS)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries than glibc have none
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt(M_ARENA_MAX, ARENAS)
 
 
 def secure_private_ray() -> None:

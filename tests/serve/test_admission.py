@@ -1,6 +1,7 @@
 """The door: permits, body limits, hang-ups and deadlines, by bare messages so that the caller can leave."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,7 +13,7 @@ from waiting import let_others_run, pass_time, run_on_clock, wait_until
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
 from tureen.wire import TIMEOUT_HEADER
-from tureen_serve.admission import Admission, Exchange, check_length, read_deadline
+from tureen_serve.admission import Admission, BodyMemory, Exchange, check_length, read_deadline
 from tureen_serve.settings import ServerLimits
 
 SCORE = {"items": [{"prompt": "hi", "candidates": ["calm"]}]}
@@ -59,7 +60,7 @@ def test_a_body_in_parts_is_counted_as_it_comes() -> None:
         async def send(message: Any) -> None:
             raise AssertionError
 
-        exchange = Exchange(inbox.get, send)
+        exchange = Exchange(inbox.get, send, BodyMemory(100))
         with pytest.raises(PayloadTooLarge):
             await exchange.read(8)
         assert inbox.empty()
@@ -90,6 +91,41 @@ def test_requests_over_the_limit_are_refused_with_a_time_to_return() -> None:
             assert (await Caller(app, "/v1/score", SCORE).done()).status == 200
 
     run(work())
+
+
+def test_bodies_share_their_memory_and_give_it_back() -> None:
+    body = json.dumps({"items": [{"prompt": "x" * 700_000, "candidates": ["calm"]}]}).encode()
+
+    async def work() -> None:
+        engine = held()
+        async with running(engine, limits={"bodies_mib": 1}) as app:
+            first = Caller(app, "/v1/score", body)
+            await wait_until(lambda: engine.running == 1)
+            second = await Caller(app, "/v1/score", body).done()
+            assert (second.status, second.error["code"]) == (503, "queue_full")
+            assert "limits.bodies_mib" in second.error["message"]
+            assert second.headers["retry-after"].isdigit()
+            third = Caller(app, "/v1/score", SCORE)  # a small one has room
+            await wait_until(lambda: engine.running == 2)
+            first.hang_up()
+            await first.done()
+            fourth = Caller(app, "/v1/score", body)
+            await wait_until(lambda: engine.running == 2)
+            engine.gate.set()
+            assert (await third.done()).status == 200
+            assert (await fourth.done()).status != 503
+
+    run(work())
+
+
+def test_a_body_that_is_alone_fits_however_large_it_is() -> None:
+    bodies = BodyMemory(10)
+    bodies.take(100)
+    with pytest.raises(Unavailable):
+        bodies.take(1)
+    bodies.give_back(100)
+    bodies.take(10)
+    assert bodies.held == 10
 
 
 def test_health_and_metrics_pass_a_full_server() -> None:

@@ -25,7 +25,7 @@ from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.contract import BatchLimits, Row, Scorer
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime, copy_module_tree
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
-from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory
+from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory, PromptStore
 from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut
@@ -120,7 +120,7 @@ def test_bfloat16_reads_rewards_in_float32(base: Path, artifacts: dict[str, Arti
 def remembering(base: Path, artifacts: dict[str, Artifact]) -> PackedScorer:
     """A scorer with room for prompts of earlier batches."""
     found = packed(base, artifacts)
-    found._memory = PromptMemory(2**20)
+    found._memory = PromptMemory(PromptStore(2**20))
     return found
 
 

@@ -5,7 +5,13 @@ import torch
 from transformers import DynamicCache
 
 from tureen_core.packed.layout import Prompt
-from tureen_serve.runtimes.on_transformers.prompt_memory import ComputedPrompt, PromptMemory, copy_prompt, join_prompts
+from tureen_serve.runtimes.on_transformers.prompt_memory import (
+    ComputedPrompt,
+    PromptMemory,
+    PromptStore,
+    copy_prompt,
+    join_prompts,
+)
 
 LAYERS, HEADS, DEPTH, HIDDEN = 3, 2, 4, 5
 
@@ -46,7 +52,7 @@ def test_a_row_is_copied_out_of_its_batch() -> None:
 
 
 def test_what_was_not_used_for_longest_goes_first() -> None:
-    memory = PromptMemory(2 * made(4).size)
+    memory = PromptMemory(PromptStore(2 * made(4).size))
     memory.put(prompt(1), made(4))
     memory.put(prompt(2), made(4))
     assert memory.get(prompt(1)) is not None
@@ -58,14 +64,14 @@ def test_what_was_not_used_for_longest_goes_first() -> None:
 
 @pytest.mark.parametrize("room", [0, made(4).size - 1])
 def test_what_has_no_room_is_not_kept(room: int) -> None:
-    memory = PromptMemory(room)
+    memory = PromptMemory(PromptStore(room))
     memory.put(prompt(1), made(4))
     assert len(memory) == 0
     assert memory.get(prompt(1)) is None
 
 
 def test_a_prompt_kept_twice_counts_once() -> None:
-    memory = PromptMemory(2 * made(4).size)
+    memory = PromptMemory(PromptStore(2 * made(4).size))
     for _ in range(5):
         memory.put(prompt(1), made(4))
     memory.put(prompt(2), made(4))
@@ -74,3 +80,32 @@ def test_a_prompt_kept_twice_counts_once() -> None:
 
 def test_an_empty_cache_is_what_is_gone_on_from() -> None:
     assert isinstance(join_prompts([made(1)])[2], DynamicCache)
+
+
+def test_scorers_share_one_bound_and_not_their_prompts() -> None:
+    store = PromptStore(2 * made(4).size)
+    first, second = PromptMemory(store), PromptMemory(store)
+    first.put(prompt(1), made(4))
+    assert second.get(prompt(1)) is None
+    second.put(prompt(1), made(4, seed=1))
+    second.put(prompt(2), made(4))
+    assert (len(first), len(second)) == (0, 2)
+    assert store.used == 2 * made(4).size
+
+
+def test_a_scorer_that_closes_frees_its_prompts_only() -> None:
+    store = PromptStore(4 * made(4).size)
+    first, second = PromptMemory(store), PromptMemory(store)
+    for memory in (first, second):
+        memory.put(prompt(1), made(4))
+    first.close()
+    assert (len(first), len(second), store.used) == (0, 1, made(4).size)
+
+
+def test_a_smaller_bound_drops_what_has_no_room() -> None:
+    store = PromptStore(3 * made(4).size)
+    memory = PromptMemory(store)
+    for number in (1, 2, 3):
+        memory.put(prompt(number), made(4))
+    store.limit(made(4).size)
+    assert [memory.get(prompt(each)) is None for each in (1, 2, 3)] == [True, True, False]

@@ -21,7 +21,7 @@ from tureen_core.lora import Adapter, LoraPair
 from tureen_core.soup import concatenate_adapters
 from tureen_serve.runtimes.contract import BatchLimits, Row
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
-from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory
+from tureen_serve.runtimes.on_transformers.prompt_memory import PromptMemory, PromptStore
 from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
 from tureen_serve.runtimes.readout import ReadOut
@@ -134,7 +134,7 @@ def test_a_shared_prompt_is_computed_once(scorer: TransformersScorer) -> None:
 def remembering(base: Path, artifacts: dict[str, Artifact]) -> TransformersScorer:
     """The scorer with room for prompts of earlier batches."""
     scorer = loaded(base, artifacts)
-    scorer._memory = PromptMemory(2**20)
+    scorer._memory = PromptMemory(PromptStore(2**20))
     return scorer
 
 

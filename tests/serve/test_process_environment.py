@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tureen_serve.process_environment import stay_offline
+from tureen_serve.process_environment import limit_native_memory, stay_offline
 
 
 def test_libraries_are_told_to_stay_offline_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,3 +13,12 @@ def test_libraries_are_told_to_stay_offline_unless_the_user_said_otherwise(monke
     stay_offline()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert os.environ["DO_NOT_TRACK"] == "0"
+
+
+def test_libraries_keep_few_kernels_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    limit_native_memory()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")

@@ -120,9 +120,14 @@ class Runtime(Protocol):
 
     Attributes:
         dtype: the dtype that the models compute in.
+        workspace_bytes: the memory of this process that one batch takes at most, by the models that are loaded.
     """
 
     dtype: str
+    workspace_bytes: int
+
+    def limit_prompts(self, capacity: int) -> None:
+        """Keep at most ``capacity`` bytes of computed prompts from now on."""
 
     def reserve_memory(self, engines: Sequence[str]) -> None:
         """Divide the device's memory among all engines that will be loaded. This is called once, before any is loaded.

@@ -48,6 +48,8 @@ class LoadOptions:
         cache: the folder for packaged bases after their conversion; None for the default one.
         limits: the limits of a batch of scores.
         prompt_memory_bytes: memory for computed prompts, if the runtime keeps them itself.
+        text_memory_bytes: memory of each family for texts that are being written, if the runtime holds them itself;
+            None for its default number of tokens.
         vllm: settings of the vLLM engines.
         control_marks: how control marks inside a message are read; None for the setting of each artifact's reading.
     """
@@ -58,6 +60,7 @@ class LoadOptions:
     cache: Path | None = None
     limits: BatchLimits = BatchLimits()
     prompt_memory_bytes: int = 0
+    text_memory_bytes: int | None = None
     vllm: VllmSettings = VllmSettings()
     control_marks: ControlMarkRule | None = None
 
@@ -167,7 +170,8 @@ def make_runtime(options: LoadOptions) -> tuple[Runtime, str]:
     if name == "vllm" and find_spec("vllm") is None:
         raise LoadError("runtime: vLLM is not installed; pip install 'tureen[vllm]', or use runtime: transformers")
     module, kind = RUNTIMES[name]
-    own = {"settings": options.vllm} if name == "vllm" else {"prompt_memory_bytes": options.prompt_memory_bytes}
+    memory = {"prompt_memory_bytes": options.prompt_memory_bytes, "text_memory_bytes": options.text_memory_bytes}
+    own = {"settings": options.vllm} if name == "vllm" else memory
     runtime: Runtime = getattr(importlib.import_module(module), kind)(
         options.dtype, options.device, options.limits, **own
     )

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from tureen_serve.runtimes.on_transformers.accelerator import translate_device_f
 from tureen_serve.runtimes.on_transformers.class_scorer import load_class_scorer
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
+from tureen_serve.runtimes.on_transformers.prompt_memory import NO_STORE, PromptStore
 from tureen_serve.runtimes.on_transformers.rank_gate import RankGate, attach_adapters
 from tureen_serve.runtimes.on_transformers.running_text import StepLimits
 from tureen_serve.runtimes.on_transformers.scorer import TransformersScorer
+from tureen_serve.runtimes.on_transformers.workspace import count_state_bytes, count_workspace_bytes
 from tureen_serve.runtimes.readout import ReadOut, make_readout
 
 
@@ -38,11 +41,14 @@ class TransformersRuntime:
         limits: the limits of one batch of scores.
         step_limits: the limits of one family's running texts.
         packs: whether scores run packed if the model can do so exactly.
-        prompt_memory_bytes: the memory of each scorer for prompts of earlier batches.
+        prompt_memory_bytes: the memory of all scorers for prompts of earlier batches.
+        text_memory_bytes: the memory of each family for the keys and values of running texts; None for the number of
+            tokens in ``step_limits``.
 
     Attributes:
         bases: the bases under the scorers that are open, without adapters. An adapter that is loaded later shares their
             weights.
+        workspace_bytes: the memory that one batch of scores takes at most, by the models that were loaded.
     """
 
     def __init__(
@@ -53,16 +59,23 @@ class TransformersRuntime:
         step_limits: StepLimits | None = None,
         packs: bool = True,
         prompt_memory_bytes: int = 0,
+        text_memory_bytes: int | None = None,
     ) -> None:
         gpu = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(gpu if device == "auto" else device)
         self.dtype = ("float32" if self._device.type == "cpu" else "bfloat16") if dtype == "auto" else dtype
         self._limits = limits
         self._step_limits = step_limits or StepLimits()
-        self._prompt_memory_bytes = prompt_memory_bytes
+        self._prompts = PromptStore(prompt_memory_bytes)
+        self._text_memory_bytes = text_memory_bytes
         self._packs = packs
         self.bases: WeakValueDictionary[BaseKey, Any] = WeakValueDictionary()
+        self.workspace_bytes = 0
         logging.disable_progress_bar()
+
+    def limit_prompts(self, capacity: int) -> None:
+        """Keep at most ``capacity`` bytes of computed prompts from now on."""
+        self._prompts.limit(capacity)
 
     def reserve_memory(self, engines: Sequence[str]) -> None:
         """Do nothing: all models are in this process and share its memory."""
@@ -128,12 +141,10 @@ class TransformersRuntime:
         """Make a packed scorer, or a padded one if the model cannot run packed. Its description says why."""
         reason = self._find_obstacle(backbone)
         if reason is not None:
-            return TransformersScorer(
-                backbone, readouts, gate, self._limits, f"padded: {reason}", self._prompt_memory_bytes, base
-            )
+            return TransformersScorer(backbone, readouts, gate, self._limits, f"padded: {reason}", self._prompts, base)
         compiled = self._device.type == "cuda"
-        compiler, memory = ("inductor", 0) if compiled else (None, self._prompt_memory_bytes)
-        return PackedScorer(backbone, readouts, gate, self._limits, compiler, memory, base)
+        compiler, store = ("inductor", NO_STORE) if compiled else (None, self._prompts)
+        return PackedScorer(backbone, readouts, gate, self._limits, compiler, store, base)
 
     def _find_obstacle(self, backbone: Any) -> str | None:
         """Say why scores must run padded; None if they can run packed."""
@@ -145,7 +156,11 @@ class TransformersRuntime:
             return find_packing_obstacle(backbone)
 
     def _make_stepper(self, model: Any, stack: Stack, tokenizer: Any) -> TransformersStepper:
-        return TransformersStepper(model, attach_adapters(model, stack), tokenizer, self._step_limits)
+        limits = self._step_limits
+        if self._text_memory_bytes is not None and self._device.type == "cpu":
+            tokens = self._text_memory_bytes // count_state_bytes(model.config, model.dtype)
+            limits = replace(limits, cache_tokens=tokens)
+        return TransformersStepper(model, attach_adapters(model, stack), tokenizer, limits)
 
     def _load(self, kind: Any, folder: Path) -> Any:
         """Load a model, and refuse a folder that lacks a weight, which would be random.
@@ -165,6 +180,8 @@ class TransformersRuntime:
         model = keep_attention_cap(model).requires_grad_(False).to(self._device)
         if onednn.is_onednn_faster(model):
             onednn.replace_linears(model)
+        needed = count_workspace_bytes(model.config, model.dtype, self._limits.batch_tokens)
+        self.workspace_bytes = max(self.workspace_bytes, needed)
         return model
 
 

@@ -21,7 +21,7 @@ from tureen_core.packed.layout import PackedBatch, Prompt, SegmentEnds, find_edg
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
 from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure, translate_out_of_memory
 from tureen_serve.runtimes.on_transformers.last_layer import wrap_last_mlp
-from tureen_serve.runtimes.on_transformers.prompt_memory import NO_MEMORY, PromptMemory
+from tureen_serve.runtimes.on_transformers.prompt_memory import NO_MEMORY, NO_STORE, PromptMemory, PromptStore
 from tureen_serve.runtimes.on_transformers.prompt_states import PackedPromptStates
 from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
 from tureen_serve.runtimes.on_transformers.shared_prompts import count_cached_tokens, find_shared_prompts, get_prompt
@@ -40,7 +40,7 @@ class PackedScorer:
         limits: the limits of one batch.
         compiler: torch.compile's backend for the layers; None to run them without. They also run without it if
             compiling fails.
-        memory_bytes: the memory for prompts of earlier batches; with 0 no prompt is kept.
+        store: the memory for prompts of earlier batches.
         base: is kept until the scorer is closed, so that others can share its weights.
     """
 
@@ -55,7 +55,7 @@ class PackedScorer:
         gate: RankGate | None,
         limits: BatchLimits,
         compiler: str | None = None,
-        memory_bytes: int = 0,
+        store: PromptStore = NO_STORE,
         base: object = None,
     ) -> None:
         self.limits = replace(limits, padded=False)
@@ -67,7 +67,7 @@ class PackedScorer:
         self._readouts = readouts
         self._gate = gate
         self._base = base
-        self._memory = PromptMemory(memory_bytes)
+        self._memory = PromptMemory(store)
         self._last = None if compiler else wrap_last_mlp(list_layers(backbone), gate)
         if compiler is not None:
             self.description += self._compile(compiler)
@@ -83,7 +83,8 @@ class PackedScorer:
             return self._run(rows, NO_MEMORY if fresh else self._memory)
 
     def close(self) -> None:
-        """Free the weights."""
+        """Free the weights and the prompts."""
+        self._memory.close()
         del self._backbone, self._readouts, self._gate, self._memory, self._base, self._last
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:

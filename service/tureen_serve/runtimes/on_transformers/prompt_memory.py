@@ -1,5 +1,7 @@
 """A cache of computed prompts, since training loops send a prompt's answers in several requests and batches."""
 
+import itertools
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,37 +66,98 @@ def _pad_left(sequences: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_side="left")
 
 
-class PromptMemory:
-    """Keeps the most recently used prompts.
+class PromptStore:
+    """The memory for prompts that all scorers of a process share. It keeps the most recently used ones.
 
     Args:
         capacity: the memory for prompts, in bytes; with 0 no prompt is kept.
+
+    Attributes:
+        capacity: as the argument.
+        used: the bytes of the prompts that are kept.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._used = 0
-        self._prompts: OrderedDict[Prompt, ComputedPrompt] = OrderedDict()
+        self.used = 0
+        self._prompts: OrderedDict[tuple[int, Prompt], ComputedPrompt] = OrderedDict()
+        self._lock = threading.Lock()  # each scorer has its own thread
+
+    def get(self, owner: int, prompt: Prompt) -> ComputedPrompt | None:
+        """Return a prompt that is kept, else None."""
+        with self._lock:
+            found = self._prompts.get((owner, prompt))
+            if found is not None:
+                self._prompts.move_to_end((owner, prompt))
+            return found
+
+    def put(self, owner: int, prompt: Prompt, computed: ComputedPrompt) -> None:
+        """Keep a prompt, and drop the least recently used ones if the memory is full."""
+        with self._lock:
+            if computed.size > self.capacity or (owner, prompt) in self._prompts:
+                return
+            self._prompts[owner, prompt] = computed
+            self.used += computed.size
+            self._shrink()
+
+    def limit(self, capacity: int) -> None:
+        """Change the capacity, and drop the least recently used prompts that have no room."""
+        with self._lock:
+            self.capacity = capacity
+            self._shrink()
+
+    def drop_all(self, owner: int) -> None:
+        """Drop the prompts of one scorer."""
+        with self._lock:
+            for key in [key for key in self._prompts if key[0] == owner]:
+                self._drop(key)
+
+    def count(self, owner: int) -> int:
+        """Count the prompts of one scorer."""
+        with self._lock:
+            return sum(key[0] == owner for key in self._prompts)
+
+    def _shrink(self) -> None:
+        while self.used > self.capacity:
+            self._drop(next(iter(self._prompts)))
+
+    def _drop(self, key: tuple[int, Prompt]) -> None:
+        self.used -= self._prompts.pop(key).size
+
+
+class PromptMemory:
+    """The prompts of one scorer in the store that it shares with others.
+
+    Args:
+        store: the store.
+    """
+
+    _owners = itertools.count()
+
+    def __init__(self, store: PromptStore) -> None:
+        self._store = store
+        self._owner = next(self._owners)
 
     def __len__(self) -> int:
-        return len(self._prompts)
+        return self._store.count(self._owner)
+
+    @property
+    def capacity(self) -> int:
+        """The memory of the store, in bytes; with 0 no prompt is kept."""
+        return self._store.capacity
 
     def get(self, prompt: Prompt) -> ComputedPrompt | None:
         """Return a prompt that is kept, else None."""
-        found = self._prompts.get(prompt)
-        if found is not None:
-            self._prompts.move_to_end(prompt)
-        return found
+        return self._store.get(self._owner, prompt)
 
     def put(self, prompt: Prompt, computed: ComputedPrompt) -> None:
-        """Keep a prompt, and drop the least recently used ones if the memory is full."""
-        if computed.size > self.capacity or prompt in self._prompts:
-            return
-        self._prompts[prompt] = computed
-        self._used += computed.size
-        while self._used > self.capacity:
-            _, dropped = self._prompts.popitem(last=False)
-            self._used -= dropped.size
+        """Keep a prompt, and drop the least recently used ones of all scorers if the store is full."""
+        self._store.put(self._owner, prompt, computed)
+
+    def close(self) -> None:
+        """Drop the prompts of this scorer."""
+        self._store.drop_all(self._owner)
 
 
-NO_MEMORY = PromptMemory(0)
+NO_STORE = PromptStore(0)
+NO_MEMORY = PromptMemory(NO_STORE)

@@ -19,8 +19,10 @@ from tureen_serve.runtimes.on_transformers.accelerator import translate_device_f
 from tureen_serve.runtimes.on_transformers.padding import compute_positions, group_by_length, pad_sequences
 from tureen_serve.runtimes.on_transformers.prompt_memory import (
     NO_MEMORY,
+    NO_STORE,
     ComputedPrompt,
     PromptMemory,
+    PromptStore,
     copy_prompt,
     join_prompts,
 )
@@ -38,7 +40,7 @@ class TransformersScorer:
         gate: the backbone's gate; None for a full checkpoint, which has no adapters.
         limits: the limits of one batch.
         description: how it computes, and why not packed.
-        memory_bytes: the memory for prompts of earlier batches; with 0 no prompt is kept.
+        store: the memory for prompts of earlier batches.
         base: is kept until the scorer is closed, so that others can share its weights.
     """
 
@@ -53,7 +55,7 @@ class TransformersScorer:
         gate: RankGate | None,
         limits: BatchLimits,
         description: str = "padded, each shared prompt once",
-        memory_bytes: int = 0,
+        store: PromptStore = NO_STORE,
         base: object = None,
     ) -> None:
         self.limits = limits
@@ -64,7 +66,7 @@ class TransformersScorer:
         self._gate = gate
         self._base = base
         self._shares = can_share_prompts(self._backbone)
-        self._memory = PromptMemory(memory_bytes)
+        self._memory = PromptMemory(store)
 
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
         """Score rows, in order. ``cached`` is the length of a row's prompt if it was computed for another row.
@@ -77,7 +79,8 @@ class TransformersScorer:
             return self._run(rows, NO_MEMORY if fresh else self._memory)
 
     def close(self) -> None:
-        """Free the weights."""
+        """Free the weights and the prompts."""
+        self._memory.close()
         del self._backbone, self._readouts, self._gate, self._memory, self._base
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:

@@ -68,6 +68,8 @@ class VllmRuntime:
         LoadError: this vLLM is built for another kind of device.
     """
 
+    workspace_bytes = 0  # the engines' memory is theirs, see `vllm.cache_gib` and `vllm.memory`
+
     def __init__(self, dtype: str, device: str, limits: BatchLimits, settings: VllmSettings) -> None:
         kind = current_platform.device_type
         if device not in ("auto", kind):
@@ -81,6 +83,9 @@ class VllmRuntime:
         self._transformers = TransformersRuntime(dtype, device, limits)
         self._files = tempfile.TemporaryDirectory(prefix="tureen-vllm-")
         self._shares: Mapping[str, float] = {}
+
+    def limit_prompts(self, capacity: int) -> None:
+        """Do nothing: the engines keep prompts in their own memory."""
 
     def reserve_memory(self, engines: Sequence[str]) -> None:
         """Divide the GPU's memory before the first engine starts.
