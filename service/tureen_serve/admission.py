@@ -8,8 +8,9 @@ large for memory, so its route reads it while it arrives, up to a limit of its o
 import asyncio
 from collections.abc import Coroutine, Mapping
 
-from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
+from tureen.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from tureen.wire import TIMEOUT_HEADER
+from tureen_serve.body_sizes import BodyMemory, check_length, limit_body, refuse_body
 from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
 
@@ -122,69 +123,9 @@ def read_deadline(headers: Mapping[str, str], limits: ServerLimits) -> float:
     return min(int(text) / 1000, limits.longest_deadline_seconds)
 
 
-def check_length(headers: Mapping[str, str], limit: int) -> None:
-    """Check the declared length of a body before it is read.
-
-    Raises:
-        PayloadTooLarge: it is over ``limit`` bytes.
-    """
-    length = headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body is over {limit} bytes; split it into several requests")
-
-
 def _too_slow(seconds: float) -> DeadlineExceeded:
     message = f"the body did not arrive within {seconds:g} s (`limits.body_seconds`)"
     return DeadlineExceeded(f"{message}; send it faster, or in several requests", code="slow_body")
-
-
-def limit_body(receive: Receive, limit: int) -> Receive:
-    """Wrap ``receive`` so that it raises PayloadTooLarge after ``limit`` bytes."""
-    held = 0
-
-    async def counted() -> Message:
-        nonlocal held
-        message = await receive()
-        held += len(message.get("body", b""))
-        if held > limit:
-            raise _too_large(limit)
-        return message
-
-    return counted
-
-
-class BodyMemory:
-    """The memory for the bodies of all requests together.
-
-    Args:
-        capacity: in bytes.
-
-    Attributes:
-        held: the bytes that are in use.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self.held = 0
-
-    def take(self, count: int) -> None:
-        """Take memory for ``count`` bytes. One body of any size always fits if there is no other.
-
-        Raises:
-            Unavailable: the other bodies leave too little.
-        """
-        if self.held and self.held + count > self._capacity:
-            message = f"the bodies of other requests fill {self._capacity} bytes (`limits.bodies_mib`); try again later"
-            raise Unavailable(message, code="queue_full", retry_after=1)
-        self.held += count
-
-    def give_back(self, count: int) -> None:
-        """Give memory back."""
-        self.held -= count
 
 
 class Exchange:
@@ -225,7 +166,7 @@ class Exchange:
             parts.append(message.get("body", b""))
             held += len(parts[-1])
             if held > limit:
-                raise _too_large(limit)
+                raise refuse_body(limit)
             self._bodies.take(len(parts[-1]))
             self._taken = held
             more = message.get("more_body", False)

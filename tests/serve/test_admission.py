@@ -13,7 +13,8 @@ from waiting import let_others_run, pass_time, run_on_clock, wait_until
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, PayloadTooLarge, Unavailable
 from tureen.wire import TIMEOUT_HEADER
-from tureen_serve.admission import Admission, BodyMemory, Exchange, check_length, read_deadline
+from tureen_serve.admission import Admission, Exchange, read_deadline
+from tureen_serve.body_sizes import BodyMemory, check_length
 from tureen_serve.settings import ServerLimits
 
 SCORE = {"items": [{"prompt": "hi", "candidates": ["calm"]}]}
@@ -116,16 +117,6 @@ def test_bodies_share_their_memory_and_give_it_back() -> None:
             assert (await fourth.done()).status != 503
 
     run(work())
-
-
-def test_a_body_that_is_alone_fits_however_large_it_is() -> None:
-    bodies = BodyMemory(10)
-    bodies.take(100)
-    with pytest.raises(Unavailable):
-        bodies.take(1)
-    bodies.give_back(100)
-    bodies.take(10)
-    assert bodies.held == 10
 
 
 def test_health_and_metrics_pass_a_full_server() -> None:
