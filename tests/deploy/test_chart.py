@@ -9,6 +9,7 @@ import pytest
 import yaml
 from deploy.dockerfile import environment, last
 from deploy.helm import CHART, CI_VALUES, DEFAULTS, Helm, mounted, only, server, values_of, with_value
+from serve.keys import make_entry
 
 from tureen_serve import settings
 from tureen_serve.security.key_ring import read_key_ring
@@ -127,6 +128,17 @@ def test_keys_of_the_values_are_keys_to_the_server(helm: Helm, tmp_path: Path) -
         True,
         False,
     ]
+
+
+def test_entries_of_the_values_are_keys_to_the_server(helm: Helm, tmp_path: Path) -> None:
+    key, entry = make_entry("loop", ["score"], tenant="a", expires="2126-01-31", quota={"requests_per_minute": 60})
+    secret = only(helm.render({"keys": {"entries": [entry]}}), "Secret")
+    file = tmp_path / "keys"
+    file.write_bytes(base64.b64decode(secret["data"]["keys"]))
+    caller = read_key_ring(file).find_caller(key.encode())
+    assert caller is not None
+    assert (caller.name, caller.tenant, list(caller.scopes)) == ("loop", "a", ["score"])
+    assert caller.quota is not None
 
 
 def test_keys_of_an_existing_secret_are_mounted_read_only(helm: Helm) -> None:

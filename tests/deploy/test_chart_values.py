@@ -3,9 +3,13 @@ from typing import Any
 
 import pytest
 from deploy.helm import CHART, DEFAULTS, Helm, values_of, with_value, with_values
+from serve.keys import make_entry
 
 from tureen_serve import settings
+from tureen_serve.access_settings import AccessSettings
 from tureen_serve.batch_settings import BatchSettings
+from tureen_serve.security.key_entries import KeyEntry, KeyQuota
+from tureen_serve.security.scopes import KeyScope
 from tureen_serve.vllm_settings import VllmSettings
 
 STARTER = values_of("starter")
@@ -17,8 +21,9 @@ OWNED_BY_THE_CHART = {"folder", "store"}  # the image's own, and a Secret's
 @pytest.mark.parametrize(
     ("name", "changes", "sentence"),
     [
-        ("starter", {"keys": {}}, "set keys.existingSecret or keys.values"),
-        ("starter", {"keys.existingSecret": "mine"}, "are both set: keep one"),
+        ("starter", {"keys": {}}, "set keys.existingSecret, keys.entries or keys.values"),
+        ("starter", {"keys.existingSecret": "mine"}, "exclude one another: keep one"),
+        ("starter", {"keys.entries": [make_entry("loop")[1]]}, "exclude one another: keep one"),
         ("starter", {"starter": False}, "nothing to serve"),
         ("gpu", {"starter": True}, "set it to false"),
         ("starter", {"terminationGracePeriodSeconds": 80}, "must be more than 80"),
@@ -78,6 +83,9 @@ def test_every_value_is_in_the_schema_and_has_a_default() -> None:
     [
         (LEVELS["server"]["properties"], settings.Settings, OWNED_BY_THE_IMAGE),
         (SCHEMA["definitions"]["limits"]["properties"], settings.ServerLimits, set()),
+        (SCHEMA["definitions"]["access"]["properties"], AccessSettings, {"anonymous"}),  # the chart always has keys
+        (SCHEMA["definitions"]["keyEntry"]["properties"], KeyEntry, set()),
+        (SCHEMA["definitions"]["keyEntry"]["properties"]["quota"]["properties"], KeyQuota, set()),
         (SCHEMA["definitions"]["vllm"]["properties"], VllmSettings, set()),
         (SCHEMA["definitions"]["serverBatches"]["properties"], BatchSettings, OWNED_BY_THE_CHART),
         (SCHEMA["definitions"]["reward"]["properties"], settings.RewardEntry, {"tried"}),  # settings files fill it in
@@ -95,6 +103,7 @@ def test_choices_of_the_schema_are_those_of_the_server() -> None:
     chosen = {name: theirs[name]["enum"] for name in ours if "enum" in theirs[name]}
     assert chosen == {name: schema["enum"] for name, schema in ours.items() if "enum" in schema}
     assert set(chosen) == {"runtime", "dtype", "log_level", "log_format"}
+    assert SCHEMA["definitions"]["keyEntry"]["properties"]["scopes"]["items"]["enum"] == list(KeyScope)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +112,9 @@ def test_choices_of_the_schema_are_those_of_the_server() -> None:
         ("keys.values", ["short"]),
         ("keys.values", ["a key of more than sixteen"]),
         ("keys.values", ["#a-comment-and-no-key"]),
+        ("keys.entries", [{**make_entry("loop")[1], "key": "plain"}]),
+        ("keys.entries", [{**make_entry("loop")[1], "scopes": ["root"]}]),
+        ("server.access.cors_origins", ["app.example.org"]),
         ("image.digest", "sha256:0"),
         ("image.tag", "a b"),
         ("image.repository", ""),

@@ -21,10 +21,11 @@
 {{- end -}}
 
 {{- define "tureen.guardKeys" -}}
-{{- if and .Values.keys.existingSecret .Values.keys.values -}}
-{{- fail "keys.existingSecret and keys.values are both set: keep one of them" -}}
-{{- else if not (or .Values.keys.existingSecret .Values.keys.values) -}}
-{{- fail "the server does not listen beyond its pod without keys: set keys.existingSecret or keys.values" -}}
+{{- $given := compact (list .Values.keys.existingSecret (ternary "entries" "" (not (empty .Values.keys.entries))) (ternary "values" "" (not (empty .Values.keys.values)))) -}}
+{{- if gt (len $given) 1 -}}
+{{- fail "keys.existingSecret, keys.entries and keys.values exclude one another: keep one of them" -}}
+{{- else if not $given -}}
+{{- fail "the server does not listen beyond its pod without keys: set keys.existingSecret, keys.entries or keys.values" -}}
 {{- end -}}
 {{- end -}}
 

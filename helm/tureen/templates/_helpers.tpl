@@ -31,6 +31,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{- define "tureen.keysFile" -}}
+{{- if .Values.keys.entries -}}
+{{- dict "keys" .Values.keys.entries | toJson -}}
+{{- else -}}
+{{- join "\n" .Values.keys.values -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "tureen.keysSecret" -}}
 {{ default (printf "%s-keys" (include "tureen.fullname" .)) .Values.keys.existingSecret }}
 {{- end -}}
