@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 from train.launching import free_port
 
@@ -33,6 +34,14 @@ def run_rank(recipe: str, flags: tuple[str, ...], log: str, rank: int, count: in
     from tureen_train.__main__ import app
 
     app(["run", recipe, *flags])
+
+
+def die_when_trained(recipe: str, log: str) -> None:
+    """The whole life of a process that a power cut ends after its last step, before what it learnt is saved."""
+    from tureen_train.policies.trained import TrainerPolicy
+
+    with patch.object(TrainerPolicy, "save", lambda *_: os.kill(os.getpid(), signal.SIGKILL)):
+        run_rank(recipe, (), log, 0, 1, 0)
 
 
 class Ranks:

@@ -1,13 +1,16 @@
 """A run is killed by SIGKILL while it writes, learns and saves, and ``--resume`` ends with the same files."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from train.ranks import Ranks, run_ranks
+from train.ranks import FORKS, Ranks, die_when_trained, run_ranks
 from train.test_policies_ppo_method import files_of
+from train.test_policies_training_rounds import files_of as rounds_of
 from train.tiny_ppo import ppo_run
+from train.tiny_rounds import rounds_run
 from train.tiny_runs import records
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
@@ -64,3 +67,26 @@ def test_ppo_that_is_killed_ends_with_the_same_files(base: Path, tmp_path: Path)
     ]
     folder = kill_and_go_on(ppo_recipe(base, tmp_path / "killed"), states)
     assert files_of(folder) == files_of(alone.with_suffix(""))
+
+
+@pytest.mark.parametrize("method", ["rejection", "iterative-dpo"])
+def test_a_round_that_is_killed_between_its_last_step_and_its_model_ends_with_the_same_files(
+    method: str, base: Path, tmp_path: Path
+) -> None:
+    """No step is left then. The log is due at other steps than the checkpoints."""
+    recipes = []
+    for name in ("alone", "killed"):
+        (tmp_path / name).mkdir()
+        run = rounds_run(base, tmp_path / name, method, watch={"save_every": 2, "log_every": 5})
+        recipes.append(write(run.model_dump(mode="json")))
+    alone, killed = recipes
+    run_ranks(alone, 1)
+    process = FORKS.Process(target=die_when_trained, args=(str(killed), str(killed.with_suffix(".log"))), daemon=True)
+    process.start()
+    process.join(600)
+    folder = killed.with_suffix("")
+    assert process.exitcode == -signal.SIGKILL
+    assert list((folder / "rounds/001/training/checkpoints").iterdir())
+    assert not (folder / "rounds/001/model").exists()
+    run_ranks(killed, 1, "--resume")
+    assert rounds_of(folder) == rounds_of(alone.with_suffix(""))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from train.tiny_runs import expert_run, history
+from train.tiny_runs import expert_run, history, untimed
 from transformers import AutoModelForCausalLM
 
 from tureen.records.schema import Record
@@ -181,12 +181,17 @@ def test_whole_weights_and_a_start(base: Path, tmp_path: Path, learnt: tuple[Exp
 
 
 def test_a_resumed_run_is_the_straight_one(base: Path, tmp_path: Path) -> None:
-    run = run_of(base, tmp_path, optimisation={"max_steps": 4}, watch={"save_every": 2, "keep": 3})
+    """Its log too, which is due at other steps than the checkpoint."""
+    watch = {"save_every": 2, "keep": 3, "log_every": 3, "eval_at_start": True}
+    run = run_of(base, tmp_path, optimisation={"max_steps": 4}, watch=watch)
     straight = [probe.logprob for probe in train(run).manifest.probes]
+    expected = untimed(Path(run.output))
     shutil.rmtree(Path(run.output) / "checkpoints" / "checkpoint-4")
     again = [probe.logprob for probe in train(run, resume=True).manifest.probes]
     assert again == pytest.approx(straight, abs=1e-5)
-    assert [entry["step"] for entry in history(Path(run.output)) if "loss" in entry] == [1, 2, 3, 4]
+    assert [entry["step"] for entry in expected if "loss" in entry] == [1, 2, 3, 4]
+    for own, other in zip(untimed(Path(run.output)), expected, strict=True):
+        assert own == pytest.approx(other, abs=1e-5)
 
 
 def test_dialogues_without_scores_are_trained_on(base: Path, tmp_path: Path) -> None:

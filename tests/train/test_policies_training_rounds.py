@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from train import tiny_rounds
 from train.tiny_rounds import METER, Meter, rounds_run
-from train.tiny_runs import history
+from train.tiny_runs import history, untimed
 
 from tureen_core.artifact import open_artifact
 from tureen_train.config import ExpertRun, RecipeError
@@ -23,13 +23,11 @@ from tureen_train.policies.rollouts.rounds import REWARDS, SAMPLES
 from tureen_train.policies.rollouts.sampler import ProcessSampler
 from tureen_train.policies.run import train_policy
 
-TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
-
 
 def metered(base: Path, folder: Path, **changes: Any) -> ExpertRun:
-    """Two rounds of iterative DPO, whose reward is the meter."""
+    """Two rounds of iterative DPO, whose reward is the meter, with a checkpoint at each step and at the end."""
     folder.mkdir(exist_ok=True)
-    changes = {"rewards": [METER], "sampling": {"count": 3, "batch": 12}, **changes}
+    changes = {"rewards": [METER], "sampling": {"count": 3, "batch": 12}, "watch": {"save_every": 1}, **changes}
     return rounds_run(base, folder, "iterative-dpo", **changes)
 
 
@@ -47,9 +45,11 @@ def files_of(folder: Path) -> dict[str, Any]:
         if "model" not in path.parts
     }
     found = {name: value for name, value in found.items() if "training/" not in name}
+    for place in rounds.glob("*/training"):
+        found[str(place.relative_to(folder))] = untimed(place)
     for path in (*rounds.glob("*/model/*.safetensors"), folder / "artifact" / "adapter_model.safetensors"):
         found[str(path.relative_to(folder))] = {name: each.tolist() for name, each in load_file(path).items()}
-    found["history"] = [{k: v for k, v in entry.items() if k not in TIMES} for entry in history(folder)]
+    found["history"] = untimed(folder)
     found["metrics"] = json.loads((folder / "metrics.json").read_text())
     return found
 

@@ -83,3 +83,11 @@ def merged(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def history(folder: Path) -> list[dict[str, Any]]:
     """A run folder's log."""
     return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    """A run folder's log without what depends on the time it took."""
+    return [
+        {name: value for name, value in entry.items() if not name.endswith(("time", "per_second"))}
+        for entry in history(folder)
+    ]

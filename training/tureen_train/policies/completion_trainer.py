@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -57,6 +58,18 @@ class CompletionTrainer(SFTTrainer):
         output = self.model_wrapped(**inputs, use_cache=False, fused_lm_head=True)
         values = (-output.log_probs, output.entropy, output.is_top1, output.label_mask)
         return torch.stack([each.float().sum(1) for each in values], 1)
+
+
+class TokenCounter(TrainerCallback):
+    """Lets a resumed run go on with the ``num_tokens`` of the checkpoint's log; TRL alone would count from 0 again."""
+
+    def __init__(self, trainer: CompletionTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Take the last number."""
+        told = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
+        self._trainer._total_train_tokens = told[-1] if told else 0
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from trl import SFTConfig
 
 from tureen_core.lora import Adapter
 from tureen_train.config import SftPolicy
-from tureen_train.policies.completion_trainer import CompletionTrainer, find_row_packing_obstacle
+from tureen_train.policies.completion_trainer import CompletionTrainer, TokenCounter, find_row_packing_obstacle
 from tureen_train.policies.completions import Completions, encode_completions
 from tureen_train.policies.method import Task
 from tureen_train.policies.opening import open_policy, open_start
@@ -44,6 +44,7 @@ def train_sft(task: Task) -> TrainerPolicy:
     watch = GradientWatch()
     trainer = make_completion_trainer(task, policy, start, train, held)
     trainer.add_callback(watch)
+    trainer.add_callback(TokenCounter(trainer))
     trainer.train(resume_from_checkpoint=checkpoint)
     return TrainerPolicy(trainer, {name: _evaluate(trainer, name) for name in held}, watch.moved)
 

@@ -1,31 +1,55 @@
 """``history.jsonl``: every entry of a run's log, one line each, on disk while the run goes on."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from tureen_train.measures.non_finite import replace_non_finite
 
 
 class History(TrainerCallback):
-    """Writes the trainer's log into the file, and restores the file when a run is resumed."""
+    """Writes the trainer's log into the file, and restores the file when a run is resumed.
+
+    A resumed run gets the log of an unbroken one. The library alone would forget the losses that were not yet logged
+    at a checkpoint, count only the steps after it in ``train_loss``, and evaluate the start once more.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Start the file with the log of the resumed checkpoint, or empty."""
+        if state.global_step:
+            args.eval_on_start = False  # that stands in the log already
         if state.is_world_process_zero:
             self.path.write_text("".join(map(_line, state.log_history)))
 
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """Log before each checkpoint and at the end, so that no step is missing in what is resumed and summed."""
+        if control.should_save or state.global_step >= state.max_steps:
+            control.should_log = True
+
     def on_log(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Append the latest entry."""
+        """Append the latest entry. ``train_loss`` is the mean over all steps, also those before the checkpoint."""
+        if "train_loss" in state.log_history[-1]:
+            state.log_history[-1]["train_loss"] = average_losses(state.log_history)
         if state.is_world_process_zero:
             with self.path.open("a") as file:
                 file.write(_line(state.log_history[-1]))
+
+
+def average_losses(entries: Sequence[Mapping[str, Any]]) -> float:
+    """Average the losses of all steps. An entry has the mean ``loss`` of the steps since the entry before it."""
+    total, done = 0.0, 0
+    for entry in entries:
+        if "loss" in entry:
+            total, done = total + entry["loss"] * (entry["step"] - done), entry["step"]
+    return total / done if done else math.nan
 
 
 @dataclass

@@ -5,18 +5,31 @@ from collections.abc import Mapping, Sequence
 from itertools import dropwhile
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer_callback import ExportableState
 
 
 class StandstillError(ValueError):
     """Training changed nothing, so there is nothing to export."""
 
 
-class GradientWatch(TrainerCallback):
-    """Notes whether any gradient was other than 0 at any step. ``moved`` stays false where DeepSpeed hides them."""
+class GradientWatch(TrainerCallback, ExportableState):
+    """Notes whether any gradient was other than 0 at any step. ``moved`` stays false where DeepSpeed hides them.
+
+    Checkpoints keep it, since a resumed run may have no step left.
+    """
 
     def __init__(self) -> None:
         self.moved = False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"args": {}, "attributes": {"moved": self.moved}}
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Go on from what the resumed checkpoint kept. The library itself would put another watch in place of this."""
+        kept = state.stateful_callbacks.get(type(self).__name__, {})
+        self.moved |= kept.get("attributes", {}).get("moved", False)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Look at the gradients, until one was other than 0."""
