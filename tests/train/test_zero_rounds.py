@@ -20,6 +20,7 @@ pytestmark = MARKS
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "RAFT, DDP": ("rejection", {}),
+    "iterative DPO, ZeRO-2": ("iterative-dpo", {"zero": 2}),
 }
 
 
@@ -86,16 +87,38 @@ def test_two_processes_write_and_learn_what_one_does(
     assert own == theirs
 
 
-def test_answers_of_all_ranks_are_rewarded_noted_and_counted(base: Path, tmp_path: Path) -> None:
-    run = group_run(base, tmp_path, "grpo", optimisation={"batch": 2}, sampling={"count": 4})
+def run_groups(base: Path, folder: Path, zero: int) -> Path:
+    """GRPO by two processes."""
+    folder.mkdir()
+    run = group_run(base, folder, "grpo", optimisation={"batch": 2}, sampling={"count": 4}, scale={"zero": zero})
     run_ranks(write_recipe(run), 2)
+    return Path(run.output)
+
+
+@pytest.fixture(scope="module")
+def grouped(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of GRPO by two processes with DDP."""
+    return run_groups(base, tmp_path_factory.mktemp("grouped") / "ddp", 0)
+
+
+def test_groups_under_zero_3_are_those_of_whole_weights(base: Path, grouped: Path, tmp_path: Path) -> None:
+    """Each process draws other answers, so one process has others; two of them draw the same in every way."""
+    folder = run_groups(base, tmp_path / "sharded", 3)
+    for name in ("samples.jsonl", "held_answers.jsonl"):
+        assert read_lines(folder / name) == read_lines(grouped / name)
+    own, theirs = (load_file(each / "model/adapter_model.safetensors") for each in (folder, grouped))
+    for name, weight in theirs.items():
+        assert torch.allclose(own[name], weight, atol=2e-4), name
+
+
+def test_answers_of_all_ranks_are_rewarded_noted_and_counted(grouped: Path) -> None:
     written = 2 * 2 * 2 * 4  # steps, processes, prompts, answers
-    lines = read_lines(tmp_path / "run" / "samples.jsonl")
-    counted = json.loads((tmp_path / "run" / "account.json").read_text())["rewards"]["answers"]
-    held = len(read_lines(tmp_path / "run" / "held_answers.jsonl"))
+    lines = read_lines(grouped / "samples.jsonl")
+    counted = json.loads((grouped / "account.json").read_text())["rewards"]["answers"]
+    held = len(read_lines(grouped / "held_answers.jsonl"))
     assert (len(lines), counted) == (written, written + 2 * held)  # held-out answers are before and after
     assert len({line["prompt"] for line in lines}) == written / 4
-    logged = [entry["reward"] for entry in read_lines(tmp_path / "run" / "history.jsonl") if "reward" in entry]
+    logged = [entry["reward"] for entry in read_lines(grouped / "history.jsonl") if "reward" in entry]
     for step, reward in enumerate(logged):
         totals = [each["total"] for each in lines if each["step"] == step]
         assert reward == pytest.approx(sum(totals) / len(totals))
