@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Mapping
 from tureen.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from tureen.wire import TIMEOUT_HEADER
 from tureen_serve.body_sizes import BodyMemory, check_length, limit_body, refuse_body
+from tureen_serve.inference.demand import DEADLINE
 from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
 
@@ -190,6 +191,7 @@ class Exchange:
             await app(scope, self._replay, self._forward)
 
         self._clock = clock
+        DEADLINE.set(clock.when())
         handler = asyncio.create_task(handle())
         disconnect = asyncio.create_task(self._wait_for_disconnect())
         try:

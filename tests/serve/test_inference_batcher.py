@@ -230,3 +230,60 @@ def test_jobs_alone_run_in_smaller_batches() -> None:
 
     assert first("batch") == 2
     assert first("default") == first("interactive") == first("default", "batch") == 8
+
+
+def own(tenant: int, number: int, length: int = 10) -> Row:
+    """A row of a tenant, with ids of its own."""
+    return Row((tenant * 1000 + number,) * length, (("helpful", 1.0),))
+
+
+def test_tenants_have_equal_shares_of_the_tokens() -> None:
+    batcher = Batcher()
+    for number in range(60):
+        batcher.add(own(1, number, 40), "default", "long")
+    for number in range(60):
+        batcher.add(own(2, number, 10), "default", "short")
+    had = {1: 0, 2: 0}
+    while len(batcher) > 60:
+        for each in batcher.next_batch(BatchLimits(batch_tokens=100, batch_rows=64, padded=False)):
+            had[each.ids[0] // 1000] += len(each.ids)
+        assert abs(had[1] - had[2]) <= 50
+
+
+def test_a_tenant_that_comes_late_gets_no_more_than_its_share() -> None:
+    batcher = Batcher()
+    for number in range(20):
+        batcher.add(own(1, number), "default", "early")
+    one = BatchLimits(batch_tokens=10, batch_rows=1)
+    for _ in range(10):
+        batcher.next_batch(one)
+    for number in range(10):
+        batcher.add(own(2, number), "default", "late")
+    order = [batch[0].ids[0] // 1000 for batch in drain(batcher, one)]
+    assert sorted(order[:2]) == sorted(order[2:4]) == sorted(order[18:]) == [1, 2]
+
+
+def test_idle_time_is_no_credit() -> None:
+    batcher = Batcher()
+    one = BatchLimits(batch_tokens=10, batch_rows=1)
+    batcher.add(own(2, 0), "default", "idle")
+    for number in range(20):
+        batcher.add(own(1, number), "default", "busy")
+    for _ in range(12):
+        batcher.next_batch(one)
+    for number in range(1, 9):
+        batcher.add(own(2, number), "default", "idle")
+    order = [batch[0].ids[0] // 1000 for batch in drain(batcher, one)]
+    assert sorted(order[:2]) == sorted(order[2:4]) == [1, 2]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(rows, st.sampled_from(BANDS), st.sampled_from("abc")), max_size=40), limits)
+def test_rows_of_several_tenants_come_out_once(entries: list[tuple[Row, Priority, str]], within: BatchLimits) -> None:
+    batcher = Batcher()
+    for each, priority, tenant in entries:
+        batcher.add(each, priority, tenant)
+    found = [each for batch in drain(batcher, within) for each in batch]
+    assert len(found) == len(set(found))
+    assert set(found) == {each for each, _, _ in entries}
+    assert batcher.tokens() == 0

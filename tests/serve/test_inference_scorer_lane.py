@@ -10,6 +10,7 @@ import pytest
 from waiting import wait_until
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
+from tureen_serve.inference.demand import DEADLINE, TENANT
 from tureen_serve.inference.lane import RESTARTING, LaneRun, find_death
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
@@ -155,6 +156,65 @@ async def test_retry_after_stays_between_a_second_and_a_minute(speed: float, sec
         with pytest.raises(Unavailable) as caught:
             one.submit([row(3)])
         assert caught.value.retry_after == seconds
+
+
+async def test_a_call_that_its_queue_cannot_answer_in_time_is_refused_at_once() -> None:
+    scorer = Adder()
+    async with lane(scorer) as scores:
+        scores._note(LaneRun("adder", 1, 10, 0, 0, 2.0))  # 5 tokens a second
+        scorer.gate.clear()
+        first = scores.submit([row(*[1] * 20)])
+        await wait_until(lambda: scores.running == 1)
+        second = scores.submit([row(*[2] * 50)])
+        now = asyncio.get_running_loop().time()
+        token = DEADLINE.set(now + 4)
+        with pytest.raises(Unavailable, match="needs about 10 s, and this request may take 4 s") as caught:
+            scores.submit([row(3)])
+        assert caught.value.code == "queue_full"
+        assert caught.value.retry_after in (6, 7)
+        DEADLINE.set(now + 100)
+        third = scores.submit([row(3)])
+        DEADLINE.reset(token)
+        scorer.gate.set()
+        assert [(await each[0]).values for each in (first, second, third)] == [(20.0,), (100.0,), (3.0,)]
+
+
+async def test_the_speed_of_small_batches_refuses_nobody() -> None:
+    scorer = Adder()
+    async with lane(scorer) as scores:
+        scores._note(LaneRun("adder", 9, 1000, 0, 0, 1.0))
+        for _ in range(9):
+            scores._note(LaneRun("adder", 1, 1, 0, 0, 1.0))
+        scorer.gate.clear()
+        rows = [scores.submit([row(*[mark] * 50)]) for mark in (1, 2)]
+        token = DEADLINE.set(asyncio.get_running_loop().time() + 4)
+        rows.append(scores.submit([row(3)]))
+        DEADLINE.reset(token)
+        scorer.gate.set()
+        assert len(await asyncio.gather(*(each for own in rows for each in own))) == 3
+
+
+async def test_a_tenant_with_few_rows_does_not_wait_behind_one_with_many() -> None:
+    scorer = Adder()
+    async with lane(scorer) as scores:
+        scorer.gate.clear()
+        first = scores.submit([row(9)])
+        await wait_until(lambda: scores.running == 1)
+        token = TENANT.set("many")
+        many = scores.submit([row(*[mark] * 30) for mark in range(1, 9)])
+        TENANT.set("few")
+        few = scores.submit([row(*[mark] * 30) for mark in (20, 21)])
+        TENANT.reset(token)
+        scorer.gate.set()
+        await asyncio.gather(*first, *many, *few)
+    assert [[row.ids[0] for row in batch] for batch in scorer.batches] == [
+        [9],
+        [1, 20],
+        [2, 21],
+        [3, 4],
+        [5, 6],
+        [7, 8],
+    ]
 
 
 async def test_a_call_larger_than_the_queue_is_taken_when_nothing_waits() -> None:

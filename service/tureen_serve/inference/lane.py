@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tureen.errors import TureenError, Unavailable
+from tureen_serve.inference.demand import DEADLINE
 
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
 RESTARTING = 10  # seconds after which callers try again while a runtime or the server restarts
 RECENT = 0.2  # weight of the last run in the measured speed
+FADING = 0.98  # of the best speed, with each run
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Lane(ABC):
     def __init__(self, name: str, runtime: HealthSource, observe: Observer) -> None:
         self.name = name
         self.tokens_per_second = 0.0
+        self._best_speed = 0.0  # small batches are slow; a queue makes large ones
         self._runtime = runtime
         self._observe = observe
         self._died: str | None = None
@@ -117,8 +120,28 @@ class Lane(ABC):
         message = f"the queue of {self.name} is full: {tokens} tokens wait; try again later"
         return Unavailable(message, code="queue_full", retry_after=min(max(seconds, 1), LONGEST_WAIT))
 
+    def _check_deadline(self, tokens: int) -> None:
+        """Check that a call can be answered in time behind ``tokens``, at the best speed of late.
+
+        Raises:
+            Unavailable: it cannot.
+        """
+        deadline = DEADLINE.get()
+        if deadline is None or not self._best_speed:
+            return
+        left = deadline - asyncio.get_running_loop().time()
+        needed = tokens / self._best_speed
+        if needed > left:
+            message = (
+                f"the queue of {self.name} needs about {needed:.0f} s, and this request may take {max(left, 0):.0f} s "
+                "more; try again later, or allow more time"
+            )
+            wait = min(max(math.ceil(needed - left), 1), LONGEST_WAIT)
+            raise Unavailable(message, code="queue_full", retry_after=wait)
+
     def _note(self, ran: LaneRun) -> None:
         speed = self._streams * ran.tokens / max(ran.seconds, 1e-6)
+        self._best_speed = max(speed, self._best_speed * FADING)
         known = self.tokens_per_second
         self.tokens_per_second = known + RECENT * (speed - known) if known else speed
         self._observe(ran)

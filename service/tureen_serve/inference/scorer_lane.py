@@ -9,6 +9,7 @@ from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.batcher import Batcher, Priority
+from tureen_serve.inference.demand import TENANT
 from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
 from tureen_serve.inference.score_cache import ScoreCache
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
@@ -76,7 +77,8 @@ class ScorerLane(WorkerLane):
         ``ServerFault`` if the runtime failed on its row or returned a reward that is not finite.
 
         Raises:
-            Unavailable: the queue is full, the server is shutting down, or the runtime is dead.
+            Unavailable: the queue is full or too long for the caller's deadline, the server is shutting down, or the
+                runtime is dead.
         """
         with self._state:
             self._loop = self._check_open()
@@ -85,6 +87,7 @@ class ScorerLane(WorkerLane):
             ahead = self._batcher.tokens(priority)
             if ahead and ahead + tokens > self._queue_tokens:
                 raise self._refuse(ahead)
+            self._check_deadline(ahead)
             futures = [self._known(known[row]) if row in known else self._enter(row, priority) for row in rows]
             self._state.notify_all()
         return futures
@@ -106,7 +109,7 @@ class ScorerLane(WorkerLane):
         if priority != "batch":
             self._keep.add(row)
         if row not in self._running:
-            self._batcher.add(row, priority)
+            self._batcher.add(row, priority, TENANT.get())
         return future
 
     def _gone(self, row: Row, future: Future) -> None:

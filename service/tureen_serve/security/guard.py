@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tureen.errors import Unauthorized
+from tureen_serve.inference.demand import TENANT
 from tureen_serve.log_lines import CALLER
 from tureen_serve.security.callers import ANONYMOUS, CURRENT, LOCAL, Caller, note_caller
 from tureen_serve.security.key_ring import KeyRing
@@ -38,6 +39,7 @@ class Guard:
             caller.require_scope(needed)
         if caller.quota is not None:
             caller.quota.admit_request(caller.name)
+        TENANT.set(caller.tenant)
         token = CURRENT.set(caller)
         try:
             await self._app(scope, receive, send)
