@@ -11,7 +11,7 @@ from serve.counting import CountingEngine
 from serve.requests import line, names, scores
 from waiting import wait_until
 
-from tureen.errors import InvalidRequest, Unprocessable
+from tureen.errors import InvalidRequest, Unavailable, Unprocessable
 from tureen.wire import Batch, RequestCounts
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.batch_settings import BatchSettings
@@ -81,6 +81,23 @@ def test_a_later_run_goes_on_and_does_nothing_twice(job: LocalBatch) -> None:
     work(job, engine)
     assert len(engine.calls) < 3
     assert names(job.target.read_bytes()) == ["n1", "n2", "n3", "n4", "n6", "n7", "n8"]
+
+
+def test_a_dead_runtime_ends_it_and_a_later_run_goes_on(job: LocalBatch) -> None:
+    engine = CountingEngine()
+    engine.pause_call = 2
+
+    def watch(counts: RequestCounts) -> None:
+        if engine.running:
+            engine.dead = "tiny is stuck"
+
+    with pytest.raises(Unavailable, match="tiny is stuck"):
+        asyncio.run(run_local_batch(job, BATCH_ENDPOINTS, engine, OPTIONS, watch))
+    assert job.state.is_dir()
+    assert engine.running == 0
+    later = CountingEngine()
+    assert work(job, later).status == "completed"
+    assert len(later.calls) < 3
 
 
 def test_it_goes_on_only_with_the_same_input(job: LocalBatch) -> None:

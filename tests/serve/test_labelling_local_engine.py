@@ -1,6 +1,7 @@
 """Files labelled by an engine in this process: the server's own numbers, resumed, and refused where it must be."""
 
 import json
+import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tureen_serve.labelling.labeller import Labeller, only_rewards
 from tureen_serve.labelling.local_engine import label_locally
 from tureen_serve.labelling.shards import find_shards
 from tureen_serve.runtimes.load import LoadError
+from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 from tureen_serve.settings import RewardEntry, ServerLimits, Settings, load_settings
 
 
@@ -47,6 +49,24 @@ def test_labels_are_the_servers(settings: Settings, tmp_path: Path) -> None:
     state = json.loads(TargetFiles(tmp_path / "out" / "a.jsonl").state.read_bytes())
     assert state["tally"]["fingerprint"] == reply["fingerprint"]
     assert state["tally"]["preferences"] == asked["preferences"]
+
+
+def test_a_stuck_runtime_ends_it(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, run = threading.Event(), PackedScorer._run
+
+    def wait(*given: Any) -> Any:
+        """Only in the lane: the probes are scored before it starts."""
+        return gate.wait() if threading.current_thread().name.startswith("lane") else run(*given)
+
+    quick = settings.model_copy(update={"limits": settings.limits.model_copy(update={"stuck_seconds": 0.1})})
+    write(tmp_path / "in" / "a.jsonl", [item(1)])
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(PackedScorer, "_run", wait)
+            with pytest.raises(Unavailable, match=r"base-scores is stuck: a forward pass has run for \d"):
+                label_locally(quick, outputs(tmp_path, "out"), plan(asked={"rewards": ["helpful"]}), ignore)
+    finally:
+        gate.set()
 
 
 def test_every_shard_gets_its_rows_and_its_errors(settings: Settings, tmp_path: Path) -> None:

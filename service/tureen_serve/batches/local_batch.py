@@ -77,7 +77,9 @@ async def run_local_batch(
         while batch.status not in ENDED:
             watch(batch.request_counts)
             if engine.death:
-                raise Unavailable(engine.death, code="engine_dead")
+                dead = Unavailable(engine.death, code="engine_dead")
+                engine.abandon(dead)
+                raise dead
             await asyncio.sleep(POLL_SECONDS)
             batch = await batches.io(opened.store.get_batch, batch.id)
         watch(batch.request_counts)
