@@ -169,3 +169,15 @@ def test_ragged_prompts_are_judged_once_each_whatever_the_processes(name: str, r
     entries = [entry for entry in history(ran[name].folder) if "eval_ragged_pairs" in entry]
     assert [entries[0]["step"], entries[-1]["step"]] == [0, STEPS]
     assert {entry["eval_ragged_pairs"] for entry in entries} == {13}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_two_processes_judge_as_one(name: str, ran: dict[str, Ran], plain: dict[bool, Path]) -> None:
+    """The last batches of seven prompts are not full, and the second process has one that is empty."""
+    found, expected = (
+        [entry for entry in history(each) if "eval_ragged_loss" in entry] for each in (ran[name].folder, plain[False])
+    )
+    assert [each["step"] for each in found] == [each["step"] for each in expected]
+    for own, other in zip(found, expected, strict=True):
+        for figure in ("loss", "accuracy"):
+            assert own[f"eval_ragged_{figure}"] == pytest.approx(other[f"eval_ragged_{figure}"], abs=1e-4)

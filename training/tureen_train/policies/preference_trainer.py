@@ -26,6 +26,7 @@ from tureen_train.policies.losses import compute_cap_losses, compute_preference_
 from tureen_train.policies.preferences import Preferences, collate_preferences, set_references
 from tureen_train.policies.token_logprobs import compute_token_logprobs
 from tureen_train.runs.counted_trainer import CountedTrainer, Outcome
+from tureen_train.runs.filled_set import ROWS, fill_rows
 
 REFERENCES = "references.safetensors"
 TRAIN = "train"
@@ -167,8 +168,8 @@ class PreferenceTrainer(CountedTrainer):
         for batch in self.get_eval_dataloader(pairs):
             with self.compute_loss_context_manager():
                 values = compute_answer_logprobs(self.model_wrapped, self._prepare_inputs(batch))
-            found.append(self.accelerator.gather_for_metrics(values.contiguous()).cpu())
-        return torch.cat(found).double()
+            found.append(self.accelerator.gather_for_metrics(fill_rows(values, int(batch[ROWS]))).cpu())
+        return torch.cat(found)[: len(pairs)].double()
 
 
 class BeforeFirstStep(TrainerCallback):

@@ -29,6 +29,7 @@ from tureen_train.rewards.collate import EncodedRecord, EncodedRecords, collate_
 from tureen_train.rewards.losses import find_comparable, sum_ranking_losses
 from tureen_train.rewards.probe_texts import choose_answer_probes
 from tureen_train.runs.counted_trainer import Outcome
+from tureen_train.runs.filled_set import REAL
 
 LENGTH, QUALITY = 0, 1
 
@@ -131,11 +132,12 @@ class OdinMethod:
         pairs, answers = counts.clamp(min=1)
         ranking = sum_ranking_losses(rewards.sum(1), scores, batch["group"], batch["texts"])
         terms = {"ranking": ranking / pairs}
-        gathered = gather_ranks(rewards, lengths)
+        own = len(rewards) if batch.get(REAL, True) else 0  # a rank without items of its own has no part in it
+        gathered = gather_ranks(rewards[:own], lengths[:own])
         long, short = compute_length_terms(*gathered)
-        share = len(rewards) / answers
-        terms["length"] = self._loss.length * share * _magnified(long, len(gathered[0]) / len(rewards))
-        terms["quality"] = self._loss.quality * share * _magnified(short, len(gathered[0]) / len(rewards))
+        share, factor = own / answers, len(gathered[0]) / max(1, own)
+        terms["length"] = self._loss.length * share * _magnified(long, factor)
+        terms["quality"] = self._loss.quality * share * _magnified(short, factor)
         if self._loss.orthogonality:
             terms["orthogonality"] = self._loss.orthogonality * share * _parallel(model)
         laid = torch.full((*present.shape, 2), float("nan"), device=rewards.device)
