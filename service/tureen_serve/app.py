@@ -46,6 +46,7 @@ from tureen_serve.security.headers import SafeHeaders
 from tureen_serve.security.key_watch import KeyWatch
 from tureen_serve.security.scopes import RouteScopes, UnguardedRoute, match_routes
 from tureen_serve.settings import ServerLimits, Settings
+from tureen_serve.traces import Traces, Tracing, join_observers
 
 LOG = logging.getLogger(__name__)
 EngineObserver = Callable[[LaneRun | ModelEvent], None]
@@ -155,17 +156,18 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
         load: loads the engine. It is called once, in a thread, when the application starts.
 
     Raises:
-        SettingsError: the file of keys cannot be read.
+        SettingsError: the file of keys cannot be read, or the packages of a setting are not installed.
     """
     server = ServerState(settings.aliases, settings.limits)
     keys = KeyWatch(settings.keys, server.metrics.registry) if settings.keys else None
+    traces = Traces(settings.traces) if settings.traces else None
     jobs = BatchService(
         settings.batches, BATCH_ENDPOINTS, lambda: None if server.explain_unready() else server.engine, server.metrics
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
-        loading = asyncio.create_task(_load(server, settings, load))
+        loading = asyncio.create_task(_load(server, settings, load, traces))
         opening = asyncio.create_task(jobs.open())
         watching = asyncio.create_task(keys.run()) if keys else None
         trimmer = HeapTrimmer(NativeHeap())
@@ -177,6 +179,8 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
         await jobs.close()
         if server.engine is not None:
             await server.engine.close()
+        if traces:
+            await traces.close()
 
     app = FastAPI(
         title="Tureen",
@@ -187,12 +191,10 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.server = server
-    app.state.batches = jobs
+    app.state.server, app.state.batches, app.state.in_flight = server, jobs, InFlight()
     for router in (score.router, preferences.router, *OPENAI_ROUTERS, ops.router, *(each.router for each in DIALECTS)):
         app.include_router(router)
     # the middleware that is added last runs first
-    app.state.in_flight = InFlight()
     uploads = {files.UPLOAD: settings.batches.file_bytes + files.FORM_BYTES}
     app.add_middleware(Admission, limits=settings.limits, uploads=uploads, held=app.state.in_flight)
     scopes = _find_scopes(app)
@@ -202,6 +204,8 @@ def create_app(settings: Settings, load: Loader = load_engine) -> FastAPI:
     if settings.access.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.access.cors_origins, **CORS)
     app.add_middleware(SafeHeaders)
+    if traces:
+        app.add_middleware(Tracing, traces=traces)
     app.add_middleware(Telemetry, metrics=server.metrics, templates=RouteTemplates(app.routes))
     return app
 
@@ -218,10 +222,11 @@ def _find_scopes(app: FastAPI) -> RouteScopes:
     return match_routes((route.methods or (), route.path, route.path_regex) for route in routes)
 
 
-async def _load(server: ServerState, settings: Settings, load: Loader) -> None:
+async def _load(server: ServerState, settings: Settings, load: Loader, traces: Traces | None) -> None:
     began = time.perf_counter()
+    observe = join_observers(server.metrics, traces)
     try:
-        engine = await run_in_daemon_thread(lambda: load(settings, server.metrics.observe))
+        engine = await run_in_daemon_thread(lambda: load(settings, observe))
     except Exception as error:
         server.failure = f"the models could not be loaded: {error}"
         LOG.error("%s", server.failure, exc_info=None if isinstance(error, LoadError) else error)

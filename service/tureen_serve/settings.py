@@ -63,6 +63,8 @@ class Settings(BaseSettings):
             requests without a model.
         control_marks: how control marks inside a message, such as ``<|im_end|>``, are read: ``text`` reads them as
             plain text, ``as-is`` as control tokens. By default the reading of each artifact decides.
+        traces: the URL of a receiver of OpenTelemetry's traces (OTLP over HTTP), as
+            ``http://127.0.0.1:4318/v1/traces``; needs the extra ``otel``. None for no traces.
         cache: the folder for converted base models.
         keys: a file of API keys, see :mod:`tureen_serve.security.key_entries`; never a key itself.
     """
@@ -92,6 +94,7 @@ class Settings(BaseSettings):
     limits: ServerLimits = ServerLimits()
     vllm: VllmSettings = VllmSettings()
     batches: BatchSettings = BatchSettings()
+    traces: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 

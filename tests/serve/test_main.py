@@ -187,8 +187,12 @@ def test_a_whole_life(server: Process) -> None:
         httpx2.get(f"{server.address}/health/live")
 
 
-def test_what_cannot_be_loaded_ends_it_with_a_sentence(tmp_path: Path) -> None:
-    status, log = Process("--reward", str(tmp_path), "--port", "0").end()
+def test_what_cannot_be_loaded_ends_it_with_a_sentence_and_every_line_is_json(tmp_path: Path) -> None:
+    server = Process("--reward", str(tmp_path), "--port", "0", TUREEN_LOG_FORMAT="json")
+    status, log = server.end()
+    lines = [json.loads(line) for line in [server.first_line, *log.splitlines()]]
+    assert lines[0]["address"].startswith("http://127.0.0.1:")
+    assert "error" in {line["level"] for line in lines}
     assert status == 1
     assert "the models could not be loaded" in log
     assert "neither tureen.json" in log

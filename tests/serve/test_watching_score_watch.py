@@ -1,10 +1,14 @@
 """Metrics of scores, over HTTP and alone: by reward and caller, drift, length, spread and ties."""
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from serve.border import served
 from serve.counting import CountingEngine
+from serve.keys import bear, make_entry, write_entries
 from serve.scrapes import check_with_promtool, read_samples, sample
 
 from tureen_core.calibration import Calibration
@@ -95,3 +99,13 @@ def test_callers_have_their_names_up_to_a_bound() -> None:
         if each.name == "tureen_score_count"
     }
     assert counted == {"unnamed": 1, "trainer": 2, "judge": 1, "other": 2}
+
+
+def test_the_caller_of_a_score_is_the_name_of_its_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key, entry = make_entry("trainer")
+    keys = write_entries(tmp_path / "keys.json", entry)
+    with served(keys=keys) as client, caplog.at_level(logging.INFO, "tureen_serve"):
+        client.post("/v1/score", json={"items": [{"prompt": "p", "candidates": ["calm"]}]}, headers=bear(key))
+        text = client.get("/metrics", headers=bear(key)).text
+    assert sample(text, "tureen_score_count", model="calm", caller="trainer") == 1
+    assert key not in text + caplog.text

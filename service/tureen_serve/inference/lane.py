@@ -18,6 +18,7 @@ from typing import Protocol
 
 from tureen.errors import TureenError, Unavailable
 from tureen_serve.inference.demand import DEADLINE
+from tureen_serve.trace_marks import TraceMark
 
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
@@ -28,7 +29,7 @@ FADING = 0.98  # of the best speed, with each run
 
 @dataclass(frozen=True, slots=True)
 class LaneRun:
-    """One batch or step of a lane, for metrics."""
+    """One batch or step of a lane, for metrics and traces. ``marks`` are those of the requests whose texts it read."""
 
     lane: str
     rows: int
@@ -36,6 +37,7 @@ class LaneRun:
     cached: int
     failed: int
     seconds: float
+    marks: tuple[TraceMark, ...] = ()
 
 
 Observer = Callable[[LaneRun], None]

@@ -14,6 +14,7 @@ from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_ru
 from tureen_serve.inference.score_cache import ScoreCache
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
 from tureen_serve.runtimes.halving import run_halved
+from tureen_serve.trace_marks import TRACE_MARK, TraceMark
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ScorerLane(WorkerLane):
         self._batcher = Batcher()
         self._waiters: dict[Row, list[Future]] = {}
         self._running: set[Row] = set()
+        self._marks: dict[Row, list[TraceMark]] = {}  # of the traced requests that wait for a row
         super().__init__(name, scorer, observe, scorer.threads)  # starts the workers
 
     @property
@@ -106,6 +108,8 @@ class ScorerLane(WorkerLane):
         future: Future = asyncio.get_running_loop().create_future()
         future.add_done_callback(partial(self._gone, row))
         self._waiters.setdefault(row, []).append(future)
+        if (mark := TRACE_MARK.get()) is not None:
+            self._marks.setdefault(row, []).append(mark)
         if priority != "batch":
             self._keep.add(row)
         if row not in self._running:
@@ -121,6 +125,7 @@ class ScorerLane(WorkerLane):
                 waiters.remove(future)
             if not waiters:
                 self._waiters.pop(row, None)
+                self._marks.pop(row, None)
                 self._keep.discard(row)
                 self._batcher.drop(row)
 
@@ -163,7 +168,9 @@ class ScorerLane(WorkerLane):
     def _settle(self, rows: Sequence[Row], outcomes: Sequence[Result], seconds: float) -> None:
         done = [each for each in outcomes if isinstance(each, Rewards)]
         tokens, cached = sum(len(row.ids) for row in rows), sum(each.cached for each in done)
-        self._note(LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds))
+        with self._state:
+            marks = dict.fromkeys(mark for row in rows for mark in self._marks.pop(row, ())) if self._marks else ()
+        self._note(LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds, tuple(marks)))
         with self._state:
             self._running.difference_update(rows)
             for row, outcome in zip(rows, outcomes, strict=True):
@@ -176,6 +183,7 @@ class ScorerLane(WorkerLane):
     def _abandon(self, error: TureenError) -> None:
         waiters = list(self._waiters.values())
         self._waiters, self._batcher, self._running, self._keep = {}, Batcher(), set(), set()
+        self._marks = {}
         self._on_loop(partial(_resolve, [(futures, error) for futures in waiters]))
 
 
