@@ -356,6 +356,28 @@ def test_a_prompt_that_cannot_be_run_fails_alone(
     assert runs <= 7
 
 
+def test_prompts_without_memory_beside_others_wait_until_these_have_ended(
+    stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = [5, 9, 3, 7, 4, 6]
+    jobs = {key: job(ids, MIXED, max_tokens=3 + key) for key, ids in enumerate(texts(lengths))}
+    alone = {key: tokens(play(stepper, {key: each})[key]) for key, each in jobs.items()}
+    prefill, most, order = stepper._rows.prefill, 0, list[int]()
+
+    def fail(prompts: Sequence[Sequence[int]], owners: Sequence[int]) -> torch.Tensor:
+        nonlocal most
+        if len(stepper._texts) + len(owners) > 2:
+            raise torch.OutOfMemoryError("no")
+        most = max(most, len(stepper._texts) + len(owners))
+        order.extend(len(ids) for ids in prompts)
+        return prefill(prompts, owners)
+
+    monkeypatch.setattr(stepper._rows, "prefill", fail)
+    said = play(stepper, jobs)
+    assert {key: tokens(deltas) for key, deltas in said.items()} == alone
+    assert (most, order) == (2, lengths)
+
+
 def test_a_cache_that_is_torn_ends_the_texts_in_it(
     stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from tureen_serve.runtimes.on_transformers.accelerator import (
 from tureen_serve.runtimes.on_transformers.cache_rows import CacheRows
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture, RankGate
 from tureen_serve.runtimes.on_transformers.running_text import RunningText, StepLimits
-from tureen_serve.runtimes.on_transformers.sampling import Sampler
+from tureen_serve.runtimes.on_transformers.sampling import Sampler, collect_ends
 from tureen_serve.runtimes.text_stream import TextStream
 
 
@@ -57,8 +57,9 @@ class TransformersStepper:
         self._model = model.eval()
         self._gate = gate
         self._backend = tokenizer.backend_tokenizer
-        self._ends = _collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        self._ends = collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self._limits = limits
+        self._room = limits.rows
         self._rows = CacheRows(model)
         self._texts: list[RunningText] = []
         self._waiting: dict[Hashable, GenerationJob] = {}
@@ -137,8 +138,10 @@ class TransformersStepper:
         return self._rows.advance([running.last for running in self._texts])
 
     def _admit(self) -> list[RunningText]:
-        """Take waiting jobs, in order, as long as the batch stays within its limits."""
+        """Take waiting jobs, in order, as long as the batch stays within its limits and memory did not run out."""
         joining: list[RunningText] = []
+        if not self._texts:
+            self._room = self._limits.rows
         for key, job in list(self._waiting.items()):
             if (self._texts or joining) and not self._fits(joining, job):
                 break
@@ -153,18 +156,26 @@ class TransformersStepper:
         prompts = [len(running.job.ids) for running in joining] + [len(job.ids)]
         longest = max(len(each.ids) + each.sampling.max_tokens for each in jobs)
         quick = len(prompts) == 1 or len(prompts) * max(prompts) <= self._limits.prefill_tokens
-        return quick and len(jobs) <= self._limits.rows and len(jobs) * longest <= self._limits.cache_tokens
+        return quick and len(jobs) <= self._room and len(jobs) * longest <= self._limits.cache_tokens
 
     def _join(self, joining: Sequence[RunningText]) -> tuple[list[Tensor], list[tuple[Hashable, TureenError]]]:
-        """Run the prompts of new texts. Returns the first logits of those that run, and the errors of the others."""
+        """Run the prompts of new texts. Returns the first logits of those that run, and the errors of the others.
+
+        A prompt for which there is no memory beside the running texts waits until one of these has ended.
+        """
         logits: list[Tensor] = []
         failed: list[tuple[Hashable, TureenError]] = []
+        back: dict[Hashable, GenerationJob] = {}
         for part, found in run_halved(joining, self._prefill, self._is_fatal):
-            if isinstance(found, Exception):
+            if isinstance(found, Exception) and self._texts and is_out_of_memory(found):
+                self._room = len(self._texts)
+                back[part[0].key] = part[0].job
+            elif isinstance(found, Exception):
                 failed.append((part[0].key, _blame(found)))
             else:
                 self._texts += part
                 logits.append(found)
+        self._waiting = back | self._waiting
         return logits, failed
 
     def _is_fatal(self, error: Exception) -> bool:
@@ -224,14 +235,6 @@ class TransformersStepper:
         if token not in self._names:
             self._names[token] = self._backend.decode([token], skip_special_tokens=False)
         return self._names[token]
-
-
-def _collect_ends(configured: int | list[int] | None, fallback: int | None) -> frozenset[int]:
-    """Collect the ids that end a text."""
-    if isinstance(configured, list):
-        return frozenset(configured)
-    end = fallback if configured is None else configured
-    return frozenset() if end is None else frozenset({end})
 
 
 def _blame(error: Exception) -> TureenError:

@@ -72,3 +72,11 @@ def select_nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]
         top, tokens = probabilities.sort(descending=True)
     kept = top.cumsum(-1) - top < top_p
     return top[kept], tokens[kept]
+
+
+def collect_ends(configured: int | list[int] | None, fallback: int | None) -> frozenset[int]:
+    """Collect the ids that end a text."""
+    if isinstance(configured, list):
+        return frozenset(configured)
+    end = fallback if configured is None else configured
+    return frozenset() if end is None else frozenset({end})
