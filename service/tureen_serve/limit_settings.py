@@ -63,7 +63,7 @@ class ServerLimits(SettingsGroup):
     memory_gib: PositiveFloat | None = None
     deadline_seconds: PositiveFloat = 120.0
     longest_deadline_seconds: PositiveFloat = 600.0
-    stuck_seconds: PositiveFloat = 300.0
+    stuck_seconds: PositiveFloat = 600.0
     drain_seconds: Annotated[float, Field(ge=0)] = 0.0
     grace_seconds: PositiveInt = 60
 
