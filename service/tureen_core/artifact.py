@@ -21,6 +21,7 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
 from tureen_core.manifest_file import MANIFEST, ManifestFileError, read_manifest_bytes
+from tureen_core.own_files import find_foreign_file
 from tureen_core.stored_head import HEAD_FILE, HeadError, StoredHead, load_stored_head
 
 __all__ = [
@@ -130,6 +131,8 @@ def open_artifact(folder: Path) -> Artifact:
             raise ArtifactError(f"{folder.name}: {name} has changed since it was exported (its SHA-256 differs)")
     if manifest.version != manifest.identity()[:12]:
         raise ArtifactError(f"{folder.name}: the manifest was edited: its version {manifest.version} is not its digest")
+    if foreign := find_foreign_file(folder):
+        raise ArtifactError(f"{folder.name}: {foreign}")
     artifact = Artifact(folder, manifest)
     head = read_weights(artifact)[1] if manifest.weights == "lora" else check_full_checkpoint(folder, manifest)
     if manifest.head.kind == "layers":
@@ -169,6 +172,8 @@ def _files(folder: Path) -> list[Path]:
             raise ArtifactError(f"{folder.name}: {path.name} is a link; copy the file it points to")
         if path.suffix.lower() in PICKLES:
             raise ArtifactError(f"{folder.name}: {path.name} may hold pickled code; artifacts are safetensors only")
+        if not path.is_file() and not path.is_dir():
+            raise ArtifactError(f"{folder.name}: {path.name} is neither a file nor a folder; remove it")
         if path.is_file() and path.relative_to(folder).as_posix() not in {MANIFEST, "README.md"}:
             paths.append(path)
     return paths

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from tureen_core.own_files import find_foreign_file
 from tureen_core.quantisation import find_quantisation, name_quantisation
 
 CACHE = Path.home() / ".cache" / "tureen"
@@ -67,6 +68,8 @@ def locate_base(model: str, cache: Path = CACHE) -> Path:
                 f"{folder} is quantised ({name_quantisation(quantisation)}, by `quantization_config` of config.json): "
                 "name the base with weights in full precision"
             )
+        if foreign := find_foreign_file(folder):
+            raise BaseError(f"{folder}: {foreign}")
         return folder.resolve()
     if model not in PACKAGED:
         raise BaseError(f"{model!r} is neither a folder with a config.json nor one of {', '.join(PACKAGED)}")
@@ -84,13 +87,14 @@ def _convert(packaged: Packaged, target: Path) -> None:
     )  # this import takes seconds and is needed only once
 
     source = _gguf(packaged)
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, trust_remote_code=False)
     tokenizer.add_special_tokens(packaged.specials)
     tokenizer.clean_up_tokenization_spaces = False
     model = AutoModelForCausalLM.from_pretrained(
         source.parent,
         gguf_file=source.name,
         dtype=torch.float32,
+        trust_remote_code=False,
         quantization_config=GgufConfig(dequantize=True),
     ).to(torch.bfloat16)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id

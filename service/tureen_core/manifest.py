@@ -7,15 +7,22 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from tureen_core.calibration import Calibration
 from tureen_core.chat_template import TemplateInputs
 from tureen_core.head_rule import HeadRule
+from tureen_core.own_files import is_own_path
 from tureen_core.preference import NAME
 from tureen_core.reading import Reading
 
 FORMAT: Literal[1] = 1
+
+
+def _check_own_path(path: str) -> str:
+    if not is_own_path(path):
+        raise ValueError("names a file that is not in the artifact's folder")
+    return path
 
 
 class Part(BaseModel):
@@ -130,7 +137,7 @@ class Manifest(Part):
     reading: Reading
     steering: Steering | None = None
     tolerance: dict[str, FiniteFloat] = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.1}
-    files: dict[str, str] = {}
+    files: dict[Annotated[str, AfterValidator(_check_own_path)], str] = {}
     probes: list[Probe] = []
     training: Training = Training()
 

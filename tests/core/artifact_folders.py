@@ -1,6 +1,7 @@
 """Change the files of an artifact, for the tests of the core."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +40,11 @@ def retensor(path: Path, changes: dict[str, Tensor | None]) -> None:
 
 def reseal(folder: Path) -> Artifact:
     return seal_artifact(folder, Manifest.model_validate_json((folder / MANIFEST).read_text()))
+
+
+def reseal_unchecked(folder: Path) -> None:
+    """Sign a folder anew as an attacker would: every digest and the version are right."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in names if name != MANIFEST}
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text()).model_copy(update={"files": files})
+    (folder / MANIFEST).write_text(manifest.model_copy(update={"version": manifest.identity()[:12]}).model_dump_json())

@@ -1,6 +1,7 @@
 """Sealing an artifact, and every way in which an opened one is refused."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from core.artifact_folders import WEIGHTS, manifest_of, reseal, retensor, rewrite
+from core.artifact_folders import WEIGHTS, manifest_of, reseal, reseal_unchecked, retensor, rewrite
 from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
@@ -114,6 +115,23 @@ def nan_probe(folder: Path) -> None:
     (folder / MANIFEST).write_text(text)
 
 
+def shard_elsewhere(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "../other/model.safetensors"}})
+    )
+    reseal_unchecked(folder)
+
+
+def vocabulary_elsewhere(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps({"vocab": "/etc/passwd"}))
+    reseal_unchecked(folder)
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "config.json")
+    rewrite(folder, files=manifest_of(folder)["files"] | {"config.json": "0" * 64})
+
+
 TAMPERS: list[tuple[Callable[[Path], Any], str]] = [
     (flip, "adapter_model.safetensors has changed since it was exported"),
     (lambda folder: (folder / WEIGHTS).unlink(), f"{WEIGHTS} is in the manifest and not in the folder"),
@@ -123,6 +141,10 @@ TAMPERS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / "OPTIMIZER.PT").write_bytes(b""), "OPTIMIZER.PT may hold pickled code"),
     (link, "adapter_model.safetensors is a link; copy the file"),
     (linked_folder, "more is a link"),
+    (pipe, "config.json is neither a file nor a folder"),
+    (shard_elsewhere, "index.json names '../other/model.safetensors', which is no file of this folder"),
+    (vocabulary_elsewhere, "tokenizer_config.json names the file '/etc/passwd' in `vocab`"),
+    (lambda folder: rewrite(folder, files={"../keys": "0" * 64}), r"tureen.json: files\..*: .*not in the artifact's"),
     (lambda folder: (folder / MANIFEST).unlink(), "has no tureen.json: export it with"),
     (lambda folder: (folder / MANIFEST).write_text("{"), "tureen.json: the manifest: Invalid JSON"),
     (lambda folder: rewrite(folder, colour="red"), "tureen.json: colour: Extra inputs are not permitted"),

@@ -53,6 +53,24 @@ def test_every_folder_with_a_manifest_is_a_model(root: Path) -> None:
     assert reasons(root) == {}
 
 
+def test_links_out_of_the_root_are_refused_and_those_inside_are_not(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    shutil.copytree(root / "helpful", outside / "reward")
+    (root / "linked").symlink_to(outside / "reward")
+    shutil.copytree(root / "many", root / "half")
+    (root / "half" / "more.json").symlink_to(outside / "reward" / "tureen.json")
+    told = reasons(root)
+    assert told == {
+        "linked": "linked is a link out of the rewards root; copy what it points to",
+        "half": "half/more.json is a link out of the rewards root; copy what it points to",
+    }
+    (root / "linked").unlink()
+    (root / "linked").symlink_to(root / "helpful")
+    assert "linked" not in reasons(root)
+
+
 def test_a_source_opens_as_the_artifact_of_its_folder(root: Path) -> None:
     source = next(each for each in sources(root) if each.folder.name == "many")
     opened = open_offered(source, Bases(root / "cache"), "float32")

@@ -8,6 +8,9 @@ from serve.border import served
 from serve.keys import KEY, OTHER, bear, make_entry, write_entries, write_lines
 from waiting import block_until
 
+from tureen.errors import Forbidden
+from tureen_serve.security.callers import ANONYMOUS, LOCAL
+from tureen_serve.security.scopes import KeyScope
 from tureen_serve.settings import SettingsError
 
 BODY = {"items": [{"prompt": "hi", "candidates": ["calm", "funny"]}], "rewards": ["calm"]}
@@ -57,6 +60,39 @@ def test_a_guarded_body_is_not_read(tmp_path: Path, headers: dict[str, str], sta
 def test_without_keys_this_machine_may_do_everything() -> None:
     with served() as client:
         assert client.get("/v1/models").status_code == client.get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "pages", "status"),
+    [
+        ("https://app.example.org", [], 403),
+        ("https://app.example.org", ["https://other.example.org"], 403),
+        ("null", [], 403),
+        ("http://testserver", [], 200),
+        ("https://app.example.org", ["https://app.example.org"], 200),
+        ("https://app.example.org", ["*"], 200),
+    ],
+)
+def test_without_keys_other_peoples_pages_may_not_send(origin: str, pages: list[str], status: int) -> None:
+    with served(access={"cors_origins": pages}) as client:
+        reply = client.post("/v1/score", json=BODY, headers={"origin": origin})
+        assert reply.status_code == status
+        if status == 403:
+            assert reply.json()["error"]["code"] == "foreign_origin"
+            upload = client.post(
+                "/v1/files", data={"purpose": "batch"}, files={"file": b"{}"}, headers={"origin": origin}
+            )
+            assert upload.status_code == 403
+
+
+def test_anonymous_callers_of_the_network_are_served_only_where_a_setting_says_so() -> None:
+    with served(host="0.0.0.0", access={"anonymous": True}) as client:
+        assert client.post("/v1/score", json=BODY).status_code == 200
+    for scope in (KeyScope.SCORE, KeyScope.METRICS):
+        ANONYMOUS.require_scope(scope)
+    with pytest.raises(Forbidden):
+        ANONYMOUS.require_scope(KeyScope.ADMIN)
+    LOCAL.require_scope(KeyScope.ADMIN)
 
 
 def test_a_weak_key_is_refused_at_the_start(tmp_path: Path) -> None:

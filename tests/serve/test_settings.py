@@ -159,6 +159,15 @@ def test_binding_beyond_loopback_needs_keys(host: str, tmp_path: Path) -> None:
     assert load_settings(host=host, keys=tmp_path / "keys").host == host
 
 
+def test_everyone_is_served_only_where_the_settings_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "keys").write_text("k" * 32)
+    assert load_settings(host="0.0.0.0", access={"anonymous": True}).keys is None
+    assert "keep one of them" in refusal(keys=tmp_path / "keys", access={"anonymous": True})
+    monkeypatch.setenv("TUREEN_KEYS", "")  # as one takes back what an image sets
+    monkeypatch.setenv("TUREEN_ACCESS__ANONYMOUS", "true")
+    assert load_settings(host="0.0.0.0").keys is None
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
 def test_loopback_needs_no_keys(host: str) -> None:
     assert load_settings(host=host).keys is None

@@ -38,9 +38,11 @@ class ExpertReader:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
     ) -> None:
-        model: Any = keep_attention_cap(AutoModelForCausalLM.from_pretrained(base, dtype=dtype))
+        safely: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+        opened = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, trust_remote_code=False, **safely)
+        model: Any = keep_attention_cap(opened)
         if folder is not None:
-            model = PeftModel.from_pretrained(model, folder)
+            model = PeftModel.from_pretrained(model, folder, **safely)
         self.model: Any = model.eval().to(device)
         self.renderer = Renderer(load_tokenizer(base), reading)
         self.half = False

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tureen_core.base import CACHE
+from tureen_core.own_files import find_foreign_file
 from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
 from tureen_core.plain.options import PlainError
 
@@ -100,6 +101,8 @@ def read_checkpoint(folder: Path, cache: Path = CACHE) -> Checkpoint:
             f"{folder} is no model: it has neither tureen.json (an artifact) nor config.json (Hugging Face) nor "
             f"{ADAPTER_CONFIG} (PEFT){hint}"
         )
+    if foreign := find_foreign_file(folder):
+        raise PlainError(f"{folder}: {foreign}")
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
     files: dict[str, Path] = {}

@@ -87,6 +87,7 @@ def _load(path: Path) -> Any:
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

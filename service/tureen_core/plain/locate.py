@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tureen_core.base import CACHE
+from tureen_core.own_files import find_foreign_file
 from tureen_core.plain.hub import fetch_from_hub
 from tureen_core.plain.options import PlainError
 from tureen_core.plain.source_text import HUB, HubName, is_url, parse_hub_name
@@ -74,8 +75,10 @@ def _check_whole(folder: Path, text: str, pickles: bool) -> Path:
     """Check that no file of the weights is missing, as after an interrupted download.
 
     Raises:
-        PlainError: one is.
+        PlainError: one is, or an index names a file elsewhere.
     """
+    if foreign := find_foreign_file(folder):
+        raise PlainError(f"{text}: {foreign}")
     wanted: set[str] = set()
     for index in folder.glob("*.safetensors.index.json"):
         wanted |= set(json.loads(index.read_bytes()).get("weight_map", {}).values())

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tureen_core.own_files import TOKENIZER_CONFIG, find_foreign_file
 from tureen_core.plain.checkpoint import Checkpoint
 from tureen_core.plain.options import PlainError, PlainOptions
 from tureen_core.plain.templates import set_template
@@ -17,10 +18,16 @@ def load_plain_tokenizer(checkpoint: Checkpoint, options: PlainOptions) -> Any:
         PlainError: there is none, or it does not fit the embeddings.
     """
     from transformers import AutoTokenizer
+    from transformers.utils.hub import cached_file
 
     folder: str | Path = options.tokenizer or checkpoint.folder
     if checkpoint.base is not None and options.tokenizer is None and not list(checkpoint.folder.glob("tokenizer*")):
         folder = checkpoint.base
+    named = cached_file(
+        str(folder), TOKENIZER_CONFIG, local_files_only=True, _raise_exceptions_for_missing_entries=False
+    )
+    if named and (foreign := find_foreign_file(Path(named).parent)):
+        raise PlainError(f"{folder}: {foreign}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:

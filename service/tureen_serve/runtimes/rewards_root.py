@@ -26,7 +26,7 @@ def list_sources(
         if folder.resolve() in started:
             continue
         try:
-            read = read_folder(folder, known.get(folder))
+            read = read_folder(folder, known.get(folder), root)
         except OSError:  # it disappeared meanwhile, or may not be read
             continue
         if read is not None:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, Manifest, read_manifest
 from tureen_core.calibration import Calibration
+from tureen_core.own_files import find_outside_link, is_own_name
 from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
 from tureen_core.plain.bases import MissingBase
 from tureen_core.plain.checkpoint import read_json
@@ -88,11 +89,14 @@ class UnusableFolder:
     again: bool = False
 
 
-def read_folder(folder: Path, before: Source | UnusableFolder | None = None) -> Source | UnusableFolder | None:
+def read_folder(
+    folder: Path, before: Source | UnusableFolder | None = None, root: Path | None = None
+) -> Source | UnusableFolder | None:
     """Read what a folder holds; None if it is no model.
 
     Args:
         before: what was found in it earlier. If its state is the same, it is not read again.
+        root: the folder that links in it must not lead out of; its own parent by default.
 
     Raises:
         OSError: it disappeared meanwhile, or may not be read.
@@ -103,6 +107,9 @@ def read_folder(folder: Path, before: Source | UnusableFolder | None = None) -> 
     state = compute_state(folder, before.base if before else None)
     if before is not None and before.state == state and not (isinstance(before, UnusableFolder) and before.again):
         return before
+    if link := find_outside_link(folder, root or folder.parent):
+        where = link.relative_to(folder.parent)
+        return UnusableFolder(folder, state, f"{where} is a link out of the rewards root; copy what it points to")
     return _read_plain(folder) if plain else _read_artifact(folder)
 
 
@@ -207,7 +214,7 @@ def _find_missing_shard(folder: Path) -> str | None:
             wanted |= set(json.loads(index.read_bytes())["weight_map"].values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return index.name
-    return next((name for name in sorted(wanted) if not (folder / name).is_file()), None)
+    return next((name for name in sorted(wanted) if is_own_name(name) and not (folder / name).is_file()), None)
 
 
 def _explain(folder: Path, error: PlainError) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tureen.errors import Unauthorized
+from tureen.errors import Forbidden, Unauthorized
 from tureen_serve.inference.demand import TENANT
 from tureen_serve.log_lines import CALLER
 from tureen_serve.security.callers import ANONYMOUS, CURRENT, LOCAL, Caller, note_caller
@@ -28,6 +28,7 @@ class Guard:
         self._scopes = scopes
         self._open = OPEN | {METRICS} if settings.access.open_metrics else OPEN
         self._keyless = ANONYMOUS if settings.access.anonymous else LOCAL
+        self._pages = {origin.encode() for origin in settings.access.cors_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in self._open:
@@ -48,6 +49,7 @@ class Guard:
 
     def _find_caller(self, scope: Scope) -> Caller:
         if self._ring is None:
+            self._refuse_foreign_page(scope)
             return self._keyless
         caller = self._ring().find_caller(_read_bearer(scope))
         if caller is None:
@@ -56,10 +58,24 @@ class Guard:
         caller.check_expiry()
         return caller
 
+    def _refuse_foreign_page(self, scope: Scope) -> None:
+        """Refuse a web page of another origin where no key is needed: its forms can send, though it reads no reply."""
+        origin = _read_header(scope, b"origin")
+        if not origin or origin in self._pages or b"*" in self._pages:
+            return
+        if origin.partition(b"://")[2] != _read_header(scope, b"host"):
+            shown = origin.decode("latin-1")
+            message = f"a page of {shown} may not call this server; name it in `access.cors_origins`"
+            raise Forbidden(message, code="foreign_origin")
+
 
 def _read_bearer(scope: Scope) -> bytes:
+    scheme, _, key = _read_header(scope, b"authorization").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _read_header(scope: Scope, wanted: bytes) -> bytes:
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, key = bytes(value).partition(b" ")
-            return key.strip() if scheme.lower() == b"bearer" else b""
+        if name == wanted:
+            return bytes(value)
     return b""

@@ -34,6 +34,7 @@ class SafeHeaders:
 def complete_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     """Return a reply's headers with those that every reply has. A page may have a content policy of its own."""
     completed = [*headers, *ALWAYS]
-    if not any(name == POLICY for name, _ in completed):
-        completed.append((POLICY, NOTHING))
-    return completed
+    for name, _ in completed:
+        if name == POLICY:
+            return completed
+    return [*completed, (POLICY, NOTHING)]

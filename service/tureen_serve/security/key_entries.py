@@ -6,7 +6,6 @@ digests of one key in two files different.
 """
 
 import hashlib
-import hmac
 import re
 import secrets
 from datetime import UTC, date, datetime, time
@@ -18,7 +17,7 @@ from tureen_serve.family_settings import SettingsGroup
 from tureen_serve.security.callers import NO_TENANT
 from tureen_serve.security.scopes import KeyScope
 
-MARK = "tur"
+MARK = b"tur"
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 SALTED = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})")
 
@@ -56,10 +55,11 @@ class KeyEntry(SettingsGroup):
     expires: Annotated[AwareDatetime | None, BeforeValidator(_read_day)] = None
     quota: KeyQuota = KeyQuota()
 
-    def holds(self, key: bytes) -> bool:
-        """Whether it is the entry of this key. The time does not depend on how much of a key is right."""
+    @property
+    def salt_and_digest(self) -> tuple[bytes, bytes]:
+        """The bytes of the salt, and of the digest."""
         _, salt, digest = self.digest.split(":")
-        return hmac.compare_digest(digest_key(key, bytes.fromhex(salt)), bytes.fromhex(digest))
+        return bytes.fromhex(salt), bytes.fromhex(digest)
 
 
 class KeyDocument(SettingsGroup):
@@ -85,12 +85,12 @@ def digest_key(key: bytes, salt: bytes) -> bytes:
 def make_key() -> tuple[str, str, str]:
     """Make a random key. Returns the key, its id, and its salted digest."""
     name = secrets.token_hex(6)
-    key = f"{MARK}_{name}_{secrets.token_urlsafe(32)}"
+    key = f"{MARK.decode()}_{name}_{secrets.token_urlsafe(32)}"
     salt = secrets.token_bytes(16)
     return key, name, f"sha256:{salt.hex()}:{digest_key(key.encode(), salt).hex()}"
 
 
-def find_key_id(key: bytes) -> str | None:
-    """Return the id in a key; None if it has another form."""
-    parts = key.split(b"_", 2)
-    return parts[1].decode("latin-1") if len(parts) == 3 and parts[0] == MARK.encode() else None
+def find_key_id(key: bytes) -> bytes:
+    """Return the id in a key; empty if it has another form."""
+    mark, _, rest = key.partition(b"_")
+    return rest.partition(b"_")[0] if mark == MARK else b""

@@ -1,7 +1,9 @@
 """The keys of a server, found by the bearer token of a request; and the file that they are read from."""
 
 import hashlib
+import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from tureen_serve.security.callers import Caller
-from tureen_serve.security.key_entries import KeyDocument, KeyEntry, KeyQuota, find_key_id
+from tureen_serve.security.key_entries import KeyDocument, KeyEntry, KeyQuota, digest_key, find_key_id
 from tureen_serve.security.plain_keys import read_plain_keys
 from tureen_serve.security.quotas import Quota
 from tureen_serve.settings import SettingsError
@@ -17,22 +19,31 @@ from tureen_serve.settings import SettingsError
 LARGEST = 2**20  # bytes of a file of keys
 
 
+@dataclass(frozen=True)
+class KnownKey:
+    """The salt and the digest of a key, and who has it."""
+
+    salt: bytes
+    digest: bytes
+    caller: Caller
+
+
 class KeyRing:
     """All keys, each with its caller.
 
     Args:
         plain: SHA-256 of a key → its caller.
-        entries: id of a key → its entry and its caller.
+        entries: id of a key → what is known of it.
     """
 
-    def __init__(self, plain: Mapping[bytes, Caller], entries: Mapping[str, tuple[KeyEntry, Caller]]) -> None:
+    def __init__(self, plain: Mapping[bytes, Caller], entries: Mapping[bytes, KnownKey]) -> None:
         self._plain = plain
         self._entries = entries
 
     @property
     def callers(self) -> list[Caller]:
         """The callers of all keys."""
-        return [*self._plain.values(), *(caller for _, caller in self._entries.values())]
+        return [*self._plain.values(), *(known.caller for known in self._entries.values())]
 
     def find_caller(self, key: bytes) -> Caller | None:
         """Find who has this key; None if nobody has.
@@ -42,9 +53,9 @@ class KeyRing:
         """
         if not key:
             return None
-        found = self._entries.get(find_key_id(key) or "")
-        if found is not None and found[0].holds(key):
-            return found[1]
+        known = self._entries.get(find_key_id(key))
+        if known is not None and hmac.compare_digest(digest_key(key, known.salt), known.digest):
+            return known.caller
         return self._plain.get(hashlib.sha256(key).digest())
 
 
@@ -91,7 +102,10 @@ def parse_key_ring(content: bytes, name: str, before: KeyRing | None = None) -> 
         return KeyRing({digest: Caller(f"line-{number}") for digest, number in plain.items()}, {})
     used = {caller.name: caller.quota for caller in before.callers} if before else {}
     entries = _parse_entries(content, name).keys
-    return KeyRing({}, {entry.id: (entry, _make_caller(entry, used.get(entry.name))) for entry in entries})
+    known = {
+        each.id.encode(): KnownKey(*each.salt_and_digest, _make_caller(each, used.get(each.name))) for each in entries
+    }
+    return KeyRing({}, known)
 
 
 def _has_entries(lines: list[str]) -> bool:

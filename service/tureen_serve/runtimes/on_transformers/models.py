@@ -172,6 +172,8 @@ class TransformersRuntime:
             dtype=getattr(torch, self.dtype),
             attn_implementation="sdpa",
             local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
             output_loading_info=True,
         )
         missing = [key for key in found["missing_keys"] if not key.startswith("pooler.")]
