@@ -15,12 +15,19 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tureen_core.adapter_files import read_adapter
-from tureen_core.artifact_tensors import HEAD, ArtifactError, check_full_checkpoint, check_head, read_head_tensors
+from tureen_core.artifact_tensors import (
+    HEAD,
+    ArtifactError,
+    check_full_checkpoint,
+    check_head,
+    make_linear_head,
+    read_head_tensors,
+)
 from tureen_core.gate import GATE, GateError, load_gate
 from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
-from tureen_core.manifest_file import MANIFEST, ManifestFileError, read_manifest_bytes
+from tureen_core.manifest_file import MANIFEST, ManifestFileError, digest_file, read_manifest_bytes
 from tureen_core.own_files import find_foreign_file
 from tureen_core.stored_head import HEAD_FILE, HeadError, StoredHead, load_stored_head
 
@@ -101,7 +108,7 @@ def seal_artifact(folder: Path, manifest: Manifest) -> Artifact:
     Raises:
         ArtifactError: a file is a pickle or a link, or the tensors differ from what the manifest says.
     """
-    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+    files = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files(folder)}
     manifest = manifest.model_copy(update={"files": files})
     manifest = manifest.model_copy(update={"version": manifest.identity()[:12]})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
@@ -127,7 +134,7 @@ def open_artifact(folder: Path) -> Artifact:
             raise ArtifactError(f"{folder.name}: {name} is in the manifest and not in the folder; copy it again")
         if name not in manifest.files:
             raise ArtifactError(f"{folder.name}: {name} is in the folder and not in the manifest; remove it")
-        if _sha256(found[name]) != manifest.files[name]:
+        if digest_file(found[name]) != manifest.files[name]:
             raise ArtifactError(f"{folder.name}: {name} has changed since it was exported (its SHA-256 differs)")
     if manifest.version != manifest.identity()[:12]:
         raise ArtifactError(f"{folder.name}: the manifest was edited: its version {manifest.version} is not its digest")
@@ -177,11 +184,6 @@ def _files(folder: Path) -> list[Path]:
         if path.is_file() and path.relative_to(folder).as_posix() not in {MANIFEST, "README.md"}:
             paths.append(path)
     return paths
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(artifact: Artifact) -> tuple[Adapter, Tensor | None]:
@@ -243,13 +245,3 @@ def read_head(artifact: Artifact) -> LinearHead | StoredHead:
     if weight is None:
         raise ArtifactError(f"{manifest.name} is a {manifest.kind} artifact and has no head")
     return make_linear_head(weight, manifest.rows)
-
-
-def make_linear_head(weight: Tensor, rows: int) -> LinearHead:
-    """Make a head of the first ``rows`` rows of a weight ``[K', H]``.
-
-    The others are dropped, so that heads with the same objectives can be blended.
-    """
-    head = LinearHead(weight.shape[1], rows).requires_grad_(False)
-    head.weight.copy_(weight[:rows])
-    return head

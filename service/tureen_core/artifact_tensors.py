@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tureen_core.heads import LinearHead
 from tureen_core.manifest import Manifest
 from tureen_core.peft_config import CONFIG as ADAPTER
 
@@ -91,3 +92,13 @@ def read_head_tensors(folder: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as shard:
             heads |= {key: shard.get_tensor(key) for key in shard.keys() if key.startswith(f"{HEAD}.")}  # noqa: SIM118
     return heads
+
+
+def make_linear_head(weight: Tensor, rows: int) -> LinearHead:
+    """Make a head of the first ``rows`` rows of a weight ``[K', H]``.
+
+    The others are dropped, so that heads with the same objectives can be blended.
+    """
+    head = LinearHead(weight.shape[1], rows).requires_grad_(False)
+    head.weight.copy_(weight[:rows])
+    return head

@@ -1,5 +1,6 @@
 """The file of a manifest. A file that is too large to be one is refused before it is read."""
 
+import hashlib
 from pathlib import Path
 
 MANIFEST = "tureen.json"
@@ -24,3 +25,9 @@ def read_manifest_bytes(path: Path) -> bytes:
             f"{path} has {size} bytes, and a manifest has at most {LARGEST}; copy the artifact again"
         )
     return path.read_bytes()
+
+
+def digest_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, as the manifest has it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
