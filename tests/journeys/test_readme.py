@@ -42,10 +42,17 @@ def test_the_first_command_stands_on_the_first_screen() -> None:
     assert README.count("\n") <= 140
 
 
+def find_settings() -> str:
+    """The service's example of a configuration file; the other block of YAML is a file of keys."""
+    (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml" and "limits:" in code]
+    return block
+
+
 def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: Path) -> None:
-    (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml"]
+    block = find_settings()
     for name in ("models", "rewards"):
         (tmp_path / name).mkdir()
+    (tmp_path / "keys.yaml").touch()
     (tmp_path / "server.yaml").write_text(block)
     told = load_settings(tmp_path / "server.yaml")
     assert (Path(told.rewards[0].path), told.batches.folder) == (tmp_path / "rewards/helpful", tmp_path / "state")
@@ -60,7 +67,7 @@ def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: 
 
 
 def test_its_limits_are_the_defaults() -> None:
-    (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml"]
+    block = find_settings()
     told = yaml.safe_load(block)
     assert ServerLimits(**told["limits"]) == ServerLimits()
     assert BatchSettings(**told["batches"] | {"folder": FOLDER}) == BatchSettings()
