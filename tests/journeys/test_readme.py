@@ -45,7 +45,7 @@ def test_the_first_command_stands_on_the_first_screen() -> None:
 def find_settings() -> str:
     """The service's example of a configuration file; the other block of YAML is a file of keys."""
     (block,) = [code for language, code in BLOCK.findall(SERVICE) if language == "yaml" and "limits:" in code]
-    return block
+    return str(block)
 
 
 def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: Path) -> None:
