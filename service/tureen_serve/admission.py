@@ -191,7 +191,7 @@ class Exchange:
             await app(scope, self._replay, self._forward)
 
         self._clock = clock
-        DEADLINE.set(clock.when())
+        DEADLINE.set(clock)
         handler = asyncio.create_task(handle())
         disconnect = asyncio.create_task(self._wait_for_disconnect())
         try:

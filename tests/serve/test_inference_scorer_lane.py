@@ -10,7 +10,7 @@ import pytest
 from waiting import wait_until
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
-from tureen_serve.inference.demand import DEADLINE, TENANT
+from tureen_serve.inference.demand import DEADLINE, TENANT, find_seconds_left
 from tureen_serve.inference.lane import RESTARTING, LaneRun, find_death
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
@@ -167,16 +167,24 @@ async def test_a_call_that_its_queue_cannot_answer_in_time_is_refused_at_once() 
         await wait_until(lambda: scores.running == 1)
         second = scores.submit([row(*[2] * 50)])
         now = asyncio.get_running_loop().time()
-        token = DEADLINE.set(now + 4)
+        token = DEADLINE.set(asyncio.timeout_at(now + 4))
         with pytest.raises(Unavailable, match="needs about 10 s, and this request may take 4 s") as caught:
             scores.submit([row(3)])
         assert caught.value.code == "queue_full"
         assert caught.value.retry_after in (6, 7)
-        DEADLINE.set(now + 100)
+        again = scores.submit([row(*[2] * 50)])  # it waits already, so it does not come last
+        DEADLINE.set(asyncio.timeout_at(now - 1))
+        assert find_seconds_left() is None
+        DEADLINE.set(asyncio.timeout_at(now + 100))
         third = scores.submit([row(3)])
         DEADLINE.reset(token)
         scorer.gate.set()
-        assert [(await each[0]).values for each in (first, second, third)] == [(20.0,), (100.0,), (3.0,)]
+        assert [(await each[0]).values for each in (first, second, again, third)] == [
+            (20.0,),
+            (100.0,),
+            (100.0,),
+            (3.0,),
+        ]
 
 
 async def test_the_speed_of_small_batches_refuses_nobody() -> None:
@@ -187,7 +195,7 @@ async def test_the_speed_of_small_batches_refuses_nobody() -> None:
             scores._note(LaneRun("adder", 1, 1, 0, 0, 1.0))
         scorer.gate.clear()
         rows = [scores.submit([row(*[mark] * 50)]) for mark in (1, 2)]
-        token = DEADLINE.set(asyncio.get_running_loop().time() + 4)
+        token = DEADLINE.set(asyncio.timeout_at(asyncio.get_running_loop().time() + 4))
         rows.append(scores.submit([row(3)]))
         DEADLINE.reset(token)
         scorer.gate.set()

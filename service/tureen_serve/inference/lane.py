@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tureen.errors import TureenError, Unavailable
-from tureen_serve.inference.demand import DEADLINE
+from tureen_serve.inference.demand import find_seconds_left
 from tureen_serve.trace_marks import TraceMark
 
 LOG = logging.getLogger(__name__)
@@ -128,14 +128,13 @@ class Lane(ABC):
         Raises:
             Unavailable: it cannot.
         """
-        deadline = DEADLINE.get()
-        if deadline is None or not self._best_speed:
+        left = find_seconds_left()
+        if left is None or not self._best_speed:
             return
-        left = deadline - asyncio.get_running_loop().time()
         needed = tokens / self._best_speed
         if needed > left:
             message = (
-                f"the queue of {self.name} needs about {needed:.0f} s, and this request may take {max(left, 0):.0f} s "
+                f"the queue of {self.name} needs about {needed:.0f} s, and this request may take {left:.0f} s "
                 "more; try again later, or allow more time"
             )
             wait = min(max(math.ceil(needed - left), 1), LONGEST_WAIT)

@@ -89,7 +89,8 @@ class ScorerLane(WorkerLane):
             ahead = self._batcher.tokens(priority)
             if ahead and ahead + tokens > self._queue_tokens:
                 raise self._refuse(ahead)
-            self._check_deadline(ahead)
+            if tokens:
+                self._check_deadline(ahead)
             futures = [self._known(known[row]) if row in known else self._enter(row, priority) for row in rows]
             self._state.notify_all()
         return futures
