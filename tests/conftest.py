@@ -1,5 +1,6 @@
 """What all tests share: servers that leave the developer's own batches alone, and a real PostgreSQL for who asks."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = item.get_closest_marker("real") or not SLOW_FOLDERS.isdisjoint(item.path.parents)
         if slow and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Puts logging back as it was: a command that ran in this process logs to a stream that is closed after its test."""
+    loggers = [logging.getLogger(name) for name in (None, "tureen_serve", "tureen_core", "tureen_serve.audit")]
+    found = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield
+    logging.captureWarnings(False)
+    for logger, level, propagate, handlers in found:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -4,24 +4,10 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
 from tureen_serve.log_lines import CALLER, REQUEST_ID, JsonLines, TextLines, print_first_line, start_logging
-
-
-@pytest.fixture
-def _logging() -> Iterator[None]:
-    """Puts the root logger back as it was."""
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    logging.captureWarnings(False)
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    for own in ("tureen_serve", "tureen_core"):
-        logging.getLogger(own).setLevel(logging.NOTSET)
 
 
 def test_lines_of_json_carry_the_request(caplog: pytest.LogCaptureFixture) -> None:
@@ -50,7 +36,6 @@ def test_lines_of_json_carry_the_request(caplog: pytest.LogCaptureFixture) -> No
     assert plain.endswith("(req_1)")
 
 
-@pytest.mark.usefixtures("_logging")
 def test_ours_are_logged_from_the_level_on_and_the_libraries_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     start_logging("info", "json")
     logging.getLogger("tureen_serve.app").info("ours")
@@ -63,7 +48,6 @@ def test_ours_are_logged_from_the_level_on_and_the_libraries_warnings(capsys: py
 
 
 @pytest.mark.filterwarnings("always")
-@pytest.mark.usefixtures("_logging")
 def test_warnings_of_python_are_lines_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     start_logging("info", "json")
     warnings.warn("two\nlines", stacklevel=1)

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,20 +28,14 @@ SCOPES = RouteScopes(
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
+def written() -> io.StringIO:
     """The audit log of a server that else logs errors only."""
-    handlers, level, propagate = LOG.handlers, LOG.level, LOG.propagate
-    parent = logging.getLogger("tureen_serve")
-    before = parent.level
-    parent.setLevel("ERROR")
+    logging.getLogger("tureen_serve").setLevel("ERROR")
     start_audit_log()
     (handler,) = LOG.handlers
     assert isinstance(handler, logging.StreamHandler)
     handler.setStream(stream := io.StringIO())
-    yield stream
-    LOG.handlers, LOG.propagate = handlers, propagate
-    LOG.setLevel(level)
-    parent.setLevel(before)
+    return stream
 
 
 async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
