@@ -188,7 +188,7 @@ def test_the_readmes_commands_run(url: str, monkeypatch: pytest.MonkeyPatch, tmp
     [lines] = blocks("json")
     (tmp_path / "items.jsonl").write_text(lines)
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("tureen ")]
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         result = CliRunner().invoke(cli.app, shlex.split(command)[1:])
         assert (command, result.exit_code, result.stderr) == (command, 0, "")

@@ -42,6 +42,12 @@ def test_the_commands_and_their_flags() -> None:
         "label": {*scoring, *reading, *cutting, "--fail", "--run", "--parallel", "--restart", "--outage"},
         "chat": {*making, "--preference", "--preset"},
         "sweep": {*making, "--from", "--to", "--steps", "--score", "--reward"},
+        "bench": {
+            *(scoring | reading | making),
+            *("--file", "--to", "--rate", "--concurrency", "--seconds", "--requests", "--timeout", "--within"),
+            *("--words", "--candidates", "--plot"),
+        }
+        - {"--temperature"},
         "models": set(),
         "health": {"--wait"},
     }

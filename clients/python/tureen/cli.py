@@ -14,6 +14,7 @@ from tureen import item_files
 from tureen.client import Client
 from tureen.commands import tables
 from tureen.commands.batch import app as batch
+from tureen.commands.bench import bench_server
 from tureen.commands.flags import (
     FormOf,
     ItemsFile,
@@ -88,6 +89,7 @@ def _add_ids(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
 
 app.command("label")(label_file)
 app.add_typer(batch, name="batch")
+app.command("bench")(bench_server)
 
 
 @app.command()
