@@ -160,6 +160,11 @@ CASES: dict[str, tuple[int, dict[str, str], dict[str, str]]] = {
         {f"tureen_process_start_time_seconds{{{JOB}}}": "0x5 100x5 200x5 300x5 400x20"},
         {f"tureen_process_start_time_seconds{{{JOB}}}": "0x5 100x5 200x5 300x30"},
     ),
+    "TureenMemoryRunsOut": (
+        10,
+        {f'tureen_out_of_memory_total{{{JOB}, lane="m"}}': "0x5 5x60"},
+        {f'tureen_out_of_memory_total{{{JOB}, lane="m"}}': "0x5 2x60"},
+    ),
     "TureenBatchesFail": (
         6,
         {f"tureen_batches_failing{{{JOB}}}": "1x60"},

@@ -39,6 +39,7 @@ class Reciter:
     def __init__(self) -> None:
         self.failure: str | None = None
         self.dead = False
+        self.memory_failures = 0
         self.open: list[GenerationJob] = []
         self.closed = False
         self._dictated: dict[GenerationJob, asyncio.Queue[TextDelta | Exception]] = {}

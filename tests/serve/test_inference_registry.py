@@ -49,6 +49,7 @@ class Constant:
     threads = 1
     failure: str | None = None
     dead = False
+    memory_failures = 0
     description = "constant"
 
     def __init__(self, value: float) -> None:

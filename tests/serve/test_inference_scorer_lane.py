@@ -32,6 +32,7 @@ class Adder:
     threads = 1
     failure: str | None = None
     dead = False
+    memory_failures = 0
     description = "sums"
 
     def __init__(self, limits: BatchLimits = SMALL) -> None:

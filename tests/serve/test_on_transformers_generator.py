@@ -1,6 +1,7 @@
 """Texts in a running batch against the same texts alone and against explicitly merged models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import tiny
 import torch
 from serve.experts import causal, logprobs, merged, stack, texts
+from transformers import DynamicCache
 
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
@@ -378,23 +380,182 @@ def test_prompts_without_memory_beside_others_wait_until_these_have_ended(
     assert (most, order) == (2, lengths)
 
 
-def test_a_cache_that_is_torn_ends_the_texts_in_it(
+SEEDED = {"temperature": 1.0, "logit_bias": ((2, -100.0),)}
+
+
+def make_crowd() -> dict[Any, GenerationJob]:
+    """Seven texts of several lengths, gates and seeds, which none of them ends early."""
+    lengths = [5, 9, 3, 7, 4, 6, 8]
+    blends = [MIXED, ACADEMY, (), MINUS, MIXED, (), ACADEMY]
+    made = [
+        job(ids, blend, seed=n, **SEEDED) for n, (ids, blend) in enumerate(zip(texts(lengths), blends, strict=True))
+    ]
+    return dict(enumerate(made))
+
+
+def write_alone(stepper: TransformersStepper, jobs: Mapping[Any, GenerationJob]) -> dict[Any, list[int]]:
+    return {key: tokens(play(stepper, {key: each})[key]) for key, each in jobs.items()}
+
+
+@contextmanager
+def fit_texts(stepper: TransformersStepper, most: int) -> Iterator[list[int]]:
+    """Let memory run out in a layer amid each step of more than some texts. The list has the texts of each step."""
+    layer, steps = stepper._model.model.layers[-1].self_attn.k_proj, list[int]()
+
+    def run_out(_: Any, args: Any) -> None:
+        if args[0].shape[1] > 1:
+            return
+        steps.append(len(args[0]))
+        if len(args[0]) > most:
+            raise torch.OutOfMemoryError("no")
+
+    hook = layer.register_forward_pre_hook(run_out)
+    try:
+        yield steps
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 6])
+def test_texts_without_memory_in_a_later_step_pause_and_none_is_changed(
+    stepper: TransformersStepper, most: int
+) -> None:
+    jobs = make_crowd()
+    alone = write_alone(stepper, jobs)
+    with fit_texts(stepper, most) as steps:
+        said = play(stepper, jobs, late={1: 5, 3: 6})
+    assert {key: tokens(deltas) for key, deltas in said.items()} == alone
+    assert all(deltas[-1].finish == "length" for deltas in said.values())
+    failed = sum(each > most for each in steps)
+    assert stepper.memory_failures >= failed > 0
+    assert failed <= len(jobs)
+    assert (stepper.running, stepper.waiting, stepper.active) == (0, 0, False)
+
+
+def test_a_running_text_that_does_not_fit_alone_ends_with_an_error_and_the_others_go_on(
     stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = play(stepper, {"a": job((5, 6))})["a"]
-    stepper.add("a", job((5, 6)))
-    stepper.step()
-    stepper.add("b", job((7, 8, 9)))
+    jobs = make_crowd()
+    alone = write_alone(stepper, jobs)
+    layer = stepper._model.model.embed_tokens
 
-    def fail(*_: Any) -> None:
+    def run_out(_: Any, args: Any) -> None:
+        ids = args[0].flatten().tolist()
+        if alone[4][4] in ids and alone[4][5] not in ids:
+            raise torch.OutOfMemoryError("no")
+
+    hook = layer.register_forward_pre_hook(run_out)
+    said = play(stepper, jobs)
+    hook.remove()
+    *written, fault = said.pop(4)
+    assert tokens(written) == alone[4][:5]
+    assert (fault.code, fault.status) == ("input_exceeds_device_memory", 422)
+    assert {key: tokens(deltas) for key, deltas in said.items()} == {key: alone[key] for key in said}
+
+
+@pytest.mark.parametrize("where", ["draw", "logprobs"])
+def test_a_token_that_cannot_be_drawn_is_drawn_later(
+    stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    jobs = make_crowd()
+    alone = write_alone(stepper, jobs)
+    calls = 0
+
+    def run_out(called: Any) -> Any:
+        def run(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls % 11 == 0 and len(stepper._texts) > 1:
+                raise torch.OutOfMemoryError("no")
+            return called(*args, **options)
+
+        return run
+
+    name = "multinomial" if where == "draw" else "logsumexp"
+    owner: Any = torch if where == "draw" else torch.Tensor
+    monkeypatch.setattr(owner, name, run_out(getattr(owner, name)))
+    said = play(stepper, jobs)
+    assert {key: tokens(deltas) for key, deltas in said.items()} == alone
+    assert stepper.memory_failures > 3
+
+
+def test_texts_that_cannot_be_kept_when_one_leaves_are_computed_again(
+    stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = {key: job(ids, MIXED, max_tokens=3 + key % 3) for key, ids in enumerate(texts([5, 9, 3, 7, 4, 6]))}
+    alone = write_alone(stepper, jobs)
+
+    def run_out(layers: Any, chosen: torch.Tensor) -> None:
+        layers.layers[0].batch_select_indices(chosen)
         raise torch.OutOfMemoryError("no")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(cache_rows, "_widen", fail)
-        with pytest.raises(torch.OutOfMemoryError):
+    stay, monkey = stepper._rows.prefill, pytest.MonkeyPatch()
+
+    def prefill(*args: Any) -> torch.Tensor:  # which selects rows too
+        monkey.undo()
+        found = stay(*args)
+        monkey.setattr(DynamicCache, "batch_select_indices", run_out)
+        return found
+
+    monkeypatch.setattr(stepper._rows, "prefill", prefill)
+    try:
+        said = play(stepper, jobs)
+    finally:
+        monkey.undo()
+    assert {key: tokens(deltas) for key, deltas in said.items()} == alone
+    assert stepper.memory_failures > 0
+
+
+def test_a_cache_that_is_torn_by_a_text_that_joins_is_computed_again(
+    stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = {"a": job((5, 6), MIXED), "b": job((7, 8, 9)), "c": job((3, 4, 5, 6), ACADEMY)}
+    alone = write_alone(stepper, jobs)
+    widen, calls = cache_rows._widen, 0
+
+    def run_out(*args: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 6:  # in the second layer
+            raise torch.OutOfMemoryError("no")
+        return widen(*args)
+
+    monkeypatch.setattr(cache_rows, "_widen", run_out)
+    said = play(stepper, jobs, late={2: "b", 3: "c"})
+    assert {key: tokens(deltas) for key, deltas in said.items()} == alone
+    assert stepper.memory_failures > 0
+
+
+def test_a_paused_text_can_be_dropped(stepper: TransformersStepper) -> None:
+    jobs = make_crowd()
+    alone = write_alone(stepper, jobs)
+    for key, each in jobs.items():
+        stepper.add(key, each)
+    said: dict[Any, list[Any]] = {key: [] for key in jobs}
+    with fit_texts(stepper, 3):
+        for step in range(100):
+            for key, delta in stepper.step() if stepper.active else ():
+                said[key].append(delta)
+            if step == 2:
+                stepper.drop(6)
+    assert tokens(said.pop(6)) == alone[6][:1]
+    assert {key: tokens(deltas) for key, deltas in said.items()} == {key: alone[key] for key in said}
+
+
+def test_the_batch_grows_again_after_memory_ran_out(stepper: TransformersStepper) -> None:
+    for key, ids in enumerate(texts([3] * 8)):
+        stepper.add(key, job(ids, max_tokens=2))
+    with fit_texts(stepper, 2) as steps:
+        for _ in range(4):
             stepper.step()
-    stepper.drop("a")
-    assert tokens(play(stepper, {"a": job((5, 6))})["a"]) == tokens(before)
+    for key, ids in enumerate(texts([3] * 60)):
+        stepper.add(100 + key, job(ids, max_tokens=2 + key % 2))
+    most = 0
+    while stepper.active:
+        stepper.step()
+        most = max(most, stepper.running)
+    assert max(steps) > 2
+    assert most > 4
 
 
 def test_a_failed_accelerator_is_the_end(stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,7 @@ class SeesNeighbours:
     """A scorer whose numbers are right alone, and move by a tenth in a batch."""
 
     limits, threads, description, failure, dead = BatchLimits(), 1, "", None, False
+    memory_failures = 0
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer

@@ -54,6 +54,10 @@ class HealthSource(Protocol):
     def dead(self) -> bool:
         """Whether the runtime can never run again in this process."""
 
+    @property
+    def memory_failures(self) -> int:
+        """How often memory has run out."""
+
 
 def ignore_run(ran: object) -> None:
     """Do nothing: an observer for lanes without metrics."""
@@ -90,6 +94,11 @@ class Lane(ABC):
     def death(self) -> str | None:
         """Why the lane can never run again in this process; None if it runs, or waits for a restart of its runtime."""
         return self.failure if self._died or self._runtime.dead else None
+
+    @property
+    def memory_failures(self) -> int:
+        """How often memory has run out."""
+        return self._runtime.memory_failures
 
     @property
     @abstractmethod

@@ -89,6 +89,10 @@ class Scorer(Protocol):
     def dead(self) -> bool:
         """Whether it can never run again in this process."""
 
+    @property
+    def memory_failures(self) -> int:
+        """How often memory has run out."""
+
     def run(self, rows: Sequence[Row], fresh: bool = False) -> list[Rewards | TureenError]:
         """Score rows: the rewards of each or its error, in order. A row's rewards do not depend on the other rows.
 
@@ -164,6 +168,10 @@ class PolicyRuntime(Protocol):
     @property
     def dead(self) -> bool:
         """Whether it can never run again in this process."""
+
+    @property
+    def memory_failures(self) -> int:
+        """How often memory has run out."""
 
     def check(self, job: GenerationJob) -> None:
         """Raise ``Unprocessable`` if a job cannot run."""

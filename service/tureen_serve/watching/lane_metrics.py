@@ -36,6 +36,18 @@ class LaneMetrics:
             "tureen_score_lookups", "Texts looked up among the remembered scores", ["lane"], registry=registry
         )
 
+        self._exhausted = Counter(
+            "tureen_out_of_memory", "Batches and steps for which memory ran out", ["lane"], registry=registry
+        )
+        self._cleared = (
+            self._waiting,
+            self._waiting_tokens,
+            self._running,
+            self._remembered,
+            self._looked_up,
+            self._exhausted,
+        )
+
     def observe(self, ran: LaneRun) -> None:
         """Count what a lane ran, on the lane's thread."""
         self._batch_seconds.labels(ran.lane).observe(ran.seconds)
@@ -46,7 +58,7 @@ class LaneMetrics:
 
     def note_lanes(self, engine: Engine | None) -> None:
         """Set what is known of the lanes that run now. A lane that has ended has no more queue."""
-        for each in (self._waiting, self._waiting_tokens, self._running, self._remembered, self._looked_up):
+        for each in self._cleared:
             each.clear()
         if engine is None:
             return
@@ -56,6 +68,8 @@ class LaneMetrics:
             self._running.labels(lane.name).inc(lane.running)
             self._remembered.labels(lane.name).inc(lane.cache_hits)
             self._looked_up.labels(lane.name).inc(lane.cache_lookups)
+            self._exhausted.labels(lane.name).inc(lane.memory_failures)
         for generator in engine.generators:
             self._waiting.labels(generator.name).inc(generator.waiting)
             self._running.labels(generator.name).inc(generator.running)
+            self._exhausted.labels(generator.name).inc(generator.memory_failures)

@@ -32,22 +32,44 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def make_memory_error() -> Unprocessable:
     """Make the error of a text that does not fit into the memory alone."""
-    message = "the text needs more memory than the device has: send a shorter text"
+    message = "the text needs more memory than the device has: send a shorter text, or ask for fewer tokens"
     return Unprocessable(message, code="input_exceeds_device_memory")
 
 
-@contextmanager
-def translate_out_of_memory(rows: Sized) -> Iterator[None]:
-    """Turn out-of-memory in a batch of one text into an error of that text.
+class DeviceRuntime:
+    """What the runtimes of this process have in common: they cannot die alone, and memory can run out.
 
-    In a larger batch the original error is raised again, since each text may fit alone.
-
-    Raises:
-        Unprocessable: with the code ``input_exceeds_device_memory``.
+    Attributes:
+        memory_failures: how often memory has run out.
     """
-    try:
-        yield
-    except Exception as error:
-        if len(rows) > 1 or not is_out_of_memory(error):
-            raise
-        raise make_memory_error() from None
+
+    failure = None
+    dead = False
+
+    def __init__(self) -> None:
+        self.memory_failures = 0
+
+    def _is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether memory has run out, and count it."""
+        found = is_out_of_memory(error)
+        self.memory_failures += found
+        return found
+
+    @contextmanager
+    def _translate_failures(self, rows: Sized) -> Iterator[None]:
+        """Translate the failures of a batch of rows.
+
+        Out of memory in a batch of one text is an error of that text. In a larger batch the original error is raised
+        again, since each text may fit alone.
+
+        Raises:
+            Unprocessable: with the code ``input_exceeds_device_memory``.
+            Unavailable: the accelerator has failed permanently.
+        """
+        with translate_device_failure():
+            try:
+                yield
+            except Exception as error:
+                if not self._is_out_of_memory(error) or len(rows) > 1:
+                    raise
+                raise make_memory_error() from None

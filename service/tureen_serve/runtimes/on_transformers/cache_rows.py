@@ -21,7 +21,7 @@ class CacheRows:
             kept too; the model's mask hides them.
 
     Attributes:
-        torn: whether new rows could not be joined to all layers. Then all rows must be dropped.
+        torn: whether rows could not be joined to all layers, or dropped from all. Then all rows must be dropped.
     """
 
     def __init__(self, model: Any) -> None:
@@ -56,22 +56,43 @@ class CacheRows:
         return logits[chosen]
 
     def advance(self, tokens: Sequence[int]) -> Tensor:
-        """Append one token to every row and return the ``[B, V]`` float32 logits of the next tokens."""
+        """Append one token to every row and return the ``[B, V]`` float32 logits of the next tokens.
+
+        If this fails, the rows are what they were.
+        """
+        width = self.width
         ids = torch.tensor(tokens, device=self._mask.device).unsqueeze(1)
-        self._mask = nn.functional.pad(self._mask, (0, 1), value=1)
-        return self._forward(ids, self._mask, self._mask.sum(1, keepdim=True) - 1, self._cache)
+        mask = nn.functional.pad(self._mask, (0, 1), value=1)
+        try:
+            logits = self._forward(ids, mask, mask.sum(1, keepdim=True) - 1, self._cache)
+        except Exception:  # some layers may have the new token
+            self._select((..., slice(width), slice(None)))
+            raise
+        self._mask = mask
+        return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, and the padding that no remaining row needs."""
+        """Drop all rows but these, and the padding that no remaining row needs.
+
+        The first rows are kept without a copy, so this needs no memory. Copies replace the rows layer by layer.
+        """
         if len(rows) == len(self):
             return
         if not rows:
             self._cache, self._mask, self.torn = DynamicCache(), self._mask[:0, :0], False
             return
-        chosen = torch.tensor(rows, device=self._mask.device)
-        self._cache.batch_select_indices(chosen)
-        self._mask = self._mask[chosen]
-        self._narrow(self.width - int(self._mask.sum(1).max()))
+        if list(rows) == list(range(len(rows))):
+            self._select(slice(len(rows)))
+            self._mask = self._mask[: len(rows)]
+        else:
+            self.torn = True
+            chosen = torch.tensor(rows, device=self._mask.device)
+            self._cache.batch_select_indices(chosen)
+            self._mask = self._mask[chosen]
+            self.torn = False
+        spare = self.width - int(self._mask.sum(1).max())
+        self._select((..., slice(spare, None), slice(None)))
+        self._mask = self._mask[:, spare:]
 
     def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
         out = self._model(
@@ -98,10 +119,10 @@ class CacheRows:
         self._mask = torch.cat([own, other])
         self.torn = False
 
-    def _narrow(self, spare: int) -> None:
+    def _select(self, part: Any) -> None:
+        """Keep a part of the keys and values ``[B, heads, T, d]`` of every layer, as views."""
         for layer in self._cache.layers:
-            layer.keys, layer.values = layer.keys[:, :, spare:], layer.values[:, :, spare:]
-        self._mask = self._mask[:, spare:]
+            layer.keys, layer.values = layer.keys[part], layer.values[part]
 
 
 def _widen(states: Tensor, width: int) -> Tensor:

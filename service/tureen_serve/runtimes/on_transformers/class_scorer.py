@@ -18,14 +18,14 @@ from tureen_core.plain.linear_heads import load_float32
 from tureen_core.special_tokens import TokenizerFrame
 from tureen_core.stored_head import apply_output
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
-from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure, translate_out_of_memory
+from tureen_serve.runtimes.on_transformers.accelerator import DeviceRuntime
 from tureen_serve.runtimes.on_transformers.padding import PAD, group_by_length, pad_sequences
 
 LENGTHS = (7, 12)  # tokens of the texts that show whether padding changes a number
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}  # relative to the larger of 1 and the number
 
 
-class ClassScorer:
+class ClassScorer(DeviceRuntime):
     """One checkpoint of ``…ForSequenceClassification``.
 
     Args:
@@ -37,12 +37,11 @@ class ClassScorer:
     """
 
     threads = 1
-    failure = None
-    dead = False
 
     def __init__(
         self, model: Any, rule: HeadRule, frame: TokenizerFrame | None, limits: BatchLimits, skips_pad: bool = False
     ) -> None:
+        super().__init__()
         self.limits = limits
         self._model = model.eval()
         self._rule = rule
@@ -64,7 +63,7 @@ class ClassScorer:
             Unprocessable: the only text of the batch does not fit into the device's memory.
             Unavailable: the accelerator has failed permanently.
         """
-        with translate_device_failure(), translate_out_of_memory(rows), torch.inference_mode():
+        with self._translate_failures(rows), torch.inference_mode():
             return self._run(rows)
 
     def close(self) -> None:

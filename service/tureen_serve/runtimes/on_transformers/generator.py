@@ -1,7 +1,8 @@
 """Generate texts with a transformers model. Each step samples one token of every running text.
 
 Texts join and leave between steps. Each has its own gate row, sampling and random generator, so it does not depend on
-the other texts. This module has no threads and no clock: the lane calls ``step``.
+the other texts. Where memory runs out, the younger half of the texts waits, and is computed again from its tokens; only
+a text that does not fit alone ends with an error. This module has no threads and no clock: the lane calls ``step``.
 """
 
 from collections.abc import Hashable, Sequence
@@ -13,22 +14,25 @@ from transformers import DynamicCache
 
 from tureen.errors import ServerFault, TureenError
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import Finish, GenerationJob, TextDelta, TokenLogprob, Weights
+from tureen_serve.runtimes.contract import GenerationJob, Weights
 from tureen_serve.runtimes.halving import run_halved
 from tureen_serve.runtimes.jobs import check_job
 from tureen_serve.runtimes.on_transformers.accelerator import (
+    DeviceRuntime,
     is_out_of_memory,
     make_memory_error,
     translate_device_failure,
 )
 from tureen_serve.runtimes.on_transformers.cache_rows import CacheRows
+from tureen_serve.runtimes.on_transformers.drawing import Drawer, Said
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture, RankGate
 from tureen_serve.runtimes.on_transformers.running_text import RunningText, StepLimits
 from tureen_serve.runtimes.on_transformers.sampling import Sampler, collect_ends
+from tureen_serve.runtimes.on_transformers.text_queue import TextQueue
 from tureen_serve.runtimes.text_stream import TextStream
 
 
-class TransformersStepper:
+class TransformersStepper(DeviceRuntime):
     """Continuous batching of one policy family.
 
     Args:
@@ -41,11 +45,10 @@ class TransformersStepper:
         ValueError: the model's cache holds more than keys and values, or the tokenizer is not a fast one.
     """
 
-    failure = None
-    dead = False
     description = "one batch, a token a step"
 
     def __init__(self, model: Any, gate: RankGate, tokenizer: Any, limits: StepLimits) -> None:
+        super().__init__()
         if any(DynamicCache(config=model.config).is_linear):
             raise ValueError(
                 f"{type(model).__name__} keeps recurrent states, which cannot be batched step by step here"
@@ -57,18 +60,16 @@ class TransformersStepper:
         self._model = model.eval()
         self._gate = gate
         self._backend = tokenizer.backend_tokenizer
-        self._ends = collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-        self._limits = limits
-        self._room = limits.rows
+        ends = collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        self._drawer = Drawer(self._backend, ends, self._is_out_of_memory)
         self._rows = CacheRows(model)
         self._texts: list[RunningText] = []
-        self._waiting: dict[Hashable, GenerationJob] = {}
-        self._names: dict[int, str] = {}
+        self._queue = TextQueue(limits, self._begin)
 
     @property
     def active(self) -> bool:
         """Whether a job is running or waiting."""
-        return bool(self._texts or self._waiting)
+        return bool(self._texts or self._queue)
 
     @property
     def running(self) -> int:
@@ -78,7 +79,7 @@ class TransformersStepper:
     @property
     def waiting(self) -> int:
         """The number of jobs that wait for a place in the batch."""
-        return len(self._waiting)
+        return len(self._queue)
 
     def check(self, job: GenerationJob) -> None:
         """Raise ``Unprocessable`` if a job cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
@@ -86,18 +87,18 @@ class TransformersStepper:
 
     def add(self, key: Hashable, job: GenerationJob) -> None:
         """Queue a job that :meth:`check` accepts, under a key of the caller's choice."""
-        self._waiting[key] = job
+        self._queue.add(key, job)
 
     def drop(self, key: Hashable) -> None:
         """Cancel the job of a key, waiting or running."""
-        self._waiting.pop(key, None)
+        self._queue.drop(key)
         for running in self._texts:
             running.over |= running.key == key
         self._leave()
 
     @translate_device_failure()
     @torch.inference_mode()
-    def step(self) -> list[tuple[Hashable, TextDelta | TureenError]]:
+    def step(self) -> Said:
         """Admit waiting jobs, and sample one token of every running text.
 
         Returns:
@@ -106,12 +107,12 @@ class TransformersStepper:
         Raises:
             Unavailable: the accelerator has failed permanently.
         """
-        logits = [self._advance()] if self._texts else []
-        joining = self._admit()
-        found, failed = self._join(joining) if joining else ([], [])
-        said = self._draw(torch.cat([*logits, *found])) if logits or found else []
+        logits, failed = self._advance()
+        found, refused = self._join(self._queue.admit(self._texts))
+        said, tired = self._drawer.draw(self._texts, [*logits, *found])
+        forgone = self._rest(tired)
         self._leave()
-        return [*said, *failed]
+        return [*said, *failed, *refused, *forgone]
 
     @torch.inference_mode()
     def likelihood(
@@ -127,114 +128,104 @@ class TransformersStepper:
 
     def close(self) -> None:
         """Drop all jobs and free the weights."""
-        self._texts, self._waiting = [], {}
-        del self._rows, self._model, self._gate
+        self._texts = []
+        del self._rows, self._model, self._gate, self._queue
 
     # ----------------------------------------------------------------------- joining and leaving
 
-    def _advance(self) -> Tensor:
-        """Run the last token of every running text, and return the logits of the next tokens."""
-        self._gate.set_rows([running.mixture for running in self._texts])
-        return self._rows.advance([running.last for running in self._texts])
+    def _advance(self) -> tuple[list[Tensor], Said]:
+        """Run the last token of every running text, and return the logits of the next tokens.
 
-    def _admit(self) -> list[RunningText]:
-        """Take waiting jobs, in order, as long as the batch stays within its limits and memory did not run out."""
-        joining: list[RunningText] = []
-        if not self._texts:
-            self._room = self._limits.rows
-        for key, job in list(self._waiting.items()):
-            if (self._texts or joining) and not self._fits(joining, job):
-                break
-            del self._waiting[key]
-            sampler = Sampler(job.sampling, self._model.device)
-            joining.append(RunningText(key, job, sampler, TextStream(self._backend, job.sampling.stop, job.ids)))
-        return joining
+        Where memory runs out, the younger half of the texts pauses, until the others fit. One that does not fit alone
+        has an error.
+        """
+        while self._texts:
+            try:
+                self._gate.set_rows([running.mixture for running in self._texts])
+                return [self._rows.advance([running.drawn[-1] for running in self._texts])], []
+            except Exception as error:
+                if not self._is_out_of_memory(error):
+                    raise
+            if len(self._texts) == 1:
+                self._texts[0].over = True
+                failed: Said = [(self._texts[0].key, make_memory_error())]
+                self._leave()
+                return [], failed
+            self._keep_first(len(self._texts) // 2)
+        return [], []
 
-    def _fits(self, joining: Sequence[RunningText], job: GenerationJob) -> bool:
-        """Tell whether a job may join too. The first to join in a step may have a prompt of any length."""
-        jobs = [running.job for running in (*self._texts, *joining)] + [job]
-        prompts = [len(running.job.ids) for running in joining] + [len(job.ids)]
-        longest = max(len(each.ids) + each.sampling.max_tokens for each in jobs)
-        quick = len(prompts) == 1 or len(prompts) * max(prompts) <= self._limits.prefill_tokens
-        return quick and len(jobs) <= self._room and len(jobs) * longest <= self._limits.cache_tokens
+    def _keep_first(self, count: int) -> None:
+        """Pause all running texts but the first ones. This takes no memory."""
+        self._queue.narrow(max(count, len(self._texts) // 2))
+        self._texts, others = self._texts[:count], self._texts[count:]
+        self._rows.keep(range(count))
+        self._queue.pause(others)
 
-    def _join(self, joining: Sequence[RunningText]) -> tuple[list[Tensor], list[tuple[Hashable, TureenError]]]:
+    def _begin(self, key: Hashable, job: GenerationJob) -> RunningText:
+        sampler = Sampler(job.sampling, self._model.device)
+        return RunningText(key, job, sampler, TextStream(self._backend, job.sampling.stop, job.ids))
+
+    def _join(self, joining: Sequence[RunningText]) -> tuple[list[Tensor], Said]:
         """Run the prompts of new texts. Returns the first logits of those that run, and the errors of the others.
 
         A prompt for which there is no memory beside the running texts waits until one of these has ended.
         """
         logits: list[Tensor] = []
-        failed: list[tuple[Hashable, TureenError]] = []
-        back: dict[Hashable, GenerationJob] = {}
-        for part, found in run_halved(joining, self._prefill, self._is_fatal):
+        failed: Said = []
+        back: list[RunningText] = []
+        for part, found in run_halved(joining, self._prefill, self._is_fatal) if joining else ():
             if isinstance(found, Exception) and self._texts and is_out_of_memory(found):
-                self._room = len(self._texts)
-                back[part[0].key] = part[0].job
+                self._queue.narrow(len(self._texts))
+                back += part
             elif isinstance(found, Exception):
                 failed.append((part[0].key, _blame(found)))
             else:
                 self._texts += part
                 logits.append(found)
-        self._waiting = back | self._waiting
+        self._queue.pause(back)
         return logits, failed
 
     def _is_fatal(self, error: Exception) -> bool:
-        """Whether an error hurts all texts: the accelerator has failed, or the cache of the running texts is torn."""
-        return isinstance(error, torch.AcceleratorError) or self._rows.torn
+        """Whether an error hurts all texts: the accelerator has failed. Out of memory is counted."""
+        self._is_out_of_memory(error)
+        return isinstance(error, torch.AcceleratorError)
 
     def _prefill(self, joining: Sequence[RunningText]) -> Tensor:
         """Run the prompts of new texts, and return their first logits. Equal prompts under equal gates run once."""
+        if self._rows.torn:
+            raise MemoryError("no row can join before the others have left")
         prompts: dict[tuple[tuple[int, ...], Mixture], int] = {}
-        owners = [prompts.setdefault((running.job.ids, running.mixture), len(prompts)) for running in joining]
+        owners = [prompts.setdefault((running.ids, running.mixture), len(prompts)) for running in joining]
         self._gate.set_rows([mixture for _, mixture in prompts])
         return self._rows.prefill([ids for ids, _ in prompts], owners)
 
     def _leave(self) -> None:
-        """Remove the texts that are over from the batch."""
+        """Remove the texts that are over from the batch. If there is no memory to keep the others, these pause."""
         stay = [index for index, running in enumerate(self._texts) if not running.over]
-        self._rows.keep(stay)
+        self._queue.widen(len(self._texts) - len(stay))
         self._texts = [self._texts[index] for index in stay]
+        if not self._rows.torn:
+            try:
+                self._rows.keep(stay)
+                return
+            except Exception as error:
+                if not self._is_out_of_memory(error):
+                    raise
+        self._keep_first(0)
 
-    # ----------------------------------------------------------------------- drawing
-
-    def _draw(self, logits: Tensor) -> list[tuple[Hashable, TextDelta | TureenError]]:
-        """Sample a token of every text from its logits. A text whose logits are not finite ends with an error."""
-        finite = logits.isfinite().all(1).tolist()
-        safe = logits if all(finite) else logits.nan_to_num()
-        tokens = torch.cat([running.sampler.draw(row) for running, row in zip(self._texts, safe, strict=True)]).tolist()
-        said: list[tuple[Hashable, TextDelta | TureenError]] = []
-        for running, row, token, sound in zip(self._texts, safe, tokens, finite, strict=True):
-            said.append((running.key, self._make_delta(running, token, row) if sound else _fail(running)))
-        return said
-
-    def _make_delta(self, running: RunningText, token: int, logits: Tensor) -> TextDelta:
-        running.tokens, running.last = running.tokens + 1, token
-        finish: Finish | None = None
-        if token in self._ends:
-            text, finish = running.text.close(), "stop"
-        else:
-            running.sampler.note(token)
-            text = running.text.push(token)
-            if running.text.stopped:
-                finish = "stop"
-            elif running.tokens == running.job.sampling.max_tokens:
-                text, finish = text + running.text.close(), "length"
-        running.over = finish is not None
-        return TextDelta(text, 1, self._logprobs(running.job.sampling.logprobs, token, logits), finish)
-
-    def _logprobs(self, alternatives: int | None, token: int, logits: Tensor) -> tuple[TokenLogprob, ...]:
-        """Compute the log-probabilities to report, before penalties, bias, temperature and nucleus."""
-        if alternatives is None:
-            return ()
-        logprobs = logits.log_softmax(-1)
-        values, ids = (each.tolist() for each in logprobs.topk(alternatives))
-        top = tuple((self._name(other), other, value) for other, value in zip(ids, values, strict=True))
-        return (TokenLogprob(self._name(token), token, float(logprobs[token]), top),)
-
-    def _name(self, token: int) -> str:
-        if token not in self._names:
-            self._names[token] = self._backend.decode([token], skip_special_tokens=False)
-        return self._names[token]
+    def _rest(self, tired: Sequence[RunningText]) -> Said:
+        """Take texts without memory out of the batch. They pause, but one that ran alone ends with an error."""
+        if not tired:
+            return []
+        alone = len(self._texts) == 1
+        self._queue.narrow(len(self._texts) // 2)
+        for running in tired:
+            running.over = True
+        self._leave()
+        if alone:
+            return [(running.key, make_memory_error()) for running in tired]
+        self._queue.pause(tired)
+        return []
 
 
 def _blame(error: Exception) -> TureenError:
@@ -242,8 +233,3 @@ def _blame(error: Exception) -> TureenError:
     if is_out_of_memory(error):
         return make_memory_error()
     return ServerFault(f"the model failed on this text ({type(error).__name__})", code="runtime_failed")
-
-
-def _fail(running: RunningText) -> TureenError:
-    running.over = True
-    return ServerFault("the model computed logits that are not finite", code="non_finite_logits")

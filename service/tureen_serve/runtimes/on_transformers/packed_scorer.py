@@ -19,7 +19,7 @@ from tureen_core.packed.attention import NAME, run_packed
 from tureen_core.packed.exactness import can_share_prompts, list_layers, make_sample, summarise_error
 from tureen_core.packed.layout import PackedBatch, Prompt, SegmentEnds, find_edges, find_ends, pack_texts
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
-from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure, translate_out_of_memory
+from tureen_serve.runtimes.on_transformers.accelerator import DeviceRuntime, translate_device_failure
 from tureen_serve.runtimes.on_transformers.last_layer import wrap_last_mlp
 from tureen_serve.runtimes.on_transformers.prompt_memory import NO_MEMORY, NO_STORE, PromptMemory, PromptStore
 from tureen_serve.runtimes.on_transformers.prompt_states import PackedPromptStates
@@ -30,7 +30,7 @@ from tureen_serve.runtimes.readout import ReadOut, read_rewards, select_readout
 ONE_TOKEN: set[Pooling] = {"last", "eos"}  # poolings that read one token of a text
 
 
-class PackedScorer:
+class PackedScorer(DeviceRuntime):
     """A backbone for which ``find_packing_obstacle`` is None, and the reward models that use it.
 
     Args:
@@ -45,8 +45,6 @@ class PackedScorer:
     """
 
     threads = 1
-    failure = None
-    dead = False
 
     def __init__(
         self,
@@ -58,6 +56,7 @@ class PackedScorer:
         store: PromptStore = NO_STORE,
         base: object = None,
     ) -> None:
+        super().__init__()
         self.limits = replace(limits, padded=False)
         self.description = "packed: no padding, each shared prompt once"
         self._shares = can_share_prompts(backbone)
@@ -79,7 +78,7 @@ class PackedScorer:
             Unprocessable: the only text of the batch does not fit into the device's memory.
             Unavailable: the accelerator has failed permanently.
         """
-        with translate_device_failure(), translate_out_of_memory(rows), torch.inference_mode():
+        with self._translate_failures(rows), torch.inference_mode():
             return self._run(rows, NO_MEMORY if fresh else self._memory)
 
     def close(self) -> None:

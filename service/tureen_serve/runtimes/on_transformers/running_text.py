@@ -1,7 +1,7 @@
 """A text that is being generated, and the limits of a batch of them."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tureen_serve.runtimes.contract import GenerationJob
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture
@@ -26,15 +26,24 @@ class StepLimits:
 
 @dataclass(slots=True)
 class RunningText:
-    """A running text, its sampler and what it has so far. ``over`` is true when it leaves the batch after the step."""
+    """A running text, its sampler and what it has so far.
+
+    Attributes:
+        drawn: the ids that were drawn. The last one was not run yet.
+        over: whether it leaves the batch after the step.
+    """
 
     key: Hashable
     job: GenerationJob
     sampler: Sampler
     text: TextStream
-    tokens: int = 0
-    last: int = 0
+    drawn: list[int] = field(default_factory=list)
     over: bool = False
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The prompt and all that was drawn."""
+        return (*self.job.ids, *self.drawn)
 
     @property
     def mixture(self) -> Mixture:

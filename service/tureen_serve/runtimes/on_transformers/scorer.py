@@ -15,7 +15,7 @@ from tureen_core.heads import pool_hidden_states
 from tureen_core.packed.exactness import can_share_prompts
 from tureen_core.packed.layout import Prompt
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row, Weights
-from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure, translate_out_of_memory
+from tureen_serve.runtimes.on_transformers.accelerator import DeviceRuntime
 from tureen_serve.runtimes.on_transformers.padding import compute_positions, group_by_length, pad_sequences
 from tureen_serve.runtimes.on_transformers.prompt_memory import (
     NO_MEMORY,
@@ -31,7 +31,7 @@ from tureen_serve.runtimes.on_transformers.shared_prompts import count_cached_to
 from tureen_serve.runtimes.readout import ReadOut, read_rewards
 
 
-class TransformersScorer:
+class TransformersScorer(DeviceRuntime):
     """A backbone and the reward models that use it.
 
     Args:
@@ -45,8 +45,6 @@ class TransformersScorer:
     """
 
     threads = 1
-    failure = None
-    dead = False
 
     def __init__(
         self,
@@ -58,6 +56,7 @@ class TransformersScorer:
         store: PromptStore = NO_STORE,
         base: object = None,
     ) -> None:
+        super().__init__()
         self.limits = limits
         self.description = description
         self._backbone = backbone.eval()
@@ -75,7 +74,7 @@ class TransformersScorer:
             Unprocessable: the only text of the batch does not fit into the device's memory.
             Unavailable: the accelerator has failed permanently.
         """
-        with translate_device_failure(), translate_out_of_memory(rows), torch.inference_mode():
+        with self._translate_failures(rows), torch.inference_mode():
             return self._run(rows, NO_MEMORY if fresh else self._memory)
 
     def close(self) -> None:

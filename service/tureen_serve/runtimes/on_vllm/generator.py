@@ -27,6 +27,8 @@ class VllmGenerator:
         adapters: the engine's adapters; None if the family has no experts.
     """
 
+    memory_failures = 0  # vLLM lets texts wait by itself
+
     def __init__(self, engine: VllmEngine, adapters: Adapters | None) -> None:
         self._engine = engine
         self._adapters = adapters

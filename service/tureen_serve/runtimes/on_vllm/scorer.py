@@ -32,6 +32,7 @@ class VllmScorer:
     """
 
     threads = THREADS
+    memory_failures = 0  # vLLM lets texts wait by itself
 
     def __init__(
         self, engine: VllmEngine, readouts: Mapping[str, ReadOut], adapters: Adapters | None, limits: BatchLimits
