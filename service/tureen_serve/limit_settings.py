@@ -36,8 +36,8 @@ class ServerLimits(SettingsGroup):
             room for the rest, the server does not become ready. None for the sum of the other limits.
         deadline_seconds: the time that a request may take by default.
         longest_deadline_seconds: the longest time that a request may ask for.
-        stuck_seconds: the longest time of one forward pass, and between two tokens of vLLM's texts. After it, or if a
-            runtime is dead, the process answers what is in flight with 503 and ends.
+        stuck_seconds: the longest time of one forward pass, of one load of a model on demand, and between two tokens of
+            vLLM's texts. After it, or if a runtime is dead, the process answers what is in flight with 503 and ends.
         drain_seconds: after SIGTERM, the time in which new requests are still accepted.
         grace_seconds: after that, the time in which running requests may finish.
     """

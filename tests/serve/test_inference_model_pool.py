@@ -4,6 +4,7 @@ import asyncio
 import gc
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,8 @@ from serve.pools import NAMES, Bench, make_root, run
 from waiting import let_others_run, wait_until
 
 from tureen.errors import Unavailable, Unprocessable
+from tureen_serve.inference import timed_lock
+from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.pooled_model import BUSY_SECONDS, GIB
 from tureen_serve.inference.shelf import SCAN_SECONDS, WATCH_SECONDS
@@ -70,6 +73,26 @@ def test_all_who_ask_wait_for_one_load_and_others_are_served_meanwhile(root: Pat
         gate.set()
         assert len({version for found in await asyncio.gather(*asking) for version in found}) == 1
         assert bench.loader.loads == ["dry", "calm"]
+
+    run(root, work)
+
+
+def test_a_load_that_hangs_is_found(root: Path) -> None:
+    async def work(bench: Bench) -> None:
+        engine = Engine(pool=bench.pool, stuck_seconds=30)
+        gate = bench.loader.gates["calm"] = threading.Event()
+        asking = asyncio.create_task(bench.use("calm"))
+        await wait_until(lambda: "calm" in bench.loader.loads)
+        assert engine.death is None
+        with pytest.MonkeyPatch.context() as patch:
+            now = time.monotonic()
+            patch.setattr(timed_lock.time, "monotonic", lambda: now + 31)
+            death = engine.death or ""
+            assert death.startswith("the load of a model is stuck: it has run for 31.")
+            assert death.endswith("the longest allowed is 30 s (`limits.stuck_seconds`)")
+        gate.set()
+        await asking
+        assert (bench.pool.turn.held_seconds, engine.death) == (0, None)
 
     run(root, work)
 

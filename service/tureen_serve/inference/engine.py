@@ -47,7 +47,7 @@ class Engine:
         observe: called with every run of a lane, on the lane's thread.
         pool: the models that are loaded on demand.
         limits: the largest texts.
-        stuck_seconds: how long a forward pass may take.
+        stuck_seconds: how long a forward pass or a load of a model may take.
 
     Attributes:
         registry: the models; they may change while requests run.
@@ -131,8 +131,9 @@ class Engine:
 
     @property
     def death(self) -> str | None:
-        """Why the process must end: a runtime cannot be started again, or a forward pass is stuck; None if none is."""
-        return find_death((*self.scorers, *self.generators), self._stuck_seconds)
+        """Why the process must end: a runtime cannot be started again, or a pass or load is stuck; None if none is."""
+        loading = self.pool.turn.held_seconds if self.pool else 0.0
+        return find_death((*self.scorers, *self.generators), self._stuck_seconds, loading)
 
     def abandon(self, error: Unavailable) -> None:
         """Answer all that waits or runs with an error, and refuse what comes: the process ends."""

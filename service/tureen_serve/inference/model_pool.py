@@ -30,6 +30,7 @@ from tureen_serve.inference.pooled_model import (
 )
 from tureen_serve.inference.registry import ServedBackbone
 from tureen_serve.inference.shelf import Shelf
+from tureen_serve.inference.timed_lock import TimedLock
 from tureen_serve.inference.waiting_request import WaitingRequest
 from tureen_serve.runtimes.catalogue import Backbone
 from tureen_serve.runtimes.footprint import Footprint
@@ -50,6 +51,9 @@ class ModelPool:
         observe: called with every :class:`ModelEvent`.
         clock: seconds, for the time until a failed load is tried again.
         room_seconds: how long a load waits until the requests end that use the memory which it needs.
+
+    Attributes:
+        turn: held while the loader works.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class ModelPool:
         self._failed = FailedLoads(clock)
         self._serving: asyncio.Task[None] | None = None
         self._ticks = count(1)
-        self._turn = asyncio.Lock()
+        self.turn = TimedLock()
         self._closing = False
 
     @property
@@ -231,7 +235,7 @@ class ModelPool:
 
     async def _call(self, work: Callable[[], T], discard: Callable[[T], None] = lambda _: None) -> T:
         """Call the loader, which does one thing at a time."""
-        async with self._turn:
+        async with self.turn:
             return await run_in_daemon_thread(work, discard)
 
 
