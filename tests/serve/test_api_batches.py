@@ -190,11 +190,11 @@ def test_the_same_request_in_flight_is_told_to_wait(client: TestClient) -> None:
     claimed: list[str] = []
     create = store.create_batch
 
-    def slow(told: Any, name: str) -> Any:
+    def slow(*told: Any) -> Any:
         inner = client.post("/v1/batches", json=body, headers=key)
         claimed.append(inner.json()["error"]["code"])
         assert (inner.status_code, inner.headers["retry-after"]) == (409, "1")
-        return create(told, name)
+        return create(*told)
 
     store.create_batch = slow
     assert client.post("/v1/batches", json=body, headers=key).status_code == 200

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from postgres import Postgres
+from serve.stores import Bench
 from sqlalchemy import insert, select, text, update
 
 from tureen.errors import Unavailable
 from tureen_serve.batches import schema
 from tureen_serve.batches.database import Database, StoreError
+from tureen_serve.batches.records import StoredFile, Viewer
+from tureen_serve.batches.store import Store
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -109,8 +112,41 @@ def test_the_time_can_be_told(url: str) -> None:
 def test_tables_of_another_version_are_refused(database: Database, url: str) -> None:
     with database.writing() as connection:
         connection.execute(update(schema.schema).values(version=99))
-    with pytest.raises(StoreError, match="version 99, and this server reads version 1"):
+    with pytest.raises(StoreError, match="version 99, and this server reads version 2"):
         Database(url)
+
+
+def make_old(database: Database) -> None:
+    """Turn the tables into those of version 1."""
+    with database.writing() as connection:
+        for table in ("tureen_files", "tureen_batches"):
+            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN tenant"))
+        connection.execute(update(schema.schema).values(version=1))
+
+
+def test_older_tables_are_changed_and_their_rows_stay(database: Database, url: str) -> None:
+    bench = Bench(url)
+    batch, stored = bench.begun(), StoredFile("uploads/b", 3, "0" * 64)
+    made = bench.store.list_files(9).data
+    bench.close()
+    make_old(database)
+    opened: list[Database] = []
+    threads = [threading.Thread(target=lambda: opened.append(Database(url))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = Store(opened[0])
+    nobody, red = Viewer(sees_all=False), Viewer("red", sees_all=False)
+    assert store.list_files(9, viewer=nobody).data == made
+    assert [each.id for each in store.list_batches(9, viewer=nobody).data] == [batch]
+    assert store.list_files(9, viewer=red).data == []
+    name = store.add_file(stored, "b.jsonl", viewer=red).id
+    assert [each.id for each in store.list_files(9, viewer=red).data] == [name]
+    with opened[0].reading() as connection:
+        assert connection.execute(select(schema.schema.c.version)).scalars().all() == [schema.VERSION]
+    for each in opened:
+        each.close()
 
 
 def test_many_may_open_an_empty_one_at_once(url: str) -> None:

@@ -2,16 +2,15 @@
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from serve.artifacts import PROBE, build
 from serve.processes import Process
+from serve.replies import Replies, read_last_event
 from waiting import block_until
 
 from tureen_serve.http_server import DEAD_STATUS
@@ -61,33 +60,6 @@ def server(request: Any, config: Path, tmp_path: Path) -> Iterator[Process]:
     found.process.communicate()
 
 
-class Replies:
-    """Replies to requests that run at the same time."""
-
-    def __init__(self, address: str) -> None:
-        self.found: dict[str, tuple[int, dict[str, str], str]] = {}
-        self.events = 0
-        self._client = httpx2.Client(base_url=address, timeout=120)
-        self._threads: list[threading.Thread] = []
-
-    def ask(self, name: str, path: str, body: Any) -> None:
-        self._threads.append(threading.Thread(target=self._ask, args=(name, path, body)))
-        self._threads[-1].start()
-
-    def _ask(self, name: str, path: str, body: Any) -> None:
-        with self._client.stream("POST", path, json=body) as reply:
-            parts = []
-            for line in reply.iter_lines():
-                parts.append(line)
-                self.events += line.startswith("data: ")
-            self.found[name] = (reply.status_code, dict(reply.headers), "\n".join(parts))
-
-    def wait(self) -> None:
-        for thread in self._threads:
-            thread.join(120)
-        self._client.close()
-
-
 def test_everything_in_flight_is_answered_and_the_process_ends(server: Process) -> None:
     server.wait_until_ready()
     assert server.get("/health/live").status_code == 200
@@ -106,8 +78,7 @@ def test_everything_in_flight_is_answered_and_the_process_ends(server: Process) 
     assert time.monotonic() - noticed < PROMISED_SECONDS
     replies.wait()
     code, _, text = replies.found["stream"]
-    last = json.loads(text.strip().splitlines()[-1].removeprefix("data: "))
-    assert (code, last["error"]["code"]) == (200, "engine_dead")
+    assert (code, read_last_event(text)["error"]["code"]) == (200, "engine_dead")
     _, log = server.end()
     said = re.findall(r"^critical .*$", log, re.MULTILINE)
     assert len(said) == 1, log

@@ -18,8 +18,10 @@ from tureen.validation import explain_errors
 from tureen.wire import ExpiresAfter, File, FileDeleted, FileList, Purpose
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.batches.file_store import PART_BYTES
-from tureen_serve.batches.records import new_id
+from tureen_serve.batches.records import EVERYBODY, Viewer, new_id
 from tureen_serve.faults import document_openai_errors
+from tureen_serve.security.callers import CURRENT
+from tureen_serve.security.scopes import KeyScope
 
 UPLOAD = "/v1/files"
 LONGEST_NAME = 255
@@ -45,23 +47,29 @@ async def _batches(request: Request) -> BatchService:
     return found
 
 
+async def _viewer() -> Viewer:
+    caller = CURRENT.get()
+    return EVERYBODY if caller is None else Viewer(caller.tenant, KeyScope.ADMIN in caller.scopes)
+
+
 BatchesDep = Annotated[BatchService, Depends(_batches)]
+ViewerDep = Annotated[Viewer, Depends(_viewer)]
 
 
 @router.post(UPLOAD, responses=document_openai_errors(400, 404, 413, 415, 422, 503, 504), openapi_extra=SCHEMA)
-async def upload(request: Request, batches: BatchesDep) -> File:
-    """Upload a file of requests for a batch."""
+async def upload(request: Request, batches: BatchesDep, viewer: ViewerDep) -> File:
+    """Upload a file of requests for a batch. Keys of the same tenant find it, and keys with the scope `admin`."""
     with batches.uploading():
-        return await _store_upload(request, batches)
+        return await _store_upload(request, batches, viewer)
 
 
-async def _store_upload(request: Request, batches: BatchService) -> File:
+async def _store_upload(request: Request, batches: BatchService, viewer: Viewer) -> File:
     async with _open_form(request) as form:
         file, expires = _check_form(form)
         name = PurePosixPath(file.filename or "upload.jsonl").name[:LONGEST_NAME]
         opened, options = batches.opened(), batches.options
         stored = await batches.io(opened.files.write, f"uploads/{new_id('')}", _read_parts(file), options.file_bytes)
-        return await batches.io(opened.store.add_file, stored, name, seconds=expires)
+        return await batches.io(opened.store.add_file, stored, name, seconds=expires, viewer=viewer)
 
 
 @asynccontextmanager
@@ -107,19 +115,20 @@ def _read_parts(file: UploadFile) -> Iterator[bytes]:
 @router.get("/v1/files", responses=document_openai_errors(404, 422, 503, 504))
 async def files(
     batches: BatchesDep,
+    viewer: ViewerDep,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     after: str | None = None,
     purpose: Purpose | None = None,
     order: Literal["asc", "desc"] = "desc",
 ) -> FileList:
     """List uploaded files and the output files of batches."""
-    return await batches.io(batches.opened().store.list_files, limit, after, purpose, order)
+    return await batches.io(batches.opened().store.list_files, limit, after, purpose, order, viewer)
 
 
 @router.get("/v1/files/{file_id}", responses=document_openai_errors(404, 422, 503, 504))
-async def file(file_id: str, batches: BatchesDep) -> File:
+async def file(file_id: str, batches: BatchesDep, viewer: ViewerDep) -> File:
     """Return a file's name, size and dates."""
-    found, _ = await batches.io(batches.opened().store.get_file, file_id)
+    found, _ = await batches.io(batches.opened().store.get_file, file_id, viewer)
     return found
 
 
@@ -128,10 +137,10 @@ async def file(file_id: str, batches: BatchesDep) -> File:
     response_class=StreamingResponse,
     responses=document_openai_errors(404, 422, 503, 504),
 )
-async def content(file_id: str, batches: BatchesDep) -> StreamingResponse:
+async def content(file_id: str, batches: BatchesDep, viewer: ViewerDep) -> StreamingResponse:
     """Return the bytes of a file, as a stream."""
     opened = batches.opened()
-    _, stored = await batches.io(opened.store.get_file, file_id)
+    _, stored = await batches.io(opened.store.get_file, file_id, viewer)
     parts = opened.files.read(stored.key)
     first = await batches.io(next, parts, b"")
     return StreamingResponse(
@@ -140,9 +149,9 @@ async def content(file_id: str, batches: BatchesDep) -> StreamingResponse:
 
 
 @router.delete("/v1/files/{file_id}", responses=document_openai_errors(404, 409, 422, 503, 504))
-async def delete(file_id: str, batches: BatchesDep) -> FileDeleted:
+async def delete(file_id: str, batches: BatchesDep, viewer: ViewerDep) -> FileDeleted:
     """Delete a file. A file that a batch still reads cannot be deleted."""
     opened = batches.opened()
-    key = await batches.io(opened.store.delete_file, file_id)
+    key = await batches.io(opened.store.delete_file, file_id, viewer)
     await batches.io(opened.files.remove, key)
     return FileDeleted(id=file_id)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tureen.errors import Unavailable
@@ -105,11 +105,23 @@ class Database:
             found = connection.execute(select(schema.schema.c.version)).scalar()
             if found is None:
                 connection.execute(insert(schema.schema).values(version=schema.VERSION))
+            elif found in range(1, schema.VERSION):
+                found = _upgrade(connection, found)
             if self._file:
                 self._file.bind()
         if found not in (None, schema.VERSION):
             message = f"{self.name} holds tables of version {found}, and this server reads version {schema.VERSION}"
             raise StoreError(f"{message}; name another database in `batches.store`")
+
+
+def _upgrade(connection: Connection, version: int) -> int:
+    """Change tables of an older version into those of this one, and return its number. All rows stay."""
+    for number in range(version + 1, schema.VERSION + 1):
+        for statement in schema.UPGRADES[number]:
+            connection.execute(text(statement))
+    connection.execute(update(schema.schema).values(version=schema.VERSION))
+    LOG.info("the tables of files and batches were of version %d and are of version %d now", version, schema.VERSION)
+    return schema.VERSION
 
 
 def _parse_url(url: str) -> URL:

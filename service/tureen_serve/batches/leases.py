@@ -240,4 +240,4 @@ def _leased(connection: Connection, batch_id: str, fence: int, chunk: Chunk | No
 def _add_output(
     connection: Connection, batch: Row[Any], kind: str, stored: StoredFile, now: float, seconds: float
 ) -> str:
-    return insert_file(connection, now, stored, f"{batch.id}_{kind}.jsonl", "batch_output", seconds)
+    return insert_file(connection, now, stored, f"{batch.id}_{kind}.jsonl", "batch_output", seconds, batch.tenant)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from tureen.wire import Batch, BatchErrors, BatchStatus, BatchUsage, File, RequestCounts
+from tureen_serve.inference.demand import NO_TENANT
 
 ENDED: tuple[BatchStatus, ...] = ("failed", "completed", "expired", "cancelled")
 RUNNING: tuple[BatchStatus, ...] = ("validating", "in_progress")
@@ -25,6 +26,22 @@ class StoredFile:
     key: str
     bytes: int
     digest: str
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Whose files and batches a caller makes, and which the caller finds.
+
+    Attributes:
+        tenant: what the caller makes belongs to it.
+        sees_all: whether the caller finds those of all tenants, and not only those of its own.
+    """
+
+    tenant: str = NO_TENANT
+    sees_all: bool = True
+
+
+EVERYBODY = Viewer()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,15 @@ from sqlalchemy import (
 )
 
 # a digest of the tables for each version; a change of the tables adds a version, and older databases are refused
-DIGESTS = {1: "09a685e4fff4fb61"}
+DIGESTS = {1: "09a685e4fff4fb61", 2: "2aa6e1b1d0ebb9c4"}
 VERSION = max(DIGESTS)
+# what makes the tables of a version from those of the version before; servers of that version may still write into them
+UPGRADES = {
+    2: (
+        "ALTER TABLE tureen_files ADD COLUMN tenant VARCHAR(64)",
+        "ALTER TABLE tureen_batches ADD COLUMN tenant VARCHAR(64)",
+    )
+}
 
 metadata = MetaData()
 
@@ -35,6 +42,7 @@ files = Table(
     Column("key", Text, nullable=False),
     Column("created_at", Double, nullable=False, index=True),
     Column("expires_at", Double, nullable=False, index=True),
+    Column("tenant", String(64)),
 )
 
 # ``outcome`` is the status after finalizing; ``fence`` counts leases, and only the last lease may commit
@@ -67,6 +75,7 @@ batches = Table(
     Column("fence", Integer, nullable=False, default=0),
     Column("leased_until", Double),
     Column("swept", Boolean, nullable=False, default=False),
+    Column("tenant", String(64)),
 )
 
 # ``state`` is waiting, leased, done or void; ``key`` is where the result of a done chunk is stored

@@ -12,12 +12,18 @@ UNFINISHED = ("waiting", "leased")
 
 
 def insert_file(
-    connection: Connection, now: float, stored: StoredFile, filename: str, purpose: Purpose, seconds: float
+    connection: Connection,
+    now: float,
+    stored: StoredFile,
+    filename: str,
+    purpose: Purpose,
+    seconds: float,
+    tenant: str | None,
 ) -> str:
-    """Insert the row of a stored file that is kept for ``seconds``; returns its id."""
+    """Insert the row of a tenant's stored file that is kept for ``seconds``; returns its id."""
     name = new_id("file-")
     row = {"id": name, "purpose": purpose, "filename": filename, "created_at": now, "expires_at": now + seconds}
-    connection.execute(insert(files).values(row | vars(stored)))
+    connection.execute(insert(files).values(row | vars(stored) | {"tenant": tenant}))
     return name
 
 

@@ -6,16 +6,17 @@ Nothing here runs a batch; :mod:`tureen_serve.batches.leases` gives out that wor
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from tureen.errors import Conflict, NotFound, Unprocessable
 from tureen.wire import Batch, BatchList, BatchRequest, File, FileList, Purpose
 from tureen_serve.batches import records
 from tureen_serve.batches.database import Database
-from tureen_serve.batches.records import ENDED, RUNNING, StoredFile, new_id
+from tureen_serve.batches.records import ENDED, EVERYBODY, RUNNING, StoredFile, Viewer, new_id
 from tureen_serve.batches.schema import batches, claims, files
 from tureen_serve.batches.shared_writes import insert_file, void_unfinished
+from tureen_serve.inference.demand import NO_TENANT
 
 DAY = 86400
 KEPT_CLAIM = DAY
@@ -36,23 +37,27 @@ class Store:
     # ----------------------------------------------------------------------- files
 
     def add_file(
-        self, stored: StoredFile, filename: str, purpose: Purpose = "batch", seconds: int | None = None
+        self,
+        stored: StoredFile,
+        filename: str,
+        purpose: Purpose = "batch",
+        seconds: int | None = None,
+        viewer: Viewer = EVERYBODY,
     ) -> File:
-        """Record a file whose bytes are stored; it is kept for ``seconds``."""
+        """Record a file whose bytes are stored; it is kept for ``seconds`` and belongs to the viewer's tenant."""
         with self._database.writing() as connection:
-            found = insert_file(
-                connection, self._database.now(connection), stored, filename, purpose, seconds or self._keep
-            )
-            return records.file_from_row(_file(connection, found))
+            now = self._database.now(connection)
+            found = insert_file(connection, now, stored, filename, purpose, seconds or self._keep, viewer.tenant)
+            return records.file_from_row(_file(connection, found, viewer))
 
-    def get_file(self, name: str) -> tuple[File, StoredFile]:
+    def get_file(self, name: str, viewer: Viewer = EVERYBODY) -> tuple[File, StoredFile]:
         """Return a file, and where its bytes are stored.
 
         Raises:
             NotFound: there is no such file.
         """
         with self._database.reading() as connection:
-            row = _file(connection, name)
+            row = _file(connection, name, viewer)
             return records.file_from_row(row), StoredFile(row.key, row.bytes, row.digest)
 
     def list_files(
@@ -61,15 +66,16 @@ class Store:
         after: str | None = None,
         purpose: Purpose | None = None,
         order: Literal["asc", "desc"] = "desc",
+        viewer: Viewer = EVERYBODY,
     ) -> FileList:
         """Return the page of files that follows the file ``after``."""
         with self._database.reading() as connection:
-            where = [files.c.purpose == purpose] if purpose else []
+            where = _visible(files, viewer) + ([files.c.purpose == purpose] if purpose else [])
             page, more = _page(connection, files, limit, after, order, where)
         data = [records.file_from_row(row) for row in page]
         return FileList(data=data, has_more=more, **_ends(data))
 
-    def delete_file(self, name: str) -> str:
+    def delete_file(self, name: str, viewer: Viewer = EVERYBODY) -> str:
         """Delete a file's row; returns the key of its bytes, which the caller removes.
 
         Raises:
@@ -77,7 +83,7 @@ class Store:
             Conflict: a batch that has not ended reads it.
         """
         with self._database.writing() as connection:
-            key: str = _file(connection, name, lock=True).key
+            key: str = _file(connection, name, viewer, lock=True).key
             reads = (batches.c.input_file_id == name) & batches.c.status.not_in(ENDED)
             user = connection.execute(select(batches.c.id).where(reads).limit(1)).scalar()
             if user is not None:
@@ -91,6 +97,7 @@ class Store:
         """Begin to answer a request under an idempotency key.
 
         Args:
+            key: of one tenant.
             fingerprint: SHA-256 of the request.
 
         Returns:
@@ -115,14 +122,14 @@ class Store:
                 raise Unprocessable(message, param="Idempotency-Key", code="idempotency_key_reused")
             if row.batch_id is None:
                 raise _in_flight()
-            return records.batch_from_row(_batch(connection, row.batch_id))
+            return records.batch_from_row(_batch(connection, row.batch_id, EVERYBODY))
 
     def release_key(self, key: str) -> None:
         """Release a key whose request created nothing, so that it may be sent again."""
         with self._database.writing() as connection:
             connection.execute(delete(claims).where((claims.c.key == key) & claims.c.batch_id.is_(None)))
 
-    def create_batch(self, request: BatchRequest, key: str | None = None) -> Batch:
+    def create_batch(self, request: BatchRequest, key: str | None = None, viewer: Viewer = EVERYBODY) -> Batch:
         """Create a batch, to be validated, and record it as the answer to the idempotency key ``key``.
 
         Raises:
@@ -132,7 +139,7 @@ class Store:
         name = new_id("batch_")
         with self._database.writing() as connection:
             now = self._database.now(connection)
-            source = _file(connection, request.input_file_id, "input_file_id", lock=True)
+            source = _file(connection, request.input_file_id, viewer, "input_file_id", lock=True)
             if source.expires_at <= now:
                 raise NotFound(f"input_file_id: {source.id} has expired; upload the file again", param="input_file_id")
             if source.purpose != "batch":
@@ -148,29 +155,30 @@ class Store:
                 "status": "validating",
                 "created_at": now,
                 "expires_at": now + request.seconds(),
+                "tenant": viewer.tenant,
             }
             connection.execute(insert(batches).values(row))
             if key is not None:
                 connection.execute(update(claims).where(claims.c.key == key).values(batch_id=name))
-            return records.batch_from_row(_batch(connection, name))
+            return records.batch_from_row(_batch(connection, name, viewer))
 
-    def get_batch(self, name: str) -> Batch:
+    def get_batch(self, name: str, viewer: Viewer = EVERYBODY) -> Batch:
         """Return a batch in its current state.
 
         Raises:
             NotFound: there is no such batch.
         """
         with self._database.reading() as connection:
-            return records.batch_from_row(_batch(connection, name))
+            return records.batch_from_row(_batch(connection, name, viewer))
 
-    def list_batches(self, limit: int, after: str | None = None) -> BatchList:
+    def list_batches(self, limit: int, after: str | None = None, viewer: Viewer = EVERYBODY) -> BatchList:
         """Return the page of batches that follows the batch ``after``, the newest first."""
         with self._database.reading() as connection:
-            page, more = _page(connection, batches, limit, after, "desc", [])
+            page, more = _page(connection, batches, limit, after, "desc", _visible(batches, viewer))
         data = [records.batch_from_row(row) for row in page]
         return BatchList(data=data, has_more=more, **_ends(data))
 
-    def cancel_batch(self, name: str) -> Batch:
+    def cancel_batch(self, name: str, viewer: Viewer = EVERYBODY) -> Batch:
         """Cancel a batch: from now on none of its lines is begun, and its unfinished chunks are voided.
 
         Raises:
@@ -178,26 +186,31 @@ class Store:
             Conflict: the batch has ended, or is about to.
         """
         with self._database.writing() as connection:
-            status = _batch(connection, name, lock=True).status
+            status = _batch(connection, name, viewer, lock=True).status
             if status in RUNNING:
                 now = self._database.now(connection)
                 void_unfinished(connection, name, status="cancelling", outcome="cancelled", cancelling_at=now)
             elif status not in ("cancelling", "cancelled"):
                 message = f"{name} is {status.replace('_', ' ')} and cannot be cancelled any more"
                 raise Conflict(message, param="batch_id", code="batch_not_cancellable")
-            return records.batch_from_row(_batch(connection, name))
+            return records.batch_from_row(_batch(connection, name, viewer))
 
 
-def _file(connection: Connection, name: str, param: str = "file_id", lock: bool = False) -> Row[Any]:
-    found = select(files).where(files.c.id == name)
+def _visible(table: Table, viewer: Viewer) -> list[ColumnElement[bool]]:
+    """The conditions for rows that the viewer finds. A row from before there were tenants is one of no tenant."""
+    return [] if viewer.sees_all else [func.coalesce(table.c.tenant, NO_TENANT) == viewer.tenant]
+
+
+def _file(connection: Connection, name: str, viewer: Viewer, param: str = "file_id", lock: bool = False) -> Row[Any]:
+    found = select(files).where(files.c.id == name, *_visible(files, viewer))
     row = connection.execute(found.with_for_update() if lock else found).one_or_none()
     if row is None:
         raise NotFound(f"there is no file {name!r}", param=param, code="file_not_found")
     return row
 
 
-def _batch(connection: Connection, name: str, lock: bool = False) -> Row[Any]:
-    found = select(batches).where(batches.c.id == name)
+def _batch(connection: Connection, name: str, viewer: Viewer, lock: bool = False) -> Row[Any]:
+    found = select(batches).where(batches.c.id == name, *_visible(batches, viewer))
     row = connection.execute(found.with_for_update() if lock else found).one_or_none()
     if row is None:
         raise NotFound(f"there is no batch {name!r}", param="batch_id", code="batch_not_found")
@@ -207,10 +220,11 @@ def _batch(connection: Connection, name: str, lock: bool = False) -> Row[Any]:
 def _page(
     connection: Connection, table: Table, limit: int, after: str | None, order: Literal["asc", "desc"], where: list[Any]
 ) -> tuple[list[Row[Any]], bool]:
-    """Return rows ordered by time and id, and whether more follow."""
+    """Return rows ordered by time and id, and whether more follow. ``after`` must fulfil the conditions too."""
     place = tuple_(table.c.created_at, table.c.id)
     if after is not None:
-        row = connection.execute(select(table.c.created_at, table.c.id).where(table.c.id == after)).one_or_none()
+        known = select(table.c.created_at, table.c.id).where(table.c.id == after, *where)
+        row = connection.execute(known).one_or_none()
         if row is None:
             raise NotFound(f"after: there is no {after!r}", param="after")
         where = [*where, place < tuple(row) if order == "desc" else place > tuple(row)]

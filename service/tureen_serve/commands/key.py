@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tureen.commands.flags import Json
 from tureen_serve.commands.artifact_flags import exit_with_error
-from tureen_serve.security.callers import NO_TENANT
+from tureen_serve.inference.demand import NO_TENANT
 from tureen_serve.security.key_entries import KeyEntry, make_key
 from tureen_serve.security.scopes import USER_SCOPES, KeyScope
 from tureen_serve.settings import SettingsError

@@ -3,6 +3,7 @@
 import asyncio
 from contextvars import ContextVar
 
+NO_TENANT = "default"  # the tenant of callers without one
 TENANT: ContextVar[str] = ContextVar("tenant", default="")
 DEADLINE: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
 

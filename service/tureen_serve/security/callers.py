@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tureen.errors import Forbidden, Unauthorized
+from tureen_serve.inference.demand import NO_TENANT
 from tureen_serve.security.quotas import Quota
 from tureen_serve.security.scopes import ALL_SCOPES, KeyScope
 
-NO_TENANT = "default"
 CURRENT: ContextVar["Caller | None"] = ContextVar("current_caller", default=None)
 
 

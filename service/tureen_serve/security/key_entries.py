@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BeforeValidator, Field, PositiveInt, StringConstraints, model_validator
 
 from tureen_serve.family_settings import SettingsGroup
-from tureen_serve.security.callers import NO_TENANT
+from tureen_serve.inference.demand import NO_TENANT
 from tureen_serve.security.scopes import KeyScope
 
 MARK = b"tur"
