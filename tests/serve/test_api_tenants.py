@@ -1,7 +1,6 @@
 """Files and batches are found by their own tenant's keys, and by those with the scope ``admin``."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -37,7 +37,15 @@ def order(engine: CountingEngine, **fields: Any) -> tuple[Plan, list[TextTask]]:
 
 async def ran(engine: CountingEngine, **fields: Any) -> tuple[list[Choice], int]:
     planned, wanted = order(engine, **fields)
-    return await write_choices(engine, planned, wanted, [PROMPT])
+    tokens: list[int] = []
+    judged: list[tuple[Sequence[str], int]] = []
+    choices = await write_choices(
+        engine, planned, wanted, [PROMPT], tokens.append, lambda names, found: judged.append((names, len(found)))
+    )
+    size = planned.candidates.n if planned.candidates else 0
+    assert sum(count for _, count in judged) == (len(wanted) if size else 0)
+    assert all(count == size and names for names, count in judged)
+    return choices, sum(tokens)
 
 
 # --------------------------------------------------------------------------- choosing

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 from serve.border import served
+from serve.counting import CountingEngine
 from serve.keys import KEY, OTHER, bear, make_entry, write_entries, write_lines
+from serve.scrapes import read_samples
+from starlette.testclient import TestClient
 from waiting import block_until
 
 from tureen.errors import Forbidden
 from tureen_serve.security.callers import ANONYMOUS, LOCAL
+from tureen_serve.security.quotas import Quota
 from tureen_serve.security.scopes import KeyScope
 from tureen_serve.settings import SettingsError
 
@@ -149,6 +153,48 @@ def test_the_quota_of_tokens_is_used_by_scores_and_texts(tmp_path: Path) -> None
             assert refused.json()["error"]["code"] == "tokens_quota_exceeded"
             assert refused.json()["error"]["type"] == "rate_limit_error"
         assert client.get("/v1/models", headers=bear(made[2][0])).status_code == 200
+
+
+def count_charges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    charged: list[int] = []
+    monkeypatch.setattr(Quota, "charge_tokens", lambda _, tokens: charged.append(tokens))
+    return charged
+
+
+def read_tokens(client: TestClient, key: str) -> dict[tuple[str, str], float]:
+    """Model and direction → the tokens that the metrics tell."""
+    told = client.get("/metrics", headers=bear(key)).text
+    samples = (each for each in read_samples(told) if each.name == "tureen_tokens_total")
+    return {(each.labels["model"], each.labels["direction"]): each.value for each in samples}
+
+
+def test_judging_candidates_is_charged_to_their_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, entry = make_entry("writer", quota={"tokens_per_minute": 10**6})
+    chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "preferences": {"calm": 1}}
+    charged = count_charges(monkeypatch)
+    with served(keys=write_entries(tmp_path / "keys", entry)) as client:
+        body = chat | {"candidates": {"n": 3, "preferences": {"calm": 0.5, "funny": 0.5}}}
+        assert client.post("/v1/chat/completions", json=body, headers=bear(key)).status_code == 200
+        told = read_tokens(client, key)
+        assert told["words", "out"] == 6
+        assert told["calm", "in"] == told["funny", "in"] > 6
+        assert sum(charged) == sum(told.values())
+
+
+def test_a_text_that_fails_is_charged_with_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, entry = make_entry("writer", quota={"tokens_per_minute": 10**6})
+    chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+    engine = CountingEngine()
+    engine.breaks_after = 2
+    charged = count_charges(monkeypatch)
+    with served(engine, keys=write_entries(tmp_path / "keys", entry)) as client:
+        assert client.post("/v1/chat/completions", json=chat, headers=bear(key)).status_code >= 500
+        told = read_tokens(client, key)
+        assert told["words", "out"] == 2
+        assert sum(charged) == sum(told.values())
+        engine.breaks_after = 0
+        assert client.post("/v1/chat/completions", json=chat, headers=bear(key)).status_code >= 500
+        assert (sum(charged), read_tokens(client, key)) == (sum(told.values()), told)
 
 
 def test_a_batch_needs_the_scope_of_its_endpoint(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -11,6 +12,7 @@ from tureen.openai_wire import ChatReply, CompletionReply
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_core.turns import Messages
 from tureen_serve.api.json_replies import JsonReply
+from tureen_serve.api.outcome_counts import count_read_texts
 from tureen_serve.api.reading_headers import NORMALISED, ReadingNotes, document_scoring
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.sse import prepend_event, stream_events
@@ -82,8 +84,22 @@ class PlannedText:
     async def whole(self) -> Json:
         """Write the whole reply."""
         tasks, reply, account = self._begin()
-        choices, spent = await write_choices(self.engine, self.planned, tasks, self.prompts, self.body.priority)
-        return reply.whole(choices, self.engine.rewards, account(spent, True))
+        tokens: list[int] = []
+        ended = False
+        try:
+            choices = await write_choices(
+                self.engine,
+                self.planned,
+                tasks,
+                self.prompts,
+                tokens.append,
+                partial(count_read_texts, self.metrics),
+                self.body.priority,
+            )
+            ended = True
+        finally:
+            used = account(sum(tokens), ended)
+        return reply.whole(choices, self.engine.rewards, used)
 
     def _begin(self) -> tuple[list[TextTask], TextReply, Account]:
         tasks = plan_texts(self.body, self.planned, self.ids)
@@ -94,10 +110,13 @@ class PlannedText:
     def _make_account(self, tasks: Sequence[TextTask], read: int) -> Account:
         """Make a function from the tokens generated, and whether all texts ended, to OpenAI's usage.
 
-        The function counts texts and tokens in the metrics.
+        The function counts texts and tokens in the metrics and for the caller's quota. What was refused before its
+        first token has cost nothing.
         """
 
         def account(spent: int, ended: bool) -> Json:
+            if not spent:
+                return build_usage(read, spent)
             family = self.planned.family.name
             self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(tasks))
             self.metrics.tokens.labels(family, "in").inc(read)

@@ -12,7 +12,15 @@ from tureen_serve.telemetry import Metrics
 
 def count_outcomes(metrics: Metrics, outcomes: Sequence[Outcome], query: RewardQuery) -> None:
     """Count the outcomes of one group: the answers to one prompt, one text, or the steps of one answer."""
+    count_read_texts(metrics, list(query.scales), outcomes)
     done = [outcome for outcome in outcomes if outcome.error is None]
+    for name in query.scales if done else ():
+        _watch_scores(metrics, name, done, query)
+
+
+def count_read_texts(metrics: Metrics, rewards: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+    """Count texts that rewards have read, and charge their tokens to the request's caller."""
+    done = sum(outcome.error is None for outcome in outcomes)
     computed = sum(outcome.tokens - outcome.cached for outcome in outcomes)
     metrics.read.inc(len(outcomes))
     for outcome in outcomes:
@@ -20,15 +28,13 @@ def count_outcomes(metrics: Metrics, outcomes: Sequence[Outcome], query: RewardQ
             metrics.truncated.inc()
         if outcome.normalised:
             metrics.count_normalised(outcome.normalised)
-    for name in query.scales:
+    for name in rewards:
         if done:
-            metrics.texts.labels(name, "scored").inc(len(done))
-        if len(done) < len(outcomes):
+            metrics.texts.labels(name, "scored").inc(done)
+        if done < len(outcomes):
             _count_failures(metrics, name, outcomes)
         metrics.tokens.labels(name, "in").inc(computed)
         charge_tokens(computed)
-        if done:
-            _watch_scores(metrics, name, done, query)
 
 
 def count_labels(metrics: Metrics, reply: PreferencesReply) -> PreferencesReply:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import random
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -40,30 +40,36 @@ class Choice:
     reward: float | None = None
 
 
+Judged = Callable[[Sequence[str], Sequence[Outcome]], None]
+
+
 async def write_choices(
     engine: Engine,
     planned: Plan,
     texts: Sequence[TextTask],
     prompts: Sequence[Messages],
+    count_token: Callable[[int], None],
+    count_judged: Judged,
     priority: Priority = "default",
-) -> tuple[list[Choice], int]:
+) -> list[Choice]:
     """Write all texts, score the candidates, and choose among them.
 
     Args:
         texts: all candidates of a choice are neighbours.
         prompts: the prompts as messages, for the reward models.
+        count_token: called with the number of tokens of each delta when it comes, unchosen candidates included.
+        count_judged: called with the names of the rewards, and the outcomes of the candidates of one choice.
         priority: of the scores.
 
     Returns:
-        The choices in the order of the texts, and the number of generated tokens, unchosen candidates included.
+        The choices in the order of the texts.
 
     Raises:
         TureenError: a text could not be written, or no candidate of a choice could be scored.
     """
-    written = await _gather([_write(engine, planned, text) for text in texts])
-    spent = sum(each.tokens for each in written)
+    written = await _gather([_write(engine, planned, text, count_token) for text in texts])
     if planned.candidates is None:
-        return [Choice(text.variation, each) for text, each in zip(texts, written, strict=True)], spent
+        return [Choice(text.variation, each) for text, each in zip(texts, written, strict=True)]
     size = planned.candidates.n
     slates = [
         Slate(
@@ -76,8 +82,10 @@ async def write_choices(
     ]
     judges = sorted({name for variation in planned.variations for name in variation.judges})
     outcomes = await engine.score([slate.group() for slate in slates], judges, truncate=True, priority=priority)
+    for each in outcomes:
+        count_judged(judges, each)
     picked = [_pick(engine, planned.candidates, *pair) for pair in zip(slates, outcomes, strict=True)]
-    return [choice for choices in picked for choice in choices], spent
+    return [choice for choices in picked for choice in choices]
 
 
 @dataclass(frozen=True)
@@ -175,9 +183,12 @@ async def stream_texts(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def _write(engine: Engine, planned: Plan, text: TextTask) -> Written:
+async def _write(engine: Engine, planned: Plan, text: TextTask, count_token: Callable[[int], None]) -> Written:
+    parts: list[TextDelta] = []
     async with aclosing(_deltas(engine, planned, text)) as deltas:
-        parts = [delta async for delta in deltas]
+        async for delta in deltas:
+            count_token(delta.tokens)
+            parts.append(delta)
     finish: Finish = next((part.finish for part in reversed(parts) if part.finish), "length")
     logprobs = tuple(each for part in parts for each in part.logprobs)
     return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs)
