@@ -116,6 +116,12 @@ class Settings(BaseSettings):
             raise ValueError(f"keys: {self.keys} is not a file")
         return self
 
+    @property
+    def host_names(self) -> list[str]:
+        """The names by which the server may be called, beside its addresses; ``*`` for all."""
+        guarded = self.keys is not None or not _is_loopback(self.host)
+        return self.access.hosts or (["*"] if guarded else [])
+
     @model_validator(mode="after")
     def _check_models(self) -> "Settings":
         names = [family.name for family in self.families]

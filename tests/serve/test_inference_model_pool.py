@@ -15,7 +15,6 @@ from serve.pools import NAMES, Bench, make_root, run
 from waiting import let_others_run, wait_until
 
 from tureen.errors import Unavailable, Unprocessable
-from tureen_serve.inference import timed_lock
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.pooled_model import BUSY_SECONDS, GIB
@@ -86,7 +85,7 @@ def test_a_load_that_hangs_is_found(root: Path) -> None:
         assert engine.death is None
         with pytest.MonkeyPatch.context() as patch:
             now = time.monotonic()
-            patch.setattr(timed_lock.time, "monotonic", lambda: now + 31)
+            patch.setattr(time, "monotonic", lambda: now + 31)
             death = engine.death or ""
             assert death.startswith("the load of a model is stuck: it has run for 31.")
             assert death.endswith("the longest allowed is 30 s (`limits.stuck_seconds`)")

@@ -8,6 +8,7 @@ from serve.border import served
 from serve.counting import CountingEngine
 from serve.keys import KEY, OTHER, bear, make_entry, write_entries, write_lines
 from serve.scrapes import read_samples
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from waiting import block_until
 
@@ -87,6 +88,33 @@ def test_without_keys_other_peoples_pages_may_not_send(origin: str, pages: list[
                 "/v1/files", data={"purpose": "batch"}, files={"file": b"{}"}, headers={"origin": origin}
             )
             assert upload.status_code == 403
+
+
+REBOUND = {"host": "evil.example.org:8900"}
+
+
+def test_without_keys_no_page_reaches_the_server_by_a_name_of_its_own(tmp_path: Path) -> None:
+    with served(batches={"enabled": True, "folder": tmp_path}) as client:
+        routes = [route for route in client.app.routes if isinstance(route, Route)]  # type: ignore[attr-defined]
+        for route in routes:
+            for method in route.methods or ():
+                reply = client.request(method, route.path, headers=REBOUND, json={})
+                free = route.path in {"/health/live", "/health/ready"}
+                assert (reply.status_code == 403) is not free, (method, route.path)
+        own = {"origin": "http://evil.example.org:8900"}
+        told = client.post("/v1/score", json=BODY, headers=REBOUND | own).json()["error"]
+        assert told["code"] == "foreign_host"
+        assert told["message"].endswith("use its address, or name it in `access.hosts`")
+        assert client.post("/v1/score", json=BODY, headers={"host": "127.0.0.1:8900"}).status_code == 200
+
+
+def test_a_server_with_keys_may_have_any_name_unless_a_setting_says_which(tmp_path: Path) -> None:
+    keys = write_lines(tmp_path, KEY)
+    for options, status in (({}, 200), ({"hosts": ["rewards.example.org"]}, 403), ({"hosts": ["*"]}, 200)):
+        with served(keys=keys, access=options) as client:
+            assert client.get("/v1/models", headers=bear(KEY) | REBOUND).status_code == status
+            named = bear(KEY) | {"host": "rewards.example.org:443"}
+            assert client.get("/v1/models", headers=named).status_code == 200
 
 
 def test_anonymous_callers_of_the_network_are_served_only_where_a_setting_says_so() -> None:

@@ -1,4 +1,4 @@
-"""The guard before all routes: who calls, whether the key carries the route's scope, and whether its quota is left."""
+"""The guard before all routes: by which name, who calls, whether the key has the route's scope, and its quota."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ from tureen.errors import Forbidden, Unauthorized
 from tureen_serve.inference.demand import TENANT
 from tureen_serve.log_lines import CALLER
 from tureen_serve.security.callers import ANONYMOUS, CURRENT, LOCAL, Caller, note_caller
+from tureen_serve.security.host_names import HostNames
 from tureen_serve.security.key_ring import KeyRing
 from tureen_serve.security.scopes import METRICS, OPEN, RouteScopes
 from tureen_serve.settings import Settings
@@ -28,9 +29,12 @@ class Guard:
         self._scopes = scopes
         self._open = OPEN | {METRICS} if settings.access.open_metrics else OPEN
         self._keyless = ANONYMOUS if settings.access.anonymous else LOCAL
+        self._hosts = HostNames(settings.host_names)
         self._pages = {origin.encode() for origin in settings.access.cors_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            self._hosts.check(_read_header(scope, b"host"))
         if scope["type"] != "http" or scope["path"] in self._open:
             return await self._app(scope, receive, send)
         caller = self._find_caller(scope)
