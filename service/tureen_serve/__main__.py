@@ -3,8 +3,9 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version as installed
 from typing import Annotated, Any
 
@@ -72,6 +73,8 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or SIGINT. Then it becomes unready, finishes its requests, and exits with code 0.
 
+    At SIGHUP it reads the file of --config again, and serves the rewards that it names then.
+
     If a runtime dies and cannot be started again, it answers its requests and exits with code 70.
     """
     if context.invoked_subcommand:
@@ -81,8 +84,11 @@ def serve(
     try:
         experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
         entries = make_reward_entries(reward or [], plain)
+        read = partial(load_model_settings, config, with_starter, entries, experts, **flags)
+        if config is not None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the server reads the file again at it
         with ended_by_sigterm():
-            _run(load_model_settings(config, with_starter, entries, experts, **flags))
+            _run(read(), None if config is None else read)
     except SettingsError as error:
         exit_with_error(error, 2)
 
@@ -101,15 +107,16 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, reread: Callable[[], Settings] | None) -> None:
     start_logging(settings.log_level, settings.log_format)
     from tureen_serve.app import create_app  # imports torch and transformers, which --help does not need
     from tureen_serve.http_protocol import make_protocol
     from tureen_serve.http_server import Server, end_process
+    from tureen_serve.inference.daemon_thread import has_daemon_work
     from tureen_serve.security.audit import start_audit_log
 
     start_audit_log()
-    application = create_app(settings)
+    application = create_app(settings, reread=reread)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -127,8 +134,10 @@ def _run(settings: Settings) -> None:
     server.run(sockets=[listener])
     if server.death:
         end_process()
-    if application.state.server.failure:
-        raise typer.Exit(1)
+    status = 1 if application.state.server.failure else 0
+    if has_daemon_work():  # a model that loads, or is read again
+        end_process(status)
+    raise typer.Exit(status)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -52,8 +52,11 @@ class Server(uvicorn.Server):
         self._stopping = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and to watch the engine."""
+        """Begin to listen, and to watch the engine. SIGHUP has the configuration read again, if there is one."""
         await super().startup(sockets)
+        if self._state.reread is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._state.reread.request)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came during the start counts now
         self._watching = asyncio.create_task(self._watch_engine())
 
     async def on_tick(self, counter: int) -> bool:
@@ -64,6 +67,8 @@ class Server(uvicorn.Server):
         """Stop to listen, let running requests end, and close the application."""
         grace = self.config.timeout_graceful_shutdown or 0
         end_process_later(grace + SPARE_SECONDS, "the server did not end in time")
+        if self._state.server.changes is not None:
+            self._state.server.changes.stop()
         await super().shutdown(sockets)
 
     async def _watch_engine(self) -> None:
@@ -95,6 +100,6 @@ def end_process_later(seconds: float, why: str | None = None) -> None:
     timer.start()
 
 
-def end_process() -> None:
-    """End the process at once with :data:`DEAD_STATUS`. No thread is waited for, and nothing is written."""
-    os._exit(DEAD_STATUS)
+def end_process(status: int = DEAD_STATUS) -> None:
+    """End the process at once. No thread is waited for, and nothing is written."""
+    os._exit(status)

@@ -17,6 +17,8 @@ BODY_COPIES = 4  # a body, its parsed values, the texts that are rendered from t
 SCORE_BYTES = 512  # a cached score with its key
 TOKEN_BYTES = 64  # a token that waits: its integer, and its place in a row
 STATUS = Path("/proc/self/status")
+MACHINE = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,23 @@ def plan_memory(limits: ServerLimits, loaded: int, scorers: int, families: int, 
             "heap": KEPT_BYTES,
         }
     )
+
+
+def plan_lane(limits: ServerLimits, workspace: int) -> int:
+    """Plan the memory of one more lane that scores, without its weights."""
+    return workspace + limits.kept_scores * SCORE_BYTES + limits.queue_tokens * TOKEN_BYTES
+
+
+def read_available_bytes() -> int | None:
+    """Read how much memory this process can still take: of the machine, and of its container; None if unknown."""
+    found = []
+    if MACHINE.exists():
+        line = next(line for line in MACHINE.read_text().splitlines() if line.startswith("MemAvailable"))
+        found.append(int(line.split()[1]) * 1024)
+    bound = CONTAINER / "memory.max"
+    if bound.exists() and (text := bound.read_text().strip()) != "max":
+        found.append(int(text) - int((CONTAINER / "memory.current").read_text()))
+    return max(0, min(found)) if found else None
 
 
 def read_resident_bytes() -> int:

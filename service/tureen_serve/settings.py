@@ -45,7 +45,7 @@ STARTER_PRESETS = {
     "playful": {"entertainment": 1.0},
     "literary": {"literature": 1.0},
 }
-PATHS = {"path", "experts", "cache", "keys", "folder", "rewards_root"}
+PATHS = {"path", "experts", "cache", "keys", "folder", "rewards_root", "load_roots"}
 
 
 class SettingsError(ValueError):
@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     Attributes:
         rewards_root: a folder of reward models, artifacts or plain ones, that are loaded when a request names them.
         rewards_memory_gib: the GiB of the weights of all models in ``rewards_root`` that are loaded; None for no bound.
+        load_roots: the folders below which ``POST /v1/models/{name}/load`` may name a model; without any it only loads
+            again what ``rewards`` names.
         aliases: further names for the ``model`` of other protocols. Each stands for a reward (``helpful``), several
             (``helpful+harmless``) or a weighted mix (``helpful=0.3+harmless=0.7``). The alias ``default`` is used for
             requests without a model.
@@ -81,6 +83,7 @@ class Settings(BaseSettings):
     families: list[FamilyEntry] = []
     rewards_root: Path | None = None
     rewards_memory_gib: PositiveFloat | None = None
+    load_roots: list[Path] = []
     aliases: dict[Annotated[str, StringConstraints(min_length=1)], str] = {}
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8900
@@ -129,6 +132,9 @@ class Settings(BaseSettings):
             raise ValueError(f"families: two families have the same name: {', '.join(names)}")
         if self.rewards_root is not None and not self.rewards_root.is_dir():
             raise ValueError(f"rewards_root: {self.rewards_root} is not a folder")
+        for root in self.load_roots:
+            if not root.is_dir():
+                raise ValueError(f"load_roots: {root} is not a folder")
         if self.rewards_memory_gib is not None and self.rewards_root is None:
             raise ValueError("rewards_memory_gib: it bounds the models in `rewards_root`; set that too")
         return self

@@ -7,6 +7,7 @@ bounded.
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from importlib.metadata import version
+from itertools import product
 from typing import Any
 
 from prometheus_client import (
@@ -25,6 +26,7 @@ from tureen_serve.inference.lane import LaneRun
 from tureen_serve.inference.pooled_model import ModelEvent
 from tureen_serve.watching.lane_metrics import SECONDS, LaneMetrics
 from tureen_serve.watching.score_watch import ScoreWatch
+from tureen_serve.watching.shadow_watch import ShadowWatch
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,6 +55,7 @@ REJECTIONS = {
     "requests_quota_exceeded",
     "tokens_quota_exceeded",
 }
+CHANGES = ("load", "unload", "shadow", "reread")
 UNMATCHED = "unmatched"  # the route of a path that no route has
 UNPARSED = "unparsed"  # the route of what is not a request, or has too many headers
 
@@ -95,11 +98,23 @@ class Metrics:
             "tureen_model_on_demand_load_seconds", "Time of one load on demand", buckets=SECONDS, registry=registry
         )
         self.loaded = Gauge("tureen_models_loaded", "Models on demand that are loaded", registry=registry)
+        self.changes = Counter(
+            "tureen_model_changes",
+            "Changes of the models while the server runs",
+            ["action", "result"],
+            registry=registry,
+        )
+        self.change_times = Histogram(
+            "tureen_model_change_seconds", "Time of one such change", ["action"], buckets=SECONDS, registry=registry
+        )
+        self.shadows = ShadowWatch(registry)
         self.model = Gauge("tureen_model_info", "What is loaded", ["model", "kind", "fingerprint"], registry=registry)
         self.lanes = LaneMetrics(registry)
         ProcessCollector(namespace="tureen", registry=registry)
         for reason in REJECTIONS:
             self.rejections.labels(reason)
+        for action, result in product(CHANGES, ("done", "refused", "failed")):
+            self.changes.labels(action, result)
         build = Gauge("tureen_build_info", "The version that runs", ["version"], registry=registry)
         build.labels(version("tureen")).set(1)
 
@@ -117,6 +132,12 @@ class Metrics:
         self.loads.labels(event.kind).inc()
         if event.kind == "loaded":
             self.load_times.observe(event.seconds)
+
+    def count_change(self, action: str, result: str, seconds: float | None = None) -> None:
+        """Count a change of the models: one of :data:`CHANGES`, and whether it was done, refused or failed."""
+        self.changes.labels(action, result).inc()
+        if seconds is not None:
+            self.change_times.labels(action).observe(seconds)
 
     def count_request(self, route: str, method: str, status: int, fault: str | None) -> None:
         """Count a request that was answered, and why it was turned away."""

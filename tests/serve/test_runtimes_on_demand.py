@@ -187,7 +187,7 @@ def test_a_probe_that_differs_is_named_and_nothing_is_kept(root: Path, monkeypat
         closed.append(scorer)
         return prove_reward(reward, scorer, *given)
 
-    monkeypatch.setattr("tureen_serve.runtimes.on_demand.prove_reward", prove_it)
+    monkeypatch.setattr("tureen_serve.runtimes.probes.prove_reward", prove_it)
     assert "the score of a probe differs: calm, probe 0, calm" in refusal(root, "calm").message
     assert not hasattr(closed[0], "_backbone")
 
@@ -228,7 +228,7 @@ def test_a_base_that_is_replaced_is_digested_again(root: Path, made: Path, tmp_p
 def test_a_known_base_is_not_digested_again_and_has_one_tokenizer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = OnDemandLoader(FLOAT32, NOTHING)
     calm = loader.load(source(root, "calm"))
-    monkeypatch.setattr("tureen_serve.runtimes.artifacts.digest_weights", lambda _: pytest.fail("digested again"))
+    monkeypatch.setattr("tureen_serve.runtimes.bases.digest_weights", lambda _: pytest.fail("digested again"))
     many = loader.load(source(root, "many"))
     assert many.rewards[0].renderer is calm.rewards[0].renderer
 
@@ -294,7 +294,7 @@ def test_a_plain_model_is_proven_by_its_library_once_and_by_the_same_numbers_aga
     backbone.scorer.close()
     monkeypatch.setattr("tureen_core.plain.reward._score_probes", lambda _: pytest.fail("scored by its library again"))
     proven: list[list[Proof]] = []
-    monkeypatch.setattr("tureen_serve.runtimes.on_demand.log_difference", lambda _, proofs: proven.append(proofs))
+    monkeypatch.setattr("tureen_serve.runtimes.probes.log_difference", lambda _, proofs: proven.append(proofs))
     assert score(loader.load(found)) == first
     assert len(proven[0]) > 10
 

@@ -9,7 +9,7 @@ import tiny
 from serve import counting
 
 from tureen_core.artifact import Manifest, read_manifest
-from tureen_serve.runtimes.artifacts import Bases
+from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.rewards_root import find_clashes, list_sources, open_offered
 from tureen_serve.runtimes.root_folder import Source, UnusableFolder, compute_state
 

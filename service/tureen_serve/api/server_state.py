@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from tureen.errors import Unavailable
+from tureen_serve.changes.model_changes import ModelChanges
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.lane import RESTARTING
 from tureen_serve.settings import ServerLimits
@@ -25,6 +26,7 @@ class ServerState:
         failure: why the engine could not be loaded, or None.
         draining: true after the first signal to stop.
         json_limits: those of ``limits`` that bound a body's JSON.
+        changes: change the models of the engine; None before it is loaded, and if it has no models that can change.
         since: when the engine was loaded, in seconds since the epoch.
     """
 
@@ -33,6 +35,7 @@ class ServerState:
         self.limits = limits or ServerLimits()
         self.json_limits = self.limits.json_limits
         self.engine: Engine | None = None
+        self.changes: ModelChanges | None = None
         self.failure: str | None = None
         self.draining = False
         self.since = 0
@@ -43,6 +46,13 @@ class ServerState:
         self.engine = engine
         self.since = int(time.time())
         self.metrics.load_seconds.set(seconds)
+
+    async def close(self) -> None:
+        """End the models."""
+        if self.changes is not None:
+            await self.changes.close()
+        if self.engine is not None:
+            await self.engine.close()
 
     def explain_unavailable(self) -> Unavailable | None:
         """Return why requests cannot be answered, or None. A draining server still answers."""

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
+NAME = "loading"
 
 
 def _keep(_: object) -> None:
@@ -36,9 +37,14 @@ async def run_in_daemon_thread(work: Callable[[], T], discard: Callable[[T], Non
             discard(done.result())
 
     future.set_running_or_notify_cancel()
-    threading.Thread(target=run, name="loading", daemon=True).start()
+    threading.Thread(target=run, name=NAME, daemon=True).start()
     try:
         return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
         future.add_done_callback(end)
         raise
+
+
+def has_daemon_work() -> bool:
+    """Tell whether work still runs in such a thread. Python's own end would abort a process whose thread loads."""
+    return any(thread.name == NAME for thread in threading.enumerate())

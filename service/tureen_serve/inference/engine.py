@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from copy import copy
+from dataclasses import replace
 from math import inf
 
 from tureen.errors import NotFound, Unavailable, Unprocessable
@@ -16,7 +17,8 @@ from tureen_serve.inference.registry import Models, Registry, TextLane, open_lan
 from tureen_serve.inference.rendering import LIMITS, AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.scorer_lane import ScorerLane, run_rows
 from tureen_serve.inference.text_limits import TextLimits
-from tureen_serve.runtimes.catalogue import Family, LoadedModels, Reward
+from tureen_serve.inference.witness import Witness, ignore_call
+from tureen_serve.runtimes.catalogue import NO_MODELS, Family, LoadedModels, Reward
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
 
 __all__ = [
@@ -32,8 +34,6 @@ __all__ = [
     "Reward",
     "Steps",
 ]
-
-NOTHING = LoadedModels("none", (), ())
 
 
 class Engine:
@@ -52,17 +52,14 @@ class Engine:
     Attributes:
         registry: the models; they may change while requests run.
         runtime: ``transformers`` or ``vllm``, and why it was chosen.
-        limits: as the argument.
-        pool: as the argument; None if no models are loaded on demand.
+        limits, pool: as the arguments.
+        start: what the start knew, without its models.
+        witness: called with the models, the arguments and the result of each call of :meth:`score` without a soup.
     """
-
-    registry: Registry
-    runtime: str
-    pool: ModelPool | None
 
     def __init__(
         self,
-        loaded: LoadedModels = NOTHING,
+        loaded: LoadedModels = NO_MODELS,
         *,
         queue_tokens: int = 2**20,
         queue_jobs: int = 256,
@@ -75,6 +72,8 @@ class Engine:
         self.pool = pool
         self.limits = limits
         self.runtime = loaded.runtime
+        self.start = replace(loaded, backbones=(), policies=())
+        self.witness: Witness = ignore_call
         self.registry = Registry(open_lanes(loaded, queue_tokens, queue_jobs, kept, observe))
         self._held: Models | None = None
         self._leases: ExitStack | None = None
@@ -204,7 +203,10 @@ class Engine:
         outcomes = iter(
             [text.outcome(readers, [[next(results) for _ in rows] for rows in text.rows]) for text in texts]
         )
-        return [[next(outcomes) for _ in range(len(group))] for group in groups]
+        found = [[next(outcomes) for _ in range(len(group))] for group in groups]
+        if soup is None:
+            self.witness(models, groups, objectives, truncate, found)
+        return found
 
     def generate(
         self,
@@ -222,8 +224,8 @@ class Engine:
 
         Raises:
             NotFound: the family is not loaded.
-            Unprocessable: an expert is unknown, or the semantics are not defined for these experts. The iterator also
-                raises it, for a prompt or sampling that the model cannot take.
+            Unprocessable: an expert is unknown, or the semantics are not defined for these experts; or, by the
+                iterator, the model cannot take the prompt or the sampling.
             Unavailable: raised by the iterator if the queue is full or the runtime is dead.
         """
         models = self.models

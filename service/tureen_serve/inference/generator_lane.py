@@ -45,6 +45,11 @@ class GeneratorLane(Lane):
         return len(self._open) - self.running
 
     @property
+    def has_work(self) -> bool:
+        """Whether texts wait or are written."""
+        return bool(self.waiting or self.running)
+
+    @property
     def running(self) -> int:
         """The number of jobs that have started."""
         return sum(opened.started for opened in self._open)

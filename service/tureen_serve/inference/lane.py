@@ -105,6 +105,11 @@ class Lane(ABC):
     def busy_seconds(self) -> float:
         """How long the forward pass runs that began first; 0 if none runs."""
 
+    @property
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Whether texts wait or run."""
+
     @abstractmethod
     def abandon(self, error: Unavailable) -> None:
         """Fail all that waits or runs, and refuse what comes: the process ends."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 from tureen.errors import TureenError, Unavailable, Unprocessable
@@ -53,7 +54,7 @@ class ModelPool:
         room_seconds: how long a load waits until the requests end that use the memory which it needs.
 
     Attributes:
-        turn: held while the loader works.
+        turn: held while the loader works; all other loads of the process hold it too.
     """
 
     def __init__(
@@ -109,6 +110,10 @@ class ModelPool:
                     (OfferedReward(name, each.artifact, each.calibration), each.fingerprint, True) for each in found
                 ]
         return rows
+
+    def reserve(self, rewards: Collection[str], artifacts: Collection[str], folders: Collection[Path]) -> None:
+        """Keep names and folders for what the server serves otherwise."""
+        self._shelf.reserve(rewards, artifacts, folders)
 
     async def refresh(self) -> None:
         """Look for new and changed folders, and unload the models of replaced ones."""
@@ -213,7 +218,7 @@ class ModelPool:
         self._grant_waiting()
         clock = asyncio.get_running_loop().time
         began = clock()
-        backbone = await self._call(partial(self._loader.load, source), _close_scorer)
+        backbone = await self._call(partial(self._loader.load, source), Backbone.close)
         seconds = clock() - began
         model = PooledModel(source, footprint, self._start_lane(backbone), next(self._ticks))
         self._memory.add(model, seconds)
@@ -237,11 +242,6 @@ class ModelPool:
         """Call the loader, which does one thing at a time."""
         async with self.turn:
             return await run_in_daemon_thread(work, discard)
-
-
-def _close_scorer(backbone: Backbone) -> None:
-    """Free a model that was loaded while the server ended."""
-    backbone.scorer.close()
 
 
 def _make_closing_error() -> Unavailable:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tureen_serve.inference.generator_lane import GeneratorLane
-from tureen_serve.inference.heap import refreeze_heap
+from tureen_serve.inference.heap import HeapKeeper
 from tureen_serve.inference.lane import Observer, ignore_run
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.inference.stepper_lane import StepperLane
@@ -100,11 +100,17 @@ class Registry:
         self._held: Counter[Models] = Counter()
         self._leaving: dict[Served, asyncio.Event] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._heap = HeapKeeper(lambda: bool(self._leaving) or any(lane.has_work for lane in self.lanes))
 
     @property
     def lanes(self) -> list[AnyLane]:
         """All lanes that run: first those of the current models, then those that finish their last requests."""
         return [*self.current.lanes, *(each.lane for each in self._leaving)]
+
+    @property
+    def leaving(self) -> tuple[Served, ...]:
+        """What was taken out and finishes its last requests."""
+        return tuple(self._leaving)
 
     def versions(self, name: str) -> dict[str, AnyLane]:
         """Return version → lane of a model. There are two while an old version finishes its requests."""
@@ -130,8 +136,7 @@ class Registry:
         Raises:
             ValueError: a name is already used; nothing was changed.
         """
-        self.current = Models([*self.current.served, *new])
-        refreeze_heap()
+        self.change([*self.current.served, *new])
 
     def swap(self, old: Served, new: Served) -> None:
         """Replace ``old`` by ``new``. Requests that hold ``old`` finish on it; see :meth:`drain`.
@@ -151,27 +156,43 @@ class Registry:
 
     async def drain(self) -> None:
         """Wait until all replaced and removed lanes are closed."""
-        await asyncio.gather(*self._closing)
+        while self._closing:
+            await asyncio.wait(self._closing)
 
     async def close(self) -> None:
         """Close all lanes, whether or not requests still use them."""
         for free in self._leaving.values():
             free.set()
         await asyncio.gather(*self._closing, *(lane.close() for lane in self.current.lanes))
+        self._heap.stop()
+
+    def change(self, served: Sequence[Served]) -> None:
+        """Serve exactly these from now on, in one step. What is not among them leaves, as by :meth:`swap`.
+
+        Raises:
+            ValueError: a name is used twice; nothing was changed.
+        """
+        models = Models(served)
+        gone = [each for each in self.current.served if each not in models.served]
+        self.current = models
+        for old in gone:
+            self.retire(old)
+        self._heap.collect_later()
+
+    def retire(self, old: Served) -> None:
+        """Close the lane of what is not served, as soon as no request holds it; see :meth:`drain`."""
+        free = self._leaving[old] = asyncio.Event()
+        closing = asyncio.get_running_loop().create_task(self._close(old, free))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self._release()
 
     def _replace(self, old: Served, new: Sequence[Served]) -> None:
         served = list(self.current.served)
         if old not in served:
             raise ValueError(f"{old.lane.name} is not served")
         place = served.index(old)
-        served[place : place + 1] = new
-        models, loop = Models(served), asyncio.get_running_loop()
-        self.current = models
-        free = self._leaving[old] = asyncio.Event()
-        closing = loop.create_task(self._close(old, free))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-        self._release()
+        self.change([*served[:place], *new, *served[place + 1 :]])
 
     def _release(self) -> None:
         """Let the lanes close that were taken out and that no request holds."""
@@ -188,8 +209,8 @@ class Registry:
         except Exception:
             LOG.exception("the lane %s was removed but could not be closed", old.lane.name)
         finally:
-            del self._leaving[old], old  # objects with a reference would be frozen below
-        refreeze_heap()
+            del self._leaving[old]
+            self._heap.collect_later()
 
 
 def open_lanes(

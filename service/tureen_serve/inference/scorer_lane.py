@@ -72,6 +72,11 @@ class ScorerLane(WorkerLane):
         """The number of rows in the batches that run."""
         return len(self._running)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether rows wait or run."""
+        return bool(len(self._batcher) or self._running)
+
     def submit(self, rows: Sequence[Row], priority: Priority = "default") -> list[Future]:
         """Queue all rows, or none. Equal rows that wait or run are computed once.
 

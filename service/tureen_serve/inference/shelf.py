@@ -41,8 +41,7 @@ class Shelf:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
-        self._rewards, self._artifacts = frozenset(rewards), frozenset(artifacts)
-        self._started = frozenset(started)
+        self.reserve(rewards, artifacts, started)
         self._clock = clock
         self._known: Mapping[Path, Source | UnusableFolder] = {}
         self._told: set[tuple[str, str]] = set()
@@ -51,6 +50,11 @@ class Shelf:
         self.sources: Mapping[str, Source] = {}
         self.refused: Mapping[str, str] = {}
         self._take(list_sources(root, {}, self._started))
+
+    def reserve(self, rewards: Collection[str], artifacts: Collection[str], started: Collection[Path]) -> None:
+        """Replace the names and folders that are left out. What is on the shelf is looked at with the next scan."""
+        self._rewards, self._artifacts = frozenset(rewards), frozenset(artifacts)
+        self._started = frozenset(started)
 
     def has_replaced(self, source: Source) -> bool:
         """Tell whether another source has the folder of this one, or one of its names. False if it is on the shelf."""

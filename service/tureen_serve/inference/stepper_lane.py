@@ -45,6 +45,11 @@ class StepperLane(WorkerLane):
         return len(self._arrived) + self._stepper.waiting
 
     @property
+    def has_work(self) -> bool:
+        """Whether texts wait or are written."""
+        return bool(self.waiting or self.running)
+
+    @property
     def running(self) -> int:
         """The number of jobs in the batch."""
         return self._stepper.running

@@ -1,137 +1,13 @@
-"""Find bases and open reward artifacts, and check both against each other, before any model is loaded."""
+"""Open reward artifacts, and check them against their bases, before any model is loaded."""
 
-import hashlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from tureen_core.artifact import Artifact
-from tureen_core.base import digest_weights, load_tokenizer, locate_base
-from tureen_core.plain.reward import make_plain_renderer
-from tureen_core.reading import ControlMarkRule, Reading
-from tureen_core.template import Renderer
-from tureen_serve.runtimes.catalogue import Reward
+from tureen_core.plain.locate import locate_source
+from tureen_serve.runtimes.bases import Bases
+from tureen_serve.runtimes.catalogue import OpenedReward, Reward
+from tureen_serve.runtimes.root_folder import compute_state
 from tureen_serve.runtimes.sources import LoadError, open_source
 from tureen_serve.settings import RewardEntry
-
-BESIDE_WEIGHTS = {
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-}
-
-
-class Bases:
-    """Base models on this machine. Each is digested, and its tokenizer loaded, only once.
-
-    Args:
-        cache: the folder for packaged bases after their conversion, and for copies of what is behind URLs.
-        control_marks: how control marks inside a message are read; None for the setting of each reading.
-    """
-
-    def __init__(self, cache: Path, control_marks: ControlMarkRule | None = None) -> None:
-        self.cache = cache
-        self._control_marks = control_marks
-        self._digests: dict[Path, str] = {}
-        self._shared: dict[tuple[str, ...], Path] = {}
-        self._tokenizers: dict[Path, Any] = {}
-        self._renderers: dict[tuple[Path, Reading], Renderer] = {}
-
-    def locate(self, model: str) -> Path:
-        """Find the folder of a base.
-
-        Raises:
-            BaseError: the base is not on this machine.
-        """
-        return locate_base(model, self.cache)
-
-    def compute_digest(self, folder: Path) -> str:
-        """Compute the digest of a base's weights."""
-        if folder not in self._digests:
-            self._digests[folder] = digest_weights(folder)
-        return self._digests[folder]
-
-    def find_shared(self, folder: Path) -> Path:
-        """Find the first folder that holds the same base, so that copies in several folders are loaded once.
-
-        The copies have the same weights, and the same files beside them that change a computation or a text.
-        """
-        beside = sorted(path for path in folder.iterdir() if path.name in BESIDE_WEIGHTS or path.suffix == ".jinja")
-        files = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in beside]
-        return self._shared.setdefault((self.compute_digest(folder), *files), folder)
-
-    def locate_for(self, artifact: Artifact, model: str | None = None) -> Path:
-        """Find the folder of an artifact's base. For a full checkpoint it is the artifact's own folder.
-
-        Args:
-            model: the base to use instead of the one that the manifest names; it must have the same weights.
-
-        Raises:
-            LoadError: the base that was found has other weights.
-        """
-        base = artifact.manifest.base
-        if artifact.manifest.weights == "full" or base is None:
-            return artifact.folder
-        folder = self.locate(model or base.model)
-        if self.compute_digest(folder) != base.digest:
-            found = f"{folder} has the weights digest {self.compute_digest(folder)[:12]}"
-            raise LoadError(f"{artifact.name} needs the base {base.model} with {base.digest[:12]}, but {found}")
-        return self.find_shared(folder)
-
-    def load_tokenizer(self, folder: Path) -> Any:
-        """Load the tokenizer of a base."""
-        if folder not in self._tokenizers:
-            self._tokenizers[folder] = load_tokenizer(folder)
-        return self._tokenizers[folder]
-
-    def make_renderer(self, folder: Path, reading: Reading) -> Renderer:
-        """Make a base's renderer for a reading. There is one for each, so that equal texts are tokenised once."""
-        reading = self._apply_rule(reading)
-        if (folder, reading) not in self._renderers:
-            self._renderers[folder, reading] = Renderer(self.load_tokenizer(folder), reading)
-        return self._renderers[folder, reading]
-
-    def _apply_rule(self, reading: Reading) -> Reading:
-        """Return a reading with the server's rule for control marks, if it has one."""
-        if self._control_marks is None:
-            return reading
-        return reading.model_copy(update={"control_marks": self._control_marks})
-
-    def make_verified_renderer(self, folder: Path, artifact: Artifact) -> Renderer:
-        """Make an artifact's renderer, and check that it renders as in training.
-
-        Raises:
-            LoadError: the base's chat template or tokenizer differs from the one of the training.
-        """
-        plain, reading = artifact.plain, self._apply_rule(artifact.manifest.reading)
-        if plain is not None:
-            renderer = make_plain_renderer(plain.tokenizer, reading)
-        elif artifact.manifest.weights == "full":
-            renderer = make_plain_renderer(load_tokenizer(folder, own_pad=False), reading)
-        else:
-            renderer = self.make_renderer(folder, reading)
-        if renderer.digest() != renderer.reading.template:
-            trained = renderer.reading.template or "none"
-            raise LoadError(
-                f"{artifact.name}: the template of {folder} is {renderer.digest()}, training's was {trained}; "
-                "use the tokenizer that it was trained with"
-            )
-        return renderer
-
-
-@dataclass(frozen=True)
-class OpenedReward:
-    """An opened reward artifact, the folder of its base (or of its own weights), and its rewards as they are served."""
-
-    artifact: Artifact
-    folder: Path
-    rewards: tuple[Reward, ...]
 
 
 def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
@@ -141,6 +17,7 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
         LoadError: it is not a reward model, its base has other weights or another template, or it cannot be renamed.
         ArtifactError: a file of the artifact is wrong.
     """
+    state = compute_state(locate_source(entry.path, bases.cache, tried=entry.tried))  # before its files are read
     artifact = open_source(entry, bases.cache)
     manifest = artifact.manifest
     folder = bases.locate_for(artifact)
@@ -160,4 +37,19 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
         )
         for objective in manifest.objectives
     )
-    return OpenedReward(artifact, folder, rewards)
+    return OpenedReward(entry, artifact, folder, rewards, bases, state)
+
+
+def check_reward_names(models: Sequence[OpenedReward]) -> None:
+    """Refuse two reward artifacts, or two rewards, of one name.
+
+    Raises:
+        LoadError: there are such.
+    """
+    for names, what in (
+        ([each.artifact.name for each in models], "reward artifacts are"),
+        ([reward.name for each in models for reward in each.rewards], "rewards are"),
+    ):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise LoadError(f"two {what} called {twice!r}: rename one with `name`, or leave it out")

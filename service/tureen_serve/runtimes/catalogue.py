@@ -10,6 +10,8 @@ from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_core.soup import Semantics, Stack
 from tureen_core.template import Renderer
+from tureen_serve.reward_settings import RewardEntry
+from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.contract import Generator, Scorer, Stepper
 
 
@@ -43,6 +45,36 @@ class Reward:
         return self.renderer.frame.opening_ids if self.artifact.manifest.head.gate_at == "turn" else ()
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedReward:
+    """A reward artifact that was verified.
+
+    Attributes:
+        entry: what named it.
+        folder: of its base, or of its own weights.
+        rewards: as they are served.
+        bases: what was known of its base then.
+        state: a digest of the names, sizes and times of its files; see :func:`root_folder.compute_state`.
+    """
+
+    entry: RewardEntry
+    artifact: Artifact
+    folder: Path
+    rewards: tuple[Reward, ...]
+    bases: Bases
+    state: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its rewards."""
+        return tuple(each.name for each in self.rewards)
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of what changes a score."""
+        return self.rewards[0].fingerprint
+
+
 @dataclass(frozen=True)
 class Family:
     """A loaded policy family: a base and the experts whose soups it serves.
@@ -71,6 +103,10 @@ class Backbone:
     scorer: Scorer
     rewards: tuple[Reward, ...]
 
+    def close(self) -> None:
+        """Free the weights."""
+        self.scorer.close()
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -85,7 +121,7 @@ class LoadedModels:
     """All loaded models. ``failure`` is None, or a sentence that says why the server must not serve them.
 
     ``runtime`` names the runtime and why it was chosen, for the log. ``loader`` is the runtime itself, for models that
-    are loaded later.
+    are loaded later, and ``opened`` what the backbones were loaded from.
     """
 
     runtime: str
@@ -93,13 +129,17 @@ class LoadedModels:
     policies: tuple[Policy, ...]
     failure: str | None = None
     loader: "Runtime | None" = None
+    opened: tuple[OpenedReward, ...] = ()
 
     def close(self) -> None:
         """End all runtimes."""
         for backbone in self.backbones:
-            backbone.scorer.close()
+            backbone.close()
         for policy in self.policies:
             policy.runtime.close()
+
+
+NO_MODELS = LoadedModels("none", (), ())
 
 
 @dataclass(frozen=True)
@@ -143,6 +183,22 @@ class Runtime(Protocol):
 
     def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint."""
+
+    def find_late_obstacle(self, artifact: Artifact, folder: Path) -> str | None:
+        """Say why a reward model cannot be loaded or replaced while the server runs; None if it can.
+
+        Args:
+            folder: of its base, or of its own weights.
+        """
+
+    def measure_late(self, folder: Path, artifacts: Sequence[Artifact]) -> int:
+        """Estimate the bytes that :meth:`load_late` adds: weights that are not loaded yet."""
+
+    def find_free_bytes(self) -> int | None:
+        """Find the free memory of the device; None if it is this machine's own memory."""
+
+    def load_late(self, folder: Path, artifacts: Sequence[Artifact]) -> Scorer:
+        """Load reward adapters of one base, or one full checkpoint, beside all that is loaded."""
 
 
 def name_score_lane(folder: Path) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from tureen_core.artifact import MANIFEST, Artifact, read_weights
 from tureen_core.lora import Adapter
-from tureen_serve.runtimes.artifacts import Bases
+from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.sources import LoadError, open_kind
 from tureen_serve.settings import ExpertEntry, FamilyEntry
 

@@ -13,7 +13,7 @@ from tureen_core.lora import Adapter
 from tureen_core.preference import Normalize, normalise_weights
 from tureen_core.reading import Reading
 from tureen_core.soup import Stack, concatenate_adapters
-from tureen_serve.runtimes.artifacts import Bases
+from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.catalogue import Family
 from tureen_serve.runtimes.experts import open_experts
 from tureen_serve.runtimes.sources import LoadError

@@ -19,11 +19,19 @@ from tureen_core.lora import SoupError
 from tureen_core.plain.locate import locate_source
 from tureen_core.plain.options import PlainError
 from tureen_core.reading import ControlMarkRule
-from tureen_serve.runtimes.artifacts import Bases, OpenedReward, open_reward
-from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy, Runtime, name_score_lane
+from tureen_serve.runtimes.artifacts import check_reward_names, open_reward
+from tureen_serve.runtimes.bases import Bases
+from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, OpenedReward, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.families import OpenedFamily, open_family
-from tureen_serve.runtimes.probes import Proof, log_difference, prove_experts, prove_policy, prove_reward
+from tureen_serve.runtimes.probes import (
+    PROBES_AT_START,
+    Proof,
+    log_difference,
+    prove_experts,
+    prove_policy,
+    prove_reward,
+)
 from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.settings import FamilyEntry, RewardEntry
 from tureen_serve.vllm_settings import VllmSettings
@@ -34,7 +42,6 @@ RUNTIMES = {
     "transformers": ("tureen_serve.runtimes.on_transformers.models", "TransformersRuntime"),
     "vllm": ("tureen_serve.runtimes.on_vllm.models", "VllmRuntime"),
 }
-PROBES_AT_START = 1
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,7 @@ def _load(
     bases = Bases(options.cache or CACHE, options.control_marks)
     models = [open_reward(entry, bases, runtime.dtype) for entry in rewards]
     policies = [open_family(entry, bases, runtime.dtype, options.device) for entry in families]
-    _check_names(models)
+    check_reward_names(models)
     full = [model for model in models if model.artifact.manifest.weights == "full"]
     adapters = [model for model in models if model not in full]
     runtime.reserve_memory(_list_engines(full, adapters, policies))
@@ -214,7 +221,7 @@ def _load(
             for each, policy in zip(own_families.values(), base.families, strict=True):
                 served.append(Policy(replace(each.family, context=policy.context), policy))
         undo.pop_all()
-    return LoadedModels(description, tuple(backbones), tuple(served))
+    return LoadedModels(description, tuple(backbones), tuple(served), opened=tuple(models))
 
 
 def _list_engines(
@@ -223,17 +230,6 @@ def _list_engines(
     """List the names of all lanes that will be loaded. In vLLM these are also the names of its engines."""
     scores = [name_score_lane(folder) for folder in dict.fromkeys(each.folder for each in adapters)]
     return [*(each.artifact.name for each in full), *scores, *(each.family.name for each in policies)]
-
-
-def _check_names(models: Sequence[OpenedReward]) -> None:
-    """Refuse two reward artifacts, or two rewards, of one name."""
-    for names, what in (
-        ([each.artifact.name for each in models], "reward artifacts are"),
-        ([reward.name for each in models for reward in each.rewards], "rewards are"),
-    ):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise LoadError(f"two {what} called {twice!r}: rename one with `name`, or leave it out")
 
 
 def _prove(loaded: LoadedModels, dtype: str, most: int | None) -> list[Proof]:

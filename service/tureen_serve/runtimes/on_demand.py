@@ -5,32 +5,26 @@ model, so nothing that runs beside it may depend on the default dtype.
 """
 
 import gc
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from tureen.errors import TureenError, Unavailable, Unprocessable
-from tureen_core.artifact import Artifact, ArtifactError
-from tureen_core.base import CACHE, BaseError
-from tureen_core.lora import SoupError
+from tureen.errors import Unavailable
+from tureen_core.artifact import Artifact
+from tureen_core.base import CACHE
 from tureen_core.plain.bases import compute_base_digest
-from tureen_core.plain.options import PlainError
-from tureen_serve.runtimes.artifacts import Bases, OpenedReward
-from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, name_score_lane
+from tureen_serve.runtimes.bases import Bases
+from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, OpenedReward, name_score_lane
 from tureen_serve.runtimes.footprint import Footprint, count_weights, make_base_key
-from tureen_serve.runtimes.load import PROBES_AT_START, LoadOptions, make_runtime
+from tureen_serve.runtimes.load import LoadOptions, make_runtime
+from tureen_serve.runtimes.load_errors import translate_load_errors
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
-from tureen_serve.runtimes.probes import log_difference, prove_reward
+from tureen_serve.runtimes.probes import prove_backbone
 from tureen_serve.runtimes.rewards_root import open_offered
 from tureen_serve.runtimes.root_folder import Source, compute_state
-from tureen_serve.runtimes.sources import LoadError
 
-LOG = logging.getLogger(__name__)
-RETRY_SECONDS = 30
+REMEDY = "mend its folder, and it is read again"
 
 
 class OnDemandLoader:
@@ -62,7 +56,7 @@ class OnDemandLoader:
         Raises:
             Unprocessable, Unavailable: as :meth:`load`.
         """
-        with _translate_errors(source):
+        with translate_load_errors(source.folder, REMEDY):
             width = getattr(torch, self.dtype).itemsize
             own = width * count_weights(source.folder)
             if source.manifest.weights == "full" or source.manifest.base is None:
@@ -78,15 +72,12 @@ class OnDemandLoader:
             Unprocessable: the model cannot be served until its folder changes. The code is ``model_unusable``.
             Unavailable: it cannot be loaded now.
         """
-        with _translate_errors(source):
+        with translate_load_errors(source.folder, REMEDY):
             opened = self._open(source)
             artifact, folder = opened.artifact, opened.folder
-            if artifact.manifest.weights == "full":
-                backbone = Backbone(artifact.name, self._runtime.load_checkpoint(artifact), opened.rewards)
-            else:
-                scorer = self._runtime.load_adapter(folder, artifact)
-                backbone = Backbone(name_score_lane(folder), scorer, opened.rewards)
-            self._prove(backbone)
+            name = artifact.name if artifact.manifest.weights == "full" else name_score_lane(folder)
+            backbone = Backbone(name, self._runtime.load_late(folder, [artifact]), opened.rewards)
+            prove_backbone(backbone, self.dtype)
             return backbone
 
     def _open(self, source: Source) -> OpenedReward:
@@ -118,18 +109,6 @@ class OnDemandLoader:
     def _make_bases(self) -> Bases:
         return Bases(self._options.cache or CACHE, self._options.control_marks)
 
-    def _prove(self, backbone: Backbone) -> None:
-        """Score the first probes, and close the scorer if one differs."""
-        try:
-            proofs = prove_reward(backbone.rewards[0], backbone.scorer, self.dtype, PROBES_AT_START)
-            failed = [str(proof) for proof in proofs if not proof.holds]
-            if failed:
-                raise LoadError(f"the score of a probe differs: {failed[0]}")
-            log_difference(backbone.rewards[0], proofs)
-        except BaseException:
-            backbone.scorer.close()
-            raise
-
 
 def _digest_base(source: Source, folder: Path) -> Artifact:
     """Return the artifact of a source on a base. The digest of a plain adapter's base is computed."""
@@ -138,23 +117,3 @@ def _digest_base(source: Source, folder: Path) -> Artifact:
         return artifact
     base = base.model_copy(update={"digest": compute_base_digest(folder)})
     return replace(artifact, manifest=source.manifest.model_copy(update={"base": base}))
-
-
-@contextmanager
-def _translate_errors(source: Source) -> Iterator[None]:
-    label = source.folder.name
-    try:
-        yield
-    except Unavailable:
-        raise
-    except BaseError as error:  # the base may be installed later, and the source's folder does not change then
-        message = f"{label} cannot be loaded now: {error}"
-        raise Unavailable(message, code="model_not_loaded", retry_after=RETRY_SECONDS) from error
-    except (LoadError, ArtifactError, PlainError, SoupError, TureenError) as error:
-        reason = str(error).replace(f"{source.folder.parent}/", "")
-        message = f"{label} cannot be served: {reason}; mend its folder, and it is read again"
-        raise Unprocessable(message, code="model_unusable") from error
-    except Exception as error:
-        LOG.exception("%s could not be loaded", label)
-        message = f"{label} could not be loaded ({type(error).__name__}); the server's log has the details"
-        raise Unavailable(message, code="model_not_loaded", retry_after=RETRY_SECONDS) from error

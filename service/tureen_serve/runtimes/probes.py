@@ -13,11 +13,13 @@ from tureen_core.inputs import render_expert_probe, render_probe
 from tureen_core.reading import Rendered
 from tureen_core.template import Renderer
 from tureen_core.tolerance import LOGPROB, SERVED, compute_tolerance, get_reading, list_checked_weights, rank_probes
-from tureen_serve.runtimes.catalogue import Family, Reward
+from tureen_serve.runtimes.catalogue import Backbone, Family, Reward
 from tureen_serve.runtimes.contract import PolicyRuntime, Row, Scorer
 from tureen_serve.runtimes.readout import weigh_rewards
+from tureen_serve.runtimes.sources import LoadError
 
 LOG = logging.getLogger(__name__)
+PROBES_AT_START = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,24 @@ def prove_reward(reward: Reward, scorer: Scorer, dtype: str, most: int | None = 
                     value = values[objective.column]
                     proofs.append(Proof(artifact.name, number, objective.name, seen, value, allowed, weight))
     return proofs
+
+
+def prove_backbone(backbone: Backbone, dtype: str) -> None:
+    """Score the first probes of each artifact of a backbone that was just loaded. If one differs, it is closed.
+
+    Raises:
+        LoadError: a probe differs.
+    """
+    try:
+        for reward in {each.artifact.name: each for each in backbone.rewards}.values():
+            proofs = prove_reward(reward, backbone.scorer, dtype, PROBES_AT_START)
+            failed = [str(proof) for proof in proofs if not proof.holds]
+            if failed:
+                raise LoadError(f"the score of a probe differs: {failed[0]}")
+            log_difference(reward, proofs)
+    except BaseException:
+        backbone.close()
+        raise
 
 
 def log_difference(reward: Reward, proofs: Sequence[Proof]) -> None:

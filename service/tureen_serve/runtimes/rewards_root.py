@@ -4,7 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from tureen_serve.runtimes.artifacts import Bases, OpenedReward, open_reward
+from tureen_serve.runtimes.artifacts import open_reward
+from tureen_serve.runtimes.bases import Bases
+from tureen_serve.runtimes.catalogue import OpenedReward
 from tureen_serve.runtimes.root_folder import Source, UnusableFolder, read_folder
 from tureen_serve.settings import RewardEntry
 

@@ -53,6 +53,11 @@ ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
             /vllm/health /vllm/v1/models /tei/info /tei/health /infinity/models /infinity/health
         """,
     },
+    KeyScope.ADMIN: {
+        "POST": "/v1/models/{name}/load /v1/models/{name}/unload /v1/models/{name}/shadow",
+        "GET": "/v1/models/{name}/shadow",
+        "DELETE": "/v1/models/{name}/shadow",
+    },
     KeyScope.METRICS: {"GET": METRICS},
 }
 SCOPES: Mapping[tuple[str, str], KeyScope] = {

@@ -57,6 +57,14 @@ from tureen.wire.generation import (
     StreamOptions,
 )
 from tureen.wire.labels import Label, PreferencesReply, PreferencesRequest, RankingLabel, TrlLabel
+from tureen.wire.model_changes import (
+    Drift,
+    LoadRequest,
+    ModelChange,
+    ShadowComparison,
+    ShadowReport,
+    ShadowRequest,
+)
 from tureen.wire.models import ModelCard, ModelList
 from tureen.wire.scores import CandidateScore, ItemScore, Score, ScoreItem, ScoreReply, ScoreRequest, StepSummary
 
@@ -73,6 +81,7 @@ __all__ = [
     "CandidateScore",
     "ChatRequest",
     "CompletionRequest",
+    "Drift",
     "ENDPOINTS",
     "Endpoint",
     "ErrorDetail",
@@ -87,6 +96,7 @@ __all__ = [
     "Label",
     "LineError",
     "LineResponse",
+    "LoadRequest",
     "MAX_CANDIDATES",
     "MAX_ITEMS",
     "MAX_MESSAGES",
@@ -95,6 +105,7 @@ __all__ = [
     "Many",
     "Message",
     "ModelCard",
+    "ModelChange",
     "ModelList",
     "OutputLine",
     "Preferences",
@@ -112,6 +123,9 @@ __all__ = [
     "ScoreItem",
     "ScoreReply",
     "ScoreRequest",
+    "ShadowComparison",
+    "ShadowReport",
+    "ShadowRequest",
     "SoupOptions",
     "StepSummary",
     "StreamOptions",

@@ -20,6 +20,7 @@ from tureen_core.stored_head import apply_output
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
 from tureen_serve.runtimes.on_transformers.accelerator import DeviceRuntime
 from tureen_serve.runtimes.on_transformers.padding import PAD, group_by_length, pad_sequences
+from tureen_serve.runtimes.on_transformers.release import release_weights
 
 LENGTHS = (7, 12)  # tokens of the texts that show whether padding changes a number
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}  # relative to the larger of 1 and the number
@@ -68,6 +69,7 @@ class ClassScorer(DeviceRuntime):
 
     def close(self) -> None:
         """Free the weights."""
+        release_weights(self._model)
         del self._model
 
     def _run(self, rows: Sequence[Row]) -> list[Rewards | TureenError]:

@@ -18,7 +18,7 @@ from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import LoadedBase
 from tureen_serve.runtimes.contract import BatchLimits, Scorer
-from tureen_serve.runtimes.footprint import BaseKey, make_base_key
+from tureen_serve.runtimes.footprint import BaseKey, count_weights, make_base_key
 from tureen_serve.runtimes.on_transformers import onednn
 from tureen_serve.runtimes.on_transformers.accelerator import translate_device_failure
 from tureen_serve.runtimes.on_transformers.class_scorer import load_class_scorer
@@ -99,20 +99,39 @@ class TransformersRuntime:
         scorer = self._load_scorer(model.base_model if families else model, rewards, make_base_key(rewards[0], folder))
         return LoadedBase([(scorer, rewards)], steppers)
 
-    def load_adapter(self, folder: Path, artifact: Artifact) -> Scorer:
-        """Load one reward adapter. It shares the weights of its base with the scorers that are open.
+    def load_late(self, folder: Path, artifacts: Sequence[Artifact]) -> Scorer:
+        """Load one full checkpoint, or reward adapters. These share the weights of their base with the open scorers.
 
         Args:
             folder: the folder of the base.
 
         Raises:
             ArtifactError: a weight is missing in the folder.
-            SoupError: the adapter does not fit the base's modules.
+            PlainError: as :meth:`load_checkpoint`.
+            SoupError: an adapter does not fit the base's modules.
         """
-        key = make_base_key(artifact, folder)
+        if artifacts[0].manifest.weights == "full":
+            return self.load_checkpoint(artifacts[0])
+        key = make_base_key(artifacts[0], folder)
         base = self.bases.get(key)
         backbone = self._load(AutoModel, folder) if base is None else copy_module_tree(base)
-        return self._load_scorer(backbone, [artifact], key)
+        return self._load_scorer(backbone, artifacts, key)
+
+    def find_late_obstacle(self, artifact: Artifact, folder: Path) -> str | None:  # noqa: ARG002
+        """Return None: everything can be loaded while the server runs."""
+        return None
+
+    def measure_late(self, folder: Path, artifacts: Sequence[Artifact]) -> int:
+        """Estimate the bytes of weights that are not loaded yet, from the headers of their files."""
+        folders = [each.folder for each in artifacts]
+        if artifacts[0].manifest.weights != "full" and make_base_key(artifacts[0], folder) not in self.bases:
+            folders.append(folder)
+        width: int = getattr(torch, self.dtype).itemsize
+        return width * sum(map(count_weights, folders))
+
+    def find_free_bytes(self) -> int | None:
+        """Find the free memory of a GPU."""
+        return torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else None
 
     def load_checkpoint(self, artifact: Artifact) -> Scorer:
         """Load a full reward checkpoint, saved by Hugging Face as ``…ForSequenceClassification``.

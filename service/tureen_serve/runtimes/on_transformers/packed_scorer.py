@@ -24,6 +24,7 @@ from tureen_serve.runtimes.on_transformers.last_layer import wrap_last_mlp
 from tureen_serve.runtimes.on_transformers.prompt_memory import NO_MEMORY, NO_STORE, PromptMemory, PromptStore
 from tureen_serve.runtimes.on_transformers.prompt_states import PackedPromptStates
 from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
+from tureen_serve.runtimes.on_transformers.release import release_weights
 from tureen_serve.runtimes.on_transformers.shared_prompts import count_cached_tokens, find_shared_prompts, get_prompt
 from tureen_serve.runtimes.readout import ReadOut, read_rewards, select_readout
 
@@ -84,6 +85,7 @@ class PackedScorer(DeviceRuntime):
     def close(self) -> None:
         """Free the weights and the prompts."""
         self._memory.close()
+        release_weights(self._backbone)
         del self._backbone, self._readouts, self._gate, self._memory, self._base, self._last
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:

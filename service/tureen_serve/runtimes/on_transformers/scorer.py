@@ -27,6 +27,7 @@ from tureen_serve.runtimes.on_transformers.prompt_memory import (
     join_prompts,
 )
 from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
+from tureen_serve.runtimes.on_transformers.release import release_weights
 from tureen_serve.runtimes.on_transformers.shared_prompts import count_cached_tokens, find_shared_prompts, get_prompt
 from tureen_serve.runtimes.readout import ReadOut, read_rewards
 
@@ -80,6 +81,7 @@ class TransformersScorer(DeviceRuntime):
     def close(self) -> None:
         """Free the weights and the prompts."""
         self._memory.close()
+        release_weights(self._backbone)
         del self._backbone, self._readouts, self._gate, self._memory, self._base
 
     def _run(self, rows: Sequence[Row], memory: PromptMemory) -> list[Rewards | TureenError]:

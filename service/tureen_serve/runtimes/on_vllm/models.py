@@ -100,8 +100,7 @@ class VllmRuntime:
     ) -> LoadedBase:
         """Start an engine for the rewards of a base, and one for each of its families.
 
-        Transformers scores the rewards that vLLM cannot: those that do not pool the last token, and those of a base
-        whose architecture vLLM does not have.
+        Transformers scores the rewards that vLLM cannot; see :meth:`_find_obstacle`.
 
         Raises:
             LoadError: vLLM cannot start.
@@ -141,6 +140,24 @@ class VllmRuntime:
         view = write_headless_view(artifact.folder, Path(self._files.name) / artifact.name, extra)
         engine = self._start_engine(artifact.name, view, None, POOLING)
         return VllmScorer(engine, {artifact.name: readout}, None, self._limits)
+
+    def find_late_obstacle(self, artifact: Artifact, folder: Path) -> str | None:
+        """Say that vLLM scores a reward model: its engines divide the device's memory once, at the start."""
+        if self._find_obstacle(artifact, folder) is not None:
+            return None
+        return "vLLM scores it, and vLLM's engines get their memory at the start; start the server again"
+
+    def measure_late(self, folder: Path, artifacts: Sequence[Artifact]) -> int:
+        """As :meth:`TransformersRuntime.measure_late`, which loads them."""
+        return self._transformers.measure_late(folder, artifacts)
+
+    def find_free_bytes(self) -> int | None:
+        """As :meth:`TransformersRuntime.find_free_bytes`."""
+        return self._transformers.find_free_bytes()
+
+    def load_late(self, folder: Path, artifacts: Sequence[Artifact]) -> Scorer:
+        """Load reward models that transformers scores."""
+        return self._transformers.load_late(folder, artifacts)
 
     def _find_obstacle(self, artifact: Artifact, folder: Path) -> str | None:
         """Say why transformers scores an artifact; None if vLLM does."""
