@@ -2,13 +2,17 @@
 
 import json
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
-from serve.artifacts import PROBE, build
+import tiny
+from serve.artifacts import PROBE, build, prove
 from serve.processes import Process
 from serve.replies import Replies, read_last_event
 from waiting import block_until
@@ -39,6 +43,22 @@ def write_slowly(self):
     return step(self)
 
 PackedScorer._run, TransformersStepper.step = fail, write_slowly
+app()
+"""
+
+ENDLESS = """
+import torch
+from tureen_serve.__main__ import app
+from tureen_serve.runtimes.late_loader import LateLoader
+
+load = LateLoader.load
+
+def load_for_ever(self, group):
+    while "endless" in group[-1].names:
+        torch.ones(300, 300) @ torch.ones(300, 300)
+    return load(self, group)
+
+LateLoader.load = load_for_ever
 app()
 """
 
@@ -83,3 +103,37 @@ def test_everything_in_flight_is_answered_and_the_process_ends(server: Process) 
     said = re.findall(r"^critical .*$", log, re.MULTILINE)
     assert len(said) == 1, log
     assert "the server ends with status 70 and must be started again: base-scores" in said[0]
+
+
+def test_sighup_reads_the_file_again_also_during_the_start_and_sigterm_ends_a_load(tmp_path: Path) -> None:
+    config, program = build(tmp_path), tmp_path / "program.py"
+    program.write_text(ENDLESS)
+    prove(tiny.reward(tmp_path / "models/endless", tmp_path / "base", "endless", 5))
+    config.write_text(config.read_text() + f"load_roots: [{tmp_path}/models]\n")
+    server = Process("--config", str(config), program=[str(program)])
+
+    def list_names() -> set[str]:
+        return {card["id"] for card in server.get("/v1/models").json().get("data", [])}
+
+    config.write_text(config.read_text().replace("name: amusing", "name: merry"))
+    server.process.send_signal(signal.SIGHUP)  # the models are still loading
+    server.wait_until_ready()
+    block_until(lambda: "merry" in list_names())
+    config.write_text(config.read_text().replace("name: merry", "name: amusing"))
+    server.process.send_signal(signal.SIGHUP)
+    block_until(lambda: "amusing" in list_names())
+    told: list[httpx2.Response] = []
+
+    def load() -> None:
+        told.append(httpx2.post(f"{server.address}/v1/models/endless/load", json={"path": "endless"}, timeout=300))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    block_until(lambda: "tureen_http_requests_in_flight 1.0" in server.get("/metrics").text)
+    assert server.score().status_code == 200
+    server.process.terminate()
+    thread.join()
+    status, log = server.end()
+    assert (told[0].status_code, told[0].json()["error"]["code"]) == (503, "draining")
+    assert status == 0, log
+    assert "Traceback" not in log

@@ -6,7 +6,7 @@ import threading
 import pytest
 from waiting import wait_until
 
-from tureen_serve.inference.daemon_thread import run_in_daemon_thread
+from tureen_serve.inference.daemon_thread import has_daemon_work, run_in_daemon_thread
 
 
 class Panic(BaseException):
@@ -48,6 +48,7 @@ def test_a_result_that_nobody_takes_is_discarded(fails: bool) -> None:
         waiting = asyncio.create_task(run_in_daemon_thread(compute, dropped.append))
         await asyncio.sleep(0)
         waiting.cancel()
+        assert has_daemon_work()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         gate.set()

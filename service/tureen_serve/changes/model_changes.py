@@ -216,8 +216,11 @@ class ModelChanges:
             raise Conflict(message, param="name", code="model_fixed")
 
     async def _change(self, action: str, name: str, work: Work[T]) -> T:
-        self._check_kind(name)
-        return await self._turns.make(action, name, work)
+        async def check_and_work() -> T:
+            self._check_kind(name)
+            return await work()
+
+        return await self._turns.make(action, name, check_and_work)
 
     def _show_shadows(
         self,

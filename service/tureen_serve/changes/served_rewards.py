@@ -54,7 +54,6 @@ class ServedRewards:
     ) -> None:
         self._engine, self._loader, self._start_lane, self._room = engine, loader, start_lane, room
         self._aliases, self._check_aliases = aliases, check_aliases
-        self._turn = engine.pool.turn if engine.pool else asyncio.Lock()
         self._settling: set[asyncio.Task[None]] = set()
         self.opened: Sequence[OpenedReward] = engine.start.opened
         owners = {name: each for each in self.opened for name in each.names}
@@ -227,7 +226,7 @@ class ServedRewards:
         """Call the loader, which does one thing at a time: its turn ends with the thread, also if the caller leaves."""
 
         async def call() -> T:
-            async with self._turn:
+            async with self._engine.turn:
                 return await run_in_daemon_thread(work, discard)
 
         def end(done: asyncio.Task[T]) -> None:

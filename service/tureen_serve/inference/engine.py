@@ -17,6 +17,7 @@ from tureen_serve.inference.registry import Models, Registry, TextLane, open_lan
 from tureen_serve.inference.rendering import LIMITS, AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.scorer_lane import ScorerLane, run_rows
 from tureen_serve.inference.text_limits import TextLimits
+from tureen_serve.inference.timed_lock import TimedLock
 from tureen_serve.inference.witness import Witness, ignore_call
 from tureen_serve.runtimes.catalogue import NO_MODELS, Family, LoadedModels, Reward
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
@@ -54,6 +55,7 @@ class Engine:
         runtime: ``transformers`` or ``vllm``, and why it was chosen.
         limits, pool: as the arguments.
         start: what the start knew, without its models.
+        turn: held while a model loads.
         witness: called with the models, the arguments and the result of each call of :meth:`score` without a soup.
     """
 
@@ -69,8 +71,8 @@ class Engine:
         limits: TextLimits = LIMITS,
         stuck_seconds: float = inf,
     ) -> None:
-        self.pool = pool
-        self.limits = limits
+        self.pool, self.limits = pool, limits
+        self.turn = pool.turn if pool else TimedLock()
         self.runtime = loaded.runtime
         self.start = replace(loaded, backbones=(), policies=())
         self.witness: Witness = ignore_call
@@ -131,8 +133,7 @@ class Engine:
     @property
     def death(self) -> str | None:
         """Why the process must end: a runtime cannot be started again, or a pass or load is stuck; None if none is."""
-        loading = self.pool.turn.held_seconds if self.pool else 0.0
-        return find_death((*self.scorers, *self.generators), self._stuck_seconds, loading)
+        return find_death((*self.scorers, *self.generators), self._stuck_seconds, self.turn.held_seconds)
 
     def abandon(self, error: Unavailable) -> None:
         """Answer all that waits or runs with an error, and refuse what comes: the process ends."""
