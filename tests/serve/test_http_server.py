@@ -129,7 +129,7 @@ def test_sighup_reads_the_file_again_also_during_the_start_and_sigterm_ends_a_lo
 
     thread = threading.Thread(target=load)
     thread.start()
-    block_until(lambda: "tureen_http_requests_in_flight 1.0" in server.get("/metrics").text)
+    block_until(lambda: "tureen_http_requests_in_flight 2.0" in server.get("/metrics").text)
     assert server.score().status_code == 200
     server.process.terminate()
     thread.join()

@@ -54,8 +54,7 @@ class Engine:
         registry: the models; they may change while requests run.
         runtime: ``transformers`` or ``vllm``, and why it was chosen.
         limits, pool: as the arguments.
-        start: what the start knew, without its models.
-        turn: held while a model loads.
+        start, turn: what the start knew, without its models; a lock that is held while a model loads.
         witness: called with the models, the arguments and the result of each call of :meth:`score` without a soup.
     """
 
