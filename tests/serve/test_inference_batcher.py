@@ -287,3 +287,11 @@ def test_rows_of_several_tenants_come_out_once(entries: list[tuple[Row, Priority
     assert len(found) == len(set(found))
     assert set(found) == {each for each, _, _ in entries}
     assert batcher.tokens() == 0
+
+
+def test_without_padding_the_oldest_go_first_whatever_their_length() -> None:
+    batcher = Batcher()
+    rows = [row(length, number) for number, length in enumerate((3, 9, 8, 3, 9, 3))]
+    for each in rows:
+        batcher.add(each, "default")
+    assert drain(batcher, BatchLimits(batch_tokens=100, batch_rows=2, padded=False)) == [rows[:2], rows[2:4], rows[4:]]

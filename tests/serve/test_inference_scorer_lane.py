@@ -169,10 +169,10 @@ async def test_a_call_that_its_queue_cannot_answer_in_time_is_refused_at_once() 
         second = scores.submit([row(*[2] * 50)])
         now = asyncio.get_running_loop().time()
         token = DEADLINE.set(asyncio.timeout_at(now + 4))
-        with pytest.raises(Unavailable, match="needs about 10 s, and this request may take 4 s") as caught:
+        with pytest.raises(Unavailable, match="needs about 12 s, and this request may take 4 s") as caught:
             scores.submit([row(3)])
         assert caught.value.code == "queue_full"
-        assert caught.value.retry_after in (6, 7)
+        assert caught.value.retry_after in (8, 9)
         again = scores.submit([row(*[2] * 50)])  # it waits already, so it does not come last
         DEADLINE.set(asyncio.timeout_at(now - 1))
         assert find_seconds_left() is None
@@ -186,6 +186,43 @@ async def test_a_call_that_its_queue_cannot_answer_in_time_is_refused_at_once() 
             (100.0,),
             (3.0,),
         ]
+
+
+async def test_rows_that_would_be_answered_too_late_give_their_places_to_others() -> None:
+    """A batch takes 100 s, so of what waits only rows with more time are run, though others came first."""
+    scorer = Adder(BatchLimits(batch_tokens=64, batch_rows=2, padded=False))
+    async with lane(scorer) as scores:
+        scores._full_seconds = 100.0
+        first = await held(scorer, scores)
+        loop = asyncio.get_running_loop()
+        clock = asyncio.timeout_at(loop.time() + 50)
+        token = DEADLINE.set(clock)
+        late = [scores.submit([row(number)])[0] for number in (2, 3, 4)]
+        DEADLINE.set(asyncio.timeout_at(loop.time() + 500))
+        timely = [scores.submit([row(number)])[0] for number in (5, 3, 6)]  # of the second, two callers wait
+        DEADLINE.reset(token)
+        patient = scores.submit([row(7)])
+        scores._full = True  # the batch that runs has left others waiting
+        scorer.gate.set()
+        assert await values([first, *timely, *patient]) == [1, 5, 3, 6, 7]
+        for future in (late[0], late[2]):
+            with pytest.raises(Unavailable) as caught:
+                await future
+            assert (caught.value.code, caught.value.retry_after) == ("queue_full", 1)
+        assert await values([late[1]]) == [3]
+    assert [[each.ids[0] for each in batch] for batch in scorer.batches] == [[1], [3, 5], [6, 7]]
+
+
+async def test_a_row_runs_however_late_if_nobody_waits_for_its_place() -> None:
+    scorer = Adder()
+    async with lane(scorer) as scores:
+        scores._full_seconds = 100.0
+        first = await held(scorer, scores)
+        token = DEADLINE.set(asyncio.timeout_at(asyncio.get_running_loop().time() + 50))
+        second = scores.submit([row(2)])
+        DEADLINE.reset(token)
+        scorer.gate.set()
+        assert await values([first, *second]) == [1, 2]
 
 
 async def test_the_speed_of_small_batches_refuses_nobody() -> None:

@@ -73,14 +73,16 @@ class TenantQueue:
         if not cluster:
             del self._clusters[find_prompt_key(row)]
 
-    def order(self) -> Iterator[Cluster]:
-        """Yield the rows of the oldest prompt, then those of the window, sorted by how similar their lengths are."""
+    def order(self, padded: bool) -> Iterator[Cluster]:
+        """Yield the rows of the oldest prompt, then those of the window; if they are padded, similar lengths first."""
         oldest = next(iter(self.rows))
         first = self._clusters[find_prompt_key(oldest)]
         yield first
         window = [each for each in islice(self._clusters.values(), WINDOW) if each is not first]
         own = count_own_tokens(oldest)
-        yield from sorted(window, key=lambda cluster: abs(count_own_tokens(next(iter(cluster))) - own))
+        if padded:
+            window.sort(key=lambda cluster: abs(count_own_tokens(next(iter(cluster))) - own))
+        yield from window
 
 
 class Batcher:
@@ -130,16 +132,16 @@ class Batcher:
         online = self.tokens("default")
         batch = Batch(limits if online else replace(limits, batch_tokens=max(limits.batch_tokens // JOB_SHARE, 1)))
         for band in BANDS:
-            for cluster in self._take_turns(band):
+            for cluster in self._take_turns(band, limits.padded):
                 batch.take(list(cluster))
         for row in batch.rows:
             self._served[next(self._tenants[band][row] for band in BANDS if row in self._tenants[band])] += len(row.ids)
             self.drop(row)
         return batch.rows
 
-    def _take_turns(self, band: Priority) -> Iterator[Cluster]:
+    def _take_turns(self, band: Priority, padded: bool) -> Iterator[Cluster]:
         """Yield the rows of prompts: the next is one of the tenant that has had the fewest tokens, these included."""
-        turns = {tenant: queue.order() for tenant, queue in self._queues[band].items()}
+        turns = {tenant: queue.order(padded) for tenant, queue in self._queues[band].items()}
         had = {tenant: self._served[tenant] for tenant in turns}
         while turns:
             tenant = min(turns, key=had.__getitem__)

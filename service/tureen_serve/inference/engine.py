@@ -15,7 +15,8 @@ from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
 from tureen_serve.inference.registry import Models, Registry, TextLane, open_lanes
 from tureen_serve.inference.rendering import LIMITS, AnswerPair, FinishedText, Group, ScoreInput, Steps
-from tureen_serve.inference.scorer_lane import ScorerLane, run_rows
+from tureen_serve.inference.row_calls import run_rows
+from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.inference.text_limits import TextLimits
 from tureen_serve.inference.timed_lock import TimedLock
 from tureen_serve.inference.witness import Witness, ignore_call

@@ -23,8 +23,8 @@ from tureen_serve.trace_marks import TraceMark
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
 RESTARTING = 10  # seconds after which callers try again while a runtime or the server restarts
+CAUTION = 1.15  # times as long as a queue is expected to take, it may take
 RECENT = 0.2  # weight of the last run in the measured speed
-FADING = 0.98  # of the best speed, with each run
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Lane(ABC):
     def __init__(self, name: str, runtime: HealthSource, observe: Observer) -> None:
         self.name = name
         self.tokens_per_second = 0.0
-        self._best_speed = 0.0  # small batches are slow; a queue makes large ones
+        self._full_speed = 0.0  # of batches that left others waiting; small batches are slow
         self._runtime = runtime
         self._observe = observe
         self._died: str | None = None
@@ -136,16 +136,19 @@ class Lane(ABC):
         message = f"the queue of {self.name} is full: {tokens} tokens wait; try again later"
         return Unavailable(message, code="queue_full", retry_after=min(max(seconds, 1), LONGEST_WAIT))
 
-    def _check_deadline(self, tokens: int) -> None:
-        """Check that a call can be answered in time behind ``tokens``, at the best speed of late.
+    def _check_deadline(self, tokens: int, others: float) -> None:
+        """Check that ``tokens`` can be read before the call's deadline, at the speed of full batches.
+
+        Args:
+            others: further seconds, for the texts of others in the batch that runs and in the call's own.
 
         Raises:
             Unavailable: it cannot.
         """
         left = find_seconds_left()
-        if left is None or not self._best_speed:
+        if left is None or not self._full_speed:
             return
-        needed = tokens / self._best_speed
+        needed = CAUTION * tokens / self._full_speed + others
         if needed > left:
             message = (
                 f"the queue of {self.name} needs about {needed:.0f} s, and this request may take {left:.0f} s "
@@ -154,12 +157,17 @@ class Lane(ABC):
             wait = min(max(math.ceil(needed - left), 1), LONGEST_WAIT)
             raise Unavailable(message, code="queue_full", retry_after=wait)
 
-    def _note(self, ran: LaneRun) -> None:
+    def _note(self, ran: LaneRun, full: bool = False) -> None:
+        """Note a run. ``full``: others had to wait for it."""
         speed = self._streams * ran.tokens / max(ran.seconds, 1e-6)
-        self._best_speed = max(speed, self._best_speed * FADING)
-        known = self.tokens_per_second
-        self.tokens_per_second = known + RECENT * (speed - known) if known else speed
+        self._full_speed = move_average(self._full_speed, speed) if full else max(self._full_speed, speed)
+        self.tokens_per_second = move_average(self.tokens_per_second, speed)
         self._observe(ran)
+
+
+def move_average(known: float, value: float) -> float:
+    """Move an average towards a new value; the first value is the average."""
+    return known + RECENT * (value - known) if known else value
 
 
 def find_death(lanes: Iterable[Lane], stuck_seconds: float, load_seconds: float = 0.0) -> str | None:

@@ -5,12 +5,14 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.batcher import Batcher, Priority
-from tureen_serve.inference.demand import TENANT
-from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
+from tureen_serve.inference.demand import TENANT, find_seconds_left
+from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run, move_average
+from tureen_serve.inference.row_deadlines import RowDeadlines
 from tureen_serve.inference.score_cache import ScoreCache
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
 from tureen_serve.runtimes.halving import run_halved
@@ -20,6 +22,16 @@ LOG = logging.getLogger(__name__)
 
 Result = Rewards | TureenError
 Future = asyncio.Future[Rewards]
+UNEVEN = 1.5  # times as long as full batches took of late, one may take
+
+
+@dataclass(frozen=True)
+class NextBatch:
+    """Rows that run together. ``fresh``: all belong to jobs. ``full``: requests must wait for them."""
+
+    rows: Sequence[Row]
+    fresh: bool
+    full: bool
 
 
 class ScorerLane(WorkerLane):
@@ -43,7 +55,10 @@ class ScorerLane(WorkerLane):
         self._queue_tokens = queue_tokens
         self._batcher = Batcher()
         self._waiters: dict[Row, list[Future]] = {}
+        self._deadlines = RowDeadlines()
         self._running: set[Row] = set()
+        self._full = False  # whether the last batch left others waiting
+        self._full_seconds = 0.0  # that such a batch takes
         self._marks: dict[Row, list[TraceMark]] = {}  # of the traced requests that wait for a row
         super().__init__(name, scorer, observe, scorer.threads)  # starts the workers
 
@@ -94,9 +109,11 @@ class ScorerLane(WorkerLane):
             ahead = self._batcher.tokens(priority)
             if ahead and ahead + tokens > self._queue_tokens:
                 raise self._refuse(ahead)
-            if tokens:
-                self._check_deadline(ahead)
-            futures = [self._known(known[row]) if row in known else self._enter(row, priority) for row in rows]
+            if tokens and ahead:
+                running = max(self._full_seconds - self.busy_seconds, 0)
+                self._check_deadline(ahead + tokens, running + self._full_seconds)
+            ends = time.monotonic() + (find_seconds_left() or math.inf)
+            futures = [self._known(known[row]) if row in known else self._enter(row, priority, ends) for row in rows]
             self._state.notify_all()
         return futures
 
@@ -110,7 +127,7 @@ class ScorerLane(WorkerLane):
         future.set_result(rewards)
         return future
 
-    def _enter(self, row: Row, priority: Priority) -> Future:
+    def _enter(self, row: Row, priority: Priority, ends: float) -> Future:
         future: Future = asyncio.get_running_loop().create_future()
         future.add_done_callback(partial(self._gone, row))
         self._waiters.setdefault(row, []).append(future)
@@ -120,6 +137,7 @@ class ScorerLane(WorkerLane):
             self._keep.add(row)
         if row not in self._running:
             self._batcher.add(row, priority, TENANT.get())
+            self._deadlines.add(row, ends)
         return future
 
     def _gone(self, row: Row, future: Future) -> None:
@@ -134,23 +152,37 @@ class ScorerLane(WorkerLane):
                 self._marks.pop(row, None)
                 self._keep.discard(row)
                 self._batcher.drop(row)
+                self._deadlines.drop(row)
 
     def _work(self) -> None:
-        while True:
-            rows, fresh = self._next()
-            if not rows:
-                return
+        while (batch := self._next()).rows:
             began = time.perf_counter()
-            outcomes = self._run(rows, fresh)
-            self._settle(rows, outcomes, time.perf_counter() - began)
+            outcomes = self._run(batch.rows, batch.fresh)
+            self._settle(batch, outcomes, time.perf_counter() - began)
 
-    def _next(self) -> tuple[list[Row], bool]:
-        """Wait for the next batch. Returns its rows (none if the lane closes), and whether all belong to jobs."""
+    def _next(self) -> NextBatch:
+        """Wait for the next batch. It is empty if the lane closes."""
         with self._state:
-            self._state.wait_for(lambda: len(self._batcher) or self._closing)
+            self._state.wait_for(lambda: self._shed() or self._closing)
             rows = self._batcher.next_batch(self._scorer.limits)
+            for row in rows:
+                self._deadlines.drop(row)
+            self._full = self._batcher.tokens("default") > 0
             self._running.update(rows)
-            return rows, self._keep.isdisjoint(rows)
+            return NextBatch(rows, self._keep.isdisjoint(rows), self._full)
+
+    def _shed(self) -> int:
+        """Refuse the rows that this batch would answer too late, if others wait for their places; count the rest."""
+        late = self._deadlines.take_late(time.monotonic() + UNEVEN * self._full_seconds) if self._full else []
+        if late:
+            error = self._refuse(self._batcher.tokens("default"))
+            waiters = [self._waiters.pop(row, []) for row in late]
+            for row in late:
+                self._batcher.drop(row)
+                self._marks.pop(row, None)
+                self._keep.discard(row)
+            self._on_loop(partial(_resolve, [(futures, error) for futures in waiters]))
+        return len(self._batcher)
 
     def _run(self, rows: Sequence[Row], fresh: bool) -> list[Result]:
         """Run a batch and return the results in order. A batch that fails is halved until the bad row is alone."""
@@ -171,12 +203,17 @@ class ScorerLane(WorkerLane):
         LOG.error("%s failed on one text", self.name, exc_info=error)
         return ServerFault(f"{self.name} failed on this text ({type(error).__name__})", code="runtime_failed")
 
-    def _settle(self, rows: Sequence[Row], outcomes: Sequence[Result], seconds: float) -> None:
+    def _settle(self, batch: NextBatch, outcomes: Sequence[Result], seconds: float) -> None:
+        rows = batch.rows
         done = [each for each in outcomes if isinstance(each, Rewards)]
         tokens, cached = sum(len(row.ids) for row in rows), sum(each.cached for each in done)
         with self._state:
             marks = dict.fromkeys(mark for row in rows for mark in self._marks.pop(row, ())) if self._marks else ()
-        self._note(LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds, tuple(marks)))
+        if batch.full:
+            self._full_seconds = move_average(self._full_seconds, seconds)
+        self._note(
+            LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds, tuple(marks)), batch.full
+        )
         with self._state:
             self._running.difference_update(rows)
             for row, outcome in zip(rows, outcomes, strict=True):
@@ -189,37 +226,8 @@ class ScorerLane(WorkerLane):
     def _abandon(self, error: TureenError) -> None:
         waiters = list(self._waiters.values())
         self._waiters, self._batcher, self._running, self._keep = {}, Batcher(), set(), set()
-        self._marks = {}
+        self._marks, self._deadlines = {}, RowDeadlines()
         self._on_loop(partial(_resolve, [(futures, error) for futures in waiters]))
-
-
-async def run_rows(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Rewards | TureenError]:
-    """Run rows in their lanes, and return the results in order. If this call is cancelled, its rows leave the queues.
-
-    Raises:
-        Unavailable: a queue is full, so no row was queued; or a runtime is dead.
-    """
-    futures = _submit(asked, priority)
-    results: list[Rewards | TureenError] = []
-    for result in await asyncio.gather(*futures, return_exceptions=True):
-        if isinstance(result, Unavailable) or not isinstance(result, Rewards | TureenError):
-            raise result
-        results.append(result)
-    return results
-
-
-def _submit(asked: Sequence[tuple[ScorerLane, Row]], priority: Priority) -> list[Future]:
-    """Queue all rows in their lanes, or none."""
-    futures: dict[int, Future] = {}
-    try:
-        for lane in dict.fromkeys(lane for lane, _ in asked):
-            picks = [index for index, (its, _) in enumerate(asked) if its is lane]
-            futures |= zip(picks, lane.submit([asked[index][1] for index in picks], priority), strict=True)
-    except Unavailable:
-        for future in futures.values():
-            future.cancel()
-        raise
-    return [futures[index] for index in range(len(asked))]
 
 
 def _is_dead(error: Exception) -> bool:
