@@ -30,7 +30,7 @@ def test_the_commands_and_their_flags() -> None:
     flags = {
         name: sorted(option for parameter in command.params for option in parameter.opts if option.startswith("--"))
         for name, command in commands.items()
-        if name != "batch"  # its commands are those of test_cli_batch
+        if name != "batch"  # its commands are those of test_commands_batch
     }
     shared = {"--url", "--json"}
     making = {"--model", "--max-tokens", "--temperature", "--seed"}

@@ -35,6 +35,7 @@ from tureen.commands.flags import (
     parse_weights,
 )
 from tureen.commands.label import label_file
+from tureen.commands.models import app as models
 from tureen.item_files import Row
 from tureen.item_forms import RowReading
 from tureen.openai_wire import ChatReply
@@ -89,6 +90,7 @@ def _add_ids(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
 
 app.command("label")(label_file)
 app.add_typer(batch, name="batch")
+app.add_typer(models, name="models")
 app.command("bench")(bench_server)
 
 
@@ -187,17 +189,6 @@ def _sweep_rows(reply: ChatReply, rewards: ScoreReply | None) -> list[dict[str, 
         {"preferences": choice.preferences, "text": choice.text, "scores": scored and scored.model_dump()["scores"]}
         for choice, scored in tables.pair_scores(reply, rewards)
     ]
-
-
-@app.command()
-def models(url: Url = None, as_json: Json = False) -> None:
-    """List the reward models, policies and presets, loaded or not."""
-    with open_client(url) as client:
-        reply = client.models()
-    if as_json:
-        typer.echo(reply.model_dump_json())
-    else:
-        out.print(tables.tabulate_models(reply))
 
 
 @app.command()

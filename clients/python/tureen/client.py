@@ -23,6 +23,7 @@ from tureen.calls.call_options import (
 )
 from tureen.calls.senders import AsyncSender, Sender
 from tureen.calls.streams import AsyncStream, Stream
+from tureen.changes.resources import AsyncRewardModels, RewardModels
 from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
 from tureen.wire import ModelList, PreferencesReply, ScoreReply
 
@@ -46,6 +47,7 @@ class Client(Sender):
     Attributes:
         files: upload, read and delete the files of batches.
         batches: run the lines of a file as requests.
+        reward_models: load, unload and shadow reward models while the server runs.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Client(Sender):
         super().__init__(base_url, api_key, transport, patience)
         self.files = Files(self._run, self._calls)
         self.batches = Batches(self._run, self._calls)
+        self.reward_models = RewardModels(self._run, self._calls)
 
     def score(self, items: Items, **options: Unpack[ScoreOptions]) -> ScoreReply:
         """Score finished conversations, candidates of a prompt, or steps of an answer.
@@ -184,6 +187,7 @@ class AsyncClient(AsyncSender):
         super().__init__(base_url, api_key, transport, patience)
         self.files = AsyncFiles(self._run, self._calls)
         self.batches = AsyncBatches(self._run, self._calls)
+        self.reward_models = AsyncRewardModels(self._run, self._calls)
 
     async def score(self, items: Items, **options: Unpack[ScoreOptions]) -> ScoreReply:
         """As :meth:`Client.score`."""

@@ -9,10 +9,31 @@ from rich.text import Text
 
 from tureen.batches.batch_flows import STOPPED_EARLY, count_finished_lines
 from tureen.openai_wire import ChatChoice, ChatReply
-from tureen.wire import Batch, CandidateScore, ErrorDetail, ModelList, Score, ScoreItem, ScoreReply
+from tureen.wire import (
+    Batch,
+    CandidateScore,
+    ErrorDetail,
+    ModelChange,
+    ModelList,
+    Score,
+    ScoreItem,
+    ScoreReply,
+    ShadowComparison,
+    ShadowReport,
+)
 
 LONGEST = 240
 BATCH = ("batch", "status", "endpoint", "done", "failed", "created")
+SHADOW = (
+    "served",
+    "texts compared",
+    "pairs ordered the same way",
+    "rank correlation",
+    "mean difference",
+    "largest difference",
+    "population stability, served",
+    "population stability, shadow",
+)
 SPARED = ("endpoint", "created", "failed", "done")
 
 
@@ -68,6 +89,52 @@ def tabulate_models(reply: ModelList) -> Table:
         state = ("yes" if card.loaded else "no",) if on_demand else ()
         table.add_row(Text(card.id), card.kind, names, calibrated, steering, longest, version, *state)
     return table
+
+
+def tabulate_change(change: ModelChange) -> Table:
+    """Return a table that says what a load or an unload has done."""
+    table = Table("reward", "action", "version", "fingerprint", "before", "seconds")
+    version, fingerprint = Text((change.version or "")[:12]), change.fingerprint or ""
+    seconds = f"{change.seconds:.1f}" if change.seconds else ""
+    for name in change.rewards:
+        table.add_row(Text(name), change.action, version, fingerprint, change.replaced or "", seconds)
+    return table
+
+
+def tabulate_shadow(report: ShadowReport) -> Table:
+    """Return a table of how far a shadow agrees with what is served, one row per number and one column per reward."""
+    rows = dict(zip(SHADOW, zip(*map(_compare, report.comparisons), strict=True), strict=True))
+    table = Table("", *(Column(Text(each.reward), justify="right") for each in report.comparisons))
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    table.add_section()
+    facts = {
+        "shadow": report.fingerprint,
+        "share": f"{report.share:g}",
+        "texts dropped, as the server was busy": str(report.dropped),
+        "texts that the shadow failed on": str(report.failed),
+    }
+    for name, fact in facts.items():
+        table.add_row(name, fact, *[""] * (len(report.comparisons) - 1))
+    return table
+
+
+def _compare(found: ShadowComparison) -> tuple[str, ...]:
+    unit = " σ" if found.unit == "deviations" else ""
+    drift = [_number(each.population_stability, ".3f") for each in (found.live_drift, found.shadow_drift)]
+    return (
+        found.live_fingerprint or "",
+        str(found.texts),
+        f"{_number(found.pair_agreement, '.1%')} of {found.pairs}",
+        _number(found.rank_correlation, ".3f"),
+        _number(found.mean_difference, "+.3f", unit),
+        _number(found.largest_difference, ".3f", unit),
+        *drift,
+    )
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "–" if value is None else f"{value:{form}}{unit}"
 
 
 def tabulate_batches(found: Sequence[Batch], width: int) -> Table:
