@@ -11,7 +11,8 @@ from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference import generator_lane
 from tureen_serve.inference.generator_lane import GeneratorLane
-from tureen_serve.inference.lane import RESTARTING, LaneRun, find_death
+from tureen_serve.inference.lane import RESTARTING, LaneRun
+from tureen_serve.inference.lane_deaths import find_death
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
 from tureen_serve.runtimes.jobs import check_job
 

@@ -11,7 +11,8 @@ from waiting import wait_until
 
 from tureen.errors import ServerFault, TureenError, Unavailable, Unprocessable
 from tureen_serve.inference.demand import DEADLINE, TENANT, find_seconds_left
-from tureen_serve.inference.lane import RESTARTING, LaneRun, find_death
+from tureen_serve.inference.lane import RESTARTING, LaneRun
+from tureen_serve.inference.lane_deaths import find_death
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.runtimes.contract import BatchLimits, Rewards, Row
 

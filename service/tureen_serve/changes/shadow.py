@@ -19,7 +19,7 @@ from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.readers import Outcome, make_readers, read_answers
 from tureen_serve.inference.registry import Models, ServedBackbone
 from tureen_serve.inference.rendering import ScoreInput
-from tureen_serve.inference.scorer_lane import run_rows
+from tureen_serve.inference.row_calls import run_rows
 from tureen_serve.inference.text_limits import measure_input
 from tureen_serve.runtimes.catalogue import OpenedReward, Reward
 from tureen_serve.watching.agreement import Agreement

@@ -9,7 +9,8 @@ from math import inf
 from tureen.errors import NotFound, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference.batcher import Priority
-from tureen_serve.inference.lane import Observer, find_death, ignore_run
+from tureen_serve.inference.lane import Observer, ignore_run
+from tureen_serve.inference.lane_deaths import find_death
 from tureen_serve.inference.model_pool import ModelPool
 from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
@@ -23,19 +24,8 @@ from tureen_serve.inference.witness import Witness, ignore_call
 from tureen_serve.runtimes.catalogue import NO_MODELS, Family, LoadedModels, Reward
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
 
-__all__ = [
-    "SOUP",
-    "ScoreInput",
-    "AnswerPair",
-    "Engine",
-    "Family",
-    "FinishedText",
-    "Group",
-    "Outcome",
-    "Priority",
-    "Reward",
-    "Steps",
-]
+__all__ = ["SOUP", "AnswerPair", "Engine", "Family", "FinishedText", "Group", "Outcome", "Priority", "Reward"]
+__all__ += ["ScoreInput", "Steps"]
 
 
 class Engine:

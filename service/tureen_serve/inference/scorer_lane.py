@@ -57,8 +57,7 @@ class ScorerLane(WorkerLane):
         self._waiters: dict[Row, list[Future]] = {}
         self._deadlines = RowDeadlines()
         self._running: set[Row] = set()
-        self._full = False  # whether the last batch left others waiting
-        self._full_seconds = 0.0  # that such a batch takes
+        self._full, self._full_seconds = False, 0.0  # whether the last batch left others waiting; what such a one takes
         self._marks: dict[Row, list[TraceMark]] = {}  # of the traced requests that wait for a row
         super().__init__(name, scorer, observe, scorer.threads)  # starts the workers
 
@@ -148,11 +147,15 @@ class ScorerLane(WorkerLane):
             if future in waiters:
                 waiters.remove(future)
             if not waiters:
-                self._waiters.pop(row, None)
-                self._marks.pop(row, None)
-                self._keep.discard(row)
-                self._batcher.drop(row)
-                self._deadlines.drop(row)
+                self._forget(row)
+
+    def _forget(self, row: Row) -> list[Future]:
+        """Take a row out of the queue, and return who waits for it. Needs the lock."""
+        self._marks.pop(row, None)
+        self._keep.discard(row)
+        self._batcher.drop(row)
+        self._deadlines.drop(row)
+        return self._waiters.pop(row, [])
 
     def _work(self) -> None:
         while (batch := self._next()).rows:
@@ -176,12 +179,7 @@ class ScorerLane(WorkerLane):
         late = self._deadlines.take_late(time.monotonic() + UNEVEN * self._full_seconds) if self._full else []
         if late:
             error = self._refuse(self._batcher.tokens("default"))
-            waiters = [self._waiters.pop(row, []) for row in late]
-            for row in late:
-                self._batcher.drop(row)
-                self._marks.pop(row, None)
-                self._keep.discard(row)
-            self._on_loop(partial(_resolve, [(futures, error) for futures in waiters]))
+            self._on_loop(partial(_resolve, [(self._forget(row), error) for row in late]))
         return len(self._batcher)
 
     def _run(self, rows: Sequence[Row], fresh: bool) -> list[Result]:
