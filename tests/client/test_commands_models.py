@@ -84,13 +84,13 @@ def test_flags_that_contradict_each_other(url: str) -> None:
 
 def test_errors_have_their_classes_and_codes(url: str) -> None:
     with Client(url) as client:
-        for kind, code, name, fields in (
-            (Unprocessable, "path_not_allowed", "helpful", {"path": "/etc"}),
-            (NotFound, "model_not_found", "no body", {}),
-            (Conflict, "model_fixed", "tiny", {}),
+        for kind, code, name, path in (
+            (Unprocessable, "path_not_allowed", "helpful", "/etc"),
+            (NotFound, "model_not_found", "no body", None),
+            (Conflict, "model_fixed", "tiny", None),
         ):
             with pytest.raises(kind) as caught:
-                client.reward_models.load(name, **fields)
+                client.reward_models.load(name, path)
             assert caught.value.code == code
         with pytest.raises(Unprocessable, match="share"):
             client.reward_models.begin_shadow("helpful", "helpful-2", 2.0)
