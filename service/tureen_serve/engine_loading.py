@@ -26,6 +26,7 @@ from tureen_serve.runtimes.catalogue import LoadedModels
 from tureen_serve.runtimes.late_loader import LateLoader
 from tureen_serve.runtimes.load import LoadError, LoadOptions
 from tureen_serve.runtimes.load import load_models as load_artifacts
+from tureen_serve.runtimes.warm_up import measure_speeds
 from tureen_serve.settings import ServerLimits, Settings
 from tureen_serve.telemetry import Metrics
 
@@ -50,6 +51,7 @@ def load_engine(settings: Settings, observe: EngineObserver) -> Engine:
         unknown = check_aliases(settings.aliases, rewards, pool.offered if pool else ())
         if unknown:
             raise LoadError(unknown)
+        loaded = measure_speeds(loaded)
         undo.pop_all()
     lanes = {"queue_tokens": settings.limits.queue_tokens, "kept": settings.limits.kept_scores}
     texts = TextLimits(settings.limits.text_bytes, settings.limits.request_bytes)

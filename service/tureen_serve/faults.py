@@ -99,7 +99,7 @@ def find_merged_status(error: TureenError) -> int:
 def build_error_headers(error: TureenError) -> dict[str, str]:
     """Build the headers of an error: Retry-After in seconds, and WWW-Authenticate for a bad key."""
     found = {}
-    if error.retry_after is not None or error.status == 503:
+    if error.retry_after is not None or error.status in (429, 503):
         found["retry-after"] = str(min(max(math.ceil(error.retry_after or 1), 1), LONGEST_WAIT))
     if isinstance(error, Unauthorized):
         found["www-authenticate"] = "Bearer"

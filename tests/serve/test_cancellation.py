@@ -13,6 +13,7 @@ from serve.border import Caller, running
 from serve.route_bodies import SCORING, WRITING, about
 from waiting import wait_until
 
+from tureen.wire import TIMEOUT_HEADER
 from tureen_serve.app import load_engine
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.lane import ignore_run
@@ -115,6 +116,26 @@ def test_texts_that_wait_are_not_written_for_a_caller_who_left(bench: Bench, pat
             bench.texts.gate.set()
             await first.done()
             assert bench.texts.tokens - before == written(first)
+
+    run(work())
+
+
+@pytest.mark.parametrize("path", WRITING)
+@pytest.mark.parametrize("more", [{}, {"n": 3}, {"candidates": {"n": 3, "preferences": {"helpful": 1}}}], ids=str)
+def test_texts_end_at_their_deadline(bench: Bench, path: str, more: Any) -> None:
+    async def work() -> None:
+        async with serve(bench.engine) as app:
+            bench.texts.gate.clear()
+            before = bench.texts.tokens
+            first = Caller(app, "/v1/completions", TEXT)
+            await wait_until(lambda: bench.texts.inside)
+            bench.writer.speed.expect(1e9)
+            late = await Caller(app, path, {**WRITING[path], **ENDLESS, **more}, {TIMEOUT_HEADER: "300"}).done()
+            assert (late.status, json.loads(late.text)["error"]["code"]) == (504, "deadline_exceeded")
+            bench.texts.gate.set()
+            await first.done()
+            assert bench.texts.tokens - before == written(first)
+            assert bench.writer.running == bench.writer.waiting == 0
 
     run(work())
 

@@ -136,7 +136,7 @@ async def test_a_full_queue_refuses_all_of_a_call_with_the_time_it_needs() -> No
     async with lane(scorer, queue_tokens=10) as one:
         await held(scorer, one)
         waiting = one.submit([row(2, 2, 2, 2), row(3, 3, 3, 3)])
-        one.tokens_per_second = 3.0
+        one.speed.recent = 3.0
         with pytest.raises(Unavailable) as caught:
             one.submit([row(4), row(5, 5)])
         assert caught.value.code == "queue_full"
@@ -154,7 +154,7 @@ async def test_retry_after_stays_between_a_second_and_a_minute(speed: float, sec
     async with lane(scorer, queue_tokens=1) as one:
         await held(scorer, one)
         one.submit([row(2)])
-        one.tokens_per_second = speed
+        one.speed.recent = speed
         with pytest.raises(Unavailable) as caught:
             one.submit([row(3)])
         assert caught.value.retry_after == seconds
@@ -412,7 +412,7 @@ async def test_what_ran_is_told() -> None:
     scorer = Adder()
     async with lane(scorer, observe=told.append) as one:
         await asyncio.gather(*one.submit([row(1, 1), row(2, 2), row(INFINITE)]), return_exceptions=True)
-        assert one.tokens_per_second > 0
+        assert one.speed.recent > 0
     (ran,) = told
     assert (ran.lane, ran.rows, ran.tokens, ran.failed) == ("tiny", 3, 5, 1)
     assert ran.seconds > 0

@@ -13,6 +13,7 @@ from serve.experts import causal, stack, texts
 
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
+from tureen_serve.inference.demand import DEADLINE
 from tureen_serve.inference.lane import LaneRun
 from tureen_serve.inference.stepper_lane import StepperLane
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
@@ -120,6 +121,28 @@ async def test_more_jobs_than_may_wait_are_refused(stepper: TransformersStepper)
         assert [len(deltas) for deltas in await asyncio.gather(*waiting)] == [2, 2]
 
 
+async def test_a_text_that_its_queue_cannot_begin_in_time_is_refused_at_once(stepper: TransformersStepper) -> None:
+    async with lane(stepper) as one:
+        streams = [one.stream(job(number, max_tokens=400)) for number in range(4)]
+        for stream in streams:
+            await anext(stream)
+        waiting = [asyncio.create_task(collect(one, job(5 + number, max_tokens=50))) for number in range(2)]
+        await asyncio.sleep(0)
+        one.speed.expect(0.5)
+        now = asyncio.get_running_loop().time()
+        token = DEADLINE.set(asyncio.timeout_at(now + 30))
+        with pytest.raises(Unavailable, match="the queue of tiny needs about") as caught:
+            await collect(one, job(9))
+        assert (caught.value.code, caught.value.retry_after) == ("queue_full", 60)
+        DEADLINE.set(asyncio.timeout_at(now + 10**6))
+        waiting.append(asyncio.create_task(collect(one, job(8, max_tokens=2))))
+        await asyncio.sleep(0)
+        DEADLINE.reset(token)
+        for stream in streams:
+            await stream.aclose()
+        assert [len(deltas) for deltas in await asyncio.gather(*waiting)] == [50, 50, 2]
+
+
 async def test_a_failed_step_fails_who_runs_and_the_lane_lives(
     stepper: TransformersStepper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +206,6 @@ async def test_what_ran_is_told(stepper: TransformersStepper) -> None:
     told: list[LaneRun] = []
     async with lane(stepper, observe=told.append) as one:
         await collect(one, job(max_tokens=5))
-        assert one.tokens_per_second > 0
+        assert one.speed.recent > 0
     assert sum(ran.tokens for ran in told) == 5
     assert {ran.rows for ran in told} == {1}

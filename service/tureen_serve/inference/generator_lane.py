@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from tureen.errors import TureenError, Unavailable
 from tureen_serve.inference.lane import Lane, LaneRun, Observer, ignore_run
+from tureen_serve.inference.text_turns import TextLengths, TextTurn
 from tureen_serve.runtimes.contract import GenerationJob, Generator, TextDelta
 
 PERIOD = 0.25  # seconds
 
 
 @dataclass(eq=False, slots=True)
-class OpenJob:
-    """A job that waits or runs. It has ``started`` once its first token has come."""
+class OpenJob(TextTurn):
+    """A job that waits or runs. It has ``started`` once its first delta has come."""
 
-    job: GenerationJob
     started: bool = False
 
 
@@ -38,6 +38,7 @@ class GeneratorLane(Lane):
         self._since: float | None = None
         self._heard = 0.0
         self._made = self._failed = 0
+        self._lengths = TextLengths()
 
     @property
     def waiting(self) -> int:
@@ -64,13 +65,15 @@ class GeneratorLane(Lane):
 
         Raises:
             Unprocessable: the job cannot run on this model.
-            Unavailable: too many jobs wait, the server is shutting down, or the runtime is dead.
+            Unavailable: too many jobs wait, or they need longer than the caller's deadline; the server is shutting
+                down, or the runtime is dead.
             ServerFault: the runtime failed on this job.
         """
         self._generator.check(job)
         self._check_open()
         if self.waiting >= self._queue_jobs:
             raise self._refuse(sum(opened.job.sampling.max_tokens for opened in self._open))
+        self.speed.check_deadline(self.name, self._lengths.count_ahead(self._open))
         opened = OpenJob(job)
         if not self._open:
             self._heard = time.perf_counter()
@@ -80,6 +83,9 @@ class GeneratorLane(Lane):
             async with aclosing(self._generator.stream(job)) as deltas:
                 async for delta in deltas:
                     opened.started = True
+                    opened.tokens += delta.tokens
+                    if delta.finish:
+                        self._lengths.note(opened)
                     self._heard = time.perf_counter()
                     self._made += delta.tokens
                     yield delta
@@ -107,6 +113,7 @@ class GeneratorLane(Lane):
         if not at_once and now - began < PERIOD:
             return
         if self._made or self._failed:
-            self._note(LaneRun(self.name, max(self.running, 1), self._made, 0, self._failed, now - began))
+            ran = LaneRun(self.name, max(self.running, 1), self._made, 0, self._failed, now - began)
+            self._note(ran, full=self.waiting > 0)
         self._made = self._failed = 0
         self._since = now if self._open else None

@@ -7,7 +7,6 @@ worker never touches a future or an asyncio queue.
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,14 +16,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tureen.errors import TureenError, Unavailable
-from tureen_serve.inference.demand import find_seconds_left
+from tureen_serve.inference.lane_speed import LaneSpeed
 from tureen_serve.trace_marks import TraceMark
 
 LOG = logging.getLogger(__name__)
-LONGEST_WAIT = 60
 RESTARTING = 10  # seconds after which callers try again while a runtime or the server restarts
-CAUTION = 1.15  # times as long as a queue is expected to take, it may take
-RECENT = 0.2  # weight of the last run in the measured speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +68,12 @@ class Lane(ABC):
         observe: called with every run.
 
     Attributes:
-        tokens_per_second: a moving average of the measured speed; 0 before the first run.
+        speed: how fast it is.
     """
 
     def __init__(self, name: str, runtime: HealthSource, observe: Observer) -> None:
         self.name = name
-        self.tokens_per_second = 0.0
-        self._full_speed = 0.0  # of batches that left others waiting; small batches are slow
+        self.speed = LaneSpeed()
         self._runtime = runtime
         self._observe = observe
         self._died: str | None = None
@@ -132,42 +127,13 @@ class Lane(ABC):
 
     def _refuse(self, tokens: int) -> Unavailable:
         """Make the error of a full queue. ``retry_after`` is the time that the queue needs at the measured speed."""
-        seconds = math.ceil(tokens / self.tokens_per_second) if self.tokens_per_second else 1
         message = f"the queue of {self.name} is full: {tokens} tokens wait; try again later"
-        return Unavailable(message, code="queue_full", retry_after=min(max(seconds, 1), LONGEST_WAIT))
-
-    def _check_deadline(self, tokens: int, others: float) -> None:
-        """Check that ``tokens`` can be read before the call's deadline, at the speed of full batches.
-
-        Args:
-            others: further seconds, for the texts of others in the batch that runs and in the call's own.
-
-        Raises:
-            Unavailable: it cannot.
-        """
-        left = find_seconds_left()
-        if left is None or not self._full_speed:
-            return
-        needed = CAUTION * tokens / self._full_speed + others
-        if needed > left:
-            message = (
-                f"the queue of {self.name} needs about {needed:.0f} s, and this request may take {left:.0f} s "
-                "more; try again later, or allow more time"
-            )
-            wait = min(max(math.ceil(needed - left), 1), LONGEST_WAIT)
-            raise Unavailable(message, code="queue_full", retry_after=wait)
+        return Unavailable(message, code="queue_full", retry_after=self.speed.find_wait(tokens))
 
     def _note(self, ran: LaneRun, full: bool = False) -> None:
         """Note a run. ``full``: others had to wait for it."""
-        speed = self._streams * ran.tokens / max(ran.seconds, 1e-6)
-        self._full_speed = move_average(self._full_speed, speed) if full else max(self._full_speed, speed)
-        self.tokens_per_second = move_average(self.tokens_per_second, speed)
+        self.speed.note(self._streams * ran.tokens, ran.seconds, full)
         self._observe(ran)
-
-
-def move_average(known: float, value: float) -> float:
-    """Move an average towards a new value; the first value is the average."""
-    return known + RECENT * (value - known) if known else value
 
 
 class WorkerLane(Lane):

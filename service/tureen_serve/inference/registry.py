@@ -224,6 +224,7 @@ def open_lanes(
     served: list[Served] = [open_backbone(each, queue_tokens, kept, observe) for each in loaded.backbones]
     for policy in loaded.policies:
         lane = _generator_lane(policy, queue_jobs, observe)
+        lane.speed.expect(policy.speed)
         served.append(ServedFamily(lane, policy.family, policy.runtime.description))
     return served
 
@@ -233,6 +234,7 @@ def open_backbone(
 ) -> ServedBackbone:
     """Start the lane of a backbone. The arguments are those of the engine."""
     lane = ScorerLane(backbone.name, backbone.scorer, queue_tokens, observe, kept)
+    lane.speed.expect(backbone.speed)
     return ServedBackbone(lane, backbone.rewards, backbone.scorer.description)
 
 

@@ -11,7 +11,8 @@ from functools import partial
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.batcher import Batcher, Priority
 from tureen_serve.inference.demand import TENANT, find_seconds_left
-from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run, move_average
+from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
+from tureen_serve.inference.lane_speed import move_average
 from tureen_serve.inference.row_deadlines import RowDeadlines
 from tureen_serve.inference.score_cache import ScoreCache
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
@@ -110,7 +111,7 @@ class ScorerLane(WorkerLane):
                 raise self._refuse(ahead)
             if tokens and ahead:
                 running = max(self._full_seconds - self.busy_seconds, 0)
-                self._check_deadline(ahead + tokens, running + self._full_seconds)
+                self.speed.check_deadline(self.name, ahead + tokens, running + self._full_seconds)
             ends = time.monotonic() + (find_seconds_left() or math.inf)
             futures = [self._known(known[row]) if row in known else self._enter(row, priority, ends) for row in rows]
             self._state.notify_all()

@@ -9,16 +9,16 @@ from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
+from tureen_serve.inference.text_turns import TextLengths, TextTurn
 from tureen_serve.runtimes.contract import GenerationJob, Stepper, TextDelta
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class Ticket:
+class Ticket(TextTurn):
     """A job in a stepper lane, and the queue of its deltas."""
 
-    job: GenerationJob
     deltas: asyncio.Queue[TextDelta | TureenError] = field(default_factory=asyncio.Queue)
 
 
@@ -37,6 +37,7 @@ class StepperLane(WorkerLane):
         self._open: dict[Ticket, None] = {}
         self._arrived: list[Ticket] = []
         self._left: list[Ticket] = []
+        self._lengths = TextLengths()
         super().__init__(name, stepper, observe)  # starts the worker
 
     @property
@@ -59,7 +60,8 @@ class StepperLane(WorkerLane):
 
         Raises:
             Unprocessable: the job cannot run on this model.
-            Unavailable: too many jobs wait, the server is shutting down, or the runtime is dead.
+            Unavailable: too many jobs wait, or they need longer than the caller's deadline; the server is shutting
+                down, or the runtime is dead.
             ServerFault: the runtime failed on this job.
         """
         self._stepper.check(job)
@@ -70,6 +72,9 @@ class StepperLane(WorkerLane):
                 delta = await ticket.deltas.get()
                 if isinstance(delta, TureenError):
                     raise delta
+                ticket.tokens += delta.tokens
+                if delta.finish:
+                    self._lengths.note(ticket)
                 yield delta
                 if delta.finish:
                     return
@@ -86,6 +91,7 @@ class StepperLane(WorkerLane):
             self._loop = self._check_open()
             if self.waiting >= self._queue_jobs:
                 raise self._refuse(sum(each.job.sampling.max_tokens for each in self._open))
+            self.speed.check_deadline(self.name, self._lengths.count_ahead(self._open))
             self._open[ticket] = None
             self._arrived.append(ticket)
             self._state.notify_all()
@@ -104,7 +110,8 @@ class StepperLane(WorkerLane):
             seconds = time.perf_counter() - began
             failed = sum(isinstance(each, TureenError) for _, each in results)
             if results:
-                self._note(LaneRun(self.name, len(results), len(results) - failed, 0, failed, seconds))
+                ran = LaneRun(self.name, len(results), len(results) - failed, 0, failed, seconds)
+                self._note(ran, full=self._stepper.waiting > 0)
                 self._on_loop(partial(_hand_out, results))
         with self._state:
             self._abandon(Unavailable("the server is shutting down; try another server", code="draining"))

@@ -97,11 +97,12 @@ class Family:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A scorer and the rewards that it computes."""
+    """A scorer and the rewards that it computes. ``speed`` is in tokens a second; 0 if it was not measured."""
 
     name: str
     scorer: Scorer
     rewards: tuple[Reward, ...]
+    speed: float = 0.0
 
     def close(self) -> None:
         """Free the weights."""
@@ -110,10 +111,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Policy:
-    """A family and the runtime that generates its texts."""
+    """A family and the runtime that generates its texts. ``speed`` is as a backbone's, with many texts at once."""
 
     family: Family
     runtime: Stepper | Generator
+    speed: float = 0.0
 
 
 @dataclass(frozen=True)
