@@ -229,8 +229,7 @@ async def test_too_many_without_a_token_are_refused_until_one_speaks(reciter: Re
     async with lane(reciter, queue_jobs=2) as one:
         readers = [await entered(one, job(number)) for number in range(2)]
         error = await refused(one, job(2))
-        assert error.code == "queue_full"
-        assert error.retry_after in (2, 3)
+        assert (error.code, error.retry_after) == ("queue_full", 1)
         assert "the queue of words is full" in error.message
         assert reciter.open == [job(0), job(1)]
         reciter.dictate(job(0), HELLO)

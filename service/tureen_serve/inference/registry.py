@@ -222,11 +222,7 @@ def open_lanes(
 ) -> list[Served]:
     """Start a lane for each backbone and family. The arguments are those of the engine."""
     served: list[Served] = [open_backbone(each, queue_tokens, kept, observe) for each in loaded.backbones]
-    for policy in loaded.policies:
-        lane = _generator_lane(policy, queue_jobs, observe)
-        lane.speed.expect(policy.speed)
-        served.append(ServedFamily(lane, policy.family, policy.runtime.description))
-    return served
+    return served + [_open_policy(each, queue_jobs, observe) for each in loaded.policies]
 
 
 def open_backbone(
@@ -238,11 +234,14 @@ def open_backbone(
     return ServedBackbone(lane, backbone.rewards, backbone.scorer.description)
 
 
-def _generator_lane(policy: Policy, queue_jobs: int, observe: Observer) -> TextLane:
-    name, runtime = policy.family.name, policy.runtime
+def _open_policy(policy: Policy, queue_jobs: int, observe: Observer) -> ServedFamily:
+    runtime, options = policy.runtime, (queue_jobs, observe)
     if isinstance(runtime, Generator):
-        return GeneratorLane(name, runtime, queue_jobs, observe)
-    return StepperLane(name, runtime, queue_jobs, observe)
+        lane: TextLane = GeneratorLane(policy.family.name, runtime, *options)
+    else:
+        lane = StepperLane(policy.family.name, runtime, *options)
+    lane.speed.expect(policy.speed)
+    return ServedFamily(lane, policy.family, runtime.description)
 
 
 def _check_names(names: Sequence[str], what: str) -> None:
