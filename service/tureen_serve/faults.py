@@ -17,13 +17,18 @@ from starlette.responses import JSONResponse, Response
 
 from tureen.errors import (
     BY_STATUS,
+    DeadlineExceeded,
     Forbidden,
+    HeadersTooLarge,
+    InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    PayloadTooLarge,
     RateLimited,
     ServerFault,
     TureenError,
     Unauthorized,
+    Unavailable,
     Unprocessable,
     find_error_class,
 )
@@ -153,20 +158,38 @@ def _http(error: HTTPException) -> TureenError:
     return find_error_class(error.status_code)(str(error.detail))
 
 
+EVERYWHERE = [
+    each.status
+    for each in (
+        InvalidRequest,
+        Unauthorized,
+        Forbidden,
+        PayloadTooLarge,
+        RateLimited,
+        HeadersTooLarge,
+        ServerFault,
+        Unavailable,
+        DeadlineExceeded,
+    )
+]  # what the layers before the routes answer
+
+
 def document_errors(
     *statuses: int, model: type[BaseModel] = ErrorReply, moved: Mapping[int, int] | None = None
 ) -> dict[int | str, dict[str, Any]]:
-    """Describe a route's errors for OpenAPI.
+    """Describe a route's errors for OpenAPI: its own, and those that every route may have.
+
+    Too many headers are refused before the route is known, so that error has our own body everywhere.
 
     Args:
         model: the body of each error.
         moved: our status → the dialect's status for the same error.
     """
-    everywhere = (Unauthorized.status, Forbidden.status, RateLimited.status, ServerFault.status)
-    known = {status: BY_STATUS[status].__doc__ or "" for status in sorted({*statuses, *everywhere})}
+    known = {status: BY_STATUS[status].__doc__ or "" for status in sorted({*statuses, *EVERYWHERE})}
     documented: dict[int | str, dict[str, Any]] = {}
     for status, text in known.items():
-        described = {"model": model, "description": text.split(": ", 1)[1]}
+        own = ErrorReply if status == HeadersTooLarge.status else model
+        described = {"model": own, "description": text.split(": ", 1)[1]}
         documented.setdefault((moved or {}).get(status, status), described)
     if 422 in known and 422 not in documented:
         documented["4XX"] = {"model": model, "description": "nothing else."}  # else FastAPI adds a 422 of its own

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from tureen.errors import Unavailable
 from tureen_serve.admission import InFlight
 from tureen_serve.batches.batch_service import BatchService
+from tureen_serve.dialects import ERROR_BUILDERS
 from tureen_serve.telemetry import QUIET
 
 BODIES = {**SHARED, **DIALECTS, **WRITING}
@@ -43,6 +44,27 @@ def ask_all(client: TestClient, headers: dict[str, str] | None = None) -> dict[t
         for method, path in pairs
         if path not in QUIET
     }
+
+
+def test_every_route_tells_of_what_every_route_may_answer(client: TestClient) -> None:
+    ours = {"400", "401", "403", "413", "429", "431", "500", "503", "504"}
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, told in methods.items():
+            missing = ours - set(told["responses"])
+            assert not missing or (path in ERROR_BUILDERS and "431" not in missing), (method, path, missing)
+            model = told["responses"]["431"]["content"]["application/json"]["schema"]["$ref"]
+            assert model.endswith("/ErrorReply"), path
+
+
+def test_what_all_routes_answer_is_in_the_document(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = client.get("/openapi.json").json()["paths"]
+    asked = [ask_all(client, {"x-request-timeout-ms": "no number"}), ask_all(client, {"content-length": "99999999999"})]
+    monkeypatch.setattr(InFlight, "__len__", lambda _: 10**6)
+    for replies in (*asked, ask_all(client)):
+        for (method, path), reply in replies.items():
+            if path in known:
+                verb = "get" if method == "HEAD" else method.lower()
+                assert str(reply.status_code) in known[path][verb]["responses"], (method, path)
 
 
 def check(reply: Any, what: object) -> None:

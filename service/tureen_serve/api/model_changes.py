@@ -39,7 +39,7 @@ async def load_model(name: str, body: LoadRequest, changes: ChangesDep) -> Model
     return await changes.load(name, body)
 
 
-@router.post("/v1/models/{name}/unload", responses=LOOK)
+@router.post("/v1/models/{name}/unload", responses=CHANGE)
 async def unload_model(name: str, changes: ChangesDep) -> ModelChange:
     """Stop serving a reward, with all rewards of the same artifact. Requests in flight finish on it."""
     return await changes.unload(name)
