@@ -210,9 +210,8 @@ class ScorerLane(WorkerLane):
             marks = dict.fromkeys(mark for row in rows for mark in self._marks.pop(row, ())) if self._marks else ()
         if batch.full:
             self._full_seconds = move_average(self._full_seconds, seconds)
-        self._note(
-            LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds, tuple(marks)), batch.full
-        )
+        ran = LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds, tuple(marks))
+        self._note(ran, batch.full)
         with self._state:
             self._running.difference_update(rows)
             for row, outcome in zip(rows, outcomes, strict=True):
