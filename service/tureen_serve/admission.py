@@ -188,12 +188,13 @@ class Exchange:
         """
 
         async def handle() -> None:
-            await app(scope, self._replay, self._forward)
+            if not self._gone.is_set():
+                await app(scope, self._replay, self._forward)
 
         self._clock = clock
         DEADLINE.set(clock)
+        disconnect = asyncio.create_task(self._wait_for_disconnect())  # first: who has left costs no parsing
         handler = asyncio.create_task(handle())
-        disconnect = asyncio.create_task(self._wait_for_disconnect())
         try:
             await asyncio.wait({handler, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if handler.done() or self._ended:

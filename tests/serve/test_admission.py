@@ -216,6 +216,21 @@ def test_a_request_that_is_cancelled_otherwise_is_not_answered() -> None:
     run(work())
 
 
+def test_a_caller_that_has_left_after_its_body_starts_nothing() -> None:
+    async def work() -> None:
+        calls: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            calls.append(scope["path"])
+
+        caller = Caller(Admission(app, ServerLimits()), "/v1/score", {"items": []})
+        caller.hang_up()
+        await caller.done()
+        assert (calls, caller.messages) == ([], [])
+
+    run(work())
+
+
 def test_a_caller_that_leaves_within_its_body_starts_nothing() -> None:
     async def work() -> None:
         engine = CountingEngine()
