@@ -20,10 +20,32 @@ UNSAFE_BUT_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off
 
 
 class Postgres:
-    """A running server that makes databases; a schema of its own is as good as one, and costs nothing."""
+    """A server that makes databases; a schema of its own is as good as one, and costs nothing.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        command: what runs it, as the user and with the options of ``settings``.
+    """
+
+    def __init__(self, folder: Path, command: list[str], settings: dict[str, Any]) -> None:
         self._folder = folder
+        self._command = command
+        self._settings = settings
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self._folder, **self._settings)
+        until = time.monotonic() + 30
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"PostgreSQL does not start: {(self._folder / 'log').read_text()}")
+            time.sleep(0.02)
+
+    def stop(self, sent: signal.Signals = signal.SIGQUIT) -> None:
+        """End it, at once by default, as a crash does."""
+        self._process.send_signal(sent)
+        self._process.wait(20)
 
     def database(self) -> str:
         """SQLAlchemy's URL of a new database."""
@@ -63,15 +85,11 @@ def postgres() -> Iterator[Postgres]:
         subprocess.run([*setup, str(data)], check=True, stdout=subprocess.DEVNULL, cwd=folder, **as_user)
         options = [part for option in UNSAFE_BUT_QUICK for part in ("-c", option)]
         command = [str(binaries / "postgres"), "-D", str(data), "-k", made, "-h", "", *options]
-        with (folder / "log").open("wb") as log:
-            process: subprocess.Popen[bytes] = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **as_user)
+        found = Postgres(folder, command, as_user)
         try:
-            found = Postgres(folder)
-            _wait(found, process, folder / "log")
             yield found
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
-            process.wait(20)
+            found.stop()  # nothing of it is kept
 
 
 def _binaries() -> Path:
@@ -86,11 +104,3 @@ def _binaries() -> Path:
 
 def _other_user() -> dict[str, str]:
     return {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
-
-
-def _wait(server: Postgres, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 30
-    while not server.answers():
-        if process.poll() is not None or time.monotonic() > until:
-            raise AssertionError(f"PostgreSQL does not start: {log.read_text()}")
-        time.sleep(0.02)

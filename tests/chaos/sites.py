@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,13 @@ from waiting import block_until
 
 IN_FLIGHT = "tureen_http_requests_in_flight"
 WAITING = ("tureen_queue_requests", "tureen_queue_tokens", "tureen_running_texts")
+FULL = 2**20  # bytes
 SCORE = {"items": [{"messages": PROBE}], "rewards": ["helpful"]}
+
+
+def fill_disk() -> None:
+    """Let no file of this process become larger than :data:`FULL`, as where a disk is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, FULL))
 
 
 def slow_down(pass_seconds: float, token_seconds: float) -> None:

@@ -5,27 +5,24 @@
 
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
+from batch_runs import get_batch, read_outputs, submit_lines, wait_for_end
 from postgres import Postgres
 from replicas import Replica
 from serve.artifacts import build
 from serve.requests import line, names
-from waiting import block_until
 
 pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("TUREEN_TEST_KILLS", "4"))
 LINES = int(os.environ.get("TUREEN_TEST_LINES", "100"))
 CHUNK = max(4, LINES // 100)
-OWN = re.compile(rb'"(batch_req|req)_[0-9a-f]{32}"')
 WORDS = ("the", "wind", "is", "lazy", "and", "leaves", "fall", "where", "nobody", "looks")
 SETTINGS = """
 rewards: [{{path: helpful}}, {{path: funny, name: amusing}}]
@@ -74,49 +71,14 @@ def content(endpoint: str) -> bytes:
     return b"".join(lines)
 
 
-def submit(address: str, endpoint: str) -> str:
-    with httpx2.Client(base_url=address, timeout=60) as http:
-        block_until(lambda: http.get("/v1/files").status_code != 503)
-        upload = {"file": ("in.jsonl", content(endpoint))}
-        file = http.post("/v1/files", files=upload, data={"purpose": "batch"}).raise_for_status().json()["id"]
-        body = {"input_file_id": file, "endpoint": endpoint, "completion_window": "24h"}
-        made: str = http.post("/v1/batches", json=body).raise_for_status().json()["id"]
-        return made
-
-
-def batch(address: str, name: str) -> dict[str, Any]:
-    """The batch as it stands; the store may be opening still."""
-    replies: list[httpx2.Response] = []
-
-    def answered() -> bool:
-        replies.append(httpx2.get(f"{address}/v1/batches/{name}", timeout=60))
-        return replies[-1].status_code != 503
-
-    block_until(answered)
-    found: dict[str, Any] = replies[-1].raise_for_status().json()
-    return found
-
-
-def finished(address: str, name: str) -> dict[str, Any]:
-    block_until(lambda: batch(address, name)["status"] == "completed", 600)
-    return batch(address, name)
-
-
-def outputs(address: str, ended: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Output and errors without the ids that each run draws anew."""
-    kinds = ("output_file_id", "error_file_id")
-    raws = [httpx2.get(f"{address}/v1/files/{ended[kind]}/content", timeout=60).content for kind in kinds]
-    return OWN.sub(b'""', raws[0]), OWN.sub(b'""', raws[1])
-
-
 def undisturbed(artifacts: Path, folder: Path, endpoint: str) -> tuple[tuple[bytes, bytes], float]:
     """What one server makes of it in peace, and in what time."""
     with replicas(1, artifacts, folder, f"sqlite:///{folder}/b.sqlite") as (one,):
         address = one.ready()
         began = time.monotonic()
-        ended = finished(address, submit(address, endpoint))
+        ended = wait_for_end(address, submit_lines(address, content(endpoint), endpoint))
         seconds = time.monotonic() - began
-        return outputs(address, ended), seconds
+        return read_outputs(address, ended), seconds
 
 
 Store = Callable[[Path], str]
@@ -142,8 +104,8 @@ def test_killed_at_random_moments(
     folder = tmp_path / f"war-{count}"
     kills = 0
     with replicas(count, artifacts, folder, stored(request)(folder)) as servers:
-        name = submit(servers[0].ready(), endpoint)
-        while kills < KILLS and batch(servers[0].ready(), name)["status"] != "completed":
+        name = submit_lines(servers[0].ready(), content(endpoint), endpoint)
+        while kills < KILLS and get_batch(servers[0].ready(), name)["status"] != "completed":
             for server in servers:
                 server.ready()
             for victim in draw.sample(servers, count):
@@ -153,8 +115,8 @@ def test_killed_at_random_moments(
             for server in servers:
                 server.start()
         address = servers[0].ready()
-        ended = finished(address, name)
-        found = outputs(address, ended)
+        ended = wait_for_end(address, name)
+        found = read_outputs(address, ended)
     assert kills >= KILLS / 2, "the batch was over before its servers could be killed"
     assert found == expected
     assert sorted(names(found[0]) + names(found[1])) == sorted(f"line-{number}" for number in range(LINES))
