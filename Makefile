@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test coverage test-vllm kills postgres promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-vllm starter sweep clean
+.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-vllm starter sweep clean
 
 install: .venv/.dev
 
@@ -34,11 +34,11 @@ serve: .venv/.serve
 SELECTED := $(if $(CI),,-m "not long")
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest
 
-test: .venv/.dev postgres promtool
+test: .venv/.dev postgres haproxy promtool
 	$(PYTEST) tests -n 2 --dist loadfile $(SELECTED)
 
 # all tests, and their coverage, which must be what the suite has; it takes half as long again
-coverage: .venv/.dev postgres promtool
+coverage: .venv/.dev postgres haproxy promtool
 	$(PYTEST) tests -n 2 --dist loadfile --cov --cov-report=term
 
 # some tests of batches start a PostgreSQL of their own; without one they are skipped, but not in CI
@@ -46,6 +46,12 @@ postgres:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 		{ apt-get update -qq; apt-get install -qq --yes --no-install-recommends postgresql >/dev/null; } || \
 		echo "PostgreSQL could not be installed: install it to run the tests that need it"
+
+# a test restarts servers behind a proxy; without one it is skipped, but not in CI
+haproxy:
+	@command -v haproxy >/dev/null || test -x /usr/sbin/haproxy || \
+		{ apt-get update -qq; apt-get install -qq --yes --no-install-recommends haproxy >/dev/null; } || \
+		echo "HAProxy could not be installed: install it to run the test that needs it"
 
 # some tests check metrics and alert rules by promtool; of Debian's package only this file is unpacked
 promtool: .venv/.made
