@@ -47,6 +47,10 @@ postgres:
 		{ apt-get update -qq; apt-get install -qq --yes --no-install-recommends postgresql >/dev/null; } || \
 		echo "PostgreSQL could not be installed: install it to run the tests that need it"
 
+# a mixed load on a server of tiny models, and the slope of its memory; two hours (python tests/chaos/soak.py --minutes)
+soak: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/soak.py
+
 # a test restarts servers behind a proxy; without one it is skipped, but not in CI
 haproxy:
 	@command -v haproxy >/dev/null || test -x /usr/sbin/haproxy || \

@@ -14,6 +14,8 @@ from waiting import block_until
 
 from tureen.bench.latencies import summarise_latencies
 
+pytestmark = pytest.mark.long
+
 STREAMS, STORM = 200, 200
 IDLE = 3.0
 CHAT = {"messages": PROBE[:1], "max_tokens": 200, "logit_bias": {"2": -100}, "stream": True}

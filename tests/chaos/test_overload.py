@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 from chaos.sites import run_site, tell, write_config
 
 from tureen.bench.latencies import summarise_latencies
 from tureen.bench.loops import Bounds, run_load
 from tureen.bench.trial import Load, summarise_trials
 from tureen.bench.workloads import Texts, make_workload
+
+pytestmark = pytest.mark.long
 
 ROWS, PASS = 4, 0.4
 CAPACITY = ROWS / PASS

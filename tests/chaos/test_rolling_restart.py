@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from chaos.proxy import run_proxy, wait_until_all_up
 from chaos.sites import tell, write_config
 from replicas import Replica
@@ -14,6 +15,8 @@ from tureen.bench.pools import Pools
 from tureen.bench.trial import Load, Trial
 from tureen.bench.workloads import Texts, make_workload
 from tureen_serve.starter.demo import find_free_port
+
+pytestmark = pytest.mark.long
 
 RATE, DRAIN = 20.0, 1.0
 WORK = make_workload("score", {"rewards": ["helpful"]}, Texts(8, 1, 0))

@@ -18,6 +18,8 @@ from replicas import Replica
 from serve.requests import line, names
 from waiting import block_until
 
+pytestmark = pytest.mark.long
+
 LINES = 60
 PASS = 0.05
 ENDPOINT = "/v1/score"
