@@ -30,6 +30,7 @@ QUEUE_INPUTS = 64
 QUEUE_BYTES = 4 * 2**20
 ROWS_AT_ONCE = 8  # a request that arrives meanwhile waits for these at most
 LOOK_SECONDS = 0.01  # between two looks whether the server is idle
+QUIET_SECONDS = 0.05  # without work, so that callers who ask again at once find the server free
 IDLE_SECONDS = 5.0  # after which an input that found no idle moment is dropped
 
 
@@ -176,13 +177,15 @@ class Shadow:
         known.take_group(ours, theirs)
 
     async def _wait_until_idle(self) -> bool:
-        """Wait until no lane has work, but not for ever. Returns whether none has."""
+        """Wait until no lane has had work for a moment, but not for ever. Returns whether there was such a moment."""
         clock = asyncio.get_running_loop().time
-        ends = clock() + IDLE_SECONDS
-        while any(lane.has_work for lane in (*self._engine.scorers, *self._engine.generators)):
-            if clock() > ends:
+        began = worked = clock()
+        while clock() - worked < QUIET_SECONDS:
+            if clock() - began > IDLE_SECONDS:
                 return False
             await asyncio.sleep(LOOK_SECONDS)
+            if any(lane.has_work for lane in (*self._engine.scorers, *self._engine.generators)):
+                worked = clock()
         return True
 
     def _count(self, entry: ShadowInput, outcome: ShadowOutcome) -> None:
