@@ -3,7 +3,8 @@
     make soak
     python tests/chaos/soak.py --minutes 10
 
-Callers score, label, chat, abandon streams and make mistakes, a few at a time. The table is the resident memory along the way, in twentieths of the time. The slope is that of the last three quarters.
+Callers score, label, chat, abandon streams and make mistakes, a few at a time. The table is the resident memory along
+the way, in twentieths of the time. The slope is that of the last three quarters.
 """
 
 import argparse

@@ -53,9 +53,8 @@ class Stream(threading.Thread):
 
 def test_a_rolling_restart_under_load_fails_no_request(artifacts: Path, tmp_path: Path) -> None:
     ports = [find_free_port() for _ in range(2)]
-    environment = {"TUREEN_BATCHES__ENABLED": "false"}
     configs = [write_config(artifacts, f"rolling-{port}", port=port, limits={"drain_seconds": DRAIN}) for port in ports]
-    servers = [Replica(config, **environment) for config in configs]
+    servers = [Replica(config, TUREEN_BATCHES__ENABLED="false") for config in configs]
     try:
         for server in servers:
             server.ready()

@@ -3,6 +3,8 @@
 from serve.border import served
 from serve.counting import RUNTIME, CountingEngine
 
+TYPED = {"/v1/chat/completions": "post", "/v1/completions": "post", "/tei/health": "get", "/vllm/health": "get"}
+
 
 def test_alive_and_ready() -> None:
     with served() as client:
@@ -66,6 +68,15 @@ def test_the_first_page_names_every_route() -> None:
     assert {line.split()[1] for line in page["routes"]} == set(paths)
     assert all(page["routes"].values())
     assert page["service"] == "tureen"
+
+
+def test_answers_are_described_with_the_types_that_they_have() -> None:
+    """Streams are events, and TEI's health has no body."""
+    with served() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    types = {path: set(paths[path][verb]["responses"]["200"].get("content", {})) for path, verb in TYPED.items()}
+    both = {"application/json", "text/event-stream"}
+    assert types == {"/v1/chat/completions": both, "/v1/completions": both, "/tei/health": set(), "/vllm/health": set()}
 
 
 def test_no_page_loads_scripts_from_elsewhere() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -36,13 +37,22 @@ Account = Callable[[int, bool], Json]
 SSE_HEADERS = {"x-accel-buffering": "no"}
 
 
-@router.post("/v1/chat/completions", response_model=ChatReply, responses=document_scoring(ERRORS, NORMALISED))
+def _document(answers: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """Describe the replies of a route for OpenAPI: a whole answer, or its events with ``stream``."""
+    events = {"text/event-stream": {"schema": {"type": "string"}}}
+    whole = {"description": "Successful Response", **answers.get(200, {})}
+    return {**answers, 200: {**whole, "content": events}}
+
+
+@router.post(
+    "/v1/chat/completions", response_model=ChatReply, responses=_document(document_scoring(ERRORS, NORMALISED))
+)
 async def chat(body: ChatBody, engine: EngineDep, metrics: MetricsDep) -> Response:
     """Answer a conversation. Takes OpenAI's fields, and `preferences`, `preset`, `soup` and `candidates`."""
     return await (await plan_chat(engine, metrics, body)).answer()
 
 
-@router.post("/v1/completions", response_model=CompletionReply, responses=ERRORS)
+@router.post("/v1/completions", response_model=CompletionReply, responses=_document(ERRORS))
 async def complete(body: CompletionBody, engine: EngineDep, metrics: MetricsDep) -> Response:
     """Continue one text or several. Candidates are scored as answers to a user's turn that holds the prompt."""
     return await (await plan_completion(engine, metrics, body)).answer()

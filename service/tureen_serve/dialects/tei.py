@@ -165,7 +165,7 @@ async def info(context: ContextDep) -> JsonReply:
     )
 
 
-@router.get("/health", responses=ERRORS)
+@router.get("/health", response_class=Response, responses=ERRORS)
 async def health(server: ServerStateDep) -> Response:
     """200 with an empty body if this server takes requests."""
     server.require_ready()
