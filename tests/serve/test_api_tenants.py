@@ -11,6 +11,8 @@ from serve.requests import scores
 from starlette.testclient import TestClient
 from waiting import block_until
 
+from tureen_serve.inference.demand import TENANT
+
 USER = ("score", "batch")
 KEYS = {
     "red": make_entry("red", USER, tenant="red"),
@@ -34,8 +36,9 @@ FINDS = {
 class Tenants:
     """A server with keys of several tenants, each of which has a file and a batch that has ended."""
 
-    def __init__(self, client: TestClient) -> None:
+    def __init__(self, client: TestClient, scored: list[str]) -> None:
         self.client = client
+        self.scored = scored
         block_until(lambda: self.ask("red", "GET", "/v1/files").status_code == 200)
         self.files = {who: self.upload(who) for who in OWNERS}
         self.batches = {who: self.begin(who, file) for who, file in self.files.items()}
@@ -68,8 +71,20 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
     folder = tmp_path_factory.mktemp("tenants")
     keys = write_entries(folder / "keys", *(entry for _, entry in KEYS.values()))
     options = {"enabled": True, "folder": folder / "data", "poll_seconds": 0.05}
-    with served(CountingEngine(), keys=keys, batches=options) as client:
-        yield Tenants(client)
+    engine, scored = CountingEngine(), list[str]()
+    score = engine.score
+
+    async def note_tenant(*told: Any, **options: Any) -> Any:
+        scored.append(TENANT.get())
+        return await score(*told, **options)
+
+    engine.score = note_tenant  # type: ignore[method-assign]
+    with served(engine, keys=keys, batches=options) as client:
+        yield Tenants(client, scored)
+
+
+def test_the_lines_of_a_batch_count_for_its_tenant(tenants: Tenants) -> None:
+    assert set(tenants.scored) == {"red", "blue", "default"}
 
 
 @pytest.mark.parametrize("who", KEYS)

@@ -32,6 +32,7 @@ from tureen_serve.batches.records import Chunk, Lease, LineRange, StoredFile, Ta
 from tureen_serve.batches.schema import batches, chunks, files
 from tureen_serve.batches.shared_writes import UNFINISHED, insert_file
 from tureen_serve.batches.upkeep import Upkeep
+from tureen_serve.inference.demand import NO_TENANT
 
 
 class LeaseLost(Exception):
@@ -234,7 +235,7 @@ def _leased(connection: Connection, batch_id: str, fence: int, chunk: Chunk | No
     )
     row = connection.execute(found.where(batches.c.id == batch_id)).one()
     stored = StoredFile(row.key, row.bytes, row.digest)
-    return Lease(row.id, row.endpoint, row.status, row.outcome, stored, fence, chunk)
+    return Lease(row.id, row.endpoint, row.status, row.outcome, stored, fence, chunk, tenant=row.tenant or NO_TENANT)
 
 
 def _add_output(

@@ -92,6 +92,7 @@ class Lease:
         status: the batch's status when the lease was taken.
         outcome: the status in which a finalizing or cancelling batch will end.
         input: the batch's input file.
+        tenant: whose batch it is.
     """
 
     batch_id: str
@@ -101,6 +102,7 @@ class Lease:
     input: StoredFile
     fence: int
     chunk: Chunk | None = None
+    tenant: str = NO_TENANT
 
 
 def file_from_row(row: Row[Any]) -> File:

@@ -24,6 +24,7 @@ from tureen_serve.batches.lines import (
 )
 from tureen_serve.batches.metrics import BatchMetrics
 from tureen_serve.batches.records import Chunk, Lease, LineRange, StoredFile
+from tureen_serve.inference.demand import TENANT
 from tureen_serve.inference.engine import Engine
 from tureen_serve.telemetry import Metrics
 
@@ -95,12 +96,13 @@ class Worker:
     # ----------------------------------------------------------------------- running
 
     async def run(self, engine: Engine, lease: Lease, chunk: Chunk) -> None:
-        """Run a chunk's lines and commit the result.
+        """Run a chunk's lines and commit the result. Call it in a task of its own: the lines count for their tenant.
 
         Raises:
             LeaseLost: another worker has the chunk, or it was voided; this result does not count.
             Unavailable: the chunk cannot be run at the moment.
         """
+        TENANT.set(lease.tenant)
         endpoint = self._endpoints[lease.endpoint]
         lines = await self._io(self._read, lease, chunk, endpoint)
         if chunk.deaths < MOST_DEATHS:
