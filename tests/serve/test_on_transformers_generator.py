@@ -333,6 +333,8 @@ def test_logits_that_are_not_finite_end_their_text_alone(base: Path, stepper: Tr
     [
         (torch.OutOfMemoryError("no"), "input_exceeds_device_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "input_exceeds_device_memory"),
+        (RuntimeError("could not create a primitive"), "input_exceeds_device_memory"),
+        (RuntimeError("std::bad_alloc"), "input_exceeds_device_memory"),
         (ZeroDivisionError(), "runtime_failed"),
     ],
 )

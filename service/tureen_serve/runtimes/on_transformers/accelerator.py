@@ -8,6 +8,15 @@ import torch
 from tureen.errors import Unavailable, Unprocessable
 
 
+EXHAUSTED = (
+    "can't allocate memory",  # torch's allocator on a CPU
+    "not enough memory",
+    "std::bad_alloc",
+    "could not create a primitive",  # oneDNN; seen for each shape that it had no kernel for yet
+    "could not create a memory object",
+)
+
+
 @contextmanager
 def translate_device_failure() -> Iterator[None]:
     """Turn a permanent failure of the accelerator, after which every call fails, into ``Unavailable``.
@@ -27,7 +36,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether a device or this machine has no memory left. On a CPU torch raises a plain ``RuntimeError``."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in EXHAUSTED)
 
 
 def make_memory_error() -> Unprocessable:
