@@ -45,4 +45,4 @@ def test_every_status_is_documented() -> None:
     for method, path, body in CALLS:
         told = set(paths[path.replace("calm", "{name}")][method.lower()]["responses"])
         wanted = {200, 401, 403, 404, 409, 422, 429, 500, 503, 504} | ({400, 413, 415} if body is not None else set())
-        assert told == {str(each) for each in wanted}, (method, path)
+        assert told >= {str(each) for each in wanted}, (method, path)

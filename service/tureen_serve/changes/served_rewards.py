@@ -198,6 +198,9 @@ class ServedRewards:
         registry.change([*groups.values(), *families])
         for group, served in groups.items():
             served.lane.name = self._loader.name_lane(group)
+            for old in self._groups.values():
+                if not old.versions.keys().isdisjoint(served.versions):
+                    served.lane.speed.take_over(old.lane.speed)
         self.opened, self._groups = tuple(target), groups
         self._aliases.clear()
         self._aliases.update(aliases)

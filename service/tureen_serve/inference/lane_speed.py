@@ -25,6 +25,10 @@ class LaneSpeed:
         """Set the speed that was measured before the first request."""
         self.recent = self._full = speed
 
+    def take_over(self, old: "LaneSpeed") -> None:
+        """Expect what an older version of the same models has reached: this one was measured beside its requests."""
+        self.recent, self._full = max(self.recent, old.recent), max(self._full, old._full)
+
     def note(self, tokens: int, seconds: float, full: bool) -> None:
         """Note a run. ``full``: others had to wait for it."""
         speed = tokens / max(seconds, 1e-6)

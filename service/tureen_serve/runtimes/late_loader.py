@@ -7,6 +7,7 @@ the old one; the weights of the base are not loaded again.
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tureen_core.artifact import MANIFEST, Manifest, read_manifest
@@ -21,6 +22,7 @@ from tureen_serve.runtimes.load import LoadOptions
 from tureen_serve.runtimes.load_errors import translate_load_errors
 from tureen_serve.runtimes.probes import prove_backbone
 from tureen_serve.runtimes.root_folder import compute_state
+from tureen_serve.runtimes.warm_up import measure_backbone
 from tureen_serve.settings import RewardEntry
 
 REMEDY = "mend its folder and load it again; what was served before still is"
@@ -112,7 +114,7 @@ class LateLoader:
             rewards = tuple(reward for each in group for reward in each.rewards)
             backbone = Backbone(self.name_lane(group), scorer, rewards)
             prove_backbone(backbone, self._runtime.dtype)
-            return backbone
+            return replace(backbone, speed=measure_backbone(backbone))
 
     def name_lane(self, group: Group) -> str:
         """Name the lane of a group, as at the start."""
