@@ -2,7 +2,9 @@
 
 import gc
 import json
+import shutil
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -17,8 +19,10 @@ from serve.scrapes import sample
 from waiting import block_until
 
 from tureen_serve.inference.registry import ServedBackbone
+from tureen_serve.inference.shelf import SCAN_SECONDS
 from tureen_serve.runtimes.catalogue import Backbone
 from tureen_serve.runtimes.late_loader import Group, LateLoader
+from tureen_serve.settings import RewardEntry
 
 
 @pytest.fixture(scope="module")
@@ -208,18 +212,18 @@ def test_a_second_change_of_one_reward_is_refused_and_those_of_others_wait(
 
 
 def test_the_end_of_the_server_and_a_deadline_give_a_load_up(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, opened, loads = LateLoader.load, threading.Event(), []
+    real, opened, loads = LateLoader.measure_opening, threading.Event(), list[str]()
 
-    def hold(loader: LateLoader, group: Group) -> Backbone:
-        loads.append(group)
+    def hold(loader: LateLoader, entry: RewardEntry) -> int:
+        loads.append(entry.path)
         assert opened.wait(60)
-        return real(loader, group)
+        return real(loader, entry)
 
-    monkeypatch.setattr(LateLoader, "load", hold)
+    monkeypatch.setattr(LateLoader, "measure_opening", hold)  # the first part of a load
     with operating(config) as operator:
         before = operator.versions()
         late = operator.client.post(
-            "/v1/models/helpful/load", json={"path": "helpful-2"}, headers={"x-request-timeout-ms": "300"}
+            "/v1/models/helpful/load", json={"path": "helpful-2"}, headers={"x-request-timeout-ms": "1500"}
         )
         assert (late.status_code, len(loads)) == (504, 1)
         told: list[tuple[int, str]] = []
@@ -293,3 +297,22 @@ def test_a_promoted_checkpoint_is_not_loaded_again(operator: Operator, monkeypat
     ended = operator.client.request("DELETE", "/v1/models/helpful/shadow")
     assert (ended.status_code, json.loads(ended.text)["compared"]) == (200, 0)
     assert operator.client.request("DELETE", "/v1/models/helpful/shadow").status_code == 404
+
+
+def test_rewards_of_a_root_follow_their_folders_and_keep_their_names(config: Path, tmp_path: Path) -> None:
+    models = config.parent / "models"
+    shutil.copytree(models / "calm", tmp_path / "calm")
+    with operating(config, rewards_root=tmp_path) as operator:
+        for name, body, code in (
+            ("calm", {"path": "calm"}, "model_fixed"),
+            ("new", {"path": "calm", "rename": True}, "name_taken"),
+        ):
+            refused = operator.post(name, "load", **body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (409, code), refused.text
+        operator.load("whole", path="whole")
+        shutil.copytree(models / "whole-2", tmp_path / "whole")
+        served = operator.versions()["whole"]
+        time.sleep(SCAN_SECONDS)  # a root is read at most once in this time
+        assert operator.versions()["whole"] == served
+        both = operator.score(rewards=["calm", "whole", "helpful"])
+        assert both["fingerprint"].keys() == {"calm", "whole", "helpful"}

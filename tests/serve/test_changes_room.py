@@ -78,6 +78,22 @@ def test_a_version_that_finishes_its_requests_takes_room() -> None:
     asyncio.run(run())
 
 
+def test_a_shadow_takes_room_until_it_ends() -> None:
+    async def run() -> None:
+        bench = Bench(memory_gib=2.25)
+        shadow = backbone(Constant(2), version("calm", "b"))
+        bench.room.note_added(shadow, 512 * MIB)
+        bench.room.settle([shadow])
+        assert bench.prompts.pop() // MIB == pytest.approx(320, abs=1)
+        bench.registry.retire(shadow)
+        await bench.registry.drain()
+        bench.room.settle()
+        assert bench.prompts.pop() // MIB == 512
+        await bench.registry.close()
+
+    asyncio.run(run())
+
+
 def test_without_a_bound_it_must_be_free_on_the_machine_or_the_device() -> None:
     async def run() -> None:
         bench = Bench(memory_gib=None, free=GIB)

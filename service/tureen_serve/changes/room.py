@@ -1,6 +1,6 @@
 """Whether a new version of a model has room beside the old one, by the plan of memory or by what is free."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from tureen.errors import Conflict
@@ -76,7 +76,7 @@ class Room:
         if served in self._began:
             self._ended[served] = freed
 
-    def settle(self, kept: tuple[Served, ...] = ()) -> None:
+    def settle(self, kept: Collection[Served] = ()) -> None:
         """Give kept prompts the room of models that are closed.
 
         Args:

@@ -12,10 +12,10 @@ from functools import partial
 from typing import TypeVar
 
 from tureen.errors import Conflict
+from tureen_serve.changes.loader_call import call_in_turn
 from tureen_serve.changes.room import Room
-from tureen_serve.inference.daemon_thread import run_in_daemon_thread
 from tureen_serve.inference.engine import Engine, Reward
-from tureen_serve.inference.registry import ServedBackbone, ServedFamily
+from tureen_serve.inference.registry import Served, ServedBackbone, ServedFamily
 from tureen_serve.reward_settings import RewardEntry
 from tureen_serve.runtimes.artifacts import check_reward_names
 from tureen_serve.runtimes.catalogue import Backbone, OpenedReward
@@ -55,6 +55,7 @@ class ServedRewards:
         self._engine, self._loader, self._start_lane, self._room = engine, loader, start_lane, room
         self._aliases, self._check_aliases = aliases, check_aliases
         self._settling: set[asyncio.Task[None]] = set()
+        self._beside: set[Served] = set()
         self.opened: Sequence[OpenedReward] = engine.start.opened
         owners = {name: each for each in self.opened for name in each.names}
         backbones = [each for each in engine.registry.current.served if isinstance(each, ServedBackbone)]
@@ -74,9 +75,13 @@ class ServedRewards:
             Conflict: there is no memory to score a plain model by its own library.
         """
         needed = await self._call(partial(self._loader.measure_opening, entry))
-        if needed:
-            self._room.check("the model's own library", needed, lanes=0)
-        return await self._call(partial(self._loader.open, entry))
+        if not needed:
+            return await self._call(partial(self._loader.open, entry))
+        self._room.check("the model's own library", needed, lanes=0)
+        try:
+            return await self._call(partial(self._loader.open, entry))
+        finally:
+            self._settle_later()
 
     async def reopen(self, entry: RewardEntry) -> OpenedReward:
         """Open an entry of the configuration. If it is served already with the same scores, return what is served.
@@ -136,10 +141,12 @@ class ServedRewards:
         size = await self._call(partial(self._loader.measure, group))
         served = (await self._load([group], {group: size}))[group]
         served.lane.name = f"{opened.artifact.name}-shadow"
+        self._beside.add(served)
         return served
 
     def retire(self, served: ServedBackbone) -> None:
         """Free a model of :meth:`load_beside`, unless it is served now."""
+        self._beside.discard(served)
         if served not in self._engine.registry.current.served:
             self._retire({(): served})
 
@@ -219,26 +226,11 @@ class ServedRewards:
 
         async def settle() -> None:
             await self._engine.registry.drain()
-            self._room.settle()
+            self._room.settle(self._beside)
 
         task = asyncio.get_running_loop().create_task(settle())
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
     async def _call(self, work: Callable[[], T], discard: Callable[[T], None] = lambda _: None) -> T:
-        """Call the loader, which does one thing at a time: its turn ends with the thread, also if the caller leaves."""
-
-        async def call() -> T:
-            async with self._engine.turn:
-                return await run_in_daemon_thread(work, discard)
-
-        def end(done: asyncio.Task[T]) -> None:
-            if not done.cancelled() and done.exception() is None:
-                discard(done.result())
-
-        task = asyncio.create_task(call())
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(end)
-            raise
+        return await call_in_turn(self._engine.turn, work, discard)

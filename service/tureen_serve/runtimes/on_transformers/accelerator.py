@@ -7,7 +7,6 @@ import torch
 
 from tureen.errors import Unavailable, Unprocessable
 
-
 EXHAUSTED = (
     "can't allocate memory",  # torch's allocator on a CPU
     "not enough memory",
