@@ -28,15 +28,21 @@ def fill_disk() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, FULL))
 
 
-def slow_down(pass_seconds: float, token_seconds: float) -> None:
-    """Make forward passes take time and no CPU, as on a GPU: so the capacity is known, and the same on any machine."""
+def slow_down(pass_seconds: float, token_seconds: float, row_seconds: float = 0.0) -> None:
+    """Make forward passes take time and no CPU, as on a GPU: so the capacity is known, and the same on any machine.
+
+    Args:
+        pass_seconds: of a pass that scores.
+        token_seconds: of a pass that writes a token.
+        row_seconds: of each text in a pass that scores, beside ``pass_seconds``.
+    """
     from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
     from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
 
     run, step = PackedScorer._run, TransformersStepper.step
 
     def run_slowly(self: Any, rows: Any, memory: Any) -> Any:
-        time.sleep(pass_seconds)
+        time.sleep(pass_seconds + row_seconds * len(rows))
         return run(self, rows, memory)
 
     def step_slowly(self: Any) -> Any:
@@ -113,11 +119,15 @@ def write_config(artifacts: Path, name: str, **settings: Any) -> Path:
 
 @contextmanager
 def run_site(
-    config: Path, pass_seconds: float = 0.0, token_seconds: float = 0.0, environment: Mapping[str, str] | None = None
+    config: Path,
+    pass_seconds: float = 0.0,
+    token_seconds: float = 0.0,
+    row_seconds: float = 0.0,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Site]:
     """A server that is ready, until the block ends."""
     known = {"TUREEN_BATCHES__ENABLED": "false", **(environment or {})}
-    server = Replica(config, partial(slow_down, pass_seconds, token_seconds), **known)
+    server = Replica(config, partial(slow_down, pass_seconds, token_seconds, row_seconds), **known)
     try:
         yield Site(server, server.ready())
     finally:

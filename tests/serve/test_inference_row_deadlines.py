@@ -16,9 +16,11 @@ def test_late_rows_are_taken_once_the_earliest_first() -> None:
         found.add(row(number), ends)
     found.drop(row(3))
     found.drop(row(77))
+    assert found.find_latest() == 9.0
     assert found.take_late(5.0) == [row(1)]
     assert found.take_late(6.0) == [row(0)]
     assert found.take_late(1e9) == [row(4)]
+    assert found.find_latest() == math.inf
     assert len(found) == 1  # the one without a deadline
 
 
@@ -40,3 +42,4 @@ def test_rows_that_are_gone_leave_nothing_behind() -> None:
         found.drop(row(number))
     assert len(found) == len(found._rows) == 0
     assert len(found._heap) <= SLACK + 1
+    assert len(found._last) <= SLACK + 1

@@ -193,7 +193,7 @@ async def test_rows_that_would_be_answered_too_late_give_their_places_to_others(
     """A batch takes 100 s, so of what waits only rows with more time are run, though others came first."""
     scorer = Adder(BatchLimits(batch_tokens=64, batch_rows=2, padded=False))
     async with lane(scorer) as scores:
-        scores._full_seconds = 100.0
+        scores.speed.pass_seconds = 100.0
         first = await held(scorer, scores)
         loop = asyncio.get_running_loop()
         clock = asyncio.timeout_at(loop.time() + 50)
@@ -214,10 +214,26 @@ async def test_rows_that_would_be_answered_too_late_give_their_places_to_others(
     assert [[each.ids[0] for each in batch] for batch in scorer.batches] == [[1], [3, 5], [6, 7]]
 
 
+async def test_a_batch_is_as_small_as_its_deadlines_need() -> None:
+    """A full batch takes 100 s, and nobody has more than 6: so 20 tokens are read at once, of 10 a second, not 64."""
+    scorer = Adder(BatchLimits(batch_tokens=64, batch_rows=8, padded=False))
+    async with lane(scorer) as scores:
+        first = await held(scorer, scores)
+        token = DEADLINE.set(asyncio.timeout_at(asyncio.get_running_loop().time() + 6))
+        waiting = [scores.submit([row(*[number] * 8)])[0] for number in range(2, 8)]
+        DEADLINE.reset(token)
+        scores.speed.expect(10.0)
+        scores.speed.pass_seconds, scores._full = 100.0, True
+        scores.speed.note = lambda *given: None  # type: ignore[method-assign]  # this scorer is faster than it says
+        scorer.gate.set()
+        assert await values([first, *waiting]) == [1, 16, 24, 32, 40, 48, 56]
+    assert [len(batch) for batch in scorer.batches] == [1, 2, 2, 2]
+
+
 async def test_a_row_runs_however_late_if_nobody_waits_for_its_place() -> None:
     scorer = Adder()
     async with lane(scorer) as scores:
-        scores._full_seconds = 100.0
+        scores.speed.pass_seconds = 100.0
         first = await held(scorer, scores)
         token = DEADLINE.set(asyncio.timeout_at(asyncio.get_running_loop().time() + 50))
         second = scores.submit([row(2)])

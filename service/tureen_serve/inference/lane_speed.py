@@ -7,7 +7,9 @@ from tureen_serve.inference.demand import find_seconds_left
 
 LONGEST_WAIT = 60
 CAUTION = 1.15  # times as long as a queue is expected to take, it may take
+FIT = 1 / 3  # of the longest time that a waiting text has left: the longest that a batch may take
 RECENT = 0.2  # weight of the last run in the measured speed
+UNEVEN = 1.5  # times as long as full batches took of late, one may take
 
 
 class LaneSpeed:
@@ -15,10 +17,12 @@ class LaneSpeed:
 
     Attributes:
         recent: a moving average; 0 while nothing was measured.
+        pass_seconds: how long a batch takes that leaves others waiting, a moving average.
     """
 
     def __init__(self) -> None:
         self.recent = 0.0
+        self.pass_seconds = 0.0
         self._full = 0.0  # of batches that left others waiting; small batches are slow
 
     def expect(self, speed: float) -> None:
@@ -31,9 +35,20 @@ class LaneSpeed:
 
     def note(self, tokens: int, seconds: float, full: bool) -> None:
         """Note a run. ``full``: others had to wait for it."""
+        if full:
+            self.pass_seconds = move_average(self.pass_seconds, seconds)
         speed = tokens / max(seconds, 1e-6)
         self._full = move_average(self._full, speed) if full else max(self._full, speed)
         self.recent = move_average(self.recent, speed)
+
+    def limit_tokens(self, most: int, left: float, streams: int) -> int:
+        """Limit the tokens of a batch of one of some streams, so that it takes no more than :data:`FIT` of ``left``."""
+        fit = FIT * left * self._full / streams
+        return math.ceil(fit) if 0 < fit < most else most
+
+    def expect_pass(self, left: float) -> float:
+        """Return the seconds that a full batch may take, if the texts that wait have at most ``left``."""
+        return max(min(UNEVEN * self.pass_seconds, UNEVEN * FIT * left), 0.0)
 
     def find_wait(self, tokens: int) -> int:
         """Return the whole seconds that so many tokens need at the recent speed, as a ``Retry-After``."""

@@ -16,6 +16,7 @@ class RowDeadlines:
         self._known: dict[Row, tuple[float, int]] = {}
         self._rows: dict[int, Row] = {}
         self._heap: list[tuple[float, int]] = []  # of entries that no row has any more, too
+        self._last: list[tuple[float, int]] = []  # the same, negated: the latest first
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
@@ -32,14 +33,22 @@ class RowDeadlines:
         if ends < math.inf:
             self._rows[number] = row
             heapq.heappush(self._heap, (ends, number))
+            heapq.heappush(self._last, (-ends, number))
 
     def drop(self, row: Row) -> None:
         """Forget a row, if it is known."""
         _, number = self._known.pop(row, (0.0, -1))
         self._rows.pop(number, None)
-        if len(self._heap) > 2 * len(self._rows) + SLACK:
-            self._heap = [entry for entry in self._heap if entry[1] in self._rows]
-            heapq.heapify(self._heap)
+        for heap in (self._heap, self._last):
+            if len(heap) > 2 * len(self._rows) + SLACK:
+                heap[:] = [entry for entry in heap if entry[1] in self._rows]
+                heapq.heapify(heap)
+
+    def find_latest(self) -> float:
+        """Find the latest deadline; infinity if no row has one."""
+        while self._last and self._last[0][1] not in self._rows:
+            heapq.heappop(self._last)
+        return -self._last[0][0] if self._last else math.inf
 
     def take_late(self, moment: float) -> list[Row]:
         """Forget the rows that nobody waits for at ``moment``, and return them, the earliest first."""

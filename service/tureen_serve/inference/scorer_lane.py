@@ -5,14 +5,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.batcher import Batcher, Priority
 from tureen_serve.inference.demand import TENANT, find_seconds_left
 from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
-from tureen_serve.inference.lane_speed import move_average
 from tureen_serve.inference.row_deadlines import RowDeadlines
 from tureen_serve.inference.score_cache import ScoreCache
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
@@ -23,7 +22,6 @@ LOG = logging.getLogger(__name__)
 
 Result = Rewards | TureenError
 Future = asyncio.Future[Rewards]
-UNEVEN = 1.5  # times as long as full batches took of late, one may take
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class ScorerLane(WorkerLane):
         self._waiters: dict[Row, list[Future]] = {}
         self._deadlines = RowDeadlines()
         self._running: set[Row] = set()
-        self._full, self._full_seconds = False, 0.0  # whether the last batch left others waiting; what such a one takes
+        self._full = False  # whether the last batch left others waiting
         self._marks: dict[Row, list[TraceMark]] = {}  # of the traced requests that wait for a row
         super().__init__(name, scorer, observe, scorer.threads)  # starts the workers
 
@@ -106,13 +104,13 @@ class ScorerLane(WorkerLane):
             self._loop = self._check_open()
             known = {} if priority == "batch" else {row: found for row in set(rows) if (found := self._cache.get(row))}
             tokens = sum(len(row.ids) for row in set(rows) if row not in self._waiters and row not in known)
-            ahead = self._batcher.tokens(priority)
+            ahead, left = self._batcher.tokens(priority), find_seconds_left() or math.inf
             if ahead and ahead + tokens > self._queue_tokens:
                 raise self._refuse(ahead)
             if tokens and ahead:
-                running = max(self._full_seconds - self.busy_seconds, 0)
-                self.speed.check_deadline(self.name, ahead + tokens, running + self._full_seconds)
-            ends = time.monotonic() + (find_seconds_left() or math.inf)
+                whole = self.speed.expect_pass(left)
+                self.speed.check_deadline(self.name, ahead + tokens, whole + max(whole - self.busy_seconds, 0))
+            ends = time.monotonic() + left
             futures = [self._known(known[row]) if row in known else self._enter(row, priority, ends) for row in rows]
             self._state.notify_all()
         return futures
@@ -168,7 +166,9 @@ class ScorerLane(WorkerLane):
         """Wait for the next batch. It is empty if the lane closes."""
         with self._state:
             self._state.wait_for(lambda: self._shed() or self._closing)
-            rows = self._batcher.next_batch(self._scorer.limits)
+            limits, left = self._scorer.limits, self._deadlines.find_latest() - time.monotonic()
+            most = self.speed.limit_tokens(limits.batch_tokens, left, self._streams)
+            rows = self._batcher.next_batch(replace(limits, batch_tokens=most))
             for row in rows:
                 self._deadlines.drop(row)
             self._full = self._batcher.tokens("default") > 0
@@ -177,7 +177,9 @@ class ScorerLane(WorkerLane):
 
     def _shed(self) -> int:
         """Refuse the rows that this batch would answer too late, if others wait for their places; count the rest."""
-        late = self._deadlines.take_late(time.monotonic() + UNEVEN * self._full_seconds) if self._full else []
+        now = time.monotonic()
+        whole = self.speed.expect_pass(self._deadlines.find_latest() - now)
+        late = self._deadlines.take_late(now + whole) if self._full else []
         if late:
             error = self._refuse(self._batcher.tokens("default"))
             self._on_loop(partial(_resolve, [(self._forget(row), error) for row in late]))
@@ -208,8 +210,6 @@ class ScorerLane(WorkerLane):
         tokens, cached = sum(len(row.ids) for row in rows), sum(each.cached for each in done)
         with self._state:
             marks = dict.fromkeys(mark for row in rows for mark in self._marks.pop(row, ())) if self._marks else ()
-        if batch.full:
-            self._full_seconds = move_average(self._full_seconds, seconds)
         ran = LaneRun(self.name, len(rows), tokens, cached, len(rows) - len(done), seconds, tuple(marks))
         self._note(ran, batch.full)
         with self._state:
