@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """Puts logging back as it was: a command that ran in this process logs to a stream that is closed after its test."""
+    """Puts logging back as it was: a command that runs in this process logs to a stream that ends with its test."""
     loggers = [logging.getLogger(name) for name in (None, "tureen_serve", "tureen_core", "tureen_serve.audit")]
     found = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     yield
