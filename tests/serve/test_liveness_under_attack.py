@@ -10,6 +10,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from serve.artifacts import build
@@ -66,16 +67,12 @@ def call(server: Process, method: str, path: str, body: bytes = b"") -> bytes:
     host, _, port = server.address.removeprefix("http://").partition(":")
     head = f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n".encode() + HEADERS + b"\r\n"
     with socket.create_connection((host, int(port)), timeout=60) as connection:
-        try:
+        with suppress(ConnectionError):  # the server has refused the rest
             connection.sendall(head + body)
-        except ConnectionError:  # the server has refused the rest
-            pass
         parts = []
-        try:
+        with suppress(ConnectionError):
             while part := connection.recv(MIB):
                 parts.append(part)
-        except ConnectionError:
-            pass
         return b"".join(parts)
 
 
