@@ -59,7 +59,7 @@ def main() -> None:
         print(f"loaded: {site.read_resident() / MIB:.0f} MiB; {site.bound}")
         for name, count, post in (("texts", asked.texts, score_text), ("chats", asked.chats, write_chat)):
             if count:
-                print("\n".join(table([name, "MiB", "growth"], run(site, count, post, draw, asked.at_once))))
+                print(table([name, "MiB", "growth"], run(site, count, post, draw, asked.at_once)))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -120,7 +120,7 @@ def run(
             resident = site.read_resident()
             first = first or resident
             rows.append([str(tenth * (count // 10)), f"{resident / MIB:.0f}", f"{(resident - first) / MIB:+.0f}"])
-            print(*rows[-1], file=sys.stderr)
+            print(*rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
@@ -131,7 +131,7 @@ def write_words(draw: random.Random, least: int, most: int) -> str:
 
 def score_text(client: httpx2.Client, url: str, draw: random.Random) -> None:
     """Score an answer by one domain's reward."""
-    item = {"prompt": write_words(draw, 10, 250), "candidates": [write_words(draw, 5, 250)]}
+    item = {"prompt": write_words(draw, 10, 240), "candidates": [write_words(draw, 5, 240)]}
     send(client, f"{url}/v1/score", {"items": [item], "rewards": [draw.choice(EXPERTS)]})
 
 
