@@ -27,7 +27,7 @@ from starlette.testclient import TestClient
 
 pytestmark = pytest.mark.long
 
-EXAMPLES = int(os.environ.get("TUREEN_TEST_EXAMPLES", "4"))  # of each route
+EXAMPLES = int(os.environ.get("TUREEN_TEST_EXAMPLES", "3"))  # of each route
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 MODES = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
 bounded = settings(

@@ -9,7 +9,7 @@ from chaos.soak import EXPECTED, MIB, soak
 
 pytestmark = pytest.mark.long
 
-SECONDS = float(os.environ.get("TUREEN_TEST_SOAK_SECONDS", "40"))
+SECONDS = float(os.environ.get("TUREEN_TEST_SOAK_SECONDS", "30"))
 GROWTH = 64 * MIB  # in the second half; it grows by about 300 MiB in its first minutes, and then no more
 
 
