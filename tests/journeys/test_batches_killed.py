@@ -21,7 +21,7 @@ from serve.requests import line, names
 pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("TUREEN_TEST_KILLS", "4"))
-LINES = int(os.environ.get("TUREEN_TEST_LINES", "100"))
+LINES = int(os.environ.get("TUREEN_TEST_LINES", "200"))
 CHUNK = max(4, LINES // 100)
 WORDS = ("the", "wind", "is", "lazy", "and", "leaves", "fall", "where", "nobody", "looks")
 SETTINGS = """
