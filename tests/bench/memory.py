@@ -30,7 +30,8 @@ import httpx2
 from bench.shapes import table
 
 MIB = 2**20
-WAIT = 900.0
+WAIT = 600.0  # seconds, the longest that a request may ask for
+HEADERS = {"content-type": "application/json", "x-request-timeout-ms": str(int(WAIT * 1000))}
 WORDS = ("the", "of", "and", "in", "is", "you", "that", "it", "was", "for", "on", "are", "with", "his", "they", "be")
 EXPERTS = ("academy", "business", "entertainment", "literature")
 
@@ -78,7 +79,7 @@ def serve_starter(flags: Sequence[str]) -> Iterator[Site]:
     """A server of the starter's artifacts, until the block ends.
 
     Raises:
-        RuntimeError: it ended, or was not ready in a quarter of an hour.
+        RuntimeError: it ended, or was not ready in ten minutes.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -153,7 +154,7 @@ def send(client: httpx2.Client, url: str, body: Any) -> None:
     Raises:
         RuntimeError: the server refuses it.
     """
-    reply = client.post(url, content=json.dumps(body), headers={"content-type": "application/json"})
+    reply = client.post(url, content=json.dumps(body), headers=HEADERS)
     if reply.status_code != 200:
         raise RuntimeError(f"{reply.status_code}: {reply.text[:500]}")
 
