@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from client.standin import StandIn, free_url, refusal
-from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -18,7 +17,6 @@ PAIR = {"prompt": "Why?", "candidates": ["Because.", "No idea at all."]}
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(cli, "out", Console(width=300))  # the one of the import has the width of the test runner
 
 
 def run(standin: StandIn, *arguments: str | Path, **options: Any) -> Result:

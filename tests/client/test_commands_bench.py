@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 from client.standin import StandIn, refusal
-from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from tureen import cli
-from tureen.commands import bench
 
 SHORT = ("--seconds", "60", "--requests", "4", "--words", "8")
 
@@ -18,7 +16,6 @@ SHORT = ("--seconds", "60", "--requests", "4", "--words", "8")
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(bench, "out", Console(width=200))
 
 
 def run(standin: StandIn, *arguments: str | Path, **options: Any) -> Result:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 from client.standin import serving
-from rich.console import Console
 from serve.changing import ITEMS, make_versions
 from typer.testing import CliRunner, Result
 from waiting import block_until
 
 from tureen import AsyncClient, Client, Conflict, NotFound, Unprocessable, cli
-from tureen.commands import models
 from tureen_serve.app import create_app
 from tureen_serve.settings import load_settings
 
@@ -29,7 +27,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "out", Console(width=200))
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def run(url: str, *arguments: str | Path) -> Result:

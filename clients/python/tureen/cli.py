@@ -46,7 +46,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-out = make_console()
 
 
 @app.command()
@@ -76,7 +75,7 @@ def score(
         typer.echo(_add_ids(reply, given).model_dump_json())
     else:
         items = [ScoreItem.model_validate(row.item) for row in given]
-        out.print(tables.tabulate_scores(items, reply, [row.id for row in given]))
+        make_console().print(tables.tabulate_scores(items, reply, [row.id for row in given]))
 
 
 def _add_ids(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
@@ -176,7 +175,7 @@ def sweep(
     if as_json:
         typer.echo(json.dumps(_sweep_rows(reply, rewards)))
     else:
-        out.print(tables.tabulate_sweep(reply, rewards))
+        make_console().print(tables.tabulate_sweep(reply, rewards))
 
 
 def make_sweep_weights(start: str, end: str, steps: int) -> list[dict[str, float]]:

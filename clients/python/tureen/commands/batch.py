@@ -32,7 +32,6 @@ from tureen.wire import Batch
 from tureen.wire.batches import Window as WireWindow
 
 app = typer.Typer(help="Run files of requests through a server's batches.", no_args_is_help=True)
-out = make_console()
 
 Window = Annotated[
     str,
@@ -105,6 +104,7 @@ def list_all(
     if as_json:
         typer.echo(json.dumps({"object": "list", "data": [each.model_dump() for each in batches]}))
     else:
+        out = make_console()
         out.print(tables.tabulate_batches(batches, out.width))
 
 

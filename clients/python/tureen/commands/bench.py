@@ -46,7 +46,6 @@ from tureen.commands.flags import (
     parse_weights,
 )
 
-out = make_console()
 SHORT = 16  # tokens of an answer by default
 Found = list[tuple[Load, list[Trial]]]
 LATE = 0.01  # seconds of this command's own lateness that are worth a word
@@ -100,6 +99,7 @@ def bench_server(
     if as_json:
         typer.echo(json.dumps({"object": "list", "data": figures}))
     else:
+        out = make_console()
         out.print(tabulate_figures(loads, figures))
         out.print("\n".join(note_figures(figures)))
 

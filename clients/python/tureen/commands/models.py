@@ -11,7 +11,6 @@ from tureen.commands.flags import Json, Url, make_console, open_client
 from tureen.retry import Retries
 
 app = typer.Typer(help="List the models, or load, unload and shadow reward models.", invoke_without_command=True)
-out = make_console()
 ONCE = Retries(limit=0)  # a change is not asked for twice
 
 Name = Annotated[str, typer.Argument(metavar="REWARD", help="The name of the reward.")]
@@ -95,4 +94,4 @@ def _show(reply: BaseModel, table: Table, as_json: bool) -> None:
     if as_json:
         typer.echo(reply.model_dump_json())
     else:
-        out.print(table)
+        make_console().print(table)
