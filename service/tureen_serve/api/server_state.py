@@ -60,11 +60,9 @@ class ServerState:
             return Unavailable(self.failure, code="not_ready", retry_after=30)
         if self.engine is None:
             return Unavailable("the models are still loading; try again", code="model_loading", retry_after=2)
-        if death := self.explain_death():
-            return death
-        if self.engine.failure:
-            return Unavailable(self.engine.failure, code="not_ready", retry_after=30)
-        return None
+        if (failure := self.engine.failure) is None:
+            return None
+        return self.explain_death() or Unavailable(failure, code="not_ready", retry_after=30)
 
     def explain_death(self) -> Unavailable | None:
         """Return why this process must end, or None."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,15 +21,15 @@ async def run_pieces(work: Callable[[GoOn], T]) -> T:
     Args:
         work: calls its argument before each piece.
     """
-    left = threading.Event()
+    left = False
 
     def go_on() -> None:
-        if left.is_set():
+        if left:
             raise AbandonedError
 
     context = contextvars.copy_context()
     try:
         return await asyncio.get_running_loop().run_in_executor(None, context.run, work, go_on)
     except asyncio.CancelledError:
-        left.set()
+        left = True
         raise
