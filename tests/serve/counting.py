@@ -136,7 +136,7 @@ class CountingEngine(Engine):
 
     @property
     def failure(self) -> str | None:
-        return self.down
+        return self.dead or self.down
 
     @property
     def death(self) -> str | None:
