@@ -117,13 +117,10 @@ class ModelChanges:
     async def _load(self, name: str, asked: LoadRequest) -> ModelChange:
         began = time.monotonic()
         old = self._served.find(name)
-        if asked.promote:
-            shadow: Shadow | None = self.require_shadow(name)
-            new = self.require_shadow(name).opened
-            if asked.path is not None or asked.rename:
-                raise Unprocessable("a shadow is promoted as it is; leave `path` and `rename` out", param="promote")
-        else:
-            shadow, new = None, await self._open(name, asked.path, asked.rename)
+        shadow = self.require_shadow(name) if asked.promote else None
+        if shadow is not None and (asked.path is not None or asked.rename):
+            raise Unprocessable("a shadow is promoted as it is; leave `path` and `rename` out", param="promote")
+        new = await self._open(name, asked.path, asked.rename) if shadow is None else shadow.opened
         others = [new if each is old else each for each in self._served.opened]
         ready: dict[Group, ServedBackbone] = {(each.opened,): each.served for each in self._shadows}
         await self._served.serve(others if old else [*others, new], ready=ready)
