@@ -45,8 +45,30 @@ def wait_for_handles(site: Site, most: int) -> None:
     block_until(lambda: site.count_handles() <= most)
 
 
+class Waves:
+    """What waves of callers leave behind in a server: memory, threads and handles."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._handles = site, site.count_handles()
+        self._left: list[tuple[int, int]] = []  # bytes and threads after each wave
+
+    def end_one(self) -> None:
+        """Wait until the server is idle again, and note what it holds."""
+        self._site.wait_until_idle()
+        self._left.append((self._site.read_resident(), self._site.count_threads()))
+
+    def end(self) -> str:
+        """Check that the last wave left nothing behind, and say what it took."""
+        (earlier, threads), (resident, last) = self._left[-2:]
+        wait_for_handles(self._site, self._handles + 2)
+        assert self._site.score().status_code == 200
+        assert last <= threads + 2
+        assert resident - earlier < GROWTH
+        return f"the last wave took {(resident - earlier) / 2**20:+.1f} MiB, and threads {last - threads:+d}"
+
+
 def test_streams_that_are_abandoned_free_their_places(site: Site) -> None:
-    handles, threads, grown = site.count_handles(), [], []
+    waves = Waves(site)
     for _ in range(2):
         with call_many(site.url, write_request("/v1/chat/completions", CHAT), STREAMS) as callers:
             for caller in callers[:8]:
@@ -56,20 +78,12 @@ def test_streams_that_are_abandoned_free_their_places(site: Site) -> None:
             hang_up(callers)
         site.wait_until_idle()
         seconds = time.monotonic() - began
-        grown.append(site.read_resident())
-        threads.append(site.count_threads())
-    wait_for_handles(site, handles + 2)
-    tell(
-        f"{STREAMS} abandoned streams: idle {seconds:.2f} s after the last has left; the second wave took "
-        f"{(grown[1] - grown[0]) / 2**20:+.1f} MiB, and threads {threads[1] - threads[0]:+d}"
-    )
-    assert site.score().status_code == 200
-    assert threads[1] <= threads[0] + 2
-    assert grown[1] - grown[0] < GROWTH
+        waves.end_one()
+    tell(f"{STREAMS} abandoned streams: idle {seconds:.2f} s after the last has left; {waves.end()}")
 
 
 def test_a_storm_of_callers_who_leave_at_once(site: Site) -> None:
-    handles, threads, grown = site.count_handles(), [], []
+    waves = Waves(site)
     for wave in range(3):
         items = [{"prompt": f"{wave} {place} why?", "candidates": ["because " * 20]} for place in range(16)]
         with call_many(
@@ -77,17 +91,8 @@ def test_a_storm_of_callers_who_leave_at_once(site: Site) -> None:
         ) as callers:
             hang_up(callers)
         live = read_health(site)
-        site.wait_until_idle()
-        grown.append(site.read_resident())
-        threads.append(site.count_threads())
-    wait_for_handles(site, handles + 2)
-    tell(
-        f"3 × {STORM} callers who leave at once: /health/live within {live:.0f} ms; the last wave took "
-        f"{(grown[2] - grown[1]) / 2**20:+.1f} MiB, and threads {threads[2] - threads[1]:+d}"
-    )
-    assert site.score().status_code == 200
-    assert threads[2] <= threads[1] + 2
-    assert grown[2] - grown[1] < GROWTH
+        waves.end_one()
+    tell(f"3 × {STORM} callers who leave at once: /health/live within {live:.0f} ms; {waves.end()}")
 
 
 def test_slow_callers_are_ended_and_keep_nobody_waiting(site: Site) -> None:
