@@ -1,13 +1,16 @@
 """The recipe of a family, and the experts' recipes that it makes."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tureen_core.artifact import MANIFEST
 from tureen_train.config import DpoPolicy, FamilyRun, IterativeDpoPolicy, RecipeError, read_family, read_recipe
 from tureen_train.config.families import merge_keys
+from tureen_train.families.train import find_experts
 
 FAMILY: dict[str, Any] = {
     "kind": "family",
@@ -57,6 +60,20 @@ def test_a_stage_starts_from_the_one_before() -> None:
     assert (second.output, second.model.start) == ("runs/zoo/foxes/stage-2", "runs/zoo/foxes/stage-1/artifact")
 
 
+def test_an_objective_can_take_the_first_stages_only(tmp_path: Path) -> None:
+    raw = copy.deepcopy(FAMILY)
+    raw["objectives"]["foxes"]["stages"] = 1
+    raw["output"] = str(tmp_path)
+    found = read_family(written(tmp_path, raw))
+    assert [found.count_stages(name) for name in found.objectives] == [1, 2]
+    last = {name: found.plan_expert(name, found.count_stages(name) - 1).output for name in found.objectives}
+    for folder in last.values():
+        (Path(folder) / "artifact").mkdir(parents=True)
+        (Path(folder) / "artifact" / MANIFEST).touch()
+    experts = find_experts(found)
+    assert {name: path.parent.name for name, path in experts.items()} == {"foxes": "stage-1", "wolves": "stage-2"}
+
+
 def test_keys_are_merged_group_by_group() -> None:
     own = {"a": {"x": 1, "y": 2}, "b": [1], "c": {"method": "dpo", "beta": 1}}
     changed = merge_keys(own, {"a": {"y": 3}, "b": [2], "c": {"method": "sft"}})
@@ -76,6 +93,10 @@ def test_a_family_reads_back(tmp_path: Path) -> None:
         ({"presets": {"even": {"bears": 1.0}}}, "presets.even: there is no objective 'bears'"),
         ({"name": "a zoo"}, "'a zoo' is not a name"),
         ({"expert": {"policy": {"beta": 0}}}, "objectives.foxes, stage 1: policy.*beta"),
+        (
+            {"objectives": {"foxes": {**FAMILY["objectives"]["foxes"], "stages": 3}}},
+            "objectives.foxes.stages: it takes 3 stages, and the family has 2",
+        ),
         ({"measure": {"steps": 2}}, "measure: steps: 3 or more"),
         ({"measure": {"sampling": {"count": 2}}}, "measure: sampling.count"),
         ({"kind": "expert"}, "its kind is 'expert', not family"),

@@ -21,12 +21,14 @@ class Objective(RecipePart):
 
     ``reward`` is the model of the objective, which the on-policy stages learn from and by which the expert is measured.
     ``judge`` is a second one, which no expert learns from: it shows what was gained only by the first. ``expert`` holds
-    the keys of this objective's expert that differ from the family's, as ``data``.
+    the keys of this objective's expert that differ from the family's, as ``data``. ``stages`` is the number of the
+    family's stages that the expert takes, from the first on; all if it is not given.
     """
 
     reward: ArtifactSource
     judge: ArtifactSource | None = None
     expert: dict[str, Any] = {}
+    stages: int | None = Field(default=None, ge=1)
 
 
 class Measurement(RecipePart):
@@ -55,7 +57,7 @@ class Measurement(RecipePart):
 class FamilyRun(RecipePart):
     """A family: ``expert`` holds the keys of the experts' recipes, and ``stages`` what changes from stage to stage.
 
-    Each objective's expert is trained once for each stage. A stage starts from the adapter of the one before; the first
+    Each objective's expert is trained once for each stage that it takes. A stage starts from the adapter of the one before; the first
     starts from the base. ``presets`` are weights that requests can name.
     """
 
@@ -79,6 +81,18 @@ class FamilyRun(RecipePart):
                 raise ValueError(f"presets.{preset}: there is no objective {unknown!r}")
         self.output = self.output or f"runs/{self.name}"
         return self
+
+    @model_validator(mode="after")
+    def _staged(self) -> "FamilyRun":
+        for name, objective in self.objectives.items():
+            if objective.stages is not None and objective.stages > len(self.stages):
+                message = f"it takes {objective.stages} stages, and the family has {len(self.stages)}"
+                raise ValueError(f"objectives.{name}.stages: {message}")
+        return self
+
+    def count_stages(self, objective: str) -> int:
+        """The number of stages that one objective's expert takes."""
+        return self.objectives[objective].stages or len(self.stages)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ def _resolve_family(raw: dict[str, Any], where: str) -> FamilyRun:
     except ValidationError as error:
         raise RecipeError(f"{where}: {'; '.join(map(_describe_error, error.errors()))}") from error
     for objective in family.objectives:
-        for stage in range(len(family.stages)):
+        for stage in range(family.count_stages(objective)):
             family.plan_expert(objective, stage)
     return family
 

@@ -22,7 +22,7 @@ def train_experts(family: FamilyRun) -> dict[str, Path]:
     """
     found = {}
     for objective in family.objectives:
-        for stage in range(len(family.stages)):
+        for stage in range(family.count_stages(objective)):
             found[objective] = _train_stage(family.plan_expert(objective, stage), f"{objective}, stage {stage + 1}")
     return found
 
@@ -33,7 +33,7 @@ def find_experts(family: FamilyRun) -> dict[str, Path]:
     Raises:
         RecipeError: one is not trained.
     """
-    found = {name: Path(family.plan_expert(name, len(family.stages) - 1).output) for name in family.objectives}
+    found = {name: Path(family.plan_expert(name, family.count_stages(name) - 1).output) for name in family.objectives}
     for name, folder in found.items():
         if not (folder / "artifact" / MANIFEST).is_file():
             raise RecipeError(f"{name} is not trained: {folder} holds no artifact; leave out --measure-only")
