@@ -57,8 +57,8 @@ class Measurement(RecipePart):
 class FamilyRun(RecipePart):
     """A family: ``expert`` holds the keys of the experts' recipes, and ``stages`` what changes from stage to stage.
 
-    Each objective's expert is trained once for each stage that it takes. A stage starts from the adapter of the one before; the first
-    starts from the base. ``presets`` are weights that requests can name.
+    Each objective's expert is trained once for each stage that it takes. A stage starts from the adapter of the one
+    before; the first starts from the base. ``presets`` are weights that requests can name.
     """
 
     kind: Literal["family"]
