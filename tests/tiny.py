@@ -9,12 +9,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tureen_core.adapter_files import write_adapter
-from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering, seal_artifact
+from tureen_core.artifact import Artifact, Base, Manifest, Objective, seal_artifact
 from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
 from tureen_core.lora import Adapter, LoraPair
 from tureen_core.reading import Reading
+from tureen_core.steering import SoupSteering
 from tureen_core.template import Renderer
 
 CHATML = (
@@ -194,6 +195,6 @@ def expert(folder: Path, base_folder: Path, name: str, seed: int, family: str = 
             base=Base(model=str(base_folder), digest=digest_weights(base_folder)),
             objectives=[Objective(name=name)],
             reading=reading(base_folder),
-            steering=Steering(family=family, **changes),
+            steering=SoupSteering(family=family, **changes),
         ),
     )

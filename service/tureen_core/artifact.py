@@ -26,7 +26,7 @@ from tureen_core.artifact_tensors import (
 from tureen_core.gate import GATE, GateError, load_gate
 from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.lora import Adapter, SoupError
-from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Part, Probe, Steering, Training
+from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Probe, Training
 from tureen_core.manifest_file import MANIFEST, ManifestFileError, digest_file, read_manifest_bytes
 from tureen_core.own_files import find_foreign_file
 from tureen_core.stored_head import HEAD_FILE, HeadError, StoredHead, load_stored_head
@@ -43,10 +43,8 @@ __all__ = [
     "Base",
     "Manifest",
     "Objective",
-    "Part",
     "PlainParts",
     "Probe",
-    "Steering",
     "Training",
     "check_full_checkpoint",
     "check_head",

@@ -7,14 +7,16 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, field_validator, model_validator
 
 from tureen_core.calibration import Calibration
 from tureen_core.chat_template import TemplateInputs
 from tureen_core.head_rule import HeadRule
+from tureen_core.manifest_part import Part
 from tureen_core.own_files import is_own_path
 from tureen_core.preference import NAME
 from tureen_core.reading import Reading
+from tureen_core.steering import SoupSteering, Steering
 
 FORMAT: Literal[1] = 1
 
@@ -23,12 +25,6 @@ def _check_own_path(path: str) -> str:
     if not is_own_path(path):
         raise ValueError("names a file that is not in the artifact's folder")
     return path
-
-
-class Part(BaseModel):
-    """Base of the manifest's parts: unknown fields are an error, since they may change a meaning."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Base(Part):
@@ -56,15 +52,6 @@ class Objective(Part):
         if not NAME.fullmatch(name):
             raise ValueError("use 1 to 64 of letters, digits, '_', '.', '-'")
         return name
-
-
-class Steering(Part):
-    """How a policy part is steered: experts of one ``family`` form a soup."""
-
-    method: Literal["soup", "prompt", "reward-tags"] = "soup"
-    family: str
-    semantics: Literal["delta", "factor"] = "delta"
-    normalize: Literal["simplex", "none"] = "simplex"
 
 
 class Probe(Part):
@@ -122,6 +109,8 @@ class Manifest(Part):
     answer step by step. ``gated`` says that ``gate.safetensors`` weighs the head's K rewards by the prompt: what comes
     out is the objective of column K, the first after the head's. ``head`` says how rewards are computed from a hidden
     state; Tureen's own artifacts have the default, a linear head without a bias.
+
+    A ``policy`` is steered in its prompt, or not at all. With a LoRA it stands on its base; it is no part of a soup.
     """
 
     format: Literal[1] = FORMAT
@@ -160,9 +149,18 @@ class Manifest(Part):
             raise ValueError("a LoRA artifact needs the base it stands on")
         if self.kind == "expert" and self.steering is None:
             raise ValueError("an expert needs its steering")
+        self._check_steering(names)
         if self.gated:
             self._check_gated()
         return self
+
+    def _check_steering(self, names: list[str]) -> None:
+        if self.steering is None or isinstance(self.steering, SoupSteering):
+            return
+        if self.kind != "policy":
+            raise ValueError(f"steering: only a policy is steered by {self.steering.method}; say kind: policy")
+        if self.steering.names != names:
+            raise ValueError(f"steering: it has the objectives {self.steering.names}, and the artifact has {names}")
 
     def _check_gated(self) -> None:
         if self.kind != "reward" or self.input != "conversation":

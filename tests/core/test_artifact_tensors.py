@@ -17,10 +17,10 @@ from tureen_core.artifact import (
     ArtifactError,
     Manifest,
     Objective,
-    Steering,
     open_artifact,
     seal_artifact,
 )
+from tureen_core.steering import PromptSteering, Sentence
 
 
 def full(folder: Path, base: Path, rows: int = 2) -> Path:
@@ -86,7 +86,9 @@ def test_a_causal_checkpoint_is_no_reward_model(base: Path, tmp_path: Path) -> N
 def test_a_full_policy_is_a_causal_checkpoint(base: Path, tmp_path: Path) -> None:
     """The base's head is tied, so that no file holds ``lm_head.weight``; nothing is missing."""
     AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "whole")
-    changes = {"kind": "policy", "steering": Steering(family="tiny", method="prompt")}
+    said = [Sentence(objective="brief", text="Be brief.")]
+    steering = PromptSteering(family="tiny", sentences=said)
+    changes = {"kind": "policy", "steering": steering, "objectives": [Objective(name="brief")]}
     assert seal_full(tmp_path / "whole", base, **changes).manifest.weights == "full"
     shutil.rmtree(tmp_path / "whole")
     with pytest.raises(ArtifactError, match=r"whole: unexpected tensor score\.weight"):

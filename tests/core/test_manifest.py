@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from tureen_core.calibration import Calibration
-from tureen_core.manifest import Base, Manifest, Objective, Probe, Steering, Training
+from tureen_core.manifest import Base, Manifest, Objective, Probe, Training
 from tureen_core.reading import Reading
+from tureen_core.steering import SoupSteering
 
 FULL: dict[str, Any] = {
     "kind": "reward",
@@ -131,11 +132,10 @@ def test_defaults_are_those_of_the_design() -> None:
         base=Base(model="smollm2-135m-instruct", digest="d"),
         objectives=[Objective(name="academy")],
         reading=Reading(),
-        steering=Steering(family="smol"),
+        steering=SoupSteering(family="smol"),
     )
     assert (made.format, made.weights, made.probes, made.training) == (1, "lora", [], Training())
-    assert made.steering is not None
-    assert (made.steering.method, made.steering.semantics, made.steering.normalize) == ("soup", "delta", "simplex")
+    assert made.steering == SoupSteering(family="smol", method="soup", semantics="delta", normalize="simplex")
     assert made.objectives[0].calibration == Calibration()
     assert Probe(messages=[]).logprob is None
 

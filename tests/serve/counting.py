@@ -14,11 +14,12 @@ from pathlib import Path
 import tiny
 
 from tureen.errors import TureenError, Unavailable
-from tureen_core.artifact import Artifact, Base, Manifest, Objective, Steering
+from tureen_core.artifact import Artifact, Base, Manifest, Objective
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input, Training
 from tureen_core.reading import Cut, Reading
 from tureen_core.soup import Semantics
+from tureen_core.steering import SoupSteering
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, check_finished
 from tureen_serve.inference.engine import (
@@ -73,7 +74,7 @@ def expert(name: str) -> Artifact:
         base=Base(model="/models/counting", digest="0"),
         objectives=[Objective(name=name)],
         reading=READING,
-        steering=Steering(family="words"),
+        steering=SoupSteering(family="words"),
     )
     return Artifact(Path(name), manifest)
 

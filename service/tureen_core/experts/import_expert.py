@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from tureen_core.adapter_files import read_adapter, write_adapter
-from tureen_core.artifact import Artifact, Base, Manifest, Objective, Probe, Steering, Training, seal_artifact
+from tureen_core.artifact import Artifact, Base, Manifest, Objective, Probe, Training, seal_artifact
 from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.experts.expert_probes import record_expert_probes
 from tureen_core.experts.expert_reader import ExpertReader, compute_mean_logprobs
@@ -34,6 +34,7 @@ from tureen_core.experts.weight_differences import Approximation, approximate_di
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.preference import NAME
 from tureen_core.reading import Reading
+from tureen_core.steering import SoupSteering
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, LOGPROB, NOISE, compute_difference, get_reading, share_tolerance
 
@@ -117,7 +118,7 @@ def import_expert(
         base=Base(model=card.base, digest=digest),
         objectives=[Objective(name=card.objective)],
         reading=plain.model_copy(update={"template": renderer.digest()}),
-        steering=Steering(family=card.family),
+        steering=SoupSteering(family=card.family),
         probes=probes,
         training=_describe_import(source, method, card, choice),
     )

@@ -39,7 +39,7 @@ def open_experts(entry: FamilyEntry, bases: Bases, device: str) -> OpenedExperts
         device: where experts of others are imported; ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises:
-        LoadError: a folder is not an expert for soups, two experts have one name or different bases, or no base is
+        LoadError: a folder is not an expert, two experts have one name or different bases, or no base is
             named.
         ArtifactError: a file of an artifact is wrong.
         SoupError: a folder of others cannot be an expert on this base.
@@ -75,9 +75,6 @@ def _open_sealed(entry: ExpertEntry, where: str) -> OpenedExpert:
             "experts: {NAME: FOLDER}"
         )
     artifact = open_kind(entry.path, "expert")
-    steering = artifact.manifest.steering
-    if steering is not None and steering.method != "soup":
-        raise LoadError(f"{artifact.name} is steered by {steering.method}; a family needs steering by soup")
     if (entry.rank, entry.energy, entry.accept_energy) != (None, None, None):
         raise LoadError(f"{where}.experts: {artifact.name} is an artifact, whose rank was chosen when it was made")
     return OpenedExpert(artifact, read_weights(artifact)[0])

@@ -13,6 +13,7 @@ from tureen_core.lora import Adapter
 from tureen_core.preference import Normalize, normalise_weights
 from tureen_core.reading import Reading
 from tureen_core.soup import Stack, concatenate_adapters
+from tureen_core.steering import SoupSteering
 from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.catalogue import Family
 from tureen_serve.runtimes.experts import open_experts
@@ -38,7 +39,7 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str, device: str = "cpu
         device: where experts of others are imported; see :func:`open_experts`.
 
     Raises:
-        LoadError: a folder is not an expert for soups, the experts disagree, or a preset is invalid.
+        LoadError: a folder is not an expert, the experts disagree, or a preset is invalid.
         ArtifactError: a file of an artifact is wrong.
         SoupError: the experts cannot be concatenated, or a folder of others cannot be an expert on this base.
     """
@@ -46,7 +47,7 @@ def open_family(entry: FamilyEntry, bases: Bases, dtype: str, device: str = "cpu
     opened = open_experts(entry, bases, device)
     folder, experts = opened.folder, {name: each.artifact for name, each in opened.named.items()}
     made = [each.artifact.manifest.steering for each in opened.named.values() if not each.imported]
-    steering = [each for each in made if each is not None]
+    steering = [each for each in made if isinstance(each, SoupSteering)]
     semantics = entry.semantics or _agreed([each.semantics for each in steering], f"{where}.semantics") or "delta"
     normalize = entry.normalize or _agreed([each.normalize for each in steering], f"{where}.normalize") or "simplex"
     stack = concatenate_adapters([Adapter(name, each.adapter.modules) for name, each in opened.named.items()])

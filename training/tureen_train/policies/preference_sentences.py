@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tureen.errors import Unprocessable
 from tureen.messages import join_content
 from tureen.records.schema import BadRecord, Conversation, Record
+from tureen_core.steering_place import append_words, change_message
 from tureen_train.config import PromptPreferences
 
 
@@ -49,10 +51,11 @@ def append_sentences(prompt: Conversation, sentences: Sequence[str]) -> Conversa
     Raises:
         BadRecord: the prompt has no turn of the user.
     """
-    at = _find_last_user_turn(prompt)
-    said = join_content(prompt[at])
-    text = " ".join([*([said.rstrip()] if said.strip() else []), *sentences])
-    return (*prompt[:at], {**prompt[at], "content": text}, *prompt[at + 1 :])
+    words = " ".join(sentences)
+    try:
+        return tuple(change_message(prompt, "user", lambda said: append_words(said, words)))
+    except Unprocessable as error:
+        raise BadRecord("no turn of the user", "a preference is appended to the user's last turn") from error
 
 
 class SentenceFinder:
@@ -99,10 +102,3 @@ class SentenceFinder:
 def _match_text(sentence: str) -> str:
     """A pattern of a sentence in which white space of any length matches white space."""
     return r"\s+".join(map(re.escape, sentence.split()))
-
-
-def _find_last_user_turn(prompt: Conversation) -> int:
-    for at in reversed(range(len(prompt))):
-        if prompt[at]["role"] == "user":
-            return at
-    raise BadRecord("no turn of the user", "a preference is appended to the user's last turn")

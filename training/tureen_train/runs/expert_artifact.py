@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from tureen_core.adapter_files import read_adapter, write_adapter
-from tureen_core.artifact import PICKLES, Base, Manifest, Objective, Steering
+from tureen_core.artifact import PICKLES, Base, Manifest, Objective
 from tureen_core.base import digest_weights
 from tureen_core.experts.expert_probes import record_expert_probes
 from tureen_core.probe_readings import Readings
+from tureen_core.steering import SoupSteering
 from tureen_train.config import ExpertRun
 from tureen_train.runs.artifact_kind import describe_training
 from tureen_train.runs.folder import read_probes
@@ -47,7 +48,7 @@ class ExpertArtifact:
             base=Base(model=run.model.base, digest=digest_weights(base)) if lora else None,
             objectives=[Objective(name=run.objective)],
             reading=make_expert_reading(run, base),
-            steering=Steering(family=run.family) if lora else None,
+            steering=SoupSteering(family=run.family) if lora else None,
             probes=read_probes(folder),
             training=describe_training(run, folder),
         )
