@@ -15,7 +15,7 @@ from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
 from tureen_core.lora import Adapter, LoraPair
 from tureen_core.reading import Reading
-from tureen_core.steering import SoupSteering
+from tureen_core.steering import InPromptSteering, SoupSteering
 from tureen_core.template import Renderer
 
 CHATML = (
@@ -196,5 +196,31 @@ def expert(folder: Path, base_folder: Path, name: str, seed: int, family: str = 
             objectives=[Objective(name=name)],
             reading=reading(base_folder),
             steering=SoupSteering(family=family, **changes),
+        ),
+    )
+
+
+def policy(folder: Path, base_folder: Path, steering: InPromptSteering, seed: int = 0, whole: bool = False) -> Artifact:
+    """A sealed policy that is steered in its prompt: a LoRA, or the whole weights of the base with it."""
+    name = steering.family
+    if whole:
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+        for parameter in model.parameters():
+            parameter.data += 0.02 * torch.randn(parameter.shape)
+        model.save_pretrained(folder)
+        load_tokenizer(base_folder).save_pretrained(folder)
+    else:
+        write_adapter(adapter(name, seed), folder, "tiny", dtype=torch.float32)
+    return seal_artifact(
+        folder,
+        Manifest(
+            kind="policy",
+            name=name,
+            weights="full" if whole else "lora",
+            base=None if whole else Base(model=str(base_folder), digest=digest_weights(base_folder)),
+            objectives=[Objective(name=each) for each in steering.names],
+            reading=reading(base_folder),
+            steering=steering,
         ),
     )

@@ -20,6 +20,7 @@ from tureen_core.base import digest_weights, load_tokenizer
 from tureen_core.experts.expert_probes import record_expert_probes
 from tureen_core.experts.expert_reader import ExpertReader
 from tureen_core.soup import concatenate_adapters
+from tureen_core.steering import PromptSteering, Sentence
 from tureen_core.template import Renderer
 from tureen_serve.runtimes import load as loading
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
@@ -187,9 +188,10 @@ def test_experts_that_disagree_are_refused(shelf: Path, tmp_path: Path) -> None:
     )
 
 
-def test_an_expert_steered_by_its_prompt_cannot_be_souped(shelf: Path, tmp_path: Path) -> None:
-    tiny.expert(tmp_path / "worded", shelf / "base", "worded", 7, method="prompt")
-    assert "steered by prompt" in refusal([], [family(shelf, experts=[tmp_path / "worded"])])
+def test_a_policy_steered_by_its_prompt_cannot_be_souped(shelf: Path, tmp_path: Path) -> None:
+    steering = PromptSteering(family="worded", sentences=[Sentence(objective="brief", text="Be brief.")])
+    tiny.policy(tmp_path / "worded", shelf / "base", steering)
+    assert "a policy artifact; a expert is expected" in refusal([], [family(shelf, experts=[tmp_path / "worded"])])
 
 
 def test_a_bad_preset_is_named(shelf: Path) -> None:
