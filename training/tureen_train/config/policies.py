@@ -24,6 +24,16 @@ class Policy(RecipePart):
         """Whether all answers are written before the weights change."""
         return False
 
+    @property
+    def uses_answers(self) -> bool:
+        """Whether the answers of the data are learnt from; else only their prompts are read."""
+        return True
+
+    @property
+    def sums_rewards(self) -> bool:
+        """Whether the reward of an answer is the weighted sum of all; else each counts by itself."""
+        return True
+
 
 class SftPolicy(Policy):
     """Supervised fine-tuning by TRL: the likelihood of answers, not of prompts.
@@ -60,6 +70,11 @@ class OnPolicy(Policy):
     def samples(self) -> bool:
         """As above."""
         return True
+
+    @property
+    def uses_answers(self) -> bool:
+        """As above."""
+        return False
 
 
 class Rounds(OnPolicy):

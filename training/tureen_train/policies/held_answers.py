@@ -1,6 +1,6 @@
 """Held-out prompts, answered before and after training with the same random numbers, and rewarded side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,8 @@ class HeldAnswers:
         folder: gets the folders ``before``, ``after`` and others, each with a folder for each held-out file.
         settings: what decides the answers, see :func:`tureen_train.policies.rollouts.rounds.write_answers`.
         engine: that writes them.
+        ask: makes the prompts that are answered of the held-out ones.
+        adapt: makes the writer of the answers from that of a policy.
 
     Attributes:
         sampling: the recipe's, for one answer to each prompt.
@@ -49,15 +51,18 @@ class HeldAnswers:
         settings: Mapping[str, Any],
         crew: Crew,
         engine: Literal["process", "vllm"] = "process",
+        ask: Callable[[Sequence[Prompt]], Sequence[Prompt]] = list,
+        adapt: Callable[[Write], Write] = lambda write: write,
     ) -> None:
         self._task, self._folder, self._settings, self._crew = task, folder, settings, crew
+        self._adapt = adapt
         own = {"count": 1, "engine": engine, "url": None, "model": None, "preferences": None}
         self.sampling = task.run.sampling.model_copy(update=own)
         self.seed = make_round_seed(task.run.optimisation.seed, 0)
         longest = task.run.sampling.max_prompt
         found = {name: collect_prompts(records, task.renderer, longest) for name, records in task.data.eval.items()}
         self.prompts: Mapping[str, Sequence[Prompt]] = {
-            name: draw_prompts(prompts, 1, None, self.seed) for name, prompts in found.items() if prompts.prompts
+            name: ask(draw_prompts(prompts, 1, None, self.seed)) for name, prompts in found.items() if prompts.prompts
         }
         self._written: dict[str, dict[str, list[list[Written]]]] = {}
 
@@ -73,7 +78,7 @@ class HeldAnswers:
                 self._folder / when / name,
                 prompts,
                 self._settings,
-                write,
+                self._adapt(write),
                 count_prompts_at_once(self.sampling),
                 self._crew,
             )

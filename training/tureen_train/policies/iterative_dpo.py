@@ -11,9 +11,9 @@ from tureen_train.networks.memory import free_memory
 from tureen_train.policies.dpo import make_trainer, train_dpo
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.opening import open_start
+from tureen_train.policies.own_answers import train_on_own_answers
 from tureen_train.policies.preferences import encode_training_pairs
 from tureen_train.policies.round_writers import Weights, name_start
-from tureen_train.policies.training_rounds import train_in_rounds
 from tureen_train.runs.folder import find_cache
 
 
@@ -21,14 +21,14 @@ def train_iterative_dpo(task: Task) -> TrainedPolicy:
     """Train in rounds of best against worst.
 
     Raises:
-        RecipeError: see :func:`tureen_train.policies.training_rounds.train_in_rounds`; or the reference is the base and
-            ZeRO-3 shards it.
+        RecipeError: see :func:`tureen_train.policies.own_answers.train_on_own_answers`; or the reference is the base
+            and ZeRO-3 shards it.
     """
     policy = task.run.policy
     assert isinstance(policy, IterativeDpoPolicy)
     if policy.reference == "base" and policy.rounds > 1 and task.run.scale.zero == 3:
         raise RecipeError("policy.reference: base cannot be read under scale.zero: 3; set it to round, or zero to 2")
-    return train_in_rounds(task, _learn_from_pairs)
+    return train_on_own_answers(task, _learn_from_pairs)
 
 
 def _learn_from_pairs(task: Task, origin: Weights | None) -> TrainedPolicy:

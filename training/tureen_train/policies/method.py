@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tureen_core.manifest import Probe
 from tureen_core.template import Renderer
 from tureen_train.config import ExpertRun
 from tureen_train.records.run_data import RunData
@@ -46,6 +47,7 @@ class TrainedPolicy(Protocol):
         history: the entries of the log.
         metrics: figures of each held-out file.
         moved: whether a gradient other than 0 was seen.
+        probes: conversations of the method's own; empty where those of the data will do.
     """
 
     @property
@@ -70,6 +72,10 @@ class TrainedPolicy(Protocol):
 
     @property
     def moved(self) -> bool:
+        """As above."""
+
+    @property
+    def probes(self) -> Sequence[Probe]:
         """As above."""
 
     def save(self, folder: Path) -> None:

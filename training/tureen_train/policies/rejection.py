@@ -4,17 +4,17 @@ from dataclasses import replace
 
 from tureen_train.config import RejectionPolicy, SftPolicy
 from tureen_train.policies.method import Task, TrainedPolicy
+from tureen_train.policies.own_answers import train_on_own_answers
 from tureen_train.policies.sft import train_sft
-from tureen_train.policies.training_rounds import train_in_rounds
 
 
 def train_rejection(task: Task) -> TrainedPolicy:
     """Train in rounds of kept answers.
 
     Raises:
-        RecipeError: see :func:`tureen_train.policies.training_rounds.train_in_rounds`.
+        RecipeError: see :func:`tureen_train.policies.own_answers.train_on_own_answers`.
     """
-    return train_in_rounds(task, lambda own, _: _imitate(own))
+    return train_on_own_answers(task, lambda own, _: _imitate(own))
 
 
 def _imitate(task: Task) -> TrainedPolicy:

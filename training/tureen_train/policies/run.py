@@ -47,7 +47,7 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
         ProofError: the saved policy gives other likelihoods than the trained one.
     """
     train, folder, base = find_method(run.policy.method), Path(run.output), find_base(run)
-    data = load_data(run.data, prompts=run.policy.samples)
+    data = load_data(run.data, prompts=not run.policy.uses_answers)
     if not data.train:
         needs = ", which need two answers with different scores" if run.data.pairs_per_prompt else ""
         raise RecipeError(f"data.train: no record is left to train on{needs}; look at the files and data.holdout")
@@ -56,6 +56,7 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
     probes = choose_probes(data, renderer, run.probes)
     trained = train(Task(run, base, data, renderer, resume))
     check_movement(trained.history, trained.moved)
+    probes = list(trained.probes) or probes
     if not probes:
         with gather_for_generation(trained.model, trained.policy, run.scale.zero == 3):
             probes = write_probe_answers(trained.policy, renderer, data, run.probes)

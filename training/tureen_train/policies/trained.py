@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tureen_core.manifest import Probe
 from tureen_train.policies.method import Metrics
 
 
@@ -21,6 +22,7 @@ class TrainerPolicy:
     trainer: Any
     metrics: Metrics
     moved: bool
+    probes: Sequence[Probe] = ()
 
     @property
     def model(self) -> Any:

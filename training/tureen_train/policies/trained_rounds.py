@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tureen_core.manifest import Probe
 from tureen_train.policies.method import Metrics
 
 
@@ -24,6 +25,7 @@ class TrainedRounds:
     metrics: Metrics
     moved: bool
     folder: Path
+    probes: Sequence[Probe] = ()
 
     def save(self, folder: Path) -> None:
         """Copy the weights after the last round. Every rank must call it."""

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator, DeepSpeedPlugin, PartialState
 
 from tureen_core.lora import Adapter
+from tureen_core.manifest import Probe
 from tureen_train.config import ExpertRun
 from tureen_train.networks.sharded import gather_weights
 from tureen_train.policies.held_answers import HeldAnswers
@@ -44,6 +45,7 @@ class TrainedByPpo:
     tokenizer: Any
     sharded: bool
     adapted: bool
+    probes: Sequence[Probe] = ()
 
     def save(self, folder: Path) -> None:
         """Write the policy, without its critic."""

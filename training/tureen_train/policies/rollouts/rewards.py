@@ -34,6 +34,7 @@ def open_rewarder(
     failed_share: float = 1.0,
     resume: bool = False,
     preferences: PromptPreferences | None = None,
+    summed: bool = True,
 ) -> WeightedRewarder:
     """Open all sources of rewards of a recipe.
 
@@ -45,6 +46,7 @@ def open_rewarder(
         batch: in process, the texts in one batch; over HTTP, the prompts in one request.
         failed_share: a batch of which this share or more has no reward ends the run; 1 ends it when all fail.
         resume: go on from the counts of an earlier, broken run.
+        summed: whether the rewards are summed, for which they need one unit.
         preferences: the sentences that sources with ``preferences: each`` look for; needed for them only.
 
     Raises:
@@ -67,7 +69,8 @@ def open_rewarder(
         each.name for each in whole if isinstance(each, ArtifactSource) and compares_answers(artifacts[each.path])
     ]
     units |= dict.fromkeys(pairwise, SHARES)
-    check_common_units({each.name: units[each.name] for each in whole if each.weight})
+    if summed:
+        check_common_units({each.name: units[each.name] for each in whole if each.weight})
     valuers: list[Valuer] = [
         *open_valuers([each for each in whole if isinstance(each, ArtifactSource)], artifacts, batch),
         *open_servers([each for each in whole if isinstance(each, ServerSource)], batch),
