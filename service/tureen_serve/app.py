@@ -14,7 +14,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from tureen_serve.admission import Admission, InFlight
-from tureen_serve.api import batches, chat, files, model_changes, models, ops, preferences, reading_headers, score
+from tureen_serve.api import (
+    batches,
+    chat,
+    files,
+    model_changes,
+    models,
+    ops,
+    preference_fit,
+    preferences,
+    reading_headers,
+    score,
+)
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.api.server_state import ServerState
 from tureen_serve.batches.batch_service import BatchService
@@ -46,6 +57,7 @@ OPENAI_ROUTERS = (chat.router, files.router, batches.router, models.router)
 ROUTERS = (
     score.router,
     preferences.router,
+    preference_fit.router,
     *OPENAI_ROUTERS,
     model_changes.router,
     ops.router,

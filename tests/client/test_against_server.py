@@ -187,8 +187,10 @@ def test_the_readmes_commands_run(url: str, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     [lines] = blocks("json")
     (tmp_path / "items.jsonl").write_text(lines)
+    choice = {"prompt": "Why do leaves fall?", "chosen": "Because days grow short.", "rejected": "No idea."}
+    (tmp_path / "choices.jsonl").write_text(json.dumps(choice) + "\n")
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("tureen ")]
-    assert len(commands) == 10
+    assert len(commands) == 11
     for command in commands:
         result = CliRunner().invoke(cli.app, shlex.split(command)[1:])
         assert (command, result.exit_code, result.stderr) == (command, 0, "")

@@ -13,6 +13,7 @@ from tureen.calls.request_flows import Calls
     [
         (call_options.ScoreOptions, wire.ScoreRequest, {"items"}),
         (call_options.PreferencesOptions, wire.PreferencesRequest, {"items"}),
+        (call_options.FitOptions, wire.FitRequest, {"pairs"}),
         (call_options.GenerationOptions, wire.GenerationRequest, {"stream"}),
         (call_options.ChatOptions, wire.ChatRequest, {"messages", "stream"}),
         (call_options.CompletionOptions, wire.CompletionRequest, {"prompt", "stream"}),

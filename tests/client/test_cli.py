@@ -46,6 +46,7 @@ def test_the_commands_and_their_flags() -> None:
             *("--words", "--candidates", "--plot"),
         }
         - {"--temperature"},
+        "weights": {*reading, "--reward", "--truncate", "--level", "--width", "--preset"},
         "models": set(),
         "health": {"--wait"},
     }

@@ -30,7 +30,11 @@ SHARED: dict[str, Any] = {
     "/get_reward": {"query": "calm"},
     "/slime": {"prompt": "q", "response": "calm"},
 }
-SCORING: dict[str, Any] = {**SHARED, **{path: body for path, body in DIALECTS.items() if "tokenize" not in path}}
+SCORING: dict[str, Any] = {
+    **SHARED,
+    **{path: body for path, body in DIALECTS.items() if "tokenize" not in path},
+    "/v1/preferences/fit": {"pairs": [{"prompt": "q", "chosen": "calm", "rejected": "funny"}]},
+}
 ASKED = [{"role": "user", "content": "q"}]
 WRITING: dict[str, Any] = {
     "/v1/chat/completions": {"messages": ASKED},

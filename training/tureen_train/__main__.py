@@ -11,7 +11,13 @@ import typer
 from rich.table import Table
 
 from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_any, read_recipe
-from tureen_train.evaluation.cli import compare_command, evaluate_command, margins_command, sweep_command
+from tureen_train.evaluation.cli import (
+    compare_command,
+    evaluate_command,
+    margins_command,
+    sweep_command,
+    weights_command,
+)
 from tureen_train.families.cli import family_command
 from tureen_train.faults import exit_on_user_error
 from tureen_train.importing.cli import import_command
@@ -35,6 +41,7 @@ app.add_typer(transform, name="transform")
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("sweep")(sweep_command)
+app.command("weights")(weights_command)
 app.command("similarity")(similarity_command)
 app.command("margins")(margins_command)
 

@@ -6,10 +6,11 @@ with Client() as client:
     reply = client.score([{"prompt": "Why do leaves fall?", "candidates": ["Autumn.", "No idea."]}])
 """
 
+from tureen.async_client import AsyncClient
 from tureen.batches.content import AsyncContent, Content
 from tureen.calls.chunks import Chunks
 from tureen.calls.streams import AsyncStream, Stream
-from tureen.client import AsyncClient, Client
+from tureen.client import Client
 from tureen.errors import (
     Conflict,
     ConnectionFailed,

@@ -36,6 +36,7 @@ from tureen.commands.flags import (
 )
 from tureen.commands.label import label_file
 from tureen.commands.models import app as models
+from tureen.commands.weights import fit_choices
 from tureen.item_files import Row
 from tureen.item_forms import RowReading
 from tureen.openai_wire import ChatReply
@@ -88,6 +89,7 @@ def _add_ids(reply: ScoreReply, given: Sequence[Row]) -> ScoreReply:
 
 
 app.command("label")(label_file)
+app.command("weights")(fit_choices)
 app.add_typer(batch, name="batch")
 app.add_typer(models, name="models")
 app.command("bench")(bench_server)

@@ -1,4 +1,4 @@
-"""The blocking and the asynchronous client, with the methods that users call.
+"""The blocking client, with the methods that users call; :mod:`tureen.async_client` has the asynchronous one.
 
 ``calls.request_flows`` builds the requests and reads the replies; ``calls.senders`` sends them.
 """
@@ -8,11 +8,12 @@ from typing import Literal, Unpack, overload
 
 import httpx2
 
-from tureen.batches.async_resources import AsyncBatches, AsyncFiles
 from tureen.batches.resources import Batches, Files
 from tureen.calls.call_options import (
     ChatOptions,
+    Choices,
     CompletionOptions,
+    FitOptions,
     Items,
     Messages,
     Patience,
@@ -21,11 +22,11 @@ from tureen.calls.call_options import (
     SweepOptions,
     Weights,
 )
-from tureen.calls.senders import AsyncSender, Sender
-from tureen.calls.streams import AsyncStream, Stream
-from tureen.changes.resources import AsyncRewardModels, RewardModels
+from tureen.calls.senders import Sender
+from tureen.calls.streams import Stream
+from tureen.changes.resources import RewardModels
 from tureen.openai_wire import ChatChunk, ChatReply, CompletionReply
-from tureen.wire import ModelList, PreferencesReply, ScoreReply
+from tureen.wire import FitReply, ModelList, PreferencesReply, ScoreReply
 
 
 class Client(Sender):
@@ -92,6 +93,18 @@ class Client(Sender):
             options: the other fields of ``wire.PreferencesRequest``, and ``deadline``.
         """
         return self._run(self._calls.preferences(items, options))
+
+    def fit_preferences(self, pairs: Choices, **options: Unpack[FitOptions]) -> FitReply:
+        """Find the preference weights that explain a person's choices between two answers.
+
+            choice = {"prompt": "Why?", "chosen": "Because days grow short.", "rejected": "No idea."}
+            client.fit_preferences([choice]).weights
+
+        Args:
+            pairs: 1 to 1024, each a ``wire.ChoicePair``.
+            options: the other fields of ``wire.FitRequest``, and ``deadline``.
+        """
+        return self._run(self._calls.fit_preferences(pairs, options))
 
     @overload
     def chat(
@@ -167,84 +180,3 @@ class Client(Sender):
             DeadlineExceeded: the server is not ready after ``timeout`` seconds; the message says why.
         """
         self._run(self._calls.wait_until_ready(timeout))
-
-
-class AsyncClient(AsyncSender):
-    """The asynchronous form of :class:`Client`, for one event loop.
-
-    async with AsyncClient("http://127.0.0.1:8900") as client:
-        reply = await client.score([{"prompt": "Why?", "candidates": ["Because."]}])
-    """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
-        **patience: Unpack[Patience],
-    ) -> None:
-        super().__init__(base_url, api_key, transport, patience)
-        self.files = AsyncFiles(self._run, self._calls)
-        self.batches = AsyncBatches(self._run, self._calls)
-        self.reward_models = AsyncRewardModels(self._run, self._calls)
-
-    async def score(self, items: Items, **options: Unpack[ScoreOptions]) -> ScoreReply:
-        """As :meth:`Client.score`."""
-        return await self._run(self._calls.score(items, options))
-
-    async def preferences(self, items: Items, **options: Unpack[PreferencesOptions]) -> PreferencesReply:
-        """As :meth:`Client.preferences`."""
-        return await self._run(self._calls.preferences(items, options))
-
-    @overload
-    async def chat(
-        self, messages: Messages, *, stream: Literal[False] = False, **options: Unpack[ChatOptions]
-    ) -> ChatReply: ...
-
-    @overload
-    async def chat(
-        self, messages: Messages, *, stream: Literal[True], **options: Unpack[ChatOptions]
-    ) -> AsyncStream[ChatChunk]: ...
-
-    async def chat(
-        self, messages: Messages, *, stream: bool = False, **options: Unpack[ChatOptions]
-    ) -> ChatReply | AsyncStream[ChatChunk]:
-        """As :meth:`Client.chat`; ``async for`` over the stream."""
-        if stream:
-            return AsyncStream(await self._run(self._calls.chat_stream(messages, options)))
-        return await self._run(self._calls.chat(messages, options))
-
-    @overload
-    async def complete(
-        self, prompt: str | Iterable[str], *, stream: Literal[False] = False, **options: Unpack[CompletionOptions]
-    ) -> CompletionReply: ...
-
-    @overload
-    async def complete(
-        self, prompt: str | Iterable[str], *, stream: Literal[True], **options: Unpack[CompletionOptions]
-    ) -> AsyncStream[CompletionReply]: ...
-
-    async def complete(
-        self, prompt: str | Iterable[str], *, stream: bool = False, **options: Unpack[CompletionOptions]
-    ) -> CompletionReply | AsyncStream[CompletionReply]:
-        """As :meth:`Client.complete`; ``async for`` over the stream."""
-        if stream:
-            return AsyncStream(await self._run(self._calls.complete_stream(prompt, options)))
-        return await self._run(self._calls.complete(prompt, options))
-
-    async def sweep(self, messages: Messages, weights: Iterable[Weights], **options: Unpack[SweepOptions]) -> ChatReply:
-        """As :meth:`Client.sweep`."""
-        return await self._run(self._calls.sweep(messages, weights, options))
-
-    async def models(self) -> ModelList:
-        """As :meth:`Client.models`."""
-        return await self._run(self._calls.models())
-
-    async def ready(self) -> bool:
-        """As :meth:`Client.ready`."""
-        return (await self._run(self._calls.ready())) is None
-
-    async def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """As :meth:`Client.wait_until_ready`."""
-        await self._run(self._calls.wait_until_ready(timeout))

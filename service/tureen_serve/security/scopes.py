@@ -29,7 +29,7 @@ _VLLM = "/classify /pooling /score /rerank /tokenize /detokenize"
 ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
     KeyScope.SCORE: {
         "POST": f"""
-            /v1/score /v1/preferences
+            /v1/score /v1/preferences /v1/preferences/fit
             {_VLLM} {_VLLM.replace("/", "/vllm/")} /vllm/v1/score /vllm/v1/rerank /vllm/v2/rerank
             /get_reward /slime
             /tei /tei/predict /tei/rerank

@@ -1,4 +1,4 @@
-"""The commands ``tureen-train evaluate``, ``compare``, ``margins`` and ``sweep``, for reward models and soups."""
+"""The commands ``tureen-train evaluate``, ``compare``, ``margins``, ``sweep`` and ``weights``."""
 
 import json
 import logging
@@ -129,6 +129,55 @@ def sweep_command(
         soups.write_sweep(result, asked, out)
     make_console().print(soups.make_table(result))
     typer.echo(f"the plot: {out / 'sweep.png'}")
+
+
+def weights_command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            help="the choices: preference data in any form, or rows with `chosen_rewards` and `rejected_rewards`",
+        ),
+    ],
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a reward that scores the texts: an artifact's folder, with #objective if it has several, or a server"
+            " as http://host:8900#reward; name two or more"
+        ),
+    ] = None,
+    form: FormOf = "auto",
+    renames: Renames = None,
+    level: Annotated[
+        float, typer.Option(min=0.5, max=0.99, help="the probability that an interval holds its weight")
+    ] = (0.95),
+    width: Annotated[
+        float,
+        typer.Option(min=0.01, max=1.0, help="the width of the intervals for which the choices needed are counted"),
+    ] = 0.2,
+    preset: Annotated[str, typer.Option(help="the name of the preset that is printed")] = "mine",
+    batch: Annotated[int, typer.Option(min=1, help="texts in one batch; over HTTP, pairs in one request")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Find the preference weights that explain a person's choices between two answers."""
+    from tureen.choice_files import read_choices
+    from tureen.commands import tables
+    from tureen.records.reading import parse_renames
+    from tureen_train.evaluation.person_weights import fit_choices  # seconds to import: not for --help
+
+    with exit_on_user_error():
+        choices = read_choices(file, form, parse_renames(renames or ()))
+        for note in choices.notes:
+            typer.echo(note, err=True)
+        with show_progress() as progress:
+            task = progress.add_task("scoring", total=2 * len(choices.pairs) * len(reward or ()))
+            fit = fit_choices(choices, reward or [], level, width, preset, batch, partial(progress.advance, task))
+    if as_json:
+        typer.echo(fit.model_dump_json())
+        return
+    make_console().print(tables.tabulate_fit(fit))
+    for line in tables.describe_fit(fit):
+        typer.echo(line)
 
 
 def margins_command(

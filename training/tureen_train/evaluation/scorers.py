@@ -28,9 +28,11 @@ class Scorer(Protocol):
         name: the name of the model, and of the chosen objective if it has several.
         about: the fields of ``results.json`` that describe the model.
         trained_on: the SHA-256 of each file that the model was trained on, where that is known.
+        compares: whether it compares two answers, and gives a single one no reward.
     """
 
     name: str
+    compares: bool
     about: dict[str, Any]
     trained_on: frozenset[str]
 

@@ -16,8 +16,9 @@ from pydantic import BaseModel
 
 from tureen import http_replies, http_requests
 from tureen.adapters.options import Server
+from tureen.async_client import AsyncClient
 from tureen.calls.request_flows import Flow
-from tureen.client import AsyncClient, Client
+from tureen.client import Client
 from tureen.http_requests import HttpRequest
 from tureen.retry import Deadline
 

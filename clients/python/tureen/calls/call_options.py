@@ -11,6 +11,7 @@ from tureen.errors import TureenError
 from tureen.retry import Retries
 from tureen.wire import (
     CandidateOptions,
+    ChoicePair,
     ExpiresAfter,
     Message,
     ResponseFormat,
@@ -20,6 +21,7 @@ from tureen.wire import (
 )
 
 Items = Iterable[ScoreItem | dict[str, Any]]
+Choices = Iterable[ChoicePair | dict[str, Any]]
 Messages = str | Iterable[Message | dict[str, Any]]
 Weights = Mapping[str, float]
 
@@ -59,6 +61,18 @@ class PreferencesOptions(ScoreOptions, total=False):
     format: Literal["full", "trl", "ranking"]
     matrix: bool
     comparisons: Literal["all", "knockout"]
+
+
+class FitOptions(CallOptions, total=False):
+    """The fields of ``wire.FitRequest`` beside ``pairs``."""
+
+    rewards: Sequence[str] | None
+    level: float
+    width: float
+    preset: str
+    truncate: bool
+    fingerprint: str | Mapping[str, str] | None
+    priority: Literal["interactive", "default", "batch"]
 
 
 class SweepOptions(CallOptions, total=False):

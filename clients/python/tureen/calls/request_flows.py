@@ -15,7 +15,7 @@ import httpx2
 from pydantic import BaseModel
 
 from tureen import http_replies, http_requests
-from tureen.calls.call_options import Items, Messages, Weights
+from tureen.calls.call_options import Choices, Items, Messages, Weights
 from tureen.calls.chunks import Chunks, R, build_chunk, check_items, check_rows, merge_replies, set_row_types
 from tureen.calls.stream_events import Events, G, OpenStream
 from tureen.errors import ConnectionFailed, DeadlineExceeded, TureenError
@@ -26,6 +26,8 @@ from tureen.retry import Deadline, Retries
 from tureen.wire import (
     ChatRequest,
     CompletionRequest,
+    FitReply,
+    FitRequest,
     ModelList,
     PreferencesReply,
     PreferencesRequest,
@@ -82,6 +84,13 @@ class Calls:
             )
 
         return self._in_chunks("/v1/preferences", PreferencesRequest, read, items, options)
+
+    def fit_preferences(self, pairs: Choices, options: Options) -> Flow[FitReply]:
+        """``POST /v1/preferences/fit``, in one request."""
+        until, fields = self._begin(options)
+        body = http_requests.build_body(FitRequest, {"pairs": pairs, **fields})
+        response = yield from self.exchange(HttpRequest("POST", "/v1/preferences/fit", body), until)
+        return http_replies.parse_response(FitReply, response)
 
     def chat(self, messages: Messages, options: Options) -> Flow[ChatReply]:
         """``POST /v1/chat/completions``."""

@@ -13,6 +13,7 @@ from tureen.wire import (
     Batch,
     CandidateScore,
     ErrorDetail,
+    FitReply,
     ModelChange,
     ModelList,
     Score,
@@ -54,6 +55,34 @@ def tabulate_scores(items: Sequence[ScoreItem], reply: ScoreReply, ids: Sequence
             said = format_error(candidate.error) if candidate.error else shorten_text(answers[candidate.index])
             table.add_row(title, said, format_rewards(candidate), reward, str(candidate.tokens))
     return table
+
+
+def tabulate_fit(fit: FitReply) -> Table:
+    """Return a table of fitted weights with their intervals."""
+    table = Table("objective", Column("weight", justify="right"), f"{fit.level:.0%} interval")
+    for name, weight in sorted(fit.weights.items(), key=lambda each: -each[1]):
+        low, high = fit.intervals[name]
+        table.add_row(Text(name), f"{weight:.3f}", f"{low:.3f} to {high:.3f}")
+    return table
+
+
+def describe_fit(fit: FitReply) -> list[str]:
+    """Return what a fit tells beside its weights, as lines; the last one is a preset in YAML."""
+    low, high = fit.decisiveness_interval
+    needed = {
+        None: f"choices of this kind cannot make the intervals {fit.width:g} wide: send pairs in which one objective "
+        "is better and another is worse",
+        0: f"all intervals are at most {fit.width:g} wide",
+    }
+    (name, weights), *_ = fit.preset.items()
+    listed = ", ".join(f"{each}: {weight:g}" for each, weight in weights.items())
+    return [
+        f"{fit.pairs} choices, of which the weights explain {fit.accuracy:.1%}",
+        f"log-likelihood {fit.log_likelihood:.2f}; of coin flips {fit.chance_log_likelihood:.2f}",
+        f"decisiveness {fit.decisiveness:.2f} ({low:.2f} to {high:.2f}) log-odds for one unit of weighted reward",
+        needed.get(fit.pairs_needed, f"about {fit.pairs_needed} more choices make all intervals {fit.width:g} wide"),
+        f"presets: {{{name}: {{{listed}}}}}",
+    ]
 
 
 def tabulate_sweep(reply: ChatReply, scores: ScoreReply | None) -> Table:

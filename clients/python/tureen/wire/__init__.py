@@ -47,6 +47,7 @@ from tureen.wire.batches import (
     Purpose,
     RequestCounts,
 )
+from tureen.wire.choices import MAX_CHOICES, MAX_OBJECTIVES, ChoicePair, FitReply, FitRequest
 from tureen.wire.generation import (
     CandidateOptions,
     ChatRequest,
@@ -80,6 +81,7 @@ __all__ = [
     "CandidateOptions",
     "CandidateScore",
     "ChatRequest",
+    "ChoicePair",
     "CompletionRequest",
     "Drift",
     "ENDPOINTS",
@@ -90,6 +92,8 @@ __all__ = [
     "File",
     "FileDeleted",
     "FileList",
+    "FitReply",
+    "FitRequest",
     "GenerationRequest",
     "InputLine",
     "ItemScore",
@@ -98,9 +102,11 @@ __all__ = [
     "LineResponse",
     "LoadRequest",
     "MAX_CANDIDATES",
+    "MAX_CHOICES",
     "MAX_ITEMS",
     "MAX_MESSAGES",
     "MAX_NAMES",
+    "MAX_OBJECTIVES",
     "MAX_TEXTS",
     "Many",
     "Message",
