@@ -126,13 +126,19 @@ def tag_messages(messages: Messages, rewards: Mapping[str, float], steering: Tag
 def tag_text(text: str, rewards: Mapping[str, float], steering: TagSteering, marker: str = "") -> str:
     r"""Write the tags at the end of a bare prompt, before the ``marker`` of the answer if the prompt ends with it.
 
+    White space at the end of the prompt, or before the marker, stays there.
+
     Example::
 
-        tag_text("\n\nHuman: Hi \n\nAssistant:", {"helpful": 1.2}, steering, "\n\nAssistant:")
-        # "\n\nHuman: Hi  <rm1_score> 1.2 \n\nAssistant:"
+        tag_text("\n\nHuman: Hi\n\nAssistant:", {"helpful": 1.2}, steering, "\n\nAssistant:")
+        # "\n\nHuman: Hi <rm1_score> 1.2\n\nAssistant:"
 
     Raises:
         Unprocessable: the tags stand in the system's message, which a bare prompt does not have.
     """
-    tags = write_tags(rewards, steering)
-    return change_text(text, steering.place, lambda said: f"{said} {tags}", marker)
+    tags = write_tags(rewards, steering).rstrip()
+
+    def change(said: str) -> str:
+        return append_words(said, tags) + said[len(said.rstrip()) :]
+
+    return change_text(text, steering.place, change, marker)

@@ -11,6 +11,7 @@ from tureen_core.turns import Turn
 
 ASKED: Turn = {"role": "user", "content": "?"}
 ANSWER = "answer"
+QUESTION = "question"
 
 
 class TemplateFrame:
@@ -44,6 +45,11 @@ class TemplateFrame:
     def closing(self) -> str:
         """The text that the template writes after an answer, empty if there is none."""
         return self._write([ASKED, {"role": "assistant", "content": ANSWER}], False).rpartition(ANSWER)[2]
+
+    @cached_property
+    def turn_border(self) -> str:
+        """The text that the template writes between a user's message and its answer; empty if it is not recognised."""
+        return self._write([{"role": "user", "content": QUESTION}], True).rpartition(QUESTION)[2]
 
     @cached_property
     def end_marks(self) -> frozenset[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
 from tureen_core.preference import NAME
+from tureen_core.steering import PromptSteering
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 Weights = dict[Name, Annotated[float, Field(allow_inf_nan=False)]]
@@ -54,13 +55,18 @@ def _read_expert(value: Any) -> Any:
 
 
 class FamilyEntry(SettingsGroup):
-    """A policy family: experts on one base.
+    """A policy family: experts on one base, or one policy that is steered in its prompt.
 
     Attributes:
-        base: a folder or a known name; by default that of the experts' manifests.
+        base: a folder or a known name; by default that of the manifests.
         experts: a list of experts, or a map from names to experts. A folder is an expert's ``path``.
-        presets: name → weights of experts.
-        default: weights for requests without preferences; empty for the base without experts.
+        policy: the folder of a policy artifact, whose manifest says how its prompt is steered; or of an expert that is
+            to be told what is wanted, as ``steering`` says.
+        steering: the sentences that tell ``base`` or ``policy`` what is wanted, see
+            :class:`tureen_core.steering.PromptSteering`.
+        presets: name → weights of experts or objectives.
+        default: weights for requests without preferences; empty for the base without experts, for no sentence, and for
+            equal weights of all reward tags.
         semantics: how experts are souped; by default as the experts' manifests say.
         normalize: how weights are normalised; by default as the experts' manifests say.
     """
@@ -68,13 +74,28 @@ class FamilyEntry(SettingsGroup):
     name: Name
     base: str | None = None
     experts: Annotated[list[ExpertEntry], BeforeValidator(_list_experts)] = []
+    policy: Path | None = None
+    steering: PromptSteering | None = None
     presets: dict[Name, Weights] = {}
     default: Weights = {}
     semantics: Literal["delta", "factor"] | None = None
     normalize: Literal["simplex", "none"] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_steering(cls, value: Any) -> Any:
+        """Give the steering of the settings its family, which is this one."""
+        if isinstance(value, dict) and isinstance(value.get("steering"), dict):
+            return {**value, "steering": {"family": value.get("name"), **value["steering"]}}
+        return value
+
     @model_validator(mode="after")
     def _check_content(self) -> "FamilyEntry":
-        if self.base is None and not self.experts:
-            raise ValueError("the family needs `experts`, or a `base` to serve without experts")
+        if self.base is None and not self.experts and self.policy is None:
+            raise ValueError("the family needs `experts`, a `policy`, or a `base` to serve without experts")
+        if self.policy is None and self.steering is None:
+            return self
+        for field in ("experts", "semantics", "normalize"):
+            if field in self.model_fields_set and getattr(self, field):
+                raise ValueError(f"{field}: it is for soups, and this family is steered in its prompt; leave it out")
         return self

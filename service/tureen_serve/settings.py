@@ -45,7 +45,7 @@ STARTER_PRESETS = {
     "playful": {"entertainment": 1.0},
     "literary": {"literature": 1.0},
 }
-PATHS = {"path", "experts", "cache", "keys", "folder", "rewards_root", "load_roots"}
+PATHS = {"path", "experts", "policy", "cache", "keys", "folder", "rewards_root", "load_roots"}
 
 
 class SettingsError(ValueError):

@@ -140,19 +140,18 @@ def test_tags_need_a_message_of_the_user() -> None:
     assert found.value.param == "messages"
 
 
-def test_the_published_form_of_a_bare_prompt() -> None:
-    """There are two spaces before the first tag: the guard space of the data, and the one that is added."""
+def test_tags_stand_before_the_marker_of_a_bare_prompt() -> None:
     prompt = "\n\nHuman: How do I boil an egg? \n\nAssistant:"
     made = tag_text(prompt, {"o0": 0.4, "o1": 1.2}, steering(), "\n\nAssistant:")
-    assert made == "\n\nHuman: How do I boil an egg?  <rm1_score> 0.4 <rm2_score> 1.2 \n\nAssistant:"
+    assert made == "\n\nHuman: How do I boil an egg? <rm1_score> 0.4 <rm2_score> 1.2 \n\nAssistant:"
 
 
 def test_a_marker_is_removed_as_a_whole() -> None:
     """The original strips the marker's set of letters, and eats the end of the post."""
     marker = "### Response: "
     made = tag_text(f"A post on responses {marker}", {"o0": 1.0}, steering(1), marker)
-    assert made == f"A post on responses  <rm1_score> 1.0 {marker}"
-    assert tag_text("responses", {"o0": 1.0}, steering(1), marker) == "responses <rm1_score> 1.0 "
+    assert made == f"A post on responses <rm1_score> 1.0 {marker}"
+    assert tag_text("responses", {"o0": 1.0}, steering(1), marker) == "responses <rm1_score> 1.0"
 
 
 def test_the_template_of_a_tag_is_filled_once() -> None:

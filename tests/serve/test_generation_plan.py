@@ -163,9 +163,9 @@ def test_weights_of_a_suffix_may_be_rounded(suffix: str) -> None:
 def test_a_soup_is_as_the_family_says_unless_the_request_does() -> None:
     own = {"words": dataclasses.replace(family(), semantics="factor", normalize="none")}
     assert planned(own).steering == {"method": "soup", "semantics": "factor", "normalize": "none"}
-    assert planned(own, soup={"normalize": "simplex"}).normalize == "simplex"
-    assert planned(own, soup={"normalize": "simplex"}).semantics == "factor"
-    assert planned(soup={"semantics": "factor"}).semantics == "factor"
+    assert planned(own, soup={"normalize": "simplex"}).method.normalize == "simplex"
+    assert planned(own, soup={"normalize": "simplex"}).method.semantics == "factor"
+    assert planned(soup={"semantics": "factor"}).method.semantics == "factor"
 
 
 def test_weights_off_the_simplex_are_taken_as_they_are() -> None:

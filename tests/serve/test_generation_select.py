@@ -32,7 +32,7 @@ def go(work: Coroutine[Any, Any, None]) -> None:
 def order(engine: CountingEngine, **fields: Any) -> tuple[Plan, list[TextTask]]:
     request = ChatRequest.model_validate({"messages": PROMPT, "seed": 1, **fields})
     planned = plan_generation(request, engine.families, engine.rewards)
-    return planned, plan_texts(request, planned, [[1, 2, 3]])
+    return planned, plan_texts(request, planned, [[[1, 2, 3]]])
 
 
 async def ran(engine: CountingEngine, **fields: Any) -> tuple[list[Choice], int]:

@@ -15,7 +15,7 @@ from tureen_serve.generation.texts import DEFAULT_TOKENS, fit_prompt, plan_texts
 
 def test_every_text_in_order_with_a_seed_of_its_own() -> None:
     request = completion(prompt=["a", "b"], n=2, preferences=[{"calm": 1}, {"funny": 1}], candidates={"n": 3}, seed=100)
-    found = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1], [2, 3]])
+    found = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]], [[2, 3]]])
     assert [text.sampling.seed for text in found] == list(range(100, 124))
     assert [text.prompt for text in found] == [0] * 12 + [1] * 12
     assert [next(iter(text.variation.weights)) for text in found] == (["calm"] * 6 + ["funny"] * 6) * 2
@@ -24,9 +24,9 @@ def test_every_text_in_order_with_a_seed_of_its_own() -> None:
 
 def test_without_a_seed_there_is_none() -> None:
     request = chat(n=3)
-    assert {text.sampling.seed for text in plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])} == {
-        None
-    }
+    assert {
+        text.sampling.seed for text in plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]]])
+    } == {None}
 
 
 def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
@@ -39,7 +39,7 @@ def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
         logit_bias={"3": 7, "0": -100},
         max_tokens=9,
     )
-    (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])
+    (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]]])
     sampling = text.sampling
     assert (sampling.temperature, sampling.top_p, sampling.stop, sampling.max_tokens) == (0.5, 0.9, ("END",), 9)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (1, -1)
@@ -58,7 +58,7 @@ def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
     ],
 )
 def test_both_forms_of_logprobs(request_: Any, logprobs: int | None) -> None:
-    (text,) = plan_texts(request_, plan_generation(request_, FAMILIES, REWARDS), [[1]])
+    (text,) = plan_texts(request_, plan_generation(request_, FAMILIES, REWARDS), [[[1]]])
     assert text.sampling.logprobs == logprobs
 
 
@@ -77,7 +77,7 @@ def test_both_forms_of_logprobs(request_: Any, logprobs: int | None) -> None:
 def test_sampling_that_cannot_be_is_named(fields: dict[str, Any], param: str) -> None:
     request = chat(**fields)
     with pytest.raises(Unprocessable) as caught:
-        plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])
+        plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]]])
     assert caught.value.param == param
 
 
@@ -143,5 +143,5 @@ def test_prompt_and_answer_always_fit(length: int, asked: int | None, truncate: 
 def test_the_vocabulary_of_a_bias_is_the_familys() -> None:
     last = len(RENDERER.tokenizer) - 1
     request = chat(logit_bias={str(last): 1})
-    (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[1]])
+    (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]]])
     assert text.sampling.logit_bias == ((last, 1.0),)

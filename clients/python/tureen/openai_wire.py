@@ -13,12 +13,17 @@ class SteeringFields(Reply):
 
     Attributes:
         preferences: the applied weights by objective; for the reply of a sweep a list of them.
+        desired_rewards: of a choice by a policy that is steered by reward tags: the normalised rewards that its prompt
+            asked for.
+        sentences: of a choice by a policy that is steered by words: what its prompt said.
         rewards: the raw and calibrated rewards of the text by objective, if ``candidates`` was requested.
         reward: the sum of the calibrated rewards, weighted by the preferences. One reward without a calibration counts
             raw.
     """
 
     preferences: dict[str, float] | list[dict[str, float]] | None = None
+    desired_rewards: dict[str, float] | None = None
+    sentences: list[str] | None = None
     rewards: dict[str, Score] | None = None
     reward: float | None = None
 

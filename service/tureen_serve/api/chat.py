@@ -1,10 +1,9 @@
-"""``POST /v1/chat/completions`` and ``/v1/completions``: OpenAI's routes, with a soup of experts for each request."""
+"""``POST /v1/chat/completions`` and ``/v1/completions``: OpenAI's routes, each request with its own preferences."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -34,6 +33,8 @@ from tureen_serve.telemetry import Metrics
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
 ERRORS = document_openai_errors(400, 404, 413, 415, 422, 503, 504)
 Account = Callable[[int, bool], Json]
+P = TypeVar("P")
+R = TypeVar("R")
 SSE_HEADERS = {"x-accel-buffering": "no"}
 
 
@@ -48,7 +49,10 @@ def _document(answers: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[
     "/v1/chat/completions", response_model=ChatReply, responses=_document(document_scoring(ERRORS, NORMALISED))
 )
 async def chat(body: ChatBody, engine: EngineDep, metrics: MetricsDep) -> Response:
-    """Answer a conversation. Takes OpenAI's fields, and `preferences`, `preset`, `soup` and `candidates`."""
+    """Answer a conversation. Takes OpenAI's fields, and `preferences`, `preset`, `soup` and `candidates`.
+
+    A policy that is steered by reward tags takes `desired_rewards` and `mapping` too.
+    """
     return await (await plan_chat(engine, metrics, body)).answer()
 
 
@@ -64,7 +68,7 @@ class PlannedText:
 
     Attributes:
         prompts: each prompt as messages, for the rewards that score candidates.
-        ids: the token ids of each prompt.
+        ids: the token ids of each prompt: for each variation, or once for all of them.
         normalised: whether a prompt was not read as it was sent.
     """
 
@@ -74,7 +78,7 @@ class PlannedText:
     planned: Plan
     shape: ReplyShape
     prompts: Sequence[Messages]
-    ids: Sequence[Sequence[int]]
+    ids: Sequence[Sequence[Sequence[int]]]
     normalised: bool = False
 
     async def answer(self) -> Response:
@@ -114,7 +118,7 @@ class PlannedText:
     def _begin(self) -> tuple[list[TextTask], TextReply, Account]:
         tasks = plan_texts(self.body, self.planned, self.ids)
         reply = TextReply(self.shape, self.planned, tasks[0].sampling.logprobs is not None)
-        read = sum({text.prompt: len(text.ids) for text in tasks}.values())
+        read = sum(len(ids) for _, ids in {(text.prompt, tuple(text.ids)) for text in tasks})
         return tasks, reply, self._make_account(tasks, read)
 
     def _make_account(self, tasks: Sequence[TextTask], read: int) -> Account:
@@ -147,10 +151,12 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
     check_conversation(messages, engine.limits, "messages")
-    rendered = await asyncio.to_thread(planned.family.renderer.render_prompt, messages)
-    metrics.count_normalised(rendered.normalised)
-    shape, told = ChatReplyShape(), bool(rendered.normalised)
-    return PlannedText(engine, metrics, body, planned, shape, [messages], [rendered.ids], told)
+    render = planned.family.renderer.render_prompt
+    rendered = await run_pieces(lambda go_on: _read_each(render, planned.steer_messages(messages), go_on))
+    told = {name for each in rendered for name in each.normalised}
+    metrics.count_normalised(told)
+    ids = [[each.ids for each in rendered]]
+    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], ids, bool(told))
 
 
 async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:
@@ -165,14 +171,18 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     for index, prompt in enumerate(prompts):
         check_text_bytes(prompt, engine.limits, "prompt" if prompt is body.prompt else f"prompt[{index}]")
     tokenize = planned.family.renderer.tokenize_plain_prompt
-    ids = await run_pieces(lambda go_on: _tokenize_each(tokenize, prompts, go_on))
+
+    def read(go_on: GoOn) -> list[list[list[int]]]:
+        return [_read_each(tokenize, planned.steer_text(prompt), go_on) for prompt in prompts]
+
+    ids = await run_pieces(read)
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, ids)
 
 
-def _tokenize_each(tokenize: Callable[[str], list[int]], prompts: Sequence[str], go_on: GoOn) -> list[list[int]]:
+def _read_each(read: Callable[[P], R], prompts: Sequence[P], go_on: GoOn) -> list[R]:
     found = []
     for prompt in prompts:
         go_on()
-        found.append(tokenize(prompt))
+        found.append(read(prompt))
     return found

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter
 
 from tureen.errors import NotFound
 from tureen.wire import ModelCard, ModelList
 from tureen_core.artifact import Manifest
+from tureen_core.steering import PromptSteering
 from tureen_serve.api.server_state import ServerState, ServerStateDep
 from tureen_serve.faults import document_openai_errors
 from tureen_serve.inference.engine import Family, Reward
@@ -75,13 +77,25 @@ def _policy(family: Family) -> ModelCard:
     return ModelCard(
         id=family.name,
         kind="policy",
-        objectives=list(family.experts),
+        objectives=family.objectives,
+        version=family.policy.manifest.version if family.policy else None,
         fingerprint=family.fingerprint,
         base=Path(family.base).name,
         max_length=family.context,
-        steering=["soup"],
+        **_steering(family),
         presets={name: dict(weights) for name, weights in family.presets.items()},
     )
+
+
+def _steering(family: Family) -> dict[str, Any]:
+    steering = family.steering
+    if steering is None:
+        return {"steering": ["soup"]}
+    told: dict[str, Any] = {"steering": [steering.method]}
+    if isinstance(steering, PromptSteering):
+        return {**told, "sentences": {each.objective: each.text for each in steering.sentences}}
+    bounds = {"low", "high", "mean", "deviation"}
+    return {**told, "ranges": {each.name: each.model_dump(include=bounds) for each in steering.objectives}}
 
 
 def _preset(family: Family, preset: str) -> ModelCard:

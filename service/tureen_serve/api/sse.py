@@ -38,7 +38,7 @@ async def stream_events(
         async with aclosing(deltas):
             async for number, delta in deltas:
                 spent += delta.tokens
-                opening = reply.opening(number, texts[number].variation.weights) if number not in offsets else None
+                opening = reply.opening(number, texts[number].variation) if number not in offsets else None
                 offset = offsets.setdefault(number, 0)
                 offsets[number] += len(delta.text)
                 for choice in (opening, *_pieces(reply, number, delta, offset)):

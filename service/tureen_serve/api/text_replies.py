@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tureen.errors import ServerFault
 from tureen_serve.api.reward_replies import build_scores
+from tureen_serve.generation.method import Variation
 from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.select import Choice
 from tureen_serve.inference.engine import Reward
@@ -147,7 +148,7 @@ class TextReply:
         shaped = {
             "index": index,
             **self._shape.choice(written.text, logprobs, written.finish),
-            "preferences": dict(choice.variation.weights),
+            **_tell(choice.variation),
         }
         if choice.raw is None:
             return shaped
@@ -159,15 +160,19 @@ class TextReply:
         """Build one event of a stream."""
         return {**self._common, "object": self._shape.piece, "choices": list(choices), **more}
 
-    def opening(self, index: int, weights: Mapping[str, float]) -> Json | None:
-        """Build the first choice of a streamed text, with the weights of its experts; None if there is none."""
+    def opening(self, index: int, variation: Variation) -> Json | None:
+        """Build the first choice of a streamed text, with what steers it; None if there is none."""
         shaped = self._shape.opening()
-        return None if shaped is None else {"index": index, **shaped, "preferences": dict(weights)}
+        return None if shaped is None else {"index": index, **shaped, **_tell(variation)}
 
     def piece(self, index: int, delta: TextDelta, offset: int) -> Json:
         """Build the choice for a delta."""
         logprobs = delta.logprobs if self._with_logprobs and delta.logprobs else None
         return {"index": index, **self._shape.delta(delta.text, logprobs, delta.finish, offset)}
+
+
+def _tell(variation: Variation) -> Json:
+    return {"preferences": dict(variation.weights), **variation.told}
 
 
 def build_usage(prompt_tokens: int, completion_tokens: int) -> Json:

@@ -1,35 +1,27 @@
 """Turn a request for text into a plan: which policy writes, and how it is steered. Pure.
 
-Only this file knows how policies are steered. The only method is a soup of experts.
+Only this file knows how policies are steered; each method has a file of its own, which nothing else calls.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tureen.errors import InvalidRequest, NotFound, Unprocessable
 from tureen.mixes import check_sum
-from tureen.wire import CandidateOptions, ChatRequest, CompletionRequest
-from tureen_core.calibration import check_common_scale
-from tureen_core.preference import Normalize, digest_soup, normalise_weights, parse_model
-from tureen_core.soup import Semantics
-from tureen_serve.generation.weigh import SUBTRACT
+from tureen.wire import CandidateOptions, CompletionRequest
+from tureen_core.preference import normalise_weights, parse_model
+from tureen_core.steering import TagSteering
+from tureen_core.turns import Messages
+from tureen_serve.generation.judges import find_judges
+from tureen_serve.generation.method import Method, Request, Variation, Weights
+from tureen_serve.generation.soups import make_soup_method
+from tureen_serve.generation.tags import make_tag_method
+from tureen_serve.generation.words import make_prompt_method
 from tureen_serve.inference.engine import Family, Reward
 
-Request = ChatRequest | CompletionRequest
-Weights = Mapping[str, float]
-
 MOST_TEXTS = 256
-JUDGES = "candidates.preferences"
-SUBTRACT_EXPERTS = 'send `soup: {"normalize": "none"}` to subtract'
-
-
-@dataclass(frozen=True)
-class Variation:
-    """One soup: the canonical weights of its experts, and of the rewards that choose among its candidates."""
-
-    weights: Weights
-    judges: Weights
 
 
 @dataclass(frozen=True)
@@ -38,25 +30,27 @@ class Plan:
 
     Attributes:
         model: the policy's name as the request spells it.
-        variations: the soups; each prompt is answered under each of them.
-        sweep: whether the request has a list of preferences.
+        method: how the family is steered.
+        variations: the soups or what the prompts say; each prompt is answered under each of them.
+        sweep: whether the request has a list of preferences or of desired rewards.
         choices: the number of texts in the reply for each prompt and variation.
         candidates: if given, each choice is selected among so many candidates.
     """
 
     family: Family
     model: str
+    method: Method
     variations: Sequence[Variation]
     sweep: bool
-    semantics: Semantics
-    normalize: Normalize
     choices: int
     candidates: CandidateOptions | None
 
     @property
-    def steering(self) -> dict[str, str]:
-        """The method and its settings, for the reply."""
-        return {"method": "soup", "semantics": self.semantics, "normalize": self.normalize}
+    def steering(self) -> dict[str, Any]:
+        """The method, its settings and what the prompts say, for the reply; for a sweep lists of what they say."""
+        told = [variation.told for variation in self.variations]
+        said = {name: [each[name] for each in told] if self.sweep else told[0][name] for name in told[0]}
+        return {**self.method.settings, **said}
 
     @property
     def preferences(self) -> dict[str, float] | list[dict[str, float]]:
@@ -66,15 +60,34 @@ class Plan:
 
     @property
     def experts(self) -> dict[str, str]:
-        """Expert → version, of the experts in the soups."""
-        used = sorted({name for variation in self.variations for name in variation.weights})
+        """Name → version, of the experts in the soups, or of the policy that is steered in its prompt."""
+        if self.family.policy is not None:
+            return {self.family.policy.name: self.family.policy.manifest.version}
+        used = sorted({name for variation in self.variations for name in variation.experts})
         return {name: self.family.experts[name].manifest.version for name in used}
 
     @property
     def fingerprint(self) -> str:
-        """OpenAI's ``system_fingerprint``: equal if the files of the models, the soups and the semantics are equal."""
-        soups = (digest_soup(variation.weights, self.semantics) for variation in self.variations)
-        return f"fp_{hashlib.sha256(':'.join((self.family.fingerprint, *soups)).encode()).hexdigest()[:16]}"
+        """OpenAI's ``system_fingerprint``: equal if the models' files are equal, and what steers them."""
+        digests = (self.method.compute_digest(variation) for variation in self.variations)
+        return f"fp_{hashlib.sha256(':'.join((self.family.fingerprint, *digests)).encode()).hexdigest()[:16]}"
+
+    def steer_messages(self, messages: Messages) -> list[Messages]:
+        """Write what is wanted into a conversation: one for each variation, or one for all if they are equal.
+
+        Raises:
+            Unprocessable: there is no message to write it into.
+        """
+        return [self.method.change_messages(messages, each) for each in self._different]
+
+    def steer_text(self, text: str) -> list[str]:
+        """Write what is wanted into a bare prompt, as :meth:`steer_messages` does."""
+        border = self.family.renderer.frame.turn_border
+        return [self.method.change_text(text, each, border) for each in self._different]
+
+    @property
+    def _different(self) -> Sequence[Variation]:
+        return self.variations if self.method.in_prompt else self.variations[:1]
 
 
 def plan_generation(request: Request, families: Mapping[str, Family], rewards: Mapping[str, Reward]) -> Plan:
@@ -87,29 +100,37 @@ def plan_generation(request: Request, families: Mapping[str, Family], rewards: M
     Raises:
         NotFound: the model or the preset does not exist.
         InvalidRequest: two fields contradict each other.
-        Unprocessable: a weight cannot be used, or the request asks for something that is not supported.
+        Unprocessable: a weight or a reward cannot be used, or the request asks for something that is not supported.
     """
     family, suffix, preset = _family(request.model, families)
-    _refuse_unsupported(request, family)
-    given = request.soup.model_fields_set
-    semantics = request.soup.semantics if "semantics" in given else family.semantics
-    normalize = request.soup.normalize if "normalize" in given else family.normalize
-    if semantics == "factor" and family.factor_obstacle:
-        message = f"{family.name} cannot be souped by factors: {family.factor_obstacle}; send `delta`"
-        raise Unprocessable(message, param="soup.semantics")
-    soups = _soups(request, family, suffix, preset, normalize)
+    _refuse_unsupported(request)
+    method = _make_method(request, family)
+    if request.desired_rewards is not None:
+        variations = _ask_rewards(request, method, suffix is not None or preset is not None)
+    else:
+        weighed = _weigh(request, family, suffix, preset, method)
+        variations = [method.steer(weights, param) for weights, param in weighed]
     planned = Plan(
         family=family,
         model=request.model or family.name,
-        variations=[Variation(soup, _judges(request.candidates, soup, rewards, normalize)) for soup in soups],
-        sweep=isinstance(request.preferences, list),
-        semantics=semantics,
-        normalize=normalize,
+        method=method,
+        variations=[
+            replace(each, judges=find_judges(request.candidates, each, rewards, method)) for each in variations
+        ],
+        sweep=isinstance(request.preferences, list) or isinstance(request.desired_rewards, list),
         choices=request.n,
         candidates=request.candidates,
     )
     _check_size(request, planned)
     return planned
+
+
+def _make_method(request: Request, family: Family) -> Method:
+    if family.steering is None:
+        return make_soup_method(request, family)
+    if isinstance(family.steering, TagSteering):
+        return make_tag_method(request, family, family.steering)
+    return make_prompt_method(request, family, family.steering)
 
 
 def _family(model: str | None, families: Mapping[str, Family]) -> tuple[Family, Weights | None, str | None]:
@@ -131,11 +152,8 @@ def _family(model: str | None, families: Mapping[str, Family]) -> tuple[Family, 
     return families[name], weights, preset
 
 
-def _refuse_unsupported(request: Request, family: Family) -> None:
+def _refuse_unsupported(request: Request) -> None:
     """Refuse fields that contradict each other, and fields that no policy supports."""
-    if request.desired_rewards is not None:
-        message = f"{family.name} is steered by a soup, not by rewards in its prompt; send `preferences`"
-        raise Unprocessable(message, param="desired_rewards")
     if request.stream and request.candidates:
         message = "candidates are chosen when they are complete, so they cannot be streamed; drop one of the two fields"
         raise InvalidRequest(message, param="stream")
@@ -146,39 +164,54 @@ def _refuse_unsupported(request: Request, family: Family) -> None:
         raise Unprocessable(message, param="stream_options.include_obfuscation", code="unsupported_parameter")
 
 
-def _soups(
-    request: Request, family: Family, suffix: Weights | None, preset: str | None, normalize: Normalize
-) -> list[Weights]:
-    """Find the canonical weights of each soup.
+def _ask_rewards(request: Request, method: Method, named: bool) -> list[Variation]:
+    """Make the variations of ``desired_rewards``. ``named`` says that the model's name has weights or a preset."""
+    given = request.desired_rewards
+    several = isinstance(given, list)
+    asked = given if isinstance(given, list) else [given or {}]
+    params = [f"desired_rewards[{index}]" if several else "desired_rewards" for index in range(len(asked))]
+    variations = method.ask_rewards(asked, params)
+    others = {"preferences": request.preferences, "preset": request.preset, "mapping": request.mapping}
+    for other, value in {**others, "model": named or None}.items():
+        if value is not None:
+            message = f"`desired_rewards` says what `{other}` would choose; send only one of them"
+            raise InvalidRequest(message, param=other, code="conflicting_preferences")
+    return variations
+
+
+def _weigh(
+    request: Request, family: Family, suffix: Weights | None, preset: str | None, method: Method
+) -> list[tuple[Weights, str]]:
+    """Find the canonical weights of each variation, each with the field that they come from.
 
     They come from ``preferences``, from the name of the model or from a preset. Only if none of these is given, the
     family's default is used. If several are given, they must be equal.
     """
+
+    def read(weights: Weights, param: str) -> Weights:
+        return normalise_weights(weights, family.objectives, method.normalize, param, method.remedy)
+
     given: dict[str, list[Weights]] = {}
     if isinstance(request.preferences, list):
-        given["preferences"] = [
-            normalise_weights(weights, family.experts, normalize, f"preferences[{index}]", SUBTRACT_EXPERTS)
-            for index, weights in enumerate(request.preferences)
-        ]
+        given["preferences"] = [read(each, f"preferences[{at}]") for at, each in enumerate(request.preferences)]
     elif request.preferences is not None:
-        given["preferences"] = [
-            normalise_weights(request.preferences, family.experts, normalize, remedy=SUBTRACT_EXPERTS)
-        ]
+        given["preferences"] = [read(request.preferences, "preferences")]
     if suffix is not None:
-        given["model"] = [normalise_weights(suffix, family.experts, normalize, "model", SUBTRACT_EXPERTS)]
-        if normalize == "simplex":
+        given["model"] = [read(suffix, "model")]
+        if method.normalize == "simplex":
             check_sum(suffix, request.model or family.name)
     for param, name in (("model", preset), ("preset", request.preset)):
         if name is not None:
-            given[param] = [_normalise_stored(_preset(name, family, param), family, normalize)]
+            given[param] = [_normalise_stored(_preset(name, family, param), family, method)]
     if not given:
-        return [_normalise_stored(family.default, family, normalize)]
-    (first, soups), *others = given.items()
-    for other, (soup,) in others:
-        if any(soup != each for each in soups):
+        return [(_normalise_stored(family.default, family, method), "preferences")]
+    (first, found), *others = given.items()
+    for other, (weights,) in others:
+        if any(weights != each for each in found):
             message = f"`{first}` and `{other}` give different weights; send only one of them"
             raise InvalidRequest(message, param=other, code="conflicting_preferences")
-    return soups
+    several = isinstance(request.preferences, list)
+    return [(each, f"preferences[{at}]" if several else first) for at, each in enumerate(found)]
 
 
 def _preset(name: str, family: Family, param: str) -> Weights:
@@ -188,33 +221,9 @@ def _preset(name: str, family: Family, param: str) -> Weights:
     return family.presets[name]
 
 
-def _normalise_stored(weights: Weights, family: Family, normalize: Normalize) -> Weights:
-    """Normalise weights from the settings. Empty weights mean the base without experts."""
-    return normalise_weights(weights, family.experts, normalize) if weights else {}
-
-
-def _judges(
-    options: CandidateOptions | None, soup: Weights, rewards: Mapping[str, Reward], normalize: Normalize
-) -> Weights:
-    """Find the weights of the rewards that choose among candidates; empty if there are no candidates."""
-    if options is None:
-        return {}
-    judges = _judge_weights(options, soup, rewards, normalize)
-    check_common_scale(judges, {name: rewards[name].calibration for name in judges}, JUDGES)
-    return judges
-
-
-def _judge_weights(
-    options: CandidateOptions, soup: Weights, rewards: Mapping[str, Reward], normalize: Normalize
-) -> Weights:
-    if options.preferences is not None:
-        return normalise_weights(options.preferences, rewards, field=JUDGES, remedy=SUBTRACT)
-    shared = {name: weight for name, weight in soup.items() if name in rewards}
-    if not shared:
-        known = ", ".join(sorted(rewards)) or "none"
-        message = f"no loaded reward has the name of an expert in this soup; send weights of rewards, loaded: {known}"
-        raise Unprocessable(message, param=JUDGES)
-    return normalise_weights(shared, rewards, normalize, JUDGES)
+def _normalise_stored(weights: Weights, family: Family, method: Method) -> Weights:
+    """Normalise weights from the settings. Empty weights mean the base, or a prompt that is not steered."""
+    return normalise_weights(weights, family.objectives, method.normalize) if weights else {}
 
 
 def _check_size(request: Request, planned: Plan) -> None:

@@ -11,7 +11,8 @@ from typing import TypeVar
 from tureen.errors import ServerFault
 from tureen.wire import CandidateOptions
 from tureen_core.turns import Messages
-from tureen_serve.generation.plan import Plan, Variation
+from tureen_serve.generation.method import Variation
+from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.texts import TextTask
 from tureen_serve.generation.weigh import find_unusable_reward, rank_rewards, weigh_rewards
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
@@ -196,7 +197,7 @@ async def _write(engine: Engine, planned: Plan, text: TextTask, count_token: Cal
 
 def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[TextDelta]:
     family = planned.family.name
-    return engine.generate(family, text.ids, text.sampling, text.variation.weights, planned.semantics)
+    return engine.generate(family, text.ids, text.sampling, text.variation.experts, planned.method.semantics)
 
 
 async def _gather(jobs: Sequence[Coroutine[None, None, T]]) -> list[T]:

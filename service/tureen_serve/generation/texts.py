@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from tureen.errors import Unprocessable
 from tureen.wire import ChatRequest
-from tureen_serve.generation.plan import Plan, Request, Variation
+from tureen_serve.generation.method import Request, Variation
+from tureen_serve.generation.plan import Plan
 from tureen_serve.runtimes.contract import Sampling
 
 DEFAULT_TOKENS = 512
@@ -27,8 +28,11 @@ class TextTask:
     sampling: Sampling
 
 
-def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]) -> list[TextTask]:
+def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[Sequence[int]]]) -> list[TextTask]:
     """List every text: by prompt, then variation, then choice, then candidate. Text i is drawn with ``seed`` + i.
+
+    Args:
+        prompts: the token ids of each prompt: for each variation, or once for all of them.
 
     Raises:
         Unprocessable: a prompt does not fit the context, or a sampling field cannot be used.
@@ -36,9 +40,11 @@ def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[int]]
     sampling = _sampling(request, len(planned.family.renderer.tokenizer))
     each = planned.choices * (planned.candidates.n if planned.candidates else 1)
     written: list[TextTask] = []
-    for number, prompt in enumerate(prompts):
-        ids, room = fit_prompt(request, prompt, planned.family.context)
-        for variation in planned.variations:
+    for number, versions in enumerate(prompts):
+        fitted = [fit_prompt(request, each, planned.family.context) for each in versions]
+        if len(fitted) == 1:
+            fitted *= len(planned.variations)
+        for variation, (ids, room) in zip(planned.variations, fitted, strict=True):
             for _ in range(each):
                 seed = None if request.seed is None else request.seed + len(written)
                 written.append(TextTask(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))

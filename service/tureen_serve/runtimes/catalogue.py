@@ -9,6 +9,7 @@ from tureen_core.artifact import Artifact
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_core.soup import Semantics, Stack
+from tureen_core.steering import InPromptSteering
 from tureen_core.template import Renderer
 from tureen_serve.reward_settings import RewardEntry
 from tureen_serve.runtimes.bases import Bases
@@ -77,9 +78,13 @@ class OpenedReward:
 
 @dataclass(frozen=True)
 class Family:
-    """A loaded policy family: a base and the experts whose soups it serves.
+    """A loaded policy family: a base and the experts whose soups it serves, or a policy that is steered in its prompt.
 
-    ``factor_obstacle`` says why ``factor`` semantics are not defined; it is None if they are.
+    Attributes:
+        experts: the adapters over the base, by name; of a policy steered in its prompt its own, if it is one.
+        factor_obstacle: why ``factor`` semantics are not defined; None if they are.
+        steering: how the prompt is steered; None for a soup.
+        policy: the artifact of a policy that is steered in its prompt; None for a base that is.
     """
 
     name: str
@@ -93,6 +98,13 @@ class Family:
     normalize: Literal["simplex", "none"]
     factor_obstacle: str | None
     fingerprint: str
+    steering: InPromptSteering | None = None
+    policy: Artifact | None = None
+
+    @property
+    def objectives(self) -> list[str]:
+        """What preferences weigh: the experts of a soup, or the objectives that a prompt states."""
+        return list(self.experts) if self.steering is None else self.steering.names
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tureen.errors import TureenError
-from tureen_core.artifact import MANIFEST, ArtifactError, open_artifact, read_manifest
+from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, open_artifact, read_manifest
 from tureen_core.base import CACHE, BaseError
 from tureen_core.lora import SoupError
 from tureen_core.plain.locate import locate_source
@@ -23,12 +23,13 @@ from tureen_serve.runtimes.artifacts import check_reward_names, open_reward
 from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, OpenedReward, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
-from tureen_serve.runtimes.families import OpenedFamily, open_family
+from tureen_serve.runtimes.families import open_family
+from tureen_serve.runtimes.opened_families import OpenedFamily
 from tureen_serve.runtimes.probes import (
     PROBES_AT_START,
     Proof,
     log_difference,
-    prove_experts,
+    prove_family,
     prove_policy,
     prove_reward,
 )
@@ -135,16 +136,12 @@ def check_source(entry: RewardEntry, options: LoadOptions = LoadOptions()) -> Ch
         folder = locate_source(entry.path, options.cache or CACHE, tried=entry.tried)
         kind = read_manifest(folder).kind if (folder / MANIFEST).exists() else "reward"
         artifact = None if kind == "reward" else open_artifact(folder)
-        if artifact is None:
-            loaded = _load([entry], [], options, runtime, description)
-        else:
-            parts = {"base": str(folder)} if kind == "policy" else {"experts": [folder]}
-            entries = [FamilyEntry.model_validate({"name": artifact.name, **parts})]
-            loaded = _load([], entries, options, runtime, description)
+        families = [] if artifact is None else [_make_entry(artifact)]
+        loaded = _load([] if families else [entry], families, options, runtime, description)
         try:
             plain = [each.artifact.plain for backbone in loaded.backbones for each in backbone.rewards]
             form = next((each.form for each in plain if each is not None), None)
-            if artifact is None or kind == "expert":
+            if artifact is None or artifact.manifest.steering is not None:
                 return CheckedSource(_prove(loaded, runtime.dtype, None), description, form)
             (whole,) = loaded.policies
             return CheckedSource(prove_policy(artifact, whole.family, whole.runtime, runtime.dtype), description, form)
@@ -152,6 +149,13 @@ def check_source(entry: RewardEntry, options: LoadOptions = LoadOptions()) -> Ch
             loaded.close()
     except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:
         raise LoadError(str(error)) from error
+
+
+def _make_entry(artifact: Artifact) -> FamilyEntry:
+    """Make a family of one expert or policy. A policy that is not steered is the base of one."""
+    kind, folder, steered = artifact.manifest.kind, artifact.folder, artifact.manifest.steering is not None
+    own = "experts" if kind == "expert" else "policy" if steered else "base"
+    return FamilyEntry.model_validate({"name": artifact.name, own: [folder] if own == "experts" else str(folder)})
 
 
 def choose_runtime(options: LoadOptions) -> tuple[str, str]:
@@ -241,5 +245,5 @@ def _prove(loaded: LoadedModels, dtype: str, most: int | None) -> list[Proof]:
             log_difference(reward, found)
             proofs += found
     for policy in loaded.policies:
-        proofs += prove_experts(policy.family, policy.runtime, dtype, most)
+        proofs += prove_family(policy.family, policy.runtime, dtype, most)
     return proofs

@@ -148,8 +148,13 @@ def _run(scorer: Scorer, row: Row) -> list[float]:
     return list(found.values)
 
 
-def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int | None = None) -> list[Proof]:
-    """Read each expert's probes again: mean log-probability, nats a token, of the last message and its end mark."""
+def prove_family(family: Family, runtime: PolicyRuntime, dtype: str, most: int | None = None) -> list[Proof]:
+    """Read the probes of each expert and of the policy again.
+
+    A probe's number is the mean log-probability, in nats per token, of its last message and its end mark.
+    """
+    if family.policy is not None and not family.experts:
+        return prove_policy(family.policy, family, runtime, dtype, most)
     tokenizer = family.renderer.tokenizer
     return [
         proof
@@ -158,9 +163,11 @@ def prove_experts(family: Family, runtime: PolicyRuntime, dtype: str, most: int 
     ]
 
 
-def prove_policy(artifact: Artifact, family: Family, runtime: PolicyRuntime, dtype: str) -> list[Proof]:
+def prove_policy(
+    artifact: Artifact, family: Family, runtime: PolicyRuntime, dtype: str, most: int | None = None
+) -> list[Proof]:
     """Read the probes of a policy of whole weights again, which is the base of a family without experts."""
-    return _prove_logprobs(artifact, family.renderer.tokenizer, runtime, dtype, None, None)
+    return _prove_logprobs(artifact, family.renderer.tokenizer, runtime, dtype, None, most)
 
 
 def _prove_logprobs(

@@ -90,6 +90,7 @@ class SweepOptions(CallOptions, total=False):
     logit_bias: Mapping[str, float] | None
     soup: SoupOptions | dict[str, Any]
     candidates: CandidateOptions | dict[str, Any] | None
+    mapping: Literal["l2", "linf", "linear"] | None
     truncate: bool
     priority: Literal["interactive", "default", "batch"]
 
@@ -101,7 +102,7 @@ class GenerationOptions(SweepOptions, total=False):
     stream_options: StreamOptions | dict[str, Any] | None
     preferences: Weights | Sequence[Weights] | None
     preset: str | None
-    desired_rewards: Weights | None
+    desired_rewards: Weights | Sequence[Weights] | None
 
 
 class ChatOptions(GenerationOptions, total=False):

@@ -43,7 +43,14 @@ class StreamOptions(Request):
 
 
 class GenerationRequest(Request):
-    """The fields of both chat and completion requests."""
+    """The fields of both chat and completion requests.
+
+    Attributes:
+        preferences: the weights of the objectives; a list of such maps is a sweep.
+        desired_rewards: for a policy that is steered by reward tags: the normalised reward of each objective, in the
+            place of ``preferences``; a list of such maps is a sweep.
+        mapping: for such a policy: how preferences become desired rewards.
+    """
 
     model: Text | None = None
     max_tokens: PositiveInt | None = None
@@ -63,7 +70,8 @@ class GenerationRequest(Request):
     preset: Text | None = None
     soup: SoupOptions = SoupOptions()
     candidates: CandidateOptions | None = None
-    desired_rewards: Preferences | None = None
+    desired_rewards: Preferences | Annotated[list[Preferences], Many(64, least=1)] | None = None
+    mapping: Literal["l2", "linf", "linear"] | None = None
     truncate: bool = False
     priority: Literal["interactive", "default", "batch"] = "default"
 
