@@ -24,6 +24,7 @@ from tureen_serve.commands.artifact_flags import (
     ExpertFamily,
     ExpertFolders,
     ExpertRank,
+    PolicyFolders,
     RewardFolders,
     RewardsMemory,
     RewardsRoot,
@@ -56,6 +57,7 @@ def serve(
     with_starter: WithStarter = False,
     reward: RewardFolders = None,
     expert: ExpertFolders = None,
+    policy: PolicyFolders = None,
     base: ExpertBase = None,
     family: ExpertFamily = None,
     rank: ExpertRank = None,
@@ -82,7 +84,7 @@ def serve(
     flags: dict[str, Any] = {"host": host, "port": port, "runtime": runtime, "dtype": dtype, "device": device}
     flags |= {"rewards_root": rewards_root, "rewards_memory_gib": rewards_memory_gib}
     try:
-        experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
+        experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy, policy or [])
         entries = make_reward_entries(reward or [], plain)
         read = partial(load_model_settings, config, with_starter, entries, experts, **flags)
         if config is not None:

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import tiny
@@ -19,7 +20,7 @@ from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input, Training
 from tureen_core.reading import Cut, Reading
 from tureen_core.soup import Semantics
-from tureen_core.steering import SoupSteering
+from tureen_core.steering import InPromptSteering, PromptSteering, SoupSteering
 from tureen_core.template import Renderer
 from tureen_core.turns import Messages, check_finished
 from tureen_serve.inference.engine import (
@@ -94,6 +95,13 @@ def family(name: str = "words", factor_obstacle: str | None = None) -> Family:
         factor_obstacle=factor_obstacle,
         fingerprint=f"{name}-fingerprint",
     )
+
+
+def steered_family(steering: InPromptSteering) -> Family:
+    """A base that is steered in its prompt, with a preset for its first objective."""
+    presets = {"first": {steering.names[0]: 1.0}}
+    named = replace(family(steering.family), experts={}, presets=presets, fingerprint=f"{steering.family}-fingerprint")
+    return replace(named, steering=steering, default={} if isinstance(steering, PromptSteering) else presets["first"])
 
 
 class CountingEngine(Engine):

@@ -28,6 +28,15 @@ ExpertFolders = Annotated[
         help="An expert artifact; or an adapter or a whole model of others, with the name for it. May be repeated.",
     ),
 ]
+PolicyFolders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        metavar="FOLDER|NAME=FOLDER",
+        help="A policy artifact that is steered in its prompt, by reward tags or by words; with a name for its family, "
+        "if it shall have another. May be repeated.",
+    ),
+]
 ExpertBase = Annotated[
     str | None, typer.Option("--base", help="The model that the experts stand on: a folder, or a packaged base.")
 ]
@@ -118,6 +127,6 @@ def load_model_settings(
     """
     settings = load_settings(config, **flags, **read_artifacts(with_starter, rewards, experts))
     if not settings.has_models:
-        ways = "--starter, --config FILE, --reward, --expert or --base, or set `rewards_root`"
+        ways = "--starter, --config FILE, --reward, --expert, --policy or --base, or set `rewards_root`"
         raise SettingsError(f"no models are named: give {ways}")
     return settings

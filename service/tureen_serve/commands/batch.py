@@ -25,6 +25,7 @@ from tureen_serve.commands.artifact_flags import (
     ExpertFamily,
     ExpertFolders,
     ExpertRank,
+    PolicyFolders,
     RewardFolders,
     RuntimeName,
     WithStarter,
@@ -55,6 +56,7 @@ def run(
     with_starter: WithStarter = False,
     reward: RewardFolders = None,
     expert: ExpertFolders = None,
+    policy: PolicyFolders = None,
     base: ExpertBase = None,
     family: ExpertFamily = None,
     rank: ExpertRank = None,
@@ -74,7 +76,7 @@ def run(
     failed = choose_error_file(target, errors, source)
     try:
         flags = {"runtime": runtime, "dtype": dtype, "device": device}
-        experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy)
+        experts = ExpertFlags(expert or [], base, family, rank, energy, accept_energy, policy or [])
         settings = load_model_settings(config, with_starter, make_reward_entries(reward or [], plain), experts, **flags)
         files = (source, target, failed)
         ended = _run(settings, files, to or find_endpoint(source), restart, quiet=as_json or not ERR.is_terminal)

@@ -1,4 +1,4 @@
-"""Turn the flags of experts into policy families."""
+"""Turn the flags of experts and policies into policy families."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tureen_serve.settings import FamilyEntry, SettingsError
 
 @dataclass(frozen=True)
 class ExpertFlags:
-    """The flags of experts.
+    """The flags of experts and policies.
 
     Attributes:
         folders: of ``--expert``: the folder of an artifact, or ``NAME=FOLDER``.
@@ -24,6 +24,7 @@ class ExpertFlags:
         rank: of ``--rank``.
         energy: of ``--energy``.
         accept_energy: of ``--accept-energy``.
+        policies: of ``--policy``: the folder of a policy that is steered in its prompt, or ``NAME=FOLDER``.
     """
 
     folders: Sequence[str] = ()
@@ -32,9 +33,24 @@ class ExpertFlags:
     rank: int | None = None
     energy: float | None = None
     accept_energy: float | None = None
+    policies: Sequence[str] = ()
 
 
 NO_EXPERTS = ExpertFlags()
+FLAGS = {"reward": "--reward", "expert": "--expert", "policy": "--policy"}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of artifact, and what to do with a folder that is none."""
+
+    name: str
+    called: str
+    advice: str
+
+
+EXPERT = _Kind("expert", "an expert artifact", "give an adapter or a model of others with a name, as --expert NAME=")
+POLICY = _Kind("policy", "a policy artifact", "a base that is only told what is wanted stands in --config: ")
 
 
 def group_experts(flags: ExpertFlags, known: Sequence[FamilyEntry] = ()) -> list[FamilyEntry]:
@@ -42,7 +58,7 @@ def group_experts(flags: ExpertFlags, known: Sequence[FamilyEntry] = ()) -> list
 
     The manifest of an artifact names its family. Experts of others join ``--family``; or else the only family of the
     artifacts beside them; or else, without ``--base``, the only known family; or else a family with the base's name.
-    ``--base`` alone makes a family without experts.
+    ``--base`` alone makes a family without experts. Each policy is a family of its own.
 
     Raises:
         SettingsError: a folder has no expert, or no family or base follows from the flags.
@@ -69,7 +85,12 @@ def group_experts(flags: ExpertFlags, known: Sequence[FamilyEntry] = ()) -> list
     if flags.base is not None:
         for family in touched:
             families[family]["base"] = flags.base
-    return [_make_family(fields) for fields in families.values()]
+    return [*(_make_family(fields) for fields in families.values()), *map(_read_policy, flags.policies)]
+
+
+def _read_policy(text: str) -> FamilyEntry:
+    path, name = _split_expert(text)
+    return _make_family({"name": name or _read_family(path, POLICY), "policy": path})
 
 
 def _split_expert(text: str) -> tuple[Path, str | None]:
@@ -80,11 +101,12 @@ def _split_expert(text: str) -> tuple[Path, str | None]:
     return Path(text), None
 
 
-def _read_family(path: Path) -> str:
+def _read_family(path: Path, kind: _Kind = EXPERT) -> str:
     try:
         manifest = json.loads(read_manifest_bytes(path / MANIFEST))
-        if manifest.get("kind") == "reward":
-            raise SettingsError(f"{path} is a reward artifact: give it with --reward {path}")
+        found = manifest.get("kind", kind.name)
+        if found != kind.name and found in FLAGS:
+            raise SettingsError(f"{path} is a {found} artifact: give it with {FLAGS[found]} {path}")
         family = manifest["steering"]["family"]
     except (
         OSError,
@@ -96,8 +118,7 @@ def _read_family(path: Path) -> str:
         AttributeError,
     ) as error:
         raise SettingsError(
-            f"{path} is not an expert artifact: it needs a {MANIFEST} with `steering.family`; give an adapter or a "
-            f"model of others with a name, as --expert NAME={path}"
+            f"{path} is not {kind.called}: it needs a {MANIFEST} with `steering.family`; {kind.advice}{path}"
         ) from error
     return str(family)
 
