@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tureen_core.artifact import HEAD, open_artifact, seal_artifact
 from tureen_serve.runtimes.load import LoadOptions, load_models
-from tureen_serve.runtimes.probes import Proof, prove_experts, prove_reward
+from tureen_serve.runtimes.probes import Proof, prove_family, prove_reward
 from tureen_serve.settings import FamilyEntry, RewardEntry
 
 WEIGHTS = "adapter_model.safetensors"
@@ -63,7 +63,7 @@ def prove_copies(copies: Sequence[Path], dtype: str, most: int | None = None) ->
     else:
         loaded = load_models([], [FamilyEntry(name="all", experts=list(copies))], options, probes=0)
         (policy,) = loaded.policies
-        proofs = prove_experts(policy.family, policy.runtime, dtype, most)
+        proofs = prove_family(policy.family, policy.runtime, dtype, most)
         found = {copy.name: [proof for proof in proofs if proof.artifact == copy.name] for copy in copies}
     loaded.close()
     return found

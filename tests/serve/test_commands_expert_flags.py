@@ -1,5 +1,6 @@
 """The flags of experts: artifacts, each in its family, and experts of others."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,22 @@ def test_flags_that_leave_something_open_are_refused(tmp_path: Path) -> None:
     assert "`rank` and `energy` exclude each other" in refusal(both)
     assert refusal(ExpertFlags([plain], base="B", energy=0.0)).startswith("--energy: ")
     assert refusal(ExpertFlags([plain], base="B", family="a b")).startswith("--family: ")
+
+
+def test_a_policy_is_a_family_of_its_own(tmp_path: Path) -> None:
+    folder = write_manifest(tmp_path / "ric", "tagged")
+    found = group_experts(ExpertFlags(policies=[str(folder), f"other={folder}"]), [FamilyEntry(name="one", base="b")])
+    assert [(each.name, each.policy) for each in found] == [("one", None), ("tagged", folder), ("other", folder)]
+    assert "is not a policy artifact" in refusal(ExpertFlags(policies=[str(tmp_path)]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "remedy"),
+    [("policy", "folders", "--policy"), ("expert", "policies", "--expert"), ("reward", "policies", "--reward")],
+)
+def test_an_artifact_of_another_kind_is_told_its_flag(tmp_path: Path, kind: str, flag: str, remedy: str) -> None:
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    (folder / "tureen.json").write_text(json.dumps({"kind": kind, "steering": {"family": "f"}}))
+    flags = ExpertFlags([str(folder)]) if flag == "folders" else ExpertFlags(policies=[str(folder)])
+    assert refusal(flags) == f"{folder} is a {kind} artifact: give it with {remedy} {folder}"

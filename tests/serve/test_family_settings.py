@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tureen_serve.settings import ExpertEntry, SettingsError, load_settings
+from tureen_serve.settings import ExpertEntry, FamilyEntry, SettingsError, load_settings
 
 A, B = ExpertEntry(path=Path("/a"), name="calm"), ExpertEntry(path=Path("/b"), name="dry", rank=8)
 
@@ -49,4 +49,36 @@ def test_folders_start_at_the_files_folder_in_every_form(tmp_path: Path) -> None
 def test_a_bad_entry_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         experts(tmp_path, text)
+    assert says in str(caught.value)
+
+
+def read_family(folder: Path, text: str) -> FamilyEntry:
+    path = folder / "server.yaml"
+    path.write_text(f"families: [{text}]")
+    return load_settings(path).families[0]
+
+
+def test_a_policy_is_a_folder_and_its_steering_has_the_familys_name(tmp_path: Path) -> None:
+    assert read_family(tmp_path, "{name: ric, policy: here}").policy == tmp_path / "here"
+    told = read_family(tmp_path, "{name: told, base: b, steering: {sentences: {calm: Be calm., dry: Be dry.}}}")
+    assert told.steering is not None
+    assert (told.steering.family, told.steering.names) == ("told", ["calm", "dry"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{name: a}", "needs `experts`, a `policy`, or a `base`"),
+        ("{name: a, policy: p, experts: [e]}", "experts: it is for soups"),
+        ("{name: a, policy: p, semantics: delta}", "semantics: it is for soups"),
+        ("{name: a, base: b, normalize: none, steering: {sentences: {c: d}}}", "normalize: it is for soups"),
+        ("{name: a, base: b, steering: {sentences: {}}}", "families.0.steering.sentences"),
+        ("{name: a, base: b, steering: {sentences: {c: d}, threshold: 2}}", "families.0.steering.threshold"),
+        ("{name: a, base: b, steering: {method: reward-tags, sentences: {c: d}}}", "families.0.steering.method"),
+        ("{name: a, steering: {sentences: {c: d}}}", "needs `experts`, a `policy`, or a `base`"),
+    ],
+)
+def test_what_does_not_go_together_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_family(tmp_path, text)
     assert says in str(caught.value)

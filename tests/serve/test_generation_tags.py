@@ -56,17 +56,25 @@ def test_rewards_come_from_weights_or_from_the_request(fields: dict[str, Any], r
 
 
 def test_a_sweep_of_either_kind_has_a_prompt_for_each() -> None:
-    for fields in ({"preferences": [{"calm": 1}, {"funny": 1}]}, {"desired_rewards": [ALL, {**ALL, "calm": 0}]}):
+    kinds: list[dict[str, Any]] = [
+        {"preferences": [{"calm": 1}, {"funny": 1}]},
+        {"desired_rewards": [ALL, {**ALL, "calm": 0}]},
+    ]
+    for fields in kinds:
         found = planned(**fields)
         asked = [each.told["desired_rewards"] for each in found.variations]
         assert found.steering["desired_rewards"] == asked
-        assert len({text for (text,) in map(tuple, [[each] for each in found.steer_text("hi")])}) == 2
+        assert len(set(found.steer_text("hi"))) == 2
         assert isinstance(found.preferences, list)
 
 
 def test_the_fingerprint_covers_the_tags_and_not_the_way_to_them() -> None:
-    same = [{"preferences": EVEN}, {"desired_rewards": {"calm": 1.7, "funny": -4, "brave": 1.7}}]
-    other = [{"preferences": EVEN, "mapping": "linf"}, {"preferences": [EVEN, EVEN]}, {"desired_rewards": ALL}]
+    same: list[dict[str, Any]] = [{"preferences": EVEN}, {"desired_rewards": {"calm": 1.7, "funny": -4, "brave": 1.7}}]
+    other: list[dict[str, Any]] = [
+        {"preferences": EVEN, "mapping": "linf"},
+        {"preferences": [EVEN, EVEN]},
+        {"desired_rewards": ALL},
+    ]
     found = [planned(**fields).fingerprint for fields in (*same, *other)]
     assert found[0] == found[1]
     assert len(set(found)) == 4

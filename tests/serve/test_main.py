@@ -39,7 +39,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_flags_are_these() -> None:
     command = typer.main.get_command(app)
     flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-    models = "starter reward rewards-root rewards-memory-gib expert base family rank energy accept-energy"
+    models = "starter reward rewards-root rewards-memory-gib expert policy base family rank energy accept-energy"
     plain = " ".join(flag.removeprefix("--") for flag in name_flags().values())
     expected = f"{models} {plain} config host port runtime dtype device"
     assert flags == {f"--{name}" for name in expected.split()}

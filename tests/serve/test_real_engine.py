@@ -1,6 +1,8 @@
-"""The border over the real engine and tiny real models: the same routes, with numbers that a model made."""
+"""The border over the real engine and tiny real models: the same routes, with numbers that a model made.
 
-import json
+What texts keep under every method of steering is in :mod:`serve.test_text_contract`.
+"""
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,6 @@ def post(client: TestClient, path: str, **body: Any) -> Any:
     reply = client.post(path, json=body)
     assert reply.status_code == 200, reply.text
     return reply.json()
-
-
-def text(reply: Any, index: int = 0) -> str:
-    found: str = reply["choices"][index]["message"]["content"]
-    return found
 
 
 def test_a_probe_scores_over_http_what_its_manifest_says(client: TestClient) -> None:
@@ -104,14 +101,6 @@ def test_bad_items_are_named_and_the_others_untouched(client: TestClient) -> Non
         assert [error for error in errors if error][0]["param"].startswith(param)
 
 
-def test_each_text_of_a_sweep_is_what_it_is_alone(client: TestClient) -> None:
-    sweep = [{"calm": 1}, {"calm": 0.5, "dry": 0.5}, {"dry": 1}]
-    swept = post(client, "/v1/chat/completions", **GREEDY, preferences=sweep)
-    alone = [post(client, "/v1/chat/completions", **GREEDY, preferences=weights) for weights in sweep]
-    assert [text(swept, index) for index in range(3)] == [text(each) for each in alone]
-    assert len({text(each) for each in alone} | {text(post(client, "/v1/chat/completions", **GREEDY))}) > 1
-
-
 def test_weights_beyond_the_simplex_and_factors_are_served(client: TestClient) -> None:
     both = {"calm": 1.5, "dry": -0.5}
     reply = post(client, "/v1/chat/completions", **GREEDY, preferences=both, soup={"normalize": "none"})
@@ -120,38 +109,6 @@ def test_weights_beyond_the_simplex_and_factors_are_served(client: TestClient) -
         client, "/v1/chat/completions", **GREEDY, preferences={"calm": 1, "dry": 1}, soup={"semantics": "factor"}
     )
     assert factors["steering"]["semantics"] == "factor"
-
-
-def test_a_seed_makes_a_text_again(client: TestClient) -> None:
-    body = {"messages": HI, "max_tokens": 8, "seed": 7, "preferences": {"calm": 1}}
-    both = [post(client, "/v1/chat/completions", **body, n=2) for _ in range(2)]
-    assert [text(both[0], index) for index in range(2)] == [text(both[1], index) for index in range(2)]
-    assert text(both[0], 0) != text(both[0], 1)
-
-
-def test_a_stream_is_the_text_and_its_logprobs(client: TestClient) -> None:
-    body = {**GREEDY, "preferences": {"dry": 1}, "logprobs": True, "top_logprobs": 2}
-    whole = post(client, "/v1/chat/completions", **body)
-    lines = client.post("/v1/chat/completions", json={**body, "stream": True}).text.split("\n\n")
-    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    choices = [event["choices"][0] for event in events]
-    assert "".join(choice["delta"].get("content", "") for choice in choices) == text(whole)
-    streamed = [each for choice in choices if choice["logprobs"] for each in choice["logprobs"]["content"]]
-    expected = whole["choices"][0]["logprobs"]["content"]
-    assert [each["token"] for each in streamed] == [each["token"] for each in expected]
-    for each in streamed:
-        assert each["logprob"] <= 0
-        assert len(each["top_logprobs"]) == 2
-
-
-def test_the_best_of_several_is_the_best(client: TestClient) -> None:
-    body = {"messages": HI, "max_tokens": 5, "seed": 1, "preferences": {"calm": 1}}
-    options = {"n": 5, "preferences": {"helpful": 1, "amusing": 1}}
-    every = post(client, "/v1/chat/completions", **body, candidates={**options, "select": "all"})
-    best = post(client, "/v1/chat/completions", **body, candidates=options)
-    rewards = [choice["reward"] for choice in every["choices"]]
-    assert best["choices"][0]["reward"] == pytest.approx(max(rewards), abs=1e-4)
-    assert text(best) == text(every, rewards.index(max(rewards)))
 
 
 def test_completions_and_the_bare_base(client: TestClient) -> None:

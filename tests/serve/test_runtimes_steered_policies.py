@@ -57,8 +57,8 @@ def refusal(**fields: Any) -> str:
 def prove(artifact: Artifact, base: Path, off_by: float = 0.0) -> Path:
     """The artifact again, with a probe that its own reader gave, or a false one."""
     folder, manifest = artifact.folder, artifact.manifest
-    own = (None, folder) if manifest.weights == "full" else (folder, base)
-    reader = ExpertReader(*own, manifest.reading)
+    whole = manifest.weights == "full"
+    reader = ExpertReader(None if whole else folder, folder if whole else base, manifest.reading)
     asked = [Probe(messages=TALK), Probe(messages=[TALK[0], {"role": "assistant", "content": "a fox"}])]
     manifest = record_expert_probes(manifest.model_copy(update={"probes": asked}), reader)
     probes = [each.model_copy(update={"logprob": (each.logprob or 0.0) + off_by}) for each in manifest.probes]

@@ -6,7 +6,6 @@ Where `TUREEN_RUNTIME` is ``vllm``, the models run on vLLM.
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,7 +154,7 @@ def test_several_prompts_without_a_template(client: TestClient, family: str) -> 
 def test_the_models_name_and_a_preset_weigh_as_the_field_does(client: TestClient, family: str) -> None:
     weights = weigh(family, 1)
     suffix = "+".join(f"{name}={weight}" for name, weight in weights.items())
-    ways = [
+    ways: list[dict[str, Any]] = [
         {"preferences": weights},
         {"model": f"{family}:{suffix}"},
         {"model": f"{family}:still"},
@@ -273,7 +272,7 @@ def test_what_cannot_be_asked_for_is_named(client: TestClient, body: dict[str, A
     assert says in reply.json()["error"]["message"]
 
 
-def test_the_memory_of_prompts_keeps_what_they_say_apart(client: TestClient, tmp_path: Path) -> None:
+def test_the_memory_of_prompts_keeps_what_they_say_apart(client: TestClient) -> None:
     """One prompt under many preferences, twice and in two orders: each text depends on its own prompt alone."""
     sweep = [{"helpful": at / 10, "amusing": 1 - at / 10} for at in range(11)]
     first = ask(client, "tags", preferences=sweep)

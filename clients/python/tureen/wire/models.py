@@ -16,8 +16,8 @@ class ModelCard(Reply):
         calibration: mean, deviation and temperature of a reward; empty if it has none.
         trained_on: the SHA-256 of each file that a reward was trained on, where its artifact tells it.
         steering: how preferences steer a policy: ``soup``, ``reward-tags`` or ``prompt``.
-        ranges: for ``reward-tags``: the lowest and the highest desired reward of each objective (``low``, ``high``), and
-            the mean and the deviation by which its raw reward was normalised.
+        ranges: for ``reward-tags``: of each objective the lowest and the highest desired reward (``low``, ``high``),
+            and the mean and the deviation by which its raw reward was normalised.
         sentences: for ``prompt``: what is said for each objective.
         calibrated: whether a reward has a calibration; None for a policy and a preset.
     """
