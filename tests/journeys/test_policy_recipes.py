@@ -47,6 +47,8 @@ def shrink(name: str, base: Path, folder: Path) -> dict[str, Any]:
         key: model[key] for key in ("gradient_checkpointing",) if key in model
     }
     raw["policy"] |= {"max_length": 480, **SIZES.get(method, {})}
+    if "online" in raw["policy"]:
+        raw["policy"]["online"] |= {**ROUNDS, "original": 4, "steps": 2}
     if "constraint" in raw["policy"] and raw["policy"]["constraint"]["prior"] == "cosine":
         raw["policy"]["constraint"]["encoder"] = str(tiny_encoder.bert(folder / "encoder"))
     for place, source in enumerate(raw.get("rewards", [])):
@@ -74,5 +76,7 @@ def test_a_recipe_trains_and_its_artifact_is_whole(name: str, base: Path, tmp_pa
     outcome = CliRunner().invoke(app, ["run", str(path)])
     assert outcome.exit_code == 0, outcome.output
     artifact = open_artifact(tmp_path / "run" / "artifact")
-    kind, weights = ("expert", "lora") if read_recipe(name).model.lora else ("policy", "full")
-    assert (artifact.manifest.kind, artifact.manifest.weights) == (kind, weights)
+    run = read_recipe(name)
+    assert isinstance(run, ExpertRun)
+    kind = "expert" if run.model.lora and not run.policy.steers_by_prompt else "policy"
+    assert (artifact.manifest.kind, artifact.manifest.weights) == (kind, "lora" if run.model.lora else "full")

@@ -22,12 +22,12 @@ from tureen_train.config.policies import (
     DpoPolicy,
     GrpoPolicy,
     IterativeDpoPolicy,
-    PolicySettings,
     PpoPolicy,
     RejectionPolicy,
     RlooPolicy,
     SftPolicy,
 )
+from tureen_train.config.policy_methods import PolicySettings
 from tureen_train.config.preferences import PromptPreferences
 from tureen_train.config.ranking import RankingLoss
 from tureen_train.config.recipes import (
@@ -40,6 +40,7 @@ from tureen_train.config.recipes import (
     read_recipe,
     resolve_recipe,
 )
+from tureen_train.config.reward_tags import Cleaning, OnlineStage, RicPolicy
 from tureen_train.config.rewards import RewardLoss, RewardRun
 from tureen_train.config.rollouts import (
     SHARES,
@@ -57,6 +58,7 @@ from tureen_train.config.steps import StepsLoss
 __all__ = [
     "ArtifactSource",
     "AttributesLoss",
+    "Cleaning",
     "Data",
     "DpoPolicy",
     "ExpertRun",
@@ -69,6 +71,7 @@ __all__ = [
     "Lora",
     "Model",
     "OdinLoss",
+    "OnlineStage",
     "Optimisation",
     "Packed",
     "PairLoss",
@@ -83,6 +86,7 @@ __all__ = [
     "RewardLoss",
     "RewardRun",
     "RewardSource",
+    "RicPolicy",
     "RlooPolicy",
     "Run",
     "SHARES",

@@ -5,16 +5,19 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tureen_train.config.parts import Optimisation, Run
-from tureen_train.config.policies import DpoPolicy, PolicySettings, PpoPolicy
+from tureen_train.config.policies import DpoPolicy, PpoPolicy
+from tureen_train.config.policy_methods import PolicySettings
 from tureen_train.config.preferences import PromptPreferences
+from tureen_train.config.reward_tags import RicPolicy
 from tureen_train.config.rollouts import JudgeSource, RewardSource, Sampling, check_common_units
 
 
 class ExpertRun(Run):
     """A policy, trained by ``policy.method`` toward one domain or objective.
 
-    A LoRA becomes an expert that can be souped; whole weights (``model.lora: null``) become a checkpoint, which can be
-    the base of others. A LoRA may start from an adapter: ``model.start`` is an expert artifact or a PEFT folder.
+    A LoRA becomes an expert that can be souped, or a policy that is steered by its prompt; whole weights
+    (``model.lora: null``) become a checkpoint, which can be the base of others. A LoRA may start from an adapter:
+    ``model.start`` is an artifact or a PEFT folder.
 
     ``rewards`` and ``sampling`` are for the methods that learn from the policy's own answers; their prompts are those
     of ``data``. A batch of which ``failed_share`` or more has no reward ends the run; 1 ends it when all fail.
@@ -78,5 +81,30 @@ class ExpertRun(Run):
         summed = [each for each in self.rewards if each.weight]
         if self.rewards and not summed:
             raise ValueError("rewards: all weights are 0; give one reward a weight")
-        check_common_units({each.name or f"the reward of {place}": each.unit for place, each in enumerate(summed)})
+        if self.policy.sums_rewards:
+            check_common_units({each.name or f"the reward of {place}": each.unit for place, each in enumerate(summed)})
         return self
+
+    @model_validator(mode="after")
+    def _suits_ric(self) -> "ExpertRun":
+        if not isinstance(self.policy, RicPolicy):
+            return self
+        for each in self.rewards:
+            if isinstance(each, JudgeSource):
+                raise ValueError("rewards: RiC needs the reward of each answer, and a judge compares answers")
+            if each.scale != "raw":
+                raise ValueError("rewards: RiC normalises raw rewards by those of its own data; set scale: raw")
+            if each.weight != 1:
+                raise ValueError("rewards: RiC has a tag for each reward and sums none; leave weight out")
+            if "{name}" in self.policy.tag and self.policy.tokens == "special" and not each.name:
+                raise ValueError("rewards: name each reward, since policy.tag has {name}")
+        if self.policy.tokens == "special" and self.model.lora is not None:
+            raise ValueError(
+                "policy.tokens: a LoRA has no embeddings of new tokens; set model.lora: null, or tokens: text"
+            )
+        return self
+
+    @property
+    def new_tokens(self) -> list[str]:
+        """The texts that are one token each, which the base's tokenizer does not have."""
+        return self.policy.list_new_tokens([each.name for each in self.rewards])

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from tureen_core.preference import NAME
 from tureen_train.config.experts import ExpertRun
 from tureen_train.config.parts import Data, RecipeError, RecipePart
-from tureen_train.config.policies import PolicySettings
+from tureen_train.config.policy_methods import PolicySettings
 from tureen_train.config.rollouts import ArtifactSource, Sampling
 
 _EXPERT = TypeAdapter(ExpertRun)

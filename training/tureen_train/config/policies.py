@@ -1,10 +1,11 @@
-"""Settings of the ways to train a policy: the key ``policy`` of an expert's recipe."""
+"""Settings of the ways to train a policy."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from tureen_train.config.parts import RecipePart, make_tag
+from tureen_train.config.parts import RecipePart
 from tureen_train.config.ranking import Constraint
 from tureen_train.config.rollouts import Selection
 
@@ -34,16 +35,31 @@ class Policy(RecipePart):
         """Whether the reward of an answer is the weighted sum of all; else each counts by itself."""
         return True
 
+    @property
+    def steers_by_prompt(self) -> bool:
+        """Whether the policy reads in its prompt what is wanted, so that it is no part of a soup."""
+        return False
+
+    def list_new_tokens(self, names: Sequence[str]) -> list[str]:  # noqa: ARG002  (the methods' signature)
+        """List the texts that shall be one token each, which the base's tokenizer does not have.
+
+        Args:
+            names: of the rewards.
+        """
+        return []
+
 
 class SftPolicy(Policy):
     """Supervised fine-tuning by TRL: the likelihood of answers, not of prompts.
 
     ``answers`` chooses which answers of a record are imitated: the ``best``, or ``all`` of them (RiC trains on chosen
-    and rejected ones). ``packing`` puts several texts into one row.
+    and rejected ones). ``packing`` puts several texts into one row. A text longer than ``max_length`` loses its end;
+    with ``too_long: drop`` it is left out and counted.
     """
 
     method: Literal["sft"]
     answers: Literal["best", "all"] = "best"
+    too_long: Literal["cut", "drop"] = "cut"
     packing: bool = False
 
 
@@ -191,15 +207,3 @@ class PpoPolicy(OnPolicy):
     score_clip: float | None = Field(default=None, gt=0)
     whiten_advantages: bool = True
     whiten_rewards: bool = False
-
-
-PolicySettings = Annotated[
-    Annotated[DpoPolicy, Tag("dpo")]
-    | Annotated[SftPolicy, Tag("sft")]
-    | Annotated[RejectionPolicy, Tag("rejection")]
-    | Annotated[IterativeDpoPolicy, Tag("iterative-dpo")]
-    | Annotated[GrpoPolicy, Tag("grpo")]
-    | Annotated[RlooPolicy, Tag("rloo")]
-    | Annotated[PpoPolicy, Tag("ppo")],
-    Discriminator(make_tag("dpo")),
-]

@@ -15,6 +15,7 @@ from tureen_train.records.encoding_report import EncodingReport
 from tureen_train.records.rendering import locate_refusals
 
 IGNORED = -100  # the label of a token that is not learnt
+OVERLONG = "longer than policy.max_length"
 UNSCORED = "without a score among several"
 
 
@@ -37,9 +38,12 @@ class Completions:
 
 
 def encode_completions(
-    records: Iterable[Record], renderer: Renderer, answers: Literal["best", "all"] = "best"
+    records: Iterable[Record],
+    renderer: Renderer,
+    answers: Literal["best", "all"] = "best",
+    too_long: Literal["cut", "drop"] = "cut",
 ) -> Completions:
-    """Encode answers with their prompts, cut at the right to the reading's ``max_length``.
+    """Encode answers with their prompts, cut at the right to the reading's ``max_length``, or left out if longer.
 
     An answer of several turns, as one that calls tools, gives a row for each turn of the assistant: the turns of others
     are read and not learnt. A record without a prompt is a whole dialogue, of which the last turn is learnt.
@@ -52,7 +56,7 @@ def encode_completions(
         BadRecord: the chat template does not render a record's turns or tools.
     """
     items: list[EncodedAnswer] = []
-    left_out = {BARE: 0, TOO_LONG: 0, UNSCORED: 0}
+    left_out = {BARE: 0, TOO_LONG: 0, UNSCORED: 0, OVERLONG: 0}
     for record in records:
         if answers == "best" and len(record.answers) > 1 and all(map(math.isnan, record.scores)):
             left_out[UNSCORED] += 1
@@ -63,6 +67,8 @@ def encode_completions(
                     left_out[BARE] += 1
                 elif item.start >= renderer.reading.max_length:
                     left_out[TOO_LONG] += 1
+                elif item.truncated and too_long == "drop":
+                    left_out[OVERLONG] += 1
                 else:
                     items.append(item)
     warn_of_unlike_openings(items)

@@ -16,6 +16,7 @@ from tureen_train.config import (
     JudgeSource,
     PpoPolicy,
     RejectionPolicy,
+    RicPolicy,
     RlooPolicy,
 )
 from tureen_train.policies.group_prompts import order_prompts
@@ -85,7 +86,7 @@ def estimate_cost(run: ExpertRun) -> Cost:
     """
     base = find_base(run)
     renderer = Renderer(load_tokenizer(base), make_expert_reading(run, base))
-    data = state_preferences(load_data(run.data, prompts=True), run.preferences)
+    data = state_preferences(load_data(run.data, prompts=not run.policy.uses_answers), run.preferences)
     found = collect_prompts(data.train, renderer, run.sampling.max_prompt)
     check_prompts(found, run.data.most_dropped)
     longest = run.sampling.max_prompt
@@ -115,6 +116,9 @@ def _plan(run: ExpertRun, found: PromptSet, held: int) -> Workload:
         watch = run.watch
         between = (policy.steps - 1) // watch.eval_every if watch.eval_every else 0
         return Workload(policy.steps * min(policy.prompts, there), held * (2 + between), held)
+    if isinstance(policy, RicPolicy):
+        drawn = policy.online.rounds * policy.online.prompts if policy.online else 0
+        return Workload(drawn, 2 * held)
     if isinstance(policy, GrpoPolicy | RlooPolicy):
         return Workload(len(order_prompts(found.prompts, run)), 2 * held, held)
     return Workload(0, 0)

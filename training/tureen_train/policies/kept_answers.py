@@ -31,7 +31,7 @@ def _make_record(answered: Answered, choice: Choice, specials: frozenset[int]) -
         tuple(reward.total or 0.0 for _, reward in kept),
         prompt.id,
         {
-            IDS: [_find_plain_ids(sample, specials) for sample, _ in kept],
+            IDS: [find_plain_ids(sample, specials) for sample, _ in kept],
             UNFINISHED: [at for at, (sample, _) in enumerate(kept) if not sample.finished],
         },
         tools=tuple(prompt.template_arguments.get("tools", ())),
@@ -39,7 +39,7 @@ def _make_record(answered: Answered, choice: Choice, specials: frozenset[int]) -
     )
 
 
-def _find_plain_ids(sample: Sample, specials: frozenset[int]) -> tuple[int, ...] | None:
+def find_plain_ids(sample: Sample, specials: frozenset[int]) -> tuple[int, ...] | None:
     inside = sample.ids[:-1] if sample.finished else sample.ids
     return None if not sample.ids or specials.intersection(inside) else sample.ids
 

@@ -45,6 +45,12 @@ def _iterative_dpo(task: Task) -> TrainedPolicy:
     return train_iterative_dpo(task)
 
 
+def _ric(task: Task) -> TrainedPolicy:
+    from tureen_train.policies.ric.method import train_ric
+
+    return train_ric(task)
+
+
 METHODS: Mapping[str, Method] = {
     "dpo": _dpo,
     "grpo": _groups,
@@ -52,6 +58,7 @@ METHODS: Mapping[str, Method] = {
     "ppo": _ppo,
     "sft": _sft,
     "rejection": _rejection,
+    "ric": _ric,
     "iterative-dpo": _iterative_dpo,
 }
 

@@ -27,7 +27,7 @@ def open_start(run: ExpertRun, base: Path) -> Adapter | None:
     """Read and verify the adapter that ``model.start`` names; None where the recipe starts from its base.
 
     Raises:
-        RecipeError: it is not an expert, or its base is not the recipe's.
+        RecipeError: it is no adapter of a policy, or its base is not the recipe's.
         ArtifactError: the artifact does not verify.
         SoupError: the folder holds no plain LoRA.
     """
@@ -37,8 +37,9 @@ def open_start(run: ExpertRun, base: Path) -> Adapter | None:
     if (folder / MANIFEST).is_file():
         artifact = open_artifact(folder)
         manifest = artifact.manifest
-        if manifest.kind != "expert":
-            raise RecipeError(f"model.start: {manifest.name} is a {manifest.kind}; name an expert or a PEFT folder")
+        if manifest.kind == "reward" or manifest.weights != "lora":
+            told = "a reward model" if manifest.kind == "reward" else "whole weights"
+            raise RecipeError(f"model.start: {manifest.name} is {told}; name an expert, a policy or a PEFT folder")
         if manifest.base is None or manifest.base.digest != digest_weights(base):
             raise RecipeError(f"model.start: {manifest.name} has another base than {run.model.base}")
         return read_weights(artifact)[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from tureen_train.networks.memory import free_memory
 from tureen_train.networks.reward_reader import ignore_progress
@@ -109,6 +109,14 @@ class RoundTools:
         writer.close()
         free_memory()
         return answered
+
+    def read_round(self, folder: Path, prompts: Sequence[Prompt]) -> Answered:
+        """Read a round whose answers are all written and rewarded."""
+        return collect_answers(folder, prompts, self.settings, _refuse_more, _refuse_more, 1, self.crew)
+
+
+def _refuse_more(*_: object) -> NoReturn:
+    raise AssertionError("an earlier round has answers that are not written")
 
 
 def collect_round_prompts(task: Task) -> PromptSet:

@@ -1,7 +1,6 @@
 """A policy's run from recipe to artifact, step by step from top to bottom. The methods are in :mod:`.methods`."""
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +8,24 @@ from pathlib import Path
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
 from tureen_core.experts.expert_reader import compute_mean_logprobs
-from tureen_core.inputs import render_probe
 from tureen_core.manifest import Probe
 from tureen_core.probe_readings import Readings
 from tureen_core.template import Renderer
 from tureen_core.tolerance import BARE, SERVED
 from tureen_train.config import ExpertRun, PromptPreferences, RecipeError
+from tureen_train.networks.new_tokens import extend_base
 from tureen_train.networks.sharded import gather_for_generation
+from tureen_train.policies.chosen_probes import choose_probes
 from tureen_train.policies.method import Task, TrainedPolicy
 from tureen_train.policies.methods import find_method
 from tureen_train.policies.preference_sentences import add_preferences
 from tureen_train.policies.probe_answers import write_probe_answers
-from tureen_train.records.rendering import make_probe
+from tureen_train.policies.rollouts.crew import Crew
 from tureen_train.records.run_data import RunData, load_data
 from tureen_train.reports.plots import plot_curves
 from tureen_train.reports.policy_plot import plot_policy
 from tureen_train.runs.expert_artifact import ExpertArtifact
-from tureen_train.runs.folder import find_base, write_probes, write_results
+from tureen_train.runs.folder import ROUNDS, find_base, write_probes, write_results
 from tureen_train.runs.movement import check_movement
 from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.proof import finish_run
@@ -47,6 +47,8 @@ def train_policy(run: ExpertRun, resume: bool = False) -> Artifact | None:
         ProofError: the saved policy gives other likelihoods than the trained one.
     """
     train, folder, base = find_method(run.policy.method), Path(run.output), find_base(run)
+    if run.new_tokens:
+        base = Crew().lead(lambda: extend_base(base, run.new_tokens, folder / ROUNDS / "base"))
     data = load_data(run.data, prompts=not run.policy.uses_answers)
     if not data.train:
         needs = ", which need two answers with different scores" if run.data.pairs_per_prompt else ""
@@ -85,34 +87,6 @@ def state_preferences(data: RunData, preferences: PromptPreferences) -> RunData:
     log.info("preferences are added to %d prompts, which makes %d", len(data.train), len(train))
     held = {name: add_preferences(records, preferences) for name, records in data.eval.items()}
     return replace(data, train=train, eval=held)
-
-
-def choose_probes(data: RunData, renderer: Renderer, count: int) -> list[Probe]:
-    """Choose prompts with their best answers as probes: held-out ones first, and none that would be truncated.
-
-    Returns:
-        None at all if no record has an answer.
-
-    Raises:
-        RecipeError: no prompt with its best answer fits into ``policy.max_length``.
-    """
-    fit: list[Probe] = []
-    records = [*(record for records in data.eval.values() for record in records), *data.train]
-    answered = [record for record in records if record.answers]
-    for record in answered:
-        best = max(range(len(record.scores)), key=lambda n: _rank(record.scores[n]))
-        probe = make_probe(record, record.answers[best])
-        if record.prompt and not render_probe(renderer, "conversation", probe).truncated:
-            fit.append(probe)
-        if len(fit) == count:
-            return fit
-    if answered and not fit:
-        raise RecipeError("policy.max_length: no prompt fits with its best answer; raise it")
-    return fit
-
-
-def _rank(score: float) -> float:
-    return -math.inf if math.isnan(score) else score
 
 
 def _live_logprobs(trained: TrainedPolicy, renderer: Renderer, probes: Sequence[Probe]) -> Readings:

@@ -35,9 +35,12 @@ def train_sft(task: Task) -> TrainerPolicy:
     assert isinstance(policy, SftPolicy)
     checkpoint = find_last_checkpoint(run) if task.resume else None
     start = open_start(run, task.base)
-    train = encode_completions(data.train, task.renderer, policy.answers)
+    train = encode_completions(data.train, task.renderer, policy.answers, policy.too_long)
     check_training_data(train.report, run.data.most_dropped)
-    encoded = {name: encode_completions(each, task.renderer, policy.answers) for name, each in data.eval.items()}
+    encoded = {
+        name: encode_completions(each, task.renderer, policy.answers, policy.too_long)
+        for name, each in data.eval.items()
+    }
     held = {name: each for name, each in encoded.items() if each.items}
     reports = {"training": train.report, **{name: each.report for name, each in held.items()}}
     update_account(task.folder, texts={name: each.counts for name, each in reports.items()})

@@ -141,7 +141,7 @@ class RoundLoop:
         self.crew.lead(lambda: self._describe(folder, answered, lesson))
         if not lesson.kept:
             why = ", ".join(f"{count} {reason}" for reason, count in lesson.left_out.items()) or "nothing reaches it"
-            raise RecipeError(f"{folder.name}: policy.select keeps no answer of round {number}: {why}")
+            raise RecipeError(f"{folder.name}: policy keeps no answer of round {number}: {why}")
         own = name_start(self.task.run, weights).model_copy(update={"output": str(folder / "training")})
         data = RunData(list(lesson.records), {}, {})
         task = replace(self.task, run=own, base=weights.base, data=data, resume=has_checkpoint(own))

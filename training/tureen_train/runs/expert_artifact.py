@@ -13,7 +13,7 @@ from tureen_core.probe_readings import Readings
 from tureen_core.steering import SoupSteering
 from tureen_train.config import ExpertRun
 from tureen_train.runs.artifact_kind import describe_training
-from tureen_train.runs.folder import read_probes
+from tureen_train.runs.folder import read_probes, read_steering
 from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.rereading import choose_saved_dtype, make_expert_reading, open_expert_reader
 
@@ -21,8 +21,9 @@ from tureen_train.runs.rereading import choose_saved_dtype, make_expert_reading,
 class ExpertArtifact:
     """The :class:`tureen_train.runs.artifact_kind.ArtifactKind` of policies.
 
-    A LoRA becomes an expert. Whole weights become a ``policy``: a Hugging Face folder, which can be the base of other
-    recipes and of a server. A probe's number is the mean log-probability of its last message.
+    A LoRA becomes an expert; one that is steered by its prompt becomes a ``policy`` on its base. Whole weights become a
+    ``policy`` too: a Hugging Face folder, which can be the base of other recipes and of a server. A probe's number is
+    the mean log-probability of its last message.
     """
 
     kind: Literal["expert"] = "expert"
@@ -41,14 +42,17 @@ class ExpertArtifact:
             write_adapter(adapter, out, run.model.base, choose_saved_dtype(run))
         else:
             copy_checkpoint(folder / "model", base, out)
+        soup = SoupSteering(family=run.family) if lora else None
+        steering = read_steering(folder) if run.policy.steers_by_prompt else soup
+        names = steering.names if steering is not None and steering.method != "soup" else [run.objective]
         manifest = Manifest(
-            kind="expert" if lora else "policy",
+            kind="expert" if steering is not None and steering.method == "soup" else "policy",
             name=run.name,
             weights="lora" if lora else "full",
             base=Base(model=run.model.base, digest=digest_weights(base)) if lora else None,
-            objectives=[Objective(name=run.objective)],
+            objectives=[Objective(name=name) for name in names],
             reading=make_expert_reading(run, base),
-            steering=SoupSteering(family=run.family) if lora else None,
+            steering=steering,
             probes=read_probes(folder),
             training=describe_training(run, folder),
         )

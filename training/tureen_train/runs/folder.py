@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from tureen.atomic_files import replace_atomically
 from tureen_core.artifact import Objective, Probe
 from tureen_core.base import CACHE, locate_base
+from tureen_core.steering import InPromptSteering
 from tureen_train.config import Recipe, RecipeError, Run, format_recipe, read_recipe
 from tureen_train.measures.non_finite import replace_non_finite
 from tureen_train.settings import read_rank
@@ -19,11 +20,13 @@ from tureen_train.settings import read_rank
 ACCOUNT = "account.json"
 ROLLOUTS = "rollouts"  # the folder of the answers that a policy writes in its training
 HELD_ANSWERS = "held_answers.jsonl"  # the answers to held-out prompts, before and after training
+STEERING = "steering.json"  # of a policy that is steered by its prompt
 ROUNDS = "rounds"  # the folder of the rounds of a method that trains in rounds
 RESULTS = ("artifact", "checkpoints", ROLLOUTS, ROUNDS)  # folders that a new run does not silently replace
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed")
 _OBJECTIVES = TypeAdapter(list[Objective])
 _PROBES = TypeAdapter(list[Probe])
+_STEERING: TypeAdapter[InPromptSteering] = TypeAdapter(InPromptSteering)
 
 
 def find_cache(run: Run) -> Path:
@@ -112,6 +115,17 @@ def read_probes(folder: Path) -> list[Probe]:
 def write_objectives(folder: Path, objectives: Sequence[Objective]) -> None:
     """Write ``objectives.json``: names, columns and calibrations."""
     (folder / "objectives.json").write_bytes(_OBJECTIVES.dump_json(list(objectives), indent=1) + b"\n")
+
+
+def write_steering(folder: Path, steering: InPromptSteering) -> None:
+    """Write ``steering.json``: how a policy is steered by its prompt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STEERING).write_text(steering.model_dump_json(indent=1) + "\n")
+
+
+def read_steering(folder: Path) -> InPromptSteering:
+    """Read how a run's policy is steered by its prompt."""
+    return _STEERING.validate_json((folder / STEERING).read_bytes())
 
 
 def read_objectives(folder: Path) -> list[Objective]:

@@ -19,12 +19,14 @@ class Prompt:
         messages: ends with the turn that is answered.
         weights: the weight of each reward for this prompt (P-MORL), or None for the recipe's.
         template_arguments: ``tools`` and other arguments of the chat template.
+        desired: the rewards that the policy is asked to reach, on the scale of the run (RiC), or None.
     """
 
     id: str
     messages: Conversation
     weights: Mapping[str, float] | None = None
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    desired: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

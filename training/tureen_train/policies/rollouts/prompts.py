@@ -36,6 +36,19 @@ class PromptSet:
     report: EncodingReport
 
 
+class PlaceNames:
+    """Names records by the file and line where they stand. No two have one name, also of files with the same name."""
+
+    def __init__(self) -> None:
+        self._given: Counter[str] = Counter()
+
+    def name_place(self, record: Record) -> str:
+        """Name the next record."""
+        name = Path(record.source).name
+        self._given[name] += 1
+        return name if self._given[name] == 1 else f"{name}#{self._given[name]}"
+
+
 def collect_prompts(records: Sequence[Record], renderer: Renderer, longest: int) -> PromptSet:
     """Collect the prompts of records. White space does not make another prompt; tools and template arguments do.
 
@@ -46,7 +59,7 @@ def collect_prompts(records: Sequence[Record], renderer: Renderer, longest: int)
     lengths: list[int] = []
     seen: set[tuple[str, str]] = set()
     left_out: Counter[str] = Counter({TOO_LONG: 0, UNREADABLE: 0})
-    names: Counter[str] = Counter()
+    names = PlaceNames()
     repeated = 0
     for record in records:
         key = (record.prompt_key, json.dumps(record.template_arguments, sort_keys=True))
@@ -62,10 +75,7 @@ def collect_prompts(records: Sequence[Record], renderer: Renderer, longest: int)
         if length > longest:
             left_out[TOO_LONG] += 1
             continue
-        name = Path(record.source).name
-        names[name] += 1
-        place = name if names[name] == 1 else f"{name}#{names[name]}"
-        prompts.append(Prompt(place, record.prompt, template_arguments=record.template_arguments))
+        prompts.append(Prompt(names.name_place(record), record.prompt, template_arguments=record.template_arguments))
         lengths.append(length)
     return PromptSet(prompts, lengths, repeated, EncodingReport("prompts", len(prompts), left_out))
 

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+import numpy as np
+
+from tureen_train.measures.correlation import compute_pearson
 from tureen_train.measures.repetition import compute_distinct_bigrams
 from tureen_train.policies.rollouts.contract import Reward
 from tureen_train.policies.rollouts.rounds import Answered, Written
@@ -17,11 +20,12 @@ def measure_answers(answered: Answered) -> dict[str, float]:
         deviations. ``failed``, ``empty`` and ``unfinished`` (without an end token) are shares of all answers.
         ``length`` is their mean number of tokens, with the end token, ``kl_per_token`` the estimate of the KL
         divergence from the reference in nats per token, and ``distinct_2`` the mean share of distinct pairs of words in
-        an answer. A figure that nothing tells is left out.
+        an answer. ``follows_NAME`` is Pearson's correlation of a reward with what the prompts ask for. A figure that
+        nothing tells is left out.
     """
     written = list(chain.from_iterable(answered.written))
     rewards = list(chain.from_iterable(answered.rewards))
-    figures = _measure_rewards(rewards)
+    figures = _measure_rewards(rewards) | _measure_following(answered)
     if written:
         figures["failed"] = sum(each.total is None for each in rewards) / len(rewards)
         figures["empty"] = sum(each.sample.empty for each in written) / len(written)
@@ -63,6 +67,16 @@ def _measure_rewards(rewards: Sequence[Reward]) -> dict[str, float]:
         if values:
             figures[name], figures[f"{name}_std"] = _compute_moments(values)
     return figures
+
+
+def _measure_following(answered: Answered) -> dict[str, float]:
+    """Correlate the rewards that were asked for with those that were obtained, over answers that have them."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for prompt, rewards in zip(answered.prompts, answered.rewards, strict=True):
+        for name, wanted in (prompt.desired or {}).items():
+            pairs.setdefault(name, []).extend((wanted, each.values[name]) for each in rewards if name in each.values)
+    found = {f"follows_{name}": compute_pearson(*np.array(each).T) for name, each in pairs.items() if each}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _compute_moments(values: Sequence[float]) -> tuple[float, float]:

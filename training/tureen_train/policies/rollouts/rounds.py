@@ -83,7 +83,7 @@ def write_answers(
         RecipeError: the folder holds a round of other prompts or settings.
         ValueError: a file is damaged.
     """
-    crew.lead(lambda: _claim(folder, prompts, settings))
+    crew.lead(lambda: claim_round(folder, prompts, settings))
     samples = SharedRows(folder / SAMPLES, prompts, crew)
     left = [prompt for prompt in prompts if prompt.id not in samples.rows]
     for rows in _write_rows(left, write, at_once, crew, f"{folder.name}: answers"):
@@ -134,8 +134,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         part.write_bytes(b"".join(map(encode_line, rows)))
 
 
-def _claim(folder: Path, prompts: Sequence[Prompt], settings: Mapping[str, Any]) -> None:
-    """Begin a round, or make sure that the round that was begun is the same."""
+def claim_round(folder: Path, prompts: Sequence[Prompt], settings: Mapping[str, Any]) -> None:
+    """Begin a round, or make sure that the round that was begun is the same. Only process 0 may call it.
+
+    Raises:
+        RecipeError: the folder holds a round of other prompts or settings.
+    """
     plain = json.loads(json.dumps(settings))
     found = read_about(folder).get("settings")
     rows = [_describe_prompt(prompt) for prompt in prompts]
@@ -158,6 +162,8 @@ def _describe_prompt(prompt: Prompt) -> Row:
     row: Row = {"id": prompt.id, "prompt": [dict(turn) for turn in prompt.messages]}
     if prompt.weights is not None:
         row["weights"] = dict(prompt.weights)
+    if prompt.desired is not None:
+        row["desired"] = dict(prompt.desired)
     return {**row, **prompt.template_arguments}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tureen_train.config import Selection
 from tureen_train.policies.rollouts.contract import Reward, Sample
+from tureen_train.policies.rollouts.row_filters import find_fronts, reach_quantile
 
 FAILED = "answers without a reward"
 EMPTY = "empty answers"
@@ -149,9 +150,8 @@ def _keep_quantile(pool: _Pool) -> list[Choice]:
     if not everything:
         return []
     table = np.array([each.values for each in everything])
-    least = np.quantile(table, pool.settings.quantile, axis=0)
     choices = []
-    for answer, reached in zip(everything, table >= least, strict=True):
+    for answer, reached in zip(everything, reach_quantile(table, pool.settings.quantile), strict=True):
         names = [name for name, there in zip(pool.names, reached, strict=True) if there]
         if names:
             choices.append(_keep(answer, f"{', '.join(names)} at or above the quantile {pool.settings.quantile:g}"))
@@ -162,16 +162,10 @@ def _keep_pareto(pool: _Pool) -> list[Choice]:
     why = f"no other answer to the prompt dominates it in {', '.join(pool.names)}"
     return [
         _keep(each, why)
-        for answers in pool.prompts
-        for each in answers
-        if not any(_dominates(other, each) for other in answers)
+        for answers in filter(None, pool.prompts)
+        for each, kept in zip(answers, find_fronts(np.array([one.values for one in answers])), strict=True)
+        if kept
     ]
-
-
-def _dominates(one: _Answer, other: _Answer) -> bool:
-    """Whether ``one`` is nowhere worse than ``other``, and somewhere better."""
-    pairs = list(zip(one.values, other.values, strict=True))
-    return all(mine >= yours for mine, yours in pairs) and any(mine > yours for mine, yours in pairs)
 
 
 def _keep_all(pool: _Pool) -> list[Choice]:
