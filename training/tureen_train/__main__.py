@@ -113,7 +113,9 @@ def _train(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if artifact is not None:
         make_console().print(_metrics_table(recipe.name, artifact.manifest.training.metrics))
         typer.echo(f"exported {artifact.folder}: verify it with tureen-serve check {artifact.folder}")
-        if artifact.manifest.kind == "policy" and artifact.manifest.weights == "full":
+        if artifact.manifest.kind == "policy" and artifact.manifest.steering is not None:
+            typer.echo(f"serve it with tureen-serve --policy {artifact.folder}")
+        elif artifact.manifest.kind == "policy":
             typer.echo(f"serve it with tureen-serve --base {artifact.folder}, or name it in model.base of a recipe")
 
 
