@@ -12,6 +12,7 @@ from train.launching import MARKS
 from train.ranks import Ranks, run_ranks
 from train.test_policies_on_trl import group_run
 from train.tiny_ppo import FUNCTION
+from train.tiny_ric import ric_run
 from train.tiny_rounds import rounds_run
 
 from tureen_train.config import ExpertRun
@@ -20,6 +21,7 @@ pytestmark = MARKS
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "RAFT, DDP": ("rejection", {}),
+    "RiC, DDP": ("ric", {}),
     "iterative DPO, ZeRO-2": ("iterative-dpo", {"zero": 2}),
 }
 
@@ -33,13 +35,16 @@ def write_recipe(run: ExpertRun) -> Path:
 def rounds_of(base: Path, folder: Path, method: str, batch: int, zero: int = 0) -> Path:
     """Twelve prompts, so that no batch of an epoch is filled up."""
     folder.mkdir()
+    optimisation = {"learning_rate": 2e-3, "batch": batch}
+    if method == "ric":
+        return write_recipe(ric_run(base, folder, online={"keep": "all"}, optimisation=optimisation))
     run = rounds_run(
         base,
         folder,
         method,
         sampling={"count": 3, "batch": 12, "max_tokens": 6},
         policy={"select": {"keep": "best_and_worst"} if method == "iterative-dpo" else {"keep": "all"}},
-        optimisation={"learning_rate": 2e-3, "batch": batch},
+        optimisation=optimisation,
         scale={"zero": zero},
     )
     return write_recipe(run)
