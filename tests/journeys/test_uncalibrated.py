@@ -22,8 +22,9 @@ from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.scorers import open_scorer
+from tureen_train.judge.model_judges import ServerJudge
+from tureen_train.judge.opening import open_reward_judge
 from tureen_train.networks.reward_reader import RewardReader, ignore_progress
-from tureen_train.transforms.judges import ServerJudge, open_judge
 
 PROMPT = "why do leaves fall?"
 ANSWERS = ["the wind is lazy", "the days grow short", "a fox"]
@@ -102,11 +103,13 @@ def test_evaluation_reads_the_same_in_process_and_over_http(served: Served) -> N
 def test_judges_give_bradley_terrys_probability(served: Served) -> None:
     record = Record((user_turn(PROMPT),), TURNS[:2], (UNLABELLED, UNLABELLED), "f:1")
     first, second, _ = served.raw("bare")
-    wanted = pytest.approx([compute_sigmoid(first - second)], abs=1e-5)
-    here = open_judge(str(served.artifacts["bare"].folder))
-    assert here.probabilities([record], lambda _: None) == wanted
+    wanted = pytest.approx(compute_sigmoid(first - second), abs=1e-5)
+    here = open_reward_judge(str(served.artifacts["bare"].folder))
+    (judged,) = here.judge_pairs([record], ignore_progress)
+    assert judged.share == wanted
     with Client(served.url) as client:
-        assert ServerJudge(client, "bare", 8).probabilities([record], lambda _: None) == wanted
+        (judged,) = ServerJudge(client, "bare", 8).judge_pairs([record], ignore_progress)
+        assert judged.share == wanted
 
 
 def test_adapters_give_the_raw_reward_and_fail_on_a_mix(served: Served) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +14,35 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-ANSWERS = re.compile(r"<answer_a>\n(.*)\n</answer_a>.*<answer_b>\n(.*)\n</answer_b>", re.DOTALL)
+ANSWERS = re.compile(r"### Output \(a\)\n(.*?)\n\n### Output \(b\)\n(.*?)(?=\n\n##)", re.DOTALL)
+READ, WRITTEN = 100, 7  # tokens that each reply is said to have cost
+
+Pair = tuple[str, str]
 
 
 def prefer_shorter(first: str, second: str) -> str:
-    """The reply of a judge by length; unclear where an answer says so."""
+    """The verdict of a judge by length; unclear where an answer says so."""
     if "unclear" in first + second:
         return "Both have their merits."
     if len(first) == len(second):
-        return "Equally long.\n\nVerdict: tie"
-    return f"I count.\nVerdict: {'A' if len(first) < len(second) else 'B'}"
+        return "TIE"
+    return "Output (a)" if len(first) < len(second) else "Output (b)"
+
+
+def say_verdicts(pairs: list[Pair], decide: Callable[[str, str], str]) -> str:
+    """A reply as the judge is asked for it: reasons and one verdict, or a line for each pair."""
+    if len(pairs) == 1:
+        return f"I count.\n\n{decide(*pairs[0])}"
+    return "\n".join(f"{number}. {decide(*pair)}" for number, pair in enumerate(pairs, start=1))
+
+
+@dataclass
+class Failure:
+    """A reply without an answer."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = '{"error": {"message": "told to fail", "type": "told", "code": "told"}}'
 
 
 @dataclass
@@ -30,26 +50,49 @@ class JudgeServer:
     """The server's state.
 
     Attributes:
-        decide: makes a reply from both answers.
-        bodies: the bodies of all requests.
+        decide: makes a verdict of both answers.
+        say: makes a reply to all pairs of a request.
+        bodies: the bodies of all requests that were answered.
+        calls: the number of all requests.
         status: of the replies; 200 answers.
+        failures: what the next requests get, before others are answered.
+        finish: why replies end.
+        counts: whether it tells the tokens.
     """
 
     decide: Callable[[str, str], str] = prefer_shorter
+    say: Callable[[list[Pair], Callable[[str, str], str]], str] = say_verdicts
     url: str = ""
     status: int = 200
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    calls: int = 0
+    failures: deque[Failure] = field(default_factory=deque)
+    finish: str = "stop"
+    counts: bool = True
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """Both answers of each request, in the order in which they were asked about."""
-        return [answers_of(body) for body in self.bodies]
+    def pairs(self) -> list[Pair]:
+        """Both answers of each pair that was asked about, in the order in which they were asked about."""
+        return [pair for body in self.bodies for pair in pairs_of(body)]
+
+    def reply(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a request."""
+        message = {"role": "assistant", "content": self.say(pairs_of(body), self.decide)}
+        usage = {"prompt_tokens": READ, "completion_tokens": WRITTEN, "total_tokens": READ + WRITTEN}
+        return {
+            "id": "1",
+            "object": "chat.completion",
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
+            **({"usage": usage} if self.counts else {}),
+        }
 
 
-def answers_of(body: dict[str, Any]) -> tuple[str, str]:
-    found = ANSWERS.search(body["messages"][-1]["content"])
-    assert found is not None
-    return found[1], found[2]
+def pairs_of(body: dict[str, Any]) -> list[Pair]:
+    """Both answers of each pair that a request asks about."""
+    found = [(each[1], each[2]) for each in ANSWERS.finditer(body["messages"][-1]["content"])]
+    assert found
+    return found
 
 
 @contextmanager
@@ -59,18 +102,12 @@ def judging() -> Iterator[JudgeServer]:
 
     async def chat(request: Request) -> Response:
         body = json.loads(await request.body())
-        if judge.status != 200:
-            return JSONResponse({"error": {"message": "told to fail", "type": "told", "code": "told"}}, judge.status)
+        judge.calls += 1
+        failure = judge.failures.popleft() if judge.failures else Failure(judge.status)
+        if failure.status != 200 or failure.headers:
+            return Response(failure.body, failure.status, dict(failure.headers), "application/json")
         judge.bodies.append(body)
-        message = {"role": "assistant", "content": judge.decide(*answers_of(body))}
-        return JSONResponse(
-            {
-                "id": "1",
-                "object": "chat.completion",
-                "model": body["model"],
-                "choices": [{"index": 0, "message": message}],
-            }
-        )
+        return JSONResponse(judge.reply(body))
 
     with serving(Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])) as url:
         judge.url = url

@@ -12,9 +12,9 @@ from train.reward_sources import PROMPTS, answers
 from train.tiny_runs import expert_recipe
 
 from tureen_train.config import JudgeSource, RecipeError, resolve_recipe
+from tureen_train.judge.language_judge import NO_VERDICT
 from tureen_train.networks.reward_reader import ignore_progress
-from tureen_train.policies.rollouts.judge import NO_VERDICT
-from tureen_train.policies.rollouts.judge_rewards import TOOLS
+from tureen_train.policies.rollouts.judge_rewards import TOOLS, open_source_judge
 from tureen_train.policies.rollouts.rewards import open_rewarder
 from tureen_train.policies.rollouts.wins import ALONE
 
@@ -76,3 +76,14 @@ def test_a_recipe_gives_a_judge_something_to_compare_and_a_name(server: JudgeSer
     resolved({"criterion": "Which is kinder?", "name": "kindness"})
     with pytest.raises(RecipeError, match=r"rewards\.0\.scale"):
         resolved({"criterion": "pref1A", "scale": "calibrated"})
+
+
+def test_a_judge_of_a_recipe_is_asked_as_its_source_says(server: JudgeServer, tmp_path: Path) -> None:
+    source = judge(server, "Which is kinder?", name="kind", orders="once", temperature=None, max_tokens=99)
+    found = open_source_judge(source, tmp_path / "judgements.jsonl")
+    asked = found.configuration
+    assert (asked.criterion, asked.orders, asked.reasons) == ("Which is kinder?", "once", True)
+    assert asked.settings == {"max_tokens": 99}
+    assert (found.endpoint.url, found.endpoint.model, found.most_unparsed) == (server.url, "m", 1.0)
+    with pytest.raises(RecipeError, match="'kindness' is none of"):
+        open_source_judge(judge(server, "kindness"), tmp_path / "judgements.jsonl")

@@ -20,11 +20,12 @@ from tureen_serve.app import create_app
 from tureen_serve.settings import RewardEntry, Settings
 from tureen_train.config import ArtifactSource, RecipeError, ServerSource
 from tureen_train.networks.reward_reader import ignore_progress
-from tureen_train.policies.rollouts import server_calls, server_rewards
+from tureen_train.policies.rollouts import server_rewards
 from tureen_train.policies.rollouts.artifact_rewards import complete_source, open_valuers
 from tureen_train.policies.rollouts.contract import Prompt
 from tureen_train.policies.rollouts.server_rewards import open_servers
-from tureen_train.policies.rollouts.valuing import RewardError
+from tureen_train.runs import server_calls
+from tureen_train.runs.server_calls import ServerRefusal
 
 SCALES = {"helpful": Calibration(mean=0.5, std=2.0), "harmless": Calibration(mean=-1.0, std=0.5), "bare": None}
 
@@ -108,7 +109,7 @@ def test_another_model_than_at_the_start_ends_the_run(url: str) -> None:
     (valuer,) = open_servers([source(url, "helpful")], batch=1)
     assert isinstance(valuer, server_rewards.ServerValuer)
     valuer.fingerprints = {"helpful": "another"}
-    with pytest.raises(RewardError, match="fingerprint"):
+    with pytest.raises(ServerRefusal, match="fingerprint"):
         valuer.value_samples(PROMPTS, answers(TEXTS), ignore_progress)
 
 
@@ -125,5 +126,5 @@ def test_a_request_that_fails_for_good_leaves_its_answers_without_a_value(monkey
         lost = valuer.value_samples(PROMPTS, answers(TEXTS), ignore_progress).values["length"]
         assert {(each.number, each.error) for row in lost for each in row} == {(None, "too busy")}
         standin.fail(refusal(401, "invalid_api_key", "a key is needed"))
-        with pytest.raises(RewardError, match="a key is needed"):
+        with pytest.raises(ServerRefusal, match="a key is needed"):
             valuer.value_samples(PROMPTS, answers(TEXTS), ignore_progress)

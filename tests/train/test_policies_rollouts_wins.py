@@ -4,8 +4,9 @@ from itertools import combinations
 
 import pytest
 
+from tureen_train.judge.comparisons import Judgement
 from tureen_train.policies.rollouts.valuing import Value
-from tureen_train.policies.rollouts.wins import ALONE, Judgement, share_wins
+from tureen_train.policies.rollouts.wins import ALONE, share_wins
 
 
 def test_shares_of_wins_by_hand() -> None:

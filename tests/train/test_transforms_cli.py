@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from train.test_transforms_judges import artifact
+from train.test_judge_model_judges import artifact
 from typer.testing import CliRunner, Result
 
 from tureen.records.reading import Reading

@@ -21,6 +21,7 @@ from tureen_train.evaluation.cli import (
 from tureen_train.families.cli import family_command
 from tureen_train.faults import exit_on_user_error
 from tureen_train.importing.cli import import_command
+from tureen_train.judge.cli import judge
 from tureen_train.kinds import estimate_run, export_run, train_run
 from tureen_train.merging.cli import merge_command
 from tureen_train.policies.cli import sample_command
@@ -38,6 +39,7 @@ app.command("family")(family_command)
 app.command("merge")(merge_command)
 app.command("sample")(sample_command)
 app.add_typer(transform, name="transform")
+app.add_typer(judge, name="judge")
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("sweep")(sweep_command)

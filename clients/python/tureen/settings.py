@@ -7,6 +7,7 @@ from tureen.mixes import check_sum, split_mix
 
 LOCAL = "http://127.0.0.1:8900"
 FIELD = "TUREEN_PREFERENCES"
+SCHEMES = ("http://", "https://")
 
 
 def resolve_base_url(given: str | None = None) -> str:
@@ -18,7 +19,7 @@ def resolve_base_url(given: str | None = None) -> str:
         InvalidRequest: the address does not start with http:// or https://.
     """
     url = (given or os.environ.get("TUREEN_BASE_URL") or LOCAL).rstrip("/").removesuffix("/v1")
-    if not url.startswith(("http://", "https://")):
+    if not url.startswith(SCHEMES):
         raise InvalidRequest(f"{url!r} is not a server address: write it as {LOCAL}", param="base_url")
     return url
 

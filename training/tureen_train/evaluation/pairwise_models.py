@@ -26,12 +26,12 @@ from tureen_core.tournament import compute_log_odds, list_pairs, rank_round_robi
 from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.judging import estimate_pair_share, flatten_pairs
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem
+from tureen_train.judge.model_judges import CONTEXT_EXCEEDED
 from tureen_train.measures.intervals import Figure
 from tureen_train.networks.reward_reader import Done, RewardReader, spread_progress
 from tureen_train.records.rendering import locate_refusals
 
 ABOUT = {"comparisons": "of all pairs of answers, each in both orders"}
-TOO_LONG = "context_length_exceeded"
 DIGITS = 14  # further digits of a probability are rounding errors, by which equal answers would differ
 
 
@@ -152,7 +152,7 @@ def _asked(client: Client, choice: ObjectiveChoice, items: Sequence[Item]) -> It
     """
     bodies = [_body(item) for item in items]
     labels = _labels(client, choice, bodies, truncate=False)
-    long = [bool(label.error and label.error.code == TOO_LONG) for label in labels]
+    long = [bool(label.error and label.error.code == CONTEXT_EXCEEDED) for label in labels]
     again = iter(_labels(client, choice, [body for body, cut in zip(bodies, long, strict=True) if cut], truncate=True))
     for item, first, cut in zip(items, labels, long, strict=True):
         label = next(again) if cut else first

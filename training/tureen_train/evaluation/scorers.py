@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tureen import Client
 from tureen.records.schema import BadRecord
+from tureen.settings import SCHEMES
 from tureen.wire import CandidateScore, ItemScore, ModelCard
 from tureen_core.artifact import open_artifact
 from tureen_core.calibration import Calibration
@@ -17,8 +18,6 @@ from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem, Weights
 from tureen_train.networks.objective_reader import ObjectiveReader
 from tureen_train.networks.reward_reader import Done
-
-SCHEMES = ("http://", "https://")
 
 
 class Scorer(Protocol):

@@ -1,6 +1,6 @@
 """A file of a policy's answers to the prompts of a recipe, as RLPHF's first step makes it.
 
-A row is an item, ``{id, prompt, candidates}``: ``transform judge``, ``tureen label`` and ``tureen score`` read it. The
+A row is an item, ``{id, prompt, candidates}``: ``judge annotate``, ``tureen label`` and ``tureen score`` read it. The
 file only grows; a broken run goes on where it stopped.
 """
 

@@ -30,7 +30,7 @@ def write_text_score(records: Iterable[Record], path: str | Path, style: str = "
         BadRecord: a dialogue that would not read back the same, or a negative score, which this form reads as padding.
         BadOption: an unknown style, the folder is missing, or there was nothing to write; ``path`` is left alone.
     """
-    return _write((_text_score(record, style) for record in records), Path(path))
+    return write_rows((_text_score(record, style) for record in records), Path(path))
 
 
 def write_pairs(records: Iterable[Record], path: str | Path) -> int:
@@ -46,7 +46,7 @@ def write_pairs(records: Iterable[Record], path: str | Path) -> int:
     Raises:
         BadOption: the folder is missing, or there was nothing to write; ``path`` is left alone.
     """
-    return _write(map(_pair, split_into_pairs(records)), Path(path))
+    return write_rows(map(_pair, split_into_pairs(records)), Path(path))
 
 
 def write_pairs_with_ties(records: Iterable[Record], path: str | Path) -> int:
@@ -59,7 +59,7 @@ def write_pairs_with_ties(records: Iterable[Record], path: str | Path) -> int:
         BadRecord: an answer is unlabelled, or the second is scored above the first.
         BadOption: as :func:`write_pairs`.
     """
-    return _write(map(_pair, records), Path(path))
+    return write_rows(map(_pair, records), Path(path))
 
 
 def write_steps(records: Iterable[Record], path: str | Path) -> int:
@@ -72,7 +72,7 @@ def write_steps(records: Iterable[Record], path: str | Path) -> int:
     Raises:
         BadOption: as :func:`write_pairs`.
     """
-    return _write((row for record in records for row in _walks(record)), Path(path))
+    return write_rows((row for record in records for row in _walks(record)), Path(path))
 
 
 def _walks(record: Record) -> Iterator[dict[str, Any]]:
@@ -137,7 +137,15 @@ def _meta(record: Record) -> dict[str, Any]:
     return {"meta": record.meta} if record.meta else {}
 
 
-def _write(items: Iterable[dict[str, Any]], path: Path) -> int:
+def write_rows(items: Iterable[dict[str, Any]], path: Path) -> int:
+    """Write rows of JSON: a list where the name ends with ``.json``, else JSON Lines. They are read once.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        BadOption: the folder is missing, or there was nothing to write; ``path`` is left alone.
+    """
     if not path.parent.is_dir():
         raise BadOption(f"cannot write {path}: its folder does not exist")
     opening, between, closing = ("[\n", ",\n", "\n]\n") if path.suffix == ".json" else ("", "\n", "\n")

@@ -2,14 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tureen.records.pairing import split_into_pairs
 from tureen.records.reading import Reading
 from tureen.records.schema import BadOption, Record
-from tureen_train.config import JudgeSource
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
 from tureen_train.records.writing import write_pairs_with_ties
@@ -119,74 +118,20 @@ def pseudo_label(
     strict: Strict = False,
 ) -> None:
     """Label the pairs on which a model is confident: the preferred answer first, with its probability (SSRM)."""
-    from tureen_train.transforms.judges import open_judge  # seconds to import: not for --help
+    from tureen_train.judge.opening import open_reward_judge  # seconds to import: not for --help
 
     with exit_on_user_error():
         reading = open_reading(source, form, renames, reverse, strict)
         part = _part(list(reading), shard)
         twos = [record for record in part if len(record.answers) == 2 and record.prompt]
-        judge = open_judge(model, objective, batch)
+        judge = open_reward_judge(model, objective, batch)
         with show_progress(transient=True) as progress:
             task = progress.add_task("judging", total=len(twos))
-            chances = judge.probabilities(twos, lambda count: progress.advance(task, count))
-        kept = label_by_model(twos, chances, threshold)
+            judged = judge.judge_pairs(twos, lambda count: progress.advance(task, count))
+        kept = label_by_model(twos, [each.share for each in judged], threshold)
         others = {"not two answers to a common prompt": len(part) - len(twos)}
         _write(TransformResult(kept.records, {**kept.left_out, **others}), reading, target)
     typer.echo(f"pairs whose label now contradicts their file: {count_turned(kept.records)}", err=True)
-
-
-@transform.command("judge")
-def label_with_language_model(
-    url: Annotated[str, typer.Argument(metavar="URL", help="an OpenAI-compatible server; TUREEN_API_KEY has its key")],
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="the name of the judge's model there")],
-    criterion: Annotated[str, typer.Argument(metavar="CRITERION", help="pref1A to pref3D, helpfulness, or a sentence")],
-    source: Source,
-    target: Target,
-    orders: Annotated[Literal["both", "once"], typer.Option(help="`both`: judge each pair in both orders")] = "both",
-    temperature: Annotated[float, typer.Option(help="the judge's temperature")] = 0.0,
-    max_tokens: Annotated[int, typer.Option(help="the most tokens of an answer of the judge")] = 512,
-    concurrency: Annotated[int, typer.Option(min=1, help="requests at a time")] = 8,
-    price: Annotated[str, typer.Option(help="of a million tokens read and written, as 2.5/10")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only tell what it costs")] = False,
-    form: FormOf = "auto",
-    renames: Renames = None,
-    reverse: Reversed = "refuse",
-    strict: Strict = False,
-) -> None:
-    """Label pairs by a language model, as RLPHF does. What the judge says is kept beside OUT: a second run goes on."""
-    from tureen_train.policies.rollouts.judge import LanguageJudge  # seconds to import: not for --help
-    from tureen_train.transforms.judged_pairs import describe_cost, describe_wins, label_by_judge, make_unlabelled_pairs
-
-    with exit_on_user_error():
-        asked = JudgeSource(
-            source="judge",
-            name="judge",
-            url=url,
-            model=model,
-            criterion=criterion,
-            orders=orders,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            concurrency=concurrency,
-        )
-        judge = LanguageJudge(asked, target.with_name(f"{target.name}.judgements.jsonl"))
-        reading = open_reading(source, form, renames, reverse, strict)
-        pairs = make_unlabelled_pairs(reading)
-        typer.echo(describe_cost(judge.estimate_cost(pairs.comparisons), price), err=True)
-        if dry_run:
-            return
-        with show_progress(transient=True) as progress:
-            task = progress.add_task("judging", total=len(pairs.records))
-            judged = judge.compare(pairs.comparisons, lambda count: progress.advance(task, count))
-        kept = label_by_judge(pairs, judged)
-        typer.echo(describe_wins(judged))
-        _write(kept, reading, target)
-        for what, count in judge.counts.items():
-            typer.echo(f"{what}: {count}", err=True)
-        typer.echo(f"pairs whose label now contradicts their file: {count_turned(kept.records)}", err=True)
-    if judge.counts["failed"]:
-        typer.echo("tureen-train: some requests failed; the same command goes on with them", err=True)
-        raise typer.Exit(1)
 
 
 def _part(records: list[Record], shard: str) -> list[Record]:

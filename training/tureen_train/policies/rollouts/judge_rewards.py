@@ -6,10 +6,11 @@ from itertools import combinations, islice
 from pathlib import Path
 
 from tureen_train.config import JudgeSource
+from tureen_train.judge.comparisons import Comparison
+from tureen_train.judge.configuration import read_configuration
+from tureen_train.judge.language_judge import Endpoint, LanguageJudge
 from tureen_train.networks.reward_reader import spread_progress
-from tureen_train.policies.rollouts.comparison_prompts import Comparison
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
-from tureen_train.policies.rollouts.judge import LanguageJudge
 from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, Valuer
 from tureen_train.policies.rollouts.wins import share_wins
 
@@ -59,4 +60,12 @@ def open_judges(sources: Sequence[JudgeSource], folder: Path) -> list[Valuer]:
         RecipeError: there is no such criterion.
     """
     path = folder / "judgements.jsonl"
-    return [JudgeValuer(source.name, LanguageJudge(source, path)) for source in sources]
+    return [JudgeValuer(source.name, open_source_judge(source, path)) for source in sources]
+
+
+def open_source_judge(source: JudgeSource, path: Path) -> LanguageJudge:
+    """Open the judge of a recipe's source. It is asked in the style ``evaluate``, with the source's own settings."""
+    configuration = read_configuration(source.criterion, orders=source.orders)
+    sampling = {"temperature": source.temperature, "max_tokens": source.max_tokens}
+    endpoint = Endpoint(source.url, source.model, source.concurrency, source.timeout)
+    return LanguageJudge(configuration.model_copy(update=sampling), endpoint, path)

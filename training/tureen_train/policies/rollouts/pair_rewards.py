@@ -10,12 +10,13 @@ from tureen_core.chat_template import make_template_inputs
 from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Rendered
 from tureen_core.tournament import compute_preference
+from tureen_train.judge.comparisons import Judgement
 from tureen_train.networks.objective_reader import ReadObjective
 from tureen_train.networks.reward_reader import spread_progress
 from tureen_train.policies.rollouts.contract import Done, Prompt, Sample
 from tureen_train.policies.rollouts.objective_valuer import ObjectiveValuer
 from tureen_train.policies.rollouts.valuing import Samples, Value, Valued, count_normalised
-from tureen_train.policies.rollouts.wins import Judgement, share_wins
+from tureen_train.policies.rollouts.wins import share_wins
 
 
 class PairValuer(ObjectiveValuer):

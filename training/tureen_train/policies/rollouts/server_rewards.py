@@ -11,7 +11,6 @@ from tureen.wire import CandidateScore, ModelCard
 from tureen_core.calibration import CALIBRATE
 from tureen_train.config import RecipeError, ServerSource
 from tureen_train.policies.rollouts.contract import Done, Prompt
-from tureen_train.policies.rollouts.server_calls import call_server
 from tureen_train.policies.rollouts.valuing import (
     Samples,
     Value,
@@ -21,6 +20,7 @@ from tureen_train.policies.rollouts.valuing import (
     make_value,
     shape_like,
 )
+from tureen_train.runs.server_calls import call_server
 
 REQUESTS = 4  # at a time
 
@@ -72,7 +72,7 @@ class ServerValuer:
         """See :class:`.valuing.Valuer`. A few requests run at a time.
 
         Raises:
-            RewardError: the server refuses what every request asks for.
+            ServerRefusal: the server refuses what every request asks for.
         """
         parts = [
             (prompts[at : at + self.batch], samples[at : at + self.batch]) for at in range(0, len(prompts), self.batch)

@@ -1,28 +1,12 @@
 """Rewards from comparisons: an answer's share of wins against the other answers to its prompt. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
+from tureen_train.judge.comparisons import Judgement
 from tureen_train.policies.rollouts.valuing import Value
 
 ALONE = "it is the only answer to its prompt, and this reward compares answers"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a comparison of two answers gives.
-
-    Attributes:
-        share: the first answer's share of the win, from 0 to 1, or the probability that it is better; None if the
-            comparison failed.
-        error: why it failed.
-        truncated: whether a text was cut.
-    """
-
-    share: float | None
-    error: str = ""
-    truncated: bool = False
 
 
 def share_wins(count: int, judged: Sequence[Judgement]) -> list[Value]:

@@ -9,9 +9,8 @@ from client.standin import free_url
 from tureen import Client
 from tureen.errors import InvalidRequest, NotFound, ServerFault, TureenError, Unavailable
 from tureen.retry import Retries
-from tureen_train.policies.rollouts import server_calls
-from tureen_train.policies.rollouts.server_calls import call_server
-from tureen_train.policies.rollouts.valuing import RewardError
+from tureen_train.runs import server_calls
+from tureen_train.runs.server_calls import ServerRefusal, call_server
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +60,7 @@ def test_a_server_that_is_not_there_is_asked_a_few_times_and_not_by_every_task()
 
 
 def test_what_every_call_would_be_told_ends_the_run() -> None:
-    with pytest.raises(RewardError, match="http://localhost:1: no such reward"):
+    with pytest.raises(ServerRefusal, match="http://localhost:1: no such reward"):
         list(called({0: NotFound("no such reward")}))
-    with pytest.raises(RewardError, match="too long"):
+    with pytest.raises(ServerRefusal, match="too long"):
         list(called({4: InvalidRequest("too long")}, threads=4))

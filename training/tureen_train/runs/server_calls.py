@@ -8,13 +8,16 @@ from typing import TypeVar
 from tureen import Client
 from tureen.adapters.options import PATIENT
 from tureen.errors import ConnectionFailed, DeadlineExceeded, TureenError, Unavailable
-from tureen_train.policies.rollouts.valuing import RewardError
 
 PATIENCE = 150.0  # seconds beside the timeout, for all retries of a call
 AWAY = (ConnectionFailed, DeadlineExceeded, Unavailable)
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class ServerRefusal(ValueError):
+    """A server refuses what every request asks for, as for a key or a model that it does not know."""
 
 
 def call_server(
@@ -39,7 +42,7 @@ def call_server(
         forgiven: a class of errors that lose their task although a retry would not help.
 
     Raises:
-        RewardError: the server refuses what every call asks for.
+        ServerRefusal: the server refuses what every call asks for.
     """
     outage: list[TureenError] = []
     lock = threading.Lock()
@@ -61,4 +64,4 @@ def call_server(
             yield from pool.map(lambda task: run(client, task), tasks)
         except TureenError as error:
             pool.shutdown(cancel_futures=True)
-            raise RewardError(f"{url}: {error.message}") from error
+            raise ServerRefusal(f"{url}: {error.message}") from error

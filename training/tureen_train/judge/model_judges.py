@@ -1,68 +1,46 @@
-"""Preference probabilities of a model, which label unlabelled pairs (SSRM).
+"""Reward models as judges: an artifact that is loaded in this process in float32, or a reward of a Tureen server.
 
-The model is an artifact, loaded in this process in float32, or a server over HTTP. It may be a pairwise model, which
-reads both answers at once and is asked in both orders, or a reward model, which scores each answer.
+A pairwise model reads both answers at once and is asked in both orders; another reward model scores each answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tureen import Client
 from tureen.records.schema import BadOption, BadRecord, Record
 from tureen.wire import Label
-from tureen_core.artifact import Artifact, ArtifactError, open_artifact
+from tureen_core.artifact import Artifact, ArtifactError
 from tureen_core.calibration import compute_sigmoid, resolve_scale
 from tureen_core.chat_template import make_template_inputs
 from tureen_core.manifest import Objective
 from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Rendered
 from tureen_core.tournament import compute_preference
-from tureen_train.evaluation.pairwise_models import TOO_LONG
-from tureen_train.evaluation.scorers import SCHEMES
+from tureen_train.judge.comparisons import TOO_LONG, Done, Judgement
 from tureen_train.networks.reward_reader import open_reader
 from tureen_train.records.rendering import locate_refusals
 
-Done = Callable[[float], object]
-
-
-class Judge(Protocol):
-    """A model that compares the two answers of a record."""
-
-    def probabilities(self, records: Sequence[Record], done: Done) -> list[float | None]:
-        """Compute the probability that each record's first answer is better; None if the record is too long.
-
-        Args:
-            done: called with the number of further records that are judged.
-        """
-
-
-def open_judge(model: str, objective: str | None = None, batch: int = 8) -> Judge:
-    """Open the judge that a user names.
-
-    Args:
-        model: an artifact's folder, or a server's address; ``#name`` after the address names the reward.
-        objective: the reward to use, if there are several.
-        batch: in process, the texts in one batch; over HTTP, the records in one request.
-
-    Raises:
-        ArtifactError: the folder is not an artifact, or its model cannot compare answers.
-        BaseError: its base is missing, or has other weights.
-        BadOption: no reward of the server is named, or the artifact has no such objective.
-    """
-    if model.startswith(SCHEMES):
-        address, _, named = model.partition("#")
-        if not (named or objective):
-            raise BadOption(f"MODEL: name a reward of the server, as {address}#name or with --objective")
-        return ServerJudge(Client(address), str(named or objective), batch)
-    return ArtifactJudge(open_artifact(Path(model)), objective, batch)
+CONTEXT_EXCEEDED = "context_length_exceeded"
+LONG = Judgement(None, TOO_LONG)
 
 
 class ArtifactJudge:
-    """A judge that loads an artifact in this process, on the GPU if there is one."""
+    """A judge that loads an artifact in this process, on the GPU if there is one.
 
-    def __init__(self, artifact: Artifact, objective: str | None, batch: int) -> None:
+    Args:
+        objective: the reward to use, if there are several.
+        batch: the texts that run together.
+
+    Raises:
+        ArtifactError: its model cannot compare answers.
+        BadOption: it has no such objective.
+        BaseError: its base is missing, or has other weights.
+    """
+
+    reads_tools = True
+
+    def __init__(self, artifact: Artifact, objective: str | None = None, batch: int = 8) -> None:
         manifest = artifact.manifest
         if manifest.kind != "reward" or manifest.input == "steps":
             raise ArtifactError(
@@ -74,8 +52,13 @@ class ArtifactJudge:
         self.reader = open_reader(artifact)
         self.batch = batch
 
-    def probabilities(self, records: Sequence[Record], done: Done) -> list[float | None]:
-        """See :class:`Judge`. The artifact's temperature is applied.
+    @property
+    def name(self) -> str:
+        """The name of the artifact's reward."""
+        return self.objective.name
+
+    def judge_pairs(self, records: Sequence[Record], done: Done) -> list[Judgement]:
+        """See :class:`.comparisons.Judge`. The artifact's temperature is applied.
 
         A pairwise model gives the mean over both orders, a reward model Bradley-Terry's probability.
 
@@ -87,7 +70,7 @@ class ArtifactJudge:
         read = [text.ids for texts, whole in zip(rendered, fits, strict=True) if whole for text in texts]
         found = iter(self.reader.score_ids(read, self.batch, lambda count: done(count / 2)))
         done(len(records) - sum(fits))
-        return [self._judge(*islice(found, 2)) if whole else None for whole in fits]
+        return [Judgement(self._judge(*islice(found, 2))) if whole else LONG for whole in fits]
 
     def _texts(self, record: Record) -> list[Rendered]:
         first, second = record.answers
@@ -109,20 +92,31 @@ class ArtifactJudge:
 
 
 class ServerJudge:
-    """A judge that asks a Tureen server for preference labels."""
+    """A judge that asks a Tureen server for preference labels.
 
-    def __init__(self, client: Client, reward: str, batch: int) -> None:
+    Args:
+        batch: the records in one request.
+    """
+
+    reads_tools = True
+
+    def __init__(self, client: Client, reward: str, batch: int = 8) -> None:
         self.client = client
         self.reward = reward
         self.batch = batch
 
-    def probabilities(self, records: Sequence[Record], done: Done) -> list[float | None]:
-        """See :class:`Judge`.
+    @property
+    def name(self) -> str:
+        """The name of the server's reward."""
+        return self.reward
+
+    def judge_pairs(self, records: Sequence[Record], done: Done) -> list[Judgement]:
+        """See :class:`.comparisons.Judge`.
 
         Raises:
             BadRecord: the server refuses a record, and not because of its length.
         """
-        found: list[float | None] = []
+        found: list[Judgement] = []
         for start in range(0, len(records), self.batch):
             some = records[start : start + self.batch]
             items = [_item(record) for record in some]
@@ -137,14 +131,14 @@ def _item(record: Record) -> dict[str, Any]:
     return {"prompt": list(record.prompt), "candidates": candidates, **record.template_arguments}
 
 
-def _answer(record: Record, label: Any) -> float | None:
+def _answer(record: Record, label: Any) -> Judgement:
     assert isinstance(label, Label)  # the type of the format "full"
     if label.matrix is not None:
-        return label.matrix[0][1]
+        return Judgement(label.matrix[0][1])
     errors = [label.error, *(candidate.error for candidate in label.candidates)]
     told = next(error for error in errors if error is not None)
-    if any(error is not None and error.code == TOO_LONG for error in errors):
-        return None
+    if any(error is not None and error.code == CONTEXT_EXCEEDED for error in errors):
+        return LONG
     raise BadRecord("the server refused it", told.message, record.source)
 
 
