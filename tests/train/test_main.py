@@ -136,6 +136,7 @@ def test_the_commands_are_these() -> None:
     found = {name: {option for p in each.params for option in p.opts} for name, each in commands.items()}
     judging = {"evaluate", "compare", "sweep", "similarity", "margins"}
     making = {"run", "export", "show", "recipes", "convert", "import", "family", "merge", "sample", "transform"}
+    making |= {"judge"}
     assert set(found) == making | judging
     reading = {"--form", "--map", "--reversed", "--strict"}
     similarity = {"source", "target", "--encoder", "--pooling", "--to-pairs", "--domain"}
@@ -145,6 +146,7 @@ def test_the_commands_are_these() -> None:
     named = {"--expert", "--base", "--objective", "--family", "--name", "--licence", "--device"}
     named |= {"--calibrate", "--from", "--overwrite", *name_flags().values()}
     assert found["import"] == named | {"source", "out", "--rank", "--energy", "--accept-energy"}
+    assert set(commands["judge"].commands) == {"configurations", "show", "annotate", "evaluate", "agree"}
     assert found["sample"] == {"recipe", "target", "--set", "--overwrite"}
     assert found["family"] == {"recipe", "--set", "--measure-only"}
     how = {"--weights", "--how", "--density", "--seed", "--to", "--dtype"}

@@ -5,11 +5,12 @@ from contextlib import ExitStack, contextmanager
 
 from tureen.choice_files import ChoiceFile
 from tureen.records.schema import BadOption
+from tureen.settings import SCHEMES
 from tureen.wire import FitReply
 from tureen_core.calibration import Calibration, check_common_scale, resolve_scale
 from tureen_core.weight_fit import describe_fit, fit_weights
 from tureen_train.evaluation.items import Item
-from tureen_train.evaluation.scorers import SCHEMES, Scorer, open_scorer
+from tureen_train.evaluation.scorers import Scorer, open_scorer
 from tureen_train.networks.reward_reader import Done
 
 Rewards = list[dict[str, float]]

@@ -9,7 +9,7 @@ from typing import Protocol
 from tureen.messages import join_content
 from tureen.records.schema import Conversation, Record
 
-Done = Callable[[float], object]
+Done = Callable[[int], object]
 
 TOO_LONG = "too long for the model"
 

@@ -52,7 +52,8 @@ def evaluate_files(
     for reason, count in answers.left_out.items():
         typer.echo(f"left out, {reason}: {count}", err=True)
     tasks: dict[Pairing, JudgingTask] = {}
-    for config in dict.fromkeys(configs or [None]):
+    wanted: Sequence[str | None] = configs or [None]
+    for config in dict.fromkeys(wanted):
         judge = choice.open_with(config, "evaluate", out / "judgements.jsonl")
         name = config or judge.name
         tasks |= {(name, one, other): JudgingTask(judge, pairs) for one, other, pairs in answers.pair_methods()}

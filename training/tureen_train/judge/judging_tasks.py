@@ -9,10 +9,10 @@ import typer
 
 from tureen.records.schema import BadOption, Record
 from tureen_train.judge.comparisons import Judge, Judgement, make_comparison
+from tureen_train.judge.configuration import Price
 from tureen_train.judge.costs import (
     CountTokens,
     JudgeCost,
-    Price,
     Spent,
     open_token_counter,
     parse_price,

@@ -18,7 +18,7 @@ from tureen_core.pair_texts import render_pair
 from tureen_core.reading import Rendered
 from tureen_core.tournament import compute_preference
 from tureen_train.judge.comparisons import TOO_LONG, Done, Judgement
-from tureen_train.networks.reward_reader import open_reader
+from tureen_train.networks.reward_reader import open_reader, spread_progress
 from tureen_train.records.rendering import locate_refusals
 
 CONTEXT_EXCEEDED = "context_length_exceeded"
@@ -68,7 +68,7 @@ class ArtifactJudge:
         rendered = [self._texts(record) for record in records]
         fits = [not any(text.truncated for text in texts) for texts in rendered]
         read = [text.ids for texts, whole in zip(rendered, fits, strict=True) if whole for text in texts]
-        found = iter(self.reader.score_ids(read, self.batch, lambda count: done(count / 2)))
+        found = iter(self.reader.score_ids(read, self.batch, spread_progress(done, sum(fits), len(read))))
         done(len(records) - sum(fits))
         return [Judgement(self._judge(*islice(found, 2))) if whole else LONG for whole in fits]
 
