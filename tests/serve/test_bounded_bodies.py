@@ -269,7 +269,7 @@ def test_a_large_chat_is_answered_as_a_small_one(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/preferences"])
-def test_many_texts_are_planned_in_a_thread_and_few_on_the_loop(
+def test_the_plan_and_the_reply_of_many_texts_are_made_in_a_thread_and_of_few_on_the_loop(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     threads: list[int] = []
@@ -281,7 +281,7 @@ def test_many_texts_are_planned_in_a_thread_and_few_on_the_loop(
     monkeypatch.setattr(reward_plan, "run_pieces", noted)
     pair = {"prompt": "hi", "candidates": ["calm", "funny"]}
     few, many = [pair] * (reward_plan.MANY // 2), [pair] * (reward_plan.MANY // 2 + 1)
-    for items, expected in ((few, 0), (many, 1)):
+    for items, expected in ((few, 0), (many, 2)):
         reply = client.post(path, json={"items": items})
         assert (reply.status_code, len(reply.json()["data"]), len(threads)) == (200, len(items), expected)
 

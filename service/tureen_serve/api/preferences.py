@@ -13,7 +13,7 @@ from tureen_serve.api.label_replies import build_comparison_reply, build_label_r
 from tureen_serve.api.outcome_counts import count_labels
 from tureen_serve.api.pairwise import asks_pair_rewards, plan_comparisons, run_comparisons
 from tureen_serve.api.reward_items import PreferencesBody, check_matrices
-from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_beside, plan_items, run_plan, run_plans
+from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_items, run_plan, run_plans, work_beside
 from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.strict_route import StrictRoute
@@ -31,15 +31,15 @@ async def label_items(body: PreferencesBody, engine: EngineDep, metrics: Metrics
     await want_rewards(engine, body)
     if asks_pair_rewards(body, engine.rewards):
         return await _compare(engine, metrics, body)
-    plan = await plan_beside(body, lambda: plan_labels(body, engine.rewards))
+    plan = await work_beside(body, lambda: plan_labels(body, engine.rewards))
     scored = await run_plan(engine, metrics, plan)
-    return count_labels(metrics, await asyncio.to_thread(build_label_reply, scored))
+    return count_labels(metrics, await work_beside(body, lambda: build_label_reply(scored)))
 
 
 async def _compare(engine: Engine, metrics: Metrics, body: PreferencesBody) -> PreferencesReply:
     plan = plan_comparisons(body, engine.rewards)
     compared = await run_comparisons(engine, metrics, plan)
-    return count_labels(metrics, await asyncio.to_thread(build_comparison_reply, compared))
+    return count_labels(metrics, await work_beside(body, lambda: build_comparison_reply(compared)))
 
 
 async def label_each(

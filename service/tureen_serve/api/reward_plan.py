@@ -18,9 +18,10 @@ from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.text_limits import TextLimits, take_inputs
 from tureen_serve.telemetry import Metrics
 
+T = TypeVar("T")
 B = TypeVar("B", bound=RewardBody)
 
-MANY = 256  # texts that are planned in a thread
+MANY = 64  # texts whose plan and reply are made in a thread; a thread costs more than a few of them
 CUT_IT = "or send `truncate: true` to have it cut"
 
 
@@ -94,10 +95,10 @@ def plan_items(body: B, query: RewardQuery, least_candidates: int = 1) -> Reward
     return RewardPlan(body, query, items)
 
 
-async def plan_beside(body: B, plan: Callable[[], RewardPlan[B]]) -> RewardPlan[B]:
-    """Call ``plan``, in a thread if the body has many texts."""
+async def work_beside(body: RewardBody, work: Callable[[], T]) -> T:
+    """Call ``work``, which reads a body or builds its reply: in a thread if the body has many texts."""
     texts = sum(len(item.candidates or item.steps or item.messages or ()) for item in body.items)
-    return plan() if texts <= MANY else await run_pieces(lambda _: plan())
+    return work() if texts <= MANY else await run_pieces(lambda _: work())
 
 
 def _read_item(body: RewardBody, index: int, least: int, query: RewardQuery) -> Group | Steps | TureenError:

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import ScoreReply
 from tureen_serve.api.reward_items import ScoreBody, find_input_kind
-from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_beside, plan_items, run_plan, run_plans
+from tureen_serve.api.reward_plan import RewardPlan, ScoredPlan, plan_items, run_plan, run_plans, work_beside
 from tureen_serve.api.reward_query import read_query
 from tureen_serve.api.reward_replies import build_item_scores, count_tokens
 from tureen_serve.api.server_state import EngineDep, MetricsDep
@@ -28,9 +28,9 @@ router = APIRouter(route_class=StrictRoute, tags=["rewards"])
 async def score_items(body: ScoreBody, engine: EngineDep, metrics: MetricsDep) -> ScoreReply:
     """Score finished conversations, the candidates of a prompt, or the steps of an answer."""
     await want_rewards(engine, body)
-    plan = await plan_beside(body, lambda: plan_score(body, engine.rewards))
+    plan = await work_beside(body, lambda: plan_score(body, engine.rewards))
     scored = await run_plan(engine, metrics, plan)
-    return await asyncio.to_thread(build_score_reply, scored)
+    return await work_beside(body, lambda: build_score_reply(scored))
 
 
 async def score_each(engine: Engine, metrics: Metrics, bodies: Sequence[ScoreBody]) -> list[ScoreReply | TureenError]:

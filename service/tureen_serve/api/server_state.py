@@ -10,6 +10,7 @@ from tureen.errors import Unavailable
 from tureen_serve.changes.model_changes import ModelChanges
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.lane import RESTARTING
+from tureen_serve.loop_turns import LoopTurns
 from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import Metrics
 
@@ -27,6 +28,7 @@ class ServerState:
         draining: true after the first signal to stop.
         json_limits: those of ``limits`` that bound a body's JSON.
         changes: change the models of the engine; None before it is loaded, and if it has no models that can change.
+        turns: those of the requests that read their bodies.
         since: when the engine was loaded, in seconds since the epoch.
     """
 
@@ -38,6 +40,7 @@ class ServerState:
         self.changes: ModelChanges | None = None
         self.failure: str | None = None
         self.draining = False
+        self.turns = LoopTurns()
         self.since = 0
         self.metrics = Metrics()
 

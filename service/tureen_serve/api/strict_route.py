@@ -57,8 +57,9 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             if self.body_field is None:
                 return await handler(request)
-            reading = StrictRequest(request.scope, request.receive)
-            await reading.read(request.app.state.server.json_limits, self.body_field.validate)
+            reading, server = StrictRequest(request.scope, request.receive), request.app.state.server
+            await server.turns.take()
+            await reading.read(server.json_limits, self.body_field.validate)
             return await handler(reading)
 
         return strict
