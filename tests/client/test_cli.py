@@ -38,7 +38,7 @@ def test_the_commands_and_their_flags() -> None:
     assert {name: set(each) - shared for name, each in flags.items()} == {
         "score": {*scoring, *reading, "--file"},
         "label": {*scoring, *reading, *cutting, "--fail", "--run", "--parallel", "--restart", "--outage"},
-        "chat": {*making, "--preference", "--preset"},
+        "chat": {*making, "--preference", "--desired-reward", "--preset"},
         "sweep": {*making, "--from", "--to", "--steps", "--score", "--reward"},
         "bench": {
             *(scoring | reading | making),
@@ -105,6 +105,11 @@ def test_chat_with_json_prints_the_reply(standin: StandIn) -> None:
     result = run(standin, "chat", "Hello", "--json", "--preset", "playful")
     assert json.loads(result.stdout)["choices"][0]["message"]["content"] == "plain says Hello"
     assert standin.seen[0].json["preset"] == "playful"
+
+
+def test_chat_asks_for_rewards(standin: StandIn) -> None:
+    assert run(standin, "chat", "Hello", "-d", "helpful=1.5", "-d", "harmless=-0.4").exit_code == 0
+    assert standin.seen[0].json["desired_rewards"] == {"helpful": 1.5, "harmless": -0.4}
 
 
 def test_chat_remembers_what_was_said(standin: StandIn) -> None:
@@ -185,6 +190,7 @@ def test_nobody_there_says_how_to_start_a_server() -> None:
         (["score", "p", "a", "-p", "academy"], "'academy' is not a weight: write it as"),
         (["score", "p", "a", "-p", "academy=much"], "'academy=much' is not a weight: write it"),
         (["score", "p", "a", "-p", "a=1", "-p", "a=2"], "'a' has two weights; give one"),
+        (["chat", "p", "-d", "a"], "'a' is not a reward: write it as"),
         (["score", "--file", "/no/such/file"], "does not exist"),
         (["chat", "--json"], "--json needs a prompt"),
         (["sweep", "p", "--from", "a", "--to", "a"], "name the same objective"),

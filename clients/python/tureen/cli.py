@@ -16,6 +16,7 @@ from tureen.commands import tables
 from tureen.commands.batch import app as batch
 from tureen.commands.bench import bench_server
 from tureen.commands.flags import (
+    DesiredReward,
     FormOf,
     ItemsFile,
     Json,
@@ -99,6 +100,7 @@ app.command("bench")(bench_server)
 def chat(
     prompt: Annotated[str | None, typer.Argument(help="Your message; without it you chat.", show_default=False)] = None,
     preference: Preference = None,
+    desired_reward: DesiredReward = None,
     preset: Annotated[str | None, typer.Option(help="The name of a set of weights on the server.")] = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -107,11 +109,12 @@ def chat(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Chat with the policy souped to your preferences."""
+    """Chat with the policy that your preferences steer."""
     if as_json and prompt is None:
         raise typer.BadParameter("--json needs a prompt")
     options = drop_unset(
         preferences=parse_weights(preference),
+        desired_rewards=parse_weights(desired_reward, "--desired-reward", "reward"),
         preset=preset,
         model=model,
         max_tokens=max_tokens,

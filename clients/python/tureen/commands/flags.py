@@ -35,6 +35,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text a
 Preference = Annotated[
     list[str] | None, typer.Option("--preference", "-p", help="A weight, as academy=0.6. May be repeated.")
 ]
+DesiredReward = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--desired-reward",
+        "-d",
+        help="A normalised reward to ask a policy with reward tags for, as helpful=1.5. May be repeated.",
+    ),
+]
 Reward = Annotated[list[str] | None, typer.Option("--reward", "-r", help="A reward to score by. May be repeated.")]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut the start of texts that are too long.")]
 Model = Annotated[str | None, typer.Option(help="The policy family; the server's first one by default.")]
@@ -83,8 +91,12 @@ def parse_reading(form: str, renames: list[str] | None) -> RowReading:
         raise typer.BadParameter(str(error)) from None
 
 
-def parse_weights(pairs: list[str] | None) -> dict[str, float] | None:
+def parse_weights(pairs: list[str] | None, flag: str = "--preference", what: str = "weight") -> dict[str, float] | None:
     """Parse weights such as ``["academy=0.6", "business=0.4"]``. Return None if there are none.
+
+    Args:
+        flag: that has them, for errors.
+        what: one of them, for errors.
 
     Raises:
         typer.BadParameter: a weight is malformed or given twice.
@@ -93,13 +105,11 @@ def parse_weights(pairs: list[str] | None) -> dict[str, float] | None:
     for pair in pairs or []:
         name, _, number = pair.partition("=")
         if name in found:
-            raise typer.BadParameter(f"{name!r} has two weights; give one", param_hint="--preference")
+            raise typer.BadParameter(f"{name!r} has two {what}s; give one", param_hint=flag)
         try:
             found[name] = float(number)
         except ValueError:
-            raise typer.BadParameter(
-                f"{pair!r} is not a weight: write it as academy=0.6", param_hint="--preference"
-            ) from None
+            raise typer.BadParameter(f"{pair!r} is not a {what}: write it as academy=0.6", param_hint=flag) from None
     return found or None
 
 
