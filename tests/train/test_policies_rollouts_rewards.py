@@ -166,6 +166,15 @@ def test_two_rewards_of_one_name_are_refused(base: Path, tmp_path: Path) -> None
     assert list(open_rewarder([sources[0], other], tmp_path / "run").names) == ["same", "other"]
 
 
+@pytest.mark.parametrize("name", ["std", "helpful_std"])
+def test_a_reward_with_the_name_of_a_deviation_is_refused(base: Path, tmp_path: Path, name: str) -> None:
+    """``reward_std`` and ``reward_helpful_std`` are figures of the log."""
+    folder = scaled(tmp_path / "artifact", base, ["helpful"], Calibration(), 1).folder
+    source = ArtifactSource(source="artifact", path=str(folder), name=name)
+    with pytest.raises(RecipeError, match=f"'{name}' is the name of a deviation"):
+        open_rewarder([source], tmp_path / "run")
+
+
 def test_a_recipe_is_checked_before_anything_is_opened(base: Path, tmp_path: Path) -> None:
     def resolved(*rewards: dict[str, Any]) -> None:
         resolve_recipe(expert_recipe(base, tmp_path, policy={"method": "rejection"}, rewards=list(rewards)))

@@ -50,8 +50,8 @@ class GroupParts:
     sharded: bool = False
 
 
-class PackedGrpoTrainer(GRPOTrainer):
-    """TRL's GRPO with our parts. The rows of its data have an ``id``, the prompt's.
+class _OwnParts:
+    """What both methods replace of TRL's trainers. The rows of their data have an ``id``, the prompt's.
 
     Attributes:
         parts: ours; set after TRL's constructor.
@@ -63,32 +63,26 @@ class PackedGrpoTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         self.asked = [row["id"] for row in inputs]
-        return super()._generate_and_score_completions(inputs)
+        return super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *given: Any, **more: Any) -> Any:
+        padded = runs_padded(self, model, more)
+        read = super()._get_per_token_logps_and_entropies if padded else read_packed(self)  # type: ignore[misc]
+        return read(model, *given, **more)
+
+
+class PackedGrpoTrainer(_OwnParts, GRPOTrainer):
+    """TRL's GRPO with our parts."""
 
     def _generate_single_turn(self, *given: Any, **more: Any) -> Any:
         return super()._generate_single_turn(*given, **more) if self.use_vllm else (write_answers(self), None)
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *given: Any, **more: Any) -> Any:
-        read = super()._get_per_token_logps_and_entropies if runs_padded(self, model, more) else read_packed(self)
-        return read(model, *given, **more)
 
-
-class PackedRlooTrainer(RLOOTrainer):
-    """TRL's RLOO with our parts, as in :class:`PackedGrpoTrainer`."""
-
-    parts: GroupParts
-    asked: Sequence[str]
-
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        self.asked = [row["id"] for row in inputs]
-        return super()._generate_and_score_completions(inputs)
+class PackedRlooTrainer(_OwnParts, RLOOTrainer):
+    """TRL's RLOO with our parts."""
 
     def _generate_single_turn(self, *given: Any, **more: Any) -> Any:
         return super()._generate_single_turn(*given, **more) if self.use_vllm else write_answers(self)
-
-    def _get_per_token_logps_and_entropies(self, model: Any, *given: Any, **more: Any) -> Any:
-        read = super()._get_per_token_logps_and_entropies if runs_padded(self, model, more) else read_packed(self)
-        return read(model, *given, **more)
 
 
 def write_answers(trainer: Any) -> list[list[int]]:

@@ -50,8 +50,8 @@ def open_rewarder(
         preferences: the sentences that sources with ``preferences: each`` look for; needed for them only.
 
     Raises:
-        RecipeError: a source does not hold what the recipe asks for, two have the same name, or the sum would be of
-            rewards without a common scale.
+        RecipeError: a source does not hold what the recipe asks for, two have the same name, one has the name of a
+            deviation, or the sum would be of rewards without a common scale.
         ArtifactError: an artifact cannot be read.
         BaseError: a base is missing, or has other weights.
         TureenError: a server cannot be reached.
@@ -64,6 +64,8 @@ def open_rewarder(
     names = [each.name for each in whole]
     if twice := [name for name in names if names.count(name) > 1]:
         raise RecipeError(f"rewards: two are called {twice[0]!r}; give one of them another name")
+    if taken := next((name for name in names if f"_{name}".endswith("_std")), None):
+        raise RecipeError(f"rewards: {taken!r} is the name of a deviation in the figures; give the reward another name")
     units = {each.name: each.unit for each in whole}
     pairwise = [
         each.name for each in whole if isinstance(each, ArtifactSource) and compares_answers(artifacts[each.path])
