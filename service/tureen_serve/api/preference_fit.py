@@ -13,7 +13,7 @@ from tureen_core.preference import check_name
 from tureen_core.weight_fit import describe_fit, fit_weights
 from tureen_core.weight_posterior import FitError
 from tureen_serve.api.reward_items import ScoreBody
-from tureen_serve.api.reward_plan import ScoredPlan, plan_beside, run_plan
+from tureen_serve.api.reward_plan import ScoredPlan, run_plan, work_beside
 from tureen_serve.api.reward_replies import count_tokens
 from tureen_serve.api.score import plan_score
 from tureen_serve.api.server_state import EngineDep, MetricsDep
@@ -89,7 +89,7 @@ async def _score(engine: Engine, metrics: Metrics, body: FitRequest) -> ScoredCh
     scoring = ScoreBody(items=[_make_item(pair) for pair in body.pairs], **asked)
     try:
         await want_rewards(engine, scoring)
-        plan = await plan_beside(scoring, lambda: plan_score(scoring, engine.rewards))
+        plan = await work_beside(scoring, lambda: plan_score(scoring, engine.rewards))
         _check_rewards(plan.query.objectives)
         check_common_scale(plan.query.objectives, plan.query.scales, "rewards")
         scored = await run_plan(engine, metrics, plan)
