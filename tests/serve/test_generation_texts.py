@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serve.counting import CONTEXT, RENDERER
+from serve.counting import CONTEXT, RENDERER, steered_family
 from serve.test_generation_plan import FAMILIES, REWARDS, chat, completion
 
 from tureen.errors import Unprocessable
+from tureen_core.steering import PromptSteering
 from tureen_serve.generation.plan import plan_generation
 from tureen_serve.generation.texts import DEFAULT_TOKENS, fit_prompt, plan_texts
 
@@ -145,3 +146,25 @@ def test_the_vocabulary_of_a_bias_is_the_familys() -> None:
     request = chat(logit_bias={str(last): 1})
     (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]]])
     assert text.sampling.logit_bias == ((last, 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({}, False),
+        ({"place": "system"}, True),
+        ({"template": "{sentences} {message}"}, True),
+    ],
+)
+def test_what_steers_a_prompt_is_not_cut_off_in_silence(change: dict[str, str], refused: bool) -> None:
+    said = {"family": "said", "sentences": {"calm": "Be calm."}, **change}
+    families = {"said": steered_family(PromptSteering.model_validate(said))}
+    request = chat(truncate=True, preferences={"calm": 1})
+    planned, long = plan_generation(request, families, REWARDS), [[[1] * (CONTEXT + 1)]]
+    assert plan_texts(request, planned, [[[1] * 9]])
+    if not refused:
+        assert len(plan_texts(request, planned, long)[0].ids) < CONTEXT
+        return
+    with pytest.raises(Unprocessable, match="would cut off the beginning of the prompt") as caught:
+        plan_texts(request, planned, long)
+    assert caught.value.param == "truncate"

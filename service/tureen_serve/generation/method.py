@@ -40,6 +40,7 @@ class Method(Protocol):
         semantics: how experts are souped.
         remedy: the advice for a negative weight.
         in_prompt: whether variations have different prompts.
+        survives_cut: whether a prompt still says what is wanted when its beginning is cut off.
         settings: the method and its settings, for the reply.
     """
 
@@ -54,6 +55,9 @@ class Method(Protocol):
 
     @property
     def in_prompt(self) -> bool: ...
+
+    @property
+    def survives_cut(self) -> bool: ...
 
     @property
     def settings(self) -> dict[str, Any]: ...

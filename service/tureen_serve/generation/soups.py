@@ -23,6 +23,7 @@ class SoupMethod:
     normalize: Normalize
     remedy: str = 'send `soup: {"normalize": "none"}` to subtract'
     in_prompt: bool = False
+    survives_cut: bool = True
 
     @property
     def settings(self) -> dict[str, Any]:

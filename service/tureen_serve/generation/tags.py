@@ -33,6 +33,11 @@ class TagMethod:
     in_prompt: bool = True
 
     @property
+    def survives_cut(self) -> bool:
+        """Whether the tags stand at the end of the prompt."""
+        return self.steering.place == "user"
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The method and its settings, for the reply."""
         return {"method": self.steering.method, "mapping": self.mapping}

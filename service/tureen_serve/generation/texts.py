@@ -41,7 +41,7 @@ def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[Seque
     each = planned.choices * (planned.candidates.n if planned.candidates else 1)
     written: list[TextTask] = []
     for number, versions in enumerate(prompts):
-        fitted = [fit_prompt(request, each, planned.family.context) for each in versions]
+        fitted = [_fit_version(request, planned, each) for each in versions]
         if len(fitted) == 1:
             fitted *= len(planned.variations)
         for variation, (ids, room) in zip(planned.variations, fitted, strict=True):
@@ -49,6 +49,15 @@ def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[Seque
                 seed = None if request.seed is None else request.seed + len(written)
                 written.append(TextTask(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
     return written
+
+
+def _fit_version(request: Request, planned: Plan, ids: Sequence[int]) -> tuple[Sequence[int], int]:
+    """Fit a prompt as :func:`fit_prompt` does, and refuse to cut off what steers it."""
+    kept, room = fit_prompt(request, ids, planned.family.context)
+    if len(kept) < len(ids) and not planned.method.survives_cut:
+        message = "`truncate` would cut off the beginning of the prompt, which says what is wanted"
+        raise Unprocessable(f"{message}; shorten the prompt", param="truncate", code="context_length_exceeded")
+    return kept, room
 
 
 def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequence[int], int]:

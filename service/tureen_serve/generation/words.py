@@ -30,6 +30,12 @@ class PromptMethod:
     in_prompt: bool = True
 
     @property
+    def survives_cut(self) -> bool:
+        """Whether the sentences stand at the end of the prompt."""
+        template = self.steering.template
+        return self.steering.place == "user" and template.index("{message}") < template.index("{sentences}")
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The method and its settings, for the reply."""
         return {"method": self.steering.method, "threshold": self.steering.threshold}
