@@ -11,11 +11,11 @@ from tureen_train.judge.agreement import (
     collect_labels,
     compute_credit,
     compute_decided,
-    compute_symmetric_kappa,
     measure_label_agreement,
     read_verdicts,
 )
 from tureen_train.judge.comparisons import Judgement
+from tureen_train.measures.agreement import compute_symmetric_kappa
 
 
 def record(prompt: str, answers: str, *scores: float) -> Record:

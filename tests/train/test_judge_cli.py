@@ -20,7 +20,7 @@ from waiting import block_until
 from tureen.records.reading import Reading
 from tureen_train.__main__ import app
 
-EVEN = ("even", "same")
+START = 400  # seconds in which a busy machine imports the libraries
 
 
 @pytest.fixture
@@ -165,6 +165,7 @@ def test_a_reward_model_labels_without_a_request(tmp_path: Path, base: Path) -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice(server: JudgeServer, tmp_path: Path) -> None:
     """The process is killed by SIGKILL while the server holds its eighth request."""
     texts = [("a" * (number + 2), "b" * (number + 1)) for number in range(12)]
@@ -182,8 +183,10 @@ def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice(server: JudgeServer
     command = ["judge", "annotate", str(source), str(target), "--by", server.url, "--model", "m", *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, "-m", "tureen_train", *command], env=environment)
-    block_until(lambda: held or process.poll() is not None)
-    process.send_signal(signal.SIGKILL)
+    try:
+        block_until(lambda: held or process.poll() is not None, START)
+    finally:
+        process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not target.exists()
     kept = tmp_path / "pairs.jsonl.judgements.jsonl"

@@ -10,7 +10,7 @@ from tureen.records.schema import BadOption, Record
 from tureen_train.judge.agreement import PairLabels, collect_labels, measure_label_agreement, read_verdicts
 from tureen_train.judge.evaluating import format_rate
 from tureen_train.judge.judging_tasks import JudgingTask, judge_tasks
-from tureen_train.judge.opening import open_free_judge
+from tureen_train.judge.opening import names_reward, open_free_judge
 from tureen_train.measures.intervals import Figure, dump_figures
 
 
@@ -43,8 +43,8 @@ def compare_labels(
     Args:
         records: the labelled records.
         others: files of labels, or judges that run without cost.
-        config: what a policy is asked.
-        objective: the reward of an artifact with several.
+        config: what those among them are asked that are policies.
+        objective: the reward of those that are reward models with several.
 
     Raises:
         BadOption: the records have no label, or a file has labels on none of their pairs.
@@ -70,7 +70,8 @@ def compare_labels(
 
 
 def _judge_labelled(labels: PairLabels, by: str, config: str | None, objective: str | None) -> dict[Any, float]:
-    judge = open_free_judge(by, config, objective)
+    reward = names_reward(by)
+    judge = open_free_judge(by, None if reward else config, objective if reward else None)
     keys = list(labels.verdicts)
     (judged,) = judge_tasks([JudgingTask(judge, [labels.records[key] for key in keys])])
     return read_verdicts(keys, judged)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tureen.records.pairing import take_pair
 from tureen.records.schema import UNLABELLED, Record
 from tureen_train.judge.comparisons import Judgement
-from tureen_train.measures.agreement import compute_kappa
+from tureen_train.measures.agreement import compute_symmetric_kappa
 from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
 from tureen_train.measures.metrics import Array
 
@@ -117,11 +117,6 @@ def compute_decided(first: Array, second: Array) -> float:
     """Compute the share of equal verdicts among the pairs that neither ties; NaN if there are none."""
     chosen = (first != 0) & (second != 0)
     return _mean(first[chosen] == second[chosen])
-
-
-def compute_symmetric_kappa(first: Array, second: Array) -> float:
-    """Compute Cohen's kappa of verdicts [P] with each pair in both orders; NaN if all verdicts are ties."""
-    return compute_kappa(np.concatenate([first, -first]), np.concatenate([second, -second]))
 
 
 def _mean(values: NDArray[Any]) -> float:

@@ -54,7 +54,7 @@ def open_free_judge(
         BadOption: an option is missing, or is of another kind of judge.
         ArtifactError: the artifact does not verify.
     """
-    if judge.startswith(SCHEMES) or _is_reward(Path(judge).expanduser()):
+    if names_reward(judge):
         if configuration is not None:
             raise BadOption(f"--config: {judge} is a reward model, which is asked nothing; leave it out")
         return open_reward_judge(judge, objective)
@@ -112,5 +112,7 @@ def open_judge(
     return LanguageJudge(asked, Endpoint(judge, model, concurrency, timeout), kept, most_unparsed)
 
 
-def _is_reward(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() and read_manifest(folder).kind == "reward"
+def names_reward(judge: str) -> bool:
+    """Whether a judge that costs no request is a reward model, and no policy."""
+    folder = Path(judge).expanduser()
+    return judge.startswith(SCHEMES) or ((folder / MANIFEST).is_file() and read_manifest(folder).kind == "reward")

@@ -27,7 +27,9 @@ def measure_agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
     Returns:
         ``alike``: the share of pairs on which both give the same verdict. ``kappa``: Cohen's kappa of the three
         verdicts (Educational and Psychological Measurement 20 (1960) 37-46). ``margins``: Pearson's correlation of the
-        pairs' margins. ``spearman`` and ``pearson``: the correlations of all rewards, over all prompts together.
+        pairs' margins. For both each pair counts in both orders, so that they do not depend on which answer stands
+        first, as in files of chosen and rejected. ``spearman`` and ``pearson``: the correlations of all rewards, over
+        all prompts together.
     """
     one, other, owner = _margins(first), _margins(second), _owners(first)
     items = len(first)
@@ -40,9 +42,9 @@ def measure_agreement(first: Rewards, second: Rewards) -> dict[str, Figure]:
     return {
         "alike": bootstrap_interval(lambda places: _alike(drawn(judged, places), drawn(said, places)), items, len(one)),
         "kappa": bootstrap_interval(
-            lambda places: compute_kappa(drawn(judged, places), drawn(said, places)), items, len(one)
+            lambda places: compute_symmetric_kappa(drawn(judged, places), drawn(said, places)), items, len(one)
         ),
-        "margins": Figure(compute_pearson(one, other), n=len(one)),
+        "margins": Figure(compute_pearson(_both_orders(one), _both_orders(other)), n=len(one)),
         "spearman": Figure(compute_spearman(x, y), n=len(x)),
         "pearson": Figure(compute_pearson(x, y), n=len(x)),
     }
@@ -55,6 +57,15 @@ def compute_kappa(first: Array, second: Array) -> float:
     verdicts = np.unique(np.concatenate([first, second]))
     chance = float(sum(np.mean(first == verdict) * np.mean(second == verdict) for verdict in verdicts))
     return (float(np.mean(first == second)) - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def compute_symmetric_kappa(first: Array, second: Array) -> float:
+    """Compute Cohen's kappa of verdicts [P] with each pair in both orders; NaN if all verdicts are ties."""
+    return compute_kappa(_both_orders(first), _both_orders(second))
+
+
+def _both_orders(values: Array) -> Array:
+    return np.concatenate([values, -values])
 
 
 def _alike(first: Array, second: Array) -> float:
