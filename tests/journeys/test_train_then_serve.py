@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from client.standin import serving
+from train.tiny_ric import ric_run
 from train.tiny_runs import expert_recipe, records, reward_recipe
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
@@ -200,3 +201,13 @@ def test_a_tampered_artifact_is_refused_by_name(trained: Trained, tmp_path: Path
     outcome = RUNNER.invoke(serve, ["check", str(copy)])
     assert outcome.exit_code == 1
     assert "adapter_model.safetensors has changed" in " ".join(outcome.output.split())
+
+
+@pytest.mark.parametrize("tokens", ["text", "special"])
+def test_check_proves_a_policy_that_is_steered_by_tags(tokens: str, tmp_path: Path) -> None:
+    model = {} if tokens == "text" else {"model": {"lora": None}, "optimisation": {"learning_rate": 1e-3}}
+    made = ric_run(tiny.base(tmp_path / "base"), tmp_path, policy={"online": None, "tokens": tokens}, **model)
+    artifact = run(made.model_dump(), tmp_path / "ric")
+    outcome = RUNNER.invoke(serve, ["check", str(artifact.folder), "--json", "--dtype", "float32"])
+    assert outcome.exit_code == 0, outcome.output
+    assert '"holds": true' in outcome.output

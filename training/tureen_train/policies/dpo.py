@@ -18,6 +18,7 @@ from tureen_train.runs.folder import find_cache, update_account
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.movement import GradientWatch
+from tureen_train.runs.resuming import train_rest
 
 
 def train_dpo(task: Task, known_reference: bool = False) -> TrainerPolicy:
@@ -45,7 +46,7 @@ def train_dpo(task: Task, known_reference: bool = False) -> TrainerPolicy:
     watch = GradientWatch()
     trainer = make_trainer(task, policy, start, train, held, known_reference)
     trainer.add_callback(watch)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train_rest(trainer, checkpoint)
     return TrainerPolicy(trainer, {name: _evaluate(trainer, name) for name in held}, watch.moved)
 
 

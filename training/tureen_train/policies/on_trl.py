@@ -35,6 +35,7 @@ from tureen_train.runs.folder import ACCOUNT, ROLLOUTS
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.movement import GradientWatch
+from tureen_train.runs.resuming import train_rest
 from tureen_train.settings import read_rank
 
 SAMPLES = "samples.jsonl"
@@ -139,7 +140,7 @@ def train_groups(task: Task) -> TrainedPolicy:
     trainer.add_callback(keeper)
     if checkpoint is not None:
         trainer.add_callback(AdapterRestorer(checkpoint))
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train_rest(trainer, checkpoint)
     trained = TrainerPolicy(trainer, {}, watch.moved)
     write_held_after(task, held, trained)
 

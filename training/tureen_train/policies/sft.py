@@ -19,6 +19,7 @@ from tureen_train.runs.folder import update_account
 from tureen_train.runs.history import History
 from tureen_train.runs.launch import find_last_checkpoint, make_trainer_arguments
 from tureen_train.runs.movement import GradientWatch
+from tureen_train.runs.resuming import train_rest
 
 log = logging.getLogger("tureen.train")
 
@@ -48,7 +49,7 @@ def train_sft(task: Task) -> TrainerPolicy:
     trainer = make_completion_trainer(task, policy, start, train, held)
     trainer.add_callback(watch)
     trainer.add_callback(TokenCounter(trainer))
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train_rest(trainer, checkpoint)
     return TrainerPolicy(trainer, {name: _evaluate(trainer, name) for name in held}, watch.moved)
 
 

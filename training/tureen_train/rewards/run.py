@@ -29,6 +29,7 @@ from tureen_train.runs.launch import choose_packing, find_last_checkpoint, make_
 from tureen_train.runs.movement import GradientWatch, check_movement
 from tureen_train.runs.probe_readings import read_at_weights
 from tureen_train.runs.proof import finish_run
+from tureen_train.runs.resuming import train_rest
 from tureen_train.runs.reward_artifact import RewardArtifact
 
 
@@ -64,7 +65,7 @@ def train_reward(run: RewardRun, resume: bool = False) -> Artifact | None:
         return _frozen(run, base, begun, renderer, data, encoded, method, probes)
     watch = GradientWatch()
     trainer = _trainer(run, base, begun, renderer, encoded, method, watch)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train_rest(trainer, checkpoint)
     check_movement(trainer.state.log_history, watch.moved)
     evaluated = {name: _evaluate(trainer, each, name) for name, each in encoded.sets.items()}
     live = read_at_weights(trainer.model, lambda: trainer.score_ids(texts))
