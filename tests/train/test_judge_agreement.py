@@ -78,3 +78,15 @@ def test_only_pairs_that_both_have_count_and_the_figures_have_intervals() -> Non
     assert turned["kappa"] == found["kappa"]
     assert (turned["first_ties"], turned["second_ties"]) == (found["second_ties"], found["first_ties"])
     assert measure_label_agreement(first.verdicts, {})["agreement"].n == 0
+
+
+def test_a_few_pairs_that_all_agree_are_not_certain_and_the_pairs_of_a_prompt_are_drawn_together() -> None:
+    apart = collect_labels([record(f"p{number}", "ab", 1, 0) for number in range(6)]).verdicts
+    found = measure_label_agreement(apart, apart)
+    assert (found["agreement"].value, found["agreement"].high) == (1, 1)
+    assert found["agreement"].low == pytest.approx(6 / (6 + 1.959964**2), abs=1e-6)  # Wilson's bound for 6 of 6
+    together = collect_labels([record("p", "abc", 3, 2, 1), record("q", "xyz", 3, 2, 1)]).verdicts
+    turned = {key: -verdict if key[0] == min(together)[0] else verdict for key, verdict in together.items()}
+    shared = measure_label_agreement(together, turned)
+    assert (shared["agreement"].value, shared["agreement"].low, shared["agreement"].high) == (0.5, 0, 1)
+    assert (shared["decided"].value, shared["decided"].n) == (0.5, 6)

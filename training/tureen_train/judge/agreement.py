@@ -20,7 +20,7 @@ from tureen.records.pairing import take_pair
 from tureen.records.schema import UNLABELLED, Record
 from tureen_train.judge.comparisons import Judgement
 from tureen_train.measures.agreement import compute_symmetric_kappa
-from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
+from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, estimate_share
 from tureen_train.measures.metrics import Array
 
 Statistic = Callable[[Array, Array], float]
@@ -84,7 +84,8 @@ def measure_label_agreement(first: Mapping[PairKey, float], second: Mapping[Pair
         ``agreement``: the mean credit by the rule above. ``decided``: the share of equal verdicts among the pairs that
         neither ties. ``kappa``: Cohen's kappa of the three verdicts, with each pair in both orders, so that it does
         not depend on which answer stands first. ``first_ties`` and ``second_ties``: the shares of ties. The intervals
-        are those of a bootstrap over prompts; NaN means that nothing is left to compute it from.
+        are those of a bootstrap over prompts, and of shares Wilson's where no prompt has two pairs, which also hold
+        where all are alike. NaN means that nothing is left to compute it from.
     """
     common = sorted(first.keys() & second.keys())
     owners = Counter(key[0] for key in common)
@@ -99,9 +100,15 @@ def measure_label_agreement(first: Mapping[PairKey, float], second: Mapping[Pair
 
         return bootstrap_interval(drawn, len(owners), n)
 
+    def estimate_credits(credits: Array, statistic: Statistic) -> Figure:
+        if len(owners) == len(common):
+            return estimate_share(credits.tolist())
+        return estimate(statistic, len(credits))
+
+    decided = (one == other)[(one != 0) & (other != 0)].astype(np.float64)
     return {
-        "agreement": estimate(compute_credit, len(common)),
-        "decided": estimate(compute_decided, int(((one != 0) & (other != 0)).sum())),
+        "agreement": estimate_credits(1 - np.abs(one - other) / 2, compute_credit),
+        "decided": estimate_credits(decided, compute_decided),
         "kappa": estimate(compute_symmetric_kappa, len(common)),
         "first_ties": estimate(lambda x, _: _mean(x == 0), len(common)),
         "second_ties": estimate(lambda _, y: _mean(y == 0), len(common)),

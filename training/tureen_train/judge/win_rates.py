@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tureen_train.judge.comparisons import Judgement
-from tureen_train.measures.intervals import Figure, Places, bootstrap_interval
+from tureen_train.measures.intervals import Figure, Places, bootstrap_interval, estimate_share
 from tureen_train.measures.metrics import Array
 
 
@@ -49,23 +49,19 @@ def credit_first(judged: Sequence[Judgement]) -> Array:
 
 
 def estimate_win_rate(judged: Sequence[Judgement]) -> Figure:
-    """Compute the first method's win rate, with the interval of a bootstrap over prompts; NaN without a verdict.
+    """Compute the first method's win rate, with Wilson's interval; NaN without a verdict.
 
     Args:
         judged: one judgement for each prompt.
     """
-    return _bootstrap_mean(credit_first(judged)[:, None], judged)
+    credits = credit_first(judged)
+    return estimate_share(credits[~np.isnan(credits)].tolist())
 
 
 def estimate_decided_rate(judged: Sequence[Judgement]) -> Figure:
     """Compute the first method's share of the pairs that are no ties, as RLPHF reports it; NaN if all are ties."""
     credits = credit_first(judged)
-    return _bootstrap_mean(np.where(credits == 0.5, np.nan, credits)[:, None], judged)
-
-
-def _bootstrap_mean(credits: Array, judged: Sequence[Judgement]) -> Figure:
-    known = int((~np.isnan(credits)).sum())
-    return bootstrap_interval(lambda places: _mean_of_columns(credits[places]), len(judged), known)
+    return estimate_share(credits[(credits == 0) | (credits == 1)].tolist())
 
 
 def estimate_method_rates(
