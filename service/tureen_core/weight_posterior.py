@@ -68,7 +68,8 @@ class Posterior:
             self.go_on()
             odds = theta[start : start + step] @ self.gaps.T
             found[start : start + step] = -np.logaddexp(0.0, -odds).sum(1)
-        return found - 0.5 * (z * z).sum(1)
+        density: Numbers = found - 0.5 * (z * z).sum(1)
+        return density
 
     def _find_mode(self) -> tuple[Numbers, Numbers]:
         """The mode, and the factor L of the covariance L Lᵀ there, by damped Newton steps on finite differences."""
@@ -138,7 +139,9 @@ def _adapt(z: Numbers, mass: Numbers) -> tuple[Numbers, Numbers]:
     """The centre and the factor of the covariance that the draws have."""
     centre = mass @ z
     covariance = ((z - centre) * mass[:, None]).T @ (z - centre)
-    return centre, np.linalg.cholesky(covariance + 1e-3 * np.diag(np.diag(covariance)) + 1e-9 * np.eye(len(centre)))
+    covariance += 1e-3 * np.diag(np.diag(covariance)) + 1e-9 * np.eye(len(centre))
+    factor: Numbers = np.linalg.cholesky(covariance)
+    return centre, factor
 
 
 def _make_positive(matrix: Numbers, least: float = 1e-3) -> Numbers:

@@ -75,7 +75,9 @@ def test_intervals_hold_the_weights_of_as_many_people_as_they_say() -> None:
         weights = rng.dirichlet(np.ones(3))
         decisiveness = math.exp(CENTRE + SPREAD * rng.standard_normal())
         level = 0.5 if seed % 2 else 0.9
-        held[level] += cover(fit_person(seed, weights.tolist(), decisiveness, int(rng.integers(5, 80)), level), weights)
+        held[level] += cover(
+            fit_person(seed, weights.tolist(), decisiveness, int(rng.integers(5, 80)), level), weights.tolist()
+        )
     for level, found in held.items():
         assert abs(np.mean(found) - level) < 0.11, (level, np.mean(found))  # three deviations of 60 people
 
@@ -117,7 +119,8 @@ def test_objectives_that_are_always_alike_cannot_be_told_apart() -> None:
 def test_one_choice_tells_little() -> None:
     fit = fit_weights([{"a": 1.0, "b": 0.0}], [{"a": 0.0, "b": 1.0}])
     assert 0.5 < fit.weights["a"] < 0.8
-    assert fit.intervals["a"] == (pytest.approx(0.1, abs=0.1), 1.0)
+    low, high = fit.intervals["a"]
+    assert (low < 0.2, high) == (True, 1.0)
 
 
 @pytest.mark.parametrize(("objectives", "pairs"), [(8, 200), (16, 20), (2, 1000)])
@@ -130,8 +133,10 @@ def test_any_size_is_computed(objectives: int, pairs: int) -> None:
 @pytest.mark.parametrize("factor", [1e-3, 1e5])
 def test_the_unit_of_the_rewards_does_not_end_the_fit(factor: float) -> None:
     chosen, rejected = choose(np.random.default_rng(1), (0.3, 0.7), 3.0, 60)
-    scaled = ([{name: factor * reward for name, reward in row.items()} for row in side] for side in (chosen, rejected))
-    fit = fit_weights(*scaled)
+    first, second = (
+        [{name: factor * reward for name, reward in row.items()} for row in side] for side in (chosen, rejected)
+    )
+    fit = fit_weights(first, second)
     assert sum(fit.weights.values()) == pytest.approx(1)
 
 

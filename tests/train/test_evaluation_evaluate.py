@@ -30,6 +30,7 @@ class Longest:
     cut: bool = False
     about: dict[str, Any] = field(default_factory=dict)
     trained_on: frozenset[str] = frozenset()
+    compares: bool = False
     scale: Calibration | None = Calibration(mean=1.0, std=2.0, temperature=5.0)
 
     def __post_init__(self) -> None:
