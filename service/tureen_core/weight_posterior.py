@@ -140,7 +140,7 @@ def _adapt(z: Numbers, mass: Numbers) -> tuple[Numbers, Numbers]:
     centre = mass @ z
     covariance = ((z - centre) * mass[:, None]).T @ (z - centre)
     covariance += 1e-3 * np.diag(np.diag(covariance)) + 1e-9 * np.eye(len(centre))
-    factor: Numbers = np.linalg.cholesky(covariance)
+    factor: Numbers = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
     return centre, factor
 
 

@@ -1,5 +1,6 @@
 """Which answers are learnt: failures, empty and strange ones are counted, and the rules keep rows by all rewards."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tureen_train.config import Cleaning, OnlineStage
@@ -21,7 +22,7 @@ def answered(texts: list[str], rewards: list[tuple[float, ...] | None]) -> Answe
     return Answered(prompts, written, made)
 
 
-def rows(table: list[tuple[float, ...]]) -> list[TaggedRow]:
+def rows(table: Sequence[tuple[float, ...]]) -> list[TaggedRow]:
     return list(find_rows(answered(["text"] * len(table), list(table)), "data").rows)
 
 

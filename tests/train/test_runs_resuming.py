@@ -20,12 +20,13 @@ class Line(nn.Module):
         return {"loss": ((self.slope(x) - labels) ** 2).mean()}
 
 
-class Counted(Trainer):
+class Counted(Trainer):  # type: ignore[misc]
     steps = 0
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         self.steps += 1
-        return super().training_step(*args, **kwargs)
+        loss: Tensor = super().training_step(*args, **kwargs)
+        return loss
 
 
 def make_trainer(folder: Path, most: int) -> Counted:
