@@ -11,6 +11,7 @@ from tureen_train.config import (
     DpoPolicy,
     ExpertRun,
     FamilyRun,
+    FrontRun,
     PpoPolicy,
     PromptPreferences,
     RankingLoss,
@@ -181,9 +182,11 @@ def test_every_packaged_recipe_is_valid_and_says_what_it_is_for() -> None:
     assert {"dsp/grft", "dsp/crft"} <= set(names)
     for name in names:
         run = read_any(name)
+        assert (RECIPES / f"{name}.yaml").read_text().startswith("# ")
+        if isinstance(run, FrontRun):
+            continue  # it trains on no data
         experts = [run.plan_expert(each, 0) for each in run.objectives] if isinstance(run, FamilyRun) else [run]
         assert all(each.licences for each in experts), f"{name} names no licence of its data"
-        assert (RECIPES / f"{name}.yaml").read_text().startswith("# ")
 
 
 def test_the_customised_stage_of_dsp_goes_on_from_the_general_one() -> None:

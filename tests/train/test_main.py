@@ -136,7 +136,7 @@ def test_the_commands_are_these() -> None:
     found = {name: {option for p in each.params for option in p.opts} for name, each in commands.items()}
     judging = {"evaluate", "compare", "sweep", "similarity", "margins"}
     making = {"run", "export", "show", "recipes", "convert", "import", "family", "merge", "sample", "transform"}
-    making |= {"judge", "weights"}
+    making |= {"front", "judge", "weights"}
     assert set(found) == making | judging
     reading = {"--form", "--map", "--reversed", "--strict"}
     similarity = {"source", "target", "--encoder", "--pooling", "--to-pairs", "--domain"}

@@ -20,6 +20,7 @@ from tureen_train.evaluation.cli import (
 )
 from tureen_train.families.cli import family_command
 from tureen_train.faults import exit_on_user_error
+from tureen_train.front.cli import front_command
 from tureen_train.importing.cli import import_command
 from tureen_train.judge.cli import judge
 from tureen_train.kinds import estimate_run, export_run, train_run
@@ -36,6 +37,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command("convert")(convert_command)
 app.command("import")(import_command)
 app.command("family")(family_command)
+app.command("front")(front_command)
 app.command("merge")(merge_command)
 app.command("sample")(sample_command)
 app.add_typer(transform, name="transform")

@@ -3,6 +3,7 @@
 from tureen_train.config.attributes import AttributesLoss
 from tureen_train.config.experts import ExpertRun
 from tureen_train.config.families import FamilyRun
+from tureen_train.config.fronts import FrontRun, MethodPart
 from tureen_train.config.gate import GateLoss
 from tureen_train.config.odin import OdinLoss
 from tureen_train.config.pairs import PairLoss
@@ -37,6 +38,7 @@ from tureen_train.config.recipes import (
     list_recipes,
     read_any,
     read_family,
+    read_front,
     read_recipe,
     resolve_recipe,
 )
@@ -63,12 +65,14 @@ __all__ = [
     "DpoPolicy",
     "ExpertRun",
     "FamilyRun",
+    "FrontRun",
     "FunctionSource",
     "GateLoss",
     "GrpoPolicy",
     "IterativeDpoPolicy",
     "JudgeSource",
     "Lora",
+    "MethodPart",
     "Model",
     "OdinLoss",
     "OnlineStage",
@@ -103,6 +107,7 @@ __all__ = [
     "list_recipes",
     "read_any",
     "read_family",
+    "read_front",
     "read_recipe",
     "resolve_recipe",
 ]

@@ -9,11 +9,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from tureen_train.config.experts import ExpertRun
 from tureen_train.config.families import FamilyRun
+from tureen_train.config.fronts import FrontRun
 from tureen_train.config.parts import RecipeError
 from tureen_train.config.rewards import RewardRun
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 Recipe = Annotated[RewardRun | ExpertRun, Field(discriminator="kind")]
+FRONT = get_args(FrontRun.model_fields["kind"].annotation)[0]
 FAMILY = get_args(FamilyRun.model_fields["kind"].annotation)[0]
 KINDS = [get_args(each.model_fields["kind"].annotation)[0] for each in (RewardRun, ExpertRun)]
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
@@ -28,6 +30,8 @@ def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
     raw, where = _read_changed(source, changes)
     if raw.get("kind") == FAMILY:
         raise RecipeError(f"{where}: this is the recipe of a family: train it with tureen-train family")
+    if raw.get("kind") == FRONT:
+        raise RecipeError(f"{where}: this is the recipe of a front: measure it with tureen-train front")
     return resolve_recipe(raw, where)
 
 
@@ -43,14 +47,35 @@ def read_family(source: str, changes: Sequence[str] = ()) -> FamilyRun:
     return _resolve_family(raw, where)
 
 
-def read_any(source: str, changes: Sequence[str] = ()) -> Recipe | FamilyRun:
-    """Read the recipe of a model or of a family.
+def read_front(source: str, changes: Sequence[str] = ()) -> FrontRun:
+    """Read the recipe of a front, as :func:`read_recipe` reads one of a model.
 
     Raises:
-        RecipeError: see :func:`read_recipe` and :func:`read_family`.
+        RecipeError: there is no such file, a key does not exist, or a value is invalid.
     """
     raw, where = _read_changed(source, changes)
+    if raw.get("kind") != FRONT:
+        raise RecipeError(f"{where}: its kind is {raw.get('kind')!r}, not front; see tureen-train recipes for fronts")
+    return _resolve_front(raw, where)
+
+
+def read_any(source: str, changes: Sequence[str] = ()) -> Recipe | FamilyRun | FrontRun:
+    """Read the recipe of a model, of a family or of a front.
+
+    Raises:
+        RecipeError: see :func:`read_recipe`, :func:`read_family` and :func:`read_front`.
+    """
+    raw, where = _read_changed(source, changes)
+    if raw.get("kind") == FRONT:
+        return _resolve_front(raw, where)
     return _resolve_family(raw, where) if raw.get("kind") == FAMILY else resolve_recipe(raw, where)
+
+
+def _resolve_front(raw: dict[str, Any], where: str) -> FrontRun:
+    try:
+        return FrontRun.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {'; '.join(map(_describe_error, error.errors()))}") from error
 
 
 def _resolve_family(raw: dict[str, Any], where: str) -> FamilyRun:
@@ -110,7 +135,7 @@ def list_recipes() -> list[str]:
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
-def format_recipe(recipe: Recipe | FamilyRun) -> str:
+def format_recipe(recipe: Recipe | FamilyRun | FrontRun) -> str:
     """Format a recipe as YAML, with all defaults."""
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100)
 

@@ -82,7 +82,7 @@ class ServerSampler:
                 model=self.model,
                 preferences=self.preferences,
                 n=wanted,
-                seed=_make_seed(seed, prompt.id, len(samples)),
+                seed=make_seed(seed, prompt.id, len(samples)),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
@@ -100,7 +100,7 @@ def _read(prompt: Prompt, number: int, choice: ChatChoice) -> Sample:
     return Sample(prompt.id, number, choice.text, finished=choice.finish_reason != "length")
 
 
-def _make_seed(seed: int, prompt: str, first: int) -> int:
+def make_seed(seed: int, prompt: str, first: int) -> int:
     """The seed of a request. Tureen's texts take consecutive seeds from it."""
     digest = hashlib.sha256(f"{seed} {first} {prompt}".encode()).digest()
     return int.from_bytes(digest[:8], "little") % SEEDS
