@@ -5,6 +5,7 @@ import pytest
 from deploy.helm import CHART, DEFAULTS, Helm, values_of, with_value, with_values
 from serve.keys import make_entry
 
+from tureen_core.steering import PromptSteering
 from tureen_serve import settings
 from tureen_serve.access_settings import AccessSettings
 from tureen_serve.batch_settings import BatchSettings
@@ -90,6 +91,7 @@ def test_every_value_is_in_the_schema_and_has_a_default() -> None:
         (SCHEMA["definitions"]["serverBatches"]["properties"], BatchSettings, OWNED_BY_THE_CHART),
         (SCHEMA["definitions"]["reward"]["properties"], settings.RewardEntry, {"tried"}),  # settings files fill it in
         (SCHEMA["definitions"]["family"]["properties"], settings.FamilyEntry, set()),
+        (SCHEMA["definitions"]["steering"]["properties"], PromptSteering, {"family"}),  # that in which it stands
         (SCHEMA["definitions"]["expert"]["properties"], settings.ExpertEntry, set()),
     ],
 )

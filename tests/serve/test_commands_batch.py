@@ -66,7 +66,7 @@ def test_the_flags_of_both_commands_are_the_same_where_they_mean_the_same() -> N
         )
     )
     models = {"--starter", "--reward", "--expert", "--config", "--runtime", "--dtype", "--device"}
-    models |= {"--base", "--family", "--rank", "--energy", "--accept-energy"}
+    models |= {"--base", "--policy", "--family", "--rank", "--energy", "--accept-energy"}
     models |= set(name_flags().values())
     assert here - there == models
     assert there - here == {"--url", "--window", "--outage"}

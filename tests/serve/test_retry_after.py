@@ -8,7 +8,7 @@ import pytest
 from serve.border import served
 from serve.counting import CountingEngine
 from serve.keys import bear, make_entry, write_entries
-from serve.route_bodies import DIALECTS, SCORING, SHARED, WRITING
+from serve.route_bodies import DIALECTS, SCORING, WRITING
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -18,7 +18,7 @@ from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.dialects import ERROR_BUILDERS
 from tureen_serve.telemetry import QUIET
 
-BODIES = {**SHARED, **DIALECTS, **WRITING}
+BODIES = {**SCORING, **DIALECTS, **WRITING}
 ENGINE = [*SCORING, *WRITING]
 STORE = ("/v1/files", "/v1/batches")
 
