@@ -21,7 +21,8 @@ def test_the_packaged_front_compares_the_starter_family_with_best_of_n() -> None
         "soup-best-of-4",
     ]
     assert [each.name for each in run.objectives.values()] == ["academy", "entertainment"]
-    assert run.corner == [-2.0, -2.0]
+    assert run.corner == [-4.0, -4.0]
+    assert read_front(STARTER, ["reference=null"]).corner == [-2.0, -2.0]
     with pytest.raises(RecipeError, match="measure it with tureen-train front"):
         read_recipe(STARTER)
     with pytest.raises(RecipeError, match="its kind is 'family', not front"):
@@ -53,4 +54,4 @@ def test_what_does_not_agree_is_refused(change: dict[str, Any], says: str, tmp_p
 
 def test_raw_rewards_need_a_reference(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="reference: rewards that are raw have no common scale"):
-        read_front(STARTER, ["objectives.academy.scale=raw"])
+        read_front(STARTER, ["objectives.academy.scale=raw", "reference=null"])
