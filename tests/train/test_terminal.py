@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 
+import httpx2
 import pytest
 from rich.logging import RichHandler
 from rich.table import Table
@@ -42,6 +43,15 @@ def test_an_entry_in_a_file_is_one_line_with_date_and_level(
     (handler,) = handlers
     emit(handler, LONG)
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO {LONG}\n", stream.getvalue())
+
+
+def test_requests_of_the_client_are_no_entries(
+    monkeypatch: pytest.MonkeyPatch, handlers: list[logging.Handler]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    start_log("INFO")
+    assert handlers
+    assert not logging.getLogger(httpx2.__name__).isEnabledFor(logging.INFO)
 
 
 def test_a_terminal_has_a_coloured_log(monkeypatch: pytest.MonkeyPatch, handlers: list[logging.Handler]) -> None:

@@ -8,7 +8,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 
 WIDE = 1000  # columns of a file, so that no cell of a table is broken
-NOISY = ("httpx", "filelock", "fsspec")
+NOISY = ("httpx", "httpx2", "filelock", "fsspec")
 
 
 def make_console(*, stderr: bool = False) -> Console:
