@@ -52,4 +52,5 @@ def test_the_page_names_no_address_and_its_policy_forbids_requests(folder: Path)
     own = (folder / "front.html").read_text().replace(get_plotlyjs(), "")
     assert not re.findall(r"https?://|(?:src|href)=[\"'][^#d]|@import|url\(", own.replace("src=x", ""))
     assert "default-src 'none'" in own
+    assert 'showSendToCloud: false, plotlyServerURL: ""' in own  # Plotly has a button that shares a chart
     assert ('id="ternary-plot"' in own) == (folder.name == "objectives-3")

@@ -1,7 +1,8 @@
 // The plots of a front's page. Texts of models are only ever set by textContent, so that nothing in them is HTML.
 "use strict";
 const front = JSON.parse(document.getElementById("front-data").textContent);
-const quiet = { displaylogo: false, responsive: true };
+// one button of the library would send the chart to a server
+const quiet = { displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "" };
 const colours = ["#d1495b", "#00798c", "#edae49", "#66a182", "#8d6a9f", "#3d5a80", "#a44a3f", "#5f7470", "#b56576", "#2f4858"];
 const colour = (at) => colours[at % colours.length];
 const byId = (id) => document.getElementById(id);
