@@ -59,6 +59,9 @@ class MethodPart(RecipePart):
 
     ``names`` gives objectives the names that the server's experts have. ``candidates`` writes that many answers and
     keeps the one with the largest weighted reward of the server's rewards, and ``soup`` is the request's field.
+    ``sentences`` are written into the prompts before they are sent, as a family that is steered by words writes them:
+    those whose weight reaches 0.1, the largest weight first. P-Soups needs them beside its soup (RLPHF, arXiv
+    2310.11564), and a server of another make has no other way to be told.
     """
 
     name: Name
@@ -69,6 +72,7 @@ class MethodPart(RecipePart):
     names: dict[str, str] = {}
     candidates: int | None = Field(default=None, ge=2, le=64)
     soup: SoupOptions | None = None
+    sentences: dict[Name, str] = {}
     cost: TrainingCost = TrainingCost()
 
     @model_validator(mode="after")
@@ -78,6 +82,11 @@ class MethodPart(RecipePart):
         if self.models and self.model is not None:
             raise ValueError("model: the models are in `models`; leave the key out")
         return self
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether preferences change what is written."""
+        return self.steering != "none" or bool(self.sentences)
 
 
 class Grid(RecipePart):
@@ -155,6 +164,7 @@ class FrontRun(RecipePart):
             if method.server not in self.servers:
                 raise ValueError(f"methods.{at}.server: there is no server {method.server!r}")
             self._check_objectives(method.names, f"methods.{at}.names")
+            self._check_objectives(method.sentences, f"methods.{at}.sentences")
         for at, point in enumerate(self.grid.points or ()):
             self._check_objectives(point, f"grid.points.{at}")
         if self.reference is None and any(each.scale == "raw" for each in self.objectives.values()):

@@ -1,5 +1,6 @@
 """Write a method's answers by its server: ours, or another one with OpenAI's ``/v1/chat/completions``."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,10 @@ from typing import Any
 from tureen import Client
 from tureen.adapters.options import PATIENT
 from tureen.errors import ServerFault
+from tureen.openai_wire import ChatChoice
+from tureen.wire import Score
+from tureen_core.prompt_steering import choose_sentences, say_in_messages
+from tureen_core.steering import PromptSteering
 from tureen_train.config.fronts import FrontSampling, MethodPart
 from tureen_train.front.answers import WrittenAnswer
 from tureen_train.front.grids import EVERYWHERE, Weights
@@ -25,7 +30,16 @@ def list_points(method: MethodPart, grid: Mapping[str, Weights]) -> list[str]:
         if unknown := [name for name in method.models if name not in grid]:
             raise ValueError(f"methods: {method.name}: the grid has no point {unknown[0]!r}; it has {', '.join(grid)}")
         return [name for name in grid if name in method.models]
-    return list(grid) if method.steering == "preferences" or method.candidates else [EVERYWHERE]
+    return list(grid) if method.is_steered or method.candidates else [EVERYWHERE]
+
+
+def say_sentences(method: MethodPart, prompt: Prompt, weights: Weights) -> list[dict[str, Any]]:
+    """The prompt's messages with the sentences that the weights choose; unchanged for a method without sentences."""
+    turns = [dict(turn) for turn in prompt.messages]
+    if not method.sentences:
+        return turns
+    steering = PromptSteering.model_validate({"family": method.name, "sentences": method.sentences})
+    return say_in_messages(turns, choose_sentences(weights, steering), steering)
 
 
 def build_fields(method: MethodPart, point: str, weights: Weights, sampling: FrontSampling) -> dict[str, Any]:
@@ -45,6 +59,45 @@ def build_fields(method: MethodPart, point: str, weights: Weights, sampling: Fro
     if method.candidates:
         fields["candidates"] = {"n": method.candidates, "select": "best", "preferences": dict(weights)}
     return fields
+
+
+def group_tasks(method: MethodPart, tasks: Sequence[tuple[str, Prompt]]) -> list[tuple[list[str], Prompt]]:
+    """The points that one request answers, with its prompt.
+
+    Candidates that no preference changes are the same at all points, since the seed is the prompt's. They are written
+    once, and each point takes its own best one.
+    """
+    if method.is_steered or not method.candidates:
+        return [([point], prompt) for point, prompt in tasks]
+    prompts = {prompt.id: prompt for _, prompt in tasks}
+    return [([point for point, each in tasks if each.id == name], prompt) for name, prompt in prompts.items()]
+
+
+def choose_candidate(candidates: Sequence[ChatChoice], weights: Weights) -> ChatChoice:
+    """The candidate with the largest weighted reward, the first of equals, as the server chooses it.
+
+    Raises:
+        ServerFault: no candidate has rewards.
+    """
+    rewarded = [(each, each.rewards) for each in candidates if each.rewards]
+    if not rewarded:
+        raise ServerFault("no candidate has a reward", code="unreadable_reply")
+
+    def weigh(rewards: Mapping[str, Score]) -> float:
+        return math.fsum(weight * rewards[name].scaled for name, weight in weights.items() if weight)
+
+    return max(rewarded, key=lambda each: weigh(each[1]))[0]
+
+
+def take_only(choices: Sequence[ChatChoice], url: str) -> ChatChoice:
+    """The one choice of a reply.
+
+    Raises:
+        ServerFault: there are more, or none.
+    """
+    if len(choices) != 1:
+        raise ServerFault(f"{url} gave {len(choices)} answers where one was asked for", code="unreadable_reply")
+    return choices[0]
 
 
 def write_answers(
@@ -67,28 +120,28 @@ def write_answers(
         TureenError: the server cannot be reached for two minutes, or refuses a request.
     """
 
-    def ask(client: Client, point: str, prompt: Prompt) -> None:
+    def write(client: Client, points: Sequence[str], prompt: Prompt) -> None:
         began = time.perf_counter()
-        reply = client.chat(
-            [dict(turn) for turn in prompt.messages],
-            seed=make_seed(sampling.seed, prompt.id, 0),
-            **build_fields(method, point, grid.get(point, {}), sampling),
-        )
-        if len(reply.choices) != 1:
-            raise ServerFault(
-                f"{url} gave {len(reply.choices)} answers where one was asked for", code="unreadable_reply"
-            )
+        point = points[0]
+        fields = build_fields(method, point, grid.get(point, {}), sampling)
+        if len(points) > 1:
+            names = {name for each in points for name in grid[each]}
+            fields["candidates"] |= {"select": "all", "preferences": dict.fromkeys(sorted(names), 1.0)}
+        messages = say_sentences(method, prompt, grid.get(point, {}))
+        reply = client.chat(messages, seed=make_seed(sampling.seed, prompt.id, 0), **fields)
         tokens = reply.usage.completion_tokens if reply.usage else None
-        finished = reply.choices[0].finish_reason != "length"
         seconds = round(time.perf_counter() - began, 4)
-        keep(WrittenAnswer(method.name, point, prompt.id, reply.text, finished, tokens or None, seconds))
+        for each in points:
+            choice = choose_candidate(reply.choices, grid[each]) if len(points) > 1 else take_only(reply.choices, url)
+            finished = choice.finish_reason != "length"
+            keep(WrittenAnswer(method.name, each, prompt.id, choice.text, finished, tokens or None, seconds))
 
     with (
         Client(url, timeout=sampling.timeout, retries=PATIENT) as client,
         ThreadPoolExecutor(sampling.concurrency) as pool,
     ):
         try:
-            for _ in pool.map(lambda task: ask(client, *task), tasks):
+            for _ in pool.map(lambda task: write(client, *task), group_tasks(method, tasks)):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
