@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter sweep clean
+.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean
 
 install: .venv/.dev
 
@@ -132,6 +132,10 @@ bench-memory: .venv/.dev
 # rebuilds the packaged artifacts from DATA; some hours on two cores
 starter: .venv/.dev
 	$(BIN)/python -m tureen_train.starter --data $(DATA) --out service/tureen_serve/starter
+
+# all ways of personalising the starter's base: trains those that it lacks, and measures them over HTTP; hours on two cores
+comparison: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tureen_train.comparison --data $(DATA)
 
 # the plot of a sweep between two experts on held-out prompts, by a server that it starts and ends
 sweep: .venv/.dev

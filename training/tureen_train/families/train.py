@@ -23,7 +23,7 @@ def train_experts(family: FamilyRun) -> dict[str, Path]:
     found = {}
     for objective in family.objectives:
         for stage in range(family.count_stages(objective)):
-            found[objective] = _train_stage(family.plan_expert(objective, stage), f"{objective}, stage {stage + 1}")
+            found[objective] = train_stage(family.plan_expert(objective, stage), f"{objective}, stage {stage + 1}")
     return found
 
 
@@ -40,7 +40,7 @@ def find_experts(family: FamilyRun) -> dict[str, Path]:
     return {name: folder / "artifact" for name, folder in found.items()}
 
 
-def _train_stage(run: ExpertRun, called: str) -> Path:
+def train_stage(run: ExpertRun, called: str) -> Path:
     """Train one stage, unless it is finished. Returns its artifact's folder."""
     folder, artifact = Path(run.output), Path(run.output) / "artifact"
     recipe = folder / "recipe.yaml"
