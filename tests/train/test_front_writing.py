@@ -46,7 +46,9 @@ def method(**keys: Any) -> MethodPart:
 
 def write(part: MethodPart, url: str, points: list[str]) -> dict[tuple[str, str], WrittenAnswer]:
     found: list[WrittenAnswer] = []
-    write_answers(part, url, [(point, prompt) for point in points for prompt in PROMPTS], GRID, SAMPLING, found.append)
+    write_answers(
+        part, url, [(point, prompt) for point in points for prompt in PROMPTS], GRID, SAMPLING, True, found.append
+    )
     return {(each.point, each.prompt): each for each in found}
 
 
@@ -73,6 +75,7 @@ def test_candidates_of_an_unsteered_method_are_written_once_and_each_point_takes
                 assert reply.usage is not None
                 assert own.tokens == reply.usage.completion_tokens
     assert len({found[point, "p0"].text for point in GRID}) > 1
+    assert {each.logprob for each in found.values()} == {None}  # that of a chosen candidate says nothing
 
 
 def test_one_missing_point_is_asked_for_alone(url: str, engine: CountingEngine) -> None:

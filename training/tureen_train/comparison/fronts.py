@@ -64,6 +64,7 @@ def plan_front(made: Comparison, front: str, server: Path, count: int) -> Json:
         "servers": {"all": {"start": ["--config", str(server)]}},
         "methods": [{**each, "server": "all"} for each in methods],
         "baseline": "base",
+        "base": made.family.expert["model"]["base"],
         "prompts": str(made.out / "prompts.json"),
         "count": count,
         "reference": dict.fromkeys(names, LOWEST),

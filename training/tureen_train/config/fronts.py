@@ -123,7 +123,8 @@ class FrontRun(RecipePart):
     ``objectives`` gives each objective its reward. ``prompts`` is a JSON file with a list ``prompts``, or a text file
     with one prompt per line; the packaged held-out prompts by default. ``count`` of them are answered. ``reference`` is
     the corner from which hypervolumes are measured, in the rewards' units, the same for all methods. ``baseline`` is
-    the method that the others are compared with, by ``judge`` too, if there is one.
+    the method that the others are compared with, by ``judge`` too, if there is one. ``base`` is a model from which the
+    divergence of the answers is measured, in this process; without it none is.
     """
 
     kind: Literal["front"]
@@ -139,6 +140,7 @@ class FrontRun(RecipePart):
     reference: dict[str, float] | None = None
     tolerance: float = Field(default=0.01, ge=0)
     judge: GivenJudge | None = None
+    base: str | None = None
     output: str = ""
 
     @model_validator(mode="before")

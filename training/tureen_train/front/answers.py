@@ -21,6 +21,8 @@ class WrittenAnswer:
         tokens: the tokens that were generated for it, those of rejected candidates among them; None if the server does
             not tell.
         seconds: how long the request took.
+        logprob: the sum of the log-probabilities of its tokens under the method, in nats; None if it was not told.
+        told: the number of these tokens.
     """
 
     method: str
@@ -30,6 +32,8 @@ class WrittenAnswer:
     finished: bool
     tokens: int | None
     seconds: float
+    logprob: float | None = None
+    told: int = 0
 
     @property
     def place(self) -> Place:
@@ -67,8 +71,24 @@ class JudgedAnswer:
         return self.method, self.point, self.prompt
 
 
+@dataclass(frozen=True)
+class BaseReading:
+    """The log-probability of an answer under the base, in nats, and the number of its tokens there."""
+
+    method: str
+    point: str
+    prompt: str
+    logprob: float
+    tokens: int
+
+    @property
+    def place(self) -> Place:
+        """Where it belongs."""
+        return self.method, self.point, self.prompt
+
+
 class AnswerBook:
-    """The files ``answers.jsonl``, ``rewards.jsonl`` and ``judged.jsonl``. A row is in its file once it is added.
+    """The files ``answers``, ``rewards``, ``judged`` and ``base`` of JSON Lines. A row is in its file once it is added.
 
     Args:
         folder: of the files; they need not exist.
@@ -82,9 +102,11 @@ class AnswerBook:
         self._answers = LineFile(folder / "answers.jsonl")
         self._rewards = LineFile(folder / "rewards.jsonl")
         self._judged = LineFile(folder / "judged.jsonl")
+        self._base = LineFile(folder / "base.jsonl")
         try:
             self.answers = {each.place: each for each in (WrittenAnswer(**row) for row in self._answers.rows)}
             self.rewards = {each.place: each.rewards for each in (AnswerRewards(**row) for row in self._rewards.rows)}
+            self.base = {each.place: each for each in (BaseReading(**row) for row in self._base.rows)}
             self.shares = {each.place: each.share for each in (JudgedAnswer(**row) for row in self._judged.rows)}
         except TypeError as error:
             raise DataError(f"{folder}: a line is no answer ({error}); delete the folder to measure again") from error
@@ -114,3 +136,16 @@ class AnswerBook:
         """Keep what a judge said of answers."""
         self._judged.extend(map(asdict, judged))
         self.shares |= {each.place: each.share for each in judged}
+
+    def list_unread(self, prompts: Sequence[str]) -> list[WrittenAnswer]:
+        """The answers to these prompts whose log-probability is told, and is not read under the base yet."""
+        return [
+            each
+            for each in self.answers.values()
+            if each.prompt in prompts and each.logprob is not None and each.place not in self.base
+        ]
+
+    def add_reading(self, reading: BaseReading) -> None:
+        """Keep what the base says of an answer."""
+        self._base.append(asdict(reading))
+        self.base[reading.place] = reading

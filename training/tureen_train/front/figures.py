@@ -30,6 +30,8 @@ class MethodFigures:
         words: the mean number of words of an answer.
         finished: the share of answers that ended by themselves.
         distinct: the mean distinct-2.
+        divergence: the mean of (log π − log π_base) per token over the answers, in nats. At temperature 1 it estimates
+            the KL divergence from the base. NaN where it was not measured, as for chosen candidates.
         tokens: the mean number of tokens that were generated for an answer; NaN if a server did not tell.
         seconds: the mean time of a request; requests run side by side.
         training_seconds, training_gib: what training cost; None if unknown.
@@ -43,6 +45,7 @@ class MethodFigures:
     words: float
     finished: float
     distinct: float
+    divergence: float
     tokens: float
     seconds: float
     training_seconds: float | None
@@ -106,6 +109,7 @@ def compute_figures(front: MeasuredFront, name: str) -> MethodFigures:
         float(np.mean([len(each.text.split()) for each in every])),
         float(np.mean([each.finished for each in every])),
         float(np.mean(distinct)) if distinct else math.nan,
+        float(np.mean(method.ratios)) if method.ratios else math.nan,
         float(np.mean(tokens)) if len(tokens) == len(every) else math.nan,
         float(np.mean([each.seconds for each in every])),
         method.seconds,

@@ -16,8 +16,9 @@ from tureen_train.config import ArtifactSource, RecipeError
 from tureen_train.config.fronts import FrontRun, MethodPart
 from tureen_train.evaluation.cli import PROMPTS, read_prompts
 from tureen_train.evaluation.server import run_server
-from tureen_train.front.answers import AnswerBook, AnswerRewards, JudgedAnswer, WrittenAnswer
+from tureen_train.front.answers import AnswerBook, AnswerRewards, BaseReading, JudgedAnswer, WrittenAnswer
 from tureen_train.front.comparing import Comparer, open_comparer
+from tureen_train.front.divergence import BaseLogprobs
 from tureen_train.front.grids import Weights, find_point, plan_grid
 from tureen_train.front.measured import MeasuredFront, collect_method
 from tureen_train.front.writing import list_points, write_answers
@@ -63,6 +64,8 @@ class FrontMeasurer:
         for server in self.run.servers:
             self._write([method for method in self.run.methods if method.server == server], server)
         self._reward()
+        if self.run.base is not None:
+            self._read_base(self.run.base)
         if self.run.judge is not None:
             self._judge(open_comparer(self.run.judge, self.folder))
         ids = [prompt.id for prompt in self.prompts]
@@ -93,7 +96,8 @@ class FrontMeasurer:
         with nullcontext(given.url) if given.url is not None else run_server(command) as url:
             for method in methods:
                 tasks = [(point, asked[prompt]) for point, prompt in missing[method.name]]
-                write_answers(method, str(url), tasks, self.grid, self.run.sampling, self._keeper(method.name))
+                told, keep = self.run.base is not None, self._keeper(method.name)
+                write_answers(method, str(url), tasks, self.grid, self.run.sampling, told, keep)
 
     def _keeper(self, method: str) -> Callable[[WrittenAnswer], None]:
         every = len(self.points[method]) * len(self.prompts)
@@ -132,6 +136,16 @@ class FrontMeasurer:
         return [
             AnswerRewards(*answer.place, dict(reward.values)) for answer, (reward,) in zip(answers, found, strict=True)
         ]
+
+    def _read_base(self, base: str) -> None:
+        """Read the answers under the base whose log-probability the methods told."""
+        asked = {prompt.id: prompt for prompt in self.prompts}
+        unread = self.book.list_unread(list(asked))
+        model = BaseLogprobs(base) if unread else None
+        for number, answer in enumerate(unread, 1):
+            assert model is not None
+            self.book.add_reading(BaseReading(*answer.place, *model.read(asked[answer.prompt], answer.text)))
+            self.tell("reading under the base", number, len(unread))
 
     def _judge(self, comparer: Comparer) -> None:
         """Compare each method with the baseline at each point. What the judge fails to say is not kept."""
@@ -192,6 +206,7 @@ def claim_folder(folder: Path, run: FrontRun, prompts: Sequence[Prompt]) -> None
         "objectives": {name: _describe_source(each) for name, each in run.objectives.items()},
         "baseline": run.baseline,
         "judge": _describe_source(run.judge) if run.judge else None,
+        "base": run.base,
     }
     methods = {method.name: _describe_method(method, run) for method in run.methods}
     for name, value in [*own.items(), *((f"methods.{name}", value) for name, value in methods.items())]:

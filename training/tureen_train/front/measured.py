@@ -26,6 +26,7 @@ class MeasuredMethod:
         rewards: ``[points, prompts, objectives]``.
         shares: by point, the shares of the win against the baseline that the judge gave, in the order of the prompts;
             NaN where it gave none. Empty for the baseline, and without a judge.
+        ratios: (log π − log π_base) per token, in nats, of each answer of which both are known.
         seconds: of training; None if unknown.
         gib: of training; None if unknown.
     """
@@ -35,6 +36,7 @@ class MeasuredMethod:
     answers: Mapping[str, Sequence[WrittenAnswer]]
     rewards: Table
     shares: Mapping[str, Sequence[float]]
+    ratios: Sequence[float] = ()
     seconds: float | None = None
     gib: float | None = None
 
@@ -100,6 +102,18 @@ def collect_method(
             ]
         ),
         shares,
+        _compare_with_base(part.name, points, prompts, book),
         read_training_seconds(part.cost),
         part.cost.gib,
     )
+
+
+def _compare_with_base(method: str, points: Sequence[str], prompts: Sequence[str], book: AnswerBook) -> list[float]:
+    """Compare answers with the base. A text that is read as other tokens than were written is left out."""
+    places = [(method, point, prompt) for point in points for prompt in prompts]
+    read = [(book.answers[place], book.base[place]) for place in places if place in book.base]
+    return [
+        (own.logprob - base.logprob) / base.tokens
+        for own, base in read
+        if own.logprob is not None and own.told == base.tokens
+    ]

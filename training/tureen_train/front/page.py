@@ -24,7 +24,7 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 HERE = Path(__file__).parent
 COLUMNS = (
     *("method", "hypervolume", "minus the baseline's", "win rates", "words", "finished", "distinct-2"),
-    *("tokens per answer", "seconds per request", "training"),
+    *("nats from the base", "tokens per answer", "seconds per request", "training"),
 )
 
 
@@ -103,6 +103,7 @@ def _row(front: MeasuredFront, name: str, own: MethodFigures) -> tuple[str, ...]
         f"{own.words:.1f}",
         f"{own.finished:.0%}",
         format_number(own.distinct, ".2f"),
+        format_number(own.divergence, ".2f"),
         format_number(own.tokens, ".1f"),
         f"{own.seconds:.2f}",
         ", ".join(training),

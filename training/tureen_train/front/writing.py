@@ -15,6 +15,7 @@ from tureen_core.prompt_steering import choose_sentences, say_in_messages
 from tureen_core.steering import PromptSteering
 from tureen_train.config.fronts import FrontSampling, MethodPart
 from tureen_train.front.answers import WrittenAnswer
+from tureen_train.front.divergence import add_told
 from tureen_train.front.grids import EVERYWHERE, Weights
 from tureen_train.policies.rollouts.contract import Prompt
 from tureen_train.policies.rollouts.server_sampler import make_seed
@@ -42,8 +43,15 @@ def say_sentences(method: MethodPart, prompt: Prompt, weights: Weights) -> list[
     return say_in_messages(turns, choose_sentences(weights, steering), steering)
 
 
-def build_fields(method: MethodPart, point: str, weights: Weights, sampling: FrontSampling) -> dict[str, Any]:
-    """Build the fields of a request beside its messages and its seed."""
+def build_fields(
+    method: MethodPart, point: str, weights: Weights, sampling: FrontSampling, logprobs: bool = False
+) -> dict[str, Any]:
+    """Build the fields of a request beside its messages and its seed.
+
+    Args:
+        logprobs: whether to ask for the log-probabilities of the tokens. Those of a chosen candidate are not its
+            probability of being answered, so they are never asked for.
+    """
     fields: dict[str, Any] = {
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
@@ -56,6 +64,8 @@ def build_fields(method: MethodPart, point: str, weights: Weights, sampling: Fro
         fields["preferences"] = {method.names.get(name, name): weight for name, weight in weights.items()}
     if method.soup is not None:
         fields["soup"] = method.soup.model_dump(exclude_unset=True)
+    if logprobs and not method.candidates:
+        fields["logprobs"] = True
     if method.candidates:
         fields["candidates"] = {"n": method.candidates, "select": "best", "preferences": dict(weights)}
     return fields
@@ -106,6 +116,7 @@ def write_answers(
     tasks: Sequence[tuple[str, Prompt]],
     grid: Mapping[str, Weights],
     sampling: FrontSampling,
+    logprobs: bool,
     keep: Callable[[WrittenAnswer], object],
 ) -> None:
     """Write a method's answers, a few requests at a time. The seed of a prompt is the same for all methods and points.
@@ -114,6 +125,7 @@ def write_answers(
         url: of the method's server.
         tasks: points and prompts.
         grid: the weights of each point.
+        logprobs: whether to keep what a method itself says of its answers, as far as its server tells.
         keep: called with each answer as soon as it is there, by several threads.
 
     Raises:
@@ -123,7 +135,7 @@ def write_answers(
     def write(client: Client, points: Sequence[str], prompt: Prompt) -> None:
         began = time.perf_counter()
         point = points[0]
-        fields = build_fields(method, point, grid.get(point, {}), sampling)
+        fields = build_fields(method, point, grid.get(point, {}), sampling, logprobs)
         if len(points) > 1:
             names = {name for each in points for name in grid[each]}
             fields["candidates"] |= {"select": "all", "preferences": dict.fromkeys(sorted(names), 1.0)}
@@ -134,7 +146,9 @@ def write_answers(
         for each in points:
             choice = choose_candidate(reply.choices, grid[each]) if len(points) > 1 else take_only(reply.choices, url)
             finished = choice.finish_reason != "length"
-            keep(WrittenAnswer(method.name, each, prompt.id, choice.text, finished, tokens or None, seconds))
+            told = add_told(choice.logprobs)
+            place = method.name, each, prompt.id
+            keep(WrittenAnswer(*place, choice.text, finished, tokens or None, seconds, *told))
 
     with (
         Client(url, timeout=sampling.timeout, retries=PATIENT) as client,
