@@ -19,7 +19,11 @@ MOST_LINES_OF_A_FILE = 250
 MOST_LINES_OF_A_FUNCTION = 60
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 # named as users type them
-COMMANDS = {"tureen_serve.commands.check.check", "tureen_serve.commands.label.label"}
+COMMANDS = {
+    "tureen_serve.commands.check.check",
+    "tureen_serve.commands.fetch.fetch",
+    "tureen_serve.commands.label.label",
+}
 
 each_package = pytest.mark.parametrize("package", PACKAGES)
 

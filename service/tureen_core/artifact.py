@@ -27,8 +27,8 @@ from tureen_core.gate import GATE, GateError, load_gate
 from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Probe, Training
-from tureen_core.manifest_file import MANIFEST, ManifestFileError, digest_file, read_manifest_bytes
-from tureen_core.own_files import find_foreign_file
+from tureen_core.manifest_file import MANIFEST, README, ManifestFileError, digest_file, read_manifest_bytes
+from tureen_core.own_files import PICKLES, find_foreign_file
 from tureen_core.stored_head import HEAD_FILE, HeadError, StoredHead, load_stored_head
 
 __all__ = [
@@ -56,8 +56,6 @@ __all__ = [
     "read_weights",
     "seal_artifact",
 ]
-
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +177,7 @@ def _files(folder: Path) -> list[Path]:
             raise ArtifactError(f"{folder.name}: {path.name} may hold pickled code; artifacts are safetensors only")
         if not path.is_file() and not path.is_dir():
             raise ArtifactError(f"{folder.name}: {path.name} is neither a file nor a folder; remove it")
-        if path.is_file() and path.relative_to(folder).as_posix() not in {MANIFEST, "README.md"}:
+        if path.is_file() and path.relative_to(folder).as_posix() not in {MANIFEST, README}:
             paths.append(path)
     return paths
 

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 MANIFEST = "tureen.json"
+README = "README.md"  # the only other file that the manifest does not list
 LARGEST = 8 * 2**20  # bytes; a manifest with a hundred probes has some 200 KB
 
 

@@ -10,6 +10,7 @@ from typing import Any
 TOKENIZER_CONFIG = "tokenizer_config.json"
 INDICES = "*.index.json"
 READ_AS_PATHS = ("vocab", "merges")  # transformers opens what these name, if they are text
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 INPUTS = "init_inputs"  # a list; its first item may stand for the vocabulary
 
 
@@ -31,6 +32,14 @@ def find_foreign_file(folder: Path) -> str | None:
         if isinstance(value, str):
             return f"{TOKENIZER_CONFIG} names the file {value[:200]!r} in `{field}`; save the tokenizer again"
     return None
+
+
+def list_missing_shards(folder: Path) -> list[str]:
+    """List the shards of weights that an index names and ``folder`` lacks, as after an interrupted download."""
+    wanted: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        wanted |= {str(each) for each in _read_map(_read_map(_read_json(index)).get("weight_map")).values()}
+    return sorted(each for each in wanted if not (folder / each).is_file())
 
 
 def is_own_name(name: object) -> bool:

@@ -1,4 +1,4 @@
-"""``tureen-serve``: run the server, or check an artifact before it is served."""
+"""``tureen-serve``: run the server, check an artifact before it is served, or fetch it."""
 
 import os
 import signal
@@ -36,6 +36,7 @@ from tureen_serve.commands.artifact_flags import (
 from tureen_serve.commands.batch import app as batch
 from tureen_serve.commands.check import check
 from tureen_serve.commands.expert_flags import ExpertFlags
+from tureen_serve.commands.fetch import fetch
 from tureen_serve.commands.key import app as key
 from tureen_serve.commands.label import label
 from tureen_serve.commands.plain_flags import make_reward_entries
@@ -154,6 +155,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 app.command()(check)
+app.command()(fetch)
 app.command()(label)
 app.add_typer(batch, name="batch")
 app.add_typer(key, name="key")

@@ -52,7 +52,7 @@ class Hub(BaseHTTPRequestHandler):
                 for each in FILES
             ]
             content = json.dumps(listing).encode()
-        elif self.path.startswith("/api/models/org/name/revision/main"):
+        elif self.path.startswith(("/api/models/org/name/revision/main", f"/api/models/org/name/revision/{COMMIT}")):
             siblings = [{"rfilename": each} for each in FILES]
             content = json.dumps({"id": "org/name", "sha": COMMIT, "siblings": siblings}).encode()
         elif self.path.startswith("/org/name/") and name in FILES:

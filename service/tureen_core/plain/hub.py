@@ -32,6 +32,19 @@ def may_download() -> bool:
     return _is_set(ON_REQUEST) or not any(_is_set(name) for name in OFFLINE)
 
 
+def allow_hub_requests() -> bool:
+    """Let the hub's libraries use the network in this process, if downloads are allowed; call it before their import.
+
+    Returns:
+        Whether they are.
+    """
+    if not may_download():
+        return False
+    for name in OFFLINE:
+        os.environ.pop(name, None)
+    return True
+
+
 def _is_set(name: str) -> bool:
     return os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}
 

@@ -1,11 +1,10 @@
 """Find the folder of a model that a flag or a setting names: on this machine, on the hub, or behind a URL."""
 
-import json
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tureen_core.base import CACHE
-from tureen_core.own_files import find_foreign_file
+from tureen_core.own_files import find_foreign_file, list_missing_shards
 from tureen_core.plain.hub import fetch_from_hub
 from tureen_core.plain.options import PlainError
 from tureen_core.plain.source_text import HUB, HubName, is_url, parse_hub_name
@@ -79,11 +78,7 @@ def _check_whole(folder: Path, text: str, pickles: bool) -> Path:
     """
     if foreign := find_foreign_file(folder):
         raise PlainError(f"{text}: {foreign}")
-    wanted: set[str] = set()
-    for index in folder.glob("*.safetensors.index.json"):
-        wanted |= set(json.loads(index.read_bytes()).get("weight_map", {}).values())
-    missing = sorted(each for each in wanted if not (folder / each).is_file())
-    if missing:
+    if missing := list_missing_shards(folder):
         raise PlainError(f"{text}: {missing[0]} is missing in {folder}, the copy is not whole; fetch it again online")
     weights = [*folder.glob("*.safetensors"), *(folder.glob("*.bin") if pickles else ())]
     if not weights:
