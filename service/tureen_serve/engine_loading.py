@@ -15,11 +15,12 @@ from tureen_serve.inference.engine import Engine, Reward
 from tureen_serve.inference.lane import LaneRun
 from tureen_serve.inference.model_pool import ModelPool
 from tureen_serve.inference.native_heap import NativeHeap
+from tureen_serve.inference.opened_lanes import open_backbone
 from tureen_serve.inference.pooled_model import GIB, ModelEvent
-from tureen_serve.inference.registry import open_backbone
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.inference.shelf import Shelf
 from tureen_serve.inference.text_limits import TextLimits
+from tureen_serve.inference.upstream_lane import UpstreamLane
 from tureen_serve.memory_plan import MIB, plan_memory, read_resident_bytes
 from tureen_serve.runtimes import contract
 from tureen_serve.runtimes.catalogue import LoadedModels
@@ -68,7 +69,7 @@ def _make_options(settings: Settings) -> LoadOptions:
         settings.cache,
         limits,
         settings.limits.prompt_mib * MIB,
-        settings.limits.text_mib * MIB // max(1, len(settings.families)),
+        settings.limits.text_mib * MIB // max(1, sum(each.upstream is None for each in settings.families)),
         settings.vllm,
         settings.control_marks,
     )
@@ -85,7 +86,7 @@ def open_changes(
     runtime, limits = engine.start.loader, settings.limits
     if runtime is None:
         return None
-    lanes = [isinstance(lane, ScorerLane) for lane in engine.registry.lanes]
+    lanes = [isinstance(lane, ScorerLane) for lane in engine.registry.lanes if not isinstance(lane, UpstreamLane)]
     plan = plan_memory(limits, read_resident_bytes(), sum(lanes), lanes.count(False), runtime.workspace_bytes)
     room = Room(limits, plan, runtime.workspace_bytes, engine.registry, runtime.limit_prompts)
     loader = LateLoader(_make_options(settings), runtime, engine.start.opened)

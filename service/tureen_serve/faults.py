@@ -39,6 +39,7 @@ from tureen_serve.telemetry import App, Message, Receive, Scope, Send
 
 LOG = logging.getLogger(__name__)
 LONGEST_WAIT = 60
+LONGEST_UPSTREAM_WAIT = 86400  # what another server asks for is passed on
 MERGED: Mapping[int, int] = {415: 400, 422: 400}
 
 ErrorReplyBuilder = Callable[[TureenError], Response]
@@ -105,7 +106,8 @@ def build_error_headers(error: TureenError) -> dict[str, str]:
     """Build the headers of an error: Retry-After in seconds, and WWW-Authenticate for a bad key."""
     found = {}
     if error.retry_after is not None or error.status in (429, 503):
-        found["retry-after"] = str(min(max(math.ceil(error.retry_after or 1), 1), LONGEST_WAIT))
+        longest = LONGEST_UPSTREAM_WAIT if error.code.startswith("upstream_") else LONGEST_WAIT
+        found["retry-after"] = str(min(max(math.ceil(error.retry_after or 1), 1), longest))
     if isinstance(error, Unauthorized):
         found["www-authenticate"] = "Bearer"
     if error.code == "slow_body":

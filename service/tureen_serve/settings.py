@@ -22,7 +22,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from tureen_serve.access_settings import AccessSettings
 from tureen_serve.batch_settings import BatchSettings
-from tureen_serve.family_settings import ExpertEntry, FamilyEntry
+from tureen_serve.family_settings import ExpertEntry, FamilyEntry, UpstreamEntry
 from tureen_serve.limit_settings import ServerLimits
 from tureen_serve.reward_settings import RewardEntry, resolve_reward_paths
 from tureen_serve.vllm_settings import VllmSettings
@@ -34,6 +34,7 @@ __all__ = [
     "ServerLimits",
     "Settings",
     "SettingsError",
+    "UpstreamEntry",
     "build_starter_settings",
     "load_settings",
 ]
@@ -45,7 +46,7 @@ STARTER_PRESETS = {
     "playful": {"entertainment": 1.0},
     "literary": {"literature": 1.0},
 }
-PATHS = {"path", "experts", "policy", "cache", "keys", "folder", "rewards_root", "load_roots"}
+PATHS = {"path", "experts", "policy", "key_file", "cache", "keys", "folder", "rewards_root", "load_roots"}
 
 
 class SettingsError(ValueError):

@@ -64,6 +64,7 @@ def soups(ours: Any) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
     (policy,) = ours.policies
+    assert policy.family.renderer is not None
     ids = policy.family.renderer.render_conversation([*QUESTION, {"role": "assistant", "content": ANSWERS[1]}]).ids
     start = len(policy.family.renderer.tokenize_prompt(QUESTION))
     with ThreadPoolExecutor(len(SOUPS)) as pool:

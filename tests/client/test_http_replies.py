@@ -20,7 +20,7 @@ from tureen import (
     TureenError,
     http_replies,
 )
-from tureen.errors import BY_STATUS
+from tureen.errors import BY_STATUS, BadGateway
 from tureen.wire import ErrorDetail, ErrorReply
 
 URL = "http://server"
@@ -64,7 +64,7 @@ def test_the_request_id_may_stand_in_the_header() -> None:
     assert http_replies.read_fault(refusal(500, x_request_id="abc")).request_id == "abc"
 
 
-@pytest.mark.parametrize(("status", "kind"), [(408, DeadlineExceeded), (418, InvalidRequest), (502, ServerFault)])
+@pytest.mark.parametrize(("status", "kind"), [(408, DeadlineExceeded), (418, InvalidRequest), (502, BadGateway)])
 def test_other_servers_statuses_find_the_nearest_class(status: int, kind: type[TureenError]) -> None:
     assert type(http_replies.read_fault(refusal(status))) is kind
 
@@ -80,7 +80,7 @@ def test_other_servers_statuses_find_the_nearest_class(status: int, kind: type[T
 def test_an_error_that_is_not_ours_is_quoted(text: str, said: str) -> None:
     got = http_replies.read_fault(httpx2.Response(502, text=text, request=httpx2.Request("GET", f"{URL}/v1/models")))
     assert str(got) == f"http://server/v1/models answered 502: {said}"
-    assert got.code == ServerFault.code
+    assert got.code == BadGateway.code
 
 
 @pytest.mark.parametrize("kind", BY_STATUS.values())

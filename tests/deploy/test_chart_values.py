@@ -14,6 +14,7 @@ from tureen_serve.security.scopes import KeyScope
 from tureen_serve.vllm_settings import VllmSettings
 
 STARTER = values_of("starter")
+FAR = {"name": "far", "steering": {"sentences": {"brief": "Be brief."}}}
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 OWNED_BY_THE_IMAGE = {"host", "port", "cache", "keys"}
 OWNED_BY_THE_CHART = {"folder", "store"}  # the image's own, and a Secret's
@@ -91,6 +92,7 @@ def test_every_value_is_in_the_schema_and_has_a_default() -> None:
         (SCHEMA["definitions"]["serverBatches"]["properties"], BatchSettings, OWNED_BY_THE_CHART),
         (SCHEMA["definitions"]["reward"]["properties"], settings.RewardEntry, {"tried"}),  # settings files fill it in
         (SCHEMA["definitions"]["family"]["properties"], settings.FamilyEntry, set()),
+        (SCHEMA["definitions"]["upstream"]["properties"], settings.UpstreamEntry, set()),
         (SCHEMA["definitions"]["steering"]["properties"], PromptSteering, {"family"}),  # that in which it stands
         (SCHEMA["definitions"]["expert"]["properties"], settings.ExpertEntry, set()),
     ],
@@ -122,6 +124,9 @@ def test_choices_of_the_schema_are_those_of_the_server() -> None:
         ("image.repository", ""),
         ("server.device", "tpu"),
         ("server.families", [{"name": "bare"}]),
+        ("server.families", [{"name": "far", "upstream": {"base_url": "http://far/v1", "model": "m"}}]),
+        ("server.families", [{**FAR, "upstream": {"base_url": "http://name:secret@far/v1", "model": "m"}}]),
+        ("server.families", [{**FAR, "upstream": {"base_url": "http://far/v1", "model": "m", "key": "secret"}}]),
         ("server.limits.drain_seconds", -1),
         ("server.aliases", {"mix": {"helpful": 0.3}}),
         ("server.batches.lines", 0),

@@ -32,6 +32,9 @@ from tureen_serve.settings import load_settings
 
 PROMPT = PROBE[0]["content"]
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over")
+UPSTREAM = """  - name: far
+    upstream: {base_url: http://127.0.0.1:9/v1, model: large}
+    steering: {sentences: {brief: Be brief.}}"""
 EXPRESSIONS = [rule["expr"] for rule in read_alerts().values()] + [each for each, _ in read_targets()]
 
 
@@ -63,9 +66,11 @@ def ask_everything(client: TestClient) -> None:
 
 @pytest.fixture(scope="module")
 def scrape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A scrape of a server of two reward models and a family that was asked for all that it can do."""
+    """A scrape of a server of two reward models and two families that was asked for all that it can do."""
     folder = tmp_path_factory.mktemp("monitored")
-    app = create_app(load_settings(calibrated(folder), batches={"enabled": True, "folder": folder / "state"}))
+    config = calibrated(folder)
+    config.write_text(config.read_text().replace("port: 0", f"{UPSTREAM}\nport: 0"))
+    app = create_app(load_settings(config, batches={"enabled": True, "folder": folder / "state"}))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_for_models(app)
         ask_everything(client)
@@ -169,6 +174,11 @@ CASES: dict[str, tuple[int, dict[str, str], dict[str, str]]] = {
         6,
         {f"tureen_batches_failing{{{JOB}}}": "1x60"},
         {f"tureen_batches_failing{{{JOB}}}": "0x60"},
+    ),
+    "TureenUpstreamFails": (
+        6,
+        {f'tureen_upstream_failing{{{JOB}, lane="far"}}': "1x60"},
+        {f'tureen_upstream_failing{{{JOB}, lane="far"}}': "0x60"},
     ),
     "TureenBatchWaits": (
         6,

@@ -37,6 +37,7 @@ from tureen_serve.inference.engine import (
     Steps,
 )
 from tureen_serve.runtimes.contract import Sampling, TextDelta, TokenLogprob
+from tureen_serve.runtimes.upstream_contract import Prompt
 
 CONTEXT = 200
 READING = Reading(max_length=CONTEXT)
@@ -184,7 +185,7 @@ class CountingEngine(Engine):
     async def generate(
         self,
         family: str,
-        ids: Sequence[int],
+        prompt: Prompt,
         sampling: Sampling,
         weights: Mapping[str, float],
         semantics: Semantics = "delta",

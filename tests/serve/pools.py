@@ -15,8 +15,8 @@ from waiting import PATIENCE, run_on_clock, wait_until
 
 from tureen.errors import TureenError
 from tureen_serve.inference.model_pool import ModelPool
+from tureen_serve.inference.opened_lanes import open_backbone
 from tureen_serve.inference.pooled_model import ModelEvent
-from tureen_serve.inference.registry import open_backbone
 from tureen_serve.inference.shelf import SCAN_SECONDS, Shelf
 from tureen_serve.runtimes.catalogue import Backbone, Reward
 from tureen_serve.runtimes.footprint import Footprint

@@ -15,7 +15,7 @@ from waiting import let_others_run, wait_until
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import CandidateOptions, ChatRequest
 from tureen_serve.generation.plan import Plan, plan_generation
-from tureen_serve.generation.select import Choice, _judge, pick_candidates, stream_texts, write_choices
+from tureen_serve.generation.select import Choice, Spent, _judge, pick_candidates, stream_texts, write_choices
 from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Outcome
 
@@ -37,15 +37,15 @@ def order(engine: CountingEngine, **fields: Any) -> tuple[Plan, list[TextTask]]:
 
 async def ran(engine: CountingEngine, **fields: Any) -> tuple[list[Choice], int]:
     planned, wanted = order(engine, **fields)
-    tokens: list[int] = []
+    spent = Spent()
     judged: list[tuple[Sequence[str], int]] = []
     choices = await write_choices(
-        engine, planned, wanted, [PROMPT], tokens.append, lambda names, found: judged.append((names, len(found)))
+        engine, planned, wanted, [PROMPT], spent, lambda names, found: judged.append((names, len(found)))
     )
     size = planned.candidates.n if planned.candidates else 0
     assert sum(count for _, count in judged) == (len(wanted) if size else 0)
     assert all(count == size and names for names, count in judged)
-    return choices, sum(tokens)
+    return choices, spent.made
 
 
 # --------------------------------------------------------------------------- choosing

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from serve.counting import reward, steered_family
+from serve.counting import RENDERER, reward, steered_family
 from serve.test_generation_plan import chat, completion
 
 from tureen.errors import InvalidRequest, TureenError, Unprocessable
@@ -120,7 +120,7 @@ def test_candidates_are_judged_by_the_weights_or_by_those_of_their_own() -> None
 
 
 def test_an_answer_that_has_begun_is_refused() -> None:
-    border = FAMILIES["ric"].renderer.frame.turn_border
+    border = RENDERER.frame.turn_border
     found = plan_generation(completion(model="ric"), FAMILIES, REWARDS)
     assert found.steer_text(f"hi{border}")[0].endswith(border)
     with pytest.raises(Unprocessable, match="goes on after its beginning") as caught:

@@ -12,15 +12,16 @@ from tureen.errors import Unprocessable
 from tureen_core.steering import PromptSteering
 from tureen_serve.generation.plan import plan_generation
 from tureen_serve.generation.texts import DEFAULT_TOKENS, fit_prompt, plan_texts
+from tureen_serve.runtimes.upstream_contract import SpokenPrompt
 
 
 def test_every_text_in_order_with_a_seed_of_its_own() -> None:
     request = completion(prompt=["a", "b"], n=2, preferences=[{"calm": 1}, {"funny": 1}], candidates={"n": 3}, seed=100)
     found = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]], [[2, 3]]])
     assert [text.sampling.seed for text in found] == list(range(100, 124))
-    assert [text.prompt for text in found] == [0] * 12 + [1] * 12
+    assert [text.number for text in found] == [0] * 12 + [1] * 12
     assert [next(iter(text.variation.weights)) for text in found] == (["calm"] * 6 + ["funny"] * 6) * 2
-    assert [list(text.ids) for text in found] == [[1]] * 12 + [[2, 3]] * 12
+    assert [text.prompt for text in found] == [[1]] * 12 + [[2, 3]] * 12
 
 
 def test_without_a_seed_there_is_none() -> None:
@@ -163,7 +164,9 @@ def test_what_steers_a_prompt_is_not_cut_off_in_silence(change: dict[str, str], 
     planned, long = plan_generation(request, families, REWARDS), [[[1] * (CONTEXT + 1)]]
     assert plan_texts(request, planned, [[[1] * 9]])
     if not refused:
-        assert len(plan_texts(request, planned, long)[0].ids) < CONTEXT
+        prompt = plan_texts(request, planned, long)[0].prompt
+        assert not isinstance(prompt, SpokenPrompt)
+        assert len(prompt) < CONTEXT
         return
     with pytest.raises(Unprocessable, match="would cut off the beginning of the prompt") as caught:
         plan_texts(request, planned, long)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from serve.counting import reward, steered_family
+from serve.counting import RENDERER, reward, steered_family
 from serve.test_generation_plan import chat, completion
 
 from tureen.errors import TureenError, Unprocessable
@@ -83,7 +83,7 @@ def test_weights_that_say_nothing_are_refused_where_they_stand() -> None:
 
 
 def test_a_prompt_that_nothing_is_said_in_stays_as_it_is() -> None:
-    border = FAMILIES["said"].renderer.frame.turn_border
+    border = RENDERER.frame.turn_border
     begun = f"hi{border}Well,"
     assert plan_generation(completion(), FAMILIES, REWARDS).steer_text(begun) == [begun]
     with pytest.raises(Unprocessable, match="goes on after its beginning"):

@@ -15,7 +15,6 @@ from transformers import GenerationConfig
 from tureen.errors import NotFound, ServerFault, Unavailable, Unprocessable
 from tureen_core.artifact import Artifact
 from tureen_core.base import load_tokenizer
-from tureen_core.template import Renderer
 from tureen_core.turns import Messages
 from tureen_serve.inference.engine import SOUP, Engine, Group, Outcome
 from tureen_serve.inference.lane import WorkerLane
@@ -270,7 +269,8 @@ async def write(engine: Engine, ids: Sequence[int], weights: Mapping[str, float]
 
 
 async def test_concurrent_texts_are_those_of_their_merged_models(loaded: LoadedModels, shelf: Path) -> None:
-    renderer: Renderer = loaded.policies[0].family.renderer
+    renderer = loaded.policies[0].family.renderer
+    assert renderer is not None
     ids = renderer.tokenize_prompt(ASK)
     soups = [{"academy": 1.0}, {"academy": 0.5, "poetry": 0.5}, {}]
     async with running(loaded) as engine:

@@ -24,9 +24,10 @@ from tureen_core.steering import PromptSteering, Sentence
 from tureen_core.template import Renderer
 from tureen_serve.runtimes import load as loading
 from tureen_serve.runtimes.contract import Rewards, Row, Scorer
-from tureen_serve.runtimes.load import LoadError, LoadOptions, check_artifact, load_models
+from tureen_serve.runtimes.load import LoadError, LoadOptions, load_models
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
 from tureen_serve.runtimes.on_transformers.packed_scorer import PackedScorer
+from tureen_serve.runtimes.source_check import check_artifact
 from tureen_serve.settings import FamilyEntry, RewardEntry
 
 FLOAT32 = LoadOptions(dtype="float32", device="cpu")
@@ -112,6 +113,7 @@ def test_a_family_says_what_it_is(shelf: Path) -> None:
     assert found.default == {"poetry": 1.0}
     assert (found.base, found.context, found.semantics, found.normalize) == ("base", 512, "delta", "simplex")
     assert found.factor_obstacle is None
+    assert found.renderer is not None
     assert found.renderer.digest() == open_artifact(shelf / "academy").manifest.reading.template
 
 

@@ -15,7 +15,8 @@ from tureen_core.steering import InPromptSteering, PromptSteering, TaggedReward,
 from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.catalogue import Family
 from tureen_serve.runtimes.families import open_family
-from tureen_serve.runtimes.load import LoadError, LoadOptions, check_artifact, load_models
+from tureen_serve.runtimes.load import LoadError, LoadOptions, load_models
+from tureen_serve.runtimes.source_check import check_artifact
 from tureen_serve.settings import FamilyEntry
 
 FLOAT32 = LoadOptions(dtype="float32", device="cpu")

@@ -1,4 +1,4 @@
-"""Every method of steering over tiny real models keeps one contract: soups, reward tags, and words.
+"""Every method of steering over tiny real models keeps one contract: soups, reward tags, and words, here or upstream.
 
 Where `TUREEN_RUNTIME` is ``vllm``, the models run on vLLM.
 """
@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import tiny
+from fastapi import FastAPI
 from serve.artifacts import build
-from serve.border import wait_for_models
+from serve.border import listening_app, wait_for_models
 from starlette.testclient import TestClient
 
 from tureen_core.reward_tags import tag_messages, tag_text
@@ -33,8 +34,15 @@ TAGS = TagSteering(
     ],
 )
 WORDS = PromptSteering.model_validate({"family": "whole", "sentences": SENTENCES})
-FAMILIES = ["tiny", "tags", "whole", "told"]
-STEERED = ["tags", "whole", "told"]
+FAMILIES = ["tiny", "tags", "whole", "told", "far"]
+STEERED = ["tags", "whole", "told", "far"]
+BEHIND = """
+families: [{name: plain, base: base}]
+port: 0
+runtime: transformers
+dtype: float32
+device: cpu
+"""
 MORE = """
   - {name: tags, policy: tags, presets: {still: {helpful: 1}}}
   - {name: whole, policy: whole, presets: {still: {helpful: 1}}}
@@ -42,18 +50,30 @@ MORE = """
     base: base
     steering: {sentences: {helpful: the quick brown fox, amusing: jumps over the lazy dog}}
     presets: {still: {helpful: 1}}
+  - name: far
+    upstream: {base_url: ADDRESS/v1, model: plain, honours: [seed, logprobs], concurrency: 3}
+    steering: {sentences: {helpful: the quick brown fox, amusing: jumps over the lazy dog}}
+    presets: {still: {helpful: 1}}
 port: 0"""
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """A soup, a LoRA that reads tags, whole weights that read words, and a base that is told what is wanted."""
+    """A soup, a LoRA that reads tags, whole weights that read words, and bases that are told what is wanted.
+
+    One of these bases is behind another real server.
+    """
     folder = tmp_path_factory.mktemp("artifacts")
     config = build(folder)
     tiny.policy(folder / "tags", folder / "base", TAGS, 20)
     tiny.policy(folder / "whole", folder / "base", WORDS, 21, whole=True)
-    config.write_text(config.read_text().replace("port: 0", MORE.strip("\n")))
-    app = create_app(load_settings(config))
+    (folder / "behind.yaml").write_text(BEHIND)
+    with listening_app(create_app(load_settings(folder / "behind.yaml"))) as address:
+        config.write_text(config.read_text().replace("port: 0", MORE.strip("\n").replace("ADDRESS", address)))
+        yield from serve(create_app(load_settings(config)))
+
+
+def serve(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app) as found:
         wait_for_models(app, 900)
         assert found.get("/health/ready").json()["status"] == "ready"
@@ -186,13 +206,16 @@ def test_every_family_has_a_card_and_a_fingerprint_of_its_own(client: TestClient
         "tags": ["reward-tags"],
         "whole": ["prompt"],
         "told": ["prompt"],
+        "far": ["prompt"],
     }
-    assert [cards[name]["objectives"] for name in STEERED] == [["helpful", "amusing"]] * 3
+    assert [cards[name]["objectives"] for name in STEERED] == [["helpful", "amusing"]] * 4
     assert cards["tags"]["ranges"]["amusing"] == {"low": -2.5, "high": 3.0, "mean": 0.5, "deviation": 2.0}
-    assert cards["told"]["sentences"] == cards["whole"]["sentences"] == SENTENCES
-    assert [bool(cards[name]["version"]) for name in STEERED] == [True, True, False]
+    assert cards["told"]["sentences"] == cards["whole"]["sentences"] == cards["far"]["sentences"] == SENTENCES
+    assert [bool(cards[name]["version"]) for name in STEERED] == [True, True, False, False]
+    assert [cards["far"][name] for name in ("base", "max_length")] == ["plain", None]
+    assert cards["far"]["runtime"].startswith("upstream")
     assert cards["tags:still"]["presets"] == {"still": {"helpful": 1.0}}
-    assert len({cards[name]["fingerprint"] for name in FAMILIES}) == 4
+    assert len({cards[name]["fingerprint"] for name in FAMILIES}) == 5
 
 
 # --------------------------------------------------------------------------- what the prompt says
@@ -239,6 +262,20 @@ def test_what_a_base_is_told_is_what_a_user_would_say(client: TestClient) -> Non
     assert (texts(plain), plain["usage"]) == (texts(reply), reply["usage"])
     assert (plain["preferences"], plain["steering"]["sentences"]) == ({}, [])
     assert texts(ask(client, "tiny", messages=said)) == texts(reply)  # the same base, without experts
+
+
+def test_an_upstream_writes_what_the_same_base_writes_here(client: TestClient) -> None:
+    """Its tokens are those that it counts, and what it says of itself stands in each choice."""
+    body = {"preferences": weigh("far", 1, 2), "temperature": 1, "seed": 3, "n": 2}
+    far, told_here = ask(client, "far", **body), ask(client, "told", **body)
+    if "vllm" not in client.get("/health").json()["runtime"]:
+        assert texts(far) == texts(told_here)
+    assert far["usage"]["prompt_tokens"] == 2 * told_here["usage"]["prompt_tokens"]  # it is asked for each text
+    assert far["usage"]["completion_tokens"] == 12
+    assert [choice["upstream"]["model"] for choice in far["choices"]] == ["plain"] * 2
+    assert all(choice["upstream"]["system_fingerprint"].startswith("fp_") for choice in far["choices"])
+    assert not any("upstream" in choice for choice in told_here["choices"])
+    assert far["system_fingerprint"] != told_here["system_fingerprint"]
 
 
 def test_a_policy_writes_by_its_own_weights(client: TestClient) -> None:

@@ -84,6 +84,7 @@ def test_scores_are_those_of_transformers(ours: LoadedModels, reference: LoadedM
 def test_soups_are_those_of_transformers(weights: Weights, ours: LoadedModels, reference: LoadedModels) -> None:
     (mine,), (theirs,) = ours.policies, reference.policies
     talk = [*QUESTION, {"role": "assistant", "content": ANSWERS[1]}]
+    assert mine.family.renderer is not None
     ids = mine.family.renderer.render_conversation(talk).ids
     start = len(mine.family.renderer.tokenize_prompt(QUESTION))
     found = mine.runtime.likelihood(ids, start, weights)

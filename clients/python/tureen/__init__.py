@@ -12,6 +12,7 @@ from tureen.calls.chunks import Chunks
 from tureen.calls.streams import AsyncStream, Stream
 from tureen.client import Client
 from tureen.errors import (
+    BadGateway,
     Conflict,
     ConnectionFailed,
     DeadlineExceeded,
@@ -53,6 +54,7 @@ __all__ = [
     "AsyncClient",
     "AsyncContent",
     "AsyncStream",
+    "BadGateway",
     "Batch",
     "CandidateOptions",
     "ChatChunk",

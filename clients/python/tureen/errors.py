@@ -13,6 +13,7 @@
     ├── RateLimited               429  the caller's own quota is spent
     ├── HeadersTooLarge           431  the headers are too many or too long
     ├── ServerFault               500  the server failed: a failed runtime, a score that is not finite
+    │   ├── BadGateway            502  the server behind this one failed, or its reply cannot be used
     │   ├── Unavailable           503  the server is saturated, loading, draining or dead; try again
     │   └── DeadlineExceeded      504  the deadline has passed
     └── ConnectionFailed           --  raised by the client only: there was no reply
@@ -167,6 +168,14 @@ class ServerFault(TureenError):
     retryable = True
 
 
+class BadGateway(ServerFault):
+    """502: the server behind this one failed."""
+
+    status = 502
+    type = "upstream_error"
+    code = "bad_gateway"
+
+
 class Unavailable(ServerFault):
     """503: the server has no capacity now."""
 
@@ -207,6 +216,7 @@ BY_STATUS: dict[int, type[TureenError]] = {
         HeadersTooLarge,
         RateLimited,
         ServerFault,
+        BadGateway,
         Unavailable,
         DeadlineExceeded,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -22,19 +22,19 @@ from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, 
 from tureen_serve.api.wanted_rewards import want_judges
 from tureen_serve.faults import document_openai_errors
 from tureen_serve.generation.plan import Plan, plan_generation
-from tureen_serve.generation.select import stream_texts, write_choices
+from tureen_serve.generation.prompts import read_conversation, read_texts
+from tureen_serve.generation.select import Spent, stream_texts, write_choices
 from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Engine
-from tureen_serve.inference.pieces import GoOn, run_pieces
+from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.text_limits import check_conversation, check_text_bytes
+from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 from tureen_serve.security.callers import charge_tokens
 from tureen_serve.telemetry import Metrics
 
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
-ERRORS = document_openai_errors(400, 404, 413, 415, 422, 503, 504)
-Account = Callable[[int, bool], Json]
-P = TypeVar("P")
-R = TypeVar("R")
+ERRORS = document_openai_errors(400, 404, 413, 415, 422, 502, 503, 504)
+Account = Callable[[Spent, bool], Json]
 SSE_HEADERS = {"x-accel-buffering": "no"}
 
 
@@ -68,7 +68,7 @@ class PlannedText:
 
     Attributes:
         prompts: each prompt as messages, for the rewards that score candidates.
-        ids: the token ids of each prompt: for each variation, or once for all of them.
+        read: each prompt as the policy reads it: for each variation, or once for all of them.
         normalised: whether a prompt was not read as it was sent.
     """
 
@@ -78,7 +78,7 @@ class PlannedText:
     planned: Plan
     shape: ReplyShape
     prompts: Sequence[Messages]
-    ids: Sequence[Sequence[Sequence[int]]]
+    read: Sequence[Sequence[Prompt]]
     normalised: bool = False
 
     async def answer(self) -> Response:
@@ -89,16 +89,16 @@ class PlannedText:
         told = ReadingNotes(normalised=int(self.normalised)).headers
         if not self.body.stream:
             return JsonReply(await self.whole(), headers=told)
-        tasks, reply, account = self._begin()
+        tasks, reply, spent = self._begin()
+        account = self._make_account(tasks)
         with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
-        lines = stream_events(reply, tasks, stream_texts(self.engine, self.planned, tasks), account, with_usage)
+        lines = stream_events(reply, tasks, stream_texts(self.engine, self.planned, tasks), spent, account, with_usage)
         begun = prepend_event(await anext(lines), lines)
         return StreamingResponse(begun, media_type="text/event-stream", headers={**SSE_HEADERS, **told})
 
     async def whole(self) -> Json:
         """Write the whole reply."""
-        tasks, reply, account = self._begin()
-        tokens: list[int] = []
+        tasks, reply, spent = self._begin()
         ended = False
         try:
             choices = await write_choices(
@@ -106,37 +106,37 @@ class PlannedText:
                 self.planned,
                 tasks,
                 self.prompts,
-                tokens.append,
+                spent,
                 partial(count_read_texts, self.metrics),
                 self.body.priority,
             )
             ended = True
         finally:
-            used = account(sum(tokens), ended)
+            used = self._make_account(tasks)(spent, ended)
         return reply.whole(choices, self.engine.rewards, used)
 
-    def _begin(self) -> tuple[list[TextTask], TextReply, Account]:
-        tasks = plan_texts(self.body, self.planned, self.ids)
+    def _begin(self) -> tuple[list[TextTask], TextReply, Spent]:
+        tasks = plan_texts(self.body, self.planned, self.read)
         reply = TextReply(self.shape, self.planned, tasks[0].sampling.logprobs is not None)
-        read = sum(len(ids) for _, ids in {(text.prompt, tuple(text.ids)) for text in tasks})
-        return tasks, reply, self._make_account(tasks, read)
+        read = {(each.number, tuple(each.prompt)) for each in tasks if not isinstance(each.prompt, SpokenPrompt)}
+        return tasks, reply, Spent(sum(len(ids) for _, ids in read))
 
-    def _make_account(self, tasks: Sequence[TextTask], read: int) -> Account:
-        """Make a function from the tokens generated, and whether all texts ended, to OpenAI's usage.
+    def _make_account(self, tasks: Sequence[TextTask]) -> Account:
+        """Make a function from the tokens spent, and whether all texts ended, to OpenAI's usage.
 
         The function counts texts and tokens in the metrics and for the caller's quota. What was refused before its
         first token has cost nothing.
         """
 
-        def account(spent: int, ended: bool) -> Json:
-            if not spent:
-                return build_usage(read, spent)
-            family = self.planned.family.name
-            self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(tasks))
-            self.metrics.tokens.labels(family, "in").inc(read)
-            self.metrics.tokens.labels(family, "out").inc(spent)
-            charge_tokens(read + spent)
-            return build_usage(read, spent)
+        def account(spent: Spent, ended: bool) -> Json:
+            usage = build_usage(spent.read, spent.made, spent.cached)
+            if spent.made:
+                family = self.planned.family.name
+                self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(tasks))
+                self.metrics.tokens.labels(family, "in").inc(spent.read)
+                self.metrics.tokens.labels(family, "out").inc(spent.made)
+                charge_tokens(spent.read + spent.made)
+            return usage
 
         return account
 
@@ -151,12 +151,9 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
     check_conversation(messages, engine.limits, "messages")
-    render = planned.family.renderer.render_prompt
-    rendered = await run_pieces(lambda go_on: _read_each(render, planned.steer_messages(messages), go_on))
-    told = {name for each in rendered for name in each.normalised}
+    read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on))
     metrics.count_normalised(told)
-    ids = [[each.ids for each in rendered]]
-    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], ids, bool(told))
+    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [read], bool(told))
 
 
 async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:
@@ -170,19 +167,6 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     for index, prompt in enumerate(prompts):
         check_text_bytes(prompt, engine.limits, "prompt" if prompt is body.prompt else f"prompt[{index}]")
-    tokenize = planned.family.renderer.tokenize_plain_prompt
-
-    def read(go_on: GoOn) -> list[list[list[int]]]:
-        return [_read_each(tokenize, planned.steer_text(prompt), go_on) for prompt in prompts]
-
-    ids = await run_pieces(read)
+    read = await run_pieces(lambda go_on: read_texts(planned, prompts, go_on))
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, ids)
-
-
-def _read_each(read: Callable[[P], R], prompts: Sequence[P], go_on: GoOn) -> list[R]:
-    found = []
-    for prompt in prompts:
-        go_on()
-        found.append(read(prompt))
-    return found
+    return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, read)

@@ -18,6 +18,7 @@ from tureen_serve.runtimes.root_folder import OfferedReward
 
 router = APIRouter(tags=["models"])
 ON_DEMAND = "transformers (loaded on demand)"
+UPSTREAM = "upstream (another server writes)"
 
 
 @router.get("/v1/models", responses=document_openai_errors(503, 504))
@@ -52,9 +53,10 @@ def _cards(server: ServerState) -> Iterator[ModelCard]:
     for offered, fingerprint, loaded in engine.pool.list_rewards() if engine.pool else ():
         yield _reward(offered, fingerprint).model_copy(update=shared | {"loaded": loaded, "runtime": ON_DEMAND})
     for family in engine.families.values():
-        yield _policy(family).model_copy(update=shared)
+        told = shared if family.renderer else shared | {"runtime": UPSTREAM}
+        yield _policy(family).model_copy(update=told)
         for preset in family.presets:
-            yield _preset(family, preset).model_copy(update=shared)
+            yield _preset(family, preset).model_copy(update=told)
 
 
 def _reward(reward: Reward | OfferedReward, fingerprint: str | None) -> ModelCard:
@@ -81,7 +83,7 @@ def _policy(family: Family) -> ModelCard:
         version=family.policy.manifest.version if family.policy else None,
         fingerprint=family.fingerprint,
         base=Path(family.base).name,
-        max_length=family.context,
+        max_length=family.context or None,
         **_steering(family),
         presets={name: dict(weights) for name, weights in family.presets.items()},
     )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from tureen_serve.api.server_state import ServerStateDep
+from tureen_serve.api.server_state import ServerState, ServerStateDep
 from tureen_serve.batches.batch_service import BatchService, State
 from tureen_serve.faults import document_errors
 
@@ -23,14 +23,14 @@ async def live(server: ServerStateDep) -> dict[str, str]:
 
 
 @router.get("/health/ready", responses=document_errors(503))
-async def ready(server: ServerStateDep, request: Request) -> dict[str, str]:
+async def ready(server: ServerStateDep, request: Request) -> dict[str, Any]:
     """200 if all configured models are loaded and proven, and the server is not shutting down.
 
-    A server whose `batches` are `failing` is still ready, because scores need no store. The metric
-    `tureen_batches_failing` reports such a server.
+    A server whose `batches` or `upstreams` are `failing` is still ready: scores need no store, and another replica has
+    the same upstream. The metrics `tureen_batches_failing` and `tureen_upstream_failing` report such a server.
     """
     server.require_ready()
-    return {"status": "ready", "batches": _batches(request)}
+    return {"status": "ready", **_parts(server, request)}
 
 
 @router.get("/health", responses=document_errors(503))
@@ -44,8 +44,15 @@ async def health(server: ServerStateDep, request: Request) -> dict[str, Any]:
         "runtime": engine.runtime,
         "rewards": list(engine.rewards),
         "families": list(engine.families),
-        "batches": _batches(request),
+        **_parts(server, request),
     }
+
+
+def _parts(server: ServerState, request: Request) -> dict[str, Any]:
+    """Return the states of what a ready server may lack: its batches, and the upstreams of families that have one."""
+    lanes = server.require_engine().upstreams
+    upstreams = {lane.name: "failing" if lane.upstream.trouble else "working" for lane in lanes}
+    return {"batches": _batches(request), **({"upstreams": upstreams} if upstreams else {})}
 
 
 def _batches(request: Request) -> State:

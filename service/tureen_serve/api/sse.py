@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from tureen_serve.api.json_replies import write_json
 from tureen_serve.api.text_replies import TextReply
 from tureen_serve.faults import build_error_body, translate_error
+from tureen_serve.generation.select import Spent
 from tureen_serve.generation.texts import TextTask
 from tureen_serve.runtimes.contract import TextDelta
 
@@ -17,13 +19,15 @@ async def stream_events(
     reply: TextReply,
     texts: Sequence[TextTask],
     deltas: AsyncGenerator[tuple[int, TextDelta]],
-    account: Callable[[int, bool], dict[str, Any]],
+    spent: Spent,
+    account: Callable[[Spent, bool], dict[str, Any]],
     with_usage: bool,
 ) -> AsyncGenerator[bytes]:
     """Yield the events of all texts, in the order in which their deltas arrive.
 
     Args:
-        account: a function from the number of tokens generated, and whether all texts ended, to OpenAI's usage.
+        spent: counts each delta.
+        account: a function from the tokens spent, and whether all texts ended, to OpenAI's usage.
         with_usage: send the usage in the last chunk.
 
     Raises:
@@ -32,12 +36,11 @@ async def stream_events(
     always: dict[str, Any] = {"usage": None} if with_usage else {}
     more = {**reply.additions, **always}
     offsets: dict[int, int] = {}
-    spent = 0
     ended = False
     try:
         async with aclosing(deltas):
             async for number, delta in deltas:
-                spent += delta.tokens
+                spent.add(delta)
                 opening = reply.opening(number, texts[number].variation) if number not in offsets else None
                 offset = offsets.setdefault(number, 0)
                 offsets[number] += len(delta.text)
@@ -62,7 +65,7 @@ def _pieces(reply: TextReply, number: int, delta: TextDelta, offset: int) -> lis
     """Build the choices of a delta. As in OpenAI's streams, content and ``finish_reason`` are in separate chunks."""
     pieces = []
     if delta.text or delta.logprobs:
-        pieces.append(reply.piece(number, TextDelta(delta.text, delta.tokens, delta.logprobs), offset))
+        pieces.append(reply.piece(number, replace(delta, finish=None), offset))
     if delta.finish:
         pieces.append(reply.piece(number, TextDelta("", finish=delta.finish), offset + len(delta.text)))
     return pieces

@@ -12,7 +12,7 @@ from tureen_serve.generation.method import Variation
 from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.select import Choice
 from tureen_serve.inference.engine import Reward
-from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, Origin, TextDelta, TokenLogprob
 
 LOWEST_LOGPROB = -9999.0
 Json = dict[str, Any]
@@ -149,6 +149,7 @@ class TextReply:
             "index": index,
             **self._shape.choice(written.text, logprobs, written.finish),
             **_tell(choice.variation),
+            **_tell_origin(written.origin),
         }
         if choice.raw is None:
             return shaped
@@ -168,18 +169,24 @@ class TextReply:
     def piece(self, index: int, delta: TextDelta, offset: int) -> Json:
         """Build the choice for a delta."""
         logprobs = delta.logprobs if self._with_logprobs and delta.logprobs else None
-        return {"index": index, **self._shape.delta(delta.text, logprobs, delta.finish, offset)}
+        shaped = self._shape.delta(delta.text, logprobs, delta.finish, offset)
+        return {"index": index, **shaped, **_tell_origin(delta.origin)}
 
 
 def _tell(variation: Variation) -> Json:
     return {"preferences": dict(variation.weights), **variation.told}
 
 
-def build_usage(prompt_tokens: int, completion_tokens: int) -> Json:
-    """Build OpenAI's ``usage``. A prompt counts once, also if several texts continue it."""
+def _tell_origin(origin: Origin | None) -> Json:
+    """What an upstream says of itself; nothing of a policy on this machine."""
+    return {} if origin is None else {"upstream": {"model": origin.model, "system_fingerprint": origin.fingerprint}}
+
+
+def build_usage(prompt_tokens: int, completion_tokens: int, cached: int = 0) -> Json:
+    """Build OpenAI's ``usage``. A prompt counts once, also if several texts continue it, unless an upstream counts."""
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": cached},
     }

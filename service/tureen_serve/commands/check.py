@@ -35,20 +35,19 @@ def check(
 
     The probes of a plain model are scored by plain transformers in float32 first.
     """
-    from tureen_serve.runtimes import load as runtimes  # imports torch, which --help does not need
+    from tureen_serve.runtimes.load import LoadError, LoadOptions  # imports torch, which --help does not need
+    from tureen_serve.runtimes.source_check import check_source
 
     proofs: list[dict[str, Any]] = []
     form = served = failure = None
     try:
         settings = load_settings(runtime=runtime, dtype=dtype, device=device)
-        options = runtimes.LoadOptions(
-            settings.runtime, settings.dtype, settings.device, settings.cache, vllm=settings.vllm
-        )
+        options = LoadOptions(settings.runtime, settings.dtype, settings.device, settings.cache, vllm=settings.vllm)
         entry = RewardEntry(path=source, **plain.model_dump(exclude_unset=True))
-        checked = runtimes.check_source(entry, options)
+        checked = check_source(entry, options)
         proofs = [{**vars(proof), "holds": proof.holds} for proof in checked.proofs]
         form, served = checked.form, checked.runtime
-    except (SettingsError, runtimes.LoadError) as error:
+    except (SettingsError, LoadError) as error:
         failure = str(error)
     holds = failure is None and all(proof["holds"] for proof in proofs)
     if as_json:

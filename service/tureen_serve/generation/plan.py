@@ -82,7 +82,8 @@ class Plan:
 
     def steer_text(self, text: str) -> list[str]:
         """Write what is wanted into a bare prompt, as :meth:`steer_messages` does."""
-        border = self.family.renderer.frame.turn_border
+        renderer = self.family.renderer
+        border = "" if renderer is None else renderer.frame.turn_border
         return [self.method.change_text(text, each, border) for each in self._different]
 
     @property

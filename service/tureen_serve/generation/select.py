@@ -16,19 +16,20 @@ from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.texts import TextTask
 from tureen_serve.generation.weigh import find_unusable_reward, rank_rewards, weigh_rewards
 from tureen_serve.inference.engine import Engine, Group, Outcome, Priority
-from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, Origin, TextDelta, TokenLogprob
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Written:
-    """A complete text, its number of tokens, and why it ended."""
+    """A complete text, its number of tokens, why it ended, and what an upstream that wrote it says of itself."""
 
     text: str
     tokens: int
     finish: Finish
     logprobs: tuple[TokenLogprob, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,27 @@ class Choice:
     reward: float | None = None
 
 
+@dataclass
+class Spent:
+    """The tokens of a request so far.
+
+    Attributes:
+        read: tokens of the prompts. An upstream counts them itself, once for each text.
+        made: tokens of the texts.
+        cached: how many of ``read`` an upstream had already computed, as it says.
+    """
+
+    read: int = 0
+    made: int = 0
+    cached: int = 0
+
+    def add(self, delta: TextDelta) -> None:
+        """Count a delta."""
+        self.read += delta.read
+        self.made += delta.tokens
+        self.cached += delta.cached
+
+
 Judged = Callable[[Sequence[str], Sequence[Outcome]], None]
 
 
@@ -49,7 +71,7 @@ async def write_choices(
     planned: Plan,
     texts: Sequence[TextTask],
     prompts: Sequence[Messages],
-    count_token: Callable[[int], None],
+    spent: Spent,
     count_judged: Judged,
     priority: Priority = "default",
 ) -> list[Choice]:
@@ -58,7 +80,7 @@ async def write_choices(
     Args:
         texts: all candidates of a choice are neighbours.
         prompts: the prompts as messages, for the reward models.
-        count_token: called with the number of tokens of each delta when it comes, unchosen candidates included.
+        spent: counts each delta when it comes, unchosen candidates included.
         count_judged: called with the names of the rewards, and the outcomes of the candidates of one choice.
         priority: of the scores.
 
@@ -68,14 +90,14 @@ async def write_choices(
     Raises:
         TureenError: a text could not be written, or no candidate of a choice could be scored.
     """
-    written = await _gather([_write(engine, planned, text, count_token) for text in texts])
+    written = await _gather([_write(engine, planned, text, spent) for text in texts])
     if planned.candidates is None:
         return [Choice(text.variation, each) for text, each in zip(texts, written, strict=True)]
     size = planned.candidates.n
     slates = [
         Slate(
             texts[start].variation,
-            prompts[texts[start].prompt],
+            prompts[texts[start].number],
             written[start : start + size],
             texts[start].sampling.seed,
         )
@@ -184,20 +206,21 @@ async def stream_texts(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def _write(engine: Engine, planned: Plan, text: TextTask, count_token: Callable[[int], None]) -> Written:
+async def _write(engine: Engine, planned: Plan, text: TextTask, spent: Spent) -> Written:
     parts: list[TextDelta] = []
     async with aclosing(_deltas(engine, planned, text)) as deltas:
         async for delta in deltas:
-            count_token(delta.tokens)
+            spent.add(delta)
             parts.append(delta)
     finish: Finish = next((part.finish for part in reversed(parts) if part.finish), "length")
     logprobs = tuple(each for part in parts for each in part.logprobs)
-    return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs)
+    origin = next((part.origin for part in parts if part.origin), None)
+    return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs, origin)
 
 
 def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[TextDelta]:
     family = planned.family.name
-    return engine.generate(family, text.ids, text.sampling, text.variation.experts, planned.method.semantics)
+    return engine.generate(family, text.prompt, text.sampling, text.variation.experts, planned.method.semantics)
 
 
 async def _gather(jobs: Sequence[Coroutine[None, None, T]]) -> list[T]:

@@ -8,6 +8,7 @@ from tureen.wire import ChatRequest
 from tureen_serve.generation.method import Request, Variation
 from tureen_serve.generation.plan import Plan
 from tureen_serve.runtimes.contract import Sampling
+from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 
 DEFAULT_TOKENS = 512
 STRONGEST_BIAS = 100
@@ -18,43 +19,49 @@ class TextTask:
     """One text to write.
 
     Attributes:
-        prompt: index of the prompt in the request.
-        ids: token ids of the prompt.
+        number: index of the prompt in the request.
+        prompt: its token ids; for an upstream, as it is spoken.
     """
 
-    prompt: int
+    number: int
     variation: Variation
-    ids: Sequence[int]
+    prompt: Prompt
     sampling: Sampling
 
 
-def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[Sequence[int]]]) -> list[TextTask]:
+def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[Prompt]]) -> list[TextTask]:
     """List every text: by prompt, then variation, then choice, then candidate. Text i is drawn with ``seed`` + i.
 
     Args:
-        prompts: the token ids of each prompt: for each variation, or once for all of them.
+        prompts: each prompt: for each variation, or once for all of them.
 
     Raises:
         Unprocessable: a prompt does not fit the context, or a sampling field cannot be used.
     """
-    sampling = _sampling(request, len(planned.family.renderer.tokenizer))
+    renderer = planned.family.renderer
+    sampling = _sampling(request, None if renderer is None else len(renderer.tokenizer))
     each = planned.choices * (planned.candidates.n if planned.candidates else 1)
     written: list[TextTask] = []
     for number, versions in enumerate(prompts):
         fitted = [_fit_version(request, planned, each) for each in versions]
         if len(fitted) == 1:
             fitted *= len(planned.variations)
-        for variation, (ids, room) in zip(planned.variations, fitted, strict=True):
+        for variation, (prompt, room) in zip(planned.variations, fitted, strict=True):
             for _ in range(each):
                 seed = None if request.seed is None else request.seed + len(written)
-                written.append(TextTask(number, variation, ids, replace(sampling, max_tokens=room, seed=seed)))
+                written.append(TextTask(number, variation, prompt, replace(sampling, max_tokens=room, seed=seed)))
     return written
 
 
-def _fit_version(request: Request, planned: Plan, ids: Sequence[int]) -> tuple[Sequence[int], int]:
-    """Fit a prompt as :func:`fit_prompt` does, and refuse to cut off what steers it."""
-    kept, room = fit_prompt(request, ids, planned.family.context)
-    if len(kept) < len(ids) and not planned.method.survives_cut:
+def _fit_version(request: Request, planned: Plan, prompt: Prompt) -> tuple[Prompt, int]:
+    """Fit a prompt as :func:`fit_prompt` does, and refuse to cut off what steers it. An upstream fits its own."""
+    if isinstance(prompt, SpokenPrompt):
+        if request.truncate:
+            message = f"the upstream of {planned.family.name} has its own tokenizer, so this server cannot cut a prompt"
+            raise Unprocessable(f"{message}; leave it out", param="truncate", code="unsupported_parameter")
+        return prompt, request.limit() or DEFAULT_TOKENS
+    kept, room = fit_prompt(request, prompt, planned.family.context)
+    if len(kept) < len(prompt) and not planned.method.survives_cut:
         message = "`truncate` would cut off the beginning of the prompt, which says what is wanted"
         raise Unprocessable(f"{message}; shorten the prompt", param="truncate", code="context_length_exceeded")
     return kept, room
@@ -91,7 +98,7 @@ def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequ
     return ids[len(ids) - (context - room) :], room
 
 
-def _sampling(request: Request, vocabulary: int) -> Sampling:
+def _sampling(request: Request, vocabulary: int | None) -> Sampling:
     stops = tuple(request.stops())
     if "" in stops:
         raise Unprocessable("a stop text cannot be empty; leave it out", param="stop")
@@ -111,11 +118,14 @@ def _sampling(request: Request, vocabulary: int) -> Sampling:
     )
 
 
-def _bias(given: Mapping[str, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+def _bias(given: Mapping[str, float], vocabulary: int | None) -> tuple[tuple[int, float], ...]:
+    """Read the biases. ``vocabulary`` is None for an upstream, which knows its own."""
     for token, bias in given.items():
         param = f"logit_bias.{token}"
-        if not (token.isascii() and token.isdigit() and int(token) < vocabulary):
-            raise Unprocessable(f"{token!r} is not a token id; ids are 0 to {vocabulary - 1}", param=param)
+        number = int(token) if token.isascii() and token.isdigit() and len(token) < 10 else -1
+        if number < 0 or (vocabulary is not None and number >= vocabulary):
+            known = "whole numbers" if vocabulary is None else f"0 to {vocabulary - 1}"
+            raise Unprocessable(f"{token!r} is not a token id; ids are {known}", param=param)
         if not abs(bias) <= STRONGEST_BIAS:
             raise Unprocessable(f"a bias must be between -{STRONGEST_BIAS} and {STRONGEST_BIAS}", param=param)
     return tuple((int(token), bias) for token, bias in given.items())

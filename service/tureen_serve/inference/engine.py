@@ -12,17 +12,21 @@ from tureen_serve.inference.batcher import Priority
 from tureen_serve.inference.lane import Observer, ignore_run
 from tureen_serve.inference.lane_deaths import find_death
 from tureen_serve.inference.model_pool import ModelPool
+from tureen_serve.inference.opened_lanes import open_lanes
 from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
-from tureen_serve.inference.registry import Models, Registry, TextLane, open_lanes
+from tureen_serve.inference.registry import Models, Registry, TextLane
 from tureen_serve.inference.rendering import LIMITS, AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.row_calls import run_rows
 from tureen_serve.inference.scorer_lane import ScorerLane
+from tureen_serve.inference.text_jobs import start_text
 from tureen_serve.inference.text_limits import TextLimits
 from tureen_serve.inference.timed_lock import TimedLock
+from tureen_serve.inference.upstream_lane import UpstreamLane
 from tureen_serve.inference.witness import Witness, ignore_call
 from tureen_serve.runtimes.catalogue import NO_MODELS, Family, LoadedModels, Reward
-from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
+from tureen_serve.runtimes.contract import Sampling, TextDelta
+from tureen_serve.runtimes.upstream_contract import Prompt
 
 __all__ = ["SOUP", "AnswerPair", "Engine", "Family", "FinishedText", "Group", "Outcome", "Priority", "Reward"]
 __all__ += ["ScoreInput", "Steps"]
@@ -115,6 +119,11 @@ class Engine:
         return [lane for lane in self.registry.lanes if not isinstance(lane, ScorerLane)]
 
     @property
+    def upstreams(self) -> list[UpstreamLane]:
+        """The lanes whose texts other servers write."""
+        return [lane for lane in self.generators if isinstance(lane, UpstreamLane)]
+
+    @property
     def failure(self) -> str | None:
         """Why the engine is not ready (a probe that differs, a dead runtime), or None if it is."""
         failures = (lane.failure for lane in self.models.lanes if lane.failure)
@@ -202,7 +211,7 @@ class Engine:
     def generate(
         self,
         family: str,
-        ids: Sequence[int],
+        prompt: Prompt,
         sampling: Sampling,
         weights: Mapping[str, float],
         semantics: Semantics = "delta",
@@ -210,7 +219,7 @@ class Engine:
         """Stream one text.
 
         Args:
-            ids: token ids of the prompt.
+            prompt: its token ids; for an upstream, as it is spoken.
             weights: canonical weights of experts; empty for the base without experts.
 
         Raises:
@@ -231,11 +240,10 @@ class Engine:
             raise Unprocessable(message, param=f"preferences.{name}", code="unknown_objective")
         if semantics == "factor" and known.factor_obstacle:
             raise Unprocessable(known.factor_obstacle, param="soup.semantics")
-        job = GenerationJob(tuple(ids), sampling, tuple(sorted(weights.items())), semantics)
-        return self._stream(models, models.generators[family], job)
+        return self._stream(models, start_text(models.generators[family], prompt, sampling, weights, semantics))
 
-    async def _stream(self, models: Models, lane: TextLane, job: GenerationJob) -> AsyncGenerator[TextDelta]:
+    async def _stream(self, models: Models, text: AsyncGenerator[TextDelta]) -> AsyncGenerator[TextDelta]:
         with self.registry.hold(models):
-            async with aclosing(lane.stream(job)) as deltas:
+            async with aclosing(text) as deltas:
                 async for delta in deltas:
                     yield delta

@@ -19,6 +19,7 @@ LOG = logging.getLogger(__name__)
 class Ticket(TextTurn):
     """A job in a stepper lane, and the queue of its deltas."""
 
+    job: GenerationJob
     deltas: asyncio.Queue[TextDelta | TureenError] = field(default_factory=asyncio.Queue)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tureen_serve.inference.demand import DEADLINE
 from tureen_serve.runtimes.contract import GenerationJob
+from tureen_serve.runtimes.upstream_contract import UpstreamJob
 
 RECENT = 0.1  # weight of the last text in the mean length
 
@@ -19,7 +20,7 @@ class TextTurn:
         tokens: those that it has. It waits as long as there are none.
     """
 
-    job: GenerationJob
+    job: GenerationJob | UpstreamJob
     clock: asyncio.Timeout | None = field(default_factory=DEADLINE.get)
     tokens: int = 0
 
@@ -40,6 +41,6 @@ class TextLengths:
         waiting = [each for each in turns if not each.tokens and (each.clock is None or each.clock is not own)]
         return round(sum(self._expect(each.job) for each in waiting))
 
-    def _expect(self, job: GenerationJob) -> float:
+    def _expect(self, job: GenerationJob | UpstreamJob) -> float:
         most = job.sampling.max_tokens
         return min(self._mean, most) if self._mean else most

@@ -14,6 +14,7 @@ from tureen_core.template import Renderer
 from tureen_serve.reward_settings import RewardEntry
 from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.contract import Generator, Scorer, Stepper
+from tureen_serve.runtimes.upstream_contract import Upstream
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class Family:
     """A loaded policy family: a base and the experts whose soups it serves, or a policy that is steered in its prompt.
 
     Attributes:
+        base: the base's name, or that of an upstream's model.
+        renderer: makes token ids of prompts; None for an upstream, which has a template and a tokenizer of its own.
+        context: the largest number of tokens of a prompt and its text together; 0 for an upstream, which checks it.
         experts: the adapters over the base, by name; of a policy steered in its prompt its own, if it is one.
         factor_obstacle: why ``factor`` semantics are not defined; None if they are.
         steering: how the prompt is steered; None for a soup.
@@ -90,7 +94,7 @@ class Family:
     name: str
     base: str
     experts: Mapping[str, Artifact]
-    renderer: Renderer
+    renderer: Renderer | None
     context: int
     presets: Mapping[str, Mapping[str, float]]
     default: Mapping[str, float]
@@ -131,11 +135,20 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class UpstreamFamily:
+    """A family and the upstream that writes its texts."""
+
+    family: Family
+    upstream: Upstream
+
+
+@dataclass(frozen=True)
 class LoadedModels:
     """All loaded models. ``failure`` is None, or a sentence that says why the server must not serve them.
 
     ``runtime`` names the runtime and why it was chosen, for the log. ``loader`` is the runtime itself, for models that
-    are loaded later, and ``opened`` what the backbones were loaded from.
+    are loaded later, and ``opened`` what the backbones were loaded from. ``order`` has the names of all families as the
+    settings have them.
     """
 
     runtime: str
@@ -144,6 +157,8 @@ class LoadedModels:
     failure: str | None = None
     loader: "Runtime | None" = None
     opened: tuple[OpenedReward, ...] = ()
+    upstreams: tuple[UpstreamFamily, ...] = ()
+    order: tuple[str, ...] = ()
 
     def close(self) -> None:
         """End all runtimes."""

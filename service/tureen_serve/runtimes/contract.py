@@ -132,7 +132,10 @@ class GenerationJob:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """The log-probability of a token and those of the likeliest tokens, in nats, without temperature and penalties."""
+    """The log-probability of a token and those of the likeliest tokens, in nats, without temperature and penalties.
+
+    An upstream tells no ids, and its own numbers: ``id`` is -1 there.
+    """
 
     token: str
     id: int
@@ -141,13 +144,32 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What an upstream says of itself in its reply: the name of its model, and its ``system_fingerprint``."""
+
+    model: str
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of a text: its final characters, the number of its tokens, and why the text ended, if it did."""
+    """A piece of a text.
+
+    Attributes:
+        text: its final characters.
+        tokens: their number. The last delta of an upstream has what its count differs from the deltas before.
+        finish: why the text ended, if it did.
+        read, cached: the tokens of the prompt as an upstream counts them, in the last delta; else 0.
+        origin: what an upstream says of itself, in one of the deltas.
+    """
 
     text: str
     tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = field(default=())
     finish: Finish | None = None
+    read: int = 0
+    cached: int = 0
+    origin: Origin | None = None
 
 
 class PolicyRuntime(Protocol):

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 
 from tureen.errors import TureenError
-from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, open_artifact, read_manifest
+from tureen_core.artifact import ArtifactError
 from tureen_core.base import CACHE, BaseError
 from tureen_core.lora import SoupError
-from tureen_core.plain.locate import locate_source
 from tureen_core.plain.options import PlainError
 from tureen_core.reading import ControlMarkRule
 from tureen_serve.runtimes.artifacts import check_reward_names, open_reward
@@ -24,25 +23,27 @@ from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, OpenedReward, Policy, Runtime, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits
 from tureen_serve.runtimes.families import open_family
+from tureen_serve.runtimes.on_upstream.open_upstream import open_upstream
 from tureen_serve.runtimes.opened_families import OpenedFamily
 from tureen_serve.runtimes.probes import (
     PROBES_AT_START,
     Proof,
     log_difference,
     prove_family,
-    prove_policy,
     prove_reward,
 )
 from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.settings import FamilyEntry, RewardEntry
 from tureen_serve.vllm_settings import VllmSettings
 
-__all__ = ["LoadError", "LoadOptions", "Proof", "check_artifact", "check_source", "load_models"]
+__all__ = ["UNUSABLE", "LoadError", "LoadOptions", "Proof", "load_models", "open_models", "prove_models"]
 
 RUNTIMES = {
     "transformers": ("tureen_serve.runtimes.on_transformers.models", "TransformersRuntime"),
     "vllm": ("tureen_serve.runtimes.on_vllm.models", "VllmRuntime"),
 }
+
+UNUSABLE = (ArtifactError, BaseError, PlainError, SoupError, TureenError)  # what says that a model cannot be served
 
 
 @dataclass(frozen=True)
@@ -96,66 +97,15 @@ def load_models(
     """
     try:
         runtime, description = make_runtime(options)
-        loaded = _load(rewards, families, options, runtime, description)
+        loaded = open_models(rewards, families, options, runtime, description)
         with ExitStack() as undo:
             undo.callback(loaded.close)
-            failed = [str(proof) for proof in _prove(loaded, runtime.dtype, probes) if not proof.holds]
+            failed = [str(proof) for proof in prove_models(loaded, runtime.dtype, probes) if not proof.holds]
             undo.pop_all()
-    except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:
+    except UNUSABLE as error:
         raise LoadError(str(error)) from error
     failure = f"{failed[0]} ({len(failed)} such differences)" if failed else None
     return replace(loaded, failure=failure, loader=runtime)
-
-
-@dataclass(frozen=True)
-class CheckedSource:
-    """All probes of a model as this machine reads them. ``form`` is None for an artifact."""
-
-    proofs: Sequence[Proof]
-    runtime: str
-    form: str | None
-
-
-def check_artifact(folder: Path, options: LoadOptions = LoadOptions()) -> list[Proof]:
-    """Verify one artifact, load it and run all its probes.
-
-    Raises:
-        LoadError: the artifact cannot be served.
-    """
-    return list(check_source(RewardEntry(path=folder), options).proofs)
-
-
-def check_source(entry: RewardEntry, options: LoadOptions = LoadOptions()) -> CheckedSource:
-    """Verify an artifact of any kind, or a plain reward model; load it and run all its probes.
-
-    Raises:
-        LoadError: it cannot be served.
-    """
-    try:
-        runtime, description = make_runtime(options)
-        folder = locate_source(entry.path, options.cache or CACHE, tried=entry.tried)
-        kind = read_manifest(folder).kind if (folder / MANIFEST).exists() else "reward"
-        artifact = None if kind == "reward" else open_artifact(folder)
-        families = [] if artifact is None else [_make_entry(artifact)]
-        loaded = _load([] if families else [entry], families, options, runtime, description)
-        try:
-            plain = [each.artifact.plain for backbone in loaded.backbones for each in backbone.rewards]
-            form = next((each.form for each in plain if each is not None), None)
-            if artifact is None or artifact.manifest.steering is not None:
-                return CheckedSource(_prove(loaded, runtime.dtype, None), description, form)
-            (whole,) = loaded.policies
-            return CheckedSource(prove_policy(artifact, whole.family, whole.runtime, runtime.dtype), description, form)
-        finally:
-            loaded.close()
-    except (ArtifactError, BaseError, PlainError, SoupError, TureenError) as error:
-        raise LoadError(str(error)) from error
-
-
-def _make_entry(artifact: Artifact) -> FamilyEntry:
-    """Make a family of one expert or policy. A policy that is not steered is the base of one."""
-    kind, folder, steered = artifact.manifest.kind, artifact.folder, artifact.manifest.steering is not None
-    own = "experts" if kind == "expert" else "policy" if steered else "base"
-    return FamilyEntry.model_validate({"name": artifact.name, own: [folder] if own == "experts" else str(folder)})
 
 
 def choose_runtime(options: LoadOptions) -> tuple[str, str]:
@@ -189,7 +139,7 @@ def make_runtime(options: LoadOptions) -> tuple[Runtime, str]:
     return runtime, f"{name} ({reason})"
 
 
-def _load(
+def open_models(
     rewards: Sequence[RewardEntry],
     families: Sequence[FamilyEntry],
     options: LoadOptions,
@@ -199,7 +149,7 @@ def _load(
     """Open all artifacts and load them; if one fails, close what was loaded."""
     bases = Bases(options.cache or CACHE, options.control_marks)
     models = [open_reward(entry, bases, runtime.dtype) for entry in rewards]
-    policies = [open_family(entry, bases, runtime.dtype, options.device) for entry in families]
+    policies = [open_family(each, bases, runtime.dtype, options.device) for each in families if each.upstream is None]
     check_reward_names(models)
     full = [model for model in models if model.artifact.manifest.weights == "full"]
     adapters = [model for model in models if model not in full]
@@ -224,8 +174,11 @@ def _load(
                 backbones.append(Backbone(name_score_lane(folder), scorer, read))
             for each, policy in zip(own_families.values(), base.families, strict=True):
                 served.append(Policy(replace(each.family, context=policy.context), policy))
+        upstreams = tuple(open_upstream(entry) for entry in families if entry.upstream is not None)
         undo.pop_all()
-    return LoadedModels(description, tuple(backbones), tuple(served), opened=tuple(models))
+    order = tuple(entry.name for entry in families)
+    opened = tuple(models)
+    return LoadedModels(description, tuple(backbones), tuple(served), opened=opened, upstreams=upstreams, order=order)
 
 
 def _list_engines(
@@ -236,7 +189,7 @@ def _list_engines(
     return [*(each.artifact.name for each in full), *scores, *(each.family.name for each in policies)]
 
 
-def _prove(loaded: LoadedModels, dtype: str, most: int | None) -> list[Proof]:
+def prove_models(loaded: LoadedModels, dtype: str, most: int | None) -> list[Proof]:
     proofs = []
     for backbone in loaded.backbones:
         by_artifact = {reward.artifact.name: reward for reward in backbone.rewards}

@@ -155,6 +155,7 @@ def prove_family(family: Family, runtime: PolicyRuntime, dtype: str, most: int |
     """
     if family.policy is not None and not family.experts:
         return prove_policy(family.policy, family, runtime, dtype, most)
+    assert family.renderer is not None
     tokenizer = family.renderer.tokenizer
     return [
         proof
@@ -167,6 +168,7 @@ def prove_policy(
     artifact: Artifact, family: Family, runtime: PolicyRuntime, dtype: str, most: int | None = None
 ) -> list[Proof]:
     """Read the probes of a policy of whole weights again, which is the base of a family without experts."""
+    assert family.renderer is not None
     return _prove_logprobs(artifact, family.renderer.tokenizer, runtime, dtype, None, most)
 
 

@@ -52,17 +52,7 @@ def open_steered_policy(entry: FamilyEntry, bases: Bases, dtype: str) -> OpenedF
     policy = _open_policy(entry, bases, where)
     steering = _find_steering(entry, policy.artifact, where)
     _check_marks(steering, policy.renderer, where)
-    presets = {
-        name: check_stored_weights(weights, steering.names, "simplex", f"{where}.presets.{name}")
-        for name, weights in entry.presets.items()
-    }
-    default = _find_default(entry, steering, where)
-    if isinstance(steering, PromptSteering):
-        for field, weights in {
-            **{f"presets.{name}": each for name, each in presets.items()},
-            "default": default,
-        }.items():
-            _check_said(steering, weights, f"{where}.{field}")
+    presets, default = check_told_weights(entry, steering, where)
     stack = concatenate_adapters(
         [Adapter(name, read_weights(each)[0].modules) for name, each in policy.adapters.items()]
     )
@@ -85,6 +75,25 @@ def open_steered_policy(entry: FamilyEntry, bases: Bases, dtype: str) -> OpenedF
         policy=policy.artifact,
     )
     return OpenedFamily(family, policy.folder, stack)
+
+
+def check_told_weights(
+    entry: FamilyEntry, steering: InPromptSteering, where: str
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Check and normalise the presets and the default weights of a family that is steered in its prompt.
+
+    Raises:
+        LoadError: one of them cannot be used, or chooses no sentence.
+    """
+    presets = {
+        name: check_stored_weights(weights, steering.names, "simplex", f"{where}.presets.{name}")
+        for name, weights in entry.presets.items()
+    }
+    default = _find_default(entry, steering, where)
+    for name, weights in presets.items():
+        _check_said(steering, weights, f"{where}.presets.{name}")
+    _check_said(steering, default, f"{where}.default")
+    return presets, default
 
 
 def _open_policy(entry: FamilyEntry, bases: Bases, where: str) -> _Policy:

@@ -89,6 +89,7 @@ def _score(backbone: Backbone, row: Row, rows: int) -> tuple[int, float]:
 
 def _write(stepper: Stepper, policy: Policy, texts: int) -> tuple[int, float]:
     """Write :data:`STEPS` tokens of each text. The first step, which reads the prompts, is not measured."""
+    assert policy.family.renderer is not None
     ids = tuple(policy.family.renderer.render_prompt(PROMPT).ids)
     weights = tuple((name, 1.0) for name in sorted(policy.family.experts)[:1])
     job = GenerationJob(ids, Sampling(max_tokens=STEPS + 1), weights)

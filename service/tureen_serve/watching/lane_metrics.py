@@ -1,9 +1,12 @@
 """Metrics of the lanes: batches, queues, and what was not computed again."""
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.lane import LaneRun
+from tureen_serve.runtimes.upstream_contract import Outcome
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 POWERS = tuple(2**power for power in range(18))
@@ -39,7 +42,15 @@ class LaneMetrics:
         self._exhausted = Counter(
             "tureen_out_of_memory", "Batches and steps for which memory ran out", ["lane"], registry=registry
         )
+        self._upstream_failing = Gauge(
+            "tureen_upstream_failing", "1 when an upstream's last reply was none", ["lane"], registry=registry
+        )
+        self._upstream_requests = Counter(
+            "tureen_upstream_requests", "Requests to upstreams", ["lane", "outcome"], registry=registry
+        )
         self._cleared = (
+            self._upstream_failing,
+            self._upstream_requests,
             self._waiting,
             self._waiting_tokens,
             self._running,
@@ -73,3 +84,7 @@ class LaneMetrics:
             self._waiting.labels(generator.name).inc(generator.waiting)
             self._running.labels(generator.name).inc(generator.running)
             self._exhausted.labels(generator.name).inc(generator.memory_failures)
+        for far in engine.upstreams:
+            self._upstream_failing.labels(far.name).set(far.upstream.trouble is not None)
+            for outcome in get_args(Outcome):
+                self._upstream_requests.labels(far.name, outcome).inc(far.upstream.outcomes[outcome])

@@ -36,8 +36,8 @@ class VllmGenerator:
         model = engine.config.model_config
         self.context: int = model.max_model_len
         self._vocabulary: int = model.get_vocab_size()
-        gated = adapters is not None and adapters.gated
-        self.description = "vLLM, the rank gate" if gated else "vLLM, one LoRA for each weight vector"
+        how = "the rank gate" if adapters and adapters.gated else "one LoRA for each weight vector"
+        self.description = f"vLLM, {how}" if adapters else "vLLM"
 
     @property
     def failure(self) -> str | None:
