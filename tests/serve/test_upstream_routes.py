@@ -123,6 +123,7 @@ def test_sampling_is_sent_on_as_it_is(far: Upstream) -> None:
         ({"soup": {"normalize": "none"}}, CHAT, "soup"),
         ({"desired_rewards": {"kind": 1}}, CHAT, "desired_rewards"),
         ({"prompt": [1, 2]}, TEXT, "prompt"),
+        ({"prompt": ""}, TEXT, "prompt"),
         (
             {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]},
             CHAT,

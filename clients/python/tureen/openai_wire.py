@@ -47,11 +47,16 @@ class GeneratedReply(SteeringFields):
 
 
 class Choice(SteeringFields):
-    """The fields of every choice. ``logprobs`` is OpenAI's object, not validated."""
+    """The fields of every choice. ``logprobs`` is OpenAI's object, not validated.
+
+    Attributes:
+        upstream: the ``model`` and the ``system_fingerprint`` of another server that wrote the text, as it tells them.
+    """
 
     index: int = 0
     finish_reason: str | None = None
     logprobs: Any = None
+    upstream: dict[str, str | None] | None = None
 
 
 class ChatMessage(Reply):

@@ -1,8 +1,8 @@
 """Turn the prompts of a plan into what its policy reads: token ids, or the words themselves for an upstream. Pure."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from tureen.errors import Unprocessable
 from tureen_core.turns import Messages, check_messages, check_text
 from tureen_serve.generation.plan import Plan
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
@@ -41,10 +41,12 @@ def read_texts(planned: Plan, texts: Sequence[str], go_on: GoOn) -> list[list[Pr
     return [[_read_text(planned, each, go_on) for each in planned.steer_text(text)] for text in texts]
 
 
-def _read_text(planned: Plan, text: str, go_on: GoOn) -> Any:
+def _read_text(planned: Plan, text: str, go_on: GoOn) -> Prompt:
     go_on()
     renderer = planned.family.renderer
     if renderer is not None:
         return renderer.tokenize_plain_prompt(text)
     check_text(text, "prompt")
+    if not text:
+        raise Unprocessable("the prompt is empty: send some text to continue", param="prompt")
     return SpokenPrompt(text=text)
