@@ -1,6 +1,7 @@
 """Full reward checkpoints without their heads, opened by transformers as what vLLM will take them for."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ from tureen_core.artifact import Artifact, open_artifact, read_head_tensors
 from tureen_core.gate import write_gate
 from tureen_core.heads import GatedHead
 from tureen_serve.runtimes.footprint import count_weights
-from tureen_serve.runtimes.on_vllm.views import INDEX, find_causal_architecture, write_headless_view
+from tureen_serve.runtimes.on_vllm.views import (
+    INDEX,
+    find_causal_architecture,
+    keep_headless_view,
+    write_headless_view,
+)
 
 SCORE = "score.weight"
 WEIGHTS = "model.safetensors"
@@ -205,3 +211,33 @@ def test_the_causal_architecture_is_the_one_that_transformers_names(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind} if kind else {}))
     assert find_causal_architecture(tmp_path) == expected
+
+
+def test_a_view_is_written_once_into_the_cache(
+    reward: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(reward.folder, tmp_path / "judge"))
+    first = keep_headless_view(folder, tmp_path / "cache")
+    assert first.is_relative_to(tmp_path / "cache" / "views")
+    assert SCORE not in all_keys(first)
+    monkeypatch.setattr("tureen_serve.runtimes.on_vllm.views._copy_backbone", None)
+    assert keep_headless_view(folder, tmp_path / "cache") == first
+    monkeypatch.undo()
+    others = []
+    for number in range(2):
+        os.utime(folder / WEIGHTS, (number, number))
+        others.append(keep_headless_view(folder, tmp_path / "cache"))
+    assert len({first, *others}) == 3
+    assert [each.is_dir() for each in (first, *others)] == [False, True, True]
+
+
+def test_a_view_that_cannot_be_written_leaves_nothing(
+    reward: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr("tureen_serve.runtimes.on_vllm.views._copy_backbone", fail)
+    with pytest.raises(OSError, match="no room"):
+        keep_headless_view(reward.folder, tmp_path)
+    assert list((tmp_path / "views").glob("*/*")) == []

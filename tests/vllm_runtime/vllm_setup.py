@@ -1,5 +1,7 @@
 """A vLLM runtime small enough for tests."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from tureen_serve.runtimes.contract import BatchLimits
@@ -12,4 +14,4 @@ def runtime(settings: VllmSettings = SMALL) -> Any:
     """In float32, on whatever this vLLM runs on."""
     from tureen_serve.runtimes.on_vllm.models import VllmRuntime
 
-    return VllmRuntime("float32", "auto", BatchLimits(), settings)
+    return VllmRuntime("float32", "auto", BatchLimits(), settings, Path(tempfile.mkdtemp(prefix="tureen-cache-")))

@@ -132,7 +132,7 @@ def make_runtime(options: LoadOptions) -> tuple[Runtime, str]:
         raise LoadError("runtime: vLLM is not installed; pip install 'tureen[vllm]', or use runtime: transformers")
     module, kind = RUNTIMES[name]
     memory = {"prompt_memory_bytes": options.prompt_memory_bytes, "text_memory_bytes": options.text_memory_bytes}
-    own = {"settings": options.vllm} if name == "vllm" else memory
+    own = {"settings": options.vllm, "cache": options.cache or CACHE} if name == "vllm" else memory
     runtime: Runtime = getattr(importlib.import_module(module), kind)(
         options.dtype, options.device, options.limits, **own
     )

@@ -1,8 +1,8 @@
 """The vLLM runtime: start the engines that a server needs, and leave other reward models to transformers.
 
 A base with reward models and experts needs two engines, since an engine of vLLM either pools or generates. Each gets a
-share of the GPU's memory. The files for engines (adapters and checkpoints without heads) are in a temporary folder,
-which is deleted when the process ends.
+share of the GPU's memory. The adapters for engines are in a temporary folder, which is deleted when the process ends,
+and checkpoints without heads in the cache.
 """
 
 import logging
@@ -19,24 +19,20 @@ from vllm.config import PoolerConfig
 from vllm.platforms import current_platform
 
 from tureen_core.artifact import HEAD, Artifact, read_weights
+from tureen_core.base import CACHE
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import LoadedBase, name_score_lane
 from tureen_serve.runtimes.contract import BatchLimits, Scorer
 from tureen_serve.runtimes.footprint import count_weights
 from tureen_serve.runtimes.on_transformers.models import TransformersRuntime
-from tureen_serve.runtimes.on_vllm.adapters import (
-    Adapters,
-    GatedAdapters,
-    MergedAdapters,
-    find_gate_obstacle,
-)
+from tureen_serve.runtimes.on_vllm.adapters import Adapters, GatedAdapters, MergedAdapters, find_gate_obstacle
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
 from tureen_serve.runtimes.on_vllm.engine_arguments import TOTAL, divide_memory, make_lora_arguments
 from tureen_serve.runtimes.on_vllm.generator import VllmGenerator
 from tureen_serve.runtimes.on_vllm.internals import PROVEN_RELEASES
 from tureen_serve.runtimes.on_vllm.scorer import VllmScorer
 from tureen_serve.runtimes.on_vllm.selftest import find_gate_difference
-from tureen_serve.runtimes.on_vllm.views import find_causal_architecture, write_headless_view
+from tureen_serve.runtimes.on_vllm.views import find_causal_architecture, keep_headless_view
 from tureen_serve.runtimes.readout import make_readout
 from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.vllm_settings import VllmSettings
@@ -63,6 +59,7 @@ class VllmRuntime:
         device: ``auto``, or the kind of device that this vLLM is built for.
         limits: the limits of one batch of scores.
         settings: the settings of the engines.
+        cache: the folder for checkpoints without their heads.
 
     Raises:
         LoadError: this vLLM is built for another kind of device.
@@ -70,7 +67,9 @@ class VllmRuntime:
 
     workspace_bytes = 0  # the engines' memory is theirs, see `vllm.cache_gib` and `vllm.memory`
 
-    def __init__(self, dtype: str, device: str, limits: BatchLimits, settings: VllmSettings) -> None:
+    def __init__(
+        self, dtype: str, device: str, limits: BatchLimits, settings: VllmSettings, cache: Path = CACHE
+    ) -> None:
         kind = current_platform.device_type
         if device not in ("auto", kind):
             raise LoadError(
@@ -79,7 +78,7 @@ class VllmRuntime:
         self._on_cpu = kind == "cpu"
         self.dtype = ("float32" if self._on_cpu else "bfloat16") if dtype == "auto" else dtype
         self.version = vllm.__version__
-        self._limits, self._settings = limits, settings
+        self._limits, self._settings, self._cache = limits, settings, cache
         self._transformers = TransformersRuntime(dtype, device, limits)
         self._files = tempfile.TemporaryDirectory(prefix="tureen-vllm-")
         self._shares: Mapping[str, float] = {}
@@ -137,7 +136,7 @@ class VllmRuntime:
             return self._transformers.load_checkpoint(artifact)
         readout = make_readout(artifact, CPU)
         extra = artifact.plain.extra_keys if artifact.plain else (f"{HEAD}.",)
-        view = write_headless_view(artifact.folder, Path(self._files.name) / artifact.name, extra)
+        view = keep_headless_view(artifact.folder, self._cache, extra)
         engine = self._start_engine(artifact.name, view, None, POOLING)
         return VllmScorer(engine, {artifact.name: readout}, None, self._limits)
 

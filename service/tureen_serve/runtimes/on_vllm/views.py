@@ -1,9 +1,15 @@
 """A copy of a full reward checkpoint for vLLM: the backbone as a causal architecture, without the score head.
 
-vLLM refuses weights that its architecture does not have. Tureen computes the head itself.
+vLLM refuses weights that its architecture does not have. Tureen computes the head itself. A file with the head cannot
+be linked, since safetensors has no holes; it is copied once, into the cache.
 """
 
+import hashlib
 import json
+import os
+import shutil
+import tempfile
+import time
 from pathlib import Path
 
 from safetensors import safe_open
@@ -20,6 +26,51 @@ def find_causal_architecture(folder: Path) -> str | None:
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     found = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     return found if isinstance(found, str) else None
+
+
+def keep_headless_view(folder: Path, cache: Path, extra: tuple[str, ...] = (f"{HEAD}.",)) -> Path:
+    """Find the view of a checkpoint in ``cache/views``, or write it there as a whole. Remove its oldest views.
+
+    A view belongs to the names, sizes and times of the folder's files. The last two are kept, since another server may
+    still run on the older one.
+
+    Args:
+        extra: see :func:`write_headless_view`.
+
+    Raises:
+        OSError: the cache cannot be written, or has no room.
+    """
+    files = sorted((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
+    facts = [*extra, *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)]
+    views = cache / "views" / _shorten(str(folder.resolve()))
+    view = views / _shorten("\n".join(facts)) / folder.resolve().name
+    if not view.is_dir():
+        views.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".view-", dir=views))
+        try:
+            write_headless_view(folder, scratch / view.name, extra)
+            os.replace(scratch, view.parent)
+        except OSError:  # another process wrote it meanwhile
+            if not view.is_dir():
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    os.utime(view.parent)
+    _remove_oldest(views)
+    return view
+
+
+def _shorten(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _remove_oldest(views: Path) -> None:
+    """Remove all views but the two that were used last, and what killed processes left a day ago."""
+    used = sorted(views.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
+    whole = [each for each in used if not each.name.startswith(".")]
+    left = [each for each in used if each.name.startswith(".") and each.stat().st_mtime < time.time() - 86_400]
+    for each in [*whole[2:], *left]:
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def write_headless_view(folder: Path, out: Path, extra: tuple[str, ...] = (f"{HEAD}.",)) -> Path:
