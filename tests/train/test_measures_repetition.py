@@ -4,7 +4,11 @@ import math
 
 import pytest
 
+from tureen_train.config import FunctionSource
 from tureen_train.measures.repetition import compute_distinct_bigrams
+from tureen_train.networks.reward_reader import ignore_progress
+from tureen_train.policies.rollouts.contract import Prompt, Sample
+from tureen_train.policies.rollouts.function_rewards import open_functions
 
 
 @pytest.mark.parametrize(
@@ -18,3 +22,12 @@ def test_the_share_of_distinct_pairs(text: str, share: float) -> None:
 @pytest.mark.parametrize("text", ["", " ", "one"])
 def test_a_text_without_a_pair_has_no_share(text: str) -> None:
     assert math.isnan(compute_distinct_bigrams(text))
+
+
+def test_variety_is_a_reward_that_recipes_can_name() -> None:
+    function = "tureen_train.measures.repetition:reward_variety"
+    (valuer,) = open_functions([FunctionSource(source="function", name="variety", function=function)])
+    prompt = Prompt("p", ({"role": "user", "content": "why?"},))
+    samples = [[Sample("p", number, text) for number, text in enumerate(("a b c", "a b a b a", "one"))]]
+    found = valuer.value_samples([prompt], samples, ignore_progress).values["variety"]
+    assert [each.number for each in found[0]] == [1.0, 0.5, 1.0]
