@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean
+.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean
 
 install: .venv/.dev
 
@@ -94,6 +94,17 @@ types: .venv/.dev
 law: .venv/.dev
 	$(BIN)/lint-imports
 
+# checkov's pins clash with everybody else's
+.venv-checkov/.ready:
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/pip install --quiet checkov==3.3.30
+	touch $@
+
+# the charts' manifests for all values of ci/, read by checkov; what it finds and why it stays is in helm/checkov.yaml
+scan: .venv/.dev .venv-checkov/.ready
+	$(BIN)/python tests/deploy/render_all.py .cache/manifests
+	.venv-checkov/bin/checkov --config-file helm/checkov.yaml --directory .cache/manifests
+
 check: lint types law test
 
 bench: .venv/.dev
@@ -142,4 +153,4 @@ sweep: .venv/.dev
 	$(BIN)/tureen-train sweep --start-server --from academy --to entertainment --steps 11 --out runs/sweep
 
 clean:
-	rm -rf .venv .venv-vllm .venv-infinity .cache runs build dist
+	rm -rf .venv .venv-vllm .venv-infinity .venv-checkov .cache runs build dist

@@ -2,15 +2,17 @@
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 CHART = Path(__file__).parents[2] / "helm" / "tureen"
+TRAINING = CHART.parent / "tureen-train"
 CI_VALUES = {path.name.removesuffix("-values.yaml"): path for path in sorted(CHART.glob("ci/*-values.yaml"))}
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -28,18 +30,20 @@ class Helm:
     """One release of helm."""
 
     binary: Path
+    chart: Path = CHART
 
     def lint(self, values: Values) -> str:
-        return self._run("lint", "--strict", str(CHART), "--values", "-", values=values)
+        return self._run("lint", "--strict", str(self.chart), "--values", "-", values=values)
 
     def render(self, values: Values, kubernetes: str = "1.37") -> list[Manifest]:
         """The manifests of a release named ``try`` in the namespace ``kitchen``."""
-        command = ["template", "try", str(CHART), "--namespace", "kitchen", "--kube-version", kubernetes]
-        return list(yaml.safe_load_all(self._run(*command, "--values", "-", values=values)))
+        command = ["template", "try", str(self.chart), "--namespace", "kitchen", "--kube-version", kubernetes]
+        text = self._run(*command, "--values", "-", values=values)
+        return [manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest]
 
     def notes(self, values: Values) -> str:
         """What an install says at its end. Helm 3 would need a cluster for it."""
-        command = ["install", "try", str(CHART), "--namespace", "kitchen", "--dry-run=client", "--values", "-"]
+        command = ["install", "try", str(self.chart), "--namespace", "kitchen", "--dry-run=client", "--values", "-"]
         return self._run(*command, values=values).partition("NOTES:\n")[2]
 
     def _run(self, *arguments: str, values: Values) -> str:
@@ -83,6 +87,27 @@ def pod(manifests: list[Manifest]) -> Manifest:
     """The spec of the Deployment's pods."""
     spec: Manifest = only(manifests, "Deployment")["spec"]["template"]["spec"]
     return spec
+
+
+def pod_templates(manifests: list[Manifest]) -> Iterator[Manifest]:
+    """Everything that becomes pods: of any kind, the metadata and the spec."""
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "Pod":
+            yield manifest
+        elif manifest["kind"] == "LeaderWorkerSet":
+            yield spec["leaderWorkerTemplate"]["leaderTemplate"]
+            yield spec["leaderWorkerTemplate"]["workerTemplate"]
+        elif manifest["kind"] == "JobSet":
+            yield from (job["template"]["spec"]["template"] for job in spec["replicatedJobs"])
+        elif "template" in spec:
+            yield spec["template"]
+
+
+def containers_of(template: Manifest) -> list[Manifest]:
+    """All containers of a pod, those that run first included."""
+    spec = template["spec"]
+    return list(chain(spec.get("initContainers", []), spec["containers"]))
 
 
 def server(manifests: list[Manifest]) -> Manifest:

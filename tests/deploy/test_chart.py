@@ -8,14 +8,19 @@ import kubernetes_validate
 import pytest
 import yaml
 from deploy.dockerfile import environment, last
-from deploy.helm import CHART, CI_VALUES, DEFAULTS, Helm, mounted, only, server, values_of, with_value
+from deploy.fetch_helm import fetch
+from deploy.helm import CHART, CI_VALUES, DEFAULTS, Helm, mounted, only, pod_templates, server, values_of, with_value
 from serve.keys import make_entry
 
 from tureen_serve import settings
 from tureen_serve.security.key_ring import read_key_ring
 
-KUBERNETES = ("1.27", "1.37")
+KUBERNETES = ("1.27", "1.30", "1.33", "1.37")
+CUSTOM = {"HTTPRoute", "LeaderWorkerSet", "PodMonitor", "PrometheusRule", "ScaledObject", "ServiceMonitor"}
 STARTER = values_of("starter")
+ALWAYS = {"ConfigMap", "Pod", "Service", "ServiceAccount"}
+EDGE = {"HorizontalPodAutoscaler", "Ingress", "ServiceMonitor"}
+FLEET = {"HTTPRoute", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ScaledObject"}
 
 
 @pytest.mark.parametrize("name", CI_VALUES)
@@ -29,9 +34,13 @@ def test_lint_accepts_the_defaults(any_helm: Helm) -> None:
 
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
 @pytest.mark.parametrize("name", CI_VALUES)
-def test_kubernetes_accepts_every_manifest(any_helm: Helm, name: str, kubernetes: str) -> None:
-    for manifest in any_helm.render(values_of(name), kubernetes):
-        kubernetes_validate.validate(manifest, kubernetes, strict=True)
+def test_kubernetes_accepts_every_manifest(helm: Helm, name: str, kubernetes: str) -> None:
+    values = values_of(name)
+    if kubernetes < "1.31" and values.get("artifacts", {}).pop("images", None):
+        values["server"]["rewards"].pop()  # volumes of images are younger
+    for manifest in helm.render(values, kubernetes):
+        if manifest["kind"] not in CUSTOM:
+            kubernetes_validate.validate(manifest, kubernetes, strict=True)
 
 
 def test_oldest_kubernetes_is_the_one_that_is_tested(helm: Helm) -> None:
@@ -41,16 +50,21 @@ def test_oldest_kubernetes_is_the_one_that_is_tested(helm: Helm) -> None:
         helm.render(STARTER, "1.26")
 
 
-def test_both_releases_of_helm_render_the_same(helm: Helm, any_helm: Helm) -> None:
-    assert any_helm.render(values_of("gpu")) == helm.render(values_of("gpu"))
+@pytest.mark.parametrize("name", ["gpu", "sources", "fleet", "edge", "nodes"])
+def test_both_releases_of_helm_render_the_same(helm: Helm, name: str) -> None:
+    assert Helm(fetch("3.17.3")).render(values_of(name)) == helm.render(values_of(name))
 
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("starter", {"ConfigMap", "Deployment", "PersistentVolumeClaim", "Secret", "Service", "ServiceAccount"}),
-        ("replicas", {"ConfigMap", "Deployment", "Service", "ServiceAccount"}),
-        ("gpu", {"ConfigMap", "Deployment", "Service", "ServiceAccount"}),
+        ("starter", {*ALWAYS, "Deployment", "PersistentVolumeClaim", "Secret"}),
+        ("replicas", {*ALWAYS, "Deployment", "PodDisruptionBudget"}),
+        ("gpu", {*ALWAYS, "Deployment"}),
+        ("sources", {*ALWAYS, "Deployment", "PersistentVolumeClaim"}),
+        ("edge", {*ALWAYS, *EDGE, "Deployment", "PodDisruptionBudget", "Secret"}),
+        ("fleet", {*ALWAYS, *FLEET, "Deployment", "PodDisruptionBudget", "PersistentVolumeClaim"}),
+        ("nodes", {*ALWAYS, "LeaderWorkerSet", "NetworkPolicy"}),
     ],
 )
 def test_manifests_are_those_that_the_values_need(helm: Helm, name: str, kinds: set[str]) -> None:
@@ -79,14 +93,15 @@ def test_service_finds_the_pods_and_their_port(helm: Helm) -> None:
 @pytest.mark.parametrize("name", CI_VALUES)
 def test_server_accepts_the_configuration(helm: Helm, name: str, tmp_path: Path) -> None:
     manifests = helm.render(values_of(name))
-    (document,) = only(manifests, "ConfigMap")["data"].values()
+    document = next(each for each in manifests if "tureen.yaml" in each.get("data", {}))["data"]["tureen.yaml"]
     keys, config = tmp_path / "keys", tmp_path / "tureen.yaml"
     keys.write_text("0123456789abcdef\n")
     config.write_text(document)
     loaded = settings.load_settings(config, host="0.0.0.0", keys=keys)
     assert loaded.log_format == "json"
     assert loaded.limits.drain_seconds >= 15
-    assert bool(loaded.rewards and loaded.families) is ("--starter" not in server(manifests)["args"])
+    told = [container.get("args") for pod in pod_templates(manifests) for container in pod["spec"]["containers"]]
+    assert bool(loaded.rewards or loaded.families) is ("--starter" not in str(told))
 
 
 def test_configuration_is_the_server_values(helm: Helm) -> None:
@@ -162,12 +177,14 @@ def test_a_key_stands_in_the_secret_and_nowhere_else(helm: Helm) -> None:
 )
 def test_resources_are_named_after_the_release(helm: Helm, release: dict[str, str], names: str) -> None:
     found = {manifest["metadata"]["name"] for manifest in helm.render({**STARTER, **release})}
-    assert found == {names, f"{names}-keys", f"{names}-cache", f"{names}-batches"}
+    assert found == {names, f"{names}-keys", f"{names}-cache", f"{names}-batches", f"{names}-test"}
 
 
 def test_notes_say_what_to_do_next(helm: Helm) -> None:
     notes = helm.notes(with_value(STARTER, "service.port", 80))
     assert "rollout status deployment/try-tureen" in notes
+    assert "helm --namespace kitchen test try" in notes
+    assert "test try" not in helm.notes(with_value(STARTER, "test.enabled", False))
     assert "service/try-tureen 8900:80" in notes
     assert "try-tureen-keys" in notes
     assert "not persistent" not in notes

@@ -1,40 +1,95 @@
-{{/* What the pod runs, and what it mounts. */}}
+{{/* The pods: of `top`, for the `role` server (it answers requests), worker (it runs batches) or follower (it lends its
+GPUs to the first pod of its group). */}}
+
+{{- define "tureen.podTemplate" -}}
+{{- $top := .top -}}
+{{- $values := .top.Values -}}
+{{- $labels := ternary (include "tureen.workerLabels" $top) (include "tureen.selectorLabels" $top) (eq .role "worker") | fromYaml -}}
+metadata:
+  labels: {{- merge $labels $values.podLabels | toYaml | nindent 4 }}
+  annotations:
+    {{- with $values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    checksum/config: {{ include (print $top.Template.BasePath "/configmap.yaml") $top | sha256sum }}
+spec:
+  serviceAccountName: {{ include "tureen.serviceAccountName" $top }}
+  automountServiceAccountToken: false
+  # The variables of a Service named tureen (TUREEN_PORT and more) would be read as the server's settings.
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ int $values.terminationGracePeriodSeconds }}
+  securityContext: {{- toYaml $values.podSecurityContext | nindent 4 }}
+  {{- include "tureen.placing" . | nindent 2 }}
+  {{- with include "tureen.initContainers" $top }}
+  initContainers: {{- . | nindent 4 }}
+  {{- end }}
+  containers:
+    - {{ include "tureen.container" . | nindent 6 | trim }}
+    {{- with $values.sidecars }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes: {{- include "tureen.volumes" $top | nindent 4 }}
+{{- end -}}
+
+{{/* Where the pods run, from what the values say and, for workers of batches, from their own. */}}
+{{- define "tureen.placing" -}}
+{{- $fields := pick .top.Values "imagePullSecrets" "priorityClassName" "runtimeClassName" "hostAliases" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" -}}
+{{- if eq .role "worker" -}}
+{{- $own := pick .top.Values.batches.workers "nodeSelector" "tolerations" -}}
+{{- range $name, $value := $own }}{{ if $value }}{{ $_ := set $fields $name $value }}{{ end }}{{ end -}}
+{{- end -}}
+{{- range $name, $value := $fields }}
+{{- with $value }}
+{{ $name }}: {{ if kindIs "string" . }}{{ . }}{{ else }}{{- toYaml . | nindent 2 }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end -}}
 
 {{- define "tureen.container" -}}
+{{- $values := .top.Values -}}
 name: server
-image: {{ include "tureen.image" . }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
-args: [{{ if .Values.starter }}--starter, {{ end }}--config, /etc/tureen/tureen.yaml]
+image: {{ include "tureen.image" .top }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
+{{- if eq .role "follower" }}
+command: [ray, start, "--address=$(LWS_LEADER_ADDRESS):{{ int $values.multiNode.port }}", --disable-usage-stats, --block]
+{{- else if $values.multiNode.enabled }}
+command:
+  - sh
+  - -c
+  - ray start --head --port={{ int $values.multiNode.port }} --disable-usage-stats && exec tureen-serve "$@"
+  - tureen-serve
+{{- end }}
+{{- if ne .role "follower" }}
+args: [{{ if $values.starter }}--starter, {{ end }}--config, /etc/tureen/tureen.yaml]
+{{- end }}
 {{- with include "tureen.env" . }}
 env: {{- . | nindent 2 }}
 {{- end }}
+{{- with $values.envFrom }}
+envFrom: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if ne .role "follower" }}
 ports:
   - {name: http, containerPort: 8900, protocol: TCP}
-startupProbe: {{- include "tureen.probe" (dict "path" "/health/ready" "times" .Values.probes.startup) | nindent 2 }}
-readinessProbe: {{- include "tureen.probe" (dict "path" "/health/ready" "times" .Values.probes.readiness) | nindent 2 }}
-livenessProbe: {{- include "tureen.probe" (dict "path" "/health/live" "times" .Values.probes.liveness) | nindent 2 }}
+startupProbe: {{- include "tureen.probe" (dict "path" "/health/live" "times" $values.probes.startup) | nindent 2 }}
+readinessProbe: {{- include "tureen.probe" (dict "path" "/health/ready" "times" $values.probes.readiness) | nindent 2 }}
+livenessProbe: {{- include "tureen.probe" (dict "path" "/health/live" "times" $values.probes.liveness) | nindent 2 }}
+{{- end }}
 resources: {{- include "tureen.resources" . | nindent 2 }}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
-volumeMounts:
-  - {name: config, mountPath: /etc/tureen, readOnly: true}
-  - {name: keys, mountPath: /run/secrets/tureen, readOnly: true}
-  - {name: cache, mountPath: /var/cache/tureen}
-  {{- if include "tureen.batchesFolder" . }}
-  - {name: batches, mountPath: /var/spool/tureen}
-  {{- end }}
-  - {name: tmp, mountPath: /tmp}
-  {{- if .Values.artifacts.existingClaim }}
-  - {name: artifacts, mountPath: /var/lib/tureen, readOnly: true}
-  {{- end }}
+securityContext: {{- toYaml $values.securityContext | nindent 2 }}
+volumeMounts: {{- include "tureen.mounts" .top | nindent 2 }}
 {{- end -}}
 
 {{- define "tureen.env" -}}
-{{- $env := .Values.env -}}
-{{- with .Values.batches.store -}}
-{{- if and .existingSecret $.Values.server.batches.enabled -}}
+{{- $env := .top.Values.env -}}
+{{- if and .top.Values.multiNode.enabled (eq .role "server") -}}
+{{- $env = prepend $env (dict "name" "RAY_ADDRESS" "value" "auto") -}}
+{{- end -}}
+{{- if .top.Values.batches.workers.replicaCount -}}
+{{- $env = prepend $env (dict "name" "TUREEN_BATCHES__WORKER" "value" (ternary "true" "false" (eq .role "worker"))) -}}
+{{- end -}}
+{{- with .top.Values.batches.store -}}
+{{- if and .existingSecret $.top.Values.server.batches.enabled -}}
 {{- $entry := dict "secretKeyRef" (dict "name" .existingSecret "key" .entry) -}}
 {{- $env = prepend $env (dict "name" "TUREEN_BATCHES__STORE" "valueFrom" $entry) -}}
 {{- end -}}
@@ -48,40 +103,13 @@ httpGet: {path: {{ .path }}, port: http}
 {{- end -}}
 
 {{- define "tureen.resources" -}}
-{{- $resources := deepCopy .Values.resources -}}
-{{- if .Values.gpu.count -}}
-{{- $resources = merge $resources (dict "limits" (dict .Values.gpu.resource .Values.gpu.count)) -}}
+{{- $values := .top.Values -}}
+{{- $resources := deepCopy $values.resources -}}
+{{- if eq .role "worker" -}}
+{{- $resources = deepCopy (default $values.resources $values.batches.workers.resources) -}}
+{{- end -}}
+{{- if $values.gpu.count -}}
+{{- $resources = merge $resources (dict "limits" (dict $values.gpu.resource $values.gpu.count)) -}}
 {{- end -}}
 {{- toYaml $resources -}}
-{{- end -}}
-
-{{- define "tureen.volumes" -}}
-- name: config
-  configMap: {name: {{ include "tureen.fullname" . }}}
-- name: keys
-  secret:
-    secretName: {{ include "tureen.keysSecret" . | quote }}
-    defaultMode: 0440
-    items:
-      - {key: {{ .Values.keys.entry | quote }}, path: keys}
-- name: cache
-  {{- if .Values.cache.persistent }}
-  persistentVolumeClaim: {claimName: {{ include "tureen.cacheClaim" . | quote }}}
-  {{- else }}
-  emptyDir: {sizeLimit: {{ .Values.cache.size | quote }}}
-  {{- end }}
-{{- if include "tureen.batchesFolder" . }}
-- name: batches
-  {{- if .Values.batches.persistence.enabled }}
-  persistentVolumeClaim: {claimName: {{ include "tureen.batchesClaim" . | quote }}}
-  {{- else }}
-  emptyDir: {sizeLimit: {{ .Values.batches.persistence.size | quote }}}
-  {{- end }}
-{{- end }}
-- name: tmp
-  emptyDir: {sizeLimit: {{ .Values.tmp.size | quote }}}
-{{- with .Values.artifacts.existingClaim }}
-- name: artifacts
-  persistentVolumeClaim: {claimName: {{ . | quote }}, readOnly: true}
-{{- end }}
 {{- end -}}
