@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tureen.errors import TureenError, Unavailable
@@ -27,10 +27,10 @@ LONGEST_PAUSE = 60.0  # seconds without a request, whatever the upstream asks fo
 
 @dataclass(eq=False, slots=True)
 class UpstreamTurn(TextTurn):
-    """A text that waits or is written. ``clock`` ends the wait for its next delta, when it is abandoned."""
+    """A text that waits or is written. It has ``started`` once it has a place; ``wait`` ends what it waits for."""
 
     started: bool = False
-    wait: asyncio.Timeout | None = field(default=None)
+    wait: asyncio.Timeout | None = None
 
 
 class UpstreamLane(Lane):
