@@ -15,6 +15,8 @@ from tureen_serve.inference.demand import DEADLINE
 from tureen_serve.settings import ServerLimits
 from tureen_serve.telemetry import QUIET, App, Message, Receive, Scope, Send
 
+READ = {name.encode(): name for name in ("content-length", TIMEOUT_HEADER)}  # the headers that are read here
+
 
 class InFlight:
     """The requests that are being answered, each by a task of its own."""
@@ -83,7 +85,7 @@ class Admission:
         await self._held.run(self._serve(scope, receive, send))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in READ}
         upload = self._uploads.get(scope["path"], 0) if scope["method"] == "POST" else 0
         seconds = self._limits.longest_deadline_seconds if upload else read_deadline(headers, self._limits)
         check_length(headers, upload or self._limits.body_bytes)
@@ -149,6 +151,7 @@ class Exchange:
         self._gone = asyncio.Event()
         self._clock: asyncio.Timeout | None = None
         self._ended = False
+        self._left = False  # the caller, before all was sent
 
     async def read(self, limit: int) -> bool:
         """Read the whole body. Returns False if the caller left before its end.
@@ -186,28 +189,29 @@ class Exchange:
         Args:
             clock: the deadline; it is stopped when the answer begins.
         """
-
-        async def handle() -> None:
-            if not self._gone.is_set():
-                await app(scope, self._replay, self._forward)
-
+        task = asyncio.current_task()
+        assert task is not None
+        earlier = task.cancelling()
         self._clock = clock
         DEADLINE.set(clock)
-        disconnect = asyncio.create_task(self._wait_for_disconnect())  # first: who has left costs no parsing
-        handler = asyncio.create_task(handle())
+        watching = asyncio.create_task(self._watch_caller(task))
         try:
-            await asyncio.wait({handler, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-            if handler.done() or self._ended:
-                await handler
+            await asyncio.sleep(0)  # the watch goes first: who has left costs no parsing
+            await app(scope, self._replay, self._forward)
+        except asyncio.CancelledError:
+            if not self._left or task.uncancel() > earlier:  # somebody else has cancelled, too
+                raise
         finally:
-            handler.cancel()
-            disconnect.cancel()
-            await asyncio.gather(handler, disconnect, return_exceptions=True)
+            watching.cancel()
 
-    async def _wait_for_disconnect(self) -> None:
+    async def _watch_caller(self, answering: asyncio.Task[None]) -> None:
+        """Wait until the caller leaves, and cancel the task that answers, unless all was sent."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone.set()
+        if not self._ended:
+            self._left = True
+            answering.cancel()
 
     async def _replay(self) -> Message:
         """The application's ``receive``: returns the body, then waits until the caller disconnects."""

@@ -1,10 +1,11 @@
 """Read request bodies as strict JSON (:mod:`tureen_serve.strict_json`). FastAPI validates and documents them.
 
-A body that takes long is parsed and validated in a thread, so that the event loop stays free. FastAPI then gets the
-validated body and passes it on.
+A body that takes long is parsed and validated in a thread, so that the event loop stays free. The validated body is
+then passed on.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import Request, Response
@@ -12,11 +13,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from tureen.errors import UnsupportedMedia
+from tureen_serve.api.route_call import RouteCall, plan_call
 from tureen_serve.inference.pieces import GoOn, run_pieces
 from tureen_serve.strict_json import JsonLimits, parse_json
+from tureen_serve.telemetry import App, Receive, Scope, Send
 
 LARGE = 2**16  # bytes of a body that is read in a thread
 MANY = 256  # objects in such a body
+STACK = "fastapi_inner_astack"  # where FastAPI looks for the stack of a request, too
 
 Validate = Callable[..., tuple[Any, Any]]  # of FastAPI's field: the value, and pydantic's list of errors
 
@@ -50,19 +54,41 @@ class StrictRequest(Request):
 class StrictRoute(APIRoute):
     """A route that reads its body with :class:`StrictRequest`."""
 
+    _call: RouteCall | None = None
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        if self._call is not None:
+            self.app = _keep_open(self.get_route_handler())
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, with a strict reader before it."""
+        """Return the handler: a strict reader, and then the route's own call, or FastAPI's where it must be."""
         handler = super().get_route_handler()
+        self._call = call = plan_call(self)
 
         async def strict(request: Request) -> Response:
             if self.body_field is None:
                 return await handler(request)
-            reading, server = StrictRequest(request.scope, request.receive), request.app.state.server
+            reading = request if isinstance(request, StrictRequest) else StrictRequest(request.scope, request.receive)
+            server = request.app.state.server
             await server.turns.take()
             await reading.read(server.json_limits, self.body_field.validate)
-            return await handler(reading)
+            if call is None:
+                return await handler(reading)
+            return await call.answer(reading, reading.document, request.scope[STACK])
 
         return strict
+
+
+def _keep_open(handler: Callable[[Request], Awaitable[Response]]) -> App:
+    """Make the application of a route. What its dependencies open stays open until the reply is sent."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async with AsyncExitStack() as scope[STACK]:
+            response = await handler(StrictRequest(scope, receive, send))
+            await response(scope, receive, send)
+
+    return app
 
 
 def _read_large(body: bytes, limits: JsonLimits, validate: Validate, go_on: GoOn) -> Any:
