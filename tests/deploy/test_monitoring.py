@@ -39,11 +39,12 @@ EXPRESSIONS = [rule["expr"] for rule in read_alerts().values()] + [each for each
 
 
 def calibrated(folder: Path) -> Path:
-    """The models of :func:`build`, the reward ``helpful`` with a calibration."""
+    """The models of :func:`build`, the reward ``helpful`` and a next version of it with a calibration."""
     config = build(folder)
-    artifact = tiny.reward(folder / "helpful", folder / "base", "helpful", 0)
-    objective = artifact.manifest.objectives[0].model_copy(update={"calibration": Calibration(mean=0.1, std=0.5)})
-    prove(seal_artifact(artifact.folder, artifact.manifest.model_copy(update={"objectives": [objective]})))
+    for place, seed in (("helpful", 0), ("models/next", 71)):
+        artifact = tiny.reward(folder / place, folder / "base", "helpful", seed)
+        objective = artifact.manifest.objectives[0].model_copy(update={"calibration": Calibration(mean=0.1, std=0.5)})
+        prove(seal_artifact(artifact.folder, artifact.manifest.model_copy(update={"objectives": [objective]})))
     return config
 
 
@@ -68,12 +69,15 @@ def ask_everything(client: TestClient) -> None:
 def scrape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A scrape of a server of two reward models and two families that was asked for all that it can do."""
     folder = tmp_path_factory.mktemp("monitored")
-    config = calibrated(folder)
+    config, state = calibrated(folder), {"enabled": True, "folder": folder / "state"}
     config.write_text(config.read_text().replace("port: 0", f"{UPSTREAM}\nport: 0"))
-    app = create_app(load_settings(config, batches={"enabled": True, "folder": folder / "state"}))
+    app = create_app(load_settings(config, batches=state, load_roots=[folder / "models"]))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_for_models(app)
+        began = client.post("/v1/models/helpful/shadow", json={"path": str(folder / "models/next"), "share": 1})
+        assert began.status_code == 200, began.text
         ask_everything(client)
+        block_until(lambda: client.get("/v1/models/helpful/shadow").json()["compared"] >= 540, PATIENCE)
         block_until(lambda: "tureen_jobs{" in client.get("/metrics").text, PATIENCE)
         yield client.get("/metrics").text
 
@@ -228,6 +232,16 @@ CASES: dict[str, tuple[int, dict[str, str], dict[str, str]]] = {
             f'tureen_compared_pairs_total{{{JOB}, model="m"}}': "0+10x90",
         },
         {f'tureen_tied_pairs_total{{{JOB}, model="m"}}': "0+1x90"},
+    ),
+    "TureenModelChangeFails": (
+        10,
+        {f'tureen_model_changes_total{{{JOB}, action="load", result="failed"}}': "0x5 1x60"},
+        {f'tureen_model_changes_total{{{JOB}, action="load", result="failed"}}': "1x60"},
+    ),
+    "TureenShadowDisagrees": (
+        20,
+        {f'tureen_shadow_pair_agreement{{{JOB}, model="m"}}': "0.7x60"},
+        {f'tureen_shadow_pair_agreement{{{JOB}, model="m"}}': "0.9x60"},
     ),
 }
 
