@@ -41,7 +41,7 @@ from tureen_serve.commands.key import app as key
 from tureen_serve.commands.label import label
 from tureen_serve.commands.plain_flags import make_reward_entries
 from tureen_serve.log_lines import print_first_line, start_logging
-from tureen_serve.process_environment import limit_native_memory, stay_offline
+from tureen_serve.process_environment import limit_native_memory, share_interpreter, stay_offline
 from tureen_serve.settings import Settings, SettingsError
 
 stay_offline()
@@ -119,6 +119,7 @@ def _run(settings: Settings, reread: Callable[[], Settings] | None) -> None:
     from tureen_serve.security.audit import start_audit_log
 
     start_audit_log()
+    share_interpreter()
     application = create_app(settings, reread=reread)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]

@@ -48,6 +48,7 @@ def start_logging(level: str, form: str) -> None:
     Args:
         form: ``text`` or ``json``. With ``json``, warnings of Python are lines of JSON too.
     """
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line has them
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -77,7 +77,7 @@ class Telemetry:
         route = self._templates.find(scope["path"]) if matched is None else matched.path
         method, fault = scope["method"], scope.get("tureen.fault")
         self._metrics.count_request(route, method, status, fault)
-        self._metrics.duration.labels(route, f"{status // 100}xx").observe(seconds)
+        self._metrics.find_duration(route, f"{status // 100}xx").observe(seconds)
         level = logging.DEBUG if route in QUIET and status not in BARRED else logging.INFO
         if LOG.isEnabledFor(level):
             told = method if method in METHODS else "other"

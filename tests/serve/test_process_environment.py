@@ -1,10 +1,11 @@
 """What the process tells the libraries below it by the environment."""
 
 import os
+import sys
 
 import pytest
 
-from tureen_serve.process_environment import limit_native_memory, stay_offline
+from tureen_serve.process_environment import limit_native_memory, share_interpreter, stay_offline
 
 
 def test_libraries_are_told_to_stay_offline_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,3 +23,12 @@ def test_libraries_keep_few_kernels_unless_the_user_said_otherwise(monkeypatch: 
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+
+
+def test_threads_take_turns_sooner_than_by_default() -> None:
+    before = sys.getswitchinterval()
+    try:
+        share_interpreter()
+        assert sys.getswitchinterval() < before / 5
+    finally:
+        sys.setswitchinterval(before)

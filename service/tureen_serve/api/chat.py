@@ -26,7 +26,7 @@ from tureen_serve.generation.prompts import read_conversation, read_texts
 from tureen_serve.generation.select import Spent, stream_texts, write_choices
 from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Engine
-from tureen_serve.inference.pieces import run_pieces
+from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
 from tureen_serve.inference.text_limits import check_conversation, check_text_bytes
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 from tureen_serve.security.callers import charge_tokens
@@ -150,8 +150,8 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
     messages = [message.plain() for message in body.messages]
-    check_conversation(messages, engine.limits, "messages")
-    read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on))
+    large = check_conversation(messages, engine.limits, "messages") > LARGE_BYTES
+    read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on), large)
     metrics.count_normalised(told)
     return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [read], bool(told))
 
@@ -167,6 +167,7 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     for index, prompt in enumerate(prompts):
         check_text_bytes(prompt, engine.limits, "prompt" if prompt is body.prompt else f"prompt[{index}]")
-    read = await run_pieces(lambda go_on: read_texts(planned, prompts, go_on))
+    large = sum(map(len, prompts)) > LARGE_BYTES
+    read = await run_pieces(lambda go_on: read_texts(planned, prompts, go_on), large)
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, read)

@@ -30,10 +30,10 @@ def count_read_texts(metrics: Metrics, rewards: Sequence[str], outcomes: Sequenc
             metrics.count_normalised(outcome.normalised)
     for name in rewards:
         if done:
-            metrics.texts.labels(name, "scored").inc(done)
+            metrics.find_texts(name, "scored").inc(done)
         if done < len(outcomes):
             _count_failures(metrics, name, outcomes)
-        metrics.tokens.labels(name, "in").inc(computed)
+        metrics.find_tokens(name, "in").inc(computed)
         charge_tokens(computed)
 
 

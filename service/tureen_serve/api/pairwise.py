@@ -1,8 +1,8 @@
 """Label items with rewards that compare two answers. Each pair is read in both orders; a round is one engine call."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tureen.errors import TureenError, Unprocessable
 from tureen.wire import Usage
@@ -21,6 +21,7 @@ from tureen_serve.generation.pairwise import (
     play_round_robin,
 )
 from tureen_serve.inference.engine import AnswerPair, Engine, Group, Outcome, Reward
+from tureen_serve.inference.pieces import GoOn, run_pieces
 from tureen_serve.inference.text_limits import take_inputs
 from tureen_serve.telemetry import Metrics
 
@@ -148,16 +149,18 @@ async def run_comparisons(engine: Engine, metrics: Metrics, plan: ComparisonPlan
     while asked := [(each, texts) for each in plan.tournaments if (texts := each.list_next())]:
         texts = take_inputs((text for _, next_texts in asked for text in next_texts), engine.limits)
         found = await score_groups(engine, texts, plan.query, metrics, truncate=body.truncate, priority=body.priority)
-        await asyncio.to_thread(_settle_round, asked, [outcome for (outcome,) in found], plan.query)
+        outcomes = [outcome for (outcome,) in found]
+        await run_pieces(partial(_settle_round, asked, outcomes, plan.query), large=True)
         _raise_failure(plan)
     return replace(plan, tournaments=[_locate_error(each, index) for index, each in enumerate(plan.tournaments)])
 
 
 def _settle_round(
-    asked: Sequence[tuple[Tournament, list[AnswerPair]]], outcomes: Sequence[Outcome], query: RewardQuery
+    asked: Sequence[tuple[Tournament, list[AnswerPair]]], outcomes: Sequence[Outcome], query: RewardQuery, go_on: GoOn
 ) -> None:
     following = iter(outcomes)
     for tournament, texts in asked:
+        go_on()
         tournament.take_outcomes([next(following) for _ in texts], query)
 
 

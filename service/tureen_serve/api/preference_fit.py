@@ -45,7 +45,7 @@ async def fit_preferences(body: FitRequest, engine: EngineDep, metrics: MetricsD
     """Fit preference weights to choices between two answers, given as texts or as their rewards."""
     check_name(body.preset, "preset")
     choices = _read_rewards(body) if body.pairs[0].has_rewards else await _score(engine, metrics, body)
-    return await run_pieces(lambda go_on: _fit(body, choices, go_on))
+    return await run_pieces(lambda go_on: _fit(body, choices, go_on), large=True)
 
 
 def _fit(body: FitRequest, choices: ScoredChoices, go_on: GoOn) -> FitReply:

@@ -1,6 +1,5 @@
 """``POST /v1/preferences``: label which candidate of a prompt is preferred, with its margin and probability."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -20,6 +19,7 @@ from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.wanted_rewards import answer_by_models, want_rewards
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Engine, Reward
+from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.telemetry import Metrics
 
 router = APIRouter(route_class=StrictRoute, tags=["rewards"])
@@ -61,7 +61,7 @@ async def _label_together(
         _plan_or_error(body, engine.rewards) for body, by_pairs in zip(bodies, compares, strict=True) if not by_pairs
     ]
     scored = await run_plans(engine, metrics, plans)
-    replies = await asyncio.to_thread(_build_replies, scored)
+    replies = await run_pieces(lambda _: _build_replies(scored), large=True)
     labelled = iter([each if isinstance(each, TureenError) else count_labels(metrics, each) for each in replies])
     return [
         await _compare_or_error(engine, metrics, body) if by_pairs else next(labelled)

@@ -98,7 +98,7 @@ def plan_items(body: B, query: RewardQuery, least_candidates: int = 1) -> Reward
 async def work_beside(body: RewardBody, work: Callable[[], T]) -> T:
     """Call ``work``, which reads a body or builds its reply: in a thread if the body has many texts."""
     texts = sum(len(item.candidates or item.steps or item.messages or ()) for item in body.items)
-    return work() if texts <= MANY else await run_pieces(lambda _: work())
+    return work() if texts <= MANY else await run_pieces(lambda _: work(), large=True)
 
 
 def _read_item(body: RewardBody, index: int, least: int, query: RewardQuery) -> Group | Steps | TureenError:

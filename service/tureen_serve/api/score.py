@@ -1,6 +1,5 @@
 """``POST /v1/score``: raw, calibrated and weighted rewards of conversations."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -17,6 +16,7 @@ from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.wanted_rewards import answer_by_models, want_rewards
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Engine, Reward
+from tureen_serve.inference.pieces import run_pieces
 from tureen_serve.telemetry import Metrics
 
 MOST_STEPS = 4096
@@ -46,7 +46,7 @@ async def _score_together(
 ) -> list[ScoreReply | TureenError]:
     plans = [_plan_or_error(body, engine.rewards) for body in bodies]
     scored = await run_plans(engine, metrics, plans)
-    return await asyncio.to_thread(_build_replies, scored)
+    return await run_pieces(lambda _: _build_replies(scored), large=True)
 
 
 def plan_score(body: ScoreBody, rewards: Mapping[str, Reward]) -> RewardPlan[ScoreBody]:

@@ -44,7 +44,7 @@ class StrictRequest(Request):
         if len(body) <= LARGE and body.count(b"{") <= MANY:
             self.document = parse_json(body, limits=limits)
         else:
-            self.document = await run_pieces(lambda go_on: _read_large(body, limits, validate, go_on))
+            self.document = await run_pieces(lambda go_on: _read_large(body, limits, validate, go_on), large=True)
 
     async def json(self) -> Any:
         """Return the parsed body."""

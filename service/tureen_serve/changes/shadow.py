@@ -149,7 +149,7 @@ class Shadow:
         if not await self._wait_until_idle():
             return "dropped"
         texts, asked = await run_pieces(
-            lambda go_on: read_answers(readers, [entry.given], entry.truncate, limits, go_on)
+            lambda go_on: read_answers(readers, [entry.given], entry.truncate, limits, go_on), large=True
         )
         results = []
         for start in range(0, len(asked), ROWS_AT_ONCE):

@@ -114,7 +114,7 @@ async def reverify_mode() -> str:
 @router.post("/aggregate_metrics", responses=ERRORS)
 async def aggregate_metrics(body: GymAggregateBody) -> JsonReply:
     """Mean, max, min, median and standard deviation of every number, for each task and over all rollouts."""
-    return JsonReply(await run_pieces(lambda go_on: _aggregate(body.verify_responses, go_on)))
+    return JsonReply(await run_pieces(lambda go_on: _aggregate(body.verify_responses, go_on), large=True))
 
 
 def _aggregate(rollouts: Sequence[GymVerifiedRollout], go_on: GoOn) -> dict[str, Any]:

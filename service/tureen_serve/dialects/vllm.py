@@ -43,7 +43,7 @@ from tureen_serve.dialects.vllm_bodies import (
     VllmTextsBody,
 )
 from tureen_serve.inference.engine import Outcome
-from tureen_serve.inference.pieces import GoOn, run_pieces
+from tureen_serve.inference.pieces import LARGE_BYTES, GoOn, run_pieces
 
 __all__ = ["build_vllm_error", "router"]
 
@@ -149,4 +149,7 @@ async def _shorten(
             found.append(shorten_text(text, tokenizer, most) if most else text)
         return found
 
-    return await run_pieces(lambda go_on: (shorten(queries, bounds[0], go_on), shorten(documents, bounds[1], go_on)))
+    large = sum(map(len, (*queries, *documents))) > LARGE_BYTES
+    return await run_pieces(
+        lambda go_on: (shorten(queries, bounds[0], go_on), shorten(documents, bounds[1], go_on)), large
+    )

@@ -3,7 +3,6 @@
 The ids of a prompt are those that ``/classify`` reads. So are the ids of a conversation without a generation prompt.
 """
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -19,6 +18,7 @@ from tureen_serve.dialects.dialect_context import ContextDep, DialectBody, Diale
 from tureen_serve.dialects.inputs import Ids
 from tureen_serve.dialects.vllm_answers import ERRORS
 from tureen_serve.dialects.vllm_bodies import VllmMessage, VllmTemplateBody
+from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
 from tureen_serve.inference.text_limits import check_conversation
 
 router = APIRouter(route_class=NotedRoute, tags=["dialects"])
@@ -61,8 +61,8 @@ async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JsonReply:
     """vLLM: the token ids of a text or a conversation."""
     renderer = await _find_renderer(context, body.model)
     turns = [turn.plain() for turn in body.messages or ()]
-    check_conversation(turns, context.engine.limits, "messages", read_inputs(body))
-    ids = await asyncio.to_thread(body.ids, renderer)
+    size = len(body.prompt or "") + check_conversation(turns, context.engine.limits, "messages", read_inputs(body))
+    ids = await run_pieces(lambda _: body.ids(renderer), large=size > LARGE_BYTES)
     reply: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
     strings = renderer.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
     return JsonReply({**reply, "token_strs": strings})
@@ -77,7 +77,9 @@ async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JsonReply
         if not 0 <= each < known:
             message = f"{each} is not a token id; the tokenizer has the ids 0 to {known - 1}"
             raise Unprocessable(message, param=f"tokens[{index}]")
-    return JsonReply({"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens)})
+    return JsonReply(
+        {"prompt": await run_pieces(lambda _: tokenizer.decode(body.tokens), large=len(body.tokens) > LARGE_BYTES)}
+    )
 
 
 async def _find_renderer(context: DialectContext, model: str | None) -> Renderer:

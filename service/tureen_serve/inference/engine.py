@@ -13,14 +13,14 @@ from tureen_serve.inference.lane import Observer, ignore_run
 from tureen_serve.inference.lane_deaths import find_death
 from tureen_serve.inference.model_pool import ModelPool
 from tureen_serve.inference.opened_lanes import open_lanes
-from tureen_serve.inference.pieces import run_pieces
+from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
 from tureen_serve.inference.readers import SOUP, Outcome, list_names, make_readers, make_soup_reader, read_answers
 from tureen_serve.inference.registry import Models, Registry, TextLane
 from tureen_serve.inference.rendering import LIMITS, AnswerPair, FinishedText, Group, ScoreInput, Steps
 from tureen_serve.inference.row_calls import run_rows
 from tureen_serve.inference.scorer_lane import ScorerLane
 from tureen_serve.inference.text_jobs import start_text
-from tureen_serve.inference.text_limits import TextLimits
+from tureen_serve.inference.text_limits import TextLimits, exceed_bytes
 from tureen_serve.inference.timed_lock import TimedLock
 from tureen_serve.inference.upstream_lane import UpstreamLane
 from tureen_serve.inference.witness import Witness, ignore_call
@@ -198,7 +198,10 @@ class Engine:
         """
         with self.registry.hold(self._held) as models:
             readers = make_readers(models, objectives) if soup is None else [make_soup_reader(models, soup)]
-            texts, asked = await run_pieces(lambda go_on: read_answers(readers, groups, truncate, self.limits, go_on))
+            large = exceed_bytes(groups, LARGE_BYTES)
+            texts, asked = await run_pieces(
+                lambda go_on: read_answers(readers, groups, truncate, self.limits, go_on), large
+            )
             results = iter(await run_rows(asked, priority))
         outcomes = iter(
             [text.outcome(readers, [[next(results) for _ in rows] for rows in text.rows]) for text in texts]

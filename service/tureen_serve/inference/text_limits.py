@@ -29,7 +29,12 @@ class TextLimits:
 
 def measure_messages(messages: Messages, beside: TemplateInputs = NO_INPUTS) -> int:
     """Return the bytes of a conversation, with what its template is given beside it."""
-    size = sum(FRAME + sum(map(_measure, message.values())) for message in messages)
+    size = 0
+    for message in messages:
+        size += FRAME
+        for value in message.values():
+            plain = type(value) is str and value.isascii()
+            size += len(value) if plain else _measure(value)
     return size if beside is NO_INPUTS else size + _measure(beside.tools) + _measure(beside.arguments)
 
 
@@ -62,13 +67,25 @@ def take_inputs(inputs: Iterable[S], limits: TextLimits) -> list[S]:
     return taken
 
 
-def check_conversation(messages: Messages, limits: TextLimits, param: str, beside: TemplateInputs = NO_INPUTS) -> None:
-    """Check the bytes of one conversation.
+def exceed_bytes(inputs: Iterable[ScoreInput], most: int) -> bool:
+    """Return whether texts have more than ``most`` bytes together. No more of them are measured then."""
+    size = 0
+    for each in inputs:
+        size += sum(measure_input(each))
+        if size > most:
+            return True
+    return False
+
+
+def check_conversation(messages: Messages, limits: TextLimits, param: str, beside: TemplateInputs = NO_INPUTS) -> int:
+    """Check the bytes of one conversation, and return them.
 
     Raises:
         PayloadTooLarge: it is too large.
     """
-    _check_size(measure_messages(messages, beside), limits, param)
+    size = measure_messages(messages, beside)
+    _check_size(size, limits, param)
+    return size
 
 
 def check_text_bytes(text: str, limits: TextLimits, param: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from tureen.errors import Forbidden
 
 ALL = "*"
+KEPT = 256  # names that are not looked at again
 NAME = re.compile(r"(\[(?P<inner>[^\]]*)\]|(?P<plain>[^:\[]*))(:[0-9]*)?")
 
 
@@ -26,6 +27,7 @@ class HostNames:
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = {each.lower() for each in names}
+        self._passed: set[bytes] = set()
 
     def check(self, host: bytes) -> None:
         """Check the header ``Host``; it may be empty, as only callers other than browsers send it.
@@ -33,8 +35,12 @@ class HostNames:
         Raises:
             Forbidden: the name is not among them.
         """
+        if host in self._passed:
+            return
         name = _read_name(host.decode("latin-1"))
         if ALL in self._names or name in self._names or _is_own(name):
+            if len(self._passed) < KEPT:
+                self._passed.add(host)
             return
         raise Forbidden(
             f"this server may not be called by the name {name!r}: use its address, or name it in `access.hosts`",
