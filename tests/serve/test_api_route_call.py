@@ -28,8 +28,8 @@ def list_replies(fault: str | None = None) -> dict[str, Any]:
     engine.down = fault
     with served(engine) as client:
         for path, body in GOOD.items():
-            wrong = dict.fromkeys(body, 7.5)
-            cases = [(path + query, body) for query in QUERIES] + [(path, each) for each in (None, [], wrong)]
+            wrong: list[Any] = [None, [], dict.fromkeys(body, 7.5)]
+            cases = [(path + query, body) for query in QUERIES] + [(path, each) for each in wrong]
             for address, content in cases:
                 reply = client.post(address, content=json.dumps(content), headers={"content-type": "application/json"})
                 found[f"{address} {content}"] = reply.status_code, _leave_out(reply.json()), set(reply.headers)
@@ -87,7 +87,8 @@ def test_what_a_dependency_opens_stays_open_until_the_reply_is_sent() -> None:
 
     async def run() -> None:
         async with running(engine) as app:
-            watcher = await Watcher(app, engine).done()
+            watcher = Watcher(app, engine)
+            await watcher.done()
             assert (watcher.status, watcher.seen) == (200, [1, 1])
 
     asyncio.run(run())

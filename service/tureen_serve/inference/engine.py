@@ -199,9 +199,7 @@ class Engine:
         with self.registry.hold(self._held) as models:
             readers = make_readers(models, objectives) if soup is None else [make_soup_reader(models, soup)]
             large = exceed_bytes(groups, LARGE_BYTES)
-            texts, asked = await run_pieces(
-                lambda go_on: read_answers(readers, groups, truncate, self.limits, go_on), large
-            )
+            texts, asked = await run_pieces(lambda go: read_answers(readers, groups, truncate, self.limits, go), large)
             results = iter(await run_rows(asked, priority))
         outcomes = iter(
             [text.outcome(readers, [[next(results) for _ in rows] for rows in text.rows]) for text in texts]
