@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean
+.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients
 
 install: .venv/.dev
 
@@ -84,6 +84,15 @@ test-vllm: .venv-vllm/.ready
 	$(VLLM) tests/vllm_runtime
 	TUREEN_RUNTIME=vllm TUREEN_VLLM__CACHE_GIB=0.25 TUREEN_VLLM__ROWS=32 $(VLLM) $(SHARED)
 
+# clients of others, each in an environment of its own, with the versions of its file, against a server that it starts
+.venv-clients/lm-eval/.ready: tests/clients/lm_eval_requirements.txt
+	$(PYTHON) -m venv .venv-clients/lm-eval
+	.venv-clients/lm-eval/bin/pip install --quiet --requirement tests/clients/lm_eval_requirements.txt
+	touch $@
+
+test-clients: .venv/.dev .venv-clients/lm-eval/.ready
+	TUREEN_CLIENTS=1 $(PYTEST) tests/clients
+
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -154,3 +163,4 @@ sweep: .venv/.dev
 
 clean:
 	rm -rf .venv .venv-vllm .venv-infinity .venv-checkov .cache runs build dist
+	rm -rf .venv .venv-clients .venv-vllm .venv-infinity .cache runs build dist

@@ -116,16 +116,28 @@ def parse_model(model: str) -> tuple[str, dict[str, float] | None]:
     family, colon, suffix = model.partition(":")
     if not colon or "=" not in suffix:
         return model, None
+    return family, parse_weights(suffix, "model")
+
+
+def parse_weights(text: str, field: str) -> dict[str, float]:
+    """Read ``academy=0.6+entertainment=0.4``. ``,`` and ``;`` separate weights too.
+
+    Args:
+        field: where the text stands, for the error.
+
+    Raises:
+        InvalidRequest: a weight is missing or not a number, or an objective is given twice.
+    """
     weights: dict[str, float] = {}
-    for part in split_mix(suffix):
+    for part in split_mix(text):
         name, _, number = part.partition("=")
         name = name.strip()
         try:
             weight = float(number)
         except ValueError:
-            message = f"cannot read {part!r}: write the suffix as name=weight+name=weight"
-            raise InvalidRequest(message, param="model") from None
+            message = f"cannot read {part!r}: write the weights as name=weight+name=weight"
+            raise InvalidRequest(message, param=field) from None
         if name in weights:
-            raise InvalidRequest(f"{name!r} is given twice in the model suffix; give it once", param="model")
+            raise InvalidRequest(f"{name!r} is given twice; give it once", param=field)
         weights[name] = weight
-    return family, weights
+    return weights

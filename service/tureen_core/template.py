@@ -145,11 +145,20 @@ class Renderer:
         ids, shared = self._read(text, text.find(lead) + len(lead) if lead in text else 0)
         return Rendered(ids, shared, normalised=tuple(sorted(written.normalised)))
 
-    def tokenize_plain_prompt(self, text: str) -> list[int]:
-        """Encode a bare text for a policy. Its control marks are control tokens."""
+    def tokenize_plain_prompt(self, text: str, specials: bool = True) -> list[int]:
+        """Encode a bare text for a policy. Its control marks are control tokens.
+
+        Args:
+            specials: put those special tokens before it that the tokenizer itself puts there, as vLLM does. BOS stands
+                there once. The text stays open: no EOS follows it.
+        """
         check_text(text, "prompt")
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._specials.open_ids(ids)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=specials)["input_ids"]
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        if specials and eos is not None and ids[-1:] == [eos]:
+            plain = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = ids[:-1] if ids[len(ids) - 1 - len(plain) : -1] == plain else ids
+        return ids[1:] if specials and bos is not None and ids[:2] == [bos, bos] else ids
 
     def opens_answer(self, text: str) -> bool:
         """Whether a text has the template's opening of an answer, which shows that it was rendered by it."""

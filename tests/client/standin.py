@@ -260,7 +260,7 @@ async def chat(request: Request) -> Response:
 
 async def complete(request: Request) -> Response:
     asked = CompletionRequest.model_validate_json(request.state.body)
-    prompts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
+    prompts = [str(each) for each in asked.prompts()]
     if asked.stream:
         chunks = [{"index": 0, "text": piece} for piece in pieces(prompts[0], asked.preferences)]
         return events("text_completion", chunks)

@@ -7,6 +7,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tokenizers.processors import TemplateProcessing
 
 from tureen.errors import Unprocessable
 from tureen_core.reading import Cut, Reading
@@ -113,7 +114,7 @@ def test_rendered_text_gets_bos_and_eos_and_no_template() -> None:
     assert ids[0] == render.tokenizer.bos_token_id
     assert ids[-1] == render.tokenizer.eos_token_id
     assert ids[1:-1] == render.tokenizer("Human: hi\n\n", add_special_tokens=False)["input_ids"]
-    assert render.tokenize_plain_prompt("Human: hi\n\n") == ids[:-1]
+    assert render.tokenize_plain_prompt("Human: hi\n\n") == ids[1:-1]
     assert render.render_text("").ids == [render.tokenizer.bos_token_id, render.tokenizer.eos_token_id]
 
 
@@ -338,6 +339,20 @@ def test_a_bad_message_is_named(messages: Any, param: str, message: str, method:
     with pytest.raises(Unprocessable, match=message) as caught:
         getattr(renderer(), method)(messages)
     assert caught.value.param == param
+
+
+def test_a_bare_prompt_has_the_special_tokens_that_its_tokenizer_puts_there() -> None:
+    render = renderer(bos="<s>")
+    tok = render.tokenizer
+    bos, eos = tok.bos_token_id, tok.eos_token_id
+    plain = tok("hi", add_special_tokens=False)["input_ids"]
+    for template, opened in (("<s> $A", [bos, *plain]), ("<s> $A " + tok.eos_token, [bos, *plain]), ("$A", plain)):
+        names = [(each, tok.convert_tokens_to_ids(each)) for each in ("<s>", tok.eos_token)]
+        tok.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=names)
+        assert render.tokenize_plain_prompt("hi") == opened
+        assert render.tokenize_plain_prompt("hi", specials=False) == plain
+        assert render.tokenize_plain_prompt("<s>hi") == [bos, *plain]
+        assert render.tokenize_plain_prompt("hi" + tok.eos_token)[-2:] == [plain[-1], eos]
 
 
 def test_a_lone_surrogate_is_refused_in_bare_text_too() -> None:

@@ -37,7 +37,7 @@ from tureen_serve.inference.engine import (
     Steps,
 )
 from tureen_serve.runtimes.contract import Sampling, TextDelta, TokenLogprob
-from tureen_serve.runtimes.upstream_contract import Prompt
+from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 
 CONTEXT = 200
 READING = Reading(max_length=CONTEXT)
@@ -194,6 +194,8 @@ class CountingEngine(Engine):
         if self.broken:
             raise self.broken
         names = list(weights) or ["plain"]
+        told = () if isinstance(prompt, SpokenPrompt) else prompt
+        read = read_prompt(told, sampling.prompt_logprobs)
         draw = random.Random(sampling.seed)
         self.running += 1
         try:
@@ -207,13 +209,22 @@ class CountingEngine(Engine):
                 word = draw.choices(names, [abs(weights.get(name, 1)) for name in names])[0]
                 text = word if number == 0 else f" {word}"
                 logprobs = (TokenLogprob(text, number, -0.5, (("other", 9, -math.inf),)[: sampling.logprobs]),)
-                yield TextDelta(text, 1, logprobs if sampling.logprobs is not None else ())
-            yield TextDelta("", finish="stop" if sampling.max_tokens > 6 else "length")
+                yield TextDelta(text, 1, logprobs if sampling.logprobs is not None else (), prompt=read)
+                read = None
+            yield TextDelta("", finish="stop" if sampling.max_tokens > 6 else "length", prompt=read)
         except (asyncio.CancelledError, GeneratorExit):
             self.dropped += 1
             raise
         finally:
             self.running -= 1
+
+
+def read_prompt(ids: Sequence[int], top: int | None) -> tuple[TokenLogprob, ...] | None:
+    """A token has the log-probability -id/100 and the rank 3; likelier are the tokens 8 and 9."""
+    if top is None:
+        return None
+    best = tuple((RENDERER.tokenizer.decode([each]), each, -each / 1000) for each in (8, 9))[:top]
+    return tuple(TokenLogprob(RENDERER.tokenizer.decode([each]), each, -each / 100, best, 3) for each in ids[1:])
 
 
 def _outcomes(

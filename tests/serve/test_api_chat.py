@@ -217,7 +217,7 @@ def test_a_completion_has_openais_shape() -> None:
             "logprobs": {
                 "tokens": ["calm", " calm"],
                 "token_logprobs": [-0.5, -0.5],
-                "top_logprobs": [{"other": -9999.0}] * 2,
+                "top_logprobs": [{"calm": -0.5, "other": -9999.0}, {" calm": -0.5, "other": -9999.0}],
                 "text_offset": [0, 4],
             },
             "finish_reason": "length",

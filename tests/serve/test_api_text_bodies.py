@@ -61,7 +61,7 @@ def test_what_is_not_done_here_is_refused_by_its_name(field: str, value: Any) ->
     assert f"`{field}`" in caught.value.message
 
 
-@pytest.mark.parametrize(("field", "value"), [("best_of", 3), ("echo", True), ("suffix", "end")])
+@pytest.mark.parametrize(("field", "value"), [("best_of", 3), ("suffix", "end")])
 def test_and_on_completions(field: str, value: Any) -> None:
     with pytest.raises(Unprocessable) as caught:
         completion(**{field: value})
@@ -135,11 +135,18 @@ def test_unknown_fields_are_still_refused() -> None:
         ChatBody.model_validate({"messages": [{"role": "user", "content": "hi", "mood": "calm"}]})
 
 
-@pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2], [3]]])
-def test_token_ids_are_refused_with_the_reason(prompt: Any) -> None:
-    with pytest.raises(Unprocessable, match="token ids") as caught:
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2, 3], [[1, 2, 3]]), ([[1, 2], [3]], [[1, 2], [3]])],
+)
+def test_a_prompt_is_a_text_or_ids_or_a_list_of_either(prompt: Any, prompts: Any) -> None:
+    assert completion(prompt=prompt).prompts() == prompts
+
+
+@pytest.mark.parametrize("prompt", [[], [[]], [1, "a"], ["a", 1], [[1], "a"], [-1], [1.5], [True], [[1, None]], {}, 5])
+def test_a_prompt_of_another_kind_is_refused(prompt: Any) -> None:
+    with pytest.raises(ValidationError, match="prompt"):
         completion(prompt=prompt)
-    assert caught.value.param == "prompt"
 
 
 @pytest.mark.parametrize("body", ["text", 5, None, [], {"messages": "hi"}, {"messages": ["hi"]}])

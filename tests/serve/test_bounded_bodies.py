@@ -125,7 +125,7 @@ TOO_MANY: dict[str, tuple[str, Any]] = {
     "chat": ("/v1/chat/completions", {"messages": MANY_TURNS}),
     "conversation": ("/v1/score", {"items": [{"messages": MANY_TURNS}]}),
     "prompt": ("/v1/score", {"items": [{"prompt": MANY_TURNS, "candidates": ["a"]}]}),
-    "completions": ("/v1/completions", {"prompt": ["a"] * 65}),
+    "completions": ("/v1/completions", {"prompt": ["a"] * 257}),
     "vllm texts": ("/classify", {"input": MANY_TEXTS}),
     "vllm ids": ("/classify", {"input": [[1]] * (MAX_TEXTS + 1)}),
     "vllm messages": ("/vllm/pooling", {"messages": MANY_TURNS}),

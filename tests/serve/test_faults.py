@@ -89,7 +89,7 @@ def test_a_body_that_does_not_fit_is_told_by_its_field(document: Any, param: str
         (chat(preferences=5), "preferences", "valid dictionary, or should be a valid list"),
         (chat(preferences=[]), "preferences", "at least 1 item"),
         (chat(stop=[1]), "stop[0]", "valid string"),
-        (chat(stop=["a"] * 5), "stop", "at most 4 items"),
+        (chat(stop=["a"] * 65), "stop", "at most 64 items"),
         (chat(temperature=9), "temperature", "less than or equal to 2"),
         (chat(top_logprobs=2), None, "`top_logprobs` needs `logprobs: true`"),
         (chat(candidates={"n": 0}), "candidates.n", "greater than 0"),

@@ -15,8 +15,9 @@ from starlette.testclient import TestClient
 from tureen.errors import ServerFault
 from tureen.wire import CandidateScore, Score
 from tureen_core.calibration import Calibration
+from tureen_serve.api.completion_replies import CompletionReplyShape
 from tureen_serve.api.json_replies import write_json
-from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape
+from tureen_serve.api.text_replies import ChatReplyShape
 from tureen_serve.batches.endpoints import LineAnswer
 from tureen_serve.batches.results import build_result
 from tureen_serve.faults import translate_error

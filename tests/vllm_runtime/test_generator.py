@@ -1,6 +1,7 @@
 """Soups in one vLLM batch against the same soups merged into checkpoints; streams, caches, refusals."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,23 @@ def test_a_job_that_cannot_run_is_refused(generator: Any) -> None:
 def test_the_runtime_says_how_it_works(generator: Any) -> None:
     assert generator.description == "vLLM, the rank gate"
     assert generator.failure is None
+
+
+@pytest.mark.parametrize("most", [0, 3])
+async def test_prompts_are_read_as_their_merged_checkpoints_read_them(generator: Any, base: Path, most: int) -> None:
+    stem, *tails = texts([40, 7, 1, 33, 12, 5, 2, 9, 90], seed=11)
+    wants: dict[str, Any] = {"max_tokens": most, "prompt_logprobs": 2, "temperature": 0.7, "logit_bias": ((2, -100.0),)}
+    jobs = [job((*stem, *tail), weights, **wants) for tail, weights in zip(tails, EIGHT, strict=True)]
+    for asked, deltas in zip(jobs, await write(generator, jobs), strict=True):
+        (prompt,) = [each.prompt for each in deltas if each.prompt is not None]
+        assert [each.id for each in prompt] == list(asked.ids[1:])
+        wanted = expected(base, replace(asked, ids=asked.ids[:1]), asked.ids[1:])
+        torch.testing.assert_close(torch.tensor([each.logprob for each in prompt]), wanted, atol=CLOSE, rtol=0)
+        assert all(len(each.top) == 2 and each.rank >= 1 for each in prompt)
+        assert (sum(each.tokens for each in deltas), deltas[-1].finish) == (most, "length")
+
+
+async def test_a_prompt_that_fills_the_context_is_refused_by_name(generator: Any) -> None:
+    (ids,) = texts([generator.context], seed=12)
+    with pytest.raises(Unprocessable, match="maximum context length"):
+        generator.check(job(ids, EIGHT[3], max_tokens=0, prompt_logprobs=0))

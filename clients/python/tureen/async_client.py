@@ -15,6 +15,7 @@ from tureen.calls.call_options import (
     Messages,
     Patience,
     PreferencesOptions,
+    Prompt,
     ScoreOptions,
     SweepOptions,
     Weights,
@@ -78,16 +79,16 @@ class AsyncClient(AsyncSender):
 
     @overload
     async def complete(
-        self, prompt: str | Iterable[str], *, stream: Literal[False] = False, **options: Unpack[CompletionOptions]
+        self, prompt: Prompt, *, stream: Literal[False] = False, **options: Unpack[CompletionOptions]
     ) -> CompletionReply: ...
 
     @overload
     async def complete(
-        self, prompt: str | Iterable[str], *, stream: Literal[True], **options: Unpack[CompletionOptions]
+        self, prompt: Prompt, *, stream: Literal[True], **options: Unpack[CompletionOptions]
     ) -> AsyncStream[CompletionReply]: ...
 
     async def complete(
-        self, prompt: str | Iterable[str], *, stream: bool = False, **options: Unpack[CompletionOptions]
+        self, prompt: Prompt, *, stream: bool = False, **options: Unpack[CompletionOptions]
     ) -> CompletionReply | AsyncStream[CompletionReply]:
         """As :meth:`Client.complete`; ``async for`` over the stream."""
         if stream:

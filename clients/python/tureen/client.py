@@ -18,6 +18,7 @@ from tureen.calls.call_options import (
     Messages,
     Patience,
     PreferencesOptions,
+    Prompt,
     ScoreOptions,
     SweepOptions,
     Weights,
@@ -134,23 +135,23 @@ class Client(Sender):
 
     @overload
     def complete(
-        self, prompt: str | Iterable[str], *, stream: Literal[False] = False, **options: Unpack[CompletionOptions]
+        self, prompt: Prompt, *, stream: Literal[False] = False, **options: Unpack[CompletionOptions]
     ) -> CompletionReply: ...
 
     @overload
     def complete(
-        self, prompt: str | Iterable[str], *, stream: Literal[True], **options: Unpack[CompletionOptions]
+        self, prompt: Prompt, *, stream: Literal[True], **options: Unpack[CompletionOptions]
     ) -> Stream[CompletionReply]: ...
 
     def complete(
-        self, prompt: str | Iterable[str], *, stream: bool = False, **options: Unpack[CompletionOptions]
+        self, prompt: Prompt, *, stream: bool = False, **options: Unpack[CompletionOptions]
     ) -> CompletionReply | Stream[CompletionReply]:
         """Continue one text or several, without a chat template.
 
             client.complete("Leaves fall because", max_tokens=20).text
 
         Args:
-            prompt: the text or texts.
+            prompt: a text, the token ids of one, or several of either.
             stream: return a stream of chunks instead of the whole reply.
             options: the other fields of ``wire.CompletionRequest``, and ``deadline``.
         """

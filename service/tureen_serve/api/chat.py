@@ -1,33 +1,37 @@
 """``POST /v1/chat/completions`` and ``/v1/completions``: OpenAI's routes, each request with its own preferences."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 
+from tureen.errors import Unprocessable
 from tureen.openai_wire import ChatReply, CompletionReply
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_core.turns import Messages
+from tureen_serve.api.completion_prompts import check_prompts, make_echo, read_prompts
+from tureen_serve.api.completion_replies import CompletionReplyShape
 from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.outcome_counts import count_read_texts
+from tureen_serve.api.preference_header import PreferenceHeader, add_header
 from tureen_serve.api.reading_headers import NORMALISED, ReadingNotes, document_scoring
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.sse import prepend_event, stream_events
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
-from tureen_serve.api.text_replies import ChatReplyShape, CompletionReplyShape, Json, ReplyShape, TextReply, build_usage
+from tureen_serve.api.text_replies import ChatReplyShape, Json, ReplyShape, TextReply, build_usage
 from tureen_serve.api.wanted_rewards import want_judges
 from tureen_serve.faults import document_openai_errors
 from tureen_serve.generation.plan import Plan, plan_generation
-from tureen_serve.generation.prompts import read_conversation, read_texts
+from tureen_serve.generation.prompts import read_conversation
 from tureen_serve.generation.select import Spent, stream_texts, write_choices
 from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
-from tureen_serve.inference.text_limits import check_conversation, check_text_bytes
+from tureen_serve.inference.text_limits import check_conversation
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 from tureen_serve.security.callers import charge_tokens
 from tureen_serve.telemetry import Metrics
@@ -48,18 +52,22 @@ def _document(answers: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[
 @router.post(
     "/v1/chat/completions", response_model=ChatReply, responses=_document(document_scoring(ERRORS, NORMALISED))
 )
-async def chat(body: ChatBody, engine: EngineDep, metrics: MetricsDep) -> Response:
+async def chat(
+    body: ChatBody, engine: EngineDep, metrics: MetricsDep, x_tureen_preferences: PreferenceHeader = None
+) -> Response:
     """Answer a conversation. Takes OpenAI's fields, and `preferences`, `preset`, `soup` and `candidates`.
 
     A policy that is steered by reward tags takes `desired_rewards` and `mapping` too.
     """
-    return await (await plan_chat(engine, metrics, body)).answer()
+    return await (await plan_chat(engine, metrics, add_header(body, x_tureen_preferences))).answer()
 
 
 @router.post("/v1/completions", response_model=CompletionReply, responses=_document(ERRORS))
-async def complete(body: CompletionBody, engine: EngineDep, metrics: MetricsDep) -> Response:
+async def complete(
+    body: CompletionBody, engine: EngineDep, metrics: MetricsDep, x_tureen_preferences: PreferenceHeader = None
+) -> Response:
     """Continue one text or several. Candidates are scored as answers to a user's turn that holds the prompt."""
-    return await (await plan_completion(engine, metrics, body)).answer()
+    return await (await plan_completion(engine, metrics, add_header(body, x_tureen_preferences))).answer()
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class PlannedText:
         prompts: each prompt as messages, for the rewards that score candidates.
         read: each prompt as the policy reads it: for each variation, or once for all of them.
         normalised: whether a prompt was not read as it was sent.
+        echoes: each prompt as the reply repeats it; None if it does not.
     """
 
     engine: Engine
@@ -80,6 +89,7 @@ class PlannedText:
     prompts: Sequence[Messages]
     read: Sequence[Sequence[Prompt]]
     normalised: bool = False
+    echoes: Sequence[str] | None = None
 
     async def answer(self) -> Response:
         """Write the reply, whole or as a stream.
@@ -116,10 +126,20 @@ class PlannedText:
         return reply.whole(choices, self.engine.rewards, used)
 
     def _begin(self) -> tuple[list[TextTask], TextReply, Spent]:
-        tasks = plan_texts(self.body, self.planned, self.read)
-        reply = TextReply(self.shape, self.planned, tasks[0].sampling.logprobs is not None)
+        tasks = [self._add_echo(each) for each in plan_texts(self.body, self.planned, self.read)]
+        with_logprobs = tasks[0].sampling.logprobs is not None
+        reply = TextReply(self.shape, self.planned, with_logprobs, self.body.prompt_logprobs)
         read = {(each.number, tuple(each.prompt)) for each in tasks if not isinstance(each.prompt, SpokenPrompt)}
         return tasks, reply, Spent(sum(len(ids) for _, ids in read))
+
+    def _add_echo(self, task: TextTask) -> TextTask:
+        renderer = self.planned.family.renderer
+        if self.echoes is None or renderer is None or isinstance(task.prompt, SpokenPrompt):
+            return task
+        versions = [each for each in self.read[task.number] if not isinstance(each, SpokenPrompt)]
+        whole = any(len(each) == len(task.prompt) for each in versions)
+        text = self.echoes[task.number] if whole else None
+        return replace(task, echo=make_echo(renderer.tokenizer, task.prompt, text))
 
     def _make_account(self, tasks: Sequence[TextTask]) -> Account:
         """Make a function from the tokens spent, and whether all texts ended, to OpenAI's usage.
@@ -130,7 +150,7 @@ class PlannedText:
 
         def account(spent: Spent, ended: bool) -> Json:
             usage = build_usage(spent.read, spent.made, spent.cached)
-            if spent.made:
+            if spent.made or ended:
                 family = self.planned.family.name
                 self.metrics.texts.labels(family, "written" if ended else "broken_off").inc(len(tasks))
                 self.metrics.tokens.labels(family, "in").inc(spent.read)
@@ -149,6 +169,9 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     """
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
+    if planned.family.renderer is None and body.prompt_logprobs is not None:
+        message = f"the upstream of {planned.family.name} has its own tokenizer; leave `prompt_logprobs` out"
+        raise Unprocessable(message, param="prompt_logprobs", code="unsupported_parameter")
     messages = [message.plain() for message in body.messages]
     large = check_conversation(messages, engine.limits, "messages") > LARGE_BYTES
     read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on), large)
@@ -164,10 +187,11 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     """
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
-    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    for index, prompt in enumerate(prompts):
-        check_text_bytes(prompt, engine.limits, "prompt" if prompt is body.prompt else f"prompt[{index}]")
-    large = sum(map(len, prompts)) > LARGE_BYTES
-    read = await run_pieces(lambda go_on: read_texts(planned, prompts, go_on), large)
-    messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    return PlannedText(engine, metrics, body, planned, CompletionReplyShape(), messages, read)
+    check_prompts(body, planned)
+    large = sum(map(len, body.prompts())) > LARGE_BYTES
+    found = await run_pieces(lambda go_on: read_prompts(body, planned, engine.limits, go_on), large)
+    messages = [[{"role": "user", "content": each.text}] for each in found]
+    read = [each.versions for each in found]
+    echoes = [each.text for each in found] if body.echo else None
+    shape = CompletionReplyShape(body.logprobs, body.return_tokens_as_token_ids)
+    return PlannedText(engine, metrics, body, planned, shape, messages, read, echoes=echoes)

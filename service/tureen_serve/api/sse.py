@@ -41,8 +41,9 @@ async def stream_events(
         async with aclosing(deltas):
             async for number, delta in deltas:
                 spent.add(delta)
-                opening = reply.opening(number, texts[number].variation) if number not in offsets else None
-                offset = offsets.setdefault(number, 0)
+                opening = reply.opening(number, texts[number], delta) if number not in offsets else None
+                echo = texts[number].echo
+                offset = offsets.setdefault(number, len(echo.text) if echo else 0)
                 offsets[number] += len(delta.text)
                 for choice in (opening, *_pieces(reply, number, delta, offset)):
                     if choice is not None:

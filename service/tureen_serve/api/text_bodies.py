@@ -32,7 +32,6 @@ CHAT: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 COMPLETION: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "best_of": ((1,), "is not supported; send `candidates`, which a reward chooses among"),
-    "echo": ((False,), "repeating the prompt is not supported; leave it out"),
     "suffix": (("",), "text before a suffix is not supported; leave it out"),
 }
 
@@ -59,9 +58,6 @@ class CompletionBody(CompletionRequest):
     def _openai(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        prompt = body.get("prompt")
-        if isinstance(prompt, list) and prompt and not any(isinstance(each, str) for each in prompt):
-            raise Unprocessable("token ids are not supported as a prompt; send text", param="prompt")
         return drop_neutral_fields(body, COMPLETION)
 
 

@@ -1,20 +1,20 @@
 """Build OpenAI's replies for generated text, whole or in chunks, with our additions. Pure."""
 
-import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from tureen.errors import ServerFault
+from tureen_serve.api.completion_replies import CompletionReplyShape
+from tureen_serve.api.finite_logprobs import write_logprob, write_prompt_logprobs
 from tureen_serve.api.reward_replies import build_scores
 from tureen_serve.generation.method import Variation
 from tureen_serve.generation.plan import Plan
-from tureen_serve.generation.select import Choice
+from tureen_serve.generation.select import Choice, Written
+from tureen_serve.generation.texts import TextTask
 from tureen_serve.inference.engine import Reward
 from tureen_serve.runtimes.contract import Finish, Origin, TextDelta, TokenLogprob
 
-LOWEST_LOGPROB = -9999.0
 Json = dict[str, Any]
 
 
@@ -72,58 +72,25 @@ class ChatReplyShape:
         return {"content": content, "refusal": None}
 
 
-class CompletionReplyShape:
-    """The shape of ``text_completion``, whole and in chunks."""
-
-    prefix = "cmpl-"
-    whole = "text_completion"
-    piece = "text_completion"
-
-    def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
-        """Build the whole text."""
-        return self.delta(text, logprobs, finish, 0)
-
-    def opening(self) -> Json | None:
-        """Return None: a completion has no opening chunk."""
-        return None
-
-    def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:
-        """Build a piece of the text."""
-        return {"text": text, "logprobs": self._logprobs(logprobs, offset), "finish_reason": finish}
-
-    def _logprobs(self, logprobs: Sequence[TokenLogprob] | None, offset: int) -> Json | None:
-        if logprobs is None:
-            return None
-        offsets = []
-        for each in logprobs:
-            offsets.append(offset)
-            offset += len(each.token)
-        return {
-            "tokens": [each.token for each in logprobs],
-            "token_logprobs": [_finite(each.logprob) for each in logprobs],
-            "top_logprobs": [{token: _finite(value) for token, _, value in each.top} for each in logprobs],
-            "text_offset": offsets,
-        }
-
-
 def _token(token: str, logprob: float) -> Json:
-    return {"token": token, "logprob": _finite(logprob), "bytes": list(token.encode())}
-
-
-def _finite(logprob: float) -> float:
-    """Return the logarithm of a probability; OpenAI writes -9999 for that of 0."""
-    if math.isnan(logprob) or logprob == math.inf:
-        raise ServerFault("the model computed log-probabilities that are not finite", code="non_finite_logits")
-    return LOWEST_LOGPROB if logprob == -math.inf else logprob
+    return {"token": token, "logprob": write_logprob(logprob), "bytes": list(token.encode())}
 
 
 class TextReply:
-    """One reply, whole or as a stream of chunks. All chunks share its id, time, model and fingerprint."""
+    """One reply, whole or as a stream of chunks. All chunks share its id, time, model and fingerprint.
 
-    def __init__(self, shape: ReplyShape, planned: Plan, with_logprobs: bool) -> None:
+    Args:
+        prompt_logprobs: how many of the likeliest tokens are told for each token of a prompt; None for no
+            ``prompt_logprobs``.
+    """
+
+    def __init__(
+        self, shape: ReplyShape, planned: Plan, with_logprobs: bool, prompt_logprobs: int | None = None
+    ) -> None:
         self._shape = shape
         self._planned = planned
         self._with_logprobs = with_logprobs
+        self._prompt_logprobs = prompt_logprobs
         self._common = {
             "id": shape.prefix + uuid.uuid4().hex,
             "created": int(time.time()),
@@ -147,7 +114,8 @@ class TextReply:
         logprobs = written.logprobs if self._with_logprobs else None
         shaped = {
             "index": index,
-            **self._shape.choice(written.text, logprobs, written.finish),
+            **self._write(written, logprobs),
+            **self._prompt(written),
             **_tell(choice.variation),
             **_tell_origin(written.origin),
         }
@@ -157,14 +125,30 @@ class TextReply:
         scores = {name: score.model_dump() for name, score in build_scores(choice.raw, scales).items()}
         return {**shaped, "rewards": scores, "reward": choice.reward}
 
+    def _write(self, written: Written, logprobs: Sequence[TokenLogprob] | None) -> Json:
+        if written.task.echo is None or not isinstance(self._shape, CompletionReplyShape):
+            return self._shape.choice(written.text, logprobs, written.finish)
+        return self._shape.echoed_choice(written.task.echo, written.prompt, written.text, logprobs, written.finish)
+
+    def _prompt(self, written: Written) -> Json:
+        if self._prompt_logprobs is None:
+            return {}
+        return {"prompt_logprobs": write_prompt_logprobs(written.prompt or (), self._prompt_logprobs)}
+
     def chunk(self, choices: Sequence[Json], **more: Any) -> Json:
         """Build one event of a stream."""
         return {**self._common, "object": self._shape.piece, "choices": list(choices), **more}
 
-    def opening(self, index: int, variation: Variation) -> Json | None:
-        """Build the first choice of a streamed text, with what steers it; None if there is none."""
+    def opening(self, index: int, task: TextTask, first: TextDelta) -> Json | None:
+        """Build the choice before a streamed text, with what steers it: a role, or the prompt; None if there is none.
+
+        Args:
+            first: the first delta of the text.
+        """
         shaped = self._shape.opening()
-        return None if shaped is None else {"index": index, **shaped, **_tell(variation)}
+        if task.echo is not None and isinstance(self._shape, CompletionReplyShape):
+            shaped = self._shape.echo(task.echo, first.prompt if self._with_logprobs else None)
+        return None if shaped is None else {"index": index, **shaped, **_tell(task.variation)}
 
     def piece(self, index: int, delta: TextDelta, offset: int) -> Json:
         """Build the choice for a delta."""

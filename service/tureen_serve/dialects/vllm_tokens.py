@@ -1,6 +1,7 @@
-"""vLLM's ``/tokenize`` and ``/detokenize``, with the tokenizer of a reward; of several rewards, that of the first.
+"""vLLM's ``/tokenize``, ``/detokenize`` and ``/tokenizer_info``, with the tokenizer of a reward or of a policy.
 
-The ids of a prompt are those that ``/classify`` reads. So are the ids of a conversation without a generation prompt.
+With a reward's, the ids of a prompt are those that ``/classify`` reads. So are the ids of a conversation without a
+generation prompt. With a policy's, the ids of a prompt are those that ``/v1/completions`` reads.
 """
 
 from typing import Annotated, Any
@@ -10,12 +11,12 @@ from pydantic import model_validator
 
 from tureen.errors import Unprocessable
 from tureen.wire import MAX_MESSAGES, Many, Text
-from tureen_core.template import Renderer
 from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.reading_headers import NotedRoute
 from tureen_serve.api.reward_items import read_inputs
-from tureen_serve.dialects.dialect_context import ContextDep, DialectBody, DialectContext
+from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.inputs import Ids
+from tureen_serve.dialects.tokenizers import TokenReader, describe_tokenizer, find_token_reader
 from tureen_serve.dialects.vllm_answers import ERRORS
 from tureen_serve.dialects.vllm_bodies import VllmMessage, VllmTemplateBody
 from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
@@ -40,13 +41,12 @@ class VllmTokenizeBody(VllmTemplateBody):
             raise ValueError("send either `prompt` or `messages`")
         return self
 
-    def ids(self, renderer: Renderer) -> list[int]:
+    def ids(self, reader: TokenReader) -> list[int]:
         """Return the token ids of the text or the conversation."""
         if self.prompt is not None:
-            return renderer.tokenize_text(self.prompt, self.add_special_tokens is not False)
+            return reader.read_text(self.prompt, self.add_special_tokens is not False)
         turns = [turn.plain() for turn in self.messages or ()]
-        tokenize = renderer.tokenize_prompt if self.add_generation_prompt else renderer.tokenize_conversation
-        return tokenize(turns, read_inputs(self))
+        return reader.read_messages(turns, self.add_generation_prompt, read_inputs(self))
 
 
 class VllmDetokenizeBody(DialectBody):
@@ -59,19 +59,19 @@ class VllmDetokenizeBody(DialectBody):
 @router.post("/tokenize", responses=ERRORS)
 async def tokenize(body: VllmTokenizeBody, context: ContextDep) -> JsonReply:
     """vLLM: the token ids of a text or a conversation."""
-    renderer = await _find_renderer(context, body.model)
+    reader = await find_token_reader(context, body.model)
     turns = [turn.plain() for turn in body.messages or ()]
     size = len(body.prompt or "") + check_conversation(turns, context.engine.limits, "messages", read_inputs(body))
-    ids = await run_pieces(lambda _: body.ids(renderer), large=size > LARGE_BYTES)
-    reply: dict[str, Any] = {"count": len(ids), "max_model_len": renderer.reading.max_length, "tokens": ids}
-    strings = renderer.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
+    ids = await run_pieces(lambda _: body.ids(reader), large=size > LARGE_BYTES)
+    reply: dict[str, Any] = {"count": len(ids), "max_model_len": reader.max_length, "tokens": ids}
+    strings = reader.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
     return JsonReply({**reply, "token_strs": strings})
 
 
 @router.post("/detokenize", responses=ERRORS)
 async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JsonReply:
     """vLLM: the text of token ids, with special tokens."""
-    tokenizer = (await _find_renderer(context, body.model)).tokenizer
+    tokenizer = (await find_token_reader(context, body.model)).tokenizer
     known = len(tokenizer)
     for index, each in enumerate(body.tokens):
         if not 0 <= each < known:
@@ -82,5 +82,7 @@ async def detokenize(body: VllmDetokenizeBody, context: ContextDep) -> JsonReply
     )
 
 
-async def _find_renderer(context: DialectContext, model: str | None) -> Renderer:
-    return context.list_rewards(await context.select(model))[0].renderer
+@router.get("/tokenizer_info", responses=ERRORS)
+async def tokenizer_info(context: ContextDep) -> JsonReply:
+    """vLLM: what ``tokenizer_config.json`` says, for clients that use the server's tokenizer."""
+    return JsonReply(describe_tokenizer((await find_token_reader(context, None)).tokenizer))

@@ -158,6 +158,9 @@ def _refuse_unsupported(request: Request) -> None:
     if request.stream and request.candidates:
         message = "candidates are chosen when they are complete, so they cannot be streamed; drop one of the two fields"
         raise InvalidRequest(message, param="stream")
+    if request.stream and request.prompt_logprobs is not None:
+        message = "`prompt_logprobs` cannot be streamed; drop one of the two fields"
+        raise InvalidRequest(message, param="prompt_logprobs")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("`stream_options` needs `stream: true`", param="stream_options")
     if request.stream_options is not None and request.stream_options.include_obfuscation:
@@ -228,7 +231,7 @@ def _normalise_stored(weights: Weights, family: Family, method: Method) -> Weigh
 
 
 def _check_size(request: Request, planned: Plan) -> None:
-    prompts = len(request.prompt) if isinstance(request, CompletionRequest) and isinstance(request.prompt, list) else 1
+    prompts = len(request.prompts()) if isinstance(request, CompletionRequest) else 1
     each = planned.candidates.n if planned.candidates else 1
     texts = prompts * len(planned.variations) * planned.choices * each
     if texts > MOST_TEXTS:

@@ -1,6 +1,6 @@
 """Turn the prompts of a plan into what its policy reads: token ids, or the words themselves for an upstream. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tureen.errors import Unprocessable
 from tureen_core.turns import Messages, check_messages, check_text
@@ -32,20 +32,18 @@ def read_conversation(planned: Plan, messages: Messages, go_on: GoOn) -> tuple[l
     return found, told
 
 
-def read_texts(planned: Plan, texts: Sequence[str], go_on: GoOn) -> list[list[Prompt]]:
-    """Read bare prompts: each for each variation, or once for all of them. The arguments are as before.
+def read_text(planned: Plan, text: str, specials: bool = True) -> Prompt:
+    """Read a bare prompt.
+
+    Args:
+        specials: put those special tokens before it that its tokenizer puts there.
 
     Raises:
-        Unprocessable: a text cannot be read, or what is wanted has no place in it.
+        Unprocessable: it cannot be read.
     """
-    return [[_read_text(planned, each, go_on) for each in planned.steer_text(text)] for text in texts]
-
-
-def _read_text(planned: Plan, text: str, go_on: GoOn) -> Prompt:
-    go_on()
     renderer = planned.family.renderer
     if renderer is not None:
-        return renderer.tokenize_plain_prompt(text)
+        return renderer.tokenize_plain_prompt(text, specials)
     check_text(text, "prompt")
     if not text:
         raise Unprocessable("the prompt is empty: send some text to continue", param="prompt")

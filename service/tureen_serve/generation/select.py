@@ -23,12 +23,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Written:
-    """A complete text, its number of tokens, why it ended, and what an upstream that wrote it says of itself."""
+    """A complete text.
+
+    Attributes:
+        tokens: their number.
+        finish: why it ended.
+        task: what was asked for.
+        prompt: the log-probabilities of the prompt's tokens after the first, if they were asked for.
+        origin: what an upstream that wrote it says of itself.
+    """
 
     text: str
     tokens: int
     finish: Finish
+    task: TextTask
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt: tuple[TokenLogprob, ...] | None = None
     origin: Origin | None = None
 
 
@@ -214,8 +224,10 @@ async def _write(engine: Engine, planned: Plan, text: TextTask, spent: Spent) ->
             parts.append(delta)
     finish: Finish = next((part.finish for part in reversed(parts) if part.finish), "length")
     logprobs = tuple(each for part in parts for each in part.logprobs)
+    prompt = next((part.prompt for part in parts if part.prompt is not None), None)
     origin = next((part.origin for part in parts if part.origin), None)
-    return Written("".join(part.text for part in parts), sum(part.tokens for part in parts), finish, logprobs, origin)
+    made = sum(part.tokens for part in parts)
+    return Written("".join(part.text for part in parts), made, finish, text, logprobs, prompt, origin)
 
 
 def _deltas(engine: Engine, planned: Plan, text: TextTask) -> AsyncGenerator[TextDelta]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tureen.errors import Unprocessable
-from tureen.wire import ChatRequest
+from tureen.wire import ChatRequest, CompletionRequest
 from tureen_serve.generation.method import Request, Variation
 from tureen_serve.generation.plan import Plan
 from tureen_serve.runtimes.contract import Sampling
@@ -15,18 +15,28 @@ STRONGEST_BIAS = 100
 
 
 @dataclass(frozen=True)
+class Echo:
+    """A prompt that the reply repeats before its text: its text, and its first token as text and as id."""
+
+    text: str
+    first: tuple[str, int]
+
+
+@dataclass(frozen=True)
 class TextTask:
     """One text to write.
 
     Attributes:
         number: index of the prompt in the request.
         prompt: its token ids; for an upstream, as it is spoken.
+        echo: the prompt as the reply repeats it, if it does.
     """
 
     number: int
     variation: Variation
     prompt: Prompt
     sampling: Sampling
+    echo: Echo | None = None
 
 
 def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[Prompt]]) -> list[TextTask]:
@@ -59,7 +69,8 @@ def _fit_version(request: Request, planned: Plan, prompt: Prompt) -> tuple[Promp
         if request.truncate:
             message = f"the upstream of {planned.family.name} has its own tokenizer, so this server cannot cut a prompt"
             raise Unprocessable(f"{message}; leave it out", param="truncate", code="unsupported_parameter")
-        return prompt, request.limit() or DEFAULT_TOKENS
+        most = request.limit()
+        return prompt, DEFAULT_TOKENS if most is None else most
     kept, room = fit_prompt(request, prompt, planned.family.context)
     if len(kept) < len(prompt) and not planned.method.survives_cut:
         message = "`truncate` would cut off the beginning of the prompt, which says what is wanted"
@@ -79,17 +90,18 @@ def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequ
     newer = isinstance(request, ChatRequest) and request.max_completion_tokens is not None
     param = "max_completion_tokens" if newer else "max_tokens"
     given = request.max_tokens is not None or newer
-    asked = request.limit() or DEFAULT_TOKENS
+    limit = request.limit()
+    asked = DEFAULT_TOKENS if limit is None else limit
     least = asked if given else 1
     # LiteLLM searches for "this model's maximum context length is", LangChain for "prompt is too long"
-    limit = f"this model's maximum context length is {context} tokens"
+    told = f"this model's maximum context length is {context} tokens"
     if least >= context:
-        message = f"{limit}; an answer of {least} leaves no room for a prompt, lower `{param}`"
+        message = f"{told}; an answer of {least} leaves no room for a prompt, lower `{param}`"
         raise Unprocessable(message, param=param, code="context_length_exceeded")
     if len(ids) + least <= context:
         return ids, min(asked, context - len(ids))
     if not request.truncate:
-        message = f"the prompt is too long: {limit}, the prompt has {len(ids)} and the answer needs {least}"
+        message = f"the prompt is too long: {told}, the prompt has {len(ids)} and the answer needs {least}"
         at = param if given and len(ids) < context else ("messages" if isinstance(request, ChatRequest) else "prompt")
         raise Unprocessable(
             f"{message}; shorten the prompt, or send `truncate: true`", param=at, code="context_length_exceeded"
@@ -115,7 +127,14 @@ def _sampling(request: Request, vocabulary: int | None) -> Sampling:
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
         logit_bias=_bias(request.logit_bias or {}, vocabulary),
+        prompt_logprobs=_count_prompt_logprobs(request),
     )
+
+
+def _count_prompt_logprobs(request: Request) -> int | None:
+    """Return the number of alternatives to compute for each token of a prompt; None for no log-probabilities."""
+    echoed = request.logprobs if isinstance(request, CompletionRequest) and request.echo else None
+    return max((count for count in (request.prompt_logprobs, echoed) if count is not None), default=None)
 
 
 def _bias(given: Mapping[str, float], vocabulary: int | None) -> tuple[tuple[int, float], ...]:

@@ -32,7 +32,9 @@ class TextLengths:
         self._mean = 0.0
 
     def note(self, turn: TextTurn) -> None:
-        """Note a text that has ended by itself."""
+        """Note a text that has ended by itself. One that was only to be read says nothing about lengths."""
+        if not turn.job.sampling.max_tokens:
+            return
         self._mean += RECENT * (turn.tokens - self._mean) if self._mean else turn.tokens
 
     def count_ahead(self, turns: Iterable[TextTurn]) -> int:

@@ -1,7 +1,4 @@
-"""The contract of a runtime: the data that lanes and runtimes exchange, and the protocols that a runtime satisfies.
-
-All data are token ids and numbers. Templates and types of the wire belong to higher modules.
-"""
+"""The contract of a runtime: the data that lanes and runtimes exchange, and the protocols that a runtime satisfies."""
 
 import hashlib
 from array import array
@@ -26,8 +23,7 @@ class Row:
         blend: the weights of the adapters, as canonical ``((adapter, weight), …)``.
         shared: the number of ids of the prompt, ``ids[:shared]``, which other rows may have too.
         head: ``score`` for rewards; ``gate`` for the coefficients that a gated model gives its rewards.
-        digest: a hash of the ids, the blend and the head. It is computed once, when the row is made, since rows are
-            made in threads and looked up on the event loop.
+        digest: a hash of the ids, the blend and the head, computed when the row is made, in a thread.
     """
 
     ids: tuple[int, ...]
@@ -72,8 +68,6 @@ class Scorer(Protocol):
     Attributes:
         limits: the limits of one batch.
         threads: how many threads may call ``run`` at once; more than one if the runtime batches by itself.
-        failure: None, or a sentence that says why nothing can run at the moment.
-        dead: whether it can never run again in this process; ``failure`` then says why.
         description: how it computes, for the log.
     """
 
@@ -107,7 +101,10 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are sampled. ``logprobs`` is the number of alternatives to report; None for no log-probabilities."""
+    """How tokens are sampled. With ``max_tokens`` 0 a prompt is only read.
+
+    ``logprobs`` and ``prompt_logprobs`` are the alternatives to report for each token of the text and of the prompt.
+    """
 
     max_tokens: int
     temperature: float = 1.0
@@ -118,6 +115,7 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
+    prompt_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +132,14 @@ class GenerationJob:
 class TokenLogprob:
     """The log-probability of a token and those of the likeliest tokens, in nats, without temperature and penalties.
 
-    An upstream tells no ids, and its own numbers: ``id`` is -1 there.
+    ``rank`` counts the tokens that are at least as likely, 0 if unknown. An upstream tells no ids: ``id`` is -1 there.
     """
 
     token: str
     id: int
     logprob: float
     top: tuple[tuple[str, int, float], ...] = ()
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +160,7 @@ class TextDelta:
         finish: why the text ended, if it did.
         read, cached: the tokens of the prompt as an upstream counts them, in the last delta; else 0.
         origin: what an upstream says of itself, in one of the deltas.
+        prompt: in the first delta, if asked for: the log-probabilities of the prompt's tokens after the first.
     """
 
     text: str
@@ -170,6 +170,7 @@ class TextDelta:
     read: int = 0
     cached: int = 0
     origin: Origin | None = None
+    prompt: tuple[TokenLogprob, ...] | None = None
 
 
 class PolicyRuntime(Protocol):

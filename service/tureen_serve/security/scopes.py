@@ -51,6 +51,7 @@ ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
         "GET": """
             / /openapi.json /health /v1/models /v1/models/{name}
             /vllm/health /vllm/v1/models /tei/info /tei/health /infinity/models /infinity/health
+            /tokenizer_info /vllm/tokenizer_info
         """,
     },
     KeyScope.ADMIN: {

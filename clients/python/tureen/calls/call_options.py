@@ -23,6 +23,7 @@ from tureen.wire import (
 Items = Iterable[ScoreItem | dict[str, Any]]
 Choices = Iterable[ChoicePair | dict[str, Any]]
 Messages = str | Iterable[Message | dict[str, Any]]
+Prompt = str | Iterable[str] | Iterable[int] | Iterable[Sequence[int]]
 Weights = Mapping[str, float]
 
 
@@ -88,6 +89,7 @@ class SweepOptions(CallOptions, total=False):
     presence_penalty: float
     frequency_penalty: float
     logit_bias: Mapping[str, float] | None
+    prompt_logprobs: int | None
     soup: SoupOptions | dict[str, Any]
     candidates: CandidateOptions | dict[str, Any] | None
     mapping: Literal["l2", "linf", "linear"] | None
@@ -127,7 +129,9 @@ class CompletionOptions(GenerationOptions, total=False):
     """The fields of ``wire.CompletionRequest`` beside ``prompt`` and ``stream``."""
 
     logprobs: int | None
-    echo: Literal[False]
+    echo: bool
+    add_special_tokens: bool
+    return_tokens_as_token_ids: bool
     best_of: Literal[1] | None
     suffix: None
 

@@ -15,7 +15,7 @@ import httpx2
 from pydantic import BaseModel
 
 from tureen import http_replies, http_requests
-from tureen.calls.call_options import Choices, Items, Messages, Weights
+from tureen.calls.call_options import Choices, Items, Messages, Prompt, Weights
 from tureen.calls.chunks import Chunks, R, build_chunk, check_items, check_rows, merge_replies, set_row_types
 from tureen.calls.stream_events import Events, G, OpenStream
 from tureen.errors import ConnectionFailed, DeadlineExceeded, TureenError
@@ -102,13 +102,23 @@ class Calls:
         fields = {"messages": make_messages(messages), **options}
         return self._open(CHAT, ChatRequest, fields, ChatChunk)
 
-    def complete(self, prompt: str | Iterable[str], options: Options) -> Flow[CompletionReply]:
+    def complete(self, prompt: Prompt, options: Options) -> Flow[CompletionReply]:
         """``POST /v1/completions``."""
-        return self._ask(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
+        return self._ask(
+            COMPLETIONS,
+            CompletionRequest,
+            {"prompt": prompt if isinstance(prompt, str) else list(prompt), **options},
+            CompletionReply,
+        )
 
-    def complete_stream(self, prompt: str | Iterable[str], options: Options) -> Flow[OpenStream[CompletionReply]]:
+    def complete_stream(self, prompt: Prompt, options: Options) -> Flow[OpenStream[CompletionReply]]:
         """Stream the reply of the same route."""
-        return self._open(COMPLETIONS, CompletionRequest, {"prompt": prompt, **options}, CompletionReply)
+        return self._open(
+            COMPLETIONS,
+            CompletionRequest,
+            {"prompt": prompt if isinstance(prompt, str) else list(prompt), **options},
+            CompletionReply,
+        )
 
     def sweep(self, messages: Messages, weights: Iterable[Weights], options: Options) -> Flow[ChatReply]:
         """``POST /v1/chat/completions`` with a list of preferences: one choice for each."""

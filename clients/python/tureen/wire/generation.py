@@ -2,9 +2,41 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StrictInt,
+    Tag,
+    model_validator,
+)
 
 from tureen.wire.base import MAX_MESSAGES, Many, Message, Preferences, Request, Text, check_finite
+
+MAX_STOPS = 64
+MAX_LOGPROBS = 20
+MAX_PROMPTS = 256
+TokenIds = Annotated[list[Annotated[StrictInt, Field(ge=0)]], Many(least=1)]
+
+
+def _sort_prompt(given: Any) -> str:
+    """Tell by the first value what a prompt is, so that an error names the right field."""
+    if not isinstance(given, list | tuple):
+        return "a text"
+    first = given[0] if given else ""
+    return "ids" if isinstance(first, int) else "lists of ids" if isinstance(first, list | tuple) else "texts"
+
+
+Prompt = Annotated[
+    Annotated[Text, Tag("a text")]
+    | Annotated[list[Text], Many(MAX_PROMPTS, least=1), Tag("texts")]
+    | Annotated[TokenIds, Tag("ids")]
+    | Annotated[list[TokenIds], Many(MAX_PROMPTS, least=1), Tag("lists of ids")],
+    Discriminator(_sort_prompt),
+]
 
 
 class SoupOptions(Request):
@@ -50,6 +82,8 @@ class GenerationRequest(Request):
         desired_rewards: for a policy that is steered by reward tags: the normalised reward of each objective, in the
             place of ``preferences``; a list of such maps is a sweep.
         mapping: for such a policy: how preferences become desired rewards.
+        prompt_logprobs: report the log-probabilities of the prompt's tokens, and of so many of the likeliest tokens in
+            the place of each.
     """
 
     model: Text | None = None
@@ -58,13 +92,14 @@ class GenerationRequest(Request):
     top_p: Annotated[float, Field(gt=0, le=1), AfterValidator(check_finite)] = 1.0
     n: Annotated[PositiveInt, Field(le=64)] = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Text | Annotated[list[Text], Many(4)] | None = None
+    stop: Text | Annotated[list[Text], Many(MAX_STOPS)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Text | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: dict[str, float] | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
     preferences: Preferences | Annotated[list[Preferences], Many(64, least=1)] | None = None
     preset: Text | None = None
@@ -119,14 +154,30 @@ class ChatRequest(GenerationRequest):
 
 
 class CompletionRequest(GenerationRequest):
-    """The body of ``POST /v1/completions``: continue texts, without a chat template."""
+    """The body of ``POST /v1/completions``: continue texts, without a chat template.
 
-    prompt: Text | Annotated[list[Text], Many(64, least=1)]
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    echo: Literal[False] = False
+    Attributes:
+        prompt: a text or the token ids of one, or a list of either.
+        max_tokens: 0 only reads the prompt.
+        echo: begin each text with its prompt; with ``logprobs`` also the log-probabilities with those of its tokens.
+        add_special_tokens: put those tokens around a text that its tokenizer puts there, such as BOS.
+        return_tokens_as_token_ids: write tokens as ``token_id:5`` in ``logprobs``.
+    """
+
+    prompt: Prompt
+    max_tokens: NonNegativeInt | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    echo: bool = False
+    add_special_tokens: bool = True
+    return_tokens_as_token_ids: bool = False
     best_of: Literal[1] | None = None
     suffix: None = None
 
     def limit(self) -> int | None:
         """Return the maximum number of tokens; by default 16, as in OpenAI's API."""
-        return self.max_tokens or 16
+        return 16 if self.max_tokens is None else self.max_tokens
+
+    def prompts(self) -> list[str] | list[list[int]]:
+        """Return the prompts as a list, also where there is only one."""
+        given: Any = self.prompt
+        return [given] if isinstance(given, str) or isinstance(given[0], int) else given

@@ -52,7 +52,7 @@ class CacheRows:
         logits = self._forward(ids, mask, compute_positions(mask), cache)
         chosen = torch.tensor(owners, device=ids.device)
         cache.batch_select_indices(chosen)
-        self._join(cache, mask[chosen])
+        self.append(cache, mask[chosen])
         return logits[chosen]
 
     def advance(self, tokens: Sequence[int]) -> Tensor:
@@ -106,7 +106,8 @@ class CacheRows:
         logits: Tensor = out.logits[:, -1].float()
         return logits
 
-    def _join(self, cache: DynamicCache, mask: Tensor) -> None:
+    def append(self, cache: DynamicCache, mask: Tensor) -> None:
+        """Append rows that have run, padded on the left as ``mask`` ``[B, T]`` says. They belong to this batch then."""
         if not len(self):
             self._cache, self._mask = cache, mask
             return

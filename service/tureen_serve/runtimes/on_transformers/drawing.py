@@ -53,10 +53,13 @@ class Drawer:
         drawn: list[tuple[RunningText, Tensor, DrawnToken]] = []
         tired: list[RunningText] = []
         for running, (row, sound) in zip(texts, _list_rows(logits), strict=True):
-            if not sound:
+            if not sound or (running.readings is not None and not running.readings.sound.all()):
                 running.over = True
                 fault = ServerFault("the model computed logits that are not finite", code="non_finite_logits")
                 said.append((running.key, fault))
+            elif not running.job.sampling.max_tokens:
+                running.over = True
+                said.append((running.key, TextDelta("", finish="length", prompt=self._take_readings(running))))
             elif (found := self._try_draw(running, row)) is not None:
                 drawn.append((running, row, found))
             else:
@@ -89,15 +92,30 @@ class Drawer:
             elif len(running.drawn) == running.job.sampling.max_tokens:
                 text, finish = text + running.text.close(), "length"
         running.over = finish is not None
-        return TextDelta(text, 1, self._logprobs(drawn, token, logits), finish)
+        return TextDelta(text, 1, self._logprobs(drawn, token, logits), finish, prompt=self._take_readings(running))
+
+    def _take_readings(self, running: RunningText) -> tuple[TokenLogprob, ...] | None:
+        """List the log-probabilities of a prompt's tokens, once; None if there are none to give."""
+        found, running.readings = running.readings, None
+        if found is None:
+            return None
+        top = running.job.sampling.prompt_logprobs or 0
+        columns = (found.logprobs, found.ranks, found.top_logprobs[:, :top], found.top_ids[:, :top])
+        listed = zip(running.job.ids[1:], *(each.tolist() for each in columns), strict=True)
+        return tuple(
+            TokenLogprob(self._name(token), token, value, self._list_top(ids, values), rank)
+            for token, value, rank, values, ids in listed
+        )
 
     def _logprobs(self, drawn: DrawnToken, token: int, logits: Tensor) -> tuple[TokenLogprob, ...]:
         """Compute the log-probabilities to report, before penalties, bias, temperature and nucleus."""
         if drawn.scale is None or drawn.top is None:
             return ()
-        values, ids = (drawn.top[0] - drawn.scale).tolist(), drawn.top[1].tolist()
-        top = tuple((self._name(other), other, value) for other, value in zip(ids, values, strict=True))
+        top = self._list_top(drawn.top[1].tolist(), (drawn.top[0] - drawn.scale).tolist())
         return (TokenLogprob(self._name(token), token, float(logits[token] - drawn.scale), top),)
+
+    def _list_top(self, ids: Sequence[int], values: Sequence[float]) -> tuple[tuple[str, int, float], ...]:
+        return tuple((self._name(token), token, value) for token, value in zip(ids, values, strict=True))
 
     def _name(self, token: int) -> str:
         if token not in self._names:

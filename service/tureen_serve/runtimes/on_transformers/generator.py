@@ -6,6 +6,7 @@ a text that does not fit alone ends with an error. This module has no threads an
 """
 
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from tureen_serve.runtimes.on_transformers.accelerator import (
 )
 from tureen_serve.runtimes.on_transformers.cache_rows import CacheRows
 from tureen_serve.runtimes.on_transformers.drawing import Drawer, Said
-from tureen_serve.runtimes.on_transformers.rank_gate import Mixture, RankGate
+from tureen_serve.runtimes.on_transformers.prompt_runs import PromptRuns
+from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
 from tureen_serve.runtimes.on_transformers.running_text import RunningText, StepLimits
 from tureen_serve.runtimes.on_transformers.sampling import Sampler, collect_ends
 from tureen_serve.runtimes.on_transformers.text_queue import TextQueue
@@ -63,6 +65,7 @@ class TransformersStepper(DeviceRuntime):
         ends = collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self._drawer = Drawer(self._backend, ends, self._is_out_of_memory)
         self._rows = CacheRows(model)
+        self._runs = PromptRuns(model, gate, self._rows)
         self._texts: list[RunningText] = []
         self._queue = TextQueue(limits, self._begin)
 
@@ -129,7 +132,7 @@ class TransformersStepper(DeviceRuntime):
     def close(self) -> None:
         """Drop all jobs and free the weights."""
         self._texts = []
-        del self._rows, self._model, self._gate, self._queue
+        del self._rows, self._runs, self._model, self._gate, self._queue
 
     # ----------------------------------------------------------------------- joining and leaving
 
@@ -173,7 +176,11 @@ class TransformersStepper(DeviceRuntime):
         logits: list[Tensor] = []
         failed: Said = []
         back: list[RunningText] = []
-        for part, found in run_halved(joining, self._prefill, self._is_fatal) if joining else ():
+        reading = [running for running in joining if running.reads]
+        others = [running for running in joining if not running.reads]
+        groups = ((reading, self._runs.read), (others, self._runs.prefill))
+        runs = (run_halved(texts, run, self._is_fatal) for texts, run in groups if texts)
+        for part, found in chain.from_iterable(runs):
             if isinstance(found, Exception) and self._texts and is_out_of_memory(found):
                 self._queue.narrow(len(self._texts))
                 back += part
@@ -189,15 +196,6 @@ class TransformersStepper(DeviceRuntime):
         """Whether an error hurts all texts: the accelerator has failed. Out of memory is counted."""
         self._is_out_of_memory(error)
         return isinstance(error, torch.AcceleratorError)
-
-    def _prefill(self, joining: Sequence[RunningText]) -> Tensor:
-        """Run the prompts of new texts, and return their first logits. Equal prompts under equal gates run once."""
-        if self._rows.torn:
-            raise MemoryError("no row can join before the others have left")
-        prompts: dict[tuple[tuple[int, ...], Mixture], int] = {}
-        owners = [prompts.setdefault((running.ids, running.mixture), len(prompts)) for running in joining]
-        self._gate.set_rows([mixture for _, mixture in prompts])
-        return self._rows.prefill([ids for ids, _ in prompts], owners)
 
     def _leave(self) -> None:
         """Remove the texts that are over from the batch. If there is no memory to keep the others, these pause."""

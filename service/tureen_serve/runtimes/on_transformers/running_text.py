@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from tureen_serve.runtimes.contract import GenerationJob
+from tureen_serve.runtimes.on_transformers.prompt_reading import Readings
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture
 from tureen_serve.runtimes.on_transformers.sampling import Sampler
 from tureen_serve.runtimes.text_stream import TextStream
@@ -30,6 +31,7 @@ class RunningText:
 
     Attributes:
         drawn: the ids that were drawn. The last one was not run yet.
+        readings: of the prompt, until they are in a delta.
         over: whether it leaves the batch after the step.
     """
 
@@ -38,7 +40,13 @@ class RunningText:
     sampler: Sampler
     text: TextStream
     drawn: list[int] = field(default_factory=list)
+    readings: Readings | None = None
     over: bool = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether the log-probabilities of its prompt are asked for and were not given."""
+        return self.job.sampling.prompt_logprobs is not None and not self.drawn
 
     @property
     def ids(self) -> tuple[int, ...]:

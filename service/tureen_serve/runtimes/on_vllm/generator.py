@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from vllm import SamplingParams
@@ -51,7 +51,7 @@ class VllmGenerator:
 
     def check(self, job: GenerationJob) -> None:
         """Raise ``Unprocessable`` if a job cannot run; see :func:`~tureen_serve.runtimes.jobs.check_job`."""
-        check_job(job, self.context, self._vocabulary)
+        check_job(job, self.context, self._vocabulary, least=1)
 
     async def stream(self, job: GenerationJob) -> AsyncGenerator[TextDelta]:
         """Generate the text of a job on the engine's event loop. Closing the iterator ends the job there.
@@ -100,7 +100,7 @@ class VllmGenerator:
         try:
             async with borrow_adapter(self._adapters, job.weights, job.semantics) as adapter:
                 async for output in self._engine.generate(job.ids, _sampling(job.sampling), adapter, salt):
-                    say(_delta(output.outputs[0], job.sampling.logprobs))
+                    say(_delta(job, output))
         except TureenError as error:
             say(error)
         except Exception as error:  # the reader of the stream learns of it only from here
@@ -114,7 +114,7 @@ class VllmGenerator:
 
 def _sampling(given: Sampling) -> SamplingParams:
     return SamplingParams(
-        max_tokens=given.max_tokens,
+        max_tokens=given.max_tokens or 1,  # vLLM always writes a token
         temperature=given.temperature,
         top_p=given.top_p,
         seed=given.seed,
@@ -123,13 +123,24 @@ def _sampling(given: Sampling) -> SamplingParams:
         presence_penalty=given.presence_penalty,
         frequency_penalty=given.frequency_penalty,
         logit_bias=dict(given.logit_bias) or None,
+        prompt_logprobs=given.prompt_logprobs,
         output_kind=RequestOutputKind.DELTA,
     )
 
 
-def _delta(output: Any, alternatives: int | None) -> TextDelta:
-    logprobs = _logprobs(output, alternatives) if alternatives is not None else ()
-    return TextDelta(output.text, len(output.token_ids), logprobs, _finish(output.finish_reason))
+def _delta(job: GenerationJob, given: Any) -> TextDelta:
+    output, wants = given.outputs[0], job.sampling
+    prompt = None
+    if given.prompt_logprobs and wants.prompt_logprobs is not None:
+        rows = zip(job.ids[1:], given.prompt_logprobs[1:], strict=True)
+        prompt = tuple(_logprob(token, row, wants.prompt_logprobs) for token, row in rows)
+    if not wants.max_tokens:
+        return TextDelta("", finish="length", prompt=prompt)
+    logprobs: tuple[TokenLogprob, ...] = ()
+    if wants.logprobs is not None:
+        rows = zip(output.token_ids, output.logprobs or (), strict=False)
+        logprobs = tuple(_logprob(token, row, wants.logprobs) for token, row in rows)
+    return TextDelta(output.text, len(output.token_ids), logprobs, _finish(output.finish_reason), prompt=prompt)
 
 
 def _finish(reason: str | None) -> Finish | None:
@@ -140,12 +151,9 @@ def _finish(reason: str | None) -> Finish | None:
     raise ServerFault(f"vLLM ended the text with {reason!r}", code="runtime_failed")
 
 
-def _logprobs(output: Any, alternatives: int) -> tuple[TokenLogprob, ...]:
-    """Convert the log-probabilities of the chosen tokens and of the likeliest ``alternatives``, without temperature."""
-    converted = []
-    for token, row in zip(output.token_ids, output.logprobs or (), strict=False):
-        best = sorted(row.items(), key=lambda item: item[1].rank)[:alternatives]
-        top = tuple((each.decoded_token or "", other, float(each.logprob)) for other, each in best)
-        chosen = row[token]
-        converted.append(TokenLogprob(chosen.decoded_token or "", token, float(chosen.logprob), top))
-    return tuple(converted)
+def _logprob(token: int, row: Mapping[int, Any], alternatives: int) -> TokenLogprob:
+    """Convert the log-probabilities of a token and of the likeliest ``alternatives``, without temperature."""
+    best = sorted(row.items(), key=lambda item: item[1].rank)[:alternatives]
+    top = tuple((each.decoded_token or "", other, float(each.logprob)) for other, each in best)
+    chosen = row[token]
+    return TokenLogprob(chosen.decoded_token or "", token, float(chosen.logprob), top, chosen.rank)
