@@ -8,7 +8,7 @@ import pytest
 from tureen_serve.settings import Settings
 from tureen_train.comparison.__main__ import FAMILY, write_prompts, write_told
 from tureen_train.comparison.fronts import plan_front, plan_server
-from tureen_train.comparison.runs import FRONTS, SENTENCES, Comparison, plan_runs
+from tureen_train.comparison.runs import FRONTS, SENTENCES, ComparedMethods, plan_runs
 from tureen_train.config import FrontRun, read_family
 from tureen_train.front.grids import plan_grid
 from tureen_train.front.writing import list_points
@@ -17,7 +17,7 @@ DOMAINS = ("academy", "business", "entertainment", "literature", "normal")
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Comparison:
+def made(tmp_path: Path) -> ComparedMethods:
     data = tmp_path / "dsp"
     data.mkdir()
     rows = [
@@ -26,10 +26,10 @@ def made(tmp_path: Path) -> Comparison:
     ]
     (data / "domain_specific_preference.test.json").write_text(json.dumps(rows))
     packaged = Path(__file__).parents[2] / "service/tureen_serve/starter"
-    return Comparison(read_family(FAMILY, [f"expert.data.root={tmp_path}"]), packaged, tmp_path / "out")
+    return ComparedMethods(read_family(FAMILY, [f"expert.data.root={tmp_path}"]), packaged, tmp_path / "out")
 
 
-def test_all_runs_share_base_targets_and_rank_with_the_packaged_experts(made: Comparison) -> None:
+def test_all_runs_share_base_targets_and_rank_with_the_packaged_experts(made: ComparedMethods) -> None:
     expert = made.family.plan_expert("academy", 0)
     for run in plan_runs(made):
         assert run.model.lora is not None
@@ -38,7 +38,7 @@ def test_all_runs_share_base_targets_and_rank_with_the_packaged_experts(made: Co
         assert (run.model.lora.rank, run.model.lora.targets) == (expert.model.lora.rank, expert.model.lora.targets)
 
 
-def test_each_method_has_its_own_run_and_the_server_its_artifact(made: Comparison) -> None:
+def test_each_method_has_its_own_run_and_the_server_its_artifact(made: ComparedMethods) -> None:
     runs = {str((Path(run.output) / "artifact").resolve()): run for run in plan_runs(made)}
     families = plan_server(made)["families"]
     served = [path for family in families for path in [*family.get("experts", []), family.get("policy")] if path]
@@ -49,7 +49,7 @@ def test_each_method_has_its_own_run_and_the_server_its_artifact(made: Compariso
 
 
 @pytest.mark.parametrize("front", FRONTS)
-def test_fronts_ask_for_models_that_are_served_at_points_of_the_grid(made: Comparison, front: str) -> None:
+def test_fronts_ask_for_models_that_are_served_at_points_of_the_grid(made: ComparedMethods, front: str) -> None:
     run = FrontRun.model_validate(plan_front(made, front, Path("server.yaml"), 48))
     families = {family["name"] for family in plan_server(made)["families"]}
     grid = plan_grid(list(run.objectives))
@@ -63,7 +63,7 @@ def test_fronts_ask_for_models_that_are_served_at_points_of_the_grid(made: Compa
     assert {folder for method in run.methods for folder in method.cost.runs} <= folders
 
 
-def test_voices_are_told_for_the_training_prompts_and_the_others_are_measured(made: Comparison) -> None:
+def test_voices_are_told_for_the_training_prompts_and_the_others_are_measured(made: ComparedMethods) -> None:
     write_told(made)
     write_prompts(made)
     rows = [json.loads(line) for line in (made.out / "told.jsonl").read_text().splitlines()]

@@ -18,7 +18,7 @@ from tureen_core.base import load_tokenizer, locate_base
 from tureen_core.reading import Reading
 from tureen_core.template import Renderer
 from tureen_train.comparison.fronts import plan_front, plan_server
-from tureen_train.comparison.runs import FRONTS, SENTENCES, Comparison, plan_runs
+from tureen_train.comparison.runs import FRONTS, SENTENCES, ComparedMethods, plan_runs
 from tureen_train.config import read_family
 from tureen_train.families.measure import find_prompts
 from tureen_train.families.train import train_stage
@@ -29,7 +29,7 @@ from tureen_train.terminal import start_log
 FAMILY = "starter/family"
 
 
-def write_told(made: Comparison) -> None:
+def write_told(made: ComparedMethods) -> None:
     """Write the answers of the training prompts in each voice, after prompts that say it."""
     split = load_data(made.family.plan_expert(next(iter(SENTENCES)), 0).data)
     rows = []
@@ -43,7 +43,7 @@ def write_told(made: Comparison) -> None:
     write_rows(iter(rows), made.out / "told.jsonl")
 
 
-def write_prompts(made: Comparison) -> None:
+def write_prompts(made: ComparedMethods) -> None:
     """Write the held-out prompts by which the family is measured."""
     base = str(made.family.expert["model"]["base"])
     renderer = Renderer(load_tokenizer(locate_base(base)), Reading())
@@ -51,7 +51,7 @@ def write_prompts(made: Comparison) -> None:
     (made.out / "prompts.json").write_text(json.dumps({"prompts": texts}, indent=1) + "\n", encoding="utf-8")
 
 
-def measure_fronts(made: Comparison, count: int) -> None:
+def measure_fronts(made: ComparedMethods, count: int) -> None:
     """Measure all methods, for two and for three objectives."""
     server = made.out / "server.yaml"
     server.write_text(yaml.safe_dump(plan_server(made), sort_keys=False), encoding="utf-8")
@@ -70,7 +70,7 @@ def main(
 ) -> None:
     """Train the methods that the starter lacks, and measure all of them."""
     start_log("INFO")
-    made = Comparison(read_family(FAMILY, [f"expert.data.root={data}"]), packaged, out)
+    made = ComparedMethods(read_family(FAMILY, [f"expert.data.root={data}"]), packaged, out)
     write_told(made)
     write_prompts(made)
     with ThreadPoolExecutor(jobs) as pool:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from tureen_core.preference import normalise_weights
-from tureen_train.comparison.runs import FRONTS, MIXED, SENTENCES, Comparison, Json, name_mixed
+from tureen_train.comparison.runs import FRONTS, MIXED, SENTENCES, ComparedMethods, Json, name_mixed
 from tureen_train.front.grids import name_point
 
 LOWEST = -4.0  # of the hypervolumes: an expert may lower another reward by more than two deviations
 
 
-def plan_server(made: Comparison) -> Json:
+def plan_server(made: ComparedMethods) -> Json:
     """The configuration of the server of all methods."""
     base, steering = made.family.expert["model"]["base"], {"sentences": SENTENCES}
     experts = [str((made.packaged / "experts" / name).resolve()) for name in SENTENCES]
@@ -30,7 +30,7 @@ def plan_server(made: Comparison) -> Json:
     }
 
 
-def plan_front(made: Comparison, front: str, server: Path, count: int) -> Json:
+def plan_front(made: ComparedMethods, front: str, server: Path, count: int) -> Json:
     """The recipe of one measurement."""
     names, soup = FRONTS[front], made.family.name
     corners = {name_point({name: 1.0}): f"{soup}:{name}=1" for name in names}

@@ -43,7 +43,7 @@ ONLINE: Json = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedMethods:
     """Where the packaged family is, and where the runs go.
 
     Attributes:
@@ -72,7 +72,7 @@ class Comparison:
         return str((self.out / family / name / "artifact").resolve())
 
 
-def plan_runs(made: Comparison) -> list[ExpertRun]:
+def plan_runs(made: ComparedMethods) -> list[ExpertRun]:
     """Plan what is trained."""
     told = {"sentences": {"voice": SENTENCES}, "add": "poles"}
     runs = [
@@ -113,7 +113,7 @@ def plan_multitask(out: Path) -> Json:
     }
 
 
-def plan_ric(made: Comparison, front: str, online: bool) -> Json:
+def plan_ric(made: ComparedMethods, front: str, online: bool) -> Json:
     """The settings of Rewards-in-Context on all answers of the data."""
     policy: Json = {"method": "ric", "max_length": 256, "prepared": str(made.out / f"prepared-{front}")}
     if online:
