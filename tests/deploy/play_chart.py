@@ -33,7 +33,7 @@ from tureen_serve.settings import STARTER
 
 KEY = "c07e19b4d52af8630d9e1b7a"
 PORT = 8900
-READY_SECONDS = 300.0
+READY_SECONDS = 900.0
 PLAYED = ("ConfigMap", "Secret", "PersistentVolumeClaim", "Deployment")
 ARCHIVE = "helpful.tar.gz"
 
