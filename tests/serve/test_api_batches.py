@@ -86,6 +86,20 @@ def test_a_bad_input_fails_the_batch_with_the_lines_at_fault(client: TestClient,
     assert batch["output_file_id"] is None
 
 
+def test_a_line_that_cannot_be_run_is_in_the_error_file_and_the_rest_runs(client: TestClient) -> None:
+    wrong: list[Any] = [{}, score("a", nonsense=1), {"items": [{"prompt": "hi"}]}, score("a", rewards=["nobody"])]
+    lines = [line(f"w{number}", body) for number, body in enumerate(wrong)]
+    content = b"\xef\xbb\xbf" + lines[0] + b"\n" + scores(2) + b"".join(lines[1:]) + b"  \r\n"
+    batch = ended(client, client.post("/v1/batches", json=request(client, content)).json()["id"])
+    assert (batch["status"], batch["errors"]) == ("completed", None)
+    assert batch["request_counts"] == {"total": 6, "completed": 2, "failed": 4}
+    found = told(client.get(f"/v1/files/{batch['error_file_id']}/content").content)
+    for each, body in zip(found, wrong, strict=True):
+        reply = client.post("/v1/score", json=body)
+        assert each["response"]["status_code"] == reply.status_code
+        assert each["response"]["body"]["error"] == reply.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "param"),
     [

@@ -1,4 +1,8 @@
-"""The lines of an input file: read strictly, checked one by one, and grouped into chunks. Pure."""
+"""The lines of an input file: read strictly, checked one by one, and grouped into chunks. Pure.
+
+A file fails as a whole if a line of it is no request of the batch with a custom id of its own. What a request asks for
+is only checked when it runs, so a bad body is an error of its line, as in OpenAI's batches.
+"""
 
 import codecs
 import hashlib
@@ -77,12 +81,12 @@ class ChunkCutter:
         self._lines = self._length = 0
 
 
-def check_input(parts: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: InputLimits) -> InputCheck:
+def check_input(parts: Iterable[bytes], endpoint: str, bounds: InputLimits) -> InputCheck:
     """Check an input file line by line. Only its first ``MAX_ERRORS`` errors are reported."""
     digest = hashlib.sha256()
     cutter = ChunkCutter(bounds)
     lines = split_lines(_hashed(parts, digest), bounds.line_bytes)
-    mistakes = _mistakes(lines, endpoint, body, bounds, cutter)
+    mistakes = _mistakes(lines, endpoint, bounds, cutter)
     errors = [_batch_error(number, error) for number, error in islice(mistakes, MAX_ERRORS)]
     pieces = cutter.pieces()
     if not pieces:
@@ -91,7 +95,7 @@ def check_input(parts: Iterable[bytes], endpoint: str, body: type[BaseModel], bo
 
 
 def _mistakes(
-    lines: Iterable[bytes], endpoint: str, body: type[BaseModel], bounds: InputLimits, cutter: ChunkCutter
+    lines: Iterable[bytes], endpoint: str, bounds: InputLimits, cutter: ChunkCutter
 ) -> Iterator[tuple[int, TureenError]]:
     seen: set[str] = set()
     end = 0  # of the line before, counted in line feeds, since blank lines stand in front of the line that follows
@@ -104,7 +108,7 @@ def _mistakes(
             yield number, InvalidRequest(message, code="too_many_lines")
             return
         try:
-            name = read_request_line(raw, endpoint, body, bounds.line_bytes).custom_id
+            name = read_input_line(raw, endpoint, bounds.line_bytes).custom_id
         except TureenError as error:
             yield number, error
             continue
@@ -114,8 +118,8 @@ def _mistakes(
         seen.add(name)
 
 
-def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest: int) -> RequestLine:
-    """Parse and validate one line.
+def read_input_line(raw: bytes, endpoint: str, longest: int) -> InputLine:
+    """Parse one line. Its body is any object.
 
     Raises:
         InvalidRequest: the line is too long, is not JSON, is not a request, or is not one for this endpoint.
@@ -126,12 +130,19 @@ def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest:
     if line.url != endpoint:
         message = f"url: the batch goes to {endpoint} and this line to {line.url}; send the line in another batch"
         raise Unprocessable(message, param="url", code="mismatched_endpoint")
-    try:
-        found = _valid(body, line.body)
-    except TureenError as error:
-        raise error.at("body") from None
+    return line
+
+
+def read_request_line(raw: bytes, endpoint: str, body: type[BaseModel], longest: int) -> RequestLine:
+    """Parse one line and validate its body.
+
+    Raises:
+        InvalidRequest: as :func:`read_input_line`; or the body is not one that the route takes.
+    """
+    line = read_input_line(raw, endpoint, longest)
+    found = _valid(body, line.body)
     if getattr(found, "stream", False):
-        raise Unprocessable("body.stream: a batch writes whole answers; leave `stream` out", param="body.stream")
+        raise Unprocessable("stream: a batch writes whole answers; leave `stream` out", param="stream")
     return RequestLine(line.custom_id, found)
 
 

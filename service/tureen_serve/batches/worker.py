@@ -66,7 +66,7 @@ class Worker:
     # ----------------------------------------------------------------------- validating
 
     async def validate(self, lease: Lease) -> None:
-        """Check every line of a batch's input before any model runs.
+        """Check the custom id and the endpoint of every line of a batch's input before any model runs.
 
         Raises:
             LeaseLost: another worker has the batch, or it was cancelled.
@@ -81,7 +81,7 @@ class Worker:
         options = self._options
         limits = InputLimits(options.lines, options.line_bytes, options.chunk_lines, options.chunk_bytes)
         parts = self._while_staying(self._files.read(lease.input.key))
-        checked = check_input(parts, lease.endpoint, self._endpoints[lease.endpoint].body, limits)
+        checked = check_input(parts, lease.endpoint, limits)
         if not checked.errors and checked.digest != lease.input.digest:
             message = "the stored file differs from the uploaded one (SHA-256); upload it again"
             return [BatchError(code="input_changed", message=message)], ()
@@ -124,7 +124,7 @@ class Worker:
         return [self._line(each, lease.endpoint, endpoint) for each in split_lines([raw], len(raw))]
 
     def _line(self, raw: bytes, url: str, endpoint: BatchEndpoint) -> tuple[str, RequestLine | TureenError]:
-        """Read a line and its custom id. It was valid before, but perhaps to an older server that accepted more."""
+        """Read a line and its custom id; the error of a body that the route does not take."""
         try:
             return read_custom_id(raw), read_request_line(raw, url, endpoint.body, self._options.line_bytes)
         except TureenError as error:
