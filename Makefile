@@ -162,5 +162,4 @@ sweep: .venv/.dev
 	$(BIN)/tureen-train sweep --start-server --from academy --to entertainment --steps 11 --out runs/sweep
 
 clean:
-	rm -rf .venv .venv-vllm .venv-infinity .venv-checkov .cache runs build dist
-	rm -rf .venv .venv-clients .venv-vllm .venv-infinity .cache runs build dist
+	rm -rf .venv .venv-checkov .venv-clients .venv-vllm .venv-infinity .cache runs build dist
