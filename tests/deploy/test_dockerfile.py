@@ -14,6 +14,7 @@ from tureen_serve import settings
 from tureen_serve.security.scopes import OPEN
 
 TARGETS = ("cpu", "cuda")
+BUILT = (*TARGETS, "train")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -35,22 +36,25 @@ def test_cpu_is_what_a_build_without_target_makes() -> None:
     assert list(stages())[-1] == "cpu"
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_target_runs_as_a_numbered_user_that_is_not_root(target: str) -> None:
-    assert last(target, "USER") == "10001:10001"
+@pytest.mark.parametrize("target", BUILT)
+def test_target_runs_as_a_numbered_user_in_the_group_of_arbitrary_users(target: str) -> None:
+    assert last(target, "USER") == "10001:0"
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", BUILT)
 def test_target_holds_its_own_environment_and_nothing_that_built_it(target: str) -> None:
     copied = [copy for stage in lineage(target) for copy in stage.all("COPY")]
     assert copied == [f"--from=environment-{target} /opt/tureen /opt/tureen"]
     assert not [run for stage in lineage(target) for run in stage.all("RUN") if "pip" in run]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_target_starts_a_script_of_the_project(target: str) -> None:
-    assert command(target)[0] in PROJECT["project"]["scripts"]
-    assert command(target)[1:] == ["--starter"]
+@pytest.mark.parametrize("target", BUILT)
+def test_target_starts_a_script_of_the_project_that_is_in_it(target: str) -> None:
+    init, end, script, *flags = command(target)
+    assert (init, end) == ("tini", "--")  # SIGTERM is never lost, and orphans are reaped
+    assert script in PROJECT["project"]["scripts"]
+    assert f"rm /opt/tureen/bin/{script}" not in str(stages()[f"environment-{target}"].lines)
+    assert flags == (["--help"] if target == "train" else ["--starter"])
     assert environment(target)["PATH"].startswith("/opt/tureen/bin:")
 
 
@@ -70,7 +74,8 @@ def test_settings_read_what_the_image_sets(target: str, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_folders_that_the_server_writes_are_its_own(target: str) -> None:
-    (made,) = re.findall(r"install --directory --owner (\d+) --group (\d+) ([^&]+)", last(target, "RUN"))
+    (run,) = [each for stage in lineage(target) for each in stage.all("RUN") if "install --directory" in each]
+    (made,) = re.findall(r"install --directory --owner (\d+) --group (\d+) --mode 0775 ([^&]+)", run)
     variables = environment(target)
     assert ":".join(made[:2]) == last(target, "USER")
     assert made[2].split() == [variables["TUREEN_CACHE"], variables["TUREEN_BATCHES__FOLDER"]]
@@ -83,24 +88,57 @@ def test_image_does_not_start_without_keys(target: str, monkeypatch: pytest.Monk
         settings.load_settings()
 
 
-def test_health_check_asks_an_open_path_on_the_exposed_port() -> None:
-    check = last("cpu", "HEALTHCHECK")
-    port, path = re.findall(r"127\.0\.0\.1:(\d+)([/a-z]+)", check)[0]
-    assert (port, path in OPEN) == (last("cpu", "EXPOSE"), True)
-    assert port == environment("cpu")["TUREEN_PORT"]
+@pytest.mark.parametrize("target", TARGETS)
+def test_health_check_asks_an_open_path_on_the_port_of_the_settings(target: str) -> None:
+    check = last(target, "HEALTHCHECK")
+    assert re.findall(r"127\.0\.0\.1:\{os\.environ\[\\\"(\w+)\\\"\]\}([/a-z]+)", check) == [
+        ("TUREEN_PORT", "/health/live")
+    ]
+    assert "/health/live" in OPEN
+    assert last(target, "EXPOSE") == environment(target)["TUREEN_PORT"]
     exec_form = json.loads(check.partition("CMD ")[2])
     compile(exec_form[-1], "health check", "exec")
 
 
-@pytest.mark.parametrize(("target", "extra"), [("cpu", "serve,s3"), ("cuda", "vllm,s3")])
+@pytest.mark.parametrize(
+    ("target", "extra"), [("cpu", "serve,s3,gs,az"), ("cuda", "vllm,s3,gs,az"), ("train", "deepspeed")]
+)
 def test_every_install_is_pinned(target: str, extra: str) -> None:
-    pinned = [run for run in installs(f"environment-{target}") if "--constraint /constraints.txt" in run]
-    assert pinned == installs(f"environment-{target}") != []
-    assert f'"/src[{extra}]"' in pinned[-1]
+    found = installs(f"environment-{target}")
+    assert all("--constraint /constraints.txt" in run or "--require-hashes" in run for run in found)
+    assert f'"/src[{extra}]"' in found[-1]
+
+
+def test_what_the_cpu_target_installs_is_locked_with_hashes_in_the_versions_of_the_constraints() -> None:
+    entries = re.split(r"^(?=\S)", (PATH.parent / "locked.txt").read_text(), flags=re.MULTILINE)[1:]
+    locked = {}
+    for entry in entries:
+        name, version = re.match(r"(\S+?)==(\S+)", entry).groups()  # type: ignore[union-attr]
+        assert "--hash=sha256:" in entry
+        locked[re.sub("[_.]", "-", name.lower())] = version
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and line[0] != "#"]
+    pinned = {re.sub("[_.]", "-", line.split("==")[0].lower()): line.split("==")[1] for line in lines}
+    del locked["setuptools"]  # every version of it will do
+    assert {name: pinned.get(name) for name in locked} == locked
+    assert {"transformers", "fastapi", "s3fs", "gcsfs", "adlfs"} <= set(locked)
+    assert "torch" not in locked
+
+
+@pytest.mark.parametrize("target", ["cuda", "train"])
+def test_targets_that_compile_at_the_start_have_a_compiler(target: str) -> None:
+    assert any(re.search(r"apt-get install .* g\+\+ ", run) for stage in lineage(target) for run in stage.all("RUN"))
+    assert not any("g++" in run for stage in lineage("cpu") for run in stage.all("RUN"))
+
+
+@pytest.mark.parametrize("target", BUILT)
+def test_compile_caches_are_in_the_cache_volume(target: str) -> None:
+    variables = environment(target)
+    for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT"):
+        assert Path(variables[name]).parent == Path("/var/cache/tureen")
 
 
 def test_torch_without_cuda_comes_alone_from_an_index_that_the_builder_names() -> None:
-    torch, _ = installs("environment-cpu")
+    torch, *_ = installs("environment-cpu")
     assert stages()["environment-cpu"].all("ARG") == ["TORCH_INDEX"]
     assert "${TORCH_INDEX:?" in torch
     assert re.search(r'--no-deps --index-url "\$\{TORCH_INDEX}" .* torch$', torch)
@@ -108,7 +146,7 @@ def test_torch_without_cuda_comes_alone_from_an_index_that_the_builder_names() -
 
 
 def test_packaged_base_model_is_the_version_that_the_server_knows() -> None:
-    (model,) = installs("environment")
+    model = installs("environment")[-1]
     wanted = {packaged.package for packaged in PACKAGED.values()}
     assert set(re.findall(r"llm-\S+", model)) == wanted
 
