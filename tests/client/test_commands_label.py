@@ -19,9 +19,9 @@ from waiting import block_until
 
 from tureen import Retries, cli
 from tureen.commands import outage_notice
-from tureen.labelling import labelling_run as runs
-from tureen.labelling import parquet
+from tureen.labelling import asked_runs, parquet
 
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also in a background job
 PAIR = {"prompt": "Why?", "candidates": ["Because.", "No idea at all."]}
 
 
@@ -264,7 +264,7 @@ def test_what_is_done_outlasts_a_server_that_does_not_come_back(standin: StandIn
     assert 0.3 <= time.monotonic() - began < 10
     *_, error, remedy = result.stderr.splitlines()
     assert error.startswith("tureen: the connection to")
-    assert remedy == f"tureen: finished rows are in {target}.part; give the same command again to continue"
+    assert remedy == "tureen: 1 item is done and kept; give the same command again to continue"
     standin.faults.clear()
     asked = len(standin.seen)
     assert run(standin, source, target).exit_code == 0
@@ -272,15 +272,40 @@ def test_what_is_done_outlasts_a_server_that_does_not_come_back(standin: StandIn
     assert [len(seen.json["items"]) for seen in standin.seen[asked:]] == [1]
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_before_any_answer_says_so(
     standin: StandIn, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "settle_run", interrupted)
+    monkeypatch.setattr(asked_runs, "wait", interrupted)
     result = run(standin, source, tmp_path / "out.jsonl")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.endswith("out.jsonl.part; give the same command again to continue\n")
+    assert result.stderr == "tureen: no item was answered yet; give the same command again to begin anew\n"
     monkeypatch.undo()
     assert run(standin, source, tmp_path / "out.jsonl").exit_code == 0
+
+
+def test_ctrl_c_among_the_first_rows_keeps_them(standin: StandIn, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(f"{json.dumps({**PAIR, 'id': number})}\n" for number in range(40)))
+    standin.fail(work, keep_silent)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", f"{HEARS_CTRL_C}; from tureen.cli import app; app()"),
+            *("label", source, target, "--parallel", "1", "--url", standin.url),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    block_until(lambda: len(standin.seen) >= 2 or process.poll() is not None)  # the first is kept by then
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (
+        130,
+        "tureen: 8 items are done and kept; give the same command again to continue\n",
+    )
+    asked = len(standin.seen)
+    assert run(standin, source, target).exit_code == 0
+    assert [row["id"] for row in lines(target)] == [str(number) for number in range(40)]
+    assert sum(len(seen.json["items"]) for seen in standin.seen[asked:]) == 32

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ from pyarrow.parquet import read_table
 from serve.artifacts import build
 from serve.labelling import BAD, item, rows, write
 from typer.testing import CliRunner, Result
+from waiting import block_until
 
 from tureen.cli import app as client_app
+from tureen.labelling.journal import count_kept
 from tureen_core.plain.option_flags import name_flags
 from tureen_serve.__main__ import app
 from tureen_serve.commands import label
@@ -170,3 +173,26 @@ def test_an_unknown_reward_is_named(config: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "humor" in result.stderr
     assert run(source, *options, "-p", "helpful=1").exit_code == 0
+
+
+def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(config: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [item(number) for number in range(400)])
+    out = tmp_path / "out"
+    command = ["label", str(source), "--out", str(out), "--config", str(config), "--run", "2"]
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also in a background job
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{hears}; from tureen_serve.__main__ import app; app()", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    target = out / "a.jsonl"
+    block_until(lambda: count_kept(target) >= 4 or process.poll() is not None, 120)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    kept = count_kept(target)
+    assert (process.returncode, 4 <= kept < 400) == (130, True)
+    assert told.endswith(
+        f"tureen-serve: interrupted; {kept} items are done and kept; give the same command again to continue\n"
+    )
+    assert run(*command[1:]).exit_code == 0
+    assert [row["id"] for row in rows(target)] == [f"a.jsonl:{number}" for number in range(1, 401)]

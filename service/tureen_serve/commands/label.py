@@ -38,6 +38,7 @@ from tureen.commands.label_flags import (
     dump_tally,
 )
 from tureen.errors import TureenError
+from tureen.labelling.journal import say_what_is_kept
 from tureen.labelling.labelling_run import Plan
 from tureen.labelling.tally import Tally
 from tureen.labelling.target_files import check_target
@@ -114,6 +115,7 @@ def label(
     asked = drop_unset(rewards=objective, preferences=parse_weights(preference), truncate=truncate or None)
     plan = Plan(how, asked, not fail, size, reading=parse_reading(source_form, renames))
     flags = {"runtime": runtime, "dtype": dtype, "device": device}
+    found: list[Shard] = []
     try:
         entries = make_reward_entries(list(map(_make_absolute, reward or [])), plain, name_flags(form=FORM_FLAG))
         artifacts = read_artifacts(with_starter, entries)
@@ -128,7 +130,8 @@ def label(
     except (TureenError, OSError, RuntimeError) as error:  # a LoadError is a RuntimeError
         exit_with_error(error, 1, rename={"--form": FORM_FLAG})
     except KeyboardInterrupt:
-        typer.echo(f"tureen-serve: interrupted; the results are in {out}, run the same command to continue", err=True)
+        kept = _say_what_ray_keeps(out) if engine == "ray" else say_what_is_kept(each.target for each in found)
+        typer.echo(f"tureen-serve: interrupted; {kept}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(found, tallies, as_json)
     raise typer.Exit(1 if any(tally.failed for tally in tallies) else 0)
@@ -180,6 +183,12 @@ def _import_ray_run(folder: Path, address: str | None, actors: int, gpus: float 
     from tureen_serve.labelling import ray_pipeline  # Ray reads the environment at its import
 
     return partial(ray_pipeline.label_on_ray, folder=folder, cluster=ray_pipeline.Cluster(address, actors, gpus))
+
+
+def _say_what_ray_keeps(out: Path) -> str:
+    from tureen_serve.labelling import ray_pipeline
+
+    return f"{ray_pipeline.count_labels(out)} items are labelled and kept; give the same command again to continue"
 
 
 def _show(found: Sequence[Shard], tallies: Sequence[Tally], as_json: bool) -> None:

@@ -42,7 +42,7 @@ from tureen_serve.settings import Settings
 Work = dict[str, Any]
 LABELS = ".labels"
 RUNS_A_BATCH = 4  # runs that an actor gets at once
-RUNS_A_FILE = 16  # runs in one Parquet file, at least
+RUNS_A_FILE = 4  # runs in one Parquet file, at least; a break loses what is in no file yet
 OBJECT_STORE_BYTES = 2**28
 CHECKPOINT_BYTES = 2**28
 TARGET_LINES = 4096  # lines of a target that are written at once
@@ -116,6 +116,19 @@ def labels_folder(folder: Path, works: Sequence[Work], plan: Plan) -> Path:
     parts = [sources, dict(plan.asked or {}), plan.recipe.matrix, plan.recipe.tie_margin]
     key = json.dumps([*parts, plan.reading.describe()] if plan.reading != DEFAULT else parts, sort_keys=True)
     return folder / LABELS / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def count_labels(folder: Path) -> int:
+    """Count the items whose labels are in whole files, of all works in an output folder."""
+    counts = (_count_rows(path) for path in (folder / LABELS).glob("*/rows/*.parquet"))
+    return sum(counts)
+
+
+def _count_rows(path: Path) -> int:
+    try:
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+    except (pyarrow.ArrowInvalid, OSError):  # an incomplete file of a killed process
+        return 0
 
 
 # --------------------------------------------------------------------------- the pipeline

@@ -44,7 +44,8 @@ from tureen.commands.label_flags import (
 from tureen.commands.outage_notice import open_patient_client
 from tureen.errors import TureenError
 from tureen.labelling import labelling_run
-from tureen.labelling.target_files import TargetFiles, check_target, is_inside
+from tureen.labelling.journal import say_what_is_kept
+from tureen.labelling.target_files import check_target, is_inside
 from tureen.wire import PreferencesReply
 
 
@@ -124,9 +125,7 @@ def _resumable(target: Path) -> Iterator[None]:
 
 
 def _explain_how_to_continue(target: Path) -> None:
-    part = TargetFiles(target).rows
-    if part.exists():
-        typer.echo(f"tureen: finished rows are in {part}; give the same command again to continue", err=True)
+    typer.echo(f"tureen: {say_what_is_kept([target])}", err=True)
 
 
 def make_labeller(client: Client, plan: labelling_run.Plan) -> labelling_run.LabelRun:

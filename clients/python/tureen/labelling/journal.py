@@ -4,7 +4,8 @@ While ``out.jsonl`` grows, its rows are in ``out.jsonl.part`` and the errors in 
 ``out.jsonl.run.json`` always stands beside it. It describes the work, its progress, and how many bytes of both parts
 are committed (``part_bytes``).
 A run is committed by replacing this file after the parts are on the disk. When work continues, bytes after the
-committed ones are cut off. So no row is lost and no row is written twice.
+committed ones are cut off. So no row is lost and no row is written twice. Replies that came before those to earlier
+lines are kept in this file too (``replies``).
 
 Rows are JSON Lines until all are there. Then a target named ``.gz`` is packed, and one named ``.parquet`` converted.
 """
@@ -13,7 +14,7 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from tureen.atomic_files import move_into_place
 from tureen.errors import Conflict
 from tureen.json_lines import encode_line
 from tureen.labelling import parquet
+from tureen.labelling.asked_runs import KeptReply
 from tureen.labelling.tally import Tally
 from tureen.labelling.target_files import TargetFiles, check_target
 
@@ -45,6 +47,7 @@ class Journal:
 
     Attributes:
         tally: the counts of the items so far.
+        kept: replies to later items.
         complete: whether the target was finished by the same work.
 
     Raises:
@@ -59,6 +62,7 @@ class Journal:
         self._work = json.loads(json.dumps(work))
         state = {} if restart else self._state()
         self.tally = Tally(**state.get("tally", {}))
+        self.kept = [KeptReply.load(each) for each in state.get("replies", [])]
         self.complete = state.get("stage") == "complete"
         sizes = state.get("part_bytes", state)  # an earlier version kept them there
         if state.get("stage") == "placing":
@@ -77,6 +81,12 @@ class Journal:
             stream.write(b"".join(encode_line(row) for row in made))
             _sync(stream)
         self.tally = tally
+        self.kept = [each for each in self.kept if each.start >= tally.read]
+        self._keep("growing")
+
+    def keep_replies(self, replies: Sequence[KeptReply]) -> None:
+        """Keep replies to items that follow unanswered ones, for a later call."""
+        self.kept = list(replies)
         self._keep("growing")
 
     def finish(self) -> None:
@@ -132,11 +142,29 @@ class Journal:
         state = {"version": VERSION, "stage": stage, "work": self._work, "tally": asdict(self.tally)}
         if stage == "growing":
             state["part_bytes"] = {"rows": self._rows.tell(), "errors": self._errors.tell()}
+            state |= {"replies": [each.dump() for each in self.kept]} if self.kept else {}
         part = self.places.state.with_name(f"{self.places.state.name}.part")
         with part.open("wb") as stream:
             stream.write(json.dumps(state, indent=1).encode())
             _sync(stream)
         move_into_place(part, self.places.state)
+
+
+def count_kept(target: Path) -> int:
+    """Count the items that are finished, or have a reply that is kept; 0 if nothing was begun."""
+    try:
+        state = json.loads(TargetFiles(target).state.read_bytes())
+        return int(state["tally"]["read"]) + sum(each["count"] for each in state.get("replies", []))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def say_what_is_kept(targets: Iterable[Path]) -> str:
+    """Tell after an interruption how many items are kept, and how to go on."""
+    count = sum(map(count_kept, targets))
+    if not count:
+        return "no item was answered yet; give the same command again to begin anew"
+    return f"{count} {'items are' if count > 1 else 'item is'} done and kept; give the same command again to continue"
 
 
 def _taken(found: str) -> Conflict:

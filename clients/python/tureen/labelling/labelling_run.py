@@ -1,9 +1,7 @@
 """Label a file of items run by run. Several runs are requested at once; each is committed before the next."""
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -14,6 +12,8 @@ from tureen import item_files
 from tureen.errors import Conflict, ServerFault, TureenError
 from tureen.item_forms import DEFAULT, RowReading
 from tureen.labelling import items
+from tureen.labelling.asked_runs import AskedRuns, Fingerprint, LabelRun
+from tureen.labelling.held_interrupts import hold_interrupts
 from tureen.labelling.items import Line
 from tureen.labelling.journal import Journal
 from tureen.labelling.preference_data import make_rows
@@ -23,11 +23,7 @@ from tureen.labelling.tally import Tally
 from tureen.wire import MAX_CANDIDATES, ErrorDetail, Label, PreferencesReply
 
 T = TypeVar("T")
-Fingerprint = dict[str, str]
 LARGEST_MATRICES = 2**20  # numbers in one reply, as servers bound it
-
-LabelRun = Callable[[list[dict[str, Any]], Fingerprint | None], PreferencesReply]
-"""Labels items of format ``full`` with ``on_error: item``, by the models of that fingerprint if one is given."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Plan:
         recipe: how labels become rows.
         asked: the options of the requests, as JSON: rewards, preferences, truncate ...
         spare: write items that cannot be labelled to the error file, instead of stopping at the first.
-        size: items in one run.
+        size: items in one run, at most.
         ahead: the number of runs that are requested at once.
         reading: how the rows of a file become items.
     """
@@ -72,6 +68,8 @@ def label_items(
 ) -> Tally:
     """Write the rows of every item of ``source``, in order. An interrupted call is continued.
 
+    Whatever ends it early, also Ctrl-C, all items that were answered by then are kept.
+
     Args:
         ask: labels a run of items; threads call it.
         source: the items.
@@ -89,14 +87,38 @@ def label_items(
     if journal.complete:
         return journal.tally
     with closing(journal):
-        left = islice(items.read_items(source, plan.reading), journal.tally.read, None)
-        with closing(ask_in_runs(ask, left, plan, journal.tally.fingerprint)) as answers:
-            for lines, reply in answers:
-                settled = settle_run(lines, reply, plan, journal.tally)
-                journal.commit(settled.rows, settled.errors, settled.tally)
-                seen(len(lines))
+        done = journal.tally.read
+        left = islice(items.read_items(source, plan.reading), done, None)
+        models = journal.tally.fingerprint or next((each.reply.fingerprint for each in journal.kept), {})
+        runs = AskedRuns(ask, left, plan.run, plan.ahead, models, done, journal.kept)
+        try:
+            while runs.wait():
+                with hold_interrupts():
+                    _commit_first(runs, journal, plan, seen)
+        except BaseException:
+            with hold_interrupts():
+                _keep_answered(runs, journal, plan, seen)
+            raise
         journal.finish()
     return journal.tally
+
+
+def _commit_first(runs: AskedRuns, journal: Journal, plan: Plan, seen: Callable[[int], None]) -> None:
+    lines, reply = runs.take()
+    settled = settle_run(lines, reply, plan, journal.tally)
+    journal.commit(settled.rows, settled.errors, settled.tally)
+    seen(len(lines))
+
+
+def _keep_answered(runs: AskedRuns, journal: Journal, plan: Plan, seen: Callable[[int], None]) -> None:
+    """Commit what is answered from the first run on, and keep the replies behind one that is not."""
+    with suppress(TureenError):  # a reply that cannot be used; an error is being raised already
+        while runs.is_answered() and runs.first_place == journal.tally.read:
+            _commit_first(runs, journal, plan, seen)
+    models = journal.tally.fingerprint
+    later = [each for each in runs.list_later() if not models or each.reply.fingerprint == models]
+    if later:
+        journal.keep_replies(later)
 
 
 def ask_in_runs(
@@ -109,26 +131,9 @@ def ask_in_runs(
     Args:
         fingerprint: the models that must answer; if it is empty, those of the first reply.
     """
-    known = dict(fingerprint)
-    waiting: deque[tuple[list[Line], Future[PreferencesReply] | None]] = deque()
-
-    def next_one() -> tuple[list[Line], PreferencesReply | None]:
-        some, future = waiting.popleft()
-        reply = future.result() if future else None
-        known.update(reply.fingerprint if reply else {})
-        return some, reply
-
-    threads = ThreadPoolExecutor(plan.ahead, thread_name_prefix="labelling")
-    try:
-        for some in split_into_runs(lines, plan.run):
-            asked = items.list_requests(some)
-            waiting.append((some, threads.submit(ask, asked, dict(known) or None) if asked else None))
-            if len(waiting) == plan.ahead:
-                yield next_one()
-        while waiting:
-            yield next_one()
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)  # what is being asked ends with whoever is asked
+    runs = AskedRuns(ask, iter(lines), plan.run, plan.ahead, fingerprint)
+    while runs.wait():
+        yield runs.take()
 
 
 def split_into_runs(lines: Iterable[T], size: int) -> Iterator[list[T]]:
