@@ -110,6 +110,24 @@ def test_domains_without_a_preferred_one_make_no_pair(tmp_path: Path) -> None:
         assert not (tmp_path / "out.json").exists()
 
 
+def test_answers_with_ratings_alone_are_refused_since_no_form_that_is_written_holds_them(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    path.write_text("prompt,response,clarity\nWhy?,Because.,3\nHow?,So.,1\n")
+    for options in ([], ["--to-pairs"]):
+        result = run(path, out, *options)
+        assert result.exit_code == 1
+        assert "train on the file as it stands with loss.method: attributes (recipe my-ratings)" in result.stderr
+        assert not out.exists()
+
+
+def test_what_the_output_suits_is_said(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text('{"prompt": "q", "completion": "a", "label": true}\n')
+    assert "it has no comparable pair: it suits policy.method: sft" in run(path, out).stdout
+    assert run(path, out, "--to-pairs").exit_code == 1
+    assert "it suits reward models that rank" in run(DSP, out, "--domain", "academy").stdout
+
+
 def test_columns_are_renamed_and_reversed_pairs_taken(tmp_path: Path) -> None:
     path, out = tmp_path / "in.csv", tmp_path / "out.jsonl"
     path.write_text("Frage,chosen,rejected,score_chosen,score_rejected\nWhy?,a,b,1,2\n")

@@ -1,5 +1,6 @@
 """``tureen-train convert``: any public form of preference data into one of three that everybody reads."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,13 +47,14 @@ def convert_command(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"wrote {written} {'answers' if to_steps else kind} to {target}")
+    typer.echo(_say_what_it_suits(kind, reading.report.comparable))
 
 
 def _write(reading: Reading, target: Path, style: str, kind: str, texts: bool) -> int:
     try:
         if kind == "steps":
             return write_steps(reading, target)
-        records = _check_domain(reading)
+        records = _check_use(reading)
         if kind == "pairs" and not texts:
             return write_pairs(records, target)
         return write_text_score(split_into_pairs(records) if texts else records, target, style)
@@ -61,8 +63,26 @@ def _write(reading: Reading, target: Path, style: str, kind: str, texts: bool) -
             typer.echo(line, err=True)
 
 
-def _check_domain(reading: Reading) -> Iterator[Record]:
-    """The records; an error after the last where they are answers by domain of which none is preferred."""
-    yield from reading
-    if "dsp" in reading.report.forms and not reading.report.comparable:
+def _check_use(reading: Reading) -> Iterator[Record]:
+    """The records; an error after the last where nothing can be learnt from them in a form that is written."""
+    scored = False
+    for record in reading:
+        scored = scored or not all(map(math.isnan, record.scores))
+        yield record
+    report = reading.report
+    if "dsp" in report.forms and not report.comparable:
         raise BadOption("no pair is comparable: name the preferred domain with --domain")
+    if report.kept and not report.comparable and not scored:
+        raise BadOption(
+            "no answer has a score, and neither pairs nor lists of texts hold ratings, so the output would suit "
+            "nothing: train on the file as it stands with loss.method: attributes (recipe my-ratings)"
+        )
+
+
+def _say_what_it_suits(kind: str, comparable: int) -> str:
+    """Tell what the output can be trained with."""
+    if kind == "steps":
+        return "it suits loss.method: steps"
+    if comparable:
+        return "it suits reward models that rank (recipe my-pairs) and experts by DPO (recipe my-expert)"
+    return "it has no comparable pair: it suits policy.method: sft, and no reward model or DPO"
