@@ -2,7 +2,8 @@
 
 A Bradley-Terry reward has no origin and no unit. ``mean`` and ``std`` over held-out answers give it both, so that a
 weighted sum of rewards of several models is meaningful. ``temperature`` makes σ(Δ/T) a calibrated probability
-(temperature scaling, Guo et al., arXiv 1706.04599).
+(temperature scaling, Guo et al., arXiv 1706.04599). n pairs that are all ranked right cannot tell that the next one is
+right for sure, so it is fitted with Platt's prior (Probabilistic outputs for support vector machines, 1999).
 
 A reward without a calibration has no scale: only its raw number is known. Alone, it is used raw, and σ(Δ) is its
 probability, as the Bradley-Terry model says. It cannot be added to other rewards.
@@ -95,15 +96,15 @@ def fit_calibration(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
 
     Example::
 
-        fit_calibration(raw=[0.5, 2.5, 1.0, 4.0], gaps=[2.0, 3.0])  # mean 2.0, std 1.37, temperature 0.01
+        fit_calibration(raw=[0.5, 2.5, 1.0, 4.0], gaps=[2.0, 3.0])  # mean 2.0, std 1.37, temperature 2.27
 
     Args:
         raw: rewards of all answers.
         gaps: the chosen minus the rejected reward of each pair; without pairs the temperature is 1.
 
     Returns:
-        The mean of ``raw``, its population standard deviation (1 if all rewards are equal), and the temperature in
-        [0.01, 100] with the least negative log-likelihood of the pairs.
+        The mean of ``raw``, its population standard deviation (1 if all rewards are equal), and the temperature of
+        :func:`fit_temperature`.
 
     Raises:
         ValueError: there are no rewards, or a reward or gap is not finite.
@@ -117,22 +118,25 @@ def fit_calibration(raw: Sequence[float], gaps: Sequence[float]) -> Calibration:
 
 
 def fit_temperature(gaps: Sequence[float]) -> float:
-    """Find the temperature T that minimises Σ softplus(−gap/T), by bisection: the sum is convex in 1/T.
+    """Find the temperature T in [0.01, 100] that fits n pairs best with Platt's target t = (n + 1) / (n + 2).
 
-    Gaps of zero do not change with T. If no other gap is left, T is 1. If all gaps are positive, T is 0.01; if all are
-    negative, 100.
+    t stands in place of 1: it is the mean of the posterior under a uniform prior if all n are right. T minimises
+    Σ t·softplus(−gap/T) + (1 − t)·softplus(gap/T), by bisection: the sum is convex in 1/T. Gaps of zero do not change
+    with T and are not counted. If no other gap is left, T is 1. If gaps are mostly negative, T is 100.
 
     Raises:
         ValueError: a gap is not finite.
     """
     gap = _finite(gaps, "gap")
-    if not bool(gap.any()):
+    gap = gap[gap != 0]
+    if not len(gap):
         return 1.0
+    target = (len(gap) + 1) / (len(gap) + 2)
     low, high = 1 / HIGHEST, 1 / LOWEST
     for _ in range(80):
         middle = math.sqrt(low * high)
-        rising = float((gap * torch.sigmoid(-gap * middle)).sum()) < 0
-        low, high = (low, middle) if rising else (middle, high)
+        falling = float((gap * (torch.sigmoid(gap * middle) - target)).sum()) < 0
+        low, high = (middle, high) if falling else (low, middle)
     return 1 / math.sqrt(low * high)
 
 

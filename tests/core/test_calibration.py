@@ -23,8 +23,9 @@ from tureen_core.calibration import (
 
 
 def loss(log_temperature: float, gaps: np.ndarray) -> float:
-    """Σ softplus(−gap/T), the negative log-likelihood."""
-    return float(np.logaddexp(0.0, -gaps / math.exp(log_temperature)).sum())
+    """Σ t·softplus(−gap/T) + (1 − t)·softplus(gap/T) with Platt's target t = (n + 1) / (n + 2)."""
+    odds, target = gaps / math.exp(log_temperature), (len(gaps) + 1) / (len(gaps) + 2)
+    return float((target * np.logaddexp(0.0, -odds) + (1 - target) * np.logaddexp(0.0, odds)).sum())
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -36,6 +37,12 @@ def test_the_temperature_is_the_likeliest_one(seed: int) -> None:
     fitted = fit_temperature(gaps.tolist())
     assert loss(math.log(fitted), gaps) <= best.fun + 1e-9
     assert fitted == pytest.approx(math.exp(best.x), rel=1e-4)
+
+
+@pytest.mark.parametrize("pairs", [1, 4, 30, 1000])
+def test_pairs_that_are_all_right_are_as_sure_as_their_number_allows(pairs: int) -> None:
+    fitted = fit_temperature([3.0] * pairs)
+    assert compute_sigmoid(3.0 / fitted) == pytest.approx((pairs + 1) / (pairs + 2))
 
 
 def test_a_temperature_is_recovered_from_its_own_choices() -> None:
@@ -50,10 +57,10 @@ def test_a_temperature_is_recovered_from_its_own_choices() -> None:
     [
         ([], 1.0),
         ([0.0, 0.0], 1.0),
-        ([1.0, 2.0, 0.5], LOWEST),
-        ([1.0, 0.0], LOWEST),
+        ([1.0, 0.0], 1 / math.log(2)),
+        ([2.0] * 8, 2 / math.log(9)),
         ([-1.0, -2.0], HIGHEST),
-        ([1e6, 1e6], LOWEST),
+        ([1e-6, 1e-6], LOWEST),
         ([-1e6], HIGHEST),
         ([1.0, -1.0], HIGHEST),
     ],

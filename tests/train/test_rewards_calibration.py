@@ -52,7 +52,7 @@ def test_all_files_set_the_scale_or_the_one_that_is_named(tmp_path: Path, chosen
     (objective,) = calibrate_on_files(Rewards(), FILES, chosen, tmp_path)
     assert scale_of(objective).mean == pytest.approx(mean)
     told = json.loads((tmp_path / "account.json").read_text())["calibration"]
-    assert told == {"files": [chosen] if chosen else ["one", "other"], "worse_than_chance": []}
+    assert told == {"files": [chosen] if chosen else ["one", "other"], "worse_than_chance": [], "flawless": {}}
 
 
 def test_rewards_that_are_worse_than_chance_are_not_called_calibrated(
@@ -62,7 +62,18 @@ def test_rewards_that_are_worse_than_chance_are_not_called_calibrated(
     assert scale_of(objective).temperature == pytest.approx(100)
     assert "foxes is worse than chance on the evaluation pairs" in caplog.text
     told = json.loads((tmp_path / "account.json").read_text())["calibration"]
-    assert told == {"files": ["one"], "worse_than_chance": ["foxes"]}
+    assert told == {"files": ["one"], "worse_than_chance": ["foxes"], "flawless": {}}
+
+
+def test_rewards_that_are_all_right_are_told_to_be_less_sure_than_they_look(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = np.array([[5.0, 0.0]] * 3)
+    files = {"one": EvaluatedFile(rows, [np.zeros((3, 1))], {"pairs": 3, "accuracy": 1.0})}
+    (objective,) = calibrate_on_files(Rewards(), files, None, tmp_path)
+    assert scale_of(objective).probability(5.0) == pytest.approx(4 / 5)
+    assert "foxes ranks all 3 evaluation pairs right" in caplog.text
+    assert json.loads((tmp_path / "account.json").read_text())["calibration"]["flawless"] == {"foxes": 3}
 
 
 def test_without_a_file_there_is_no_scale(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

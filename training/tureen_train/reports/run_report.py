@@ -11,6 +11,7 @@ from tureen_train.reports.document import Page, escape_markdown
 from tureen_train.reports.policy_page import write_policy_sections
 from tureen_train.reports.run_folder import RunFolder, describe_dropped, format_cell, read_run, tabulate_figures
 
+FOLLOWS_LENGTH = 0.7  # half of a reward's variance within prompts
 PICTURES = {
     "policy": "figures of the policy's answers, by step or round",
     "loss": "training loss over optimiser steps",
@@ -93,6 +94,23 @@ def _figures(page: Page, run: RunFolder) -> None:
         ("figure", *tables), [(name, *[format_cell(each.get(name)) for each in tables.values()]) for name in names]
     )
     page.notes([f"{name}: {meaning}" for name, meaning in GLOSSARY.items() if name in names])
+    for file, figures in tables.items():
+        told = _judge_length(figures)
+        if told:
+            page.text(f"**{escape_markdown(file)}**: {told}")
+
+
+def _judge_length(figures: Mapping[str, Any]) -> str:
+    """Comment on how much of a reward follows the length of the answers; empty if it is little or unknown."""
+    follows = figures.get("length_correlation")
+    if not isinstance(follows, float) or abs(follows) < FOLLOWS_LENGTH:
+        return ""
+    side = "longer" if follows > 0 else "shorter"
+    return (
+        f"the reward follows the length of the answers (correlation {follows:.2f}): {side} answers win. "
+        "Balance the lengths in the data, or train with `loss.method: odin` or a constraint by `length_ratio`. "
+        "`tureen-train evaluate` tells the accuracy by length."
+    )
 
 
 def _curves(page: Page, run: RunFolder) -> None:
@@ -141,6 +159,12 @@ def _say_what_calibrated(about: Mapping[str, Any]) -> str:
         f"{name} is not calibrated: its temperature ended at the bound of {HIGHEST:g}, so on these files it is worse "
         "than chance."
         for name in about.get("worse_than_chance") or []
+    ]
+    told += [
+        f"{name} ranks all {count} pairs right. So many pairs cannot tell a probability above "
+        f"{(count + 1) / (count + 2):.3g} from certainty, so the temperature is that of a prior, and the calibration "
+        "errors here say nothing; evaluate the model on more pairs."
+        for name, count in (about.get("flawless") or {}).items()
     ]
     return escape_markdown(" ".join(filter(None, told)))
 

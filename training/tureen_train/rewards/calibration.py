@@ -62,6 +62,14 @@ def calibrate_on_files(
     labels = [join_tables(each) for each in zip(*(file.labels for file in used), strict=True)]
     objectives = method.calibrate(join_tables([file.predictions for file in used]), labels, folder)
     worse = [each.name for each in objectives if each.calibration and each.calibration.worse_than_chance]
+    flawless = {each.name: count for each in objectives if (count := count_flawless_pairs(each.name, used))}
+    for name, count in flawless.items():
+        log.warning(
+            "%s ranks all %d evaluation pairs right, so they do not show how sure it is: its temperature is that of a "
+            "prior; evaluate it on more pairs",
+            name,
+            count,
+        )
     for name in worse:
         log.warning(
             "%s is worse than chance on the evaluation pairs: its temperature ended at the bound of %g, so it is not "
@@ -69,8 +77,21 @@ def calibrate_on_files(
             name,
             HIGHEST,
         )
-    update_account(folder, calibration={"files": files, "worse_than_chance": worse})
+    update_account(folder, calibration={"files": files, "worse_than_chance": worse, "flawless": flawless})
     return objectives
+
+
+def count_flawless_pairs(name: str, files: Sequence[EvaluatedFile]) -> int:
+    """Count the pairs of an objective over all files if each is ranked right; 0 if one is not, or there are none.
+
+    The figures of one objective among several begin with its name.
+    """
+    found = [
+        tuple(file.metrics.get(f"{name}_{key}", file.metrics.get(key, 0.0)) for key in ("pairs", "accuracy"))
+        for file in files
+    ]
+    counted = [(pairs, accuracy) for pairs, accuracy in found if pairs]
+    return int(sum(pairs for pairs, _ in counted)) if all(accuracy == 1 for _, accuracy in counted) else 0
 
 
 def join_tables(tables: Sequence[Array]) -> Array:
