@@ -57,6 +57,9 @@ __all__ = [
     "seal_artifact",
 ]
 
+# what transformers' Trainer leaves beside a model; nobody reads it, so it is neither refused nor part of an artifact
+LEFTOVERS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
+
 
 @dataclass(frozen=True, eq=False)
 class PlainParts:
@@ -155,17 +158,24 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(read_manifest_bytes(path))
+        manifest = Manifest.model_validate_json(read_manifest_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the manifest"
         raise ArtifactError(f"{path}: {where}: {first['msg']}") from error
     except ManifestFileError as error:
         raise ArtifactError(str(error)) from error
+    if manifest.kind == "reward" and "eos" not in manifest.reading.model_fields_set:
+        raise ArtifactError(
+            f"{path}: reading.eos: say whether EOS is put at the end of a text, which decides what the head reads: "
+            "`none` for models of transformers and TRL, `append` where training appended it; tureen-train import finds "
+            "it out and proves it"
+        )
+    return manifest
 
 
 def _files(folder: Path) -> list[Path]:
-    """List every file except the manifest and ``README.md``.
+    """List every file except the manifest, ``README.md`` and :data:`LEFTOVERS`.
 
     Links are allowed only from a snapshot in the hub's cache to the blobs beside it.
     """
@@ -173,6 +183,8 @@ def _files(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not (folder.parent.name == "snapshots" and path.resolve().parent == blobs):
             raise ArtifactError(f"{folder.name}: {path.name} is a link; copy the file it points to")
+        if path.name in LEFTOVERS and path.is_file():
+            continue
         if path.suffix.lower() in PICKLES:
             raise ArtifactError(f"{folder.name}: {path.name} may hold pickled code; artifacts are safetensors only")
         if not path.is_file() and not path.is_dir():

@@ -19,7 +19,10 @@ def read_manifest_bytes(path: Path) -> bytes:
         ManifestFileError: there is no such file, or it is too large.
     """
     if not path.is_file():
-        raise ManifestFileError(f"{path.parent} has no {path.name}: export it with tureen-train export")
+        raise ManifestFileError(
+            f"{path.parent} has no {path.name}, so it is no artifact: export a run with tureen-train export, or turn a "
+            "model of others into one with tureen-train import"
+        )
     size = path.stat().st_size
     if size > LARGEST:
         raise ManifestFileError(

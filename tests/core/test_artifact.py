@@ -22,6 +22,7 @@ from tureen_core.artifact import (
     Probe,
     open_artifact,
     read_gate,
+    read_manifest,
     read_weights,
     seal_artifact,
 )
@@ -71,6 +72,13 @@ def test_a_relative_folder_is_found(reward: Artifact, monkeypatch: pytest.Monkey
 def test_a_model_card_may_be_rewritten(reward: Artifact) -> None:
     (reward.folder / "README.md").write_text("# Helpful\n")
     assert open_artifact(reward.folder).manifest == reward.manifest
+
+
+def test_what_transformers_leaves_beside_a_model_is_passed_over(reward: Artifact) -> None:
+    for name in ("training_args.bin", "optimizer.pt"):
+        (reward.folder / name).write_bytes(b"pickled")
+    assert open_artifact(reward.folder).manifest == reward.manifest
+    assert reseal(reward.folder).manifest.files == reward.manifest.files
 
 
 def test_files_in_subfolders_are_covered(reward: Artifact) -> None:
@@ -145,7 +153,7 @@ TAMPERS: list[tuple[Callable[[Path], Any], str]] = [
     (shard_elsewhere, "index.json names '../other/model.safetensors', which is no file of this folder"),
     (vocabulary_elsewhere, "tokenizer_config.json names the file '/etc/passwd' in `vocab`"),
     (lambda folder: rewrite(folder, files={"../keys": "0" * 64}), r"tureen.json: files\..*: .*not in the artifact's"),
-    (lambda folder: (folder / MANIFEST).unlink(), "has no tureen.json: export it with"),
+    (lambda folder: (folder / MANIFEST).unlink(), "has no tureen.json, so it is no artifact"),
     (lambda folder: (folder / MANIFEST).write_text("{"), "tureen.json: the manifest: Invalid JSON"),
     (lambda folder: rewrite(folder, colour="red"), "tureen.json: colour: Extra inputs are not permitted"),
     (lambda folder: rewrite(folder, format=2), "tureen.json: format: Input should be 1"),
@@ -335,3 +343,18 @@ def test_a_snapshot_of_the_hub_links_to_its_blobs_and_nowhere_else(reward: Artif
     weights.symlink_to(reward.folder / weights.name)
     with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors is a link; copy the file"):
         open_artifact(folder)
+
+
+def test_a_reward_that_does_not_say_how_its_texts_end_is_refused(tmp_path: Path) -> None:
+    manifest = {
+        "kind": "reward",
+        "name": "mine",
+        "weights": "full",
+        "objectives": [{"name": "mine"}],
+        "reading": {"pooling": "eos", "template": "0" * 16},
+    }
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"reading\.eos: say whether EOS is put at the end .* `none` for models of"):
+        read_manifest(tmp_path)
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "reading": {**manifest["reading"], "eos": "none"}}))
+    assert read_manifest(tmp_path).reading.eos == "none"

@@ -27,5 +27,5 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_folder_without_one_is_told_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="has no tureen.json: export it with tureen-train export"):
+    with pytest.raises(ArtifactError, match="has no tureen.json, so it is no artifact: export a run"):
         read_manifest(tmp_path)

@@ -129,10 +129,13 @@ def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
     assert "SHA-256" in told["error"]
 
 
-def test_an_expert_without_probes_is_only_whole(config: Path) -> None:
+def test_an_expert_without_probes_is_whole_and_not_proven(config: Path) -> None:
     result = RUN.invoke(app, ["check", str(config.parent / "calm"), "--dtype", "float32"])
-    assert result.exit_code == 0, result.output
-    assert "no probes" in " ".join(result.output.split())
+    assert result.exit_code == 1
+    assert "not proven" in result.output
+    assert "it has no probes, so its scores are not proven" in " ".join(result.output.split())
+    told = json.loads(RUN.invoke(app, ["check", str(config.parent / "calm"), "--dtype", "float32", "--json"]).output)
+    assert (told["holds"], told["proofs"]) == (False, [])
 
 
 def test_a_folder_that_is_not_there_is_refused() -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
+from plain_folders import classifier
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tureen.records.dialogue import assistant_turn, user_turn
 from tureen.records.schema import BadOption, BadRecord
@@ -48,6 +51,25 @@ def test_an_artifact_gives_what_its_reader_gives(base: Path, tmp_path: Path) -> 
     assert sum(seen) == 6
     assert found.name == "one"
     assert found.about["version"] == artifact.manifest.version
+
+
+def test_a_model_of_others_gives_what_transformers_gives(tmp_path: Path) -> None:
+    folder = classifier(tmp_path / "plain", seed=3)
+    (folder / "training_args.bin").write_bytes(b"pickled")
+    found = scorer(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    item = ITEMS[0]
+    (scored,) = found.score([item], ignore_progress)
+    for reward, conversation in zip(scored.rewards, item.conversations, strict=True):
+        ids = tokenizer.apply_chat_template(
+            [dict(turn) for turn in conversation], return_tensors="pt", return_dict=True
+        )
+        with torch.no_grad():
+            assert reward == pytest.approx(float(model(ids["input_ids"]).logits), abs=1e-5)
+    assert found.about["read"].startswith("by transformers (form ")
+    with pytest.raises(ArtifactError, match="tureen-train import takes such flags"):
+        scorer(tmp_path)
 
 
 def test_tools_and_template_arguments_are_rendered_or_refused_by_name(base: Path, tmp_path: Path) -> None:

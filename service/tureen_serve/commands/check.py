@@ -31,7 +31,9 @@ def check(
     device: Device = None,
     plain: PlainOptions = NO_OPTIONS,
 ) -> None:
-    """Verify a model's files, and score its probes as the server would. Exit code 1 if one of them fails.
+    """Verify a model's files, and score its probes as the server would.
+
+    Exit code 1 if one of them fails, or there are none.
 
     The probes of a plain model are scored by plain transformers in float32 first.
     """
@@ -47,13 +49,18 @@ def check(
         checked = check_source(entry, options)
         proofs = [{**vars(proof), "holds": proof.holds} for proof in checked.proofs]
         form, served = checked.form, checked.runtime
+        if not proofs:
+            failure = (
+                f"{source}: the files are intact, but it has no probes, so its scores are not proven: export it again "
+                "with tureen-train export, or import it with tureen-train import, which record probes"
+            )
     except (SettingsError, LoadError) as error:
         failure = str(error)
     holds = failure is None and all(proof["holds"] for proof in proofs)
     if as_json:
         typer.echo(json.dumps({"holds": holds, "error": failure, "form": form, "runtime": served, "proofs": proofs}))
     elif failure is not None:
-        Console().print(f"[bold red]refused[/] {escape(failure)}", soft_wrap=True)
+        Console().print(f"[bold red]{'not proven' if served else 'refused'}[/] {escape(failure)}", soft_wrap=True)
     else:
         _show(source, proofs, form, str(served))
     raise typer.Exit(0 if holds else 1)
@@ -61,9 +68,6 @@ def check(
 
 def _show(source: str, proofs: Sequence[Mapping[str, Any]], form: str | None, runtime: str) -> None:
     console, name = Console(), source.rstrip("/").rpartition("/")[2]
-    if not proofs:
-        console.print(f"{escape(name)}: the files are intact; it has no probes, so its scores were not checked")
-        return
     before = "training" if form is None else "plain transformers"
     table = Table(title=f"{escape(name)}: scores of the probes in {before} and here")
     for column in ("objective", "probe", before, "here", "allowed", ""):

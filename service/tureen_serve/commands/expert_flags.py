@@ -108,9 +108,10 @@ def _read_family(path: Path, kind: _Kind = EXPERT) -> str:
         if found != kind.name and found in FLAGS:
             raise SettingsError(f"{path} is a {found} artifact: give it with {FLAGS[found]} {path}")
         family = manifest["steering"]["family"]
+    except ManifestFileError as error:
+        raise SettingsError(f"{path} is not {kind.called}: {error}; {kind.advice}{path}") from error
     except (
         OSError,
-        ManifestFileError,
         json.JSONDecodeError,
         UnicodeDecodeError,
         KeyError,

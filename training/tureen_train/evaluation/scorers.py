@@ -10,7 +10,7 @@ from tureen import Client
 from tureen.records.schema import BadRecord
 from tureen.settings import SCHEMES
 from tureen.wire import CandidateScore, ItemScore, ModelCard
-from tureen_core.artifact import open_artifact
+from tureen_core.artifact import MANIFEST, open_artifact
 from tureen_core.calibration import Calibration
 from tureen_core.manifest import Input
 from tureen_train.evaluation import pairwise_models
@@ -18,6 +18,7 @@ from tureen_train.evaluation.items import Item
 from tureen_train.evaluation.objectives import ObjectiveChoice, ScoredItem, Weights
 from tureen_train.networks.objective_reader import ObjectiveReader
 from tureen_train.networks.reward_reader import Done
+from tureen_train.networks.unconverted_model import open_unconverted
 
 
 class Scorer(Protocol):
@@ -49,7 +50,8 @@ def open_scorer(
             scored = scorer.score(items, ignore_progress)
 
     Args:
-        model: the folder of an artifact, or a server's address; ``#name`` after the address names the objective.
+        model: the folder of an artifact or of a model of others, or a server's address; ``#name`` after the address
+            names the objective.
         objective: the objective to use, if there are several.
         preferences: weights of several objectives instead.
         batch: in process, the texts in one batch; over HTTP, the items in one request.
@@ -71,6 +73,8 @@ def open_scorer(
 class ArtifactScorer:
     """Scores by an artifact that is loaded in this process, on the GPU if there is one.
 
+    A folder without a manifest is read as a model of others, by plain transformers.
+
     Args:
         reads: the kinds of input that the model may have.
         reader: an open reader of the artifact; by default it is opened.
@@ -85,7 +89,11 @@ class ArtifactScorer:
         reads: Sequence[Input] = ("conversation",),
         reader: Any = None,
     ) -> None:
-        self.model = ObjectiveReader(open_artifact(folder), reads, reader)
+        if reader is None and folder.is_dir() and not (folder / MANIFEST).is_file():
+            artifact, reader = open_unconverted(folder)
+        else:
+            artifact = open_artifact(folder)
+        self.model = ObjectiveReader(artifact, reads, reader)
         manifest = self.model.manifest
         self.compares = manifest.input == "pair"
         self.choice = ObjectiveChoice.of(self.model.scales, objective, preferences, str(folder))
@@ -93,7 +101,9 @@ class ArtifactScorer:
         self.name = manifest.name if single else f"{manifest.name}:{self.choice.name}"
         self.about = {
             "name": self.name,
-            "read": "in process, float32",
+            "read": "in process, float32"
+            if artifact.plain is None
+            else f"by transformers (form {artifact.plain.form})",
             "artifact": folder.name,
             "version": manifest.version,
             "base": manifest.base.model if manifest.base else "its own weights",
