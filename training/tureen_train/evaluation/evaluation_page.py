@@ -1,5 +1,6 @@
 """The report of one evaluation, and its summary for a terminal."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -164,8 +165,20 @@ def _length(page: Page, found: Evaluation) -> None:
         ("pairs", "pair accuracy", "95 % interval", "of"),
         [_line(name, "accuracy", row["accuracy"]) for name, row in rows.items()],
     )
+    verdict = judge_lengths({name: row["accuracy"] for name, row in rows.items()})
+    page.text(f"{verdict}.")
     path = found.folder / "length.png"
-    page.picture(plots.plot_intervals(rows, "pair accuracy, % (95 % interval)", path, 0.5), "pair accuracy by length")
+    plots.plot_intervals(rows, "pair accuracy, % (95 % interval)", path, 0.5, title=f"Accuracy by length: {verdict}")
+    page.picture(path, "pair accuracy by length")
+
+
+def judge_lengths(rows: Mapping[str, Figure]) -> str:
+    """Say whether accuracies by length differ beyond their intervals; without two known ones nothing is said of it."""
+    known = [each for each in rows.values() if not math.isnan(each.low) and not math.isnan(each.high)]
+    if len(known) < 2:
+        return "too few pairs to conclude anything"
+    apart = any(one.low > other.high for one in known for other in known)
+    return "it depends on the length" if apart else "the intervals overlap, so nothing can be concluded"
 
 
 def _facts(found: Evaluation) -> dict[str, str]:

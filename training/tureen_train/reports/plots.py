@@ -24,13 +24,13 @@ def plot_curves(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path
     written = []
     loss = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
     if loss:
-        written.append(plot_lines({"training": loss}, "loss", folder / "loss.png"))
+        written.append(plot_lines({"training": loss}, "loss", folder / "loss.png", title="Training loss"))
     accuracy: dict[str, list[tuple[int, float]]] = {}
     for entry in history:
         for name, value in read_accuracies(entry).items():
             accuracy.setdefault(name, []).append((entry["step"], value))
     if accuracy:
-        written.append(plot_lines(accuracy, "pair accuracy", folder / "accuracy.png", floor=0.5))
+        written.append(plot_lines(accuracy, "pair accuracy", folder / "accuracy.png", 0.5, "Held-out accuracy"))
     return written
 
 
@@ -50,17 +50,23 @@ def read_accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def plot_lines(
-    series: Mapping[str, Sequence[tuple[int, float]]], label: str, path: Path, floor: float | None = None
+    series: Mapping[str, Sequence[tuple[int, float]]],
+    label: str,
+    path: Path,
+    floor: float | None = None,
+    title: str = "",
 ) -> Path:
-    """Plot a curve over optimiser steps for each name.
+    """Plot a curve over optimiser steps for each name. One with a single point says that it is no curve.
 
     Args:
         floor: the height of a dotted line, as 0.5 for the accuracy of chance.
     """
     figure, axes = make_axes()
+    axes.set_title(title)
     for number, (name, points) in enumerate(series.items()):
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, label=name, color=ACCENTS[number % len(ACCENTS)], marker="o", markersize=3)
+        told = f"{name} (one point, no curve)" if len(points) == 1 else name
+        axes.plot(steps, values, label=told, color=ACCENTS[number % len(ACCENTS)], marker="o", markersize=3)
     if floor is not None:
         axes.axhline(floor, color="grey", linewidth=0.8, linestyle=":")
     axes.set_xlabel("optimiser step")
@@ -81,7 +87,9 @@ def plot_reliability(gaps: Array, path: Path, temperature: float = 1.0, bins: in
 def plot_logit_reliability(logits: Mapping[str, Array], path: Path, bins: int = 10) -> Path:
     """Plot a reliability diagram as :func:`plot_reliability` does, with a curve for the log-odds of each name."""
     figure, axes = make_axes()
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="perfectly calibrated")
+    axes.set_title("Is the probability as honest as it looks?")
+    # above the curves, so that one that lies on it does not hide it
+    axes.plot([0, 1], [0, 1], color="black", linewidth=1.2, linestyle=":", label="perfectly calibrated", zorder=5)
     for (label, odds), colour in zip(logits.items(), ACCENTS, strict=False):
         p, outcome = mirror_pairs(odds)
         index = find_bin(p, bins)
@@ -126,7 +134,12 @@ def save_figure(figure: Any, path: Path) -> Path:
 
 
 def plot_intervals(
-    rows: Mapping[str, Mapping[str, Figure]], label: str, path: Path, floor: float | None = None, percent: bool = True
+    rows: Mapping[str, Mapping[str, Figure]],
+    label: str,
+    path: Path,
+    floor: float | None = None,
+    percent: bool = True,
+    title: str = "",
 ) -> Path:
     """Plot figures with their intervals. A row with several figures shows them below each other, in colours.
 
@@ -156,6 +169,7 @@ def plot_intervals(
     axes.set_yticks(ticks, list(rows), fontsize=9)
     axes.set_ylim(at - 0.7, -1)
     axes.grid(axis="x", color="#e8ecef")
+    axes.set_title(title, fontsize=10)
     axes.set_xlabel(label)
     return save_figure(figure, path)
 
@@ -168,6 +182,7 @@ def plot_margins(gaps: Array, path: Path) -> Path:
     axes.hist(gaps[gaps < 0], bins, color=ACCENTS[0], label=f"wrong ({int((gaps < 0).sum())})")
     axes.hist(gaps[gaps >= 0], bins, color=ACCENTS[1], label=f"right, or equal ({int((gaps >= 0).sum())})")
     axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_title("Margins of the pairs")
     axes.set_xlabel("reward of the better answer minus that of the worse one")
     axes.set_ylabel("pairs")
     axes.legend(frameon=False)
