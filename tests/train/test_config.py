@@ -8,10 +8,12 @@ import yaml
 
 from tureen_train.config import (
     RECIPES,
+    UNNAMED,
     DpoPolicy,
     ExpertRun,
     FamilyRun,
     FrontRun,
+    OwnData,
     PpoPolicy,
     PromptPreferences,
     RankingLoss,
@@ -19,9 +21,11 @@ from tureen_train.config import (
     RecipeError,
     RewardRun,
     Source,
+    describe_recipe,
     format_recipe,
     list_recipes,
     read_any,
+    read_family,
     read_recipe,
     resolve_recipe,
 )
@@ -186,7 +190,9 @@ def test_every_packaged_recipe_is_valid_and_says_what_it_is_for() -> None:
         if isinstance(run, FrontRun):
             continue  # it trains on no data
         experts = [run.plan_expert(each, 0) for each in run.objectives] if isinstance(run, FamilyRun) else [run]
-        assert all(each.licences for each in experts), f"{name} names no licence of its data"
+        own = all(source.path == UNNAMED for each in experts for source in each.data.train)
+        assert all(bool(each.licences) is not own for each in experts), f"{name} names no licence of its data"
+        assert describe_recipe(name)
 
 
 def test_the_customised_stage_of_dsp_goes_on_from_the_general_one() -> None:
@@ -303,3 +309,31 @@ def test_the_method_chooses_a_policys_settings() -> None:
 def test_what_on_policy_training_cannot_run_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         resolve_recipe({**ON_POLICY, **changes})
+
+
+def test_licences_belong_to_the_data_files_of_the_recipe() -> None:
+    name = "rlhflow/bradley-terry-smollm2"
+    assert read_recipe(name, ["data.root=elsewhere", "data.holdout=0.5"]).licences == ["hh-rlhf: MIT"]
+    for change in ("data.train.0.path=mine.jsonl", "data.train=[{path: mine.jsonl}]", "data.eval={x: {path: my.csv}}"):
+        assert read_recipe(name, [change]).licences == []
+    told = read_recipe(name, ["licences=[mine]", "data.train.0.path=mine.jsonl"])
+    assert told.licences == ["mine"]
+    family = read_family("starter/family", ["expert.data.train.0.path=mine.jsonl"])
+    assert family.plan_expert("academy", 0).licences == []
+
+
+def test_own_data_take_the_place_of_the_recipes_and_are_where_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("question,chosen,rejected\n")
+    for name in ("my-pairs", "dsp/crft"):
+        run = read_recipe(name, own=OwnData([Path("mine.csv")], {"question": "prompt"}))
+        assert run.data.train == [Source(path="mine.csv", map={"question": "prompt"})]
+        assert (run.data.root, run.data.eval, run.licences) == (str(tmp_path), {}, [])
+    changed = read_recipe("dsp/crft", ["data.train.0.path=mine.csv"]).data
+    assert (changed.root, changed.train[0].path) == ("../shared/data", str(tmp_path / "mine.csv"))
+    below = read_recipe("dsp/crft", ["data.root=elsewhere", "data.train.0.path=mine.csv"]).data
+    assert below.train[0].path == "mine.csv"
+    with pytest.raises(RecipeError, match=r"--data: there is no gone.csv, seen from "):
+        read_recipe("my-pairs", own=OwnData([Path("gone.csv")]))

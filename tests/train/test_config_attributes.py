@@ -25,7 +25,6 @@ def test_attributes_are_rows_and_ridge_leaves_the_backbone() -> None:
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        ({"attributes": []}, "loss.attributes"),
         ({"attributes": ["a b"]}, "loss.attributes: 'a b' is not a valid name"),
         ({"attributes": ["a", "a"]}, "loss.attributes: an attribute is listed twice: a, a"),
         ({"attributes": ["a"], "alphas": [0.0]}, "loss.alphas: a ridge penalty must be positive"),

@@ -94,9 +94,10 @@ def test_a_finished_run_is_needed_to_export(tmp_path: Path) -> None:
 
 
 def test_recipes_lists_the_packaged_ones_and_show_fills_them_in() -> None:
-    listed = call("recipes").stdout.split()
-    assert listed == list_recipes()
-    for name in listed:
+    listed = call("recipes").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == list_recipes()
+    assert next(line for line in listed if line.startswith("my-pairs ")).endswith("a reward model that ranks them")
+    for name in list_recipes():
         shown = yaml.safe_load(call("show", name).stdout)
         assert "output" in shown
     changed = yaml.safe_load(call("show", "starter/domain-reward", "--set", "name=other").stdout)
@@ -136,7 +137,7 @@ def test_the_commands_are_these() -> None:
     found = {name: {option for p in each.params for option in p.opts} for name, each in commands.items()}
     judging = {"evaluate", "compare", "sweep", "similarity", "margins"}
     making = {"run", "export", "show", "recipes", "convert", "import", "family", "merge", "sample", "transform"}
-    making |= {"front", "judge", "weights"}
+    making |= {"front", "judge", "watch", "weights"}
     assert set(found) == making | judging
     reading = {"--form", "--map", "--reversed", "--strict"}
     similarity = {"source", "target", "--encoder", "--pooling", "--to-pairs", "--domain"}
@@ -151,7 +152,8 @@ def test_the_commands_are_these() -> None:
     assert found["family"] == {"recipe", "--set", "--measure-only"}
     how = {"--weights", "--how", "--density", "--seed", "--to", "--dtype"}
     assert found["merge"] == {"out", "--expert", "--base", "--rank", "--energy", "--accept-energy", *how}
-    assert found["run"] == {"recipe", "--set", "--resume", "--overwrite", "--dry-run"}
+    assert found["run"] == {"recipe", "--data", "--base", "--map", "--set", "--resume", "--overwrite", "--dry-run"}
+    assert found["watch"] == {"folder", "--once"}
     assert found["sweep"] == {
         "--out",
         "--from",

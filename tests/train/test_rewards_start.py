@@ -14,7 +14,7 @@ from transformers import AutoConfig, LlamaForCausalLM
 from tureen_core.artifact import Artifact, ArtifactError
 from tureen_core.base import load_tokenizer
 from tureen_core.template import Renderer
-from tureen_train.config import RecipeError, RewardRun
+from tureen_train.config import AttributesLoss, RecipeError, RewardRun
 from tureen_train.networks.reward_reader import RewardReader
 from tureen_train.rewards.start import make_model as start_from
 from tureen_train.rewards.start import open_start
@@ -147,6 +147,33 @@ def test_all_weights_go_on_with_their_head(base: Path, tmp_path: Path, tied: boo
     assert reward_of(model, root) == pytest.approx(expected, abs=1e-6)
     with pytest.raises(RecipeError, match="full has full weights"):
         start(later(root, tmp_path, begun.folder), root)
+
+
+def test_a_classifiers_head_is_kept_or_renewed_as_the_recipe_says(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = classifier(base, tmp_path).folder
+    expected = RewardReader(root, None, tiny.reading(base)).score_conversations([TALK])[0][0]
+
+    def begin(head: str, lora: Any = SAME) -> RewardRun:
+        run = later(root, tmp_path, None, lora)
+        other = run.optimisation.model_copy(update={"seed": 11})  # a new head is not the one of the classifier
+        return run.model_copy(update={"model": run.model.model_copy(update={"head": head}), "optimisation": other})
+
+    caplog.set_level("INFO", "tureen.train")
+    assert reward_of(start(begin("auto"), root), base) == pytest.approx(expected, abs=1e-5)
+    assert f"the score head is taken from {begin('auto').model.base}" in caplog.text
+    caplog.clear()
+    new = reward_of(start(begin("random", None), root), base)
+    assert new != pytest.approx(expected, abs=1e-3)
+    assert "the score head is new" in caplog.text
+    with pytest.raises(RecipeError, match="has no score head; set it to random"):
+        start(begin("base"), base)
+    two = begin("auto").model_copy(update={"loss": AttributesLoss(method="attributes", attributes=["a", "b"])})
+    with pytest.raises(RecipeError, match=r"has 1 rows, and this run trains 2; set it to random"):
+        start(two, root)
+    renewed = two.model_copy(update={"model": two.model.model_copy(update={"head": "random"})})
+    assert start(renewed, root) is not None
 
 
 def test_an_untied_lm_head_is_the_bases_where_a_classifier_brought_none(base: Path, tmp_path: Path) -> None:

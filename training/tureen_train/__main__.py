@@ -3,14 +3,25 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.table import Table
 
-from tureen_train.config import Recipe, RecipeError, format_recipe, list_recipes, read_any, read_recipe
+from tureen.records.reading import parse_renames
+from tureen_train.config import (
+    UNNAMED,
+    OwnData,
+    Recipe,
+    RecipeError,
+    describe_recipe,
+    format_recipe,
+    list_recipes,
+    read_any,
+    read_recipe,
+)
 from tureen_train.evaluation.cli import (
     compare_command,
     evaluate_command,
@@ -27,6 +38,8 @@ from tureen_train.kinds import estimate_run, export_run, train_run
 from tureen_train.merging.cli import merge_command
 from tureen_train.policies.cli import sample_command
 from tureen_train.records.cli import convert_command
+from tureen_train.records.options import Renames
+from tureen_train.reports.watching import watch_command
 from tureen_train.runs.folder import claim_folder
 from tureen_train.settings import count_processes, hide_progress_bars, read_rank, set_offline
 from tureen_train.terminal import make_console, start_log
@@ -48,8 +61,14 @@ app.command("sweep")(sweep_command)
 app.command("weights")(weights_command)
 app.command("similarity")(similarity_command)
 app.command("margins")(margins_command)
+app.command("watch")(watch_command)
 
 RecipeName = Annotated[str, typer.Argument(help="a recipe file, or the name of a packaged recipe")]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option("--data", help="Your own file, in place of the recipe's data: any form, also CSV. May be repeated."),
+]
+BaseName = Annotated[str | None, typer.Option("--base", help="The model to start from; short for --set model.base.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="change one key of the recipe, as optimisation.epochs=2")]
 
 
@@ -64,6 +83,9 @@ def prepare() -> None:
 @app.command()
 def run(
     recipe: RecipeName,
+    data: Data = None,
+    base: BaseName = None,
+    renames: Renames = None,
     change: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[
@@ -76,7 +98,7 @@ def run(
     """Train by a recipe and export the result as an artifact."""
     start_log("INFO" if read_rank() == 0 else "WARNING")
     with exit_on_user_error():
-        resolved = read_recipe(recipe, change or [])
+        resolved = _read_given(recipe, data or [], base, renames or [], change or [])
         if dry_run:
             _tell_cost(resolved)
             return
@@ -84,6 +106,19 @@ def run(
         _train(resolved, resume, overwrite)
     if count_processes() and resolved.scale.zero:
         _leave()
+
+
+def _read_given(
+    recipe: str, files: Sequence[Path], base: str | None, renames: list[str], changes: Sequence[str]
+) -> Recipe:
+    """Read a recipe with what the command line names beside it."""
+    if renames and not files:
+        raise RecipeError("--map is for the columns of --data; in a recipe write `map` beside the file's path")
+    own = OwnData(files, parse_renames(renames)) if files else None
+    resolved = read_recipe(recipe, [*([f"model.base={base}"] if base else []), *changes], own)
+    if any(source.path == UNNAMED for source in resolved.data.train):
+        raise RecipeError(f"{recipe} is for your own data: name it with --data FILE")
+    return resolved
 
 
 def _tell_cost(recipe: Recipe) -> None:
@@ -117,7 +152,9 @@ def _train(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if artifact is not None:
         make_console().print(_metrics_table(recipe.name, artifact.manifest.training.metrics))
         typer.echo(f"exported {artifact.folder}: verify it with tureen-serve check {artifact.folder}")
-        if artifact.manifest.kind == "policy" and artifact.manifest.steering is not None:
+        if artifact.manifest.kind in ("reward", "expert"):
+            typer.echo(f"serve it with tureen-serve --{artifact.manifest.kind} {artifact.folder}")
+        elif artifact.manifest.kind == "policy" and artifact.manifest.steering is not None:
             typer.echo(f"serve it with tureen-serve --policy {artifact.folder}")
         elif artifact.manifest.kind == "policy":
             typer.echo(f"serve it with tureen-serve --base {artifact.folder}, or name it in model.base of a recipe")
@@ -149,9 +186,11 @@ def show(recipe: RecipeName, change: Set = None) -> None:
 
 @app.command()
 def recipes() -> None:
-    """List the packaged recipes."""
-    for name in list_recipes():
-        typer.echo(name)
+    """List the packaged recipes, and what each is for."""
+    names = list_recipes()
+    width = max(map(len, names))
+    for name in names:
+        typer.echo(f"{name:<{width}}  {describe_recipe(name)}")
 
 
 if __name__ == "__main__":

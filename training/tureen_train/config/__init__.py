@@ -31,9 +31,11 @@ from tureen_train.config.policies import (
 from tureen_train.config.policy_methods import PolicySettings
 from tureen_train.config.preferences import PromptPreferences
 from tureen_train.config.ranking import RankingLoss
+from tureen_train.config.recipe_changes import UNNAMED, OwnData
 from tureen_train.config.recipes import (
     RECIPES,
     Recipe,
+    describe_recipe,
     format_recipe,
     list_recipes,
     read_any,
@@ -77,6 +79,7 @@ __all__ = [
     "OdinLoss",
     "OnlineStage",
     "Optimisation",
+    "OwnData",
     "Packed",
     "PairLoss",
     "PolicySettings",
@@ -101,8 +104,10 @@ __all__ = [
     "SftPolicy",
     "Source",
     "StepsLoss",
+    "UNNAMED",
     "Watch",
     "check_common_units",
+    "describe_recipe",
     "format_recipe",
     "list_recipes",
     "read_any",

@@ -13,6 +13,8 @@ ALPHAS = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4]
 class AttributesLoss(Loss):
     """Regression of each answer's attributes (ArmoRM's first stage, arXiv 2406.12845). Missing labels are ignored.
 
+    Without ``attributes`` all ratings of the training files are learnt.
+
     ``fit: gradient`` trains head and backbone by the mean squared error over the cells that have a label. ``fit:
     ridge`` freezes the backbone and solves each attribute's ridge regression on its hidden states, without intercept,
     as in the paper. The penalty is the one of ``alphas`` with the lowest squared error on the share ``validation`` of
@@ -24,7 +26,7 @@ class AttributesLoss(Loss):
     """
 
     method: Literal["attributes"]
-    attributes: list[str] = Field(min_length=1)
+    attributes: list[str] = []
     fit: Literal["gradient", "ridge"] = "gradient"
     standardise: bool = True
     alphas: list[float] = Field(default=ALPHAS, min_length=1)

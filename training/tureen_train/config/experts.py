@@ -42,7 +42,7 @@ class ExpertRun(Run):
                 "model.start: it names an adapter, and model.lora: null trains whole weights; name a checkpoint in "
                 "model.base instead (tureen-train merge makes one of an adapter)"
             )
-        if self.model.head != "random":
+        if self.model.head != "auto":
             raise ValueError("model.head: an expert has no score head; leave the key out")
         if self.model.quantise is not None:
             raise ValueError("model.quantise: an expert is trained on the unquantised base; set it to null")

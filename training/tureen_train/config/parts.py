@@ -82,8 +82,10 @@ class Model(RecipePart):
     """The start of training, and which weights are trained.
 
     ``start`` is the artifact of an earlier stage (DSP's base → GRFT → CRFT); its base must be ``base``. ``lora: null``
-    trains all weights. A new head starts at random; with ``head: probe`` it starts from linear probing with the ridge
-    penalty ``probe_decay``, with ``head: tokens`` from the LM head's rows of ``loss.tokens``. ``quantise`` keeps the
+    trains all weights. The score head goes on from that of ``base`` where ``base`` is a classifier with one, and else
+    starts at random. ``head: base`` demands the first and ``head: random`` the second; with ``head: probe`` it starts
+    from linear probing with the ridge penalty ``probe_decay``, with ``head: tokens`` from the LM head's rows of
+    ``loss.tokens``. ``quantise`` keeps the
     base under a LoRA in 4 or 8 bits (QLoRA). It is served unquantised, so served rewards differ slightly from
     training's. ``saved`` is the dtype of a LoRA in the artifact; by default that of training.
     """
@@ -91,7 +93,7 @@ class Model(RecipePart):
     base: str = "smollm2-135m-instruct"
     start: str | None = None
     lora: Lora | None = Lora()
-    head: Literal["random", "probe", "tokens"] = "random"
+    head: Literal["auto", "base", "random", "probe", "tokens"] = "auto"
     probe_decay: float = Field(default=0.1, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     saved: Literal["bfloat16", "float32"] | None = None
@@ -160,7 +162,10 @@ class Scale(RecipePart):
 
 
 class Run(RecipePart):
-    """The keys that all kinds of recipe share."""
+    """The keys that all kinds of recipe share.
+
+    ``licences`` are those of the data files; where ``--set`` names other files, it must name their licences too.
+    """
 
     name: str
     data: Data

@@ -1,6 +1,8 @@
 """Reading recipes: YAML files that are validated, and written with all defaults beside the result."""
 
+import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -11,6 +13,7 @@ from tureen_train.config.experts import ExpertRun
 from tureen_train.config.families import FamilyRun
 from tureen_train.config.fronts import FrontRun
 from tureen_train.config.parts import RecipeError
+from tureen_train.config.recipe_changes import OwnData, apply_changes, parse_yaml, use_own_data
 from tureen_train.config.rewards import RewardRun
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -21,13 +24,16 @@ KINDS = [get_args(each.model_fields["kind"].annotation)[0] for each in (RewardRu
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 
-def read_recipe(source: str, changes: Sequence[str] = ()) -> Recipe:
+def read_recipe(source: str, changes: Sequence[str] = (), own: OwnData | None = None) -> Recipe:
     """Read a recipe file, or a packaged recipe by name, and apply changes of the form ``a.b=c``.
+
+    Args:
+        own: files that take the place of the recipe's.
 
     Raises:
         RecipeError: there is no such file, a key does not exist, or a value is invalid.
     """
-    raw, where = _read_changed(source, changes)
+    raw, where = _read_changed(source, changes, own)
     if raw.get("kind") == FAMILY:
         raise RecipeError(f"{where}: this is the recipe of a family: train it with tureen-train family")
     if raw.get("kind") == FRONT:
@@ -89,18 +95,19 @@ def _resolve_family(raw: dict[str, Any], where: str) -> FamilyRun:
     return family
 
 
-def _read_changed(source: str, changes: Sequence[str]) -> tuple[dict[str, Any], str]:
+def _read_changed(source: str, changes: Sequence[str], own: OwnData | None = None) -> tuple[dict[str, Any], str]:
     """Read a recipe's mapping and apply the changes. Also returns its path for messages."""
     path = Path(source)
     if not path.is_file():
         path = RECIPES / f"{source}.yaml"
     if not path.is_file():
         raise RecipeError(f"{source!r} is neither a file nor one of the packaged recipes: {', '.join(list_recipes())}")
-    raw = _yaml(path.read_text(encoding="utf-8"), str(path))
+    raw = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe must be a mapping with `kind`, `name` and `data`")
-    for change in changes:
-        _apply(raw, change)
+    if own is not None:
+        use_own_data(raw, own)
+    apply_changes(raw, changes)
     return raw, str(path)
 
 
@@ -135,45 +142,13 @@ def list_recipes() -> list[str]:
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
+def describe_recipe(name: str) -> str:
+    """Return what a packaged recipe is for: the first sentence of the comment at its head."""
+    lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    head = " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=[.])\s", f"{head} ", maxsplit=1)[0].rstrip(".: ")
+
+
 def format_recipe(recipe: Recipe | FamilyRun | FrontRun) -> str:
     """Format a recipe as YAML, with all defaults."""
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100)
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: cannot read it as YAML: {' '.join(str(error).split())}") from error
-
-
-def _apply(raw: dict[str, Any], change: str) -> None:
-    key, equals, value = change.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {change!r}: write it as key.key=value")
-    *parents, last = key.split(".")
-    node: Any = raw
-    for parent in parents:
-        node = _step(node, parent, key)
-    if isinstance(node, list):
-        node[_index(node, last, key)] = _yaml(value, f"--set {key}")
-    elif isinstance(node, dict):
-        node[last] = _yaml(value, f"--set {key}")
-    else:
-        raise RecipeError(f"--set {key}: {parents[-1]!r} has no keys")
-
-
-def _step(node: Any, part: str, key: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, part, key)]
-    if not isinstance(node, dict):
-        raise RecipeError(f"--set {key}: {part!r} is not a group")
-    if node.get(part) is None:
-        node[part] = {}
-    return node[part]
-
-
-def _index(node: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise RecipeError(f"--set {key}: {part!r} is not an index of a list of {len(node)}")
-    return int(part)

@@ -79,6 +79,6 @@ def _write_card(family: FamilyRun, licences: Sequence[str]) -> str:
         "",
         f"    tureen-serve --config {SERVER}",
         "",
-        *(f"Licence of the training data: {licence}" for licence in licences),
+        *(f"Licence of the training data: {licence}" for licence in licences or ("not stated",)),
     ]
     return "\n".join(lines).rstrip() + "\n"

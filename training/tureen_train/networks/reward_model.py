@@ -23,6 +23,7 @@ from tureen_core.reading import Reading
 from tureen_train.config import Lora, Model, RecipeError
 from tureen_train.networks.likelihood import compute_token_nll
 from tureen_train.networks.quantised import make_quantisation
+from tureen_train.networks.sharded import gather_weights
 
 
 @dataclass
@@ -117,13 +118,16 @@ def _nll(model: Any, hidden: Tensor, ids: Tensor, imitated: Tensor) -> Tensor:
     return torch.zeros(len(ids), device=nll.device, dtype=nll.dtype).index_copy(0, rows, nll)
 
 
-def load_reward_model(folder: Path, settings: Model, reading: Reading, zero: int = 0, rows: int = 1) -> Any:
+def load_reward_model(
+    folder: Path, settings: Model, reading: Reading, zero: int = 0, rows: int = 1, renew: bool = False
+) -> Any:
     """Load a backbone with a score head. All weights are trainable.
 
     Args:
         folder: the base, which gets a new head, or a full checkpoint with a head.
         zero: the DeepSpeed stage. Stage 3 wants all parameters, the head too, in one dtype.
         rows: rows of the head.
+        renew: whether the folder has a head that is not wanted, but a new one.
     """
     config = make_reward_config(folder, reading, rows)
     half = settings.precision == "bf16" and (settings.lora is not None or zero > 0)
@@ -135,7 +139,11 @@ def load_reward_model(folder: Path, settings: Model, reading: Reading, zero: int
         dtype=dtype,
         attn_implementation=settings.attention,
         quantization_config=make_quantisation(settings),
+        ignore_mismatched_sizes=renew,  # of the head
     )
+    if renew:
+        with gather_weights([model.score.weight], zero == 3), torch.no_grad():
+            model.score.weight.normal_(0.0, config.initializer_range)
     if zero < 3:
         model.score.float()
     return keep_attention_cap(model)

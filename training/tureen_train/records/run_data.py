@@ -57,10 +57,22 @@ def load_data(data: Data, prompts: bool = False) -> RunData:
     return RunData(train, judged, provenance)
 
 
-def _read(source: Source, data: Data, provenance: dict[str, Any], prompts: bool) -> list[Record]:
-    """Read one file. What was read of it is logged once, however often the recipe names the file."""
+def list_ratings(data: Data) -> list[str]:
+    """List the names of the ratings in the training files, in the order in which they come.
+
+    Raises:
+        DataError: see :func:`load_data`.
+    """
+    found: dict[str, None] = {}
+    for source in data.train:
+        for record in _open(source, data, prompts=False):
+            found |= dict.fromkeys(record.attributes)
+    return list(found)
+
+
+def _open(source: Source, data: Data, prompts: bool) -> Reading:
     path = Path(source.path)
-    reading = Reading(
+    return Reading(
         path if path.is_absolute() else Path(data.root) / path,
         form=source.form,
         domain=source.domain,
@@ -72,6 +84,11 @@ def _read(source: Source, data: Data, provenance: dict[str, Any], prompts: bool)
         turn_reversed=source.reversed_pairs == "turn",
         prompts=prompts,
     )
+
+
+def _read(source: Source, data: Data, provenance: dict[str, Any], prompts: bool) -> list[Record]:
+    """Read one file. What was read of it is logged once, however often the recipe names the file."""
+    reading = _open(source, data, prompts)
     records = list(reading)
     report = reading.report
     found = {

@@ -41,6 +41,12 @@ def _gate(run: RewardRun, renderer: Renderer) -> Any:
     return GateMethod(run, renderer)
 
 
+def _complete_attributes(run: RewardRun) -> RewardRun:
+    from tureen_train.rewards.rated_records import name_attributes
+
+    return name_attributes(run)
+
+
 def _complete_gate(run: RewardRun) -> RewardRun:
     from tureen_train.rewards.gate import fill_in_attributes
 
@@ -72,7 +78,7 @@ def _steps(run: RewardRun, renderer: Renderer) -> Any:
 
 
 METHODS: Mapping[str, MethodRow] = {
-    "attributes": MethodRow(_attributes),
+    "attributes": MethodRow(_attributes, complete=_complete_attributes),
     "gate": MethodRow(_gate, complete=_complete_gate),
     "odin": MethodRow(_odin),
     "pair": MethodRow(_pair),

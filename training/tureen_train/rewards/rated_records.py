@@ -8,8 +8,10 @@ import numpy as np
 
 from tureen.records.schema import UNLABELLED, Record
 from tureen_core.template import Renderer
+from tureen_train.config import AttributesLoss, RecipeError, RewardRun
 from tureen_train.measures.metrics import Array
 from tureen_train.records.encoding_report import EQUAL, EncodingReport
+from tureen_train.records.run_data import list_ratings
 from tureen_train.rewards.collate import EncodedRecord, EncodedRecords
 
 
@@ -55,6 +57,26 @@ class RatedRecords(EncodedRecords):
         """``[M, K]``: the ratings of all answers, NaN where missing."""
         rows = [row for item in self.items if isinstance(item, RatedRecord) for row in item.ratings]
         return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.names))
+
+
+def name_attributes(run: RewardRun) -> RewardRun:
+    """Return a recipe whose attributes are named; by default they are all ratings of its training files.
+
+    Raises:
+        RecipeError: the files have no ratings.
+        DataError: a file cannot be read.
+    """
+    assert isinstance(run.loss, AttributesLoss)
+    if run.loss.attributes:
+        return run
+    names = list_ratings(run.data)
+    if not names:
+        raise RecipeError(
+            "loss.attributes: the training files hold no ratings: give each rating a column of numbers beside `prompt` "
+            "and `response`, or map other names with --map"
+        )
+    loss = AttributesLoss.model_validate({**run.loss.model_dump(), "attributes": names})
+    return run.model_copy(update={"loss": loss})
 
 
 def find_contradictions(item: RatedRecord) -> list[int]:

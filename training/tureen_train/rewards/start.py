@@ -66,13 +66,17 @@ def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train:
     """
     folder = begun.folder if begun is not None and begun.manifest.weights == "full" else base
     zero = run.scale.zero
+    kept = begun is None and keeps_head(run, base)
     set_seed(run.optimisation.seed)
-    model = load_reward_model(folder, run.model, run.reading, zero, run.loss.rows)
+    model = load_reward_model(
+        folder, run.model, run.reading, zero, run.loss.rows, renew=begun is None and not kept and has_head(base)
+    )
     if begun is None and train is not None and run.model.head == "probe":
         start_from_probe(model, train, run.model.probe_decay, digest_weights(folder), find_cache(run))
     if begun is None and run.model.head == "tokens":
         start_from_tokens(model, load_tokenizer(base), run)
-    log.info("the score head is %s", "new" if begun is None else f"taken from {begun.name}")
+    source = run.model.base if kept else None if begun is None else begun.name
+    log.info("the score head is %s", "new" if source is None else f"taken from {source}")
     if run.model.lora is not None:
         model = add_lora(model, run.model, zero)
         if begun is not None:
@@ -81,6 +85,34 @@ def make_model(run: RewardRun, base: Path, begun: Artifact | None = None, train:
     elif not model.config.tie_word_embeddings:
         _settle_lm_head(model, folder, base, imitates=run.loss.imitates, sharded=zero == 3)
     return model
+
+
+def has_head(base: Path) -> bool:
+    """Whether a base is a classifier with a score head."""
+    return _shard_of(base, f"{HEAD}.weight") is not None
+
+
+def keeps_head(run: RewardRun, base: Path) -> bool:
+    """Whether training goes on from the score head of the base.
+
+    Raises:
+        RecipeError: the recipe wants that head, and there is none, or one with other rows.
+    """
+    if run.model.head not in ("auto", "base"):
+        return False
+    path = _shard_of(base, f"{HEAD}.weight")
+    if path is None:
+        if run.model.head == "base":
+            raise RecipeError(f"model.head: {run.model.base} has no score head; set it to random or leave it out")
+        return False
+    with safe_open(path, framework="pt") as shard:
+        rows = shard.get_slice(f"{HEAD}.weight").get_shape()[0]
+    if rows != run.loss.rows:
+        raise RecipeError(
+            f"model.head: the score head of {run.model.base} has {rows} rows, and this run trains {run.loss.rows}; set "
+            "it to random, which begins a new head"
+        )
+    return True
 
 
 def _settle_lm_head(model: Any, folder: Path, base: Path, imitates: bool, sharded: bool) -> None:

@@ -32,13 +32,25 @@ class ArtifactKind(Protocol):
 def describe_training(run: Run, folder: Path) -> Training:
     """What a manifest says of the training. Paths of this machine are left out."""
     return Training(
-        recipe=run.model_dump(exclude={"output": True, "cache": True, "data": {"root"}}),
-        data=json.loads((folder / "data.json").read_text()),
+        recipe=_name_files(run.model_dump(exclude={"output": True, "cache": True, "data": {"root"}})),
+        data={_name(path): about for path, about in json.loads((folder / "data.json").read_text()).items()},
         seed=run.optimisation.seed,
         metrics=_rounded(replace_non_finite(json.loads((folder / "metrics.json").read_text()))),
         licences=run.licences,
         libraries=json.loads((folder / "versions.json").read_text()),
     )
+
+
+def _name_files(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Replace absolute paths of data files by their names."""
+    data = recipe["data"]
+    for source in [*data["train"], *data["eval"].values()]:
+        source["path"] = _name(source["path"])
+    return recipe
+
+
+def _name(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def _rounded(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:

@@ -46,7 +46,7 @@ def _card(manifest: Manifest, run: Recipe) -> str:
         for each in manifest.objectives
         if each.calibration is None
     ]
-    lines += [f"Licence of the training data: {licence}" for licence in run.licences]
+    lines += [f"Licence of the training data: {licence}" for licence in run.licences or ("not stated",)]
     return "\n".join(lines).rstrip() + "\n"
 
 
