@@ -28,7 +28,7 @@ from tureen_core.heads import GatedHead, LinearHead
 from tureen_core.lora import Adapter, SoupError
 from tureen_core.manifest import FORMAT, Base, Manifest, Objective, Probe, Training
 from tureen_core.manifest_file import MANIFEST, README, ManifestFileError, digest_file, read_manifest_bytes
-from tureen_core.own_files import PICKLES, find_foreign_file
+from tureen_core.own_files import LEFTOVERS, PICKLES, find_foreign_file
 from tureen_core.stored_head import HEAD_FILE, HeadError, StoredHead, load_stored_head
 
 __all__ = [
@@ -56,9 +56,6 @@ __all__ = [
     "read_weights",
     "seal_artifact",
 ]
-
-# what transformers' Trainer leaves beside a model; nobody reads it, so it is neither refused nor part of an artifact
-LEFTOVERS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,18 +164,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(str(error)) from error
     if manifest.kind == "reward" and "eos" not in manifest.reading.model_fields_set:
         raise ArtifactError(
-            f"{path}: reading.eos: say whether EOS is put at the end of a text, which decides what the head reads: "
-            "`none` for models of transformers and TRL, `append` where training appended it; tureen-train import finds "
-            "it out and proves it"
+            f"{path}: reading.eos: say whether EOS ends a text: `none` for models of transformers and TRL, `append` "
+            "where training appended it; tureen-train import finds it out and proves it"
         )
     return manifest
 
 
 def _files(folder: Path) -> list[Path]:
-    """List every file except the manifest, ``README.md`` and :data:`LEFTOVERS`.
-
-    Links are allowed only from a snapshot in the hub's cache to the blobs beside it.
-    """
+    """List the files, without manifest, card and ``LEFTOVERS``. Links may go from a hub's snapshot to its blobs."""
     paths, blobs = [], folder.parent.parent / "blobs"
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not (folder.parent.name == "snapshots" and path.resolve().parent == blobs):

@@ -10,6 +10,8 @@ from typing import Any
 TOKENIZER_CONFIG = "tokenizer_config.json"
 INDICES = "*.index.json"
 READ_AS_PATHS = ("vocab", "merges")  # transformers opens what these name, if they are text
+# what transformers' Trainer leaves beside a model; nobody reads it, so it is neither refused nor part of an artifact
+LEFTOVERS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 INPUTS = "init_inputs"  # a list; its first item may stand for the vocabulary
 

@@ -130,8 +130,7 @@ def label(
     except (TureenError, OSError, RuntimeError) as error:  # a LoadError is a RuntimeError
         exit_with_error(error, 1, rename={"--form": FORM_FLAG})
     except KeyboardInterrupt:
-        kept = _say_what_ray_keeps(out) if engine == "ray" else say_what_is_kept(each.target for each in found)
-        typer.echo(f"tureen-serve: interrupted; {kept}", err=True)
+        typer.echo(f"tureen-serve: interrupted; {_say_what_stays(engine, found, out)}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(found, tallies, as_json)
     raise typer.Exit(1 if any(tally.failed for tally in tallies) else 0)
@@ -185,7 +184,9 @@ def _import_ray_run(folder: Path, address: str | None, actors: int, gpus: float 
     return partial(ray_pipeline.label_on_ray, folder=folder, cluster=ray_pipeline.Cluster(address, actors, gpus))
 
 
-def _say_what_ray_keeps(out: Path) -> str:
+def _say_what_stays(engine: str, found: Sequence[Shard], out: Path) -> str:
+    if engine != "ray":
+        return say_what_is_kept(each.target for each in found)
     from tureen_serve.labelling import ray_pipeline
 
     return f"{ray_pipeline.count_labels(out)} items are labelled and kept; give the same command again to continue"

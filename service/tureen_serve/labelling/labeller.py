@@ -5,7 +5,7 @@ import threading
 from typing import Any, Self
 
 from tureen.errors import Unavailable
-from tureen.labelling.labelling_run import Fingerprint
+from tureen.labelling.asked_runs import Fingerprint
 from tureen.labelling.recipe import Recipe
 from tureen.wire import PreferencesReply
 from tureen_serve.api.preferences import label_items

@@ -120,18 +120,11 @@ def labels_folder(folder: Path, works: Sequence[Work], plan: Plan) -> Path:
 
 def count_labels(folder: Path) -> int:
     """Count the items whose labels are in whole files, of all works in an output folder."""
-    counts = (_count_rows(path) for path in (folder / LABELS).glob("*/rows/*.parquet"))
-    return sum(counts)
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        return int(pyarrow.parquet.read_metadata(path).num_rows)
-    except (pyarrow.ArrowInvalid, OSError):  # an incomplete file of a killed process
-        return 0
-
-
-# --------------------------------------------------------------------------- the pipeline
+    found = 0
+    for path in (folder / LABELS).glob("*/rows/*.parquet"):
+        with suppress(pyarrow.ArrowInvalid):  # an incomplete file of a killed process
+            found += pyarrow.parquet.read_metadata(path).num_rows
+    return found
 
 
 @contextmanager
@@ -212,9 +205,6 @@ def read_fingerprint(rows: Path) -> dict[str, str]:
         for models in filter(None, found):
             return dict(json.loads(models)["fingerprint"])
     return {}
-
-
-# --------------------------------------------------------------------------- from labels to targets
 
 
 def _finish(shard: Shard, work: Work, plan: Plan, rows: Path, seen: Callable[[int], None]) -> Tally:

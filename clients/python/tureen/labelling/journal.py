@@ -154,7 +154,7 @@ def count_kept(target: Path) -> int:
     """Count the items that are finished, or have a reply that is kept; 0 if nothing was begun."""
     try:
         state = json.loads(TargetFiles(target).state.read_bytes())
-        return int(state["tally"]["read"]) + sum(each["count"] for each in state.get("replies", []))
+        return int(state["tally"]["read"] + sum(each["count"] for each in state.get("replies", [])))
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
