@@ -55,7 +55,7 @@ def test_pod_meets_the_restricted_standard(helm: Helm, name: str) -> None:
 
 def test_pod_runs_as_the_image_is_built_for(helm: Helm) -> None:
     context = pod(helm.render(STARTER))["securityContext"]
-    assert f"{context['runAsUser']}:{context['runAsGroup']}" == last("cpu", "USER")
+    assert str(context["runAsUser"]) == last("cpu", "USER").partition(":")[0]
 
 
 @pytest.mark.parametrize("name", CI_VALUES)
