@@ -2,10 +2,11 @@
 PYTHON ?= python3
 PORT ?= 8900
 DATA ?= ../shared/data
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients
+.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients
 
 install: .venv/.dev
 
@@ -64,6 +65,14 @@ promtool: .venv/.made
 		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool && \
 		chmod +x promtool && mv promtool ../../$(BIN)/; } || \
 		echo "promtool could not be installed: install it to run the tests that need it"
+
+# the image of the cpu target, and the same run read only, without rights, as an arbitrary user; minutes
+image:
+	CONTAINERS_CONF=$(CURDIR)/tests/deploy/containers.conf tests/deploy/base_image
+	CONTAINERS_CONF=$(CURDIR)/tests/deploy/containers.conf docker/build cpu
+
+deploy-test: .venv/.dev image
+	CONTAINERS_CONF=$(CURDIR)/tests/deploy/containers.conf TUREEN_IMAGE=tureen:$(VERSION)-cpu $(PYTEST) -s tests/deploy/test_image.py
 
 # servers killed 50 times in a batch of 2,000 lines; minutes
 kills: .venv/.dev
