@@ -1,5 +1,6 @@
 """Runs that are asked at once: none is lost when the asking ends early, and they fit the speed of the models."""
 
+import concurrent.futures
 import os
 import signal
 import threading
@@ -57,7 +58,7 @@ def test_answers_behind_one_that_has_not_come_are_kept(
     client: Client, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
     asking = Asking(make_job(tmp_path, client), 1)
-    waited = asked_runs.wait
+    waited = concurrent.futures.wait
 
     def interrupt(futures: Any) -> Any:
         if asking.job.seen[-1:] == [2]:  # the first run is written

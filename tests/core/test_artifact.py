@@ -346,15 +346,16 @@ def test_a_snapshot_of_the_hub_links_to_its_blobs_and_nowhere_else(reward: Artif
 
 
 def test_a_reward_that_does_not_say_how_its_texts_end_is_refused(tmp_path: Path) -> None:
+    reading = {"pooling": "eos", "template": "0" * 16}
     manifest = {
         "kind": "reward",
         "name": "mine",
         "weights": "full",
         "objectives": [{"name": "mine"}],
-        "reading": {"pooling": "eos", "template": "0" * 16},
+        "reading": reading,
     }
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=r"reading\.eos: say whether EOS is put at the end .* `none` for models of"):
         read_manifest(tmp_path)
-    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "reading": {**manifest["reading"], "eos": "none"}}))
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "reading": {**reading, "eos": "none"}}))
     assert read_manifest(tmp_path).reading.eos == "none"

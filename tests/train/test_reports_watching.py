@@ -48,7 +48,7 @@ def test_it_watches_until_the_artifact_is_there(run: Path, monkeypatch: pytest.M
             (run / "artifact").mkdir()
             (run / "artifact" / "tureen.json").write_text("{}")
 
-    monkeypatch.setattr(watching.time, "sleep", finish)
+    monkeypatch.setattr("tureen_train.reports.watching.time.sleep", finish)
     told = watch(run)
     assert (told.exit_code, len(looks)) == (0, 2)
     assert "finished after 31 steps" in told.stdout

@@ -44,6 +44,7 @@ from tureen.commands.label_flags import (
 from tureen.commands.outage_notice import open_patient_client
 from tureen.errors import TureenError
 from tureen.labelling import labelling_run
+from tureen.labelling.asked_runs import Fingerprint, LabelRun
 from tureen.labelling.journal import say_what_is_kept
 from tureen.labelling.target_files import check_target, is_inside
 from tureen.wire import PreferencesReply
@@ -128,7 +129,7 @@ def _explain_how_to_continue(target: Path) -> None:
     typer.echo(f"tureen: {say_what_is_kept([target])}", err=True)
 
 
-def make_labeller(client: Client, plan: labelling_run.Plan) -> labelling_run.LabelRun:
+def make_labeller(client: Client, plan: labelling_run.Plan) -> LabelRun:
     """Return a function that labels one run of items through ``client``, at batch priority."""
     options: dict[str, Any] = {
         **(plan.asked or {}),
@@ -138,7 +139,7 @@ def make_labeller(client: Client, plan: labelling_run.Plan) -> labelling_run.Lab
         "matrix": plan.recipe.matrix,
     }
 
-    def ask(asked: list[dict[str, Any]], fingerprint: labelling_run.Fingerprint | None) -> PreferencesReply:
+    def ask(asked: list[dict[str, Any]], fingerprint: Fingerprint | None) -> PreferencesReply:
         return client.preferences(asked, **options, fingerprint=fingerprint)
 
     return ask
