@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from tokenizers import decoders
 
 from tureen_core.own_files import find_foreign_file
 from tureen_core.quantisation import find_quantisation, name_quantisation
@@ -136,7 +137,7 @@ def _gguf(packaged: Packaged) -> Path:
 
 
 def load_tokenizer(folder: Path, own_pad: bool = True) -> Any:
-    """Load a folder's tokenizer, whose pad token must differ from EOS.
+    """Load a folder's tokenizer, whose pad token must differ from EOS, with one decoder of bytes.
 
     Args:
         own_pad: whether that is checked. It may be left out where nothing masks by pad ids, as under a full reward
@@ -151,7 +152,20 @@ def load_tokenizer(folder: Path, own_pad: bool = True) -> Any:
     if own_pad and tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         missing = f"{folder}: the tokenizer has no pad token of its own"
         raise BaseError(f"{missing}; set tokenizer.pad_token to an unused special token and save it")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and backend.decoder is not None and has_mixed_decoder(backend.decoder.__getstate__()):
+        backend.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def has_mixed_decoder(decoder: bytes) -> bool:
+    """Whether a decoder of ``tokenizers``, as JSON, reads bytes in two ways, as transformers writes it of a GGUF file.
+
+    It then also reads ``▁`` as a space, and llguidance takes all bytes for another alphabet.
+    """
+    held = json.loads(decoder) or {}
+    kinds = {each["type"] for each in held.get("decoders", ())}
+    return {"ByteFallback", "ByteLevel"} <= kinds
 
 
 def digest_weights(folder: Path) -> str:

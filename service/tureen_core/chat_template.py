@@ -152,7 +152,7 @@ class ChatTemplate:
         """
         fields = self.read_fields(inputs.tools)
         if inputs.tools and "tools" not in fields.variables | fields.names:
-            raise _refuse("`tools`", "leave them out, or take a reward whose template knows tools", "tools")
+            raise _refuse("`tools`", "leave them out, or take a model whose template knows tools", "tools")
         left_out = {name for name in inputs.arguments if name not in fields.variables}
         for name in inputs.arguments:
             if name in SET_HERE or name in self.tokenizer.special_tokens_map:
@@ -191,12 +191,10 @@ def _adapt_message(message: Mapping[str, Any], fields: TemplateFields, place: st
     """Adapt one message to the template. Also returns the names of the fields left out."""
     turn, left_out = dict(message), set[str]()
     if turn["role"] == "tool" and not (fields.writes_roles or "tool" in fields.texts):
-        raise _refuse("the role `tool`", "leave out what tools answered, or take another reward", f"{place}.role")
+        raise _refuse("the role `tool`", "leave out what tools answered, or take another model", f"{place}.role")
     if calls := turn.get("tool_calls"):
         if "tool_calls" not in fields.names:
-            raise _refuse(
-                "`tool_calls`", "write the call into `content`, or take another reward", f"{place}.tool_calls"
-            )
+            raise _refuse("`tool_calls`", "write the call into `content`, or take another model", f"{place}.tool_calls")
         turn["tool_calls"] = [_parse_call(call) for call in calls]
     if turn.get("content") is None and not (calls and fields.asks_for_null):
         turn["content"] = ""

@@ -7,7 +7,7 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from pydantic import ValidationError
 
-from tureen.errors import Unprocessable
+from tureen.errors import InvalidRequest, Unprocessable
 from tureen_serve.api.text_bodies import CHAT, COMPLETION, ChatBody, CompletionBody
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -44,12 +44,8 @@ def test_every_field_of_the_openai_sdk_is_known(params: Any, body: Any, table: A
         ("moderation", {"model": "m"}),
         ("prediction", {"type": "content", "content": "x"}),
         ("reasoning_effort", "high"),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {}}),
         ("service_tier", "flex"),
         ("store", True),
-        ("tool_choice", "required"),
-        ("tools", [{"type": "function"}]),
         ("verbosity", "high"),
         ("web_search_options", {}),
     ],
@@ -72,7 +68,7 @@ def test_and_on_completions(field: str, value: Any) -> None:
     "fields",
     [
         {"functions": [], "function_call": "none", "tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
-        {"modalities": ["text"], "response_format": {"type": "text"}, "service_tier": "default", "store": False},
+        {"modalities": ["text"], "service_tier": "default", "store": False},
         {"user": "u", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "k"},
         {"prompt_cache_retention": "24h", "prompt_cache_options": {"x": 1}, "verbosity": "medium"},
         {"reasoning_effort": "none"},
@@ -81,7 +77,16 @@ def test_and_on_completions(field: str, value: Any) -> None:
 def test_what_asks_for_nothing_changes_nothing(fields: dict[str, Any]) -> None:
     kept = chat(**fields).model_dump(exclude={"user", "metadata", "safety_identifier", "prompt_cache_key"})
     plain = chat().model_dump(exclude={"user", "metadata", "safety_identifier", "prompt_cache_key"})
-    assert kept | {"parallel_tool_calls": None} == plain
+    assert kept | {"parallel_tool_calls": None, "tool_choice": None} == plain
+
+
+def test_vllms_older_fields_of_a_grammar_are_its_newer_one() -> None:
+    assert chat(guided_regex="a+", guided_decoding_backend="x").structured_outputs == {"regex": "a+"}
+    asked = completion(guided_json={"type": "object"}, guided_whitespace_pattern=" ")
+    assert asked.structured_outputs == {"json": {"type": "object"}, "whitespace_pattern": " "}
+    with pytest.raises(InvalidRequest) as caught:
+        chat(guided_choice=["a"], structured_outputs={"choice": ["a"]})
+    assert caught.value.param == "guided_choice"
 
 
 def test_a_null_is_a_field_left_out() -> None:

@@ -15,6 +15,7 @@ from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.lane import RESTARTING, LaneRun
 from tureen_serve.inference.lane_deaths import find_death
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.grammars import GrammarBook
 from tureen_serve.runtimes.jobs import check_job
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +38,7 @@ class Reciter:
 
     context = 100
     description = "recites"
+    grammars = GrammarBook(None, 0, [])
 
     def __init__(self) -> None:
         self.failure: str | None = None

@@ -15,14 +15,14 @@ from starlette.testclient import TestClient
 from tureen.errors import ServerFault
 from tureen.wire import CandidateScore, Score
 from tureen_core.calibration import Calibration
+from tureen_serve.api.chat_shape import ChatReplyShape
 from tureen_serve.api.completion_replies import CompletionReplyShape
 from tureen_serve.api.json_replies import write_json
-from tureen_serve.api.text_replies import ChatReplyShape
 from tureen_serve.batches.endpoints import LineAnswer
 from tureen_serve.batches.results import build_result
 from tureen_serve.faults import translate_error
 from tureen_serve.generation.weigh import LARGEST, find_unusable_reward
-from tureen_serve.runtimes.contract import TokenLogprob
+from tureen_serve.runtimes.contract import TextDelta, TokenLogprob
 
 STEEP = Calibration(std=1e-308)  # it makes 1e308 of 1
 ITEMS = [{"prompt": "q", "candidates": [answer]} for answer in ("funny", "calm", "funny funny")]
@@ -103,10 +103,10 @@ def test_no_writer_takes_it(number: float) -> None:
 
 @pytest.mark.parametrize("shape", [ChatReplyShape(), CompletionReplyShape()])
 def test_only_the_logarithm_of_0_is_written_as_openai_does(shape: Any) -> None:
-    text = json.dumps(shape.delta("a", [TokenLogprob("a", 1, -math.inf)], None, 0))
+    text = json.dumps(shape.deltas(0, TextDelta("a", 1, (TokenLogprob("a", 1, -math.inf),)), 0))
     assert "-9999.0" in text
     for number in (math.nan, math.inf):
         for logprob in (TokenLogprob("a", 1, number), TokenLogprob("a", 1, 0.0, (("b", 2, number),))):
             with pytest.raises(ServerFault) as caught:
-                shape.delta("a", [logprob], None, 0)
+                shape.deltas(0, TextDelta("a", 1, (logprob,)), 0)
             assert caught.value.code == "non_finite_logits"

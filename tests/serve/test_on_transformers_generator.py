@@ -1,5 +1,6 @@
 """Texts in a running batch against the same texts alone and against explicitly merged models."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from transformers import DynamicCache
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
 from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.grammar_proof import LIMITS, GrammarProver, GrammarSource
+from tureen_serve.runtimes.grammars import Grammar
 from tureen_serve.runtimes.on_transformers import cache_rows
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
@@ -569,3 +572,55 @@ def test_a_failed_accelerator_is_the_end(stepper: TransformersStepper, monkeypat
     with pytest.raises(Unavailable) as caught:
         stepper.step()
     assert caught.value.code == "engine_dead"
+
+
+# --------------------------------------------------------------------------- grammars
+
+
+@pytest.fixture(scope="module")
+def prover() -> Iterator[GrammarProver]:
+    made = GrammarProver()
+    yield made
+    made.close()
+
+
+def test_every_text_of_a_batch_has_its_own_grammar_and_its_own_soup(
+    stepper: TransformersStepper, prover: GrammarProver
+) -> None:
+    """Texts without one are as alone; a mask stands before temperature and log-probabilities."""
+
+    def compiled(pattern: str) -> Grammar:
+        return stepper.grammars.compile(GrammarSource("regex", pattern, "field"), prover)
+
+    prompts = texts([5, 9, 3, 7])
+    jobs = {
+        "digits": job(prompts[0], MIXED, grammar=compiled("[0-9]{4}")),
+        "letters": job(prompts[1], ACADEMY, grammar=compiled("[a-z]+!"), temperature=1.0, seed=3, max_tokens=8),
+        "free": job(prompts[2], MINUS),
+        "same": job(prompts[3], MINUS, grammar=compiled("[0-9]{4}"), temperature=2.0, top_p=0.9, seed=5),
+    }
+    said = play(stepper, jobs, late={2: "same"})
+    assert re.fullmatch("[0-9]{4}", text(said["digits"]))
+    assert re.fullmatch("[0-9]{4}", text(said["same"]))
+    assert re.fullmatch("[a-z]+!?", text(said["letters"]))
+    for key in jobs:
+        assert text(play(stepper, {key: jobs[key]})[key]) == text(said[key])
+    first = said["digits"][0].logprobs[0]
+    assert all(name in "0123456789" for name, _, _ in first.top)
+    assert said["digits"][-1].finish == "stop"
+
+
+def test_a_text_whose_grammar_fails_ends_with_an_error_and_no_other(
+    stepper: TransformersStepper, prover: GrammarProver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS, "max_lexer_states", 100)
+    grammar = stepper.grammars.compile(GrammarSource("regex", "(.*[a-m].{50}[a-z])", "field"), prover)
+    prompts = texts([5, 6])
+    jobs = {
+        "hard": job(prompts[0], grammar=grammar, max_tokens=300, temperature=2.0, seed=1),
+        "free": job(prompts[1], MIXED, max_tokens=300),
+    }
+    said = play(stepper, jobs)
+    assert isinstance(said["hard"][-1], Unprocessable)
+    assert said["hard"][-1].code == "grammar_too_complex"
+    assert said["free"][-1].finish

@@ -1,6 +1,7 @@
 """Soups in one vLLM batch against the same soups merged into checkpoints; streams, caches, refusals."""
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from vllm import SamplingParams
 from vllm_runtime.vllm_writing import EIGHT, expected, job, told, write
 from waiting import wait_until
 
-from tureen.errors import Unprocessable
+from tureen.errors import ServerFault, Unprocessable
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import Weights
+from tureen_serve.runtimes.contract import GenerationJob, Weights
+from tureen_serve.runtimes.grammar_proof import GrammarProver, GrammarSource
 from tureen_serve.runtimes.on_vllm.adapters import format_gate_name
 
 pytestmark = pytest.mark.anyio
@@ -153,3 +155,36 @@ async def test_a_prompt_that_fills_the_context_is_refused_by_name(generator: Any
     (ids,) = texts([generator.context], seed=12)
     with pytest.raises(Unprocessable, match="maximum context length"):
         generator.check(job(ids, EIGHT[3], max_tokens=0, prompt_logprobs=0))
+
+
+async def test_every_text_of_a_batch_has_its_own_grammar_and_its_own_soup(generator: Any) -> None:
+    """Also the mask stands before the log-probabilities, as on transformers."""
+    prover = GrammarProver()
+
+    def asked(pattern: str | None, weights: Weights, **sampling: Any) -> GenerationJob:
+        source = GrammarSource("regex", pattern or "", "field")
+        grammar = generator.grammars.compile(source, prover) if pattern else None
+        return job(texts([9])[0], weights, grammar=grammar, logit_bias=(), **sampling)
+
+    jobs = [
+        asked("[0-9]{4}", EIGHT[0]),
+        asked("[a-z]+!", EIGHT[4], temperature=1.0, seed=3),
+        asked(None, EIGHT[2]),
+        asked("[0-9]{4}", EIGHT[5], temperature=2.0, top_p=0.9, seed=5),
+    ]
+    digits, letters, free, more = await write(generator, jobs)
+    prover.close()
+    assert re.fullmatch("[0-9]{4}", "".join(each.text for each in digits))
+    assert re.fullmatch("[a-z]+!?", "".join(each.text for each in letters))
+    assert re.fullmatch("[0-9]{4}", "".join(each.text for each in more))
+    assert told(free)[0] == told((await write(generator, [asked(None, EIGHT[2])]))[0])[0]
+    assert all(name in "0123456789" for name, _, logprob in digits[0].logprobs[0].top if logprob > -1e4)
+
+
+async def test_a_grammar_that_vllm_does_not_keep_is_an_error(generator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    prover = GrammarProver()
+    grammar = generator.grammars.compile(GrammarSource("regex", "[0-9]{4}", "field"), prover)
+    prover.close()
+    monkeypatch.setattr("tureen_serve.runtimes.on_vllm.generator.StructuredOutputsParams", lambda **_: None)
+    with pytest.raises(ServerFault, match="does not allow"):
+        await write(generator, [job(texts([9])[0], (), grammar=grammar)])

@@ -60,10 +60,12 @@ class Choice(SteeringFields):
 
 
 class ChatMessage(Reply):
-    """A message, or in a stream the next part of a message."""
+    """A message, or in a stream the next part of a message. ``tool_calls`` has OpenAI's form."""
 
     role: str | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
 
 
 class ChatChoice(Choice):

@@ -11,7 +11,9 @@ from fastapi.responses import Response, StreamingResponse
 from tureen.errors import Unprocessable
 from tureen.openai_wire import ChatReply, CompletionReply
 from tureen.wire import ChatRequest, CompletionRequest
+from tureen_core.chat_template import TemplateInputs
 from tureen_core.turns import Messages
+from tureen_serve.api.chat_shape import ChatReplyShape
 from tureen_serve.api.completion_prompts import check_prompts, make_echo, read_prompts
 from tureen_serve.api.completion_replies import CompletionReplyShape
 from tureen_serve.api.json_replies import JsonReply
@@ -22,16 +24,22 @@ from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.sse import prepend_event, stream_events
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
-from tureen_serve.api.text_replies import ChatReplyShape, Json, ReplyShape, TextReply, build_usage
+from tureen_serve.api.text_replies import Json, ReplyShape, TextReply, build_usage
 from tureen_serve.api.wanted_rewards import want_judges
 from tureen_serve.faults import document_openai_errors
+from tureen_serve.generation.message_reader import MessageReader, Thoughts, find_thoughts
 from tureen_serve.generation.plan import Plan, plan_generation
 from tureen_serve.generation.prompts import read_conversation
 from tureen_serve.generation.select import Spent, stream_texts, write_choices
+from tureen_serve.generation.structure import read_grammar
 from tureen_serve.generation.texts import TextTask, plan_texts
+from tureen_serve.generation.tool_use import ToolUse, read_tool_use, write_call_grammar
 from tureen_serve.inference.engine import Engine
+from tureen_serve.inference.grammar_desk import compile_for_lane
 from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
 from tureen_serve.inference.text_limits import check_conversation
+from tureen_serve.runtimes.grammar_proof import GrammarSource
+from tureen_serve.runtimes.grammars import Grammar
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 from tureen_serve.security.callers import charge_tokens
 from tureen_serve.telemetry import Metrics
@@ -39,6 +47,7 @@ from tureen_serve.telemetry import Metrics
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
 ERRORS = document_openai_errors(400, 404, 413, 415, 422, 502, 503, 504)
 Account = Callable[[Spent, bool], Json]
+TAIL = 8  # ids of a prompt in which thoughts may begin
 SSE_HEADERS = {"x-accel-buffering": "no"}
 
 
@@ -79,6 +88,7 @@ class PlannedText:
         read: each prompt as the policy reads it: for each variation, or once for all of them.
         normalised: whether a prompt was not read as it was sent.
         echoes: each prompt as the reply repeats it; None if it does not.
+        grammar: what each text must satisfy.
     """
 
     engine: Engine
@@ -90,6 +100,7 @@ class PlannedText:
     read: Sequence[Sequence[Prompt]]
     normalised: bool = False
     echoes: Sequence[str] | None = None
+    grammar: Grammar | None = None
 
     async def answer(self) -> Response:
         """Write the reply, whole or as a stream.
@@ -126,7 +137,7 @@ class PlannedText:
         return reply.whole(choices, self.engine.rewards, used)
 
     def _begin(self) -> tuple[list[TextTask], TextReply, Spent]:
-        tasks = [self._add_echo(each) for each in plan_texts(self.body, self.planned, self.read)]
+        tasks = [self._add_echo(each) for each in plan_texts(self.body, self.planned, self.read, self.grammar)]
         with_logprobs = tasks[0].sampling.logprobs is not None
         reply = TextReply(self.shape, self.planned, with_logprobs, self.body.prompt_logprobs)
         read = {(each.number, tuple(each.prompt)) for each in tasks if not isinstance(each.prompt, SpokenPrompt)}
@@ -169,14 +180,30 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     """
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
-    if planned.family.renderer is None and body.prompt_logprobs is not None:
-        message = f"the upstream of {planned.family.name} has its own tokenizer; leave `prompt_logprobs` out"
-        raise Unprocessable(message, param="prompt_logprobs", code="unsupported_parameter")
+    renderer = planned.family.renderer
+    if renderer is None:
+        _refuse_upstream(planned, body)
+    template = "" if renderer is None else str(renderer.tokenizer.get_chat_template(tools=body.tools))
+    use = read_tool_use(body, template, () if renderer is None else renderer.tokenizer.all_special_tokens)
     messages = [message.plain() for message in body.messages]
     large = check_conversation(messages, engine.limits, "messages") > LARGE_BYTES
-    read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on), large)
+    inputs = TemplateInputs(use.tools if use else (), body.chat_template_kwargs or {})
+    read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on, inputs), large)
     metrics.count_normalised(told)
-    return PlannedText(engine, metrics, body, planned, ChatReplyShape(), [messages], [read], bool(told))
+    forced = write_call_grammar(use) if use else None
+    grammar = await _compile_grammar(engine, planned, forced or read_grammar(body))
+    shape = _shape_message(use, planned, template, read[0])
+    return PlannedText(engine, metrics, body, planned, shape, [messages], [read], bool(told), grammar=grammar)
+
+
+def _shape_message(use: ToolUse | None, planned: Plan, template: str, prompt: Prompt) -> ChatReplyShape:
+    """Make the shape of a reply that is read into thoughts, content and calls, if it may have such parts."""
+    thoughts: Thoughts = "none"
+    if planned.family.renderer is not None and not isinstance(prompt, SpokenPrompt):
+        thoughts = find_thoughts(template, planned.family.renderer.tokenizer.decode(prompt[-TAIL:]))
+    if use is None and thoughts == "none":
+        return ChatReplyShape()
+    return ChatReplyShape(partial(MessageReader, use, thoughts), use is not None and use.choice == "named")
 
 
 async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:
@@ -187,6 +214,7 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     """
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
+    grammar = await _compile_grammar(engine, planned, read_grammar(body))
     check_prompts(body, planned)
     large = sum(map(len, body.prompts())) > LARGE_BYTES
     found = await run_pieces(lambda go_on: read_prompts(body, planned, engine.limits, go_on), large)
@@ -194,4 +222,17 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     read = [each.versions for each in found]
     echoes = [each.text for each in found] if body.echo else None
     shape = CompletionReplyShape(body.logprobs, body.return_tokens_as_token_ids)
-    return PlannedText(engine, metrics, body, planned, shape, messages, read, echoes=echoes)
+    return PlannedText(engine, metrics, body, planned, shape, messages, read, echoes=echoes, grammar=grammar)
+
+
+async def _compile_grammar(engine: Engine, planned: Plan, source: GrammarSource | None) -> Grammar | None:
+    if source is None:
+        return None
+    return await compile_for_lane(engine.grammars, engine.models.generators[planned.family.name], source)
+
+
+def _refuse_upstream(planned: Plan, body: ChatRequest) -> None:
+    for param in ("prompt_logprobs", "chat_template_kwargs"):
+        if getattr(body, param) is not None:
+            message = f"the upstream of {planned.family.name} has its own tokenizer and template; leave `{param}` out"
+            raise Unprocessable(message, param=param, code="unsupported_parameter")

@@ -5,7 +5,7 @@ from typing import Any
 
 from tureen_serve.api.finite_logprobs import write_logprob
 from tureen_serve.generation.texts import Echo
-from tureen_serve.runtimes.contract import Finish, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
 
 Json = dict[str, Any]
 SEARCHED = 4  # characters of a prompt that may belong to no token's text, such as one of which several tokens are parts
@@ -34,6 +34,15 @@ class CompletionReplyShape:
     def opening(self) -> Json | None:
         """Return None: a completion has no opening chunk."""
         return None
+
+    def deltas(self, index: int, delta: TextDelta, offset: int) -> list[Json]:  # noqa: ARG002
+        """Build the pieces of a text; why it ended is in one of its own."""
+        told = []
+        if delta.text or delta.logprobs:
+            told.append(self.delta(delta.text, delta.logprobs or None, None, offset))
+        if delta.finish:
+            told.append(self.delta("", None, delta.finish, offset + len(delta.text)))
+        return told
 
     def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:
         """Build a piece of the text."""

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from tureen_serve.api.json_replies import write_json
@@ -45,7 +44,7 @@ async def stream_events(
                 echo = texts[number].echo
                 offset = offsets.setdefault(number, len(echo.text) if echo else 0)
                 offsets[number] += len(delta.text)
-                for choice in (opening, *_pieces(reply, number, delta, offset)):
+                for choice in (opening, *reply.pieces(number, delta, offset)):
                     if choice is not None:
                         yield _data(reply.chunk([choice], **more))
                         more = always
@@ -60,16 +59,6 @@ async def stream_events(
     if with_usage:
         yield _data(reply.chunk([], usage=used))
     yield DONE
-
-
-def _pieces(reply: TextReply, number: int, delta: TextDelta, offset: int) -> list[dict[str, Any]]:
-    """Build the choices of a delta. As in OpenAI's streams, content and ``finish_reason`` are in separate chunks."""
-    pieces = []
-    if delta.text or delta.logprobs:
-        pieces.append(reply.piece(number, replace(delta, finish=None), offset))
-    if delta.finish:
-        pieces.append(reply.piece(number, TextDelta("", finish=delta.finish), offset + len(delta.text)))
-    return pieces
 
 
 async def prepend_event(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from tureen.errors import Unprocessable
+from tureen.errors import InvalidRequest, Unprocessable
 from tureen.message_fields import BadMessage
 from tureen.messages import find_unknown_fields, read_message
 from tureen.wire import ChatRequest, CompletionRequest
@@ -22,14 +22,12 @@ CHAT: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "prompt_cache_options": ((ANY,), ""),
     "prompt_cache_retention": ((ANY,), ""),
     "reasoning_effort": (("none",), "reasoning is not supported; leave it out"),
-    "response_format": (({"type": "text"},), "structured output is not supported; leave it out"),
     "service_tier": (("auto", "default"), "service tiers are not supported; leave it out and send `priority`"),
     "store": ((False,), "storing completions is not supported; leave it out"),
-    "tool_choice": (("none", "auto"), "tools are not supported; leave it out"),
-    "tools": (([],), "tools are not supported; leave it out"),
     "verbosity": (("medium",), "is not supported; ask for short or long answers in `messages`, or by `preferences`"),
     "web_search_options": ((), "web search is not supported; leave it out"),
 }
+GUIDED = {f"guided_{name}": name for name in ("json", "regex", "choice", "grammar", "whitespace_pattern")}
 COMPLETION: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "best_of": ((1,), "is not supported; send `candidates`, which a reward chooses among"),
     "suffix": (("",), "text before a suffix is not supported; leave it out"),
@@ -44,7 +42,7 @@ class ChatBody(ChatRequest):
     def _openai(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        body = drop_neutral_fields(body, CHAT)
+        body = _rename_guided(drop_neutral_fields(body, CHAT))
         if isinstance(body.get("messages"), list):
             body["messages"] = [_message(each, index) for index, each in enumerate(body["messages"])]
         return body
@@ -58,7 +56,7 @@ class CompletionBody(CompletionRequest):
     def _openai(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        return drop_neutral_fields(body, COMPLETION)
+        return _rename_guided(drop_neutral_fields(body, COMPLETION))
 
 
 def drop_neutral_fields(
@@ -81,6 +79,18 @@ def drop_neutral_fields(
         if neutral is None and value is not None:
             kept[name] = value
     return kept
+
+
+def _rename_guided(body: dict[str, Any]) -> dict[str, Any]:
+    """Write vLLM's older fields ``guided_json`` and so on as ``structured_outputs``."""
+    given = {new: body.pop(old) for old, new in GUIDED.items() if old in body}
+    body.pop("guided_decoding_backend", None)
+    if not given:
+        return body
+    if "structured_outputs" in body:
+        old = next(old for old, new in GUIDED.items() if new in given)
+        raise InvalidRequest(f"`{old}` is part of `structured_outputs`; send one of the two fields", param=old)
+    return {**body, "structured_outputs": given}
 
 
 def _message(message: Any, index: int) -> Any:

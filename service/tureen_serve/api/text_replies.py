@@ -3,10 +3,11 @@
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from tureen_serve.api.completion_replies import CompletionReplyShape
-from tureen_serve.api.finite_logprobs import write_logprob, write_prompt_logprobs
+from tureen_serve.api.finite_logprobs import write_prompt_logprobs
 from tureen_serve.api.reward_replies import build_scores
 from tureen_serve.generation.method import Variation
 from tureen_serve.generation.plan import Plan
@@ -37,43 +38,12 @@ class ReplyShape(Protocol):
     def opening(self) -> Json | None:
         """Build the first choice of a streamed text, before its first token; None if there is none."""
 
-    def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:
-        """Build the choice for the next piece of a text, which starts at character ``offset``."""
+    def deltas(self, index: int, delta: TextDelta, offset: int) -> list[Json]:
+        """Build the choices for the next piece of text ``index``, which starts at character ``offset``.
 
-
-class ChatReplyShape:
-    """The shape of ``chat.completion`` and its chunks."""
-
-    prefix = "chatcmpl-"
-    whole = "chat.completion"
-    piece = "chat.completion.chunk"
-
-    def choice(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish) -> Json:
-        """Build a message."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        return {"message": message, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
-
-    def opening(self) -> Json | None:
-        """Build the delta with the role."""
-        return {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-
-    def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None, finish: Finish | None, offset: int) -> Json:  # noqa: ARG002
-        """Build the delta with the next piece of the message."""
-        content = {"content": text} if text or logprobs else {}
-        return {"delta": content, "logprobs": self._logprobs(logprobs), "finish_reason": finish}
-
-    def _logprobs(self, logprobs: Sequence[TokenLogprob] | None) -> Json | None:
-        if logprobs is None:
-            return None
-        content = [
-            {**_token(each.token, each.logprob), "top_logprobs": [_token(token, value) for token, _, value in each.top]}
-            for each in logprobs
-        ]
-        return {"content": content, "refusal": None}
-
-
-def _token(token: str, logprob: float) -> Json:
-    return {"token": token, "logprob": write_logprob(logprob), "bytes": list(token.encode())}
+        As in OpenAI's streams, content and ``finish_reason`` are in separate chunks. ``delta.logprobs`` are those to
+        tell.
+        """
 
 
 class TextReply:
@@ -150,11 +120,11 @@ class TextReply:
             shaped = self._shape.echo(task.echo, first.prompt if self._with_logprobs else None)
         return None if shaped is None else {"index": index, **shaped, **_tell(task.variation)}
 
-    def piece(self, index: int, delta: TextDelta, offset: int) -> Json:
-        """Build the choice for a delta."""
-        logprobs = delta.logprobs if self._with_logprobs and delta.logprobs else None
-        shaped = self._shape.delta(delta.text, logprobs, delta.finish, offset)
-        return {"index": index, **shaped, **_tell_origin(delta.origin)}
+    def pieces(self, index: int, delta: TextDelta, offset: int) -> list[Json]:
+        """Build the choices for a delta."""
+        told = delta if self._with_logprobs else replace(delta, logprobs=())
+        shaped = [{"index": index, **each} for each in self._shape.deltas(index, told, offset)]
+        return [{**each, **_tell_origin(delta.origin)} for each in shaped[:1]] + shaped[1:]
 
 
 def _tell(variation: Variation) -> Json:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tureen.errors import Unprocessable
+from tureen_core.chat_template import NO_INPUTS, TemplateInputs
 from tureen_core.turns import Messages, check_messages, check_text
 from tureen_serve.generation.plan import Plan
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
@@ -10,11 +11,14 @@ from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 GoOn = Callable[[], None]
 
 
-def read_conversation(planned: Plan, messages: Messages, go_on: GoOn) -> tuple[list[Prompt], set[str]]:
+def read_conversation(
+    planned: Plan, messages: Messages, go_on: GoOn, inputs: TemplateInputs = NO_INPUTS
+) -> tuple[list[Prompt], set[str]]:
     """Read a conversation for each variation, or once for all of them; and what of it was not read as it was sent.
 
     Args:
         go_on: called before each prompt; an error that it raises ends the work.
+        inputs: what the template is given beside the messages.
 
     Raises:
         Unprocessable: a message cannot be rendered.
@@ -26,7 +30,7 @@ def read_conversation(planned: Plan, messages: Messages, go_on: GoOn) -> tuple[l
             check_messages(each)
             found.append(SpokenPrompt(tuple(dict(message) for message in each)))
         else:
-            rendered = renderer.render_prompt(each)
+            rendered = renderer.render_prompt(each, inputs=inputs)
             found.append(rendered.ids)
             told.update(rendered.normalised)
     return found, told

@@ -8,6 +8,7 @@ from tureen.wire import ChatRequest, CompletionRequest
 from tureen_serve.generation.method import Request, Variation
 from tureen_serve.generation.plan import Plan
 from tureen_serve.runtimes.contract import Sampling
+from tureen_serve.runtimes.grammars import Grammar
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 
 DEFAULT_TOKENS = 512
@@ -39,17 +40,21 @@ class TextTask:
     echo: Echo | None = None
 
 
-def plan_texts(request: Request, planned: Plan, prompts: Sequence[Sequence[Prompt]]) -> list[TextTask]:
+def plan_texts(
+    request: Request, planned: Plan, prompts: Sequence[Sequence[Prompt]], grammar: Grammar | None = None
+) -> list[TextTask]:
     """List every text: by prompt, then variation, then choice, then candidate. Text i is drawn with ``seed`` + i.
 
     Args:
         prompts: each prompt: for each variation, or once for all of them.
+        grammar: what each text must satisfy.
 
     Raises:
         Unprocessable: a prompt does not fit the context, or a sampling field cannot be used.
     """
     renderer = planned.family.renderer
-    sampling = _sampling(request, None if renderer is None else len(renderer.tokenizer))
+    vocabulary = None if renderer is None else len(renderer.tokenizer)
+    sampling = replace(_sampling(request, vocabulary), grammar=grammar)
     each = planned.choices * (planned.candidates.n if planned.candidates else 1)
     written: list[TextTask] = []
     for number, versions in enumerate(prompts):

@@ -9,6 +9,7 @@ from math import inf
 from tureen.errors import NotFound, Unavailable, Unprocessable
 from tureen_core.soup import Semantics
 from tureen_serve.inference.batcher import Priority
+from tureen_serve.inference.grammar_desk import GrammarDesk
 from tureen_serve.inference.lane import Observer, ignore_run
 from tureen_serve.inference.lane_deaths import find_death
 from tureen_serve.inference.model_pool import ModelPool
@@ -37,18 +38,15 @@ class Engine:
 
     Args:
         loaded: the loaded models.
-        queue_tokens: the largest number of tokens that may wait for one backbone.
-        queue_jobs: the largest number of texts that may wait for one family.
+        queue_tokens, queue_jobs: the most tokens that may wait for one backbone, and texts for one family.
         kept: how many scores of each backbone are cached for repeated requests.
         observe: called with every run of a lane, on the lane's thread.
-        pool: the models that are loaded on demand.
-        limits: the largest texts.
+        pool, limits: the models that are loaded on demand; the largest texts.
         stuck_seconds: how long a forward pass or a load of a model may take.
 
     Attributes:
-        registry: the models; they may change while requests run.
-        runtime: ``transformers`` or ``vllm``, and why it was chosen.
-        limits, pool: as the arguments.
+        registry, runtime: the models, which may change while requests run; its name, and why it was chosen.
+        limits, pool, grammars: as the arguments; what compiles grammars.
         start, turn: what the start knew, without its models; a lock that is held while a model loads.
         witness: called with the models, the arguments and the result of each call of :meth:`score` without a soup.
     """
@@ -70,6 +68,7 @@ class Engine:
         self.runtime = loaded.runtime
         self.start = replace(loaded, backbones=(), policies=())
         self.witness: Witness = ignore_call
+        self.grammars = GrammarDesk()
         self.registry = Registry(open_lanes(loaded, queue_tokens, queue_jobs, kept, observe))
         self._held: Models | None = None
         self._leases: ExitStack | None = None
@@ -170,6 +169,7 @@ class Engine:
         if self.pool is not None:
             await self.pool.close()
         await self.registry.close()
+        await self.grammars.close()
 
     async def score(
         self,

@@ -9,6 +9,7 @@ from tureen.errors import TureenError, Unavailable
 from tureen_serve.inference.lane import Lane, LaneRun, Observer, ignore_run
 from tureen_serve.inference.text_turns import TextLengths, TextTurn
 from tureen_serve.runtimes.contract import GenerationJob, Generator, TextDelta
+from tureen_serve.runtimes.grammars import GrammarBook
 
 PERIOD = 0.25  # seconds
 
@@ -39,6 +40,11 @@ class GeneratorLane(Lane):
         self._heard = 0.0
         self._made = self._failed = 0
         self._lengths = TextLengths()
+
+    @property
+    def grammars(self) -> GrammarBook:
+        """The compiled grammars of the family."""
+        return self._generator.grammars
 
     @property
     def waiting(self) -> int:

@@ -11,6 +11,7 @@ from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_serve.inference.lane import LaneRun, Observer, WorkerLane, ignore_run
 from tureen_serve.inference.text_turns import TextLengths, TextTurn
 from tureen_serve.runtimes.contract import GenerationJob, Stepper, TextDelta
+from tureen_serve.runtimes.grammars import GrammarBook
 
 LOG = logging.getLogger(__name__)
 
@@ -40,6 +41,11 @@ class StepperLane(WorkerLane):
         self._left: list[Ticket] = []
         self._lengths = TextLengths()
         super().__init__(name, stepper, observe)  # starts the worker
+
+    @property
+    def grammars(self) -> GrammarBook:
+        """The compiled grammars of the family."""
+        return self._stepper.grammars
 
     @property
     def waiting(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from tureen.errors import TureenError
 from tureen_core.soup import Semantics
+from tureen_serve.runtimes.grammars import Grammar, GrammarBook
 
 Weights = tuple[tuple[str, float], ...]
 Finish = Literal["stop", "length"]
@@ -101,7 +102,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are sampled. With ``max_tokens`` 0 a prompt is only read.
+    """How tokens are sampled. With ``max_tokens`` 0 a prompt is only read. ``grammar`` masks the logits first of all.
 
     ``logprobs`` and ``prompt_logprobs`` are the alternatives to report for each token of the text and of the prompt.
     """
@@ -116,6 +117,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     prompt_logprobs: int | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +176,14 @@ class TextDelta:
 
 
 class PolicyRuntime(Protocol):
-    """A policy family. Each job has weights of its own.
+    """A policy family, whose jobs have weights of their own: prompt and text have ``context`` tokens at most.
 
-    Attributes:
-        context: the largest number of tokens of a prompt and its text together.
-        description: how it computes, for the log.
+    ``description`` says for the log how it computes, and ``grammars`` keeps the compiled grammars.
     """
 
     context: int
     description: str
+    grammars: GrammarBook
 
     @property
     def failure(self) -> str | None:

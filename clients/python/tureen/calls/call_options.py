@@ -90,6 +90,8 @@ class SweepOptions(CallOptions, total=False):
     frequency_penalty: float
     logit_bias: Mapping[str, float] | None
     prompt_logprobs: int | None
+    response_format: ResponseFormat | dict[str, Any] | None
+    structured_outputs: dict[str, Any] | None
     soup: SoupOptions | dict[str, Any]
     candidates: CandidateOptions | dict[str, Any] | None
     mapping: Literal["l2", "linf", "linear"] | None
@@ -113,13 +115,13 @@ class ChatOptions(GenerationOptions, total=False):
     max_completion_tokens: int | None
     logprobs: bool
     top_logprobs: int | None
-    response_format: ResponseFormat | dict[str, Any] | None
     store: Literal[False] | None
     metadata: Mapping[str, str] | None
     service_tier: Literal["auto", "default"] | None
     parallel_tool_calls: bool | None
     tools: Sequence[Any] | None
-    tool_choice: Literal["none", "auto"] | None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None
+    chat_template_kwargs: Mapping[str, Any] | None
     modalities: Sequence[Literal["text"]] | None
     safety_identifier: str | None
     prompt_cache_key: str | None

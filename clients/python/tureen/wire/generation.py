@@ -14,7 +14,16 @@ from pydantic import (
     model_validator,
 )
 
-from tureen.wire.base import MAX_MESSAGES, Many, Message, Preferences, Request, Text, check_finite
+from tureen.wire.base import (
+    MAX_MESSAGES,
+    Many,
+    Message,
+    Preferences,
+    Request,
+    TemplateRequest,
+    Text,
+    check_finite,
+)
 
 MAX_STOPS = 64
 MAX_LOGPROBS = 20
@@ -74,6 +83,18 @@ class StreamOptions(Request):
     include_obfuscation: bool = False
 
 
+class ResponseFormat(Request):
+    """OpenAI's ``response_format``: any text, a JSON object, or JSON that a schema describes.
+
+    Attributes:
+        json_schema: ``{"name", "schema"}``, and ``description`` and ``strict``, which change nothing: every schema is
+            enforced.
+    """
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+
 class GenerationRequest(Request):
     """The fields of both chat and completion requests.
 
@@ -84,6 +105,8 @@ class GenerationRequest(Request):
         mapping: for such a policy: how preferences become desired rewards.
         prompt_logprobs: report the log-probabilities of the prompt's tokens, and of so many of the likeliest tokens in
             the place of each.
+        structured_outputs: vLLM's field: one of ``json``, ``json_object``, ``regex``, ``choice`` and ``grammar``, which
+            the text then satisfies.
     """
 
     model: Text | None = None
@@ -100,6 +123,8 @@ class GenerationRequest(Request):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: dict[str, float] | None = None
     prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: dict[str, Any] | None = None
 
     preferences: Preferences | Annotated[list[Preferences], Many(64, least=1)] | None = None
     preset: Text | None = None
@@ -115,29 +140,22 @@ class GenerationRequest(Request):
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
 
-class ResponseFormat(Request):
-    """OpenAI's ``response_format``. Only plain text is supported."""
-
-    type: Literal["text"]
-
-
-class ChatRequest(GenerationRequest):
+class ChatRequest(GenerationRequest, TemplateRequest):
     """The body of ``POST /v1/chat/completions``: OpenAI's fields and Tureen's.
 
-    Values that ask for tools, audio or structured output are refused, because no policy supports them.
+    Attributes:
+        tool_choice: ``none``, ``auto``, ``required``, or ``{"type": "function", "function": {"name": ...}}``.
     """
 
     messages: Annotated[list[Message], Many(MAX_MESSAGES, least=1)]
     max_completion_tokens: PositiveInt | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
     store: Literal[False] | None = None
     metadata: dict[str, str] | None = None
     service_tier: Literal["auto", "default"] | None = None
     parallel_tool_calls: bool | None = None
-    tools: Annotated[list[Any], Many(0)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     modalities: Annotated[list[Literal["text"]], Many(1)] | None = None
     safety_identifier: Text | None = None
     prompt_cache_key: Text | None = None

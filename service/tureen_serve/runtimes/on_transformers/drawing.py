@@ -46,8 +46,8 @@ class Drawer:
         """Draw a token of every text from its row of the float32 logits ``[B, V]``.
 
         Returns:
-            A delta of each text, or an error if its logits are not finite; and the texts for which there was no memory,
-            which are not changed.
+            A delta of each text, or an error if its logits are not finite or its grammar fails; and the texts for which
+            there was no memory, which are not changed.
         """
         said: Said = []
         drawn: list[tuple[RunningText, Tensor, DrawnToken]] = []
@@ -57,22 +57,34 @@ class Drawer:
                 running.over = True
                 fault = ServerFault("the model computed logits that are not finite", code="non_finite_logits")
                 said.append((running.key, fault))
-            elif not running.job.sampling.max_tokens:
+                continue
+            if not running.job.sampling.max_tokens:
                 running.over = True
                 said.append((running.key, TextDelta("", finish="length", prompt=self._take_readings(running))))
-            elif (found := self._try_draw(running, row)) is not None:
-                drawn.append((running, row, found))
-            else:
+                continue
+            found = self._try_draw(running, row)
+            if found is None:
                 tired.append(running)
+            elif isinstance(found, TureenError):
+                running.over = True
+                said.append((running.key, found))
+            else:
+                drawn.append((running, row, found))
         tokens = torch.cat([found.token for _, _, found in drawn]).tolist() if drawn else []
         for (running, row, found), token in zip(drawn, tokens, strict=True):
-            said.append((running.key, self._make_delta(running, found, token, row)))
+            try:
+                said.append((running.key, self._make_delta(running, found, token, row)))
+            except TureenError as error:
+                running.over = True
+                said.append((running.key, error))
         return said, tired
 
-    def _try_draw(self, running: RunningText, logits: Tensor) -> DrawnToken | None:
+    def _try_draw(self, running: RunningText, logits: Tensor) -> DrawnToken | TureenError | None:
         """Draw a token from logits ``[V]``; None if there is no memory for it."""
         try:
             return _draw_token(running, logits)
+        except TureenError as error:
+            return error
         except Exception as error:
             if not self._is_out_of_memory(error):
                 raise
@@ -81,6 +93,8 @@ class Drawer:
     def _make_delta(self, running: RunningText, drawn: DrawnToken, token: int, logits: Tensor) -> TextDelta:
         """Add a drawn token to its text. The text is over if the token ends it."""
         running.drawn.append(token)
+        if running.grammar is not None:
+            running.grammar.accept(token)
         finish: Finish | None = None
         if token in self._ends:
             text, finish = running.text.close(), "stop"
@@ -125,6 +139,9 @@ class Drawer:
 
 def _draw_token(running: RunningText, logits: Tensor) -> DrawnToken:
     """Draw a token from logits ``[V]``. The text is not changed, except for its random generator."""
+    if running.grammar is not None:
+        allowed = torch.from_numpy(running.grammar.list_allowed()[: len(logits)]).to(logits.device)
+        logits = logits.masked_fill(~allowed, -torch.inf)
     alternatives = running.job.sampling.logprobs
     if alternatives is None:
         return DrawnToken(running.sampler.draw(logits))

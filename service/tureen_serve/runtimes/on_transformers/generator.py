@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from tureen.errors import ServerFault, TureenError
 from tureen_core.soup import Semantics
 from tureen_serve.runtimes.contract import GenerationJob, Weights
+from tureen_serve.runtimes.grammars import GrammarBook
 from tureen_serve.runtimes.halving import run_halved
 from tureen_serve.runtimes.jobs import check_job
 from tureen_serve.runtimes.on_transformers.accelerator import (
@@ -64,6 +65,7 @@ class TransformersStepper(DeviceRuntime):
         self._backend = tokenizer.backend_tokenizer
         ends = collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self._drawer = Drawer(self._backend, ends, self._is_out_of_memory)
+        self.grammars = GrammarBook(tokenizer, self._vocabulary, sorted(ends))
         self._rows = CacheRows(model)
         self._runs = PromptRuns(model, gate, self._rows)
         self._texts: list[RunningText] = []
@@ -166,7 +168,9 @@ class TransformersStepper(DeviceRuntime):
 
     def _begin(self, key: Hashable, job: GenerationJob) -> RunningText:
         sampler = Sampler(job.sampling, self._model.device)
-        return RunningText(key, job, sampler, TextStream(self._backend, job.sampling.stop, job.ids))
+        text = TextStream(self._backend, job.sampling.stop, job.ids)
+        grammar = job.sampling.grammar
+        return RunningText(key, job, sampler, text, grammar.start() if grammar else None)
 
     def _join(self, joining: Sequence[RunningText]) -> tuple[list[Tensor], Said]:
         """Run the prompts of new texts. Returns the first logits of those that run, and the errors of the others.

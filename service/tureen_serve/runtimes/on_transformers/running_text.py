@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from tureen_serve.runtimes.contract import GenerationJob
+from tureen_serve.runtimes.grammars import GrammarState
 from tureen_serve.runtimes.on_transformers.prompt_reading import Readings
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture
 from tureen_serve.runtimes.on_transformers.sampling import Sampler
@@ -30,6 +31,7 @@ class RunningText:
     """A running text, its sampler and what it has so far.
 
     Attributes:
+        grammar: where the text is in its grammar; None if it has none.
         drawn: the ids that were drawn. The last one was not run yet.
         readings: of the prompt, until they are in a delta.
         over: whether it leaves the batch after the step.
@@ -39,6 +41,7 @@ class RunningText:
     job: GenerationJob
     sampler: Sampler
     text: TextStream
+    grammar: GrammarState | None = None
     drawn: list[int] = field(default_factory=list)
     readings: Readings | None = None
     over: bool = False

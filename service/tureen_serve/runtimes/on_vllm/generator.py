@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from vllm import SamplingParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_core.soup import Semantics
 from tureen_serve.runtimes.contract import Finish, GenerationJob, Sampling, TextDelta, TokenLogprob, Weights
+from tureen_serve.runtimes.grammars import GrammarBook
 from tureen_serve.runtimes.jobs import check_job
 from tureen_serve.runtimes.on_vllm.adapters import Adapters, borrow_adapter, format_gate_name
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
@@ -25,17 +26,20 @@ class VllmGenerator:
     Args:
         engine: a generating engine.
         adapters: the engine's adapters; None if the family has no experts.
+        tokenizer: the engine's.
     """
 
     memory_failures = 0  # vLLM lets texts wait by itself
 
-    def __init__(self, engine: VllmEngine, adapters: Adapters | None) -> None:
+    def __init__(self, engine: VllmEngine, adapters: Adapters | None, tokenizer: Any) -> None:
         self._engine = engine
         self._adapters = adapters
         self._listeners: dict[Say, None] = {}
         model = engine.config.model_config
         self.context: int = model.max_model_len
         self._vocabulary: int = model.get_vocab_size()
+        ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]  # those that vLLM's grammars allow
+        self.grammars = GrammarBook(tokenizer, self._vocabulary, ends)
         how = "the rank gate" if adapters and adapters.gated else "one LoRA for each weight vector"
         self.description = f"vLLM, {how}" if adapters else "vLLM"
 
@@ -97,10 +101,15 @@ class VllmGenerator:
 
     async def _pump(self, job: GenerationJob, say: Say) -> None:
         salt = format_gate_name(job.weights, job.semantics)
+        grammar = job.sampling.grammar.start() if job.sampling.grammar else None
         try:
             async with borrow_adapter(self._adapters, job.weights, job.semantics) as adapter:
                 async for output in self._engine.generate(job.ids, _sampling(job.sampling), adapter, salt):
-                    say(_delta(job, output))
+                    delta = _delta(job, output)
+                    if grammar is not None:  # vLLM only logs that a grammar has failed, and ends the text
+                        for token in output.outputs[0].token_ids:
+                            grammar.accept(token)
+                    say(delta)
         except TureenError as error:
             say(error)
         except Exception as error:  # the reader of the stream learns of it only from here
@@ -124,6 +133,7 @@ def _sampling(given: Sampling) -> SamplingParams:
         frequency_penalty=given.frequency_penalty,
         logit_bias=dict(given.logit_bias) or None,
         prompt_logprobs=given.prompt_logprobs,
+        structured_outputs=StructuredOutputsParams(grammar=given.grammar.text) if given.grammar else None,
         output_kind=RequestOutputKind.DELTA,
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import vllm
 from packaging.version import Version
-from vllm.config import PoolerConfig
+from vllm.config import PoolerConfig, StructuredOutputsConfig
 from vllm.platforms import current_platform
 
 from tureen_core.artifact import HEAD, Artifact, read_weights
@@ -32,14 +32,14 @@ from tureen_serve.runtimes.on_vllm.generator import VllmGenerator
 from tureen_serve.runtimes.on_vllm.internals import PROVEN_RELEASES
 from tureen_serve.runtimes.on_vllm.scorer import VllmScorer
 from tureen_serve.runtimes.on_vllm.selftest import find_gate_difference
-from tureen_serve.runtimes.on_vllm.views import find_causal_architecture, keep_headless_view
+from tureen_serve.runtimes.on_vllm.views import find_causal_architecture, keep_headless_view, write_decoder_view
 from tureen_serve.runtimes.readout import make_readout
 from tureen_serve.runtimes.sources import LoadError
 from tureen_serve.vllm_settings import VllmSettings
 
 LOG = logging.getLogger(__name__)
 LAST_TOKEN = {"eos", "last"}
-GENERATING: dict[str, Any] = {"runner": "generate"}
+GENERATING = {"runner": "generate", "structured_outputs_config": StructuredOutputsConfig(backend="guidance")}
 POOLING: dict[str, Any] = {
     "runner": "pooling",
     "convert": "embed",
@@ -118,7 +118,7 @@ class VllmRuntime:
                     LOG.info("%s is scored by transformers: %s", artifact.name, reasons[artifact.name])
                 scorers += self._transformers.load_base(folder, tokenizer, others, {}).scorers
             for name, stack in families.items():
-                policies.append(self._start_generator(name, folder, stack))
+                policies.append(self._start_generator(name, folder, stack, tokenizer))
                 undo.callback(policies[-1].close)
             undo.pop_all()
         return LoadedBase(scorers, policies)
@@ -177,10 +177,11 @@ class VllmRuntime:
         readouts = {artifact.name: make_readout(artifact, CPU) for artifact in artifacts}
         return VllmScorer(engine, readouts, adapters, self._limits)
 
-    def _start_generator(self, name: str, folder: Path, stack: Stack) -> VllmGenerator:
+    def _start_generator(self, name: str, folder: Path, stack: Stack, tokenizer: Any) -> VllmGenerator:
+        runner = GENERATING | write_decoder_view(folder, tokenizer, Path(self._files.name) / f"{name}-tokenizer")
         if not stack.modules:
-            return VllmGenerator(self._start_engine(name, folder, None, GENERATING), None)
-        return VllmGenerator(*self._start_gated(name, folder, stack, GENERATING))
+            return VllmGenerator(self._start_engine(name, folder, None, runner), None, tokenizer)
+        return VllmGenerator(*self._start_gated(name, folder, stack, runner), tokenizer)
 
     def _start_gated(
         self, name: str, folder: Path, stack: Stack, runner: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""A copy of a full reward checkpoint for vLLM: the backbone as a causal architecture, without the score head.
+"""Copies of what vLLM reads: a full reward checkpoint without its score head, and a tokenizer with one decoder.
 
 vLLM refuses weights that its architecture does not have. Tureen computes the head itself. A file with the head cannot
 be linked, since safetensors has no holes; it is copied once, into the cache.
@@ -11,12 +11,14 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tureen_core.artifact import GATE, HEAD, HEAD_FILE
+from tureen_core.base import has_mixed_decoder
 
 INDEX = "model.safetensors.index.json"
 
@@ -98,6 +100,20 @@ def write_headless_view(folder: Path, out: Path, extra: tuple[str, ...] = (f"{HE
         index["weight_map"] = {key: file for key, file in index["weight_map"].items() if not key.startswith(extra)}
         (out / INDEX).write_text(json.dumps(index))
     return out
+
+
+def write_decoder_view(folder: Path, tokenizer: Any, out: Path) -> dict[str, str]:
+    """Write a base's tokenizer as ``load_tokenizer`` mends it, if it had to be mended.
+
+    Returns:
+        The engine's argument that names it; empty if the base's own is as good.
+    """
+    file = folder / "tokenizer.json"
+    held = json.loads(file.read_bytes()).get("decoder") if file.is_file() else None
+    if not has_mixed_decoder(json.dumps(held).encode()):
+        return {}
+    tokenizer.save_pretrained(out)
+    return {"tokenizer": str(out)}
 
 
 def _has_extra(path: Path, extra: tuple[str, ...]) -> bool:

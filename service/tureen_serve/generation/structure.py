@@ -1,0 +1,97 @@
+"""The grammar that a request asks for: OpenAI's ``response_format``, and vLLM's ``structured_outputs``. Pure."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tureen.errors import InvalidRequest, Unprocessable
+from tureen_serve.generation.method import Request
+from tureen_serve.runtimes.grammar_proof import GrammarSource
+
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+KINDS = ("json", "json_object", "regex", "choice", "grammar")
+SPACES = ("disable_any_whitespace", "whitespace_pattern")
+
+
+def read_grammar(request: Request) -> GrammarSource | None:
+    """Find the grammar that a request asks for; None if any text will do.
+
+    Raises:
+        InvalidRequest: the request asks for two.
+        Unprocessable: a field cannot be used.
+    """
+    wanted = _read_format(request)
+    outputs = request.structured_outputs
+    if outputs is None:
+        return wanted
+    if wanted is not None:
+        message = "`response_format` and `structured_outputs` both say what the text must be; send one of them"
+        raise InvalidRequest(message, param="structured_outputs")
+    return _read_outputs(outputs)
+
+
+def _read_format(request: Request) -> GrammarSource | None:
+    asked = request.response_format
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        return make_schema_source(ANY_OBJECT, "response_format")
+    param = "response_format.json_schema"
+    if asked.json_schema is None:
+        raise Unprocessable(f"`{param}` is required with the type `json_schema`", param=param)
+    schema = asked.json_schema.get("schema")
+    if not isinstance(schema, dict):
+        raise Unprocessable(f"`{param}.schema` must be a JSON schema, which is an object", param=f"{param}.schema")
+    return make_schema_source(schema, f"{param}.schema")
+
+
+def _read_outputs(outputs: Mapping[str, Any]) -> GrammarSource:
+    given = {name: value for name, value in outputs.items() if value is not None and value is not False}
+    strange = sorted(given.keys() - {*KINDS, *SPACES, "disable_fallback"})
+    if strange:
+        message = f"`structured_outputs.{strange[0]}` is not supported; send one of {', '.join(KINDS)}"
+        raise Unprocessable(message, param=f"structured_outputs.{strange[0]}", code="unsupported_parameter")
+    kinds = [name for name in KINDS if name in given]
+    if len(kinds) != 1:
+        message = f"`structured_outputs` has {len(kinds)} of {', '.join(KINDS)}; send exactly one"
+        raise InvalidRequest(message, param="structured_outputs")
+    kind, value, param = kinds[0], given[kinds[0]], f"structured_outputs.{kinds[0]}"
+    if kind in ("json", "json_object"):
+        schema = ANY_OBJECT if kind == "json_object" else _parse_schema(value, param)
+        return make_schema_source(schema, param, _read_spaces(given))
+    if kind == "choice":
+        if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+            raise Unprocessable(f"`{param}` must be a list of one text or more", param=param)
+        return GrammarSource("choice", json.dumps(value), param)
+    if not isinstance(value, str) or (kind == "grammar" and not value.strip()):
+        raise Unprocessable(f"`{param}` must be a text", param=param)
+    return GrammarSource("grammar" if kind == "grammar" else "regex", value, param)
+
+
+def make_schema_source(
+    schema: Mapping[str, Any], param: str, options: Mapping[str, Any] | None = None
+) -> GrammarSource:
+    """Make the source of a JSON schema. ``options`` are those of llguidance, which stand in ``x-guidance``."""
+    if options:
+        schema = {**schema, "x-guidance": {**schema.get("x-guidance", {}), **options}}
+    return GrammarSource("json", json.dumps(schema), param)
+
+
+def _read_spaces(given: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if given.get("disable_any_whitespace"):
+        found["whitespace_flexible"] = False
+    if given.get("whitespace_pattern"):
+        found["whitespace_pattern"] = given["whitespace_pattern"]
+    return found
+
+
+def _parse_schema(value: object, param: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise Unprocessable(f"`{param}` must be a JSON schema, as an object or as JSON text", param=param) from None
+    if not isinstance(value, dict):
+        raise Unprocessable(f"`{param}` must be a JSON schema, which is an object", param=param)
+    return value
