@@ -145,7 +145,7 @@ TAMPERS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / WEIGHTS).unlink(), f"{WEIGHTS} is in the manifest and not in the folder"),
     (lambda folder: (folder / "more.json").write_text("{}"), "more.json is in the folder and not in the manifest"),
     (lambda folder: (folder / ".hidden").write_text(""), ".hidden is in the folder and not in the manifest"),
-    (lambda folder: (folder / "training_args.bin").write_bytes(b""), "training_args.bin may hold pickled code"),
+    (lambda folder: (folder / "adapter.bin").write_bytes(b""), "adapter.bin may hold pickled code"),
     (lambda folder: (folder / "OPTIMIZER.PT").write_bytes(b""), "OPTIMIZER.PT may hold pickled code"),
     (link, "adapter_model.safetensors is a link; copy the file"),
     (linked_folder, "more is a link"),
@@ -355,7 +355,7 @@ def test_a_reward_that_does_not_say_how_its_texts_end_is_refused(tmp_path: Path)
         "reading": reading,
     }
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match=r"reading\.eos: say whether EOS is put at the end .* `none` for models of"):
+    with pytest.raises(ArtifactError, match=r"reading\.eos: say whether EOS ends a text: `none` for models of"):
         read_manifest(tmp_path)
     (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "reading": {**reading, "eos": "none"}}))
     assert read_manifest(tmp_path).reading.eos == "none"
