@@ -37,6 +37,7 @@ from tureen_serve.faults import HANDLERS, Faults, build_openai_error
 from tureen_serve.inference.daemon_thread import run_in_daemon_thread
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.native_heap import HeapTrimmer, NativeHeap
+from tureen_serve.path_forms import PathForms
 from tureen_serve.request_telemetry import RouteTemplates, Telemetry
 from tureen_serve.runtimes.load import LoadError
 from tureen_serve.security.audit import Audit
@@ -126,11 +127,17 @@ def create_app(settings: Settings, load: Loader = load_engine, reread: Callable[
     app.add_middleware(Audit, scopes=scopes)
     if settings.access.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.access.cors_origins, **CORS)
+    _add_outermost(app, server, traces)
+    return app
+
+
+def _add_outermost(app: FastAPI, server: ServerState, traces: Traces | None) -> None:
+    """Add the middleware around all other: safe headers, traces, telemetry, and the forms of a path before it all."""
     app.add_middleware(SafeHeaders)
     if traces:
         app.add_middleware(Tracing, traces=traces)
     app.add_middleware(Telemetry, metrics=server.metrics, templates=RouteTemplates(app.routes))
-    return app
+    app.add_middleware(PathForms)
 
 
 def _find_scopes(app: FastAPI) -> RouteScopes:

@@ -35,6 +35,7 @@ from tureen.errors import (
 from tureen.validation import explain_errors
 from tureen.wire import ErrorDetail, ErrorReply
 from tureen_serve.log_lines import REQUEST_ID
+from tureen_serve.path_forms import list_methods
 from tureen_serve.telemetry import App, Message, Receive, Scope, Send
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +74,13 @@ class Faults:
             scope["tureen.fault"] = fault.code
             route = scope.get("route")  # None where a layer above the routes refused
             path = scope["path"] if route is None else route.path
-            reply = self._builders.get(path, build_error_reply)(fault)
+            build = self._builders.get(path, build_error_reply)
+            if isinstance(fault, MethodNotAllowed):
+                methods = ", ".join(list_methods(scope["app"].routes, scope["path"]))
+                reply = build(MethodNotAllowed(f"this route takes {methods}"))
+                reply.headers["allow"] = methods
+            else:
+                reply = build(fault)
             await reply(scope, receive, send)
 
 
@@ -156,7 +163,7 @@ def _http(error: HTTPException) -> TureenError:
     if error.status_code == 404:
         return NotFound("there is no such route; GET /openapi.json lists all routes", code="unknown_route")
     if error.status_code == 405:
-        return MethodNotAllowed(f"this route takes {(error.headers or {}).get('Allow', 'another method')}")
+        return MethodNotAllowed("this route takes another method")
     return find_error_class(error.status_code)(str(error.detail))
 
 

@@ -54,6 +54,36 @@ def test_a_presets_card_tells_its_weights_alone() -> None:
     assert (card.objectives, card.presets) == (["calm", "funny"], {"even": {"calm": 1.0, "funny": 1.0}})
 
 
+def test_pickers_of_chat_models_see_policies_first_and_may_ask_for_one_kind() -> None:
+    kinds = [card.kind for card in cards().values()]
+    assert kinds == sorted(kinds, key=lambda kind: kind == "reward")
+    with served() as client:
+        for kind, names in (("policy", ["words", "rigid"]), ("reward", ["calm", "funny"])):
+            found = client.get("/v1/models", params={"type": kind}).json()["data"]
+            assert [card["id"] for card in found] == names
+        wrong = client.get("/v1/models", params={"type": "banana"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "type")
+
+
+def test_a_mix_has_a_card() -> None:
+    with served() as client:
+        card = client.get("/v1/models/words:calm=0.75+funny=0.25").json()
+        assert (card["id"], card["kind"]) == ("words:calm=0.75+funny=0.25", "preset")
+        assert card["presets"] == {"calm=0.75+funny=0.25": {"calm": 0.75, "funny": 0.25}}
+        assert card["created"] > 0
+        for name, status in (("words:calm=0.7", 400), ("words:sad=1", 400), ("words:calm=x", 400), ("no:calm=1", 404)):
+            assert client.get(f"/v1/models/{name}").status_code == status, name
+
+
+def test_a_rewards_name_on_a_chat_says_that_it_is_a_reward() -> None:
+    with served() as client:
+        body: dict[str, Any] = {"model": "calm", "messages": [{"role": "user", "content": "hi"}]}
+        reply = client.post("/v1/chat/completions", json=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+    assert "calm is a reward" in reply.json()["error"]["message"]
+    assert "words" in reply.json()["error"]["message"]
+
+
 def test_paths_of_this_machine_stay_here() -> None:
     with served() as client:
         assert "/models/" not in client.get("/v1/models").text

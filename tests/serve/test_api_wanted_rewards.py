@@ -186,6 +186,23 @@ def test_the_list_says_what_is_loaded_and_what_could_be(made: Path) -> None:
         assert str(made) not in client.get("/v1/models").text
 
 
+@pytest.mark.parametrize("name", ["helpful", "funny", "duel"])
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/completions", {"prompt": "hi"}),
+    ],
+)
+def test_a_rewards_name_where_text_is_asked_for_says_that_it_is_a_reward(
+    client: TestClient, name: str, path: str, asked: dict[str, Any]
+) -> None:
+    reply = client.post(path, json={"model": name, **asked})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+    says = f"{name} is a reward, which writes no text; send a policy as `model` (tiny), or score answers by /v1/score"
+    assert reply.json()["error"]["message"] == says
+
+
 # --------------------------------------------------------------------------- dialects
 
 

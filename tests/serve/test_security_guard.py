@@ -23,7 +23,7 @@ BODY = {"items": [{"prompt": "hi", "candidates": ["calm", "funny"]}], "rewards":
 
 def test_paths_that_are_no_route_do_not_tell_so_without_a_key(tmp_path: Path) -> None:
     with served(keys=write_lines(tmp_path, KEY)) as client:
-        for path in ("/nope", "/health/live/", "//health/live", "/health/live/../../metrics", "/HEALTH/LIVE"):
+        for path in ("/nope", "/health/live/x", "//health/live", "/health/live/../../metrics", "/HEALTH/LIVE"):
             assert client.get(path).status_code == 401, path
         assert client.get("/nope", headers=bear(KEY)).status_code == 404
         assert client.patch("/v1/score", headers=bear(KEY)).status_code == 405

@@ -58,6 +58,25 @@ def ask(client: TestClient, method: str, path: str, key: str = "") -> tuple[int,
     return reply.status_code, reply.text
 
 
+@pytest.mark.parametrize("ending", ["/", "///", "%2F"])
+def test_a_slash_at_the_end_opens_nothing_and_asks_for_the_same_scope(tmp_path: Path, ending: str) -> None:
+    made = {scope: make_entry(f"all-but-{scope}", ALL_SCOPES - {scope}) for scope in KeyScope}
+    keys = write_entries(tmp_path / "keys", *(entry for _, entry in made.values()))
+    with served(keys=keys) as client:
+        for method, path in CALLS:
+            if path == "/":
+                continue
+            without, _ = ask(client, method, f"{path}{ending}")
+            if path in OPEN:
+                assert without == 200
+                continue
+            assert without == 401, (method, path)
+            scope = SCOPES["GET" if method == "HEAD" else method, path]
+            other = next(each for each in KeyScope if each is not scope)
+            assert ask(client, method, f"{path}{ending}", made[scope][0])[0] == 403, (method, path)
+            assert ask(client, method, f"{path}{ending}", made[other][0])[0] not in (401, 403), (method, path)
+
+
 def test_every_route_but_two_refuses_no_key_and_a_key_without_its_scope(tmp_path: Path) -> None:
     made = {scope: make_entry(f"all-but-{scope}", ALL_SCOPES - {scope}) for scope in KeyScope}
     keys = write_entries(tmp_path / "keys", *(entry for _, entry in made.values()))

@@ -25,7 +25,7 @@ from tureen_serve.api.sse import prepend_event, stream_events
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.api.text_replies import Json, ReplyShape, TextReply, build_usage
-from tureen_serve.api.wanted_rewards import want_judges
+from tureen_serve.api.wanted_rewards import refuse_reward, want_judges
 from tureen_serve.faults import document_openai_errors
 from tureen_serve.generation.message_reader import MessageReader, Thoughts, find_thoughts
 from tureen_serve.generation.plan import Plan, plan_generation
@@ -178,6 +178,7 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     Raises:
         TureenError: the request cannot be answered.
     """
+    refuse_reward(engine, body.model)
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
     renderer = planned.family.renderer
@@ -212,6 +213,7 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     Raises:
         TureenError: the request cannot be answered.
     """
+    refuse_reward(engine, body.model)
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
     grammar = await _compile_grammar(engine, planned, read_grammar(body))

@@ -1,14 +1,16 @@
 """``GET /v1/models``: the models in OpenAI's list, loaded or not. An ``id`` is the name that a request uses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from tureen.errors import NotFound
+from tureen.mixes import check_sum
 from tureen.wire import ModelCard, ModelList
 from tureen_core.artifact import Manifest
+from tureen_core.preference import normalise_weights, parse_model
 from tureen_core.steering import PromptSteering
 from tureen_serve.api.server_state import ServerState, ServerStateDep
 from tureen_serve.faults import document_openai_errors
@@ -19,23 +21,27 @@ from tureen_serve.runtimes.root_folder import OfferedReward
 router = APIRouter(tags=["models"])
 ON_DEMAND = "transformers (loaded on demand)"
 UPSTREAM = "upstream (another server writes)"
+Kind = Annotated[Literal["policy", "preset", "reward"] | None, Query(alias="type", description="Only these models.")]
 
 
-@router.get("/v1/models", responses=document_openai_errors(503, 504))
-async def models(server: ServerStateDep) -> ModelList:
-    """List every reward, policy family and preset. `loaded: false` means that a reward is loaded when it is named."""
+@router.get("/v1/models", responses=document_openai_errors(422, 503, 504))
+async def models(server: ServerStateDep, kind: Kind = None) -> ModelList:
+    """List every policy family, preset and reward. `loaded: false` means that a reward is loaded when it is named."""
     await _refresh(server)
-    return ModelList(data=list(_cards(server)))
+    return ModelList(data=[card for card in _cards(server) if kind in (None, card.kind)])
 
 
 @router.get("/v1/models/{name}", responses=document_openai_errors(404, 422, 503, 504))
 async def model(name: str, server: ServerStateDep) -> ModelCard:
-    """Return one reward, policy family or preset."""
+    """Return one reward, policy family or preset, or a mix of a family's experts."""
     await _refresh(server)
     cards = {card.id: card for card in _cards(server)}
-    if name not in cards:
+    if name in cards:
+        return cards[name]
+    family, weights = parse_model(name)
+    if weights is None or family not in server.require_engine().families:
         raise NotFound(f"no model is called {name!r}; known: {list_some(cards)}", param="model", code="model_not_found")
-    return cards[name]
+    return _mix(server.require_engine().families[family], cards[family], name, weights)
 
 
 async def _refresh(server: ServerState) -> None:
@@ -48,15 +54,16 @@ async def _refresh(server: ServerState) -> None:
 def _cards(server: ServerState) -> Iterator[ModelCard]:
     engine = server.require_engine()
     shared = {"created": server.since, "runtime": engine.runtime}
+    for family in engine.families.values():
+        told = shared if family.renderer else shared | {"runtime": UPSTREAM}
+        policy = _policy(family).model_copy(update=told)
+        yield policy
+        for preset, weights in family.presets.items():
+            yield _weigh(policy, f"{family.name}:{preset}", preset, dict(weights))
     for reward in engine.rewards.values():
         yield _reward(reward, reward.fingerprint).model_copy(update=shared)
     for offered, fingerprint, loaded in engine.pool.list_rewards() if engine.pool else ():
         yield _reward(offered, fingerprint).model_copy(update=shared | {"loaded": loaded, "runtime": ON_DEMAND})
-    for family in engine.families.values():
-        told = shared if family.renderer else shared | {"runtime": UPSTREAM}
-        yield _policy(family).model_copy(update=told)
-        for preset in family.presets:
-            yield _preset(family, preset).model_copy(update=told)
 
 
 def _reward(reward: Reward | OfferedReward, fingerprint: str | None) -> ModelCard:
@@ -100,16 +107,22 @@ def _steering(family: Family) -> dict[str, Any]:
     return {**told, "ranges": {each.name: each.model_dump(include=bounds) for each in steering.objectives}}
 
 
-def _preset(family: Family, preset: str) -> ModelCard:
-    weights = dict(family.presets[preset])
-    return _policy(family).model_copy(
-        update={
-            "id": f"{family.name}:{preset}",
-            "kind": "preset",
-            "objectives": list(weights),
-            "presets": {preset: weights},
-        }
-    )
+def _mix(family: Family, policy: ModelCard, name: str, weights: Mapping[str, float]) -> ModelCard:
+    """The card of a mix that is named by its weights.
+
+    Raises:
+        Unprocessable: the weights cannot be used; a chat refuses them too.
+    """
+    found = normalise_weights(weights, family.objectives, family.normalize, "model")
+    if family.normalize == "simplex":
+        check_sum(weights, name)
+    return _weigh(policy, name, name.partition(":")[2], found)
+
+
+def _weigh(policy: ModelCard, name: str, preset: str, weights: dict[str, float]) -> ModelCard:
+    """The card of a preset or a mix of a policy."""
+    told = {"id": name, "kind": "preset", "objectives": list(weights), "presets": {preset: weights}}
+    return policy.model_copy(update=told)
 
 
 def _base(manifest: Manifest) -> str | None:

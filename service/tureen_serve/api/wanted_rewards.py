@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from tureen.errors import TureenError, Unprocessable
+from tureen.errors import NotFound, TureenError, Unprocessable
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_serve.api.reward_query import RewardBody
 from tureen_serve.inference.engine import Engine
@@ -35,6 +35,21 @@ async def want_judges(engine: Engine, body: ChatRequest | CompletionRequest) -> 
     """
     named = body.candidates.preferences if body.candidates is not None else None
     await engine.want(dict.fromkeys(named or (), "candidates.preferences"))
+
+
+def refuse_reward(engine: Engine, model: str | None) -> None:
+    """Refuse a reward's name where a policy's is needed.
+
+    Raises:
+        NotFound: ``model`` is a reward, loaded or loaded on demand, and no policy.
+    """
+    rewards = {*engine.rewards, *(engine.pool.offered if engine.pool else ())}
+    if model not in rewards or model in engine.families:
+        return
+    policies = f"send a policy as `model` ({list_some(engine.families)})"
+    advice = policies if engine.families else "this server has loaded no policies"
+    message = f"{model} is a reward, which writes no text; {advice}, or score answers by /v1/score"
+    raise NotFound(message, param="model", code="model_not_found")
 
 
 async def answer_by_models(

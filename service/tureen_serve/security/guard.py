@@ -55,7 +55,7 @@ class Guard:
         if self._ring is None:
             self._refuse_foreign_page(scope)
             return self._keyless
-        caller = self._ring().find_caller(_read_bearer(scope))
+        caller = self._ring().find_caller(_read_key(scope))
         if caller is None:
             raise Unauthorized("send a key that this server knows in the header `Authorization: Bearer <key>`")
         CALLER.set(caller.name)  # the outermost middleware takes it back, after it has logged the request
@@ -73,9 +73,12 @@ class Guard:
             raise Forbidden(message, code="foreign_origin")
 
 
-def _read_bearer(scope: Scope) -> bytes:
+def _read_key(scope: Scope) -> bytes:
+    """Read the key: as OpenAI's clients send it, or as those of Azure and Anthropic do."""
     scheme, _, key = _read_header(scope, b"authorization").partition(b" ")
-    return key.strip() if scheme.lower() == b"bearer" else b""
+    if scheme:
+        return key.strip() if scheme.lower() == b"bearer" else b""
+    return (_read_header(scope, b"api-key") or _read_header(scope, b"x-api-key")).strip()
 
 
 def _read_header(scope: Scope, wanted: bytes) -> bytes:
