@@ -118,16 +118,18 @@ def test_what_is_there_is_not_overwritten(job: LocalBatch) -> None:
 
 
 def test_an_input_that_is_not_valid_leaves_nothing(job: LocalBatch) -> None:
-    job.source.write_bytes(scores(2) + line("n3", {}))
-    ended = work(job)
-    assert ended.status == "failed"
-    assert ended.errors is not None
-    assert ended.errors.data[0].line == 3
-    assert list(job.source.parent.iterdir()) == [job.source]
     job.source.write_bytes(scores(2) + b"{}\n")
     with pytest.raises(Unprocessable, match="line 3: must be a request"):
         work(job)
     assert list(job.source.parent.iterdir()) == [job.source]
+
+
+def test_a_line_that_the_route_refuses_is_in_the_error_file_and_the_others_run(job: LocalBatch) -> None:
+    job.source.write_bytes(scores(2) + line("n3", {}))
+    ended = work(job)
+    assert (ended.status, ended.request_counts.completed, ended.request_counts.failed) == ("completed", 2, 1)
+    assert len(job.target.read_bytes().splitlines()) == 2
+    assert [json.loads(each)["custom_id"] for each in job.errors.read_bytes().splitlines()] == ["n3"]
 
 
 def test_rows_become_requests(job: LocalBatch) -> None:

@@ -274,9 +274,9 @@ def test_the_plan_and_the_reply_of_many_texts_are_made_in_a_thread_and_of_few_on
 ) -> None:
     threads: list[int] = []
 
-    async def noted(work: Any) -> Any:
+    async def noted(work: Any, *size: Any, **more: Any) -> Any:
         threads.append(1)
-        return await run_pieces(work)
+        return await run_pieces(work, *size, **more)
 
     monkeypatch.setattr(reward_plan, "run_pieces", noted)
     pair = {"prompt": "hi", "candidates": ["calm", "funny"]}

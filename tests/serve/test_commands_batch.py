@@ -95,7 +95,6 @@ def test_an_input_that_is_not_valid_is_told_line_by_line(config: Path, tmp_path:
     for given, says in (
         (content(2) + b"\n{}\n", "in.jsonl, line 4: must be a request of `custom_id`"),
         (content(2) + b"\n" + content(1), "in.jsonl, line 4: the custom_id 'n0' is also used by another line"),
-        (content(2) + line("z", {}) + line("y", {}), "in.jsonl, line 4: "),
         (b"\n", "in.jsonl holds no lines"),
     ):
         (tmp_path / "in.jsonl").write_bytes(given)

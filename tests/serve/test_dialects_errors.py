@@ -53,7 +53,7 @@ def check(schema: Any, path: str, reply: Any) -> None:
 
 
 def test_every_dialect_with_errors_of_its_own_stands_here() -> None:
-    prefixes = {path.split("/")[1] for path in dialects.ERROR_BUILDERS}
+    prefixes = {path.split("/")[1] for path in dialects.ERROR_BUILDERS} - {"tokenizer_info"}  # it has no body
     assert {path.split("/")[1] for path in DIALECTS} == prefixes
 
 

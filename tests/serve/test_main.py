@@ -43,7 +43,7 @@ def test_the_flags_are_these() -> None:
     plain = " ".join(flag.removeprefix("--") for flag in name_flags().values())
     expected = f"{models} {plain} config host port runtime dtype device"
     assert flags == {f"--{name}" for name in expected.split()}
-    assert set(command.commands) == {"check", "version", "label", "batch", "key"}  # type: ignore[attr-defined]
+    assert set(command.commands) == {"check", "version", "label", "batch", "key", "fetch"}  # type: ignore[attr-defined]
 
 
 def test_no_flag_takes_a_key() -> None:

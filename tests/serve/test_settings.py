@@ -128,7 +128,7 @@ def test_settings_of_others_in_the_environment_are_left_alone(monkeypatch: pytes
         ("rewards: [{path: a, name: 'a b'}]", "rewards.0.name"),
         ("rewards_root: nowhere", "nowhere is not a folder"),
         ("rewards_memory_gib: 2", "set that too"),
-        ("families: [{name: a}]", "needs `experts`, a `policy`, or a `base`"),
+        ("families: [{name: a}]", "needs `experts`, a `policy`, an `upstream`, or a `base`"),
         ("families: [{name: a, base: b}, {name: a, base: b}]", "two families have the same name"),
         ("families: [{name: a, base: b, default: {x: .nan}}]", "families.0.default.x"),
         ("families: [{name: a, base: b, semantics: sum}]", "'delta' or 'factor'"),

@@ -102,7 +102,7 @@ def test_what_cannot_be_done_is_one_line(models: list[Path], tmp_path: Path, opt
 
 def test_files_that_are_not_there_are_named(models: list[Path], tmp_path: Path) -> None:
     assert "nowhere.json" in call("evaluate", models[0], "--data", tmp_path / "nowhere.json").stderr
-    assert "has no tureen.json" in call("evaluate", tmp_path, "--data", records(tmp_path)).stderr
+    assert "it has neither tureen.json" in call("evaluate", tmp_path, "--data", records(tmp_path)).stderr
     assert "neither an evaluation" in call("compare", tmp_path, tmp_path / "x", "--out", tmp_path / "out").stderr
 
 

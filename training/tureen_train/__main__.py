@@ -39,7 +39,7 @@ from tureen_train.merging.cli import merge_command
 from tureen_train.policies.cli import sample_command
 from tureen_train.records.cli import convert_command
 from tureen_train.records.options import Renames
-from tureen_train.reports.watching import watch_command
+from tureen_train.reports.cli import watch_command
 from tureen_train.runs.folder import claim_folder
 from tureen_train.settings import count_processes, hide_progress_bars, read_rank, set_offline
 from tureen_train.terminal import make_console, start_log

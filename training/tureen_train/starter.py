@@ -4,6 +4,7 @@ The four experts are one family, which learns from the installed reward models o
 The family's second judges are trained before it; they are not packaged.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ DOMAINS = ("academy", "business", "entertainment", "literature")
 # harmless is trained on fewer pairs; the packaged artifact is made by exactly these options
 DIALOGUES = {"helpful": (), "harmless": ("model.head=random", "data.limit=320", "data.eval_limit=160")}
 FAMILY = "family"
+LICENCE = "helpful and harmless (DSP): CC BY-NC 4.0, non-commercial; the dialogues are hh-rlhf's, MIT"
 LARGEST = 2_000_000
 
 
@@ -28,7 +30,8 @@ def list_rewards() -> dict[str, list[str]]:
     found = {f"rewards/{name}": _name_domain(name) for name in DOMAINS}
     for name, changes in DIALOGUES.items():
         path = f"data.train.0.path=dsp/{name}.test.json"
-        found[f"rewards/{name}"] = ["starter/dialogue-reward", f"name={name}", path, *changes]
+        licences = f"licences={json.dumps([LICENCE])}"  # another file clears those of the recipe
+        found[f"rewards/{name}"] = ["starter/dialogue-reward", f"name={name}", path, licences, *changes]
     return found
 
 

@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, serialize_response
 
 NO_BODY = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
-OTHER_PARTS = ("path_params", "header_params", "cookie_params")
+OTHER_PARTS = ("path_params", "cookie_params")
 OTHER_NAMES = (
     *("websocket_param_name", "http_connection_param_name", "response_param_name"),
     *("background_tasks_param_name", "security_scopes_param_name"),
@@ -37,6 +37,7 @@ class Step:
         values: parameter → place of the earlier step whose result it gets.
         request: the parameter that gets the request, if there is one.
         queries: FastAPI's fields of the parameters that come from the query.
+        headers: the same of those that come from the headers.
         opens: whether the function returns a context manager, which stays open until the reply is sent.
     """
 
@@ -44,6 +45,7 @@ class Step:
     values: Sequence[tuple[str, int]]
     request: str | None
     queries: Sequence[Any]
+    headers: Sequence[Any]
     opens: bool
 
 
@@ -126,17 +128,19 @@ def _list_steps(dependant: Dependant, steps: dict[Any, Step]) -> bool:
     if not (opens or dependant.is_coroutine_callable):
         return False
     function = asynccontextmanager(call) if opens else call
-    steps[dependant.cache_key] = Step(function, values, dependant.request_param_name, dependant.query_params, opens)
+    read = dependant.query_params, dependant.header_params
+    steps[dependant.cache_key] = Step(function, values, dependant.request_param_name, *read, opens)
     return True
 
 
 def _collect_arguments(step: Step, request: Request, results: Sequence[Any], errors: list[Any]) -> dict[str, Any]:
-    """Collect the arguments of a step. Errors of the query are added to ``errors``."""
+    """Collect the arguments of a step. Errors of the query and the headers are added to ``errors``."""
     arguments = {name: results[place] for name, place in step.values}
     if step.request is not None:
         arguments[step.request] = request
-    if step.queries:
-        found, wrong = request_params_to_args(step.queries, request.query_params)
-        arguments |= found
-        errors += wrong
+    for fields, given in ((step.queries, request.query_params), (step.headers, request.headers)):
+        if fields:
+            found, wrong = request_params_to_args(fields, given)
+            arguments |= found
+            errors += wrong
     return arguments

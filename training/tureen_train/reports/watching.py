@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.live import Live
@@ -20,11 +19,8 @@ WIDTH = 48  # characters of a curve
 EVERY = 2.0  # seconds between two looks
 
 
-def watch_command(
-    folder: Annotated[Path, typer.Argument(help="the folder of a run, as runs/my-pairs")],
-    once: Annotated[bool, typer.Option("--once", help="Show it once instead of until it has finished.")] = False,
-) -> None:
-    """Show the loss, the accuracy and the rewards of a run while it trains. Ctrl-C ends the watching, not the run."""
+def show_curves(folder: Path, once: bool) -> None:
+    """Show a run until it has finished, or once. Ctrl-C ends the watching, not the run."""
     with exit_on_user_error():
         run = read_run(folder)
         try:
