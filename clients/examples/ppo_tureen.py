@@ -27,7 +27,7 @@ recipe = {
         {"source": "server", "url": url, "reward": "helpful", "weight": 0.7},
         {"source": "server", "url": url, "reward": "harmless", "weight": 0.3},
     ],
-    "model": {"base": model, "lora": {"rank": 8, "alpha": 16, "targets": ["q_proj", "v_proj"]}},
+    "model": {"base": model, "precision": "fp32", "lora": {"rank": 8, "alpha": 16, "targets": ["q_proj", "v_proj"]}},
     "policy": {"method": "ppo", "steps": 3, "prompts": 4, "epochs": 2},
     "sampling": {"count": 2, "max_tokens": 16},
     "optimisation": {"learning_rate": 1e-4, "batch": 4},
