@@ -55,7 +55,8 @@ def test_pod_meets_the_restricted_standard(helm: Helm, name: str) -> None:
 
 def test_pod_runs_as_the_image_is_built_for(helm: Helm) -> None:
     context = pod(helm.render(STARTER))["securityContext"]
-    assert str(context["runAsUser"]) == last("cpu", "USER").partition(":")[0]
+    assert f"{context['runAsUser']}:0" == last("cpu", "USER")  # group 0 may write too, for any other user
+    assert context["runAsGroup"] == context["fsGroup"] == context["runAsUser"]
 
 
 @pytest.mark.parametrize("name", CI_VALUES)
