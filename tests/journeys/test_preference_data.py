@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import tiny
 from datasets import Dataset, load_dataset
@@ -34,9 +35,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "in" / "talks.jsonl", items)
     write(folder / "in" / "plain.jsonl", [{**each, "prompt": f"why {n}?"} for n, each in enumerate(items)])
     for form in FORMS:
-        how = plan(
-            recipe=Recipe(form, "best-each" if form in PAIRED else "best-worst"), size=8
-        )  # runs that cannot grow
+        how = plan(recipe=Recipe(form, "best-each" if form in PAIRED else "best-worst"), size=64)
         for ending in ("jsonl", "parquet"):
             (folder / form).mkdir(exist_ok=True)
             label_locally(settings, find_shards([folder / "in"], folder / form, f".{ending}"), how, ignore)
@@ -124,9 +123,10 @@ def dataset(written: Path, form: str) -> Dataset:
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 @pytest.mark.parametrize("form", ["trl", "trl-implicit", "trl-text", "text-score", "rewardbench"])
 def test_our_own_readers_read_every_row(written: Path, form: str, ending: str) -> None:
-    reading = Reading(written / form / f"{source(form)}.{ending}", strict=True)
+    path = written / form / f"{source(form)}.{ending}"
+    reading = Reading(path, strict=True)
     records = list(reading)
-    lines = rows(written / form / f"{source(form)}.jsonl")
+    lines = rows(path) if ending == "jsonl" else pq.read_table(path).to_pylist()
     assert (reading.report.kept, len(records)) == (len(lines), len(lines))
     assert [record.meta["id"] for record in records] == [line["id"] for line in lines]
     for record, line in zip(records, lines, strict=True):
