@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from tureen_core.artifact import Artifact, ArtifactError, read_weights
 from tureen_core.capped_attention import keep_attention_cap
+from tureen_core.grouped_attention import group_queries
 from tureen_core.packed.exactness import find_packing_obstacle
 from tureen_core.soup import Stack, concatenate_adapters
 from tureen_serve.runtimes.catalogue import LoadedBase
@@ -179,6 +180,7 @@ class TransformersRuntime:
         if self._text_memory_bytes is not None and self._device.type == "cpu":
             tokens = self._text_memory_bytes // count_state_bytes(model.config, model.dtype)
             limits = replace(limits, cache_tokens=tokens)
+        group_queries(model)
         return TransformersStepper(model, attach_adapters(model, stack), tokenizer, limits)
 
     def _load(self, kind: Any, folder: Path) -> Any:

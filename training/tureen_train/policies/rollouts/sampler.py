@@ -18,6 +18,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig
 
+from tureen_core.grouped_attention import grouped_queries
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError, Sampling
 from tureen_train.policies.encoding import encode_prompt
@@ -66,7 +67,7 @@ class ProcessSampler:
         ids = [tuple(encode_prompt(self._renderer, prompt.messages, prompt.template_arguments)) for prompt in prompts]
         self._check_lengths(ids, sampling)
         found: dict[str, list[Sample]] = {prompt.id: [] for prompt in prompts}
-        with freeze_modes(self._model), plain_generation(self._model):
+        with freeze_modes(self._model), plain_generation(self._model), grouped_queries(self._model):
             for batch in plan_batches(prompts, ids, sampling):
                 samples = self._write(batch, sampling, seed)
                 for sample in samples:
