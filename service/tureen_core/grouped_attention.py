@@ -43,9 +43,10 @@ def attend_in_groups(
     shared = attention_mask is None or attention_mask.shape[1] == 1  # by all heads
     biased = arguments.get("position_bias") is not None
     if tokens > 1 or heads == key.shape[1] or not shared or biased or query.device.type != "cpu":
-        return sdpa_attention_forward(  # type: ignore[no-untyped-call]
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
         )
+        return plain
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], -1)
     states = scaled_dot_product_attention(
         grouped, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
@@ -55,7 +56,7 @@ def attend_in_groups(
 
 def group_queries(model: Any) -> bool:
     """Let a model of transformers that runs sdpa run this attention. Returns whether it ran sdpa."""
-    found = model.config._attn_implementation == "sdpa"
+    found: bool = model.config._attn_implementation == "sdpa"
     if found:
         model.set_attn_implementation(NAME)
     return found
