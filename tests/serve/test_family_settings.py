@@ -110,7 +110,8 @@ def test_an_upstream_has_its_address_its_model_and_its_limits(tmp_path: Path) ->
         (FAR, "key_env: 'a b'", "families.0.upstream.key_env"),
         (FAR, "key_env: A, key_file: b", "exclude each other"),
         (FAR, "extra: {seed: 1}", "extra.seed: the server sets this field"),
-        (FAR, "honours: [top_k]", "families.0.upstream.honours.0"),
+        (FAR, "honours: [top_k], extra: {top_k: 5}", "extra.top_k: the server sets this field"),
+        (FAR, "honours: [best_of]", "families.0.upstream.honours.0"),
         (FAR, "concurrency: 0", "families.0.upstream.concurrency"),
     ],
 )

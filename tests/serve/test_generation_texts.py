@@ -36,14 +36,18 @@ def test_how_tokens_are_drawn_is_as_the_request_says() -> None:
         temperature=0.5,
         top_p=0.9,
         stop="END",
+        top_k=-1,
+        min_p=0.25,
         presence_penalty=1,
         frequency_penalty=-1,
+        repetition_penalty=1.5,
         logit_bias={"3": 7, "0": -100},
         max_tokens=9,
     )
     (text,) = plan_texts(request, plan_generation(request, FAMILIES, REWARDS), [[[1]]])
     sampling = text.sampling
     assert (sampling.temperature, sampling.top_p, sampling.stop, sampling.max_tokens) == (0.5, 0.9, ("END",), 9)
+    assert (sampling.top_k, sampling.min_p, sampling.repetition_penalty) == (0, 0.25, 1.5)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (1, -1)
     assert sampling.logit_bias == ((3, 7.0), (0, -100.0))
 

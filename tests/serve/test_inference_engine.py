@@ -19,8 +19,9 @@ from tureen_core.turns import Messages
 from tureen_serve.inference.engine import SOUP, Engine, Group, Outcome
 from tureen_serve.inference.lane import WorkerLane
 from tureen_serve.runtimes.catalogue import LoadedModels
-from tureen_serve.runtimes.contract import Rewards, Row, Sampling, Scorer
+from tureen_serve.runtimes.contract import Rewards, Row, Scorer
 from tureen_serve.runtimes.load import LoadOptions, load_models
+from tureen_serve.runtimes.sampling_fields import Sampling
 from tureen_serve.settings import FamilyEntry, RewardEntry
 
 pytestmark = pytest.mark.anyio

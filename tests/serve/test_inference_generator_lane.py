@@ -14,9 +14,10 @@ from tureen_serve.inference.demand import DEADLINE
 from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.lane import RESTARTING, LaneRun
 from tureen_serve.inference.lane_deaths import find_death
-from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.contract import GenerationJob, TextDelta, Weights
 from tureen_serve.runtimes.grammars import GrammarBook
 from tureen_serve.runtimes.jobs import check_job
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,8 @@ from tureen_serve.inference.generator_lane import GeneratorLane
 from tureen_serve.inference.heap import freeze_heap
 from tureen_serve.inference.registry import Registry, ServedBackbone, ServedFamily
 from tureen_serve.inference.scorer_lane import ScorerLane
-from tureen_serve.runtimes.contract import BatchLimits, GenerationJob, Rewards, Row, Sampling
+from tureen_serve.runtimes.contract import BatchLimits, GenerationJob, Rewards, Row
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 pytestmark = pytest.mark.anyio
 

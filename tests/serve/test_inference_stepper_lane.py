@@ -16,10 +16,11 @@ from tureen_core.base import load_tokenizer
 from tureen_serve.inference.demand import DEADLINE
 from tureen_serve.inference.lane import LaneRun
 from tureen_serve.inference.stepper_lane import StepperLane
-from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
+from tureen_serve.runtimes.contract import GenerationJob, TextDelta
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 from tureen_serve.runtimes.on_transformers.running_text import StepLimits
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 pytestmark = pytest.mark.anyio
 

@@ -14,13 +14,14 @@ from transformers import DynamicCache
 
 from tureen.errors import ServerFault, Unavailable, Unprocessable
 from tureen_core.base import load_tokenizer
-from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.contract import GenerationJob, TextDelta, Weights
 from tureen_serve.runtimes.grammar_proof import LIMITS, GrammarProver, GrammarSource
 from tureen_serve.runtimes.grammars import Grammar
 from tureen_serve.runtimes.on_transformers import cache_rows
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.rank_gate import attach_adapters
 from tureen_serve.runtimes.on_transformers.running_text import StepLimits
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 ACADEMY: Weights = (("academy", 1.0),)
 MIXED: Weights = (("academy", 0.6), ("poetry", 0.4))

@@ -15,11 +15,12 @@ from tureen_core.base import load_tokenizer
 from tureen_core.capped_attention import keep_attention_cap
 from tureen_core.lora import Adapter, LoraPair
 from tureen_core.soup import Semantics, concatenate_adapters
-from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.contract import GenerationJob, TextDelta, Weights
 from tureen_serve.runtimes.on_transformers import prompt_reading
 from tureen_serve.runtimes.on_transformers.generator import TransformersStepper
 from tureen_serve.runtimes.on_transformers.rank_gate import Mixture, attach_adapters
 from tureen_serve.runtimes.on_transformers.running_text import StepLimits
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 MIXED: Weights = (("academy", 0.6), ("poetry", 0.4))
 MINUS: Weights = (("academy", 1.4), ("business", -0.4))

@@ -3,15 +3,24 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
-from transformers import TopPLogitsWarper
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from tureen_serve.runtimes.contract import Sampling
 from tureen_serve.runtimes.on_transformers.sampling import Sampler, select_nucleus
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
@@ -136,3 +145,116 @@ def test_greedy_follows_openais_formula(
     ]
     (found,) = draws(drawing, torch.tensor(logits), 1)
     assert expected[found] == pytest.approx(max(expected), abs=1e-4)
+
+
+# --------------------------------------------------------------------------- the order of all fields, in float64
+
+
+def weigh_as_vllm(logits: Tensor, prompt: list[int], said: list[int], wants: Sampling) -> NDArray[np.float64]:
+    """The probabilities of vLLM's documented order, token by token in float64. None is near a border."""
+    scores = logits.double().numpy().copy()
+    for token, bias in wants.logit_bias:
+        scores[token] += bias
+    for token in {*prompt, *said}:
+        scores[token] *= 1 / wants.repetition_penalty if scores[token] > 0 else wants.repetition_penalty
+    for token in set(said):
+        scores[token] -= said.count(token) * wants.frequency_penalty + wants.presence_penalty
+    scores /= wants.temperature
+    weights = np.exp(scores - scores.max())
+    kept = weights >= wants.min_p
+    if wants.top_k:
+        kept &= scores >= np.sort(scores)[-min(wants.top_k, len(scores))]
+    weights = np.where(kept, weights, 0)
+    weights /= weights.sum()
+    order = np.argsort(-weights)
+    before = np.cumsum(weights[order]) - weights[order]
+    weights[order[before >= wants.top_p]] = 0
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
+
+
+def weigh_here(logits: Tensor, prompt: list[int], said: list[int], wants: Sampling) -> NDArray[np.float64]:
+    drawing = Sampler(wants, CPU, prompt)
+    for token in said:
+        drawing.note(token)
+    likely, tokens = select_nucleus(drawing.weigh(logits), wants.top_p)
+    found = np.zeros(len(logits))
+    found[tokens.numpy()] = (likely / likely.sum()).double().numpy()
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from([0, 1, 2, 5, 40, 999]),
+    st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    st.sampled_from([0.5, 1.0, 1.3, 2.0]),
+    st.sampled_from([0.0, 0.7, -1.0]),
+    st.sampled_from([0.4, 1.0, 1.7]),
+    st.sampled_from([0.3, 0.9, 1.0]),
+)
+def test_all_fields_together_follow_vllms_order(
+    seed: int, top_k: int, min_p: float, repetition: float, penalty: float, temperature: float, top_p: float
+) -> None:
+    random = np.random.default_rng(seed)
+    logits = torch.tensor(random.normal(0, 3, 60), dtype=torch.float32)
+    prompt, said = ([int(each) for each in random.integers(0, 60, count)] for count in (12, 9))
+    wants = Sampling(
+        max_tokens=1,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition,
+        presence_penalty=penalty,
+        frequency_penalty=penalty / 2,
+        logit_bias=((3, 1.5), (7, -4.0)),
+    )
+    expected, found = weigh_as_vllm(logits, prompt, said, wants), weigh_here(logits, prompt, said, wants)
+    assert found == pytest.approx(expected, abs=3e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 50), st.floats(0.01, 0.9), st.floats(0.5, 2), st.floats(0.3, 2))
+def test_the_fields_are_transformers_own(
+    seed: int, top_k: int, min_p: float, repetition: float, temperature: float
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(50, generator=random) * 3
+    prompt = torch.randint(0, 50, (10,), generator=random).tolist()
+    wants = Sampling(max_tokens=1, temperature=temperature, top_k=top_k, min_p=min_p, repetition_penalty=repetition)
+    theirs = LogitsProcessorList(
+        [
+            RepetitionPenaltyLogitsProcessor(repetition),
+            TemperatureLogitsWarper(temperature),
+            MinPLogitsWarper(min_p),
+            TopKLogitsWarper(top_k),
+        ]
+    )
+    said = prompt[5:]
+    expected = theirs(torch.tensor([prompt]), logits[None].clone())[0].softmax(-1)
+    drawing = Sampler(wants, CPU, prompt[:5])
+    for token in said:
+        drawing.note(token)
+    assert torch.allclose(drawing.weigh(logits), expected, atol=3e-6)
+
+
+def test_equal_logits_at_the_border_of_top_k_stay_together() -> None:
+    assert set(draws(sampler(top_k=2), torch.tensor([3.0, 1.0, 1.0, 0.0]), 300)) == {0, 1, 2}
+
+
+def test_the_repetition_penalty_reads_the_prompt_and_counts_a_token_once() -> None:
+    drawing = Sampler(Sampling(max_tokens=1, temperature=0, repetition_penalty=2.0), CPU, [0, 0])
+    assert draws(drawing, torch.tensor([2.1, 1.0, -1.0]), 1) == [0]
+    drawing.note(0)
+    assert draws(drawing, torch.tensor([2.1, 1.0, -1.0]), 1) == [0]
+    assert draws(drawing, torch.tensor([1.9, 1.0, -1.0]), 1) == [1]
+    assert draws(Sampler(Sampling(1, temperature=0, repetition_penalty=2.0), CPU, [0]), -LOGITS, 1) == [3]
+
+
+@pytest.mark.parametrize("penalty", [0.01, 100.0])
+def test_the_strongest_penalties_stay_finite(penalty: float) -> None:
+    wants = Sampling(max_tokens=1, temperature=2e-4, repetition_penalty=penalty, min_p=1.0, top_k=1, seed=1)
+    found = Sampler(wants, CPU, [0, 3]).weigh(LOGITS * 50)
+    assert found.isfinite().all()
+    assert found.sum() == pytest.approx(1)

@@ -99,6 +99,7 @@ def test_sampling_is_sent_on_as_it_is(far: Upstream) -> None:
     whole = [piece("Days", logprobs=scored), piece(finish="stop"), {"choices": [], "usage": USAGE}]
     far.replies = [Reply(events=whole), Reply(events=whole)]
     sampling: Any = {"seed": 7, "presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {"5": 2.0}}
+    sampling |= {"min_p": 0.1, "repetition_penalty": 1.2}
     changes: Any = {"extra": {"top_k": -1}, "honours": [*sampling, "logprobs"], "limit_field": "max_completion_tokens"}
     body = {**ASK, **sampling, "n": 2, "temperature": 0.3, "top_p": 0.9, "stop": ["!"], "logprobs": True}
     with served(far.engine(**changes)) as client:
@@ -119,6 +120,9 @@ def test_sampling_is_sent_on_as_it_is(far: Upstream) -> None:
         ({"presence_penalty": 1}, CHAT, "presence_penalty"),
         ({"frequency_penalty": 1}, CHAT, "frequency_penalty"),
         ({"logit_bias": {"5": 1}}, CHAT, "logit_bias"),
+        ({"top_k": 5}, CHAT, "top_k"),
+        ({"min_p": 0.5}, CHAT, "min_p"),
+        ({"repetition_penalty": 1.5}, CHAT, "repetition_penalty"),
         ({"truncate": True}, CHAT, "truncate"),
         ({"soup": {"normalize": "none"}}, CHAT, "soup"),
         ({"desired_rewards": {"kind": 1}}, CHAT, "desired_rewards"),

@@ -10,7 +10,8 @@ from serve.experts import logprobs, merged
 from torch import Tensor
 
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta, Weights
+from tureen_serve.runtimes.contract import GenerationJob, TextDelta, Weights
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 ENDLESS = ((2, -100.0),)
 EIGHT: list[Weights] = [

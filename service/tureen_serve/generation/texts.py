@@ -7,8 +7,8 @@ from tureen.errors import Unprocessable
 from tureen.wire import ChatRequest, CompletionRequest
 from tureen_serve.generation.method import Request, Variation
 from tureen_serve.generation.plan import Plan
-from tureen_serve.runtimes.contract import Sampling
 from tureen_serve.runtimes.grammars import Grammar
+from tureen_serve.runtimes.sampling_fields import Sampling
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
 
 DEFAULT_TOKENS = 512
@@ -127,10 +127,13 @@ def _sampling(request: Request, vocabulary: int | None) -> Sampling:
         max_tokens=0,
         temperature=request.temperature,
         top_p=request.top_p,
+        top_k=max(request.top_k, 0),
+        min_p=request.min_p,
         stop=stops,
         logprobs=logprobs,
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
+        repetition_penalty=request.repetition_penalty,
         logit_bias=_bias(request.logit_bias or {}, vocabulary),
         prompt_logprobs=_count_prompt_logprobs(request),
     )

@@ -26,7 +26,8 @@ from tureen_serve.inference.timed_lock import TimedLock
 from tureen_serve.inference.upstream_lane import UpstreamLane
 from tureen_serve.inference.witness import Witness, ignore_call
 from tureen_serve.runtimes.catalogue import NO_MODELS, Family, LoadedModels, Reward
-from tureen_serve.runtimes.contract import Sampling, TextDelta
+from tureen_serve.runtimes.contract import TextDelta
+from tureen_serve.runtimes.sampling_fields import Sampling
 from tureen_serve.runtimes.upstream_contract import Prompt
 
 __all__ = ["SOUP", "AnswerPair", "Engine", "Family", "FinishedText", "Group", "Outcome", "Priority", "Reward"]
@@ -231,8 +232,7 @@ class Engine:
         """
         models = self.models
         if family not in models.families:
-            message = f"no policy family is called {family!r}; loaded: {list_names(models.families)}"
-            raise NotFound(message, param="model")
+            raise NotFound(f"no family is called {family!r}; loaded: {list_names(models.families)}", param="model")
         known = models.families[family]
         unknown = set(weights) - set(known.experts)
         if unknown:

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Mapping
 from tureen_core.soup import Semantics
 from tureen_serve.inference.registry import TextLane
 from tureen_serve.inference.upstream_lane import UpstreamLane
-from tureen_serve.runtimes.contract import GenerationJob, Sampling, TextDelta
+from tureen_serve.runtimes.contract import GenerationJob, TextDelta
+from tureen_serve.runtimes.sampling_fields import Sampling
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt, UpstreamJob
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from tureen.errors import TureenError
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.grammars import Grammar, GrammarBook
+from tureen_serve.runtimes.grammars import GrammarBook
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 Weights = tuple[tuple[str, float], ...]
 Finish = Literal["stop", "length"]
@@ -98,26 +99,6 @@ class Scorer(Protocol):
 
     def close(self) -> None:
         """Free the weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How tokens are sampled. With ``max_tokens`` 0 a prompt is only read. ``grammar`` masks the logits first of all.
-
-    ``logprobs`` and ``prompt_logprobs`` are the alternatives to report for each token of the text and of the prompt.
-    """
-
-    max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    logprobs: int | None = None
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    prompt_logprobs: int | None = None
-    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)

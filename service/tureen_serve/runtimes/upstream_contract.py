@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from tureen.errors import TureenError
-from tureen_serve.runtimes.contract import Sampling, TextDelta
+from tureen_serve.runtimes.contract import TextDelta
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 Outcome = Literal["answered", "busy", "unreachable", "timeout", "failed", "bad_reply", "denied", "refused"]
 WORKING: frozenset[Outcome] = frozenset({"answered", "refused"})

@@ -12,7 +12,8 @@ from dataclasses import replace
 from tureen.errors import TureenError
 from tureen_core.inputs import render_probe
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, Policy
-from tureen_serve.runtimes.contract import GenerationJob, Generator, Row, Sampling, Stepper
+from tureen_serve.runtimes.contract import GenerationJob, Generator, Row, Stepper
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 LOG = logging.getLogger(__name__)
 SECONDS = 0.5

@@ -83,11 +83,14 @@ class SweepOptions(CallOptions, total=False):
     max_tokens: int | None
     temperature: float
     top_p: float
+    top_k: int
+    min_p: float
     seed: int | None
     stop: str | Sequence[str] | None
     user: str | None
     presence_penalty: float
     frequency_penalty: float
+    repetition_penalty: float
     logit_bias: Mapping[str, float] | None
     prompt_logprobs: int | None
     response_format: ResponseFormat | dict[str, Any] | None

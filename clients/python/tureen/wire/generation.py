@@ -103,6 +103,9 @@ class GenerationRequest(Request):
         desired_rewards: for a policy that is steered by reward tags: the normalised reward of each objective, in the
             place of ``preferences``; a list of such maps is a sweep.
         mapping: for such a policy: how preferences become desired rewards.
+        top_k: draw among so many of the likeliest tokens; 0 or -1 for all.
+        min_p: draw among the tokens with at least this share of the likeliest one's probability.
+        repetition_penalty: above 1 tokens of the prompt and of the text become less likely, below 1 likelier.
         prompt_logprobs: report the log-probabilities of the prompt's tokens, and of so many of the likeliest tokens in
             the place of each.
         structured_outputs: vLLM's field: one of ``json``, ``json_object``, ``regex``, ``choice`` and ``grammar``, which
@@ -113,6 +116,8 @@ class GenerationRequest(Request):
     max_tokens: PositiveInt | None = None
     temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(check_finite)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1), AfterValidator(check_finite)] = 1.0
+    top_k: Annotated[StrictInt, Field(ge=-1, lt=2**31)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     n: Annotated[PositiveInt, Field(le=64)] = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Text | Annotated[list[Text], Many(MAX_STOPS)] | None = None
@@ -121,6 +126,7 @@ class GenerationRequest(Request):
     user: Text | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     logit_bias: dict[str, float] | None = None
     prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None

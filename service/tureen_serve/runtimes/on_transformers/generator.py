@@ -167,7 +167,7 @@ class TransformersStepper(DeviceRuntime):
         self._queue.pause(others)
 
     def _begin(self, key: Hashable, job: GenerationJob) -> RunningText:
-        sampler = Sampler(job.sampling, self._model.device)
+        sampler = Sampler(job.sampling, self._model.device, job.ids)
         text = TextStream(self._backend, job.sampling.stop, job.ids)
         grammar = job.sampling.grammar
         return RunningText(key, job, sampler, text, grammar.start() if grammar else None)

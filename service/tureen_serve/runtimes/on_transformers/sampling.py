@@ -1,15 +1,16 @@
 """Sample a text's next token from its logits, as OpenAI's parameters define it.
 
-The order is: penalties and bias on the logits, temperature, nucleus, a draw. Each text has its own random generator, so
-a seed gives the same tokens in any batch.
+The order is vLLM's: bias and penalties on the logits, temperature, ``min_p``, ``top_k``, nucleus, a draw. Each text has
+its own random generator, so a seed gives the same tokens in any batch.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from tureen_serve.runtimes.contract import Sampling
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 COLDEST = 1e-4  # at most this temperature is greedy decoding
 LIKELY = 256  # tokens among which a nucleus is looked for first
@@ -21,11 +22,13 @@ class Sampler:
     Args:
         sampling: the parameters. A temperature of at most :data:`COLDEST` takes the likeliest token.
         device: the device of the logits.
+        prompt: the ids before the text, which the repetition penalty counts too.
     """
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+    def __init__(self, sampling: Sampling, device: torch.device, prompt: Sequence[int] = ()) -> None:
         self._sampling = sampling
         self._drawn: Counter[int] = Counter()
+        self._prompt = torch.tensor(sorted(set(prompt)), dtype=torch.long, device=device)
         self._random = torch.Generator(device)
         if sampling.seed is None:
             self._random.seed()
@@ -36,27 +39,50 @@ class Sampler:
 
     def draw(self, logits: Tensor) -> Tensor:
         """Draw a token id ``[1]`` from float32 logits ``[V]``, which are not changed."""
-        logits = self._penalised(logits)
         if self._sampling.temperature <= COLDEST:
-            return logits.argmax(-1, keepdim=True)
-        probabilities = (logits / self._sampling.temperature).softmax(-1)
+            return self._penalise(logits).argmax(-1, keepdim=True)
+        probabilities = self.weigh(logits)
         if self._sampling.top_p >= 1:
             return torch.multinomial(probabilities, 1, generator=self._random)
         likely, tokens = select_nucleus(probabilities, self._sampling.top_p)
         return tokens[torch.multinomial(likely, 1, generator=self._random)]
 
+    def weigh(self, logits: Tensor) -> Tensor:
+        """Compute the probabilities ``[V]`` of the next token, before the nucleus."""
+        return self._truncate(self._penalise(logits) / self._sampling.temperature).softmax(-1)
+
     def note(self, token: int) -> None:
         """Count a drawn token for the penalties."""
         self._drawn[token] += 1
 
-    def _penalised(self, logits: Tensor) -> Tensor:
-        """Compute logits[t] − frequency·count[t] − presence·1[count[t] > 0] + bias[t]."""
+    def _penalise(self, logits: Tensor) -> Tensor:
+        """Compute r(logits[t] + bias[t]) − frequency·count[t] − presence·1[count[t] > 0].
+
+        r is the repetition penalty (CTRL, arXiv 1909.05858) of a token that is in the prompt or in the text.
+        """
         wants = self._sampling
+        if len(self._biased):
+            logits = logits.index_add(0, self._biased, self._bias)
+        if wants.repetition_penalty != 1:
+            said = torch.cat([self._prompt, torch.tensor(list(self._drawn), dtype=torch.long, device=logits.device)])
+            before = logits[said]
+            weight = torch.where(before > 0, 1 / wants.repetition_penalty, wants.repetition_penalty)
+            logits = logits.index_copy(0, said, before * weight)  # where a token is named twice, the values are equal
         if self._drawn and (wants.frequency_penalty or wants.presence_penalty):
             tokens = torch.tensor(list(self._drawn), device=logits.device)
             counts = torch.tensor(list(self._drawn.values()), dtype=logits.dtype, device=logits.device)
             logits = logits.index_add(0, tokens, -(wants.frequency_penalty * counts + wants.presence_penalty))
-        return logits.index_add(0, self._biased, self._bias) if len(self._biased) else logits
+        return logits
+
+    def _truncate(self, logits: Tensor) -> Tensor:
+        """Set the tempered logits to −∞ that ``min_p``, and then ``top_k``, leave out. Equal logits stay together."""
+        wants = self._sampling
+        if wants.min_p:
+            probabilities = logits.softmax(-1)
+            logits = logits.masked_fill(probabilities < wants.min_p * probabilities.max(), -torch.inf)
+        if 0 < wants.top_k < len(logits):
+            logits = logits.masked_fill(logits < logits.topk(wants.top_k).values[-1], -torch.inf)
+        return logits
 
 
 def select_nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

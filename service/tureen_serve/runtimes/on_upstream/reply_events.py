@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from tureen.errors import BadGateway, Unprocessable
-from tureen_serve.runtimes.contract import Finish, Origin, Sampling, TextDelta, TokenLogprob
+from tureen_serve.runtimes.contract import Finish, Origin, TextDelta, TokenLogprob
+from tureen_serve.runtimes.sampling_fields import Sampling
 from tureen_serve.runtimes.upstream_contract import UpstreamError
 
 DONE = "[DONE]"

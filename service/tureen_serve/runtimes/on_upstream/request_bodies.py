@@ -7,7 +7,7 @@ their own, often those of the model's ``generation_config``.
 from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_serve.runtimes.contract import Sampling
+from tureen_serve.runtimes.sampling_fields import Sampling
 from tureen_serve.runtimes.upstream_contract import UpstreamJob
 from tureen_serve.settings import UpstreamEntry
 
@@ -61,12 +61,15 @@ def check_sampling(sampling: Sampling, entry: UpstreamEntry, name: str) -> None:
 
 
 def _list_asked(sampling: Sampling) -> dict[str, Any]:
-    """List the fields that ask for something and that not every server acts on. Zero penalties ask for nothing."""
+    """List the fields that ask for something and that not every server acts on. Those with neutral values do not."""
     given = {
         "seed": sampling.seed,
         "logprobs": None if sampling.logprobs is None else True,
         "presence_penalty": sampling.presence_penalty or None,
         "frequency_penalty": sampling.frequency_penalty or None,
+        "repetition_penalty": None if sampling.repetition_penalty == 1 else sampling.repetition_penalty,
+        "top_k": sampling.top_k or None,
+        "min_p": sampling.min_p or None,
         "logit_bias": {str(token): bias for token, bias in sampling.logit_bias} or None,
     }
     return {name: value for name, value in given.items() if value is not None}

@@ -10,11 +10,12 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import Finish, GenerationJob, Sampling, TextDelta, TokenLogprob, Weights
+from tureen_serve.runtimes.contract import Finish, GenerationJob, TextDelta, TokenLogprob, Weights
 from tureen_serve.runtimes.grammars import GrammarBook
 from tureen_serve.runtimes.jobs import check_job
 from tureen_serve.runtimes.on_vllm.adapters import Adapters, borrow_adapter, format_gate_name
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
+from tureen_serve.runtimes.sampling_fields import Sampling
 
 LOG = logging.getLogger(__name__)
 Say = Callable[[TextDelta | TureenError], None]
@@ -126,11 +127,14 @@ def _sampling(given: Sampling) -> SamplingParams:
         max_tokens=given.max_tokens or 1,  # vLLM always writes a token
         temperature=given.temperature,
         top_p=given.top_p,
-        seed=given.seed,
+        top_k=given.top_k,
+        min_p=given.min_p,
+        seed=None if given.seed is None else given.seed % 2**63,  # vLLM takes -1 for no seed
         stop=list(given.stop) or None,
         logprobs=given.logprobs,
         presence_penalty=given.presence_penalty,
         frequency_penalty=given.frequency_penalty,
+        repetition_penalty=given.repetition_penalty,
         logit_bias=dict(given.logit_bias) or None,
         prompt_logprobs=given.prompt_logprobs,
         structured_outputs=StructuredOutputsParams(grammar=given.grammar.text) if given.grammar else None,
