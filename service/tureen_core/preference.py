@@ -8,12 +8,9 @@ import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Literal
 
 from tureen.errors import InvalidRequest, Unprocessable
-from tureen.mixes import split_mix
-
-Normalize = Literal["simplex", "none"]
+from tureen.mixes import Normalize, split_mix
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 DECIMALS = 6
@@ -72,6 +69,27 @@ def normalise_weights(
         scale = 1.0
     rounded = {name: round(weights[name] / scale, DECIMALS) + 0.0 for name in sorted(weights)}
     return {name: weight for name, weight in rounded.items() if weight}
+
+
+def normalise_reward_weights(
+    weights: Mapping[str, float],
+    known: Collection[str],
+    normalize: Normalize = "simplex",
+    field: str = "preferences",
+    remedy: str = 'send `normalize: "none"` to subtract a reward',
+) -> dict[str, float]:
+    """Normalise the weights of a sum of rewards, as :func:`normalise_weights` does.
+
+    Rewards are summed on their calibrated scale, so each weight may be any number under ``none``. But a sum of nothing
+    ranks no answers: there too one weight must not be 0.
+
+    Raises:
+        Unprocessable: as :func:`normalise_weights`, or all weights are zero.
+    """
+    found = normalise_weights(weights, known, normalize, field, remedy)
+    if not found:
+        raise Unprocessable("all weights are zero: give one another weight", param=field)
+    return found
 
 
 def _check(name: str, weight: float, known: Collection[str], normalize: Normalize, field: str) -> None:

@@ -58,6 +58,11 @@ def test_both_forms_give_the_reward_of_the_conversation(url: str, client: Client
     rewards = [row.reward for row in direct(client, preferences=WEIGHTS)]
     assert weighed["rewards"] == pytest.approx(rewards, abs=1e-4)
     assert set(OBJECTIVES) <= set(weighed["extra_logs"])
+    less = {"preferences": {"helpful": 1.0, "harmless": -0.5}, "normalize": "none"}
+    subtracted = asked(texts(*ANSWERS), **less, **options)
+    assert subtracted["rewards"] == pytest.approx([row.reward for row in direct(client, **less)], abs=1e-4)
+    raws = [[row.scores[name].calibrated for name in ("helpful", "harmless")] for row in direct(client)]
+    assert subtracted["rewards"] == pytest.approx([one - 0.5 * other for one, other in raws], abs=1e-4)
     calibrated = asked(texts(*ANSWERS), objective="helpful", **options)
     assert calibrated["rewards"] == pytest.approx(
         [row.scores["helpful"].calibrated for row in direct(client)], abs=1e-4

@@ -54,6 +54,8 @@ def test_an_unknown_option_is_named() -> None:
     [
         ("helpful", {"preferences": {"helpful": 1.0}}, "preferences"),
         (None, {"soup": True}, "preferences"),
+        (None, {"normalize": "none"}, "normalize"),
+        ("helpful", {"normalize": "none"}, "normalize"),
         (None, {"preferences": {"helpful": 1.0}, "calibrated": False}, "calibrated"),
         (None, {"base_url": "host:8900"}, "base_url"),
     ],
@@ -70,8 +72,12 @@ def test_the_environment_weighs_where_nothing_else_is_said(monkeypatch: pytest.M
     server, ask = parse_options_with_environment(None, {})
     assert server.base_url == "http://rewards:8900"
     assert ask.preferences == {"helpful": 0.7, "harmless": 0.3}
+    assert ask.options()["normalize"] == "simplex"
     assert parse_options_with_environment("helpful", {})[1].preferences is None
     assert parse_options_with_environment(None, {"preferences": {"brief": 1}})[1].preferences == {"brief": 1}
+    monkeypatch.setenv("TUREEN_PREFERENCES", "none:helpful=1+verbose=-0.5")
+    asked = parse_options_with_environment(None, {})[1].options()
+    assert (asked["preferences"], asked["normalize"]) == ({"helpful": 1.0, "verbose": -0.5}, "none")
     monkeypatch.delenv("TUREEN_PREFERENCES")
     assert parse_options_with_environment(None, {})[1] == RewardQuery()
 

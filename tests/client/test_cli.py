@@ -32,20 +32,20 @@ def test_the_commands_and_their_flags() -> None:
     }
     shared = {"--url", "--json"}
     making = {"--model", "--max-tokens", "--temperature", "--seed"}
-    scoring = {"--reward", "--preference", "--truncate"}
+    scoring = {"--reward", "--preference", "--normalize", "--truncate"}
     cutting = {"--format", "--pairs", "--ties", "--tie-margin", "--min-margin", "--min-probability", "--seed"}
     reading = {"--form", "--map"}
     assert {name: set(each) - shared for name, each in flags.items()} == {
         "score": {*scoring, *reading, "--file"},
         "label": {*scoring, *reading, *cutting, "--fail", "--run", "--parallel", "--restart", "--outage"},
-        "chat": {*making, "--preference", "--desired-reward", "--preset"},
+        "chat": {*making, "--preference", "--normalize", "--desired-reward", "--preset"},
         "sweep": {*making, "--from", "--to", "--steps", "--score", "--reward"},
         "bench": {
             *(scoring | reading | making),
             *("--file", "--to", "--rate", "--concurrency", "--seconds", "--requests", "--timeout", "--within"),
             *("--words", "--candidates", "--plot"),
         }
-        - {"--temperature"},
+        - {"--temperature", "--normalize"},
         "weights": {*reading, "--reward", "--truncate", "--level", "--width", "--preset"},
         "models": set(),
         "health": {"--wait"},
@@ -60,6 +60,14 @@ def test_score_shows_a_table(standin: StandIn) -> None:
     assert "-0.40 (8.00)" in result.stdout
     items = [{"prompt": "Why?", "candidates": ["Because.", "No idea."]}]
     assert standin.seen[0].json == {"items": items, "rewards": ["length"], "preferences": {"length": 1.0}}
+
+
+def test_weights_are_sent_as_given_if_that_is_asked_for(standin: StandIn) -> None:
+    run(standin, "score", "Why?", "Because.", "-p", "length=1", "-p", "words=-0.5", "--normalize", "none")
+    assert standin.seen[-1].json["normalize"] == "none"
+    assert standin.seen[-1].json["preferences"] == {"length": 1.0, "words": -0.5}
+    run(standin, "chat", "Hello", "-p", "academy=1.5", "-p", "business=-0.5", "--normalize", "none")
+    assert standin.seen[-1].json["soup"] == {"normalize": "none"}
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.json", json.dumps([PAIR])), ("a.jsonl", json.dumps(PAIR) + "\n")])
@@ -190,6 +198,7 @@ def test_nobody_there_says_how_to_start_a_server() -> None:
         (["score", "p", "a", "-p", "academy"], "'academy' is not a weight: write it as"),
         (["score", "p", "a", "-p", "academy=much"], "'academy=much' is not a weight: write it"),
         (["score", "p", "a", "-p", "a=1", "-p", "a=2"], "'a' has two weights; give one"),
+        (["score", "p", "a", "--normalize", "none"], "say which weights with -p"),
         (["chat", "p", "-d", "a"], "'a' is not a reward: write it as"),
         (["score", "--file", "/no/such/file"], "does not exist"),
         (["chat", "--json"], "--json needs a prompt"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen.errors import Unprocessable
-from tureen.mixes import check_sum, split_mix
+from tureen.mixes import Normalize, check_single, check_sum, split_mix, split_normalize
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,8}", fullmatch=True)
 NUMBERS = st.floats(0, 1).map(repr) | st.sampled_from(["1e+2", "+0.5", "1E+0", ".5", "5.", "-1", "2e-3"])
@@ -38,6 +38,22 @@ def test_weights_that_do_not_add_up_are_told_their_sum(weights: dict[str, float]
     with pytest.raises(Unprocessable, match=f"'the text' add up to {total}; .* cut the text at a comma") as caught:
         check_sum(weights, "the text", "place")
     assert caught.value.param == "place"
+
+
+def test_a_mark_says_that_weights_are_used_as_written() -> None:
+    assert split_normalize("none:a=1+b=-0.5") == ("none", "a=1+b=-0.5")
+    assert split_normalize(" none: a=1") == ("none", "a=1")
+    assert split_normalize("none=1+a=2") == ("simplex", "none=1+a=2")
+
+
+def test_a_single_weight_may_be_what_a_cut_has_left() -> None:
+    check_single({"a": 1.0}, "simplex", "a=1", "place")
+    check_single({"a": 1.0, "b": -0.5}, "none", "none:a=1+b=-0.5", "place")
+    cut: list[tuple[dict[str, float], Normalize]] = [({"a": 0.7}, "simplex"), ({"a": 1.0}, "none")]
+    for weights, normalize in [*cut, ({"a": -1.0}, "none")]:
+        with pytest.raises(Unprocessable, match="a client has cut the text at a comma") as caught:
+            check_single(weights, normalize, "text", "place")
+        assert caught.value.param == "place"
 
 
 @given(st.integers(1, 12))

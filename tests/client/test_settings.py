@@ -63,13 +63,20 @@ def test_without_the_variable_nothing_is_weighed(monkeypatch: pytest.MonkeyPatch
 def test_the_environment_says_how_rewards_are_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("helpful=0.7, harmless=3e-1", "helpful=0.7+harmless=0.3", "helpful = 0.7 ; harmless=0.3"):
         monkeypatch.setenv("TUREEN_PREFERENCES", text)
-        assert settings.read_preferences() == {"helpful": 0.7, "harmless": 0.3}
+        assert settings.read_preferences() == ({"helpful": 0.7, "harmless": 0.3}, "simplex")
     monkeypatch.setenv("TUREEN_PREFERENCES", "helpful=1")
-    assert settings.read_preferences() == {"helpful": 1.0}
+    assert settings.read_preferences() == ({"helpful": 1.0}, "simplex")
+    monkeypatch.setenv("TUREEN_PREFERENCES", "none:helpful=1+verbose=-0.5")
+    assert settings.read_preferences() == ({"helpful": 1.0, "verbose": -0.5}, "none")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("helpful=0.7", "add up to 0.7"), ("helpful=0.7+helpful=0.3", "two weights")]
+    ("text", "says"),
+    [
+        ("helpful=0.7", "add up to 0.7"),
+        ("helpful=0.7+helpful=0.3", "two weights"),
+        ("none:helpful=1", "has one weight; after `none:` write two or more"),
+    ],
 )
 def test_weights_of_which_some_are_lost_are_refused(monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
     """Slurm's ``--export`` cuts a variable at its comma."""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tureen.errors import InvalidRequest, Unprocessable
+from tureen.mixes import Normalize
 from tureen_core import preference
 
 KNOWN = ("academy", "business", "entertainment", "helpful", "literature")
@@ -68,12 +69,27 @@ def test_without_normalisation_weights_stay_as_they_are(weights: dict[str, float
     ],
 )
 def test_weights_that_mean_nothing_are_refused_by_name(
-    weights: dict[str, float], normalize: preference.Normalize, param: str, message: str
+    weights: dict[str, float], normalize: Normalize, param: str, message: str
 ) -> None:
     with pytest.raises(Unprocessable, match=message) as caught:
         preference.normalise_weights(weights, KNOWN, normalize)
     assert caught.value.param == param
     assert caught.value.status == 422
+
+
+def test_rewards_are_subtracted_under_none_and_a_sum_of_nothing_is_refused() -> None:
+    weights = {"helpful": 1.0, "academy": -0.5, "literature": 0.0}
+    assert preference.normalise_reward_weights(weights, KNOWN, "none") == {"academy": -0.5, "helpful": 1.0}
+    assert preference.normalise_reward_weights({"academy": 3, "helpful": 1}, KNOWN) == {
+        "academy": 0.75,
+        "helpful": 0.25,
+    }
+    with pytest.raises(Unprocessable, match="'academy' is negative: send `normalize: \"none\"` to subtract a reward"):
+        preference.normalise_reward_weights(weights, KNOWN)
+    for normalize in ("simplex", "none"):
+        with pytest.raises(Unprocessable, match="all weights are zero") as caught:
+            preference.normalise_reward_weights({"helpful": 0.0}, KNOWN, normalize, "place")
+        assert caught.value.param == "place"
 
 
 def test_an_unknown_objective_has_a_code_and_a_field_of_the_callers_choice() -> None:

@@ -87,10 +87,18 @@ def test_two_of_them_are_weighed() -> None:
     assert found["probability"] == pytest.approx((sigmoid(there) + sigmoid(back)) / 2)
 
 
+def test_one_of_them_is_subtracted_in_log_odds() -> None:
+    weights = {"duel": 1, "other-duel": -0.25}
+    (found,) = label("duel", "other-duel", preferences=weights, normalize="none")["data"]
+    there, back = ((3 + lean) / 2 - 0.25 * (3 + lean) for lean in (LEAN, -LEAN))
+    assert found["orders"] == pytest.approx([sigmoid(there), sigmoid(back)])
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
         ({"rewards": ["duel", "calm"]}, "rewards[1]"),
+        ({"rewards": ["duel"], "normalize": "none"}, "normalize"),
         ({"preferences": {"duel": 1, "calm": 1}}, "preferences.calm"),
         ({"rewards": ["duel"], "soup": True, "preferences": {"duel": 1}}, "soup"),
         ({"rewards": ["duel"], "items": [{"prompt": "hi", "candidates": ["one"]}]}, "items[0].candidates"),

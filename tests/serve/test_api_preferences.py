@@ -63,6 +63,15 @@ def test_several_objectives_weigh_by_their_own_temperatures() -> None:
     assert found["probability"] == pytest.approx(sigmoid(0.25 * -3 / 0.5 + 0.75 * 1 / 2))
 
 
+def test_a_reward_is_subtracted_from_margins_and_log_odds() -> None:
+    items = [{"prompt": "hi", "candidates": ["calm calm calm", "calm calm calm funny funny"]}]
+    body = {"preferences": {"calm": 1, "funny": -0.5}, "normalize": "none"}
+    (found,) = label(items=items, matrix=True, **body)["data"]
+    assert (found["ranking"], found["margin"]) == ([0, 1], 1.0)
+    assert found["probability"] == pytest.approx(sigmoid(-0.5 * -2 / 2)) == found["matrix"][0][1]
+    assert [each["reward"] for each in found["candidates"]] == [1, 0]
+
+
 def test_without_preferences_the_asked_rewards_weigh_the_same() -> None:
     assert label()["preferences"] == {"calm": 0.5, "funny": 0.5}
     assert label(rewards=["funny"])["preferences"] == {"funny": 1.0}
@@ -190,6 +199,9 @@ def test_or_fails_the_call() -> None:
         ({"preferences": {"angry": 1}}, "preferences.angry"),
         ({"fingerprints": "x"}, "fingerprints"),
         ({"soup": True, "rewards": ["calm"], "preferences": {"calm": 1}}, "rewards"),
+        ({"preferences": {"calm": 1, "funny": -1}}, "preferences.funny"),
+        ({"rewards": ["calm", "funny"], "normalize": "none"}, "normalize"),
+        ({"soup": True, "preferences": {"calm": 1}, "normalize": "none"}, "normalize"),
     ],
 )
 def test_what_cannot_be_asked_is_named(body: dict[str, Any], param: str) -> None:

@@ -96,6 +96,14 @@ def test_preferences_weigh_calibrated_rewards_and_ask_only_for_those() -> None:
     assert list(alone["fingerprint"]) == ["funny"]
 
 
+def test_weights_under_none_are_used_as_sent_so_that_a_reward_is_subtracted() -> None:
+    reply = score(preferences={"calm": 1, "funny": -0.5}, normalize="none")
+    assert reply["preferences"] == {"calm": 1, "funny": -0.5}
+    assert [candidate["reward"] for candidate in reply["data"][0]["candidates"]] == [1, -0.5]
+    alone = score(preferences={"calm": -2}, normalize="none")
+    assert [candidate["reward"] for candidate in alone["data"][0]["candidates"]] == [-2, 0]
+
+
 def test_rewards_and_preferences_are_both_reported() -> None:
     reply = score(rewards=["calm"], preferences={"funny": 1})
     first, second = reply["data"][0]["candidates"]
@@ -124,6 +132,12 @@ def test_a_soup_is_one_reward_on_a_scale_of_its_own() -> None:
         ({"preferences": {"calm": 0}}, "preferences", "invalid_value"),
         ({"preferences": {}}, "preferences", "invalid_value"),
         ({"soup": True}, "preferences", "invalid_value"),
+        ({"soup": True, "preferences": {"calm": 1, "funny": -1}}, "preferences.funny", "invalid_value"),
+        ({"soup": True, "preferences": {"calm": 1, "funny": 1}, "normalize": "none"}, "normalize", "invalid_value"),
+        ({"preferences": {"calm": 0}, "normalize": "none"}, "preferences", "invalid_value"),
+        ({"preferences": {"calm": 17}, "normalize": "none"}, "preferences.calm", "invalid_value"),
+        ({"preferences": {"calm": 1}, "normalize": "l2"}, "normalize", "invalid_value"),
+        ({"normalize": "none"}, "normalize", "invalid_value"),
         ({"soup": True, "preferences": {"calm": 1}, "rewards": ["calm"]}, "rewards", "invalid_value"),
         ({"fingerprint": {"angry": "x"}}, "fingerprint.angry", "unknown_reward"),
         ({"reward": ["calm"]}, "reward", "invalid_value"),
@@ -289,7 +303,4 @@ def test_a_body_without_a_list_of_items_is_shown_one(body: Any) -> None:
 
 def test_a_negative_weight_is_told_a_way_that_is_there() -> None:
     message = error(preferences={"calm": -1, "funny": 2})["message"]
-    assert (
-        message == "the weight of 'calm' is negative: weights of rewards must be 0 or more; request both rewards and "
-        "subtract them yourself"
-    )
+    assert message == "the weight of 'calm' is negative: send `normalize: \"none\"` to subtract a reward"

@@ -41,7 +41,7 @@ def test_the_flags_are_these() -> None:
     command = typer.main.get_command(app).commands["label"]  # type: ignore[attr-defined]
     flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     cutting = "format pairs ties tie-margin min-margin min-probability seed"
-    models = "starter reward config runtime dtype device objective preference truncate form map"
+    models = "starter reward config runtime dtype device objective preference normalize truncate form map"
     running = "out engine write fail run restart ray-address actors gpus json"
     plain = name_flags(form="--reward-form").values()
     assert flags == {*plain, *(f"--{name}" for name in f"{cutting} {models} {running}".split())}

@@ -78,6 +78,23 @@ def test_a_mix_is_one_column_on_the_calibrated_scale(model: str) -> None:
     assert found.standard(OUTCOME) == found.value(OUTCOME)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "none:calm=1+funny=-0.5",
+        " none: calm=1, funny=-0.5",
+        "none:org/calm=1+org/funny=-0.5",
+        "none:org/calm=1;org/funny=-0.5",
+        "brief",
+    ],
+)
+def test_after_the_mark_weights_are_used_as_written(model: str) -> None:
+    found = spelled(model, brief="none:calm=1+funny=-0.5")
+    assert found.query.weights == {"calm": 1, "funny": -0.5}
+    assert found.values(OUTCOME) == [(3 - 1) / 2 - 0.5 * 2]
+    assert found.standard(OUTCOME) == found.value(OUTCOME)
+
+
 def test_a_weight_of_nothing_is_not_computed() -> None:
     found = spelled("calm=1,funny=0")
     assert found.query.objectives == ("calm",)
@@ -112,7 +129,13 @@ def test_of_a_mix_the_part_is_named_that_is_not_loaded(model: str, strangers: st
         ("calm=0.5,funny", "'funny' is not a weight; write it as name=0.7"),
         ("calm=1,calm=2", "'calm' has two weights; send one"),
         ("calm=0,funny=0", "all weights are zero"),
-        ("calm=-1,funny=2", "negative: weights of rewards must be 0 or more; request both rewards and subtract them"),
+        ("calm=-1,funny=2", "negative: write `none:` before the weights to subtract a reward, as none:a=1+b=-0.5"),
+        ("none:calm=1", "has one weight; after `none:` write two or more, of which one may be 0. If some are missing"),
+        ("none:calm=-1", "has one weight"),
+        ("none:calm=0,funny=0", "all weights are zero"),
+        ("none:calm", "'none:calm' has no weights: write them as none:a=1+b=-0.5"),
+        ("none:calm,funny", "has no weights"),
+        ("none:calm=17,funny=1", "beyond"),
         ("calm=nan,funny=1", "not a finite number"),
         ("calm=inf", "not a finite number"),
         ("calm=1e9", "beyond"),
@@ -164,7 +187,8 @@ def test_the_only_reward_answers_to_every_name(model: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["calm=0.7,funny=0.3", "calm,funny", "calm=0.7+funny=0.3", "calm+funny", "calm funny"]
+    "model",
+    ["calm=0.7,funny=0.3", "calm,funny", "calm=0.7+funny=0.3", "calm+funny", "calm funny", "none:calm=1,funny=-1"],
 )
 def test_a_mix_with_what_is_not_loaded_is_not_taken_for_the_only_reward(model: str) -> None:
     error = refused(model, ONE)
@@ -211,7 +235,8 @@ def test_a_text_without_a_reward_has_no_value(model: str) -> None:
 
 
 def test_aliases_that_stand_for_what_is_loaded() -> None:
-    assert check_aliases({**ALIASES, "default": "calm"}, TWO) is None
+    assert check_aliases({**ALIASES, "default": "calm", "brief": "none:calm=1+funny=-0.5"}, TWO) is None
+    assert check_aliases({"brief": "none:calm=1+funny=-0.5"}, {}, {"calm", "funny"}) is None
     assert check_aliases({}, {}) is None
 
 
@@ -224,6 +249,8 @@ def test_aliases_that_stand_for_what_is_loaded() -> None:
         ("calm=much", "aliases.mine: 'calm=much' is not a weight"),
         ("calm=0", "aliases.mine: all weights are zero"),
         ("calm=0.7", "aliases.mine: the weights in 'calm=0.7' add up to 0.7"),
+        ("calm=1,funny=-1", "aliases.mine: the weight of 'funny' is negative: write `none:` before the weights"),
+        ("none:calm=1,nobody=-1", "aliases.mine: no reward is called 'nobody' (in 'none:calm=1,nobody=-1'); loaded:"),
         ("", "aliases.mine: "),
     ],
 )

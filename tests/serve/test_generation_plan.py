@@ -132,9 +132,19 @@ def test_a_negative_weight_of_an_expert_is_told_the_field_that_allows_it(fields:
     planned(**fields, soup={"normalize": "none"})
 
 
-def test_a_negative_weight_of_a_judge_is_told_that_there_is_no_such_field() -> None:
-    fields = {"candidates": {"n": 2, "preferences": {"calm": -1}}}
-    assert "weights of rewards must be 0 or more" in refused(Unprocessable, **fields).message
+def test_a_negative_weight_of_a_judge_is_told_the_field_that_allows_it() -> None:
+    candidates = {"n": 2, "preferences": {"calm": 1, "funny": -0.5}}
+    told = refused(Unprocessable, candidates=candidates)
+    assert told.param == "candidates.preferences.funny"
+    assert 'send `candidates: {"normalize": "none"}` to subtract' in told.message
+    found = planned(candidates={**candidates, "normalize": "none"})
+    assert found.variations[0].judges == {"calm": 1, "funny": -0.5}
+
+
+def test_judges_are_weighed_as_the_experts_unless_the_request_says_otherwise() -> None:
+    fields: dict[str, Any] = {"preferences": {"calm": 1.5, "funny": -0.5}, "soup": {"normalize": "none"}}
+    assert planned(**fields, candidates={"n": 2}).variations[0].judges == {"calm": 1.5, "funny": -0.5}
+    assert refused(Unprocessable, **fields, candidates={"normalize": "simplex"}).param == "candidates.preferences.funny"
 
 
 def test_a_suffix_that_cannot_be_read_is_a_400() -> None:

@@ -79,6 +79,13 @@ def test_objectives_are_named_or_weighed(models: list[Path], tmp_path: Path) -> 
     assert rewards["b"] != rewards["a=1,b=3"]
 
 
+def test_a_reward_is_subtracted_where_weights_are_used_as_given(models: list[Path], tmp_path: Path) -> None:
+    words: list[str | Path] = ["evaluate", models[1], "--data", records(tmp_path), "--out", tmp_path / "out"]
+    result = call(*words, "--preferences", "a=1+b=-0.5", "--normalize", "none")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["model"]["weights"] == {"a": 1, "b": -0.5}
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -89,6 +96,8 @@ def test_objectives_are_named_or_weighed(models: list[Path], tmp_path: Path) -> 
         (["--objective", "nothing"], "has no reward 'nothing'; its rewards are single"),
         (["--preferences", "a"], "write it as helpful=0.7+harmless=0.3"),
         (["--preferences", "nothing=1"], "unknown objective 'nothing'"),
+        (["--normalize", "none"], "--normalize: say which weights with --preferences"),
+        (["--preferences", "single=-1"], "negative: give `--normalize none` to subtract a reward"),
     ],
     ids=str,
 )

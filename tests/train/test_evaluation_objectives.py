@@ -32,6 +32,18 @@ def test_weighed_objectives_are_calibrated_first() -> None:
     assert choice.describe()["weights"] == {"a": 0.75, "b": 0.25}
 
 
+def test_an_objective_is_subtracted_where_weights_are_used_as_given() -> None:
+    choice = ObjectiveChoice.of(SCALES, None, {"a": 1, "b": -0.5}, "it", "none")
+    assert (choice.name, choice.weights) == ("a=1,b=-0.5", {"a": 1, "b": -0.5})
+    found = choice.score_item([{"a": 3.0, "b": 2.0}], [False])
+    assert found.rewards == [pytest.approx((3 - 1) / 2 - 0.5 * 2 / 0.5)]
+    assert found.logits == [pytest.approx(3 / 4 - 0.5 * 2 / 0.5)]
+    assert choice.write_weighing() == {"preferences": {"a": 1, "b": -0.5}, "normalize": "none"}
+    assert ObjectiveChoice.of(SCALES, "a", None, "it").write_weighing() == {}
+    with pytest.raises(Unprocessable, match="'b' is negative: give `--normalize none` to subtract a reward"):
+        ObjectiveChoice.of(SCALES, None, {"a": 1, "b": -0.5}, "it")
+
+
 def test_a_single_objective_needs_no_name() -> None:
     assert ObjectiveChoice.of({"a": SCALES["a"]}, None, None, "it").name == "a"
 

@@ -18,6 +18,7 @@ from tureen.commands.bench import bench_server
 from tureen.commands.flags import (
     DesiredReward,
     FormOf,
+    HowNormalised,
     ItemsFile,
     Json,
     MaxTokens,
@@ -33,6 +34,7 @@ from tureen.commands.flags import (
     make_console,
     open_client,
     parse_reading,
+    parse_weighing,
     parse_weights,
 )
 from tureen.commands.label import label_file
@@ -60,6 +62,7 @@ def score(
     renames: Renames = None,
     reward: Reward = None,
     preference: Preference = None,
+    normalize: HowNormalised = None,
     truncate: Truncate = False,
     url: Url = None,
     as_json: Json = False,
@@ -68,7 +71,7 @@ def score(
 
     If an item is invalid, nothing is scored and the error names its line.
     """
-    options = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
+    options = drop_unset(rewards=reward, **parse_weighing(preference, normalize), truncate=truncate or None)
     with open_client(url) as client:
         given = _read_items(texts or [], file, parse_reading(form, renames))
         with item_files.name_rows_in_errors(given):
@@ -100,6 +103,7 @@ app.command("bench")(bench_server)
 def chat(
     prompt: Annotated[str | None, typer.Argument(help="Your message; without it you chat.", show_default=False)] = None,
     preference: Preference = None,
+    normalize: HowNormalised = None,
     desired_reward: DesiredReward = None,
     preset: Annotated[str | None, typer.Option(help="The name of a set of weights on the server.")] = None,
     model: Model = None,
@@ -114,6 +118,7 @@ def chat(
         raise typer.BadParameter("--json needs a prompt")
     options = drop_unset(
         preferences=parse_weights(preference),
+        soup=None if normalize is None else {"normalize": normalize},
         desired_rewards=parse_weights(desired_reward, "--desired-reward", "reward"),
         preset=preset,
         model=model,

@@ -3,7 +3,7 @@
 import os
 
 from tureen.errors import InvalidRequest
-from tureen.mixes import check_sum, split_mix
+from tureen.mixes import Normalize, check_single, split_mix, split_normalize
 
 LOCAL = "http://127.0.0.1:8900"
 FIELD = "TUREEN_PREFERENCES"
@@ -29,22 +29,24 @@ def resolve_api_key(given: str | None = None) -> str | None:
     return given or os.environ.get("TUREEN_API_KEY") or None
 
 
-def read_preferences() -> dict[str, float] | None:
-    """Return the weights in ``TUREEN_PREFERENCES``, written as ``helpful=0.7+harmless=0.3``, or None if it is not set.
+def read_preferences() -> tuple[dict[str, float], Normalize] | None:
+    """Return the weights in ``TUREEN_PREFERENCES`` and how they are normalised, or None if it is not set.
+
+    They are written as ``helpful=0.7+harmless=0.3``, or as ``none:helpful=1+verbose=-0.5`` to be used as written.
 
     Raises:
-        InvalidRequest: a weight is malformed or given twice, or the only one is not 1, because the rest was cut off.
+        InvalidRequest: a weight is malformed or given twice, or the only one may be what was left of a cut.
     """
     text = os.environ.get(FIELD)
     if not text:
         return None
-    pairs = [_weight(pair) for pair in split_mix(text)]
+    normalize, mix = split_normalize(text)
+    pairs = [_weight(pair) for pair in split_mix(mix)]
     weights = dict(pairs)
     if len(weights) < len(pairs):
         raise InvalidRequest(f"{FIELD}: {text!r} gives a reward two weights; give one", param=FIELD)
-    if len(weights) == 1:
-        check_sum(weights, f"{FIELD}={text}", FIELD)
-    return weights
+    check_single(weights, normalize, f"{FIELD}={text}", FIELD)
+    return weights, normalize
 
 
 def _weight(pair: str) -> tuple[str, float]:

@@ -7,8 +7,8 @@ from tureen.errors import Conflict, Unprocessable
 from tureen.wire import PreferencesRequest, ScoreRequest
 from tureen_core.calibration import check_common_scale
 from tureen_core.manifest import Input
-from tureen_core.preference import normalise_weights
-from tureen_serve.generation.weigh import SUBTRACT, Scales, blend_scales
+from tureen_core.preference import normalise_reward_weights
+from tureen_serve.generation.weigh import Scales, blend_scales
 from tureen_serve.inference.engine import SOUP, Reward
 
 RewardBody = ScoreRequest | PreferencesRequest
@@ -24,6 +24,8 @@ NONE_READS: Mapping[Input, str] = {
     "steps": "none of the loaded rewards scores steps; send `candidates`",
     "pair": "none of the loaded rewards compares two answers; see GET /v1/models",
 }
+SUBTRACT = 'send `normalize: "none"` to subtract a reward'
+SOUPED = "a souped reward takes weights of 0 or more; send `soup: false` to subtract a reward"
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,19 @@ class RewardQuery:
 
 
 def read_query(
-    body: RewardBody, loaded: Mapping[str, Reward], reads: Input = "conversation", weigh_all: bool = False
+    body: RewardBody,
+    loaded: Mapping[str, Reward],
+    reads: Input = "conversation",
+    weigh_all: bool = False,
+    remedy: str = SUBTRACT,
 ) -> RewardQuery:
-    """Read ``rewards``, ``preferences``, ``soup`` and ``fingerprint`` of a body.
+    """Read ``rewards``, ``preferences``, ``normalize``, ``soup`` and ``fingerprint`` of a body.
 
     Args:
         loaded: every loaded reward by its name.
         reads: the kind of the body's items. Only rewards that read this kind are used.
         weigh_all: give the rewards equal weights if the body has no ``preferences``.
+        remedy: the advice in the error for a negative weight.
 
     Raises:
         Unprocessable: a reward is not loaded or reads another kind of input, the fields contradict each other, or a
@@ -74,9 +81,9 @@ def read_query(
     """
     rewards = _select_readers(body, loaded, reads)
     named = tuple(dict.fromkeys(body.rewards or ()))
-    weights = normalise_weights(body.preferences, rewards, remedy=SUBTRACT) if body.preferences is not None else None
+    weights = _weigh(body, rewards, SOUPED if body.soup else remedy)
     if weights is None and weigh_all:
-        weights = normalise_weights(dict.fromkeys(named or tuple(rewards), 1.0), rewards)
+        weights = normalise_reward_weights(dict.fromkeys(named or tuple(rewards), 1.0), rewards)
     if body.soup and weights is None:
         raise Unprocessable("a soup needs weights; send `preferences: {objective: weight}`", param="preferences")
     if body.soup and named and body.preferences is not None:
@@ -90,6 +97,22 @@ def read_query(
         scales = {SOUP: blend_scales(weights or {}, scales)}
     fingerprints = {name: rewards[name].fingerprint for name in members}
     return RewardQuery(() if body.soup else members, weights, body.soup, scales, fingerprints, reads)
+
+
+def _weigh(body: RewardBody, rewards: Mapping[str, Reward], remedy: str) -> dict[str, float] | None:
+    """Read the weights of a body; None if it has none.
+
+    Raises:
+        Unprocessable: they cannot be used, or ``normalize: none`` stands where no weights are used as given.
+    """
+    if body.normalize == "none" and body.soup:
+        message = "the weights of a souped reward add up to 1, since its calibration is a mean; leave `normalize` out"
+        raise Unprocessable(message, param="normalize")
+    if body.preferences is not None:
+        return normalise_reward_weights(body.preferences, rewards, body.normalize, remedy=remedy)
+    if body.normalize == "none":
+        raise Unprocessable("`normalize` says how `preferences` are read; send them too", param="normalize")
+    return None
 
 
 def _select_readers(body: RewardBody, loaded: Mapping[str, Reward], reads: Input) -> dict[str, Reward]:

@@ -15,13 +15,14 @@ from tureen import item_files
 from tureen.commands.flags import (
     INTERRUPTED,
     FormOf,
+    HowNormalised,
     Json,
     Preference,
     Renames,
     Truncate,
     drop_unset,
     parse_reading,
-    parse_weights,
+    parse_weighing,
 )
 from tureen.commands.label_flags import (
     Fail,
@@ -90,6 +91,7 @@ def label(
     seed: PairSeed = 0,
     objective: Objectives = None,
     preference: Preference = None,
+    normalize: HowNormalised = None,
     truncate: Truncate = False,
     fail: Fail = False,
     size: Annotated[int, typer.Option("--run", min=1, max=4096, help="Items to label and to store at once.")] = 64,
@@ -112,14 +114,13 @@ def label(
     models, weights and counts. Exit code 1 means that some items could not be labelled, or that nothing could be run.
     """
     how = build_recipe(form, pairs, ties, tie_margin, min_margin, min_probability, seed)
-    asked = drop_unset(rewards=objective, preferences=parse_weights(preference), truncate=truncate or None)
+    asked = drop_unset(rewards=objective, **parse_weighing(preference, normalize), truncate=truncate or None)
     plan = Plan(how, asked, not fail, size, reading=parse_reading(source_form, renames))
-    flags = {"runtime": runtime, "dtype": dtype, "device": device}
     found: list[Shard] = []
     try:
         entries = make_reward_entries(list(map(_make_absolute, reward or [])), plain, name_flags(form=FORM_FLAG))
         artifacts = read_artifacts(with_starter, entries)
-        settings = _require_rewards(load_settings(config, **flags, **artifacts))
+        settings = _require_rewards(load_settings(config, runtime=runtime, dtype=dtype, device=device, **artifacts))
         found = _prepare_shards(inputs, out, write)
         run = _import_ray_run(out, ray_address, actors, gpus) if engine == "ray" else _import_local_run()
         work = partial(run, settings, found, plan, restart=restart)

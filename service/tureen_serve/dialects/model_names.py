@@ -3,7 +3,8 @@
 A model is one reward (``helpful``), several (``helpful+harmless``, one column each) or a weighted mix
 (``helpful=0.7+harmless=0.3``, one column). ``,`` and ``;`` separate too. The weights of a mix are scaled to sum to 1.
 But a single weight must be 1, because some clients cut a mix at a comma and send only its first part. An alias stands
-for such a model. A request without a model uses the alias ``default``.
+for such a model. ``none:`` before a mix means that the weights are used as written, negative ones too; then there are
+two or more, for the same reason. A request without a model uses the alias ``default``.
 
 Training loops often send the path of a checkpoint. So if a model is unknown, its last path component is tried. If only
 one reward is loaded, every unknown name means that reward.
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tureen.errors import NotFound, TureenError, Unprocessable
-from tureen.mixes import check_sum, split_mix
+from tureen.mixes import AS_WRITTEN, check_single, split_mix, split_normalize
 from tureen.wire import ScoreRequest
 from tureen_core.calibration import resolve_scale
-from tureen_core.preference import normalise_weights
+from tureen_core.preference import normalise_reward_weights
 from tureen_serve.api.reward_query import RewardQuery, read_query
 from tureen_serve.generation.weigh import weigh_rewards
 from tureen_serve.inference.engine import Outcome, Reward
@@ -25,6 +26,7 @@ from tureen_serve.inference.rendering import relocate_error
 
 DEFAULT = "default"
 FIELD = "model"
+SUBTRACT = f"write `{AS_WRITTEN}` before the weights to subtract a reward, as {AS_WRITTEN}a=1+b=-0.5"
 NOTHING = ScoreRequest.model_construct(items=[])
 
 
@@ -99,16 +101,18 @@ def build_selection(resolved: str, rewards: Mapping[str, Reward]) -> RewardSelec
     Raises:
         Unprocessable: its weights cannot be used.
     """
-    parts = split_mix(resolved)
-    if "=" not in resolved:
+    normalize, mix = split_normalize(resolved)
+    parts = split_mix(mix)
+    if "=" not in mix:
+        if normalize == "none":
+            raise Unprocessable(f"{resolved!r} has no weights: write them as {AS_WRITTEN}a=1+b=-0.5", param=FIELD)
         return RewardSelection(resolved, tuple(parts), read_query(_body(rewards=parts), rewards))
     weights = _weights(parts)
     try:
-        query = read_query(_body(preferences=weights), rewards)
+        query = read_query(_body(preferences=weights, normalize=normalize), rewards, remedy=SUBTRACT)
     except TureenError as error:
         raise relocate_error(error, FIELD) from None
-    if len(weights) == 1:
-        check_sum(weights, resolved, FIELD)
+    check_single(weights, normalize, resolved, FIELD)
     return RewardSelection(resolved, (resolved,), query)
 
 
@@ -133,7 +137,8 @@ def check_aliases(
             if not _unknown(target, rewards):
                 select_rewards(target, rewards, {})
             elif "=" in target:
-                normalise_weights(_weights(split_mix(target)), known)
+                normalize, mix = split_normalize(target)
+                normalise_reward_weights(_weights(split_mix(mix)), known, normalize, FIELD, SUBTRACT)
         except TureenError as error:
             return f"aliases.{alias}: {error.message}"
     return None
@@ -141,7 +146,7 @@ def check_aliases(
 
 def list_names(resolved: str) -> list[str]:
     """List the rewards that a model names."""
-    return [part.partition("=")[0].strip() for part in split_mix(resolved)]
+    return [part.partition("=")[0].strip() for part in _split(resolved)]
 
 
 def resolve_model(
@@ -163,18 +168,25 @@ def resolve_model(
             return aliases[name]
         if not _unknown(name, rewards):
             return name
-    if len(rewards) == 1 and (not model or (guess and len(_unknown(model, rewards)) == len(split_mix(model)))):
+    if len(rewards) == 1 and (not model or (guess and len(_unknown(model, rewards)) == len(_split(model)))):
         return next(iter(rewards))
     raise _not_found(model, rewards, aliases)
 
 
 def _without_folders(model: str) -> str:
-    return ",".join(PurePosixPath(part).name for part in split_mix(model))
+    normalize, mix = split_normalize(model)
+    names = ",".join(PurePosixPath(part).name for part in split_mix(mix))
+    return names if normalize == "simplex" else AS_WRITTEN + names
+
+
+def _split(model: str) -> list[str]:
+    """Split a model into its parts, without the mark before them."""
+    return split_mix(split_normalize(model)[1])
 
 
 def _unknown(model: str, rewards: Collection[str]) -> list[str]:
     """List the parts that do not name a loaded reward."""
-    return [part for part in split_mix(model) if part.partition("=")[0].strip() not in rewards]
+    return [part for part in _split(model) if part.partition("=")[0].strip() not in rewards]
 
 
 def _not_found(model: str | None, rewards: Collection[str], aliases: Mapping[str, str]) -> NotFound:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from tureen.errors import Unprocessable
+from tureen.mixes import Normalize
 from tureen.wire import ChatRequest, CompletionRequest
-from tureen_core.preference import Normalize
 from tureen_core.soup import Semantics
 from tureen_core.turns import Messages
 from tureen_serve.inference.engine import Family

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_core.preference import Normalize, digest_soup
+from tureen.mixes import Normalize
+from tureen_core.preference import digest_soup
 from tureen_core.soup import Semantics
 from tureen_core.turns import Messages
 from tureen_serve.generation.method import Request, Variation, Weights, refuse_field

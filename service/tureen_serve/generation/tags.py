@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tureen_core.preference import Normalize
+from tureen.mixes import Normalize
 from tureen_core.reward_tags import check_desired_rewards, map_preferences, tag_messages, tag_text, write_tags
 from tureen_core.soup import Semantics
 from tureen_core.steering import Mapped, TagSteering

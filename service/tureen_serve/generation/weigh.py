@@ -16,7 +16,6 @@ Raw = Mapping[str, float]
 Scales = Mapping[str, Calibration | None]
 
 LARGEST = (2 - 2**-23) * 2.0**127  # of float32
-SUBTRACT = "weights of rewards must be 0 or more; request both rewards and subtract them yourself"
 
 
 def blend_scales(weights: Weights, scales: Scales) -> Calibration | None:

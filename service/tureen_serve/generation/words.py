@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tureen_core.preference import Normalize
+from tureen.mixes import Normalize
 from tureen_core.prompt_steering import choose_sentences, say_in_messages, say_in_text
 from tureen_core.soup import Semantics
 from tureen_core.steering import PromptSteering

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tureen.errors import Unprocessable
+from tureen.mixes import Normalize
 from tureen_core.artifact import Artifact
-from tureen_core.preference import Normalize, normalise_weights
+from tureen_core.preference import normalise_weights
 from tureen_core.reading import Reading
 from tureen_core.soup import Stack
 from tureen_serve.runtimes.catalogue import Family

@@ -1,6 +1,6 @@
 """Weights on a command line, such as ``a=0.7+b=0.3``."""
 
-from tureen.mixes import split_mix
+from tureen.mixes import Normalize, split_mix
 from tureen.records.schema import BadOption
 
 
@@ -21,3 +21,14 @@ def parse_weights(text: str, flag: str = "--preferences") -> dict[str, float]:
             raise BadOption(f"{flag}: {name!r} has two weights; give one")
         weights[name] = weight
     return weights
+
+
+def parse_weighing(text: str | None, normalize: Normalize | None) -> tuple[dict[str, float] | None, Normalize]:
+    """Parse ``--preferences`` and ``--normalize``: the weights, None without any, and how they are normalised.
+
+    Raises:
+        BadOption: as :func:`parse_weights`, or ``--normalize`` stands alone.
+    """
+    if normalize is not None and not text:
+        raise BadOption("--normalize: say which weights with --preferences")
+    return parse_weights(text) if text else None, normalize or "simplex"

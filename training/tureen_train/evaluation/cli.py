@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from tureen import Client
-from tureen_train.config.weights import parse_weights
+from tureen.commands.flags import HowNormalised
+from tureen_train.config.weights import parse_weighing
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, make_reading_options, open_reading
 from tureen_train.terminal import make_console, show_progress
@@ -37,6 +38,7 @@ def evaluate_command(
     ] = None,
     objective: Annotated[str | None, typer.Option(help="the reward to use, if the model has several")] = None,
     preferences: Annotated[str | None, typer.Option(help="the weights of several rewards, as a=0.7+b=0.3")] = None,
+    normalize: HowNormalised = None,
     batch: Annotated[int, typer.Option(min=1, help="texts in one batch; over HTTP, items in one request")] = 8,
 ) -> None:
     """Evaluate reward models on preference pairs, RewardBench or RewardBench 2, in process or over HTTP.
@@ -51,7 +53,7 @@ def evaluate_command(
     from tureen_train.evaluation.scorers import open_scorer
 
     with exit_on_user_error():
-        weights = parse_weights(preferences) if preferences else None
+        weights, how = parse_weighing(preferences, normalize)
         options = make_reading_options(renames, reverse, strict)
         loaded = evaluation.load_items(bench, data, form, domain, **options).limited(limit)
         for note in loaded.notes:
@@ -59,7 +61,7 @@ def evaluate_command(
         folders = name_folders(models, out)
         answers = sum(len(item.answers) for item in loaded.items)
         for model, folder in zip(models, folders, strict=True):
-            with open_scorer(model, objective, weights, batch) as scorer, show_progress() as progress:
+            with open_scorer(model, objective, weights, batch, how) as scorer, show_progress() as progress:
                 for warning in evaluation.find_trained_files(scorer, loaded):
                     typer.echo(f"{scorer.name}: {warning}", err=True)
                 task = progress.add_task(f"scoring by {scorer.name}", total=answers)

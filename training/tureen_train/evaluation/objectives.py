@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tureen.mixes import Normalize
 from tureen.records.schema import BadOption
 from tureen_core.calibration import Calibration, check_common_scale, resolve_scale
-from tureen_core.preference import format_weights, normalise_weights
+from tureen_core.preference import format_weights, normalise_reward_weights
 
 Weights = Mapping[str, float]
 Scales = Mapping[str, Calibration | None]
+
+SUBTRACT = "give `--normalize none` to subtract a reward"
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,26 @@ class ObjectiveChoice:
     """One objective of a model, or several with weights.
 
     Attributes:
-        weights: the weights by objective; a single objective has the weight 1.
+        weights: the weights by objective, normalised; a single objective has the weight 1.
         scales: the calibration of each of these objectives, or None.
         weighed: whether weights were given.
+        normalize: how given weights were normalised, and how a server must take them.
     """
 
     weights: Weights
     scales: Scales
     weighed: bool
+    normalize: Normalize = "simplex"
 
     @classmethod
-    def of(cls, scales: Scales, objective: str | None, preferences: Weights | None, whose: str) -> "ObjectiveChoice":
+    def of(
+        cls,
+        scales: Scales,
+        objective: str | None,
+        preferences: Weights | None,
+        whose: str,
+        normalize: Normalize = "simplex",
+    ) -> "ObjectiveChoice":
         """Choose from a model's objectives.
 
         Args:
@@ -50,15 +62,16 @@ class ObjectiveChoice:
             objective: the name of one of them; not needed if there is only one.
             preferences: weights, instead of one objective.
             whose: the model's name, for error messages.
+            normalize: ``none`` uses the weights as given, negative ones too.
 
         Raises:
             BadOption: there is no such objective, or there are several and none is named.
             Unprocessable: a weight cannot be used, or one of several objectives has no calibration.
         """
         if preferences is not None:
-            weights = normalise_weights(preferences, scales, field="--preferences")
+            weights = normalise_reward_weights(preferences, scales, normalize, "--preferences", SUBTRACT)
             check_common_scale(weights, scales, "--preferences")
-            return cls(weights, {name: scales[name] for name in weights}, weighed=True)
+            return cls(weights, {name: scales[name] for name in weights}, True, normalize)
         name = objective or (next(iter(scales)) if len(scales) == 1 else None)
         if name is None:
             raise BadOption(
@@ -79,6 +92,11 @@ class ObjectiveChoice:
         """Return the fields of ``results.json`` that describe the choice."""
         scales = {name: scale.model_dump() if scale else None for name, scale in self.scales.items()}
         return {"objective": self.name, "weights": dict(self.weights), "calibration": scales}
+
+    def write_weighing(self) -> dict[str, Any]:
+        """Write the weights as fields of a request; none without weights."""
+        as_given = {"normalize": self.normalize} if self.normalize != "simplex" else {}
+        return {"preferences": dict(self.weights), **as_given} if self.weighed else {}
 
     def reward(self, raw: Mapping[str, float]) -> float:
         """Compute an answer's reward, which ranks it, from its raw rewards by objective."""

@@ -179,7 +179,7 @@ def _labels(client: Client, choice: ObjectiveChoice, bodies: Sequence[dict[str, 
     reply = client.preferences(
         bodies,
         rewards=list(choice.weights),
-        preferences=choice.weights if choice.weighed else None,
+        **choice.write_weighing(),
         matrix=True,
         truncate=truncate,
         on_error="item",

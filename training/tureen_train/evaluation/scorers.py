@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tureen import Client
+from tureen.mixes import Normalize
 from tureen.records.schema import BadRecord
 from tureen.settings import SCHEMES
 from tureen.wire import CandidateScore, ItemScore, ModelCard
@@ -42,7 +43,11 @@ class Scorer(Protocol):
 
 @contextmanager
 def open_scorer(
-    model: str, objective: str | None = None, preferences: Weights | None = None, batch: int = 8
+    model: str,
+    objective: str | None = None,
+    preferences: Weights | None = None,
+    batch: int = 8,
+    normalize: Normalize = "simplex",
 ) -> Iterator[Scorer]:
     """Open the scorer that a user names.
 
@@ -55,6 +60,7 @@ def open_scorer(
         objective: the objective to use, if there are several.
         preferences: weights of several objectives instead.
         batch: in process, the texts in one batch; over HTTP, the items in one request.
+        normalize: ``none`` uses the weights as given, negative ones too.
 
     Raises:
         ArtifactError: the folder is not an artifact, or its model reads neither conversations nor pairs.
@@ -65,9 +71,10 @@ def open_scorer(
     if model.startswith(SCHEMES):
         address, _, named = model.partition("#")
         with Client(address) as client:
-            yield ServerScorer(client, address, named or objective, None if named else preferences, batch)
+            yield ServerScorer(client, address, named or objective, None if named else preferences, batch, normalize)
     else:
-        yield ArtifactScorer(Path(model), objective, preferences, batch, reads=("conversation", "pair"))
+        reads: Sequence[Input] = ("conversation", "pair")
+        yield ArtifactScorer(Path(model), objective, preferences, batch, reads, normalize=normalize)
 
 
 class ArtifactScorer:
@@ -88,6 +95,7 @@ class ArtifactScorer:
         batch: int,
         reads: Sequence[Input] = ("conversation",),
         reader: Any = None,
+        normalize: Normalize = "simplex",
     ) -> None:
         if reader is None and folder.is_dir() and not (folder / MANIFEST).is_file():
             artifact, reader = open_unconverted(folder)
@@ -96,7 +104,7 @@ class ArtifactScorer:
         self.model = ObjectiveReader(artifact, reads, reader)
         manifest = self.model.manifest
         self.compares = manifest.input == "pair"
-        self.choice = ObjectiveChoice.of(self.model.scales, objective, preferences, str(folder))
+        self.choice = ObjectiveChoice.of(self.model.scales, objective, preferences, str(folder), normalize)
         single = len(self.model.columns) == 1
         self.name = manifest.name if single else f"{manifest.name}:{self.choice.name}"
         self.about = {
@@ -142,12 +150,18 @@ class ServerScorer:
     """Scores by a Tureen server."""
 
     def __init__(
-        self, client: Client, url: str, objective: str | None, preferences: Weights | None, batch: int
+        self,
+        client: Client,
+        url: str,
+        objective: str | None,
+        preferences: Weights | None,
+        batch: int,
+        normalize: Normalize = "simplex",
     ) -> None:
         self.client = client
         cards = {card.id: card for card in client.models().data if card.kind == "reward"}
         scales = {name: _read_scale(card) for name, card in cards.items()}
-        self.choice = ObjectiveChoice.of(scales, objective, preferences, url)
+        self.choice = ObjectiveChoice.of(scales, objective, preferences, url, normalize)
         self.name = self.choice.name
         asked = [cards[name] for name in self.choice.weights]
         self.compares = pairwise_models.compares_answers(client, self.choice)
@@ -185,7 +199,7 @@ class ServerScorer:
         reply = self.client.score(
             [body for _, body in sent],
             rewards=list(self.choice.weights),
-            preferences=self.choice.weights if self.choice.weighed else None,
+            **self.choice.write_weighing(),
             truncate=True,
             on_error="item",
         )

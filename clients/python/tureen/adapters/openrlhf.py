@@ -24,6 +24,7 @@ from tureen.adapters.connections import share_client
 from tureen.adapters.grouped_rows import group_by_prompt
 from tureen.adapters.options import Options, RewardQuery, Server, parse_options_with_environment
 from tureen.errors import InvalidRequest, ServerFault
+from tureen.mixes import AS_WRITTEN
 from tureen.wire import CandidateScore, Reply, Weight
 
 ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "<eos>", "</s>")
@@ -96,7 +97,8 @@ def _model(ask: RewardQuery) -> str:
         return ""
     # A lone name is its raw reward to the server, and a weight makes it calibrated.
     names = [f"{name}={weight!r}" if ask.calibrated else name for name, weight in weights.items()]
-    return f"?model={quote(','.join(names), safe='')}"
+    mark = "" if ask.normalize == "simplex" else AS_WRITTEN
+    return f"?model={quote(mark + ','.join(names), safe='')}"
 
 
 def _rewards(ask: RewardQuery, rows: Sequence[CandidateScore]) -> Rewards:

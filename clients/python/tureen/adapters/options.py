@@ -9,6 +9,7 @@ from tureen.calls.call_options import Patience, Weights
 from tureen.calls.chunks import Chunks
 from tureen.errors import InvalidRequest, ServerFault, TureenError
 from tureen.http_replies import make_fault
+from tureen.mixes import Normalize
 from tureen.retry import Retries
 from tureen.wire import CandidateScore
 
@@ -22,6 +23,7 @@ class Options(Patience, total=False):
     base_url: str | None
     api_key: str | None
     preferences: Weights | None
+    normalize: Normalize
     soup: bool
     calibrated: bool
     truncate: bool
@@ -72,6 +74,7 @@ class RewardQuery:
     Attributes:
         objectives: what is read; all that is loaded where it is empty.
         preferences: weights over objectives instead; the reward is their weighted sum, calibrated.
+        normalize: ``simplex`` divides the weights by their sum; ``none`` uses them as given, negative ones too.
         soup: read the reward model whose adapters are souped by ``preferences``, not the sum.
         calibrated: on the scale of the artifact's mean and deviation, or as the head gave it. A reward without a
             calibration is always as the head gave it.
@@ -86,6 +89,7 @@ class RewardQuery:
 
     objectives: tuple[str, ...] = ()
     preferences: Weights | None = None
+    normalize: Normalize = "simplex"
     soup: bool = False
     calibrated: bool = True
     truncate: bool = False
@@ -97,6 +101,8 @@ class RewardQuery:
         if self.preferences is None:
             if self.soup:
                 raise InvalidRequest("a soup needs `preferences`: {objective: weight}", param="preferences")
+            if self.normalize != "simplex":
+                raise InvalidRequest("`normalize` says how `preferences` are read: give them too", param="normalize")
         elif self.objectives:
             raise InvalidRequest("`objective` and `preferences` are two ways to say it: give one", param="preferences")
         elif not self.calibrated:
@@ -107,6 +113,7 @@ class RewardQuery:
         return {
             "rewards": list(self.objectives) or None,
             "preferences": None if self.preferences is None else dict(self.preferences),
+            "normalize": self.normalize,
             "soup": self.soup,
             "truncate": self.truncate,
             "fingerprint": self.fingerprint,
@@ -171,6 +178,6 @@ def parse_options(objective: str | None, options: Options) -> tuple[Server, Rewa
 
 def parse_options_with_environment(objective: str | None, options: Options) -> tuple[Server, RewardQuery]:
     """The same; weighed as ``TUREEN_PREFERENCES`` says where neither an objective nor weights are given."""
-    if objective is None and options.get("preferences") is None:
-        return parse_options(None, {**options, "preferences": settings.read_preferences()})
+    if objective is None and options.get("preferences") is None and (read := settings.read_preferences()):
+        return parse_options(None, {**options, "preferences": read[0], "normalize": read[1]})
     return parse_options(objective, options)

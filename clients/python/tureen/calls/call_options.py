@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from tureen.calls.chunks import Chunks
 from tureen.errors import TureenError
+from tureen.mixes import Normalize
 from tureen.retry import Retries
 from tureen.wire import (
     CandidateOptions,
@@ -48,6 +49,7 @@ class ScoreOptions(CallOptions, total=False):
 
     rewards: Sequence[str] | None
     preferences: Weights | None
+    normalize: Normalize
     soup: bool
     on_error: Literal["fail", "item"]
     truncate: bool

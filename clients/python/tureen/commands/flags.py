@@ -12,6 +12,7 @@ from rich.console import Console
 from tureen.client import Client
 from tureen.errors import TureenError
 from tureen.item_forms import RowReading
+from tureen.mixes import Normalize
 from tureen.records.forms import check_form
 from tureen.records.reading import parse_renames
 from tureen.records.schema import BadOption
@@ -34,6 +35,10 @@ Url = Annotated[str | None, typer.Option(help="The server; TUREEN_BASE_URL or ht
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text and tables.")]
 Preference = Annotated[
     list[str] | None, typer.Option("--preference", "-p", help="A weight, as academy=0.6. May be repeated.")
+]
+HowNormalised = Annotated[
+    Normalize | None,
+    typer.Option("--normalize", help="none: use the weights as given, negative ones too. By default they sum to 1."),
 ]
 DesiredReward = Annotated[
     list[str] | None,
@@ -111,6 +116,18 @@ def parse_weights(pairs: list[str] | None, flag: str = "--preference", what: str
         except ValueError:
             raise typer.BadParameter(f"{pair!r} is not a {what}: write it as academy=0.6", param_hint=flag) from None
     return found or None
+
+
+def parse_weighing(pairs: list[str] | None, normalize: Normalize | None) -> dict[str, Any]:
+    """Parse ``--preference`` and ``--normalize`` into fields of a request for rewards. Those not given are left out.
+
+    Raises:
+        typer.BadParameter: as :func:`parse_weights`, or ``--normalize`` stands alone.
+    """
+    weights = parse_weights(pairs)
+    if normalize is not None and weights is None:
+        raise typer.BadParameter("say which weights with -p", param_hint="--normalize")
+    return drop_unset(preferences=weights, normalize=normalize)
 
 
 def drop_unset(**options: Any) -> dict[str, Any]:

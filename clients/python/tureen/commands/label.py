@@ -15,6 +15,7 @@ from tureen.client import Client
 from tureen.commands.flags import (
     INTERRUPTED,
     FormOf,
+    HowNormalised,
     Json,
     Outage,
     Preference,
@@ -25,7 +26,7 @@ from tureen.commands.flags import (
     drop_unset,
     err,
     parse_reading,
-    parse_weights,
+    parse_weighing,
 )
 from tureen.commands.label_flags import (
     Fail,
@@ -69,6 +70,7 @@ def label_file(
     seed: PairSeed = 0,
     reward: Reward = None,
     preference: Preference = None,
+    normalize: HowNormalised = None,
     truncate: Truncate = False,
     fail: Fail = False,
     size: Annotated[int, typer.Option("--run", min=1, max=4096, help="Items in one request.")] = 64,
@@ -91,7 +93,7 @@ def label_file(
     if is_inside(target, source):
         place = "in the input folder" if source.is_dir() else "the input file"
         raise typer.BadParameter(f"the target is {place}: choose another name", param_hint="TARGET")
-    asked = drop_unset(rewards=reward, preferences=parse_weights(preference), truncate=truncate or None)
+    asked = drop_unset(rewards=reward, **parse_weighing(preference, normalize), truncate=truncate or None)
     plan = labelling_run.Plan(how, asked, not fail, size, parallel, parse_reading(source_form, renames))
     quiet = as_json or not err.is_terminal
     with _resumable(target), open_patient_client(url, outage) as (client, waiting):

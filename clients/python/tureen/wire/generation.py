@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from tureen.mixes import Normalize
 from tureen.wire.base import (
     MAX_MESSAGES,
     Many,
@@ -57,7 +58,7 @@ class SoupOptions(Request):
     """
 
     semantics: Literal["delta", "factor"] = "delta"
-    normalize: Literal["simplex", "none"] = "simplex"
+    normalize: Normalize = "simplex"
 
 
 class CandidateOptions(Request):
@@ -67,12 +68,15 @@ class CandidateOptions(Request):
         n: the number of candidates.
         select: ``best`` returns the one with the highest weighted reward, ``soft`` draws one, ``all`` returns all.
         preferences: the weights of the rewards; by default the request's weights, of objectives with a loaded reward.
+        normalize: how ``preferences`` are read: ``simplex`` divides the weights by their sum, ``none`` uses them as
+            given, negative ones too. Without ``preferences`` it is that of the request's weights.
         temperature: with ``soft``, the draw is by softmax(reward / temperature); 1 by default.
     """
 
     n: Annotated[PositiveInt, Field(le=64)] = 4
     select: Literal["best", "soft", "all"] = "best"
     preferences: Preferences | None = None
+    normalize: Normalize | None = None
     temperature: Annotated[NonNegativeFloat, AfterValidator(check_finite)] | None = None
 
 

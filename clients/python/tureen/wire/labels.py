@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
 
+from tureen.mixes import Normalize
 from tureen.wire.base import (
     MAX_ITEMS,
     MAX_NAMES,
@@ -25,6 +26,7 @@ class PreferencesRequest(Request):
     """The body of ``POST /v1/preferences``: label prompts with two or more candidates each.
 
     Attributes:
+        normalize: how ``preferences`` are read; see :class:`tureen.wire.ScoreRequest`.
         tie_margin: a margin up to this value is a tie. A reward without a calibration takes none.
         format: the type of the rows in the reply.
         matrix: whether to return the probabilities of all pairs.
@@ -35,6 +37,7 @@ class PreferencesRequest(Request):
     items: Annotated[list[ScoreItem], Many(MAX_ITEMS, least=1)]
     rewards: Annotated[list[Text], Many(MAX_NAMES, least=1)] | None = None
     preferences: Preferences | None = None
+    normalize: Normalize = "simplex"
     soup: bool = False
     tie_margin: Annotated[NonNegativeFloat, AfterValidator(check_finite)] = 0.0
     format: Literal["full", "trl", "ranking"] = "full"

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from tureen.mixes import Normalize
 from tureen.wire.base import (
     MAX_CANDIDATES,
     MAX_ITEMS,
@@ -61,6 +62,7 @@ class ScoreRequest(Request):
         items: at most 4096.
         rewards: the names of the rewards to compute, beside those in ``preferences``; by default all loaded ones.
         preferences: the weights of the weighted reward, by objective.
+        normalize: ``simplex`` divides the weights by their sum; ``none`` uses them as given, negative ones too.
         soup: soup the reward models' adapters by ``preferences``, and compute the reward of this one model.
         on_error: whether an invalid item fails the request, or only this item.
         truncate: whether texts that are too long are cut.
@@ -71,6 +73,7 @@ class ScoreRequest(Request):
     items: Annotated[list[ScoreItem], Many(MAX_ITEMS, least=1)]
     rewards: Annotated[list[Text], Many(MAX_NAMES, least=1)] | None = None
     preferences: Preferences | None = None
+    normalize: Normalize = "simplex"
     soup: bool = False
     on_error: Literal["fail", "item"] = "fail"
     truncate: bool = False
