@@ -191,7 +191,7 @@ def test_every_packaged_recipe_is_valid_and_says_what_it_is_for() -> None:
             continue  # it trains on no data
         experts = [run.plan_expert(each, 0) for each in run.objectives] if isinstance(run, FamilyRun) else [run]
         own = all(source.path == UNNAMED for each in experts for source in each.data.train)
-        assert all(bool(each.licences) is not own for each in experts), f"{name} names no licence of its data"
+        assert all(bool(each.list_licences()) is not own for each in experts), f"{name} names no licence of its data"
         assert describe_recipe(name)
 
 
@@ -322,6 +322,26 @@ def test_licences_belong_to_the_data_files_of_the_recipe() -> None:
     assert family.plan_expert("academy", 0).licences == []
 
 
+def test_the_licence_of_a_data_file_follows_its_path() -> None:
+    def licences(*changes: str) -> list[str]:
+        return read_recipe("dsp/crft", changes).list_licences()
+
+    domains, dialogues = licences()
+    assert ("domain_specific" in domains, "hh-rlhf" in dialogues) == (True, True)
+    mine = "data.train.0.path=mine/answers.jsonl"
+    assert licences(mine) == [domains, dialogues, "answers.jsonl: not stated"]  # of the files that judge
+    assert licences(mine, "data.eval={}") == []
+    assert licences(mine, "data.eval={}", "data.train.0.licence=CC0") == ["CC0"]
+    assert licences("data.train.0.licence=CC0", mine, "data.eval={}") == ["CC0"]
+    assert licences(mine, "data.eval={}", "licences=[CC0]") == ["CC0"]
+    assert licences("data.train.0.path=dsp/helpful.test.json", "data.eval={}") == [dialogues]
+    assert licences("data.train=[{path: dsp/harmless.test.json}]", "data.eval={}") == [dialogues]
+    two = read_recipe("dsp/grft", ["data.train.1.path=mine.jsonl"])
+    assert [each.licence for each in two.data.train] == [dialogues, None]
+    assert two.list_licences() == [dialogues, "mine.jsonl: not stated"]
+    assert read_recipe("dsp/grft", ["data.holdout=0.5", "data.root=elsewhere"]).list_licences() == [dialogues]
+
+
 def test_own_data_take_the_place_of_the_recipes_and_are_where_the_user_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +350,7 @@ def test_own_data_take_the_place_of_the_recipes_and_are_where_the_user_stands(
     for name in ("my-pairs", "dsp/crft"):
         run = read_recipe(name, own=OwnData([Path("mine.csv")], {"question": "prompt"}))
         assert run.data.train == [Source(path="mine.csv", map={"question": "prompt"})]
-        assert (run.data.root, run.data.eval, run.licences) == (str(tmp_path), {}, [])
+        assert (run.data.root, run.data.eval, run.list_licences()) == (str(tmp_path), {}, [])
     changed = read_recipe("dsp/crft", ["data.train.0.path=mine.csv"]).data
     assert (changed.root, changed.train[0].path) == ("../shared/data", str(tmp_path / "mine.csv"))
     below = read_recipe("dsp/crft", ["data.root=elsewhere", "data.train.0.path=mine.csv"]).data

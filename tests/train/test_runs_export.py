@@ -162,6 +162,8 @@ def test_where_the_data_lay_stays_at_home(base: Path, tmp_path: Path) -> None:
 def test_the_card_has_the_figures_and_the_licences(lora: Path) -> None:
     card = (lora / "artifact" / "README.md").read_text()
     metrics = open_artifact(lora / "artifact").manifest.training.metrics["heldout"]
+    (objective,) = open_artifact(lora / "artifact").manifest.objectives
+    assert f"A Tureen reward for `{objective.name}` on " in card
     assert f"| accuracy | {metrics['accuracy']:.4g} |" in card
     assert "Licence of the training data: CC BY-NC 4.0: test" in card
 

@@ -47,7 +47,7 @@ def test_every_command_is_a_recipe_of_that_name(folder: str) -> None:
     assert run.output == f"runs/{folder}"
     assert run.data.root == "data"
     assert run.data.holdout == 0.2
-    assert run.licences
+    assert run.list_licences()
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -73,7 +73,7 @@ def test_an_expert_learns_from_its_packaged_reward_model_only(name: str) -> None
     assert [each.model_dump()["path"] for each in run.rewards] == [f"out/rewards/{name}"]
     assert (run.data.root, run.data.holdout, run.data.seed) == ("data", 0.2, resolved(f"rewards/{name}").data.seed)
     assert family().objectives[name].judge is not None
-    assert run.licences
+    assert run.list_licences()
 
 
 def test_experts_can_be_souped() -> None:

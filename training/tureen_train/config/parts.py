@@ -1,6 +1,7 @@
 """The parts that every recipe has: data, model, optimisation, watch, scale."""
 
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,10 +28,11 @@ class Source(RecipePart):
 
     ``map`` gives columns the names that the forms know; an empty name leaves a column out. ``strict`` makes a bad
     record and a column that is not understood an error. Pairs whose scores contradict which answer is chosen are left
-    out, or with ``reversed_pairs: turn`` read by their scores.
+    out, or with ``reversed_pairs: turn`` read by their scores. ``licence`` is the file's own, for the artifact's card.
     """
 
     path: str
+    licence: str | None = None
     form: str = "auto"
     domain: str | None = None
     to_pairs: bool = False
@@ -164,7 +166,8 @@ class Scale(RecipePart):
 class Run(RecipePart):
     """The keys that all kinds of recipe share.
 
-    ``licences`` are those of the data files; where ``--set`` names other files, it must name their licences too.
+    ``licences`` are those of all data files together, beside the ``licence`` of each. Where ``--set`` names another
+    file, its licence goes, and ``licences`` too, since nothing tells which of them were the file's.
     """
 
     name: str
@@ -176,6 +179,15 @@ class Run(RecipePart):
     output: str = ""
     cache: str | None = None
     licences: list[str] = []
+
+    def list_licences(self) -> list[str]:
+        """List the licences of the data, each once, and the training files without one. Empty if nothing is stated."""
+        sources = [*self.data.train, *self.data.eval.values()]
+        stated = [*self.licences, *(each.licence for each in sources if each.licence)]
+        if stated and not self.licences:
+            names = [PurePath(each.path).name for each in self.data.train if not each.licence]
+            stated += [f"{name}: not stated" for name in names]
+        return list(dict.fromkeys(stated))
 
     @model_validator(mode="after")
     def _named(self) -> "Run":

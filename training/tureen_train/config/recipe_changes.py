@@ -28,7 +28,7 @@ class OwnData:
 
 
 def use_own_data(raw: dict[str, Any], own: OwnData) -> None:
-    """Put files in the place of a recipe's data. What belongs to its own files goes with them: licences and domains.
+    """Put files in the place of a recipe's data. What belongs to its own files goes with them: licences, domains.
 
     Raises:
         RecipeError: a file is not there, or the recipe is one of a family or a front.
@@ -54,21 +54,34 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> None:
     Raises:
         RecipeError: a change names no key of the recipe.
     """
-    before = _list_paths(raw)
+    before = {key: (source, source.get("path")) for key, source in _sources(raw).items()}
+    licences = {path: source.get("licence") for source, path in before.values()}
     for change in changes:
         _apply(raw, change)
-    if _list_paths(raw) != before:
-        _clear_licences(raw, changes)
+    changed = {
+        key: source
+        for key, source in _sources(raw).items()
+        if key not in before or before[key][0] is not source or before[key][1] != source.get("path")
+    }
+    if changed or before.keys() - _sources(raw).keys():
+        _drop_licences(raw, changes)
+        for key, source in changed.items():
+            stale = key in before and before[key][0] is source and not _sets(changes, f"{key}.licence")
+            if stale or source.get("licence") is None:
+                source["licence"] = licences.get(source.get("path"))
         _resolve_paths(raw, changes)
 
 
-def _sources(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    data = _find_run(raw)[1].get("data")
+def _sources(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The data files of a recipe, by the key that ``--set`` calls each."""
+    before, part = _find_run(raw)
+    data = part.get("data")
     if not isinstance(data, dict):
-        return []
+        return {}
     train, judged = data.get("train") or [], data.get("eval") or {}
-    found = [*(train if isinstance(train, list) else []), *(judged.values() if isinstance(judged, dict) else [])]
-    return [each for each in found if isinstance(each, dict)]
+    found = {f"train.{at}": each for at, each in enumerate(train)} if isinstance(train, list) else {}
+    found |= {f"eval.{name}": each for name, each in judged.items()} if isinstance(judged, dict) else {}
+    return {f"{before}data.{key}": each for key, each in found.items() if isinstance(each, dict)}
 
 
 def _resolve_paths(raw: dict[str, Any], changes: Sequence[str]) -> None:
@@ -76,7 +89,7 @@ def _resolve_paths(raw: dict[str, Any], changes: Sequence[str]) -> None:
     named = "\n".join(change for change in changes if "data." in change and not change.startswith("data.root"))
     if any(change.startswith(("data.root=", "expert.data.root=")) for change in changes):
         return
-    for source in _sources(raw):
+    for source in _sources(raw).values():
         path = str(source.get("path"))
         if path in named and Path(path).expanduser().exists():
             source["path"] = str(Path(path).expanduser().resolve())
@@ -88,17 +101,16 @@ def _find_run(raw: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return ("expert.", expert) if raw.get("kind") == FAMILY_KIND and isinstance(expert, dict) else ("", raw)
 
 
-def _list_paths(raw: dict[str, Any]) -> list[str]:
-    """List the data files that a recipe names."""
-    return sorted({str(each.get("path")) for each in _sources(raw)})
-
-
-def _clear_licences(raw: dict[str, Any], changes: Sequence[str]) -> None:
-    """Clear the licences of a recipe whose data files were changed: they are those of the files that it named."""
+def _drop_licences(raw: dict[str, Any], changes: Sequence[str]) -> None:
+    """Drop the licences of all files together, unless a change names them: they are those of the files of before."""
     before, part = _find_run(raw)
-    if any(change.partition("=")[0].startswith(f"{before}licences") for change in changes):
-        return
-    part.pop("licences", None)
+    if not _sets(changes, f"{before}licences"):
+        part.pop("licences", None)
+
+
+def _sets(changes: Sequence[str], key: str) -> bool:
+    """Whether one of the changes sets a key, or one below it."""
+    return any(f"{change.partition('=')[0]}.".startswith(f"{key}.") for change in changes)
 
 
 def parse_yaml(text: str, where: str) -> Any:

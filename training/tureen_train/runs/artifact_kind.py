@@ -36,7 +36,7 @@ def describe_training(run: Run, folder: Path) -> Training:
         data={_name(path): about for path, about in json.loads((folder / "data.json").read_text()).items()},
         seed=run.optimisation.seed,
         metrics=_rounded(replace_non_finite(json.loads((folder / "metrics.json").read_text()))),
-        licences=run.licences,
+        licences=run.list_licences(),
         libraries=json.loads((folder / "versions.json").read_text()),
     )
 

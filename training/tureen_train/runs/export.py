@@ -29,7 +29,8 @@ def export_artifact(folder: Path, kind: ArtifactKind) -> Artifact:
 
 def _card(manifest: Manifest, run: Recipe) -> str:
     """Write the model card: kind, base, held-out figures and licences."""
-    lines = [f"# {manifest.name}", "", f"A Tureen {manifest.kind} for `{run.objective}` on `{run.model.base}`.", ""]
+    named = ", ".join(f"`{each.name}`" for each in manifest.objectives) or f"`{run.objective}`"
+    lines = [f"# {manifest.name}", "", f"A Tureen {manifest.kind} for {named} on `{run.model.base}`.", ""]
     rows = tabulate_figures({name: each for name, each in manifest.training.metrics.items() if isinstance(each, dict)})
     if rows:
         keys = sorted({key for each in rows.values() for key in each})
@@ -46,7 +47,7 @@ def _card(manifest: Manifest, run: Recipe) -> str:
         for each in manifest.objectives
         if each.calibration is None
     ]
-    lines += [f"Licence of the training data: {licence}" for licence in run.licences or ("not stated",)]
+    lines += [f"Licence of the training data: {licence}" for licence in run.list_licences() or ("not stated",)]
     return "\n".join(lines).rstrip() + "\n"
 
 
