@@ -18,6 +18,7 @@ from tureen_train.reports.plots import (
     plot_matrix,
     plot_reliability,
     read_accuracies,
+    read_agreements,
     save_figure,
 )
 
@@ -49,6 +50,14 @@ def test_a_history_becomes_two_pictures(tmp_path: Path) -> None:
     written = plot_curves(HISTORY, tmp_path / "run")
     assert [path.name for path in written] == ["loss.png", "accuracy.png"]
     assert all(ink(path) > 0.005 for path in written)
+
+
+def test_ratings_become_a_curve_of_their_rank_correlations(tmp_path: Path) -> None:
+    rated = {"eval_heldout_spearman": 0.2, "eval_heldout_quality_spearman": 0.3, "eval_heldout_flat_spearman": None}
+    assert read_agreements(rated | {"eval_heldout_r2": 0.1}) == {"heldout": 0.2, "heldout_quality": 0.3}
+    written = plot_curves([rated | {"step": 0}, {"loss": 1.0, "step": 1}, rated | {"step": 1}], tmp_path)
+    assert [path.name for path in written] == ["loss.png", "agreement.png"]
+    assert ink(tmp_path / "agreement.png") > 0.005
 
 
 def test_without_evaluations_there_is_a_loss_and_without_steps_nothing(tmp_path: Path) -> None:

@@ -90,6 +90,28 @@ def test_several_objectives_have_their_own_scale(copy: Path) -> None:
     assert "| honest | 1.5 | 2 | 0.5 |" in page
 
 
+def test_ratings_are_explained_and_one_that_is_not_learnt_is_told(copy: Path) -> None:
+    recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
+    (copy / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "loss": {"method": "attributes"}}))
+    scale = {"mean": 0.0, "std": 1.0, "temperature": 1.0}
+    rows = [{"name": name, "calibration": scale} for name in ("quality", "brevity")]
+    (copy / "objectives.json").write_text(json.dumps(rows))
+    figures = {"r2": 0.1, "quality_r2": 0.3, "brevity_r2": -0.1, "flat_r2": None, "quality_rmse": 0.2}
+    (copy / "metrics.json").write_text(json.dumps({"heldout": figures}))
+    page = write_run_report(copy).read_text().replace("\\", "")
+    assert "- r2: the explained share of the ratings' variance" in page
+    assert "- rmse: the root of the mean squared error" in page
+    assert "**heldout**: brevity: predicted no better than by always saying the mean rating." in page
+    assert "Mean and deviation are those of the training ratings" in page
+    assert (
+        "quality, brevity: no held-out record has two answers with different ratings, so the temperature is 1" in page
+    )
+    (copy / "metrics.json").write_text(json.dumps({"heldout": {"quality_accuracy": 0.7}}))
+    page = write_run_report(copy).read_text()
+    assert "Temperatures are fitted on the rated pairs of answers of the evaluation files: heldout." in page
+    assert "brevity: no held-out record has two answers" in page
+
+
 def test_nested_figures_are_told_by_their_dotted_names(copy: Path) -> None:
     metrics: dict[str, Any] = {"heldout": {"accuracy": 0.5, "by": {"helpful": {"r": None}, "says": "words"}}}
     (copy / "metrics.json").write_text(json.dumps(metrics))
@@ -134,4 +156,4 @@ def test_the_report_says_which_files_set_the_scale_and_what_is_not_calibrated(co
     (copy / "account.json").write_text(json.dumps(account))
     page = write_run_report(copy).read_text()
     assert "are those of the evaluation files: one, two." in page
-    assert "foxes is not calibrated: its temperature ended at the bound of 100" in page
+    assert "files: one, two. foxes is not calibrated: its temperature ended at the bound of 100" in page

@@ -13,7 +13,7 @@ from tureen_train.reports.watching import draw_bars
 ENTRIES = [
     {"step": 0, "eval_heldout_accuracy": 0.5},
     *({"step": step, "loss": 0.7 - step / 100} for step in range(1, 31)),
-    {"step": 30, "eval_heldout_accuracy": 0.75},
+    {"step": 30, "eval_heldout_accuracy": 0.75, "eval_heldout_spearman": 0.5},
 ]
 
 
@@ -33,7 +33,7 @@ def test_a_run_is_shown_once(run: Path) -> None:
     assert "mine: step 30" in told
     loss = next(line for line in told.splitlines() if "loss" in line)
     assert (f"{0.69:.4g}" in loss, f"{0.4:.4g}" in loss) == (True, True)
-    assert "accuracy, heldout" in told
+    assert ("accuracy, heldout" in told, "rank correlation, heldout" in told) == (True, True)
 
 
 def test_it_watches_until_the_artifact_is_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

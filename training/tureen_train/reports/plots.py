@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,36 @@ ACCENTS = ("#d1495b", "#00798c", "#edae49", "#66a182", "#8d6a9f", "#3d5a80")
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Plot ``loss.png`` and, if there are evaluations, ``accuracy.png`` from the log history of a Trainer."""
+    """Plot ``loss.png``, and ``accuracy.png`` or ``agreement.png`` of evaluations, from the log of a Trainer."""
     written = []
     loss = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
     if loss:
         written.append(plot_lines({"training": loss}, "loss", folder / "loss.png", title="Training loss"))
-    accuracy: dict[str, list[tuple[int, float]]] = {}
-    for entry in history:
-        for name, value in read_accuracies(entry).items():
-            accuracy.setdefault(name, []).append((entry["step"], value))
+    accuracy = collect_points(history, read_accuracies)
     if accuracy:
         written.append(plot_lines(accuracy, "pair accuracy", folder / "accuracy.png", 0.5, "Held-out accuracy"))
+    agreement = collect_points(history, read_agreements)
+    if agreement:
+        label = "Spearman's correlation of rewards and ratings"
+        written.append(plot_lines(agreement, label, folder / "agreement.png", 0.0, "Held-out rank correlation"))
     return written
+
+
+def collect_points(
+    history: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], Mapping[str, float]]
+) -> dict[str, list[tuple[int, float]]]:
+    """Collect (optimiser step, value) of each curve that ``read`` finds in the entries of a log."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for entry in history:
+        for name, value in read(entry).items():
+            found.setdefault(name, []).append((entry["step"], value))
+    return found
+
+
+def read_agreements(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Read the rank correlations of rewards and ratings in one entry of a log: by file, and by file and rating."""
+    found = {match[1]: value for key, value in entry.items() if (match := re.fullmatch(r"eval_(.+)_spearman", key))}
+    return {name: value for name, value in found.items() if value is not None and value == value}
 
 
 def read_accuracies(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -165,11 +183,12 @@ def plot_intervals(
         axes.axvline(scale * floor, color="grey", linewidth=0.8, linestyle=":")
     if len(kinds) > 1:
         handles = [axes.plot([], [], marker="o", color=ACCENTS[n % len(ACCENTS)])[0] for n in range(len(kinds))]
-        figure.legend(handles, kinds, frameon=False, loc="outside upper center", ncols=3, fontsize=9)
+        figure.legend(handles, kinds, frameon=False, loc="outside lower center", ncols=3, fontsize=9)
     axes.set_yticks(ticks, list(rows), fontsize=9)
     axes.set_ylim(at - 0.7, -1)
     axes.grid(axis="x", color="#e8ecef")
-    axes.set_title(title, fontsize=10)
+    if title:
+        figure.suptitle(title, fontsize=10)  # over the whole figure: the axes leave no room for a long one
     axes.set_xlabel(label)
     return save_figure(figure, path)
 

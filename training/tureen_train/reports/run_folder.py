@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tureen.records.schema import BadFile
-from tureen_train.reports.plots import read_accuracies
+from tureen_train.reports.plots import collect_points, read_accuracies, read_agreements
 
 FILES = ("recipe.yaml", "metrics.json", "history.jsonl")
 MOMENTS = ("_before", "_after")
@@ -45,11 +45,11 @@ class RunFolder:
 
     def accuracies(self) -> dict[str, Points]:
         """Return (optimiser step, pair accuracy) of each evaluation, by evaluation file."""
-        found: dict[str, Points] = {}
-        for entry in self.history:
-            for name, value in read_accuracies(entry).items():
-                found.setdefault(name, []).append((entry["step"], value))
-        return found
+        return collect_points(self.history, read_accuracies)
+
+    def agreements(self) -> dict[str, Points]:
+        """Return (optimiser step, rank correlation) of each evaluation, by file, and by file and rating."""
+        return collect_points(self.history, read_agreements)
 
     def summary(self) -> dict[str, Any]:
         """Return the trainer's final entry (seconds, mean loss), and the number of steps as ``steps``."""

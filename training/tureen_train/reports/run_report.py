@@ -1,6 +1,6 @@
 """The report of one training run, made from the files in its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +8,16 @@ import yaml
 
 from tureen_core.calibration import HIGHEST
 from tureen_train.reports.document import Page, escape_markdown
+from tureen_train.reports.figure_comments import comment_figures, explain_figures
 from tureen_train.reports.policy_page import write_policy_sections
 from tureen_train.reports.run_folder import RunFolder, describe_dropped, format_cell, read_run, tabulate_figures
 
-FOLLOWS_LENGTH = 0.7  # half of a reward's variance within prompts
 PICTURES = {
     "policy": "figures of the policy's answers, by step or round",
     "loss": "training loss over optimiser steps",
     "accuracy": "pair accuracy over optimiser steps, by evaluation file",
+    "agreement": "rank correlation of rewards and ratings over optimiser steps, by evaluation file and rating",
     "reliability": "observed frequency against predicted probability, over pairs",
-}
-GLOSSARY = {
-    "accuracy": "the share of comparable pairs whose better answer has the higher reward; equal rewards count ½",
-    "best": "the share of prompts whose highest reward belongs to a best answer",
-    "margin": "the better answer's reward minus the worse one's, on average",
-    "length_correlation": "Pearson's correlation of reward and length within prompts",
-    "reward_chosen": "the mean implicit reward β (log π − log π_ref) of better answers; reward_rejected of worse",
-    "top1": "the share of the answers' tokens that the policy finds the likeliest",
-    "reward": "the weighted sum of the rewards, averaged over the answers that have one; reward_std is the deviation",
-    "failed": "the share of the answers without a reward; empty: without text; unfinished: without an end",
-    "length": "tokens of an answer, with its end mark",
-    "kl_per_token": "log π − log π_ref of the answers' tokens, in nats",
-    "distinct_2": "the share of distinct pairs of words in an answer",
-    "ece": "the expected calibration error; ace and mce are the average and the maximum one",
 }
 
 
@@ -93,24 +80,10 @@ def _figures(page: Page, run: RunFolder) -> None:
     page.table(
         ("figure", *tables), [(name, *[format_cell(each.get(name)) for each in tables.values()]) for name in names]
     )
-    page.notes([f"{name}: {meaning}" for name, meaning in GLOSSARY.items() if name in names])
+    page.notes(explain_figures(names))
     for file, figures in tables.items():
-        told = _judge_length(figures)
-        if told:
+        for told in comment_figures(figures):
             page.text(f"**{escape_markdown(file)}**: {told}")
-
-
-def _judge_length(figures: Mapping[str, Any]) -> str:
-    """Comment on how much of a reward follows the length of the answers; empty if it is little or unknown."""
-    follows = figures.get("length_correlation")
-    if not isinstance(follows, float) or abs(follows) < FOLLOWS_LENGTH:
-        return ""
-    side = "longer" if follows > 0 else "shorter"
-    return (
-        f"the reward follows the length of the answers (correlation {follows:.2f}): {side} answers win. "
-        "Balance the lengths in the data, or train with `loss.method: odin` or a constraint by `length_ratio`. "
-        "`tureen-train evaluate` tells the accuracy by length."
-    )
 
 
 def _curves(page: Page, run: RunFolder) -> None:
@@ -147,15 +120,32 @@ def _calibration(page: Page, run: RunFolder) -> None:
             for name, scale in scales.items()
         ],
     )
-    told = _say_what_calibrated(run.document("account.json").get("calibration") or {})
+    about = run.document("account.json").get("calibration") or {}
+    told = " ".join(filter(None, (_say_whose_scale(run, list(scales), about), _say_what_calibrated(about))))
     if told:
         page.text(told)
 
 
+def _say_whose_scale(run: RunFolder, names: Sequence[str], about: Mapping[str, Any]) -> str:
+    """Say on what the scale was fitted: of rewards for ratings, the mean and deviation are those of training."""
+    files = ", ".join(about.get("files") or [])
+    if (run.recipe.get("loss") or {}).get("method") != "attributes":
+        one = f"Mean, deviation and temperature are those of the evaluation files: {files}."
+        return escape_markdown(one) if files else ""
+    told = ["Mean and deviation are those of the training ratings, in the unit of the raw rewards."]
+    unpaired = [name for name in names if not any(f"{name}_accuracy" in each for each in run.metrics.values())]
+    if files and len(unpaired) < len(names):
+        told.append(f"Temperatures are fitted on the rated pairs of answers of the evaluation files: {files}.")
+    if unpaired:
+        told.append(
+            f"{', '.join(unpaired)}: no held-out record has two answers with different ratings, so the temperature is "
+            "1, and probabilities are not calibrated; to fit it, write the answers to one prompt into one record."
+        )
+    return escape_markdown(" ".join(told))
+
+
 def _say_what_calibrated(about: Mapping[str, Any]) -> str:
-    files = about.get("files") or []
-    told = [f"Mean, deviation and temperature are those of the evaluation files: {', '.join(files)}." if files else ""]
-    told += [
+    told = [
         f"{name} is not calibrated: its temperature ended at the bound of {HIGHEST:g}, so on these files it is worse "
         "than chance."
         for name in about.get("worse_than_chance") or []

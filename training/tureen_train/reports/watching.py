@@ -65,6 +65,7 @@ def tabulate_curves(run: RunFolder) -> Table:
 def list_curves(run: RunFolder) -> Iterable[tuple[str, Points]]:
     """List what a run has logged: the loss, the accuracy of each evaluation file, and a policy's rewards."""
     found = {"loss": run.losses()} | {f"accuracy, {name}": points for name, points in run.accuracies().items()}
+    found |= {f"rank correlation, {name}": points for name, points in run.agreements().items()}
     steps = read_policy_steps(run.history)
     for name, values in (*steps.rewards.items(), *steps.figures.items()):
         found[name] = [point for point in zip(steps.numbers, values, strict=True) if point[1] == point[1]]

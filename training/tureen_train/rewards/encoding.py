@@ -46,7 +46,7 @@ def encode_data(run: RewardRun, method: RecordEncoder[E], data: RunData) -> Enco
     train.leave_out_equal()
     check_training_data(train.report, run.data.most_dropped)
     sets = {name: method.encode(records) for name, records in data.eval.items()}
-    log.info("%d prompts to train on, %d answers truncated", len(train), train.truncated)
+    log.info("%d records to train on, %d answers truncated", len(train), train.truncated)
     if train.report.lost:
         log.warning("left out of training: %s", train.report.reasons)
     reports = {"training": train.report, **{name: each.report for name, each in sets.items()}}
