@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, nodes
 from jinja2.ext import Extension
@@ -29,6 +29,9 @@ SET_HERE = {
     *("continue_final_message", "return_dict", "return_tensors", "return_assistant_tokens_mask", "tokenizer_kwargs"),
     *("padding", "truncation", "max_length", "strftime_now", "raise_exception", "self"),
 }
+
+
+Opening = Literal["answer", "nothing", "last message"]  # what the policy is to write after the messages
 
 
 @dataclass(frozen=True)
@@ -168,18 +171,19 @@ class ChatTemplate:
             told |= missing
         return turns, TemplateInputs(list(inputs.tools), kept), told
 
-    def write_messages(self, turns: Sequence[Turn], generate: bool, inputs: TemplateInputs = NO_INPUTS) -> str:
-        """Render adapted messages by the template.
+    def write_messages(self, turns: Sequence[Turn], opening: Opening, inputs: TemplateInputs = NO_INPUTS) -> str:
+        """Render adapted messages by the template. A last message that is to be continued ends with its content.
 
         Raises:
-            Unprocessable: the template refuses them.
+            Unprocessable: the template refuses them, or changes the content that is to be continued.
         """
         try:
             rendered: str = self.tokenizer.apply_chat_template(
                 list(turns),
                 tools=list(inputs.tools) or None,
                 tokenize=False,
-                add_generation_prompt=generate,
+                add_generation_prompt=opening == "answer",
+                continue_final_message=opening == "last message",
                 **{"strftime_now": TODAY.strftime, **inputs.arguments},
             )
         except Exception as error:  # jinja raises whatever the template says

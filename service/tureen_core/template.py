@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from tureen.errors import Unprocessable
-from tureen_core.chat_template import NO_INPUTS, ChatTemplate, TemplateInputs, WrittenText
+from tureen_core.chat_template import NO_INPUTS, ChatTemplate, Opening, TemplateInputs, WrittenText
 from tureen_core.control_marks import ControlMarks, escape_text, map_texts
 from tureen_core.reading import Cut, Reading, Rendered
 from tureen_core.special_tokens import make_special_tokens
@@ -79,7 +79,7 @@ class Renderer:
             Unprocessable: a role is unknown or out of order, the template does not render a field, or it is too long
                 and ``truncate`` is false.
         """
-        written = self._write(messages, generate=False, inputs=inputs)
+        written = self._write(messages, "nothing", inputs)
         cut = Cut() if truncate is True else truncate or None
         return self._whole(written.text, self.frame.find_last_answer(written.text), cut, told=written.normalised)
 
@@ -127,20 +127,25 @@ class Renderer:
 
     def tokenize_conversation(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
         """Encode a conversation of any length, as :meth:`render_conversation` does if it fits."""
-        return self._specials.close_ids(self._read(self._write(messages, generate=False, inputs=inputs).text, 0)[0])
+        return self._specials.close_ids(self._read(self._write(messages, "nothing", inputs).text, 0)[0])
 
     def tokenize_prompt(self, messages: Messages, inputs: TemplateInputs = NO_INPUTS) -> list[int]:
         """Encode a prompt for a policy: the template with its generation prompt, not truncated."""
         return self.render_prompt(messages, inputs=inputs).ids
 
     def render_prompt(
-        self, messages: Messages, lead: str = "", inputs: TemplateInputs = NO_INPUTS, begun: str = ""
+        self,
+        messages: Messages,
+        lead: str = "",
+        inputs: TemplateInputs = NO_INPUTS,
+        begun: str = "",
+        opening: Opening = "answer",
     ) -> Rendered:
         """Render as :meth:`tokenize_prompt` does. ``shared`` counts the ids up to the end of ``lead``, or 0.
 
-        ``begun`` is the beginning of an answer, whose marks are control tokens unless :meth:`hide_marks` hid them.
+        ``begun`` begins an answer, with control tokens unless :meth:`hide_marks` hid them; ``opening``: what follows.
         """
-        written = self._write(messages, generate=True, inputs=inputs)
+        written = self._write(messages, opening, inputs)
         text, lead = written.text + begun, self.hide_marks(lead)
         ids, shared = self._read(text, text.find(lead) + len(lead) if lead in text else 0)
         return Rendered(ids, shared, normalised=tuple(sorted(written.normalised)))
@@ -193,13 +198,13 @@ class Renderer:
         Raises:
             Unprocessable: as :meth:`render_conversation`, for the first answer at fault.
         """
-        opened, cut = self._write(prompt, generate=True, inputs=inputs).text, Cut() if truncate is True else truncate
+        opened, cut = self._write(prompt, "answer", inputs).text, Cut() if truncate is True else truncate
         for answer in answers:
-            written = self._write([*prompt, *answer], generate=False, inputs=inputs)
+            written = self._write([*prompt, *answer], "nothing", inputs)
             border = len(opened) if written.text.startswith(opened) else 0
             yield self._whole(written.text, border, cut or None, told=written.normalised)
 
-    def _write(self, messages: Messages, generate: bool, inputs: TemplateInputs = NO_INPUTS) -> WrittenText:
+    def _write(self, messages: Messages, opening: Opening, inputs: TemplateInputs = NO_INPUTS) -> WrittenText:
         """Render messages by the template, without end marks, and with hidden control marks."""
         check_messages(messages)
         stripped = [{**each, "content": each["content"] and self.strip_end_marks(each["content"])} for each in messages]
@@ -210,7 +215,7 @@ class Renderer:
             told.add("end_marks")
         if hidden != turns or beside != adapted:
             told.add("control_marks")
-        return WrittenText(self._template.write_messages(hidden, generate, beside), frozenset(told))
+        return WrittenText(self._template.write_messages(hidden, opening, beside), frozenset(told))
 
     def hide_marks(self, value: Any) -> Any:
         """Hide control marks in all texts of a value, if the reading takes them as plain text."""

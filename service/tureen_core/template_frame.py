@@ -92,7 +92,7 @@ class TemplateFrame:
 
     def _write(self, turns: list[Turn], generate: bool) -> str:
         try:
-            return self._template.write_messages(turns, generate)
+            return self._template.write_messages(turns, "answer" if generate else "nothing")
         except Unprocessable:
             return ""
 

@@ -62,6 +62,11 @@ SamplingField = Literal[
     "top_k",
     "min_p",
     "repetition_penalty",
+    "min_tokens",
+    "ignore_eos",
+    "stop_token_ids",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
 ]
 LimitField = Literal["max_tokens", "max_completion_tokens"]
 OWN_FIELDS = {

@@ -38,8 +38,8 @@ def template(name: str, reader: str = "wordpiece") -> ChatTemplate:
 @pytest.mark.parametrize("name", WANTED)
 def test_each_named_template_writes_this(name: str) -> None:
     whole, opening = WANTED[name]
-    assert template(name).write_messages(TURNS, generate=False) == whole
-    prompt = template(name).write_messages(TURNS[:3], generate=True)
+    assert template(name).write_messages(TURNS, opening="nothing") == whole
+    prompt = template(name).write_messages(TURNS[:3], opening="answer")
     assert prompt.endswith(opening)
     assert whole.startswith(prompt)
 
@@ -49,8 +49,8 @@ def test_each_named_template_writes_this(name: str) -> None:
     [("wordpiece", "[CLS]why?[SEP]so[SEP]"), ("bpe", "<s>why?</s></s>so</s>"), ("t5", "why?</s>so</s>")],
 )
 def test_a_pair_has_the_tokenizers_own_marks(reader: str, wanted: str) -> None:
-    assert template("text-pair", reader).write_messages(TURNS[2:], generate=False) == wanted
-    assert wanted.startswith(template("text-pair", reader).write_messages(TURNS[2:3], generate=True))
+    assert template("text-pair", reader).write_messages(TURNS[2:], opening="nothing") == wanted
+    assert wanted.startswith(template("text-pair", reader).write_messages(TURNS[2:3], opening="answer"))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_pair_has_the_tokenizers_own_marks(reader: str, wanted: str) -> None:
 )
 def test_what_is_no_pair_is_refused(turns: list[Turn]) -> None:
     with pytest.raises(Unprocessable, match="text-pair reads one message of the user and its answer"):
-        template("text-pair").write_messages(turns, generate=False)
+        template("text-pair").write_messages(turns, opening="nothing")
 
 
 def test_the_choices_are_named() -> None:

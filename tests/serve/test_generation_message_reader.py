@@ -93,3 +93,16 @@ def test_whether_a_template_has_thoughts_and_the_prompt_begins_them() -> None:
     assert find_thoughts("{{ messages }}", "assistant\n<think>") == "none"
     assert find_thoughts("{{ '</think>' }}", "assistant\n") == "possible"
     assert find_thoughts("{{ '</think>' }}", "assistant\n<think>\n") == "begun"
+
+
+@pytest.mark.parametrize(
+    ("begun", "found"),
+    [
+        ("", "possible"),
+        ("Well, ", "none"),
+        ("<think>\nlet me", "begun"),
+        ("<think>\nlet me\n</think>\n\nWell,", "none"),
+    ],
+)
+def test_a_message_that_is_continued_is_read_from_where_it_is(begun: str, found: str) -> None:
+    assert find_thoughts("<think>{{ x }}</think>", "assistant\n", begun) == found

@@ -262,11 +262,6 @@ def test_what_contradicts_itself_is_a_400(fields: dict[str, Any], param: str) ->
     assert refused(InvalidRequest, **fields).param == param
 
 
-def test_padding_of_streams_is_not_promised() -> None:
-    error = refused(Unprocessable, stream=True, stream_options={"include_obfuscation": True})
-    assert error.param == "stream_options.include_obfuscation"
-
-
 # --------------------------------------------------------------------------- texts
 
 

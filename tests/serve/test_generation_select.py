@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,16 @@ from waiting import let_others_run, wait_until
 from tureen.errors import ServerFault, Unavailable
 from tureen.wire import CandidateOptions, ChatRequest
 from tureen_serve.generation.plan import Plan, plan_generation
-from tureen_serve.generation.select import Choice, Spent, _judge, pick_candidates, stream_texts, write_choices
+from tureen_serve.generation.select import (
+    Choice,
+    Slate,
+    Spent,
+    Written,
+    _judge,
+    pick_candidates,
+    stream_texts,
+    write_choices,
+)
 from tureen_serve.generation.texts import TextTask, plan_texts
 from tureen_serve.inference.engine import Outcome
 
@@ -53,6 +63,13 @@ async def ran(engine: CountingEngine, **fields: Any) -> tuple[list[Choice], int]
 
 def test_the_best_is_the_first_of_the_highest() -> None:
     assert pick_candidates([0.1, 0.9, None, 0.9], CandidateOptions(), None) == [1]
+
+
+def test_an_answer_that_the_prompt_begins_is_judged_as_a_whole() -> None:
+    _, (task, *_) = order(CountingEngine(), preferences=MIX)
+    written = Written("so it is.", 3, "stop", replace(task, begun="Well, "))
+    group = Slate(task.variation, PROMPT, [written], None).group()
+    assert group.answers == [[{"role": "assistant", "content": "Well, so it is."}]]
 
 
 def test_all_are_all_even_those_without_a_reward() -> None:

@@ -258,3 +258,14 @@ def test_the_strongest_penalties_stay_finite(penalty: float) -> None:
     found = Sampler(wants, CPU, [0, 3]).weigh(LOGITS * 50)
     assert found.isfinite().all()
     assert found.sum() == pytest.approx(1)
+
+
+def test_nothing_ends_a_text_before_its_least_length() -> None:
+    drawing = Sampler(Sampling(max_tokens=9, temperature=0, min_tokens=2, stop_tokens=(1,)), CPU, ends=[0])
+    found = []
+    for _ in range(3):
+        found += draws(drawing, LOGITS, 1)
+        drawing.note(found[-1])
+    assert found == [2, 2, 0]
+    only = torch.full((4,), -torch.inf).index_fill(0, torch.tensor([0]), 1.0)
+    assert draws(Sampler(Sampling(max_tokens=9, min_tokens=2), CPU, ends=[0]), only, 5) == [0] * 5

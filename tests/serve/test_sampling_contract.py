@@ -3,6 +3,8 @@
 Where `TUREEN_RUNTIME` is ``vllm``, the server's model runs on vLLM.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +167,189 @@ def test_a_sweep_and_candidates_have_them_too(client: TestClient) -> None:
     found, expected = ([choice["message"]["content"] for choice in each["choices"]] for each in (drawn, greedy))
     assert found == expected
     assert len(set(found)) > 1
+
+
+# --------------------------------------------------------------------------- how a text ends
+
+BACKEND: Any = tiny.tokenizer().backend_tokenizer
+EOS: int = tiny.tokenizer().eos_token_id
+ALWAYS_ENDS = {str(EOS): 100.0}
+
+
+@pytest.mark.parametrize("least", [0, 2, 3, 9])
+def test_a_stop_token_and_the_least_length_are_transformers(
+    client: TestClient, model: Any, ids: list[int], least: int
+) -> None:
+    stop = generate(model, ids)[2]
+    ends = {"eos_token_id": [EOS, stop], "min_new_tokens": least}
+    expected = generate(model, ids, **ends)
+    assert expected[-1] == stop or len(expected) == 24
+    assert write(client, ids, stop_token_ids=[stop], min_tokens=least) == expected
+
+
+def test_a_stop_token_is_shown_where_it_is_asked_for(client: TestClient, ids: list[int]) -> None:
+    (stop,) = BACKEND.encode("a", add_special_tokens=False).ids
+    body = {"prompt": ids, "temperature": 0, "max_tokens": 9, "stop_token_ids": [stop], "logit_bias": {str(stop): 100}}
+    for more, shown in (({}, ""), ({"include_stop_str_in_output": True}, "a")):
+        reply = post(client, TEXT, **body, **more)
+        assert (reply["choices"][0]["text"], reply["choices"][0]["finish_reason"]) == (shown, "stop")
+        assert reply["usage"]["completion_tokens"] == 1
+
+
+def test_marks_of_the_end_are_ignored_and_shown_where_that_is_asked_for(client: TestClient, ids: list[int]) -> None:
+    body = {"prompt": ids, "temperature": 0, "max_tokens": 5, "logit_bias": ALWAYS_ENDS}
+    reply = post(client, TEXT, **body)
+    assert (reply["choices"][0]["finish_reason"], reply["usage"]["completion_tokens"]) == ("stop", 1)
+    reply = post(client, TEXT, **body, ignore_eos=True)
+    assert (reply["choices"][0]["finish_reason"], reply["choices"][0]["text"]) == ("length", "")
+    assert reply["usage"]["completion_tokens"] == 5
+    mark = tiny.tokenizer().eos_token
+    reply = post(client, TEXT, **body, ignore_eos=True, skip_special_tokens=False)
+    assert reply["choices"][0]["text"] == mark * 5
+    for shown, text in ((False, ""), (True, mark)):
+        reply = post(client, TEXT, **body, skip_special_tokens=False, include_stop_str_in_output=shown)
+        assert (reply["choices"][0]["text"], reply["choices"][0]["finish_reason"]) == (text, "stop")
+
+
+def test_an_end_comes_at_once_after_the_least_length(client: TestClient, ids: list[int]) -> None:
+    body = {"prompt": ids, "temperature": 1, "seed": 3, "max_tokens": 20, "logit_bias": ALWAYS_ENDS}
+    reply = post(client, TEXT, **body, min_tokens=7)
+    assert (reply["choices"][0]["finish_reason"], reply["usage"]["completion_tokens"]) == ("stop", 8)
+
+
+def test_a_stop_text_counts_after_the_least_length_and_is_shown_on_demand(client: TestClient, ids: list[int]) -> None:
+    body = {"prompt": ids, "temperature": 0, "max_tokens": 12}
+    text = post(client, TEXT, **body)["choices"][0]["text"]
+    stop = next(each for each in text[1:] if text.index(each) > 0)
+    at = text.index(stop)
+    for more, shown in (({}, text[:at]), ({"include_stop_str_in_output": True}, text[: at + 1])):
+        (choice,) = post(client, TEXT, **body, stop=[stop], **more)["choices"]
+        assert (choice["text"], choice["finish_reason"]) == (shown, "stop")
+        events = client.post(TEXT, json={"model": "tiny", **body, "stop": [stop], **more, "stream": True}).text
+        pieces = [json.loads(line[6:]) for line in events.split("\n\n") if line.startswith("data: {")]
+        assert "".join(piece["choices"][0]["text"] for piece in pieces) == shown
+    (choice,) = post(client, TEXT, **body, stop=[stop], min_tokens=12)["choices"]
+    assert (choice["text"], choice["finish_reason"]) == (text, "length")
+
+
+def test_a_text_without_room_for_its_least_length_is_refused_by_name(client: TestClient) -> None:
+    for body in ({"max_tokens": 4, "min_tokens": 5}, {"min_tokens": 17}, {"min_tokens": 600, "max_tokens": 600}):
+        reply = client.post(TEXT, json={"model": "tiny", "prompt": "a", **body})
+        assert reply.status_code == 400
+        assert reply.json()["error"]["param"] == ("max_tokens" if body["min_tokens"] == 600 else "min_tokens")
+    reply = client.post(CHAT, json={"model": "tiny", "messages": [{"role": "user", "content": "a"}], "min_tokens": 600})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "min_tokens")
+
+
+@pytest.mark.parametrize("ids_", [[-1], [10**6], ["a"], [1.5]])
+def test_stop_tokens_that_are_none_are_refused(client: TestClient, ids_: list[Any]) -> None:
+    reply = client.post(TEXT, json={"model": "tiny", "prompt": "a", "stop_token_ids": ids_})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"].startswith("stop_token_ids")
+
+
+# --------------------------------------------------------------------------- beside a grammar
+
+
+def test_a_grammar_ends_a_text_before_its_least_length(client: TestClient) -> None:
+    """The text satisfies its grammar, whatever else is asked for."""
+    body = {"prompt": "a", "temperature": 1, "seed": 1, "max_tokens": 30, "structured_outputs": {"regex": "[ab]{3}"}}
+    more = {"min_tokens": 20, "stop_token_ids": [EOS], "top_k": 3, "min_p": 0.2, "repetition_penalty": 2.0}
+    for each in ({}, more):
+        (choice,) = post(client, TEXT, **body, **each)["choices"]
+        assert re.fullmatch("[ab]{3}", choice["text"])
+        assert choice["finish_reason"] == "stop"
+    longer = post(client, TEXT, **{**body, "structured_outputs": {"regex": "[ab]*"}}, min_tokens=20)
+    assert len(longer["choices"][0]["text"]) >= 20
+    assert re.fullmatch("[ab]*", longer["choices"][0]["text"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"ignore_eos": True}, "ignore_eos"),
+        ({"stop_token_ids": [EOS, 70]}, "stop_token_ids"),
+        ({"include_stop_str_in_output": True, "skip_special_tokens": False}, "include_stop_str_in_output"),
+    ],
+)
+def test_what_would_break_a_grammar_is_refused(client: TestClient, fields: dict[str, Any], param: str) -> None:
+    body = {"model": "tiny", "prompt": "a", "structured_outputs": {"regex": "[ab]{3}"}, **fields}
+    reply = client.post(TEXT, json=body)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+
+
+# --------------------------------------------------------------------------- a prompt that breaks off in a character
+
+
+def test_the_text_after_a_broken_character_is_its_own(client: TestClient) -> None:
+    whole: list[int] = tiny.tokenizer()("the quick brown 猫", add_special_tokens=False)["input_ids"]
+    for cut in (1, 2):
+        body = {"prompt": whole[:-cut], "temperature": 1.0, "max_tokens": 12, "seed": cut, "logprobs": 0}
+        (choice,) = post(client, TEXT, **body, return_tokens_as_token_ids=True)["choices"]
+        written = [int(token.removeprefix("token_id:")) for token in choice["logprobs"]["tokens"]]
+        assert choice["text"].rstrip("\ufffd") == BACKEND.decode(written).rstrip("\ufffd")
+        assert "quick" not in choice["text"]
+
+
+# --------------------------------------------------------------------------- prefill, usage and what is ignored
+
+ASKED = {"role": "user", "content": "why do leaves fall?"}
+BEGUN = {"role": "assistant", "content": "the quick "}
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({}, {"add_generation_prompt": True}),
+        ({"add_generation_prompt": False}, {}),
+        ({"add_generation_prompt": False, "continue_final_message": True}, {"continue_final_message": True}),
+        ({"continue_final_message": True}, {"continue_final_message": True}),
+    ],
+)
+def test_a_chat_goes_on_where_transformers_ends_its_prompt(
+    client: TestClient, fields: dict[str, Any], options: dict[str, Any]
+) -> None:
+    body = {"temperature": 0, "max_tokens": 8}
+    reply = post(client, CHAT, **body, messages=[ASKED, BEGUN], **fields)
+    prompt = tiny.tokenizer().apply_chat_template([ASKED, BEGUN], tokenize=False, **options)
+    plain = post(client, TEXT, **body, prompt=prompt, add_special_tokens=False)
+    assert reply["choices"][0]["message"]["content"] == plain["choices"][0]["text"]
+    assert reply["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"]
+
+
+def test_a_message_that_is_continued_keeps_its_marks_as_text(client: TestClient) -> None:
+    mark = tiny.tokenizer().eos_token
+    begun = {"role": "assistant", "content": f"the {mark} fox"}
+    plain = {"role": "assistant", "content": "the fox"}
+    found, other = (
+        post(client, CHAT, messages=[ASKED, each], continue_final_message=True, max_tokens=1, temperature=0)
+        for each in (begun, plain)
+    )
+    assert found["usage"]["prompt_tokens"] > other["usage"]["prompt_tokens"] + 1
+
+
+def test_usage_grows_in_each_chunk(client: TestClient) -> None:
+    body = {"model": "tiny", "messages": [ASKED], "max_tokens": 5, "n": 2, "seed": 1, "stream": True}
+    body["logit_bias"] = {str(EOS): -100}
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    lines = client.post(CHAT, json={**body, "stream_options": options}).text.split("\n\n")
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    for index in (0, 1):
+        counts = [each["usage"] for each in events if each["choices"] and each["choices"][0]["index"] == index]
+        made = [each["completion_tokens"] for each in counts]
+        assert made == sorted(made)
+        assert (made[0], made[-1]) == (0, 5)
+        assert all(each["total_tokens"] == each["prompt_tokens"] + each["completion_tokens"] for each in counts)
+    assert (events[-1]["choices"], events[-1]["usage"]["completion_tokens"]) == ([], 10)
+    assert {each["usage"]["prompt_tokens"] for each in events} == {events[-1]["usage"]["prompt_tokens"]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_has_no_effect_is_told_in_a_header(client: TestClient, stream: bool) -> None:
+    body = {"model": "tiny", "messages": [ASKED], "max_tokens": 4, "temperature": 0, "stream": stream}
+    told = client.post(CHAT, json={**body, "store": True, "verbosity": "low", "reasoning_effort": "high"})
+    plain = client.post(CHAT, json=body)
+    assert told.headers["x-tureen-ignored"] == "reasoning_effort, store, verbosity"
+    assert "x-tureen-ignored" not in plain.headers
+    if not stream:
+        assert told.json()["choices"] == plain.json()["choices"]

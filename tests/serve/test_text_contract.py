@@ -244,7 +244,7 @@ def test_tags_stand_in_a_rendered_prompt_where_they_stand_in_the_conversation(cl
     rewards = {"helpful": 1.0, "amusing": 0.0}
     renderer = client.app.state.server.engine.families["tags"].renderer  # type: ignore[attr-defined]
     border = renderer.frame.turn_border
-    rendered = renderer._write(ASK, generate=True).text
+    rendered = renderer._write(ASK, "answer").text
     assert tag_text(rendered, rewards, TAGS, border).endswith(f"<rm2_score> 0.0{border}")
     plain = post(client, TEXT, model="tags", prompt=rendered, desired_rewards=rewards, **GREEDY)
     assert texts(plain) == texts(ask(client, "tags", desired_rewards=rewards))

@@ -99,7 +99,8 @@ def test_sampling_is_sent_on_as_it_is(far: Upstream) -> None:
     whole = [piece("Days", logprobs=scored), piece(finish="stop"), {"choices": [], "usage": USAGE}]
     far.replies = [Reply(events=whole), Reply(events=whole)]
     sampling: Any = {"seed": 7, "presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {"5": 2.0}}
-    sampling |= {"min_p": 0.1, "repetition_penalty": 1.2}
+    sampling |= {"min_p": 0.1, "repetition_penalty": 1.2, "min_tokens": 2, "ignore_eos": True}
+    sampling |= {"stop_token_ids": [5, 6], "include_stop_str_in_output": True, "skip_special_tokens": False}
     changes: Any = {"extra": {"top_k": -1}, "honours": [*sampling, "logprobs"], "limit_field": "max_completion_tokens"}
     body = {**ASK, **sampling, "n": 2, "temperature": 0.3, "top_p": 0.9, "stop": ["!"], "logprobs": True}
     with served(far.engine(**changes)) as client:
@@ -123,6 +124,15 @@ def test_sampling_is_sent_on_as_it_is(far: Upstream) -> None:
         ({"top_k": 5}, CHAT, "top_k"),
         ({"min_p": 0.5}, CHAT, "min_p"),
         ({"repetition_penalty": 1.5}, CHAT, "repetition_penalty"),
+        ({"min_tokens": 2}, CHAT, "min_tokens"),
+        ({"ignore_eos": True}, CHAT, "ignore_eos"),
+        ({"stop_token_ids": [5]}, CHAT, "stop_token_ids"),
+        ({"include_stop_str_in_output": True}, CHAT, "include_stop_str_in_output"),
+        ({"skip_special_tokens": False}, CHAT, "skip_special_tokens"),
+        ({"reasoning_effort": "high"}, CHAT, "reasoning_effort"),
+        ({"verbosity": "low"}, CHAT, "verbosity"),
+        ({"continue_final_message": True}, CHAT, "continue_final_message"),
+        ({"add_generation_prompt": False}, CHAT, "add_generation_prompt"),
         ({"truncate": True}, CHAT, "truncate"),
         ({"soup": {"normalize": "none"}}, CHAT, "soup"),
         ({"desired_rewards": {"kind": 1}}, CHAT, "desired_rewards"),

@@ -8,14 +8,13 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 
-from tureen.errors import Unprocessable
 from tureen.openai_wire import ChatReply, CompletionReply
-from tureen.wire import ChatRequest, CompletionRequest
-from tureen_core.chat_template import TemplateInputs
+from tureen.wire import ChatRequest, CompletionRequest, StreamOptions
 from tureen_core.turns import Messages
-from tureen_serve.api.chat_shape import ChatReplyShape
+from tureen_serve.api.chat_reading import find_opening, make_inputs, refuse_upstream, shape_message
 from tureen_serve.api.completion_prompts import check_prompts, make_echo, read_prompts
 from tureen_serve.api.completion_replies import CompletionReplyShape
+from tureen_serve.api.ignored_fields import DOCUMENTED, IGNORED, list_ignored
 from tureen_serve.api.json_replies import JsonReply
 from tureen_serve.api.outcome_counts import count_read_texts
 from tureen_serve.api.preference_header import PreferenceHeader, add_header
@@ -27,13 +26,12 @@ from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.api.text_replies import Json, ReplyShape, TextReply, build_usage
 from tureen_serve.api.wanted_rewards import refuse_reward, want_judges
 from tureen_serve.faults import document_openai_errors
-from tureen_serve.generation.message_reader import MessageReader, Thoughts, find_thoughts
 from tureen_serve.generation.plan import Plan, plan_generation
 from tureen_serve.generation.prompts import read_conversation
 from tureen_serve.generation.select import Spent, stream_texts, write_choices
-from tureen_serve.generation.structure import read_grammar
+from tureen_serve.generation.structure import check_bound_end, read_grammar
 from tureen_serve.generation.texts import TextTask, plan_texts
-from tureen_serve.generation.tool_use import ToolUse, read_tool_use, write_call_grammar
+from tureen_serve.generation.tool_use import read_tool_use, write_call_grammar
 from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.grammar_desk import compile_for_lane
 from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
@@ -47,7 +45,6 @@ from tureen_serve.telemetry import Metrics
 router = APIRouter(route_class=StrictRoute, tags=["generation"])
 ERRORS = document_openai_errors(400, 404, 413, 415, 422, 502, 503, 504)
 Account = Callable[[Spent, bool], Json]
-TAIL = 8  # ids of a prompt in which thoughts may begin
 SSE_HEADERS = {"x-accel-buffering": "no"}
 
 
@@ -55,7 +52,8 @@ def _document(answers: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[
     """Describe the replies of a route for OpenAPI: a whole answer, or its events with ``stream``."""
     events = {"text/event-stream": {"schema": {"type": "string"}}}
     whole = {"description": "Successful Response", **answers.get(200, {})}
-    return {**answers, 200: {**whole, "content": events}}
+    headers = {**whole.get("headers", {}), **DOCUMENTED}
+    return {**answers, 200: {**whole, "headers": headers, "content": events}}
 
 
 @router.post(
@@ -89,6 +87,8 @@ class PlannedText:
         normalised: whether a prompt was not read as it was sent.
         echoes: each prompt as the reply repeats it; None if it does not.
         grammar: what each text must satisfy.
+        ignored: the fields without an effect on the answer.
+        begun: the beginning of the answer, if the prompt has it.
     """
 
     engine: Engine
@@ -101,6 +101,8 @@ class PlannedText:
     normalised: bool = False
     echoes: Sequence[str] | None = None
     grammar: Grammar | None = None
+    ignored: Sequence[str] = ()
+    begun: str = ""
 
     async def answer(self) -> Response:
         """Write the reply, whole or as a stream.
@@ -108,12 +110,13 @@ class PlannedText:
         A stream is returned after its first token, so that an error before it gets an HTTP status of its own.
         """
         told = ReadingNotes(normalised=int(self.normalised)).headers
+        told |= {IGNORED: ", ".join(self.ignored)} if self.ignored else {}
         if not self.body.stream:
             return JsonReply(await self.whole(), headers=told)
         tasks, reply, spent = self._begin()
         account = self._make_account(tasks)
-        with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
-        lines = stream_events(reply, tasks, stream_texts(self.engine, self.planned, tasks), spent, account, with_usage)
+        deltas = stream_texts(self.engine, self.planned, tasks)
+        lines = stream_events(reply, tasks, deltas, spent, account, self.body.stream_options or StreamOptions())
         begun = prepend_event(await anext(lines), lines)
         return StreamingResponse(begun, media_type="text/event-stream", headers={**SSE_HEADERS, **told})
 
@@ -137,7 +140,8 @@ class PlannedText:
         return reply.whole(choices, self.engine.rewards, used)
 
     def _begin(self) -> tuple[list[TextTask], TextReply, Spent]:
-        tasks = [self._add_echo(each) for each in plan_texts(self.body, self.planned, self.read, self.grammar)]
+        planned = plan_texts(self.body, self.planned, self.read, self.grammar, self.begun)
+        tasks = [self._add_echo(each) for each in planned]
         with_logprobs = tasks[0].sampling.logprobs is not None
         reply = TextReply(self.shape, self.planned, with_logprobs, self.body.prompt_logprobs)
         read = {(each.number, tuple(each.prompt)) for each in tasks if not isinstance(each.prompt, SpokenPrompt)}
@@ -183,28 +187,24 @@ async def plan_chat(engine: Engine, metrics: Metrics, body: ChatRequest) -> Plan
     planned = plan_generation(body, engine.families, engine.scoring)
     renderer = planned.family.renderer
     if renderer is None:
-        _refuse_upstream(planned, body)
+        refuse_upstream(planned, body)
     template = "" if renderer is None else str(renderer.tokenizer.get_chat_template(tools=body.tools))
     use = read_tool_use(body, template, () if renderer is None else renderer.tokenizer.all_special_tokens)
     messages = [message.plain() for message in body.messages]
     large = check_conversation(messages, engine.limits, "messages") > LARGE_BYTES
-    inputs = TemplateInputs(use.tools if use else (), body.chat_template_kwargs or {})
-    read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on, inputs), large)
+    inputs, thinks = make_inputs(body, use, template)
+    opening = find_opening(body)
+    begun = str(messages[-1].get("content") or "") if opening == "last message" else ""
+    read, told = await run_pieces(lambda go_on: read_conversation(planned, messages, go_on, inputs, opening), large)
     metrics.count_normalised(told)
     forced = write_call_grammar(use) if use else None
-    grammar = await _compile_grammar(engine, planned, forced or read_grammar(body))
-    shape = _shape_message(use, planned, template, read[0])
-    return PlannedText(engine, metrics, body, planned, shape, [messages], [read], bool(told), grammar=grammar)
-
-
-def _shape_message(use: ToolUse | None, planned: Plan, template: str, prompt: Prompt) -> ChatReplyShape:
-    """Make the shape of a reply that is read into thoughts, content and calls, if it may have such parts."""
-    thoughts: Thoughts = "none"
-    if planned.family.renderer is not None and not isinstance(prompt, SpokenPrompt):
-        thoughts = find_thoughts(template, planned.family.renderer.tokenizer.decode(prompt[-TAIL:]))
-    if use is None and thoughts == "none":
-        return ChatReplyShape()
-    return ChatReplyShape(partial(MessageReader, use, thoughts), use is not None and use.choice == "named")
+    grammar = await _compile_grammar(engine, planned, body, forced or read_grammar(body))
+    shape = shape_message(use, planned, template, read[0], begun)
+    asked = messages[:-1] if opening == "last message" else messages
+    ignored = list_ignored(body, renderer is None, thinks)
+    return PlannedText(
+        engine, metrics, body, planned, shape, [asked], [read], bool(told), None, grammar, ignored, begun
+    )
 
 
 async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequest) -> PlannedText:
@@ -216,7 +216,7 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     refuse_reward(engine, body.model)
     await want_judges(engine, body)
     planned = plan_generation(body, engine.families, engine.scoring)
-    grammar = await _compile_grammar(engine, planned, read_grammar(body))
+    grammar = await _compile_grammar(engine, planned, body, read_grammar(body))
     check_prompts(body, planned)
     large = sum(map(len, body.prompts())) > LARGE_BYTES
     found = await run_pieces(lambda go_on: read_prompts(body, planned, engine.limits, go_on), large)
@@ -224,17 +224,15 @@ async def plan_completion(engine: Engine, metrics: Metrics, body: CompletionRequ
     read = [each.versions for each in found]
     echoes = [each.text for each in found] if body.echo else None
     shape = CompletionReplyShape(body.logprobs, body.return_tokens_as_token_ids)
-    return PlannedText(engine, metrics, body, planned, shape, messages, read, echoes=echoes, grammar=grammar)
+    ignored = list_ignored(body, planned.family.renderer is None)
+    return PlannedText(engine, metrics, body, planned, shape, messages, read, False, echoes, grammar, ignored)
 
 
-async def _compile_grammar(engine: Engine, planned: Plan, source: GrammarSource | None) -> Grammar | None:
+async def _compile_grammar(
+    engine: Engine, planned: Plan, body: ChatRequest | CompletionRequest, source: GrammarSource | None
+) -> Grammar | None:
     if source is None:
         return None
+    if planned.family.renderer is not None:
+        check_bound_end(body, planned.family.renderer.tokenizer)
     return await compile_for_lane(engine.grammars, engine.models.generators[planned.family.name], source)
-
-
-def _refuse_upstream(planned: Plan, body: ChatRequest) -> None:
-    for param in ("prompt_logprobs", "chat_template_kwargs"):
-        if getattr(body, param) is not None:
-            message = f"the upstream of {planned.family.name} has its own tokenizer and template; leave `{param}` out"
-            raise Unprocessable(message, param=param, code="unsupported_parameter")

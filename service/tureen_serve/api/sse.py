@@ -1,15 +1,18 @@
 """Stream text as OpenAI does: server-sent events in ``data:`` lines, and ``[DONE]`` at the end."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from tureen.wire import StreamOptions
 from tureen_serve.api.json_replies import write_json
-from tureen_serve.api.text_replies import TextReply
+from tureen_serve.api.text_replies import TextReply, build_usage
 from tureen_serve.faults import build_error_body, translate_error
 from tureen_serve.generation.select import Spent
 from tureen_serve.generation.texts import TextTask
 from tureen_serve.runtimes.contract import TextDelta
+from tureen_serve.runtimes.upstream_contract import SpokenPrompt
 
 DONE = b"data: [DONE]\n\n"
 
@@ -20,19 +23,23 @@ async def stream_events(
     deltas: AsyncGenerator[tuple[int, TextDelta]],
     spent: Spent,
     account: Callable[[Spent, bool], dict[str, Any]],
-    with_usage: bool,
+    options: StreamOptions,
 ) -> AsyncGenerator[bytes]:
     """Yield the events of all texts, in the order in which their deltas arrive.
 
     Args:
         spent: counts each delta.
         account: a function from the tokens spent, and whether all texts ended, to OpenAI's usage.
-        with_usage: send the usage in the last chunk.
+        options: whether to send the usage in the last chunk, and in each chunk that of its text so far. An upstream
+            tells it at the end only.
 
     Raises:
         Exception: the error of a delta, if nothing was sent before it. A later error is sent as the last event.
     """
+    with_usage = options.include_usage
     always: dict[str, Any] = {"usage": None} if with_usage else {}
+    continuous = with_usage and options.continuous_usage_stats
+    made: Counter[int] = Counter()
     more = {**reply.additions, **always}
     offsets: dict[int, int] = {}
     ended = False
@@ -44,8 +51,11 @@ async def stream_events(
                 echo = texts[number].echo
                 offset = offsets.setdefault(number, len(echo.text) if echo else 0)
                 offsets[number] += len(delta.text)
+                made[number] += delta.tokens
                 for choice in (opening, *reply.pieces(number, delta, offset)):
                     if choice is not None:
+                        if continuous:
+                            more = {**more, "usage": _count(texts[number], 0 if choice is opening else made[number])}
                         yield _data(reply.chunk([choice], **more))
                         more = always
         ended = True
@@ -67,6 +77,11 @@ async def prepend_event(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGener
         yield first
         async for each in rest:
             yield each
+
+
+def _count(text: TextTask, made: int) -> dict[str, Any] | None:
+    """Build the usage of one text so far; None where only an upstream knows it."""
+    return None if isinstance(text.prompt, SpokenPrompt) else build_usage(len(text.prompt), made)
 
 
 def _data(payload: dict[str, Any]) -> bytes:

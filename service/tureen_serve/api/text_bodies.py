@@ -10,7 +10,6 @@ from tureen.message_fields import BadMessage
 from tureen.messages import find_unknown_fields, read_message
 from tureen.wire import ChatRequest, CompletionRequest
 
-ANY = object()
 # field: (values that ask for nothing, why other values are refused)
 CHAT: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((), "audio output is not supported; leave it out"),
@@ -18,13 +17,6 @@ CHAT: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "functions": (([],), "function calls are not supported; leave it out"),
     "modalities": ((["text"],), "only text output is supported; leave it out"),
     "moderation": ((), "moderation is not supported; leave it out"),
-    "prediction": ((), "predicted output is not supported; leave it out"),
-    "prompt_cache_options": ((ANY,), ""),
-    "prompt_cache_retention": ((ANY,), ""),
-    "reasoning_effort": (("none",), "reasoning is not supported; leave it out"),
-    "service_tier": (("auto", "default"), "service tiers are not supported; leave it out and send `priority`"),
-    "store": ((False,), "storing completions is not supported; leave it out"),
-    "verbosity": (("medium",), "is not supported; ask for short or long answers in `messages`, or by `preferences`"),
     "web_search_options": ((), "web search is not supported; leave it out"),
 }
 GUIDED = {f"guided_{name}": name for name in ("json", "regex", "choice", "grammar", "whitespace_pattern")}
@@ -56,6 +48,8 @@ class CompletionBody(CompletionRequest):
     def _openai(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
+        if body.get("best_of") is not None and body["best_of"] == (body.get("n") or 1):  # all that are written are sent
+            body = {**body, "best_of": None}
         return _rename_guided(drop_neutral_fields(body, COMPLETION))
 
 
@@ -74,7 +68,7 @@ def drop_neutral_fields(
     kept = {}
     for name, value in body.items():
         neutral, reason = table.get(name, (None, ""))
-        if neutral is not None and value is not None and value not in neutral and ANY not in neutral:
+        if neutral is not None and value is not None and value not in neutral:
             raise Unprocessable(f"`{name}`: {reason}", param=f"{prefix}{name}", code="unsupported_parameter")
         if neutral is None and value is not None:
             kept[name] = value

@@ -133,15 +133,18 @@ class MessageReader:
         return _text(kind, text)
 
 
-def find_thoughts(template: str, tail: str) -> Thoughts:
-    """Find whether a chat template has thoughts.
+def find_thoughts(template: str, tail: str, begun: str = "") -> Thoughts:
+    """Find whether a message may have thoughts.
 
     Args:
-        template: its source.
+        template: the source of the chat template.
         tail: the end of the prompt that it wrote.
+        begun: the beginning of the message, if the prompt has it.
     """
     if END not in template:
         return "none"
+    if begun.strip():
+        return "begun" if begun.rfind(BEGIN) > begun.rfind(END) else "none"
     return "begun" if tail.rstrip().endswith(BEGIN) else "possible"
 
 

@@ -163,9 +163,6 @@ def _refuse_unsupported(request: Request) -> None:
         raise InvalidRequest(message, param="prompt_logprobs")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("`stream_options` needs `stream: true`", param="stream_options")
-    if request.stream_options is not None and request.stream_options.include_obfuscation:
-        message = "obfuscation of streams is not supported; leave it out"
-        raise Unprocessable(message, param="stream_options.include_obfuscation", code="unsupported_parameter")
 
 
 def _ask_rewards(request: Request, method: Method, named: bool) -> list[Variation]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tureen.errors import Unprocessable
-from tureen_core.chat_template import NO_INPUTS, TemplateInputs
+from tureen_core.chat_template import NO_INPUTS, Opening, TemplateInputs
 from tureen_core.turns import Messages, check_messages, check_text
 from tureen_serve.generation.plan import Plan
 from tureen_serve.runtimes.upstream_contract import Prompt, SpokenPrompt
@@ -12,25 +12,32 @@ GoOn = Callable[[], None]
 
 
 def read_conversation(
-    planned: Plan, messages: Messages, go_on: GoOn, inputs: TemplateInputs = NO_INPUTS
+    planned: Plan,
+    messages: Messages,
+    go_on: GoOn,
+    inputs: TemplateInputs = NO_INPUTS,
+    opening: Opening = "answer",
 ) -> tuple[list[Prompt], set[str]]:
     """Read a conversation for each variation, or once for all of them; and what of it was not read as it was sent.
 
     Args:
         go_on: called before each prompt; an error that it raises ends the work.
         inputs: what the template is given beside the messages.
+        opening: what the policy writes. A last message that it continues does not say what is wanted.
 
     Raises:
         Unprocessable: a message cannot be rendered.
     """
     renderer, found, told = planned.family.renderer, list[Prompt](), set[str]()
-    for each in planned.steer_messages(messages):
+    begun = messages[-1:] if opening == "last message" else []
+    for steered in planned.steer_messages(messages[: len(messages) - len(begun)]):
+        each = [*steered, *begun]
         go_on()
         if renderer is None:
             check_messages(each)
             found.append(SpokenPrompt(tuple(dict(message) for message in each)))
         else:
-            rendered = renderer.render_prompt(each, inputs=inputs)
+            rendered = renderer.render_prompt(each, inputs=inputs, opening=opening)
             found.append(rendered.ids)
             told.update(rendered.normalised)
     return found, told

@@ -132,7 +132,9 @@ class Slate:
 
     def group(self) -> Group:
         """Return the candidates as the reward models read them."""
-        return Group([[{"role": "assistant", "content": each.text}] for each in self.written], self.prompt)
+        return Group(
+            [[{"role": "assistant", "content": each.task.begun + each.text}] for each in self.written], self.prompt
+        )
 
 
 def _pick(engine: Engine, options: CandidateOptions, slate: Slate, outcomes: Sequence[Outcome]) -> list[Choice]:

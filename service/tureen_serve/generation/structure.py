@@ -13,6 +13,29 @@ KINDS = ("json", "json_object", "regex", "choice", "grammar")
 SPACES = ("disable_any_whitespace", "whitespace_pattern")
 
 
+def check_bound_end(request: Request, tokenizer: Any) -> None:
+    """Refuse fields by which a text that is bound to a grammar would end before it satisfies it, or go on after it.
+
+    Special tokens may stop it, since a grammar does not allow them inside a text.
+
+    Raises:
+        InvalidRequest: there is such a field.
+    """
+    shown = request.include_stop_str_in_output and not request.skip_special_tokens
+    special = {token for token, each in tokenizer.added_tokens_decoder.items() if each.special}
+    special.update(tokenizer.all_special_ids)
+    early = [token for token in request.stop_token_ids or () if token not in special]
+    problems = {
+        "ignore_eos": "it would go on after its grammar's end" if request.ignore_eos else "",
+        "stop_token_ids": f"{early[0]} would end it before its grammar does" if early else "",
+        "include_stop_str_in_output": "its mark of the end is not in its grammar" if shown else "",
+    }
+    for param, problem in problems.items():
+        if problem:
+            message = f"the text is bound to a grammar and {problem}; leave `{param}` out"
+            raise InvalidRequest(message, param=param)
+
+
 def read_grammar(request: Request) -> GrammarSource | None:
     """Find the grammar that a request asks for; None if any text will do.
 

@@ -31,6 +31,7 @@ class TextTask:
         number: index of the prompt in the request.
         prompt: its token ids; for an upstream, as it is spoken.
         echo: the prompt as the reply repeats it, if it does.
+        begun: the beginning of the answer, if the prompt has it.
     """
 
     number: int
@@ -38,16 +39,22 @@ class TextTask:
     prompt: Prompt
     sampling: Sampling
     echo: Echo | None = None
+    begun: str = ""
 
 
 def plan_texts(
-    request: Request, planned: Plan, prompts: Sequence[Sequence[Prompt]], grammar: Grammar | None = None
+    request: Request,
+    planned: Plan,
+    prompts: Sequence[Sequence[Prompt]],
+    grammar: Grammar | None = None,
+    begun: str = "",
 ) -> list[TextTask]:
     """List every text: by prompt, then variation, then choice, then candidate. Text i is drawn with ``seed`` + i.
 
     Args:
         prompts: each prompt: for each variation, or once for all of them.
         grammar: what each text must satisfy.
+        begun: the beginning of the answer, if the prompts have it.
 
     Raises:
         Unprocessable: a prompt does not fit the context, or a sampling field cannot be used.
@@ -64,7 +71,8 @@ def plan_texts(
         for variation, (prompt, room) in zip(planned.variations, fitted, strict=True):
             for _ in range(each):
                 seed = None if request.seed is None else request.seed + len(written)
-                written.append(TextTask(number, variation, prompt, replace(sampling, max_tokens=room, seed=seed)))
+                drawn = replace(sampling, max_tokens=room, seed=seed)
+                written.append(TextTask(number, variation, prompt, drawn, begun=begun))
     return written
 
 
@@ -74,8 +82,7 @@ def _fit_version(request: Request, planned: Plan, prompt: Prompt) -> tuple[Promp
         if request.truncate:
             message = f"the upstream of {planned.family.name} has its own tokenizer, so this server cannot cut a prompt"
             raise Unprocessable(f"{message}; leave it out", param="truncate", code="unsupported_parameter")
-        most = request.limit()
-        return prompt, DEFAULT_TOKENS if most is None else most
+        return prompt, _count_asked(request)
     kept, room = fit_prompt(request, prompt, planned.family.context)
     if len(kept) < len(prompt) and not planned.method.survives_cut:
         message = "`truncate` would cut off the beginning of the prompt, which says what is wanted"
@@ -93,11 +100,10 @@ def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequ
         Unprocessable: prompt and answer do not fit the context.
     """
     newer = isinstance(request, ChatRequest) and request.max_completion_tokens is not None
-    param = "max_completion_tokens" if newer else "max_tokens"
     given = request.max_tokens is not None or newer
-    limit = request.limit()
-    asked = DEFAULT_TOKENS if limit is None else limit
-    least = asked if given else 1
+    asked = _count_asked(request)
+    least = asked if given else max(1, request.min_tokens)
+    param = "max_completion_tokens" if newer else "max_tokens" if given or least == 1 else "min_tokens"
     # LiteLLM searches for "this model's maximum context length is", LangChain for "prompt is too long"
     told = f"this model's maximum context length is {context} tokens"
     if least >= context:
@@ -107,12 +113,31 @@ def fit_prompt(request: Request, ids: Sequence[int], context: int) -> tuple[Sequ
         return ids, min(asked, context - len(ids))
     if not request.truncate:
         message = f"the prompt is too long: {told}, the prompt has {len(ids)} and the answer needs {least}"
-        at = param if given and len(ids) < context else ("messages" if isinstance(request, ChatRequest) else "prompt")
+        at = (
+            param
+            if (given or least > 1) and len(ids) < context
+            else ("messages" if isinstance(request, ChatRequest) else "prompt")
+        )
         raise Unprocessable(
             f"{message}; shorten the prompt, or send `truncate: true`", param=at, code="context_length_exceeded"
         )
-    room = asked if given else min(asked, context // 2)
+    room = asked if given else max(least, min(asked, context // 2))
     return ids[len(ids) - (context - room) :], room
+
+
+def _count_asked(request: Request) -> int:
+    """Count the tokens that a text may have at most, before its prompt is fitted.
+
+    Raises:
+        Unprocessable: that is less than ``min_tokens``.
+    """
+    limit = request.limit()
+    if limit is None:
+        return max(DEFAULT_TOKENS, request.min_tokens)
+    if request.min_tokens > limit:
+        message = f"a text of {request.min_tokens} tokens at least and of {limit} at most cannot be"
+        raise Unprocessable(f"{message}; lower `min_tokens`, or raise `max_tokens`", param="min_tokens")
+    return limit
 
 
 def _sampling(request: Request, vocabulary: int | None) -> Sampling:
@@ -129,7 +154,12 @@ def _sampling(request: Request, vocabulary: int | None) -> Sampling:
         top_p=request.top_p,
         top_k=max(request.top_k, 0),
         min_p=request.min_p,
+        min_tokens=request.min_tokens,
+        ignore_eos=request.ignore_eos,
         stop=stops,
+        stop_tokens=tuple(request.stop_token_ids or ()),
+        include_stop=request.include_stop_str_in_output,
+        skip_special=request.skip_special_tokens,
         logprobs=logprobs,
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,

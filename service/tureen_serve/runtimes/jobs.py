@@ -14,7 +14,7 @@ def check_job(job: GenerationJob, context: int, vocabulary: int, least: int = 0)
 
     Raises:
         Unprocessable: the prompt is empty or has a token that the model does not have; prompt and text are too long for
-            the model; or ``logit_bias`` names a token that it does not have.
+            the model; or ``logit_bias`` or ``stop_token_ids`` names a token that it does not have.
     """
     if not job.ids:
         raise Unprocessable("the prompt is empty: send some text to continue", param="prompt")
@@ -27,7 +27,8 @@ def check_job(job: GenerationJob, context: int, vocabulary: int, least: int = 0)
         asked = f"the prompt has {len(job.ids)} and max_tokens is {job.sampling.max_tokens}"
         message = f"the prompt is too long: {limit}, {asked}; shorten the prompt or lower max_tokens"
         raise Unprocessable(message, param="max_tokens", code="context_length_exceeded")
-    for token, _ in job.sampling.logit_bias:
+    biased = [(token, f"logit_bias.{token}") for token, _ in job.sampling.logit_bias]
+    for token, param in (*biased, *((token, "stop_token_ids") for token in job.sampling.stop_tokens)):
         if not 0 <= token < vocabulary:
             message = f"{token} is not a token of this model: use ids from 0 to {vocabulary - 1}"
-            raise Unprocessable(message, param=f"logit_bias.{token}")
+            raise Unprocessable(message, param=param)

@@ -11,6 +11,11 @@ class Sampling:
 
     Attributes:
         max_tokens: with 0 a prompt is only read.
+        min_tokens: before so many tokens nothing ends the text, unless nothing else may follow by its grammar.
+        ignore_eos: whether the model's own marks of the end do not end the text.
+        stop, stop_tokens: texts and ids that end the text.
+        include_stop: whether what ends the text is part of it.
+        skip_special: whether special tokens are no part of the text.
         top_k: so many of the likeliest tokens may be drawn; 0 for all.
         min_p: tokens may be drawn that have at least this share of the likeliest token's probability.
         repetition_penalty: divides the positive logits of all tokens of the prompt and of the text, and multiplies the
@@ -24,7 +29,12 @@ class Sampling:
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
     stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    include_stop: bool = False
+    skip_special: bool = True
     logprobs: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0

@@ -89,6 +89,11 @@ class SweepOptions(CallOptions, total=False):
     min_p: float
     seed: int | None
     stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int] | None
+    include_stop_str_in_output: bool
+    skip_special_tokens: bool
+    ignore_eos: bool
+    min_tokens: int
     user: str | None
     presence_penalty: float
     frequency_penalty: float
@@ -120,9 +125,14 @@ class ChatOptions(GenerationOptions, total=False):
     max_completion_tokens: int | None
     logprobs: bool
     top_logprobs: int | None
-    store: Literal[False] | None
+    add_generation_prompt: bool
+    continue_final_message: bool
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None
+    verbosity: Literal["low", "medium", "high"] | None
+    prediction: Mapping[str, Any] | None
+    store: bool | None
     metadata: Mapping[str, str] | None
-    service_tier: Literal["auto", "default"] | None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None
     parallel_tool_calls: bool | None
     tools: Sequence[Any] | None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None
@@ -130,6 +140,8 @@ class ChatOptions(GenerationOptions, total=False):
     modalities: Sequence[Literal["text"]] | None
     safety_identifier: str | None
     prompt_cache_key: str | None
+    prompt_cache_options: Mapping[str, Any] | None
+    prompt_cache_retention: str | None
 
 
 class CompletionOptions(GenerationOptions, total=False):

@@ -27,6 +27,7 @@ from tureen.wire.base import (
 )
 
 MAX_STOPS = 64
+MAX_STOP_TOKENS = 256
 MAX_LOGPROBS = 20
 MAX_PROMPTS = 256
 TokenIds = Annotated[list[Annotated[StrictInt, Field(ge=0)]], Many(least=1)]
@@ -81,9 +82,10 @@ class CandidateOptions(Request):
 
 
 class StreamOptions(Request):
-    """OpenAI's ``stream_options``."""
+    """OpenAI's ``stream_options``; of vLLM ``continuous_usage_stats``: the usage so far in every chunk."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
     include_obfuscation: bool = False
 
 
@@ -110,6 +112,11 @@ class GenerationRequest(Request):
         top_k: draw among so many of the likeliest tokens; 0 or -1 for all.
         min_p: draw among the tokens with at least this share of the likeliest one's probability.
         repetition_penalty: above 1 tokens of the prompt and of the text become less likely, below 1 likelier.
+        min_tokens: nothing ends a text before so many tokens.
+        ignore_eos: the model's own marks of the end do not end a text.
+        stop_token_ids: tokens that end a text.
+        include_stop_str_in_output: what ends a text is part of it.
+        skip_special_tokens: special tokens are no part of a text.
         prompt_logprobs: report the log-probabilities of the prompt's tokens, and of so many of the likeliest tokens in
             the place of each.
         structured_outputs: vLLM's field: one of ``json``, ``json_object``, ``regex``, ``choice`` and ``grammar``, which
@@ -125,6 +132,11 @@ class GenerationRequest(Request):
     n: Annotated[PositiveInt, Field(le=64)] = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Text | Annotated[list[Text], Many(MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[Annotated[StrictInt, Field(ge=0)]], Many(MAX_STOP_TOKENS)] | None = None
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    ignore_eos: bool = False
+    min_tokens: NonNegativeInt = 0
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Text | None = None
@@ -154,6 +166,9 @@ class ChatRequest(GenerationRequest, TemplateRequest):
     """The body of ``POST /v1/chat/completions``: OpenAI's fields and Tureen's.
 
     Attributes:
+        add_generation_prompt: end the prompt where the template opens an answer.
+        continue_final_message: continue the last message, the assistant's, in the place of opening an answer.
+        reasoning_effort: given to the template, if it reads ``reasoning_effort`` or ``enable_thinking``.
         tool_choice: ``none``, ``auto``, ``required``, or ``{"type": "function", "function": {"name": ...}}``.
     """
 
@@ -161,14 +176,21 @@ class ChatRequest(GenerationRequest, TemplateRequest):
     max_completion_tokens: PositiveInt | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    store: Literal[False] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    prediction: dict[str, Any] | None = None
+    store: bool | None = None
     metadata: dict[str, str] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = None
     parallel_tool_calls: bool | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     modalities: Annotated[list[Literal["text"]], Many(1)] | None = None
     safety_identifier: Text | None = None
     prompt_cache_key: Text | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Text | None = None
 
     @model_validator(mode="after")
     def _logprobs_agree(self) -> "ChatRequest":

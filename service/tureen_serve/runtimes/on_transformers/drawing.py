@@ -14,6 +14,7 @@ from torch import Tensor
 from tureen.errors import ServerFault, TureenError
 from tureen_serve.runtimes.contract import Finish, TextDelta, TokenLogprob
 from tureen_serve.runtimes.on_transformers.running_text import RunningText
+from tureen_serve.runtimes.text_stream import TokenNames
 
 Said = list[tuple[Hashable, TextDelta | TureenError]]
 
@@ -37,10 +38,9 @@ class Drawer:
     """
 
     def __init__(self, backend: Any, ends: frozenset[int], is_out_of_memory: Callable[[BaseException], bool]) -> None:
-        self._backend = backend
         self._ends = ends
         self._is_out_of_memory = is_out_of_memory
-        self._names: dict[int, str] = {}
+        self._names = TokenNames(backend)
 
     def draw(self, texts: Sequence[RunningText], logits: Sequence[Tensor]) -> tuple[Said, list[RunningText]]:
         """Draw a token of every text from its row of the float32 logits ``[B, V]``.
@@ -96,14 +96,16 @@ class Drawer:
         if running.grammar is not None:
             running.grammar.accept(token)
         finish: Finish | None = None
-        if token in self._ends:
-            text, finish = running.text.close(), "stop"
+        wants = running.job.sampling
+        if token in wants.stop_tokens or (token in self._ends and not wants.ignore_eos):
+            shown = running.text.push(token) if wants.include_stop else ""
+            text, finish = shown + running.text.close(), "stop"
         else:
             running.sampler.note(token)
             text = running.text.push(token)
             if running.text.stopped:
                 finish = "stop"
-            elif len(running.drawn) == running.job.sampling.max_tokens:
+            elif len(running.drawn) == wants.max_tokens:
                 text, finish = text + running.text.close(), "length"
         running.over = finish is not None
         return TextDelta(text, 1, self._logprobs(drawn, token, logits), finish, prompt=self._take_readings(running))
@@ -117,7 +119,7 @@ class Drawer:
         columns = (found.logprobs, found.ranks, found.top_logprobs[:, :top], found.top_ids[:, :top])
         listed = zip(running.job.ids[1:], *(each.tolist() for each in columns), strict=True)
         return tuple(
-            TokenLogprob(self._name(token), token, value, self._list_top(ids, values), rank)
+            TokenLogprob(self._names.find(token), token, value, self._list_top(ids, values), rank)
             for token, value, rank, values, ids in listed
         )
 
@@ -126,15 +128,10 @@ class Drawer:
         if drawn.scale is None or drawn.top is None:
             return ()
         top = self._list_top(drawn.top[1].tolist(), (drawn.top[0] - drawn.scale).tolist())
-        return (TokenLogprob(self._name(token), token, float(logits[token] - drawn.scale), top),)
+        return (TokenLogprob(self._names.find(token), token, float(logits[token] - drawn.scale), top),)
 
     def _list_top(self, ids: Sequence[int], values: Sequence[float]) -> tuple[tuple[str, int, float], ...]:
-        return tuple((self._name(token), token, value) for token, value in zip(ids, values, strict=True))
-
-    def _name(self, token: int) -> str:
-        if token not in self._names:
-            self._names[token] = self._backend.decode([token], skip_special_tokens=False)
-        return self._names[token]
+        return tuple((self._names.find(token), token, value) for token, value in zip(ids, values, strict=True))
 
 
 def _draw_token(running: RunningText, logits: Tensor) -> DrawnToken:

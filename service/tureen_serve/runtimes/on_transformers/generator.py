@@ -32,7 +32,7 @@ from tureen_serve.runtimes.on_transformers.rank_gate import RankGate
 from tureen_serve.runtimes.on_transformers.running_text import RunningText, StepLimits
 from tureen_serve.runtimes.on_transformers.sampling import Sampler, collect_ends
 from tureen_serve.runtimes.on_transformers.text_queue import TextQueue
-from tureen_serve.runtimes.text_stream import TextStream
+from tureen_serve.runtimes.text_stream import SLOW_TOKENIZER, open_stream
 
 
 class TransformersStepper(DeviceRuntime):
@@ -57,14 +57,15 @@ class TransformersStepper(DeviceRuntime):
                 f"{type(model).__name__} keeps recurrent states, which cannot be batched step by step here"
             )
         if not tokenizer.is_fast:
-            raise ValueError("streaming needs a fast tokenizer: save the base with a tokenizer.json")
+            raise ValueError(SLOW_TOKENIZER)
         self.context: int = model.config.max_position_embeddings
         self._vocabulary: int = model.config.vocab_size
         self._model = model.eval()
         self._gate = gate
         self._backend = tokenizer.backend_tokenizer
         ends = collect_ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-        self._drawer = Drawer(self._backend, ends, self._is_out_of_memory)
+        self._ends = frozenset(end for end in ends if end < self._vocabulary)
+        self._drawer = Drawer(self._backend, self._ends, self._is_out_of_memory)
         self.grammars = GrammarBook(tokenizer, self._vocabulary, sorted(ends))
         self._rows = CacheRows(model)
         self._runs = PromptRuns(model, gate, self._rows)
@@ -167,10 +168,9 @@ class TransformersStepper(DeviceRuntime):
         self._queue.pause(others)
 
     def _begin(self, key: Hashable, job: GenerationJob) -> RunningText:
-        sampler = Sampler(job.sampling, self._model.device, job.ids)
-        text = TextStream(self._backend, job.sampling.stop, job.ids)
+        sampler = Sampler(job.sampling, self._model.device, job.ids, self._ends)
         grammar = job.sampling.grammar
-        return RunningText(key, job, sampler, text, grammar.start() if grammar else None)
+        return RunningText(key, job, sampler, open_stream(self._backend, job), grammar.start() if grammar else None)
 
     def _join(self, joining: Sequence[RunningText]) -> tuple[list[Tensor], Said]:
         """Run the prompts of new texts. Returns the first logits of those that run, and the errors of the others.

@@ -5,7 +5,7 @@ its own random generator, so a seed gives the same tokens in any batch.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -23,10 +23,14 @@ class Sampler:
         sampling: the parameters. A temperature of at most :data:`COLDEST` takes the likeliest token.
         device: the device of the logits.
         prompt: the ids before the text, which the repetition penalty counts too.
+        ends: ids that end a text, which are not drawn before ``min_tokens`` tokens.
     """
 
-    def __init__(self, sampling: Sampling, device: torch.device, prompt: Sequence[int] = ()) -> None:
+    def __init__(
+        self, sampling: Sampling, device: torch.device, prompt: Sequence[int] = (), ends: Collection[int] = ()
+    ) -> None:
         self._sampling = sampling
+        self._ends = torch.tensor(sorted({*ends, *sampling.stop_tokens}), dtype=torch.long, device=device)
         self._drawn: Counter[int] = Counter()
         self._prompt = torch.tensor(sorted(set(prompt)), dtype=torch.long, device=device)
         self._random = torch.Generator(device)
@@ -60,7 +64,7 @@ class Sampler:
 
         r is the repetition penalty (CTRL, arXiv 1909.05858) of a token that is in the prompt or in the text.
         """
-        wants = self._sampling
+        wants, logits = self._sampling, self._forbid_ends(logits)
         if len(self._biased):
             logits = logits.index_add(0, self._biased, self._bias)
         if wants.repetition_penalty != 1:
@@ -73,6 +77,13 @@ class Sampler:
             counts = torch.tensor(list(self._drawn.values()), dtype=logits.dtype, device=logits.device)
             logits = logits.index_add(0, tokens, -(wants.frequency_penalty * counts + wants.presence_penalty))
         return logits
+
+    def _forbid_ends(self, logits: Tensor) -> Tensor:
+        """Set the logits of the ends to −∞ while the text is too short, unless only an end may follow."""
+        if self._drawn.total() >= self._sampling.min_tokens:
+            return logits
+        found = logits.index_fill(0, self._ends, -torch.inf)
+        return logits if found.isneginf().all() else found
 
     def _truncate(self, logits: Tensor) -> Tensor:
         """Set the tempered logits to −∞ that ``min_p``, and then ``top_k``, leave out. Equal logits stay together."""

@@ -151,7 +151,8 @@ class ReplyEvents:
             self._refuse("a `usage` that counts no token of its text" if text else "an empty text")
         if made > most:
             self._refuse(f"{made} tokens where {most} were allowed")
-        if any(stop in text for stop in self._sampling.stop):
+        may_hold = self._sampling.include_stop or self._sampling.min_tokens
+        if not may_hold and any(stop in text for stop in self._sampling.stop):
             self._refuse("a text that holds a stop text, which it should end before")
         if self._sampling.logprobs is not None and text and not self._scored:
             self._refuse("no log-probabilities, which were asked for; leave `logprobs` out of the upstream's `honours`")

@@ -70,6 +70,11 @@ def _list_asked(sampling: Sampling) -> dict[str, Any]:
         "repetition_penalty": None if sampling.repetition_penalty == 1 else sampling.repetition_penalty,
         "top_k": sampling.top_k or None,
         "min_p": sampling.min_p or None,
+        "min_tokens": sampling.min_tokens or None,
+        "ignore_eos": sampling.ignore_eos or None,
+        "stop_token_ids": list(sampling.stop_tokens) or None,
+        "include_stop_str_in_output": sampling.include_stop or None,
+        "skip_special_tokens": None if sampling.skip_special else False,
         "logit_bias": {str(token): bias for token, bias in sampling.logit_bias} or None,
     }
     return {name: value for name, value in given.items() if value is not None}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
@@ -108,11 +108,10 @@ class VllmEngine:
             ServerFault: vLLM fails on the request.
         """
         async with self._translate_errors() as engine:
-            outputs = engine.generate(
-                _make_prompt(ids, salt), sampling, self._make_request_id(), lora_request=_make_lora_request(adapter)
-            )
-            async for output in outputs:
-                yield output
+            request = _make_prompt(ids, salt), sampling, self._make_request_id()
+            async with aclosing(engine.generate(*request, lora_request=_make_lora_request(adapter))) as outputs:
+                async for output in outputs:
+                    yield output
 
     async def pool(
         self, ids: Sequence[int], adapter: AdapterReference | None, salt: str | None = None, fresh: bool = False

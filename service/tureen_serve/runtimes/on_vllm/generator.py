@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from vllm import SamplingParams
@@ -10,12 +11,14 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from tureen.errors import ServerFault, TureenError, Unavailable
 from tureen_core.soup import Semantics
-from tureen_serve.runtimes.contract import Finish, GenerationJob, TextDelta, TokenLogprob, Weights
+from tureen_serve.runtimes.contract import GenerationJob, TextDelta, Weights
 from tureen_serve.runtimes.grammars import GrammarBook
 from tureen_serve.runtimes.jobs import check_job
 from tureen_serve.runtimes.on_vllm.adapters import Adapters, borrow_adapter, format_gate_name
 from tureen_serve.runtimes.on_vllm.engine import VllmEngine
+from tureen_serve.runtimes.on_vllm.output_reader import OutputReader
 from tureen_serve.runtimes.sampling_fields import Sampling
+from tureen_serve.runtimes.text_stream import SLOW_TOKENIZER, TokenNames
 
 LOG = logging.getLogger(__name__)
 Say = Callable[[TextDelta | TureenError], None]
@@ -28,6 +31,9 @@ class VllmGenerator:
         engine: a generating engine.
         adapters: the engine's adapters; None if the family has no experts.
         tokenizer: the engine's.
+
+    Raises:
+        ValueError: the tokenizer is not a fast one.
     """
 
     memory_failures = 0  # vLLM lets texts wait by itself
@@ -39,7 +45,11 @@ class VllmGenerator:
         model = engine.config.model_config
         self.context: int = model.max_model_len
         self._vocabulary: int = model.get_vocab_size()
+        if not tokenizer.is_fast:
+            raise ValueError(SLOW_TOKENIZER)
         ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]  # those that vLLM's grammars allow
+        self._backend = tokenizer.backend_tokenizer
+        self._names = TokenNames(self._backend)
         self.grammars = GrammarBook(tokenizer, self._vocabulary, ends)
         how = "the rank gate" if adapters and adapters.gated else "one LoRA for each weight vector"
         self.description = f"vLLM, {how}" if adapters else "vLLM"
@@ -102,15 +112,17 @@ class VllmGenerator:
 
     async def _pump(self, job: GenerationJob, say: Say) -> None:
         salt = format_gate_name(job.weights, job.semantics)
-        grammar = job.sampling.grammar.start() if job.sampling.grammar else None
+        reader = OutputReader(self._backend, self._names, job)
         try:
-            async with borrow_adapter(self._adapters, job.weights, job.semantics) as adapter:
-                async for output in self._engine.generate(job.ids, _sampling(job.sampling), adapter, salt):
-                    delta = _delta(job, output)
-                    if grammar is not None:  # vLLM only logs that a grammar has failed, and ends the text
-                        for token in output.outputs[0].token_ids:
-                            grammar.accept(token)
+            async with (
+                borrow_adapter(self._adapters, job.weights, job.semantics) as adapter,
+                aclosing(self._engine.generate(job.ids, _sampling(job.sampling), adapter, salt)) as outputs,
+            ):
+                async for output in outputs:
+                    delta = reader.read(output)
                     say(delta)
+                    if delta.finish:
+                        return
         except TureenError as error:
             say(error)
         except Exception as error:  # the reader of the stream learns of it only from here
@@ -130,7 +142,10 @@ def _sampling(given: Sampling) -> SamplingParams:
         top_k=given.top_k,
         min_p=given.min_p,
         seed=None if given.seed is None else given.seed % 2**63,  # vLLM takes -1 for no seed
-        stop=list(given.stop) or None,
+        min_tokens=given.min_tokens,
+        ignore_eos=given.ignore_eos,
+        stop_token_ids=list(given.stop_tokens) or None,
+        detokenize=False,  # texts and their stop strings are read here, as those of the other runtime
         logprobs=given.logprobs,
         presence_penalty=given.presence_penalty,
         frequency_penalty=given.frequency_penalty,
@@ -140,34 +155,3 @@ def _sampling(given: Sampling) -> SamplingParams:
         structured_outputs=StructuredOutputsParams(grammar=given.grammar.text) if given.grammar else None,
         output_kind=RequestOutputKind.DELTA,
     )
-
-
-def _delta(job: GenerationJob, given: Any) -> TextDelta:
-    output, wants = given.outputs[0], job.sampling
-    prompt = None
-    if given.prompt_logprobs and wants.prompt_logprobs is not None:
-        rows = zip(job.ids[1:], given.prompt_logprobs[1:], strict=True)
-        prompt = tuple(_logprob(token, row, wants.prompt_logprobs) for token, row in rows)
-    if not wants.max_tokens:
-        return TextDelta("", finish="length", prompt=prompt)
-    logprobs: tuple[TokenLogprob, ...] = ()
-    if wants.logprobs is not None:
-        rows = zip(output.token_ids, output.logprobs or (), strict=False)
-        logprobs = tuple(_logprob(token, row, wants.logprobs) for token, row in rows)
-    return TextDelta(output.text, len(output.token_ids), logprobs, _finish(output.finish_reason), prompt=prompt)
-
-
-def _finish(reason: str | None) -> Finish | None:
-    if reason is None:
-        return None
-    if reason in ("stop", "length"):
-        return "stop" if reason == "stop" else "length"
-    raise ServerFault(f"vLLM ended the text with {reason!r}", code="runtime_failed")
-
-
-def _logprob(token: int, row: Mapping[int, Any], alternatives: int) -> TokenLogprob:
-    """Convert the log-probabilities of a token and of the likeliest ``alternatives``, without temperature."""
-    best = sorted(row.items(), key=lambda item: item[1].rank)[:alternatives]
-    top = tuple((each.decoded_token or "", other, float(each.logprob)) for other, each in best)
-    chosen = row[token]
-    return TokenLogprob(chosen.decoded_token or "", token, float(chosen.logprob), top, chosen.rank)
