@@ -1,8 +1,8 @@
 """Admit requests: limit their number and the size of bodies, and stop work at a deadline or when the caller leaves.
 
-The whole body is read here, up to its limit. After that, the connection is watched while the handler runs. The handler
-is cancelled if the caller disconnects or the deadline passes. A stream that has begun has no deadline. An upload is too
-large for memory, so its route reads it while it arrives, up to a limit of its own.
+The whole body is read here, unpacked if it is compressed, up to its limit. After that, the connection is watched while
+the handler runs. The handler is cancelled if the caller disconnects or the deadline passes. A stream that has begun has
+no deadline. An upload is too large for memory, so its route reads it while it arrives, up to a limit of its own.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Mapping
 
 from tureen.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from tureen.wire import TIMEOUT_HEADER
+from tureen_serve.body_codings import HEADER, UnpackedBody, read_coding
 from tureen_serve.body_sizes import BodyMemory, check_length, limit_body, refuse_body
 from tureen_serve.inference.demand import DEADLINE
 from tureen_serve.settings import ServerLimits
@@ -88,7 +89,9 @@ class Admission:
         headers = {READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in READ}
         upload = self._uploads.get(scope["path"], 0) if scope["method"] == "POST" else 0
         seconds = self._limits.longest_deadline_seconds if upload else read_deadline(headers, self._limits)
-        check_length(headers, upload or self._limits.body_bytes)
+        limit = upload or self._limits.body_bytes
+        check_length(headers, limit)
+        receive = _unpack(scope, receive, limit)
         exchange = Exchange(receive, send, self._bodies)
         arrival = seconds if upload else min(seconds, self._limits.body_seconds)
         clock = asyncio.timeout(arrival)
@@ -96,7 +99,7 @@ class Admission:
             async with clock:
                 if upload:
                     await self._app(scope, limit_body(receive, upload), send)
-                elif await exchange.read(self._limits.body_bytes):
+                elif await exchange.read(limit):
                     if arrival < seconds:
                         clock.reschedule((clock.when() or 0) + seconds - arrival)
                     await exchange.run(self._app, scope, clock)
@@ -110,6 +113,20 @@ class Admission:
             ) from None
         finally:
             exchange.forget()
+
+
+def _unpack(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """Return the ``receive`` of the body as it was before it was compressed, and let the headers tell of that one.
+
+    Raises:
+        UnsupportedMedia: it is compressed in another way than those known.
+    """
+    coding = read_coding(scope["headers"])
+    if coding is None:
+        return receive
+    packed = (HEADER, b"content-length")
+    scope["headers"] = [header for header in scope["headers"] if header[0] not in packed]
+    return UnpackedBody(receive, coding, limit).receive
 
 
 def read_deadline(headers: Mapping[str, str], limits: ServerLimits) -> float:

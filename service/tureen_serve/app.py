@@ -123,20 +123,21 @@ def create_app(settings: Settings, load: Loader = load_engine, reread: Callable[
     app.add_middleware(Admission, limits=settings.limits, uploads=uploads, held=app.state.in_flight)
     scopes = _find_scopes(app)
     app.add_middleware(Guard, ring=(lambda: keys.ring) if keys else None, scopes=scopes, settings=settings)
-    app.add_middleware(Faults, builders={**OPENAI_ERRORS, **ERROR_BUILDERS})
+    templates = RouteTemplates(app.routes)
+    app.add_middleware(Faults, builders={**OPENAI_ERRORS, **ERROR_BUILDERS}, find=templates.find)
     app.add_middleware(Audit, scopes=scopes)
     if settings.access.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.access.cors_origins, **CORS)
-    _add_outermost(app, server, traces)
+    _add_outermost(app, server, traces, templates)
     return app
 
 
-def _add_outermost(app: FastAPI, server: ServerState, traces: Traces | None) -> None:
+def _add_outermost(app: FastAPI, server: ServerState, traces: Traces | None, templates: RouteTemplates) -> None:
     """Add the middleware around all other: safe headers, traces, telemetry, and the forms of a path before it all."""
     app.add_middleware(SafeHeaders)
     if traces:
         app.add_middleware(Tracing, traces=traces)
-    app.add_middleware(Telemetry, metrics=server.metrics, templates=RouteTemplates(app.routes))
+    app.add_middleware(Telemetry, metrics=server.metrics, templates=templates)
     app.add_middleware(PathForms)
 
 

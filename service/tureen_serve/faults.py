@@ -50,12 +50,20 @@ class Faults:
     """ASGI middleware: answers every error that the layers below raised.
 
     Args:
-        builders: path of a route → function that builds its error reply. Other routes use :func:`build_error_reply`.
+        builders: template of a route → function that builds its error reply. Other routes use
+            :func:`build_error_reply`.
+        find: finds the template of a path; by default a path is one.
     """
 
-    def __init__(self, app: App, builders: Mapping[str, ErrorReplyBuilder] | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        builders: Mapping[str, ErrorReplyBuilder] | None = None,
+        find: Callable[[str], str] = str,
+    ) -> None:
         self._app = app
         self._builders = builders or {}
+        self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -73,7 +81,7 @@ class Faults:
             fault = translate_error(error)
             scope["tureen.fault"] = fault.code
             route = scope.get("route")  # None where a layer above the routes refused
-            path = scope["path"] if route is None else route.path
+            path = self._find(scope["path"]) if route is None else route.path
             build = self._builders.get(path, build_error_reply)
             if isinstance(fault, MethodNotAllowed):
                 methods = ", ".join(list_methods(scope["app"].routes, scope["path"]))

@@ -1,12 +1,15 @@
 """uvicorn's HTTP protocol with bounds: the headers of a request, idle connections, and callers who do not read.
 
+A caller of HTTP/1.0, as some proxies are, gets no chunks: the end of the connection is the end of a stream.
+
 What is refused here never reaches the application. It is answered in the error object too.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tureen.errors import HeadersTooLarge, InvalidRequest, TureenError
 from tureen_serve.faults import build_error_reply
@@ -98,6 +101,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_clock()
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0" and self.cycle is not None and self.cycle.scope is self.scope:
+            self.cycle.__class__ = UnchunkedCycle  # uvicorn has no other way in; the answer begins in a later turn
 
     def on_message_complete(self) -> None:
         """Take the end of a request."""
@@ -147,3 +152,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+
+class UnchunkedCycle(RequestResponseCycle):
+    """The answer to a request of HTTP/1.0. uvicorn closes the connection after it."""
+
+    _without_length = False
+
+    async def send(self, message: Any) -> None:
+        """Send a part of the answer: without a length, all that comes until the connection ends."""
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            if b"content-length" not in names:
+                self._without_length, self.chunked_encoding = True, False
+        elif self._without_length:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)

@@ -13,6 +13,8 @@ DIALECTS: dict[str, Any] = {
     "/detokenize": {"tokens": [1]},
     "/vllm/v1/score": {"queries": "q", "documents": "calm"},
     "/vllm/v2/rerank": {"query": "q", "documents": ["calm"]},
+    "/v1/rerank": {"query": "q", "documents": [{"text": "calm"}]},
+    "/v2/rerank": {"query": "q", "documents": ["calm"]},
     "/tei/predict": {"inputs": "calm"},
     "/tei/rerank": {"query": "q", "texts": ["calm"]},
     "/sglang/classify": {"text": "calm"},

@@ -18,8 +18,9 @@ from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.inference.engine import Engine
 
 GOOD = {**SHARED, **DIALECTS, **WRITING}
+NAMED = {"/tei/calm/rerank": DIALECTS["/tei/rerank"], "/v1/models/calm/load": {"rename": False}}
 QUERIES = ("", "?model=calm", "?model=funny&model=unknown")
-OWN = {"id", "created", "request_id", "e2e_latency"}  # what each reply has of its own
+OWN = {"id", "created", "created_at", "completed_at", "request_id", "e2e_latency"}  # what each reply has of its own
 
 
 def list_replies(fault: str | None = None) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def list_replies(fault: str | None = None) -> dict[str, Any]:
     engine, found = CountingEngine(), {}
     engine.down = fault
     with served(engine) as client:
-        for path, body in GOOD.items():
+        for path, body in {**GOOD, **NAMED}.items():
             wrong: list[Any] = [None, [], dict.fromkeys(body, 7.5)]
             cases = [(path + query, body) for query in QUERIES] + [(path, each) for each in wrong]
             for address, content in cases:
@@ -55,7 +56,8 @@ def test_every_route_that_scores_or_writes_is_called_so() -> None:
         routes = [each for each in client.app.routes if isinstance(each, StrictRoute)]  # type: ignore[attr-defined]
     called = {route.path for route in routes if plan_call(route) is not None}
     assert called >= GOOD.keys()
-    assert "/v1/models/{name}/load" not in called
+    assert called >= {"/tei/{model}/rerank", "/v1/models/{name}/load"}
+    assert "/v1/models/{name}/unload" not in called
 
 
 class HeldEngine(CountingEngine):

@@ -11,24 +11,23 @@ ITEM = b'{"items": [{"prompt": "hi", "candidates": ["calm"]}]'
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=UTF-8", "application/x+json"])
 def test_json_in_utf8_is_taken(content_type: str) -> None:
-    check_content_type(content_type, "identity")
+    check_content_type(content_type)
 
 
 @pytest.mark.parametrize(
-    ("content_type", "encoding", "says"),
+    ("content_type", "says"),
     [
-        ("", "identity", "Content-Type: application/json"),
-        ("text/plain", "identity", "Content-Type: application/json"),
-        ("application/x-www-form-urlencoded", "identity", "Content-Type: application/json"),
-        ("text/json+json", "identity", "Content-Type: application/json"),
-        ("application/json; charset=utf-16", "identity", "utf-16"),
-        ('application/json; charset="latin-1"', "identity", "latin-1"),
-        ("application/json", "gzip", "gzip"),
+        ("", "Content-Type: application/json"),
+        ("text/plain", "Content-Type: application/json"),
+        ("application/x-www-form-urlencoded", "Content-Type: application/json"),
+        ("text/json+json", "Content-Type: application/json"),
+        ("application/json; charset=utf-16", "utf-16"),
+        ('application/json; charset="latin-1"', "latin-1"),
     ],
 )
-def test_other_media_are_refused(content_type: str, encoding: str, says: str) -> None:
+def test_other_media_are_refused(content_type: str, says: str) -> None:
     with pytest.raises(UnsupportedMedia, match=says):
-        check_content_type(content_type, encoding)
+        check_content_type(content_type)
 
 
 def test_the_routes_read_strictly_and_answer_in_the_error_object() -> None:
@@ -40,7 +39,7 @@ def test_the_routes_read_strictly_and_answer_in_the_error_object() -> None:
         (b"\xff", {}, 400, None),
         (b"", {}, 400, None),
         (ITEM + b"}", {"content-type": "text/plain"}, 415, None),
-        (ITEM + b"}", {"content-encoding": "gzip"}, 415, None),
+        (ITEM + b"}", {"content-encoding": "br"}, 415, None),
         (ITEM + b"}", {}, 200, None),
     ]
     with served() as client:

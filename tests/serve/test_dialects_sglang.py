@@ -112,6 +112,18 @@ def test_an_adapter_named_behind_its_base(client: TestClient, model: str) -> Non
     assert client.post(EMBEDDINGS, json={"model": model, "input": "calm"}).json()["model"] == "calm"
 
 
+@pytest.mark.parametrize(
+    ("path", "text"), [("embeddings", {"input": "calm"}), ("score", {"query": "q", "items": ["calm"]})]
+)
+def test_a_body_without_a_model_takes_that_of_the_url(client: TestClient, path: str, text: dict[str, Any]) -> None:
+    for model, columns in (("calm", 1), ("calm+funny", 2)):
+        found = client.post(f"/sglang/v1/{path}", params={"model": model}, json=text).json()
+        assert len(found["data"][0]["embedding"] if path == "embeddings" else found["scores"][0]) == columns
+    named = {**text, "model": "calm"}
+    found = client.post(f"/sglang/v1/{path}", params={"model": "calm+funny"}, json=named).json()
+    assert len(found["data"][0]["embedding"] if path == "embeddings" else found["scores"][0]) == 1
+
+
 def test_sglangs_default_model_is_the_alias() -> None:
     with served(aliases={"default": "funny"}) as client:
         assert client.post(EMBEDDINGS, json={"input": "funny"}).json()["model"] == "funny"

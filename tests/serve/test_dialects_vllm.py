@@ -22,7 +22,8 @@ RAW = {"use_activation": False}
 TALK = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "calm calm"}]
 PAIRS = [("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2")]
 ROOT = ["/classify", "/pooling", "/score", "/rerank"]
-PATHS = [*ROOT, *(f"/vllm{path}" for path in ROOT), "/vllm/v1/score", "/vllm/v1/rerank", "/vllm/v2/rerank"]
+RERANKS = ["/rerank", "/v1/rerank", "/v2/rerank", "/vllm/rerank", "/vllm/v1/rerank", "/vllm/v2/rerank"]
+PATHS = [*ROOT, *(f"/vllm{path}" for path in ROOT), "/vllm/v1/score", *RERANKS[1:3], *RERANKS[4:]]
 
 
 def about(path: str, text: str, **options: Any) -> dict[str, Any]:
@@ -325,7 +326,7 @@ def test_queries_each_with_its_own_document_keep_their_order(client: TestClient)
     assert [row["score"] for row in rows] == [1.0, 2.0, 0.0, 3.0]
 
 
-@pytest.mark.parametrize("path", ["/rerank", "/vllm/rerank", "/vllm/v1/rerank", "/vllm/v2/rerank"])
+@pytest.mark.parametrize("path", RERANKS)
 def test_documents_are_ranked_best_first(client: TestClient, path: str) -> None:
     documents = ["x", "calm calm", "calm"]
     answer = post(client, path, query="hi", documents=documents, **RAW)
@@ -335,6 +336,14 @@ def test_documents_are_ranked_best_first(client: TestClient, path: str) -> None:
         {"index": index, "document": {"text": documents[index], "multi_modal": None}, "relevance_score": score}
         for index, score in ((1, 2.0), (2, 1.0), (0, 0.0))
     ]
+
+
+def test_documents_may_be_objects_as_coheres_and_jinas(client: TestClient) -> None:
+    plain = post(client, "/v1/rerank", query="hi", documents=["x", "calm"])["results"]
+    objects = [{"text": "x", "title": "ignored"}, {"text": "calm"}]
+    assert post(client, "/v1/rerank", query="hi", documents=objects)["results"] == plain
+    for wrong in ({"text": 3}, {"image": "x"}, 3):
+        assert refused(client, "/v1/rerank", query="hi", documents=["x", wrong])["param"] == "documents[1]"
 
 
 @pytest.mark.parametrize(("top", "kept"), [(0, 3), (1, 1), (2, 2), (9, 3)])

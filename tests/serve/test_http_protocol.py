@@ -120,6 +120,36 @@ def test_a_slow_body_is_a_504_that_closes_the_connection() -> None:
     assert "within 0.5 s (`limits.body_seconds`)" in error["message"]
 
 
+def ask_old(address: str, path: str, body: Any = None, method: str = "POST") -> tuple[str, str]:
+    """The headers, in small letters, and the body of a reply to HTTP/1.0."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n"
+    with connected(address) as connection:
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        found, _, rest = read_all(connection).decode().partition("\r\n\r\n")
+    return found.lower(), rest
+
+
+def test_a_stream_to_http_1_0_has_no_chunks_and_ends_with_the_connection(address: str) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True, "seed": 1}
+    head, text = ask_old(address, "/v1/chat/completions", body)
+    assert "200 ok" in head
+    assert "connection: close" in head
+    assert "transfer-encoding" not in head
+    assert "content-length" not in head
+    lines = [line for line in text.split("\n\n") if line]
+    assert lines[-1] == "data: [DONE]"
+    assert all(json.loads(line.removeprefix("data: "))["object"] for line in lines[:-1])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_a_whole_answer_to_http_1_0_has_its_length(address: str, method: str) -> None:
+    head, text = ask_old(address, "/v1/models", method=method)
+    (length,) = (line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("content-length"))
+    assert "transfer-encoding" not in head
+    assert len(text) == (0 if method == "HEAD" else int(length))
+
+
 class Transport:
     """A transport that only counts."""
 

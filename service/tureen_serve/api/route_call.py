@@ -18,8 +18,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, serialize_response
 
 NO_BODY = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
-OTHER_PARTS = ("path_params", "cookie_params")
 OTHER_NAMES = (
+    "cookie_params",
     *("websocket_param_name", "http_connection_param_name", "response_param_name"),
     *("background_tasks_param_name", "security_scopes_param_name"),
 )
@@ -36,14 +36,15 @@ class Step:
     Attributes:
         values: parameter → place of the earlier step whose result it gets.
         request: the parameter that gets the request, if there is one.
-        queries: FastAPI's fields of the parameters that come from the query.
-        headers: the same of those that come from the headers.
+        paths: FastAPI's fields of the parameters that come from the path.
+        queries, headers: the same of those that come from the query and from the headers.
         opens: whether the function returns a context manager, which stays open until the reply is sent.
     """
 
     function: Callable[..., Any]
     values: Sequence[tuple[str, int]]
     request: str | None
+    paths: Sequence[Any]
     queries: Sequence[Any]
     headers: Sequence[Any]
     opens: bool
@@ -123,24 +124,25 @@ def _list_steps(dependant: Dependant, steps: dict[Any, Step]) -> bool:
         if needed.name is not None:
             values.append((needed.name, list(steps).index(key)))
     call, opens = dependant.call, dependant.is_async_gen_callable
-    if any(getattr(dependant, name) for name in (*OTHER_PARTS, *OTHER_NAMES)) or call is None:
+    if any(getattr(dependant, name) for name in OTHER_NAMES) or call is None:
         return False
     if not (opens or dependant.is_coroutine_callable):
         return False
     function = asynccontextmanager(call) if opens else call
-    read = dependant.query_params, dependant.header_params
+    read = dependant.path_params, dependant.query_params, dependant.header_params
     steps[dependant.cache_key] = Step(function, values, dependant.request_param_name, *read, opens)
     return True
 
 
 def _collect_arguments(step: Step, request: Request, results: Sequence[Any], errors: list[Any]) -> dict[str, Any]:
-    """Collect the arguments of a step. Errors of the query and the headers are added to ``errors``."""
+    """Collect the arguments of a step. Errors of the path, the query and the headers are added to ``errors``."""
     arguments = {name: results[place] for name, place in step.values}
     if step.request is not None:
         arguments[step.request] = request
-    for fields, given in ((step.queries, request.query_params), (step.headers, request.headers)):
+    given = request.path_params, request.query_params, request.headers
+    for fields, values in zip((step.paths, step.queries, step.headers), given, strict=True):
         if fields:
-            found, wrong = request_params_to_args(fields, given)
+            found, wrong = request_params_to_args(fields, values)
             arguments |= found
             errors += wrong
     return arguments

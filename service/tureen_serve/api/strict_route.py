@@ -34,12 +34,12 @@ class StrictRequest(Request):
         """Parse the body, and validate it too if it is large.
 
         Raises:
-            UnsupportedMedia: the headers declare another type, another charset than UTF-8, or compression.
+            UnsupportedMedia: the headers declare another type, or another charset than UTF-8.
             InvalidRequest: the body is not strict JSON.
             PayloadTooLarge: the body is larger than the limits.
             RequestValidationError: a large body is not what the route takes.
         """
-        check_content_type(self.headers.get("content-type", ""), self.headers.get("content-encoding", "identity"))
+        check_content_type(self.headers.get("content-type", ""))
         body = await self.body()
         if len(body) <= LARGE and body.count(b"{") <= MANY:
             self.document = parse_json(body, limits=limits)
@@ -100,11 +100,11 @@ def _read_large(body: bytes, limits: JsonLimits, validate: Validate, go_on: GoOn
     return value
 
 
-def check_content_type(content_type: str, encoding: str) -> None:
-    """Check that the headers declare JSON in UTF-8 without compression.
+def check_content_type(content_type: str) -> None:
+    """Check that the header declares JSON in UTF-8.
 
     Raises:
-        UnsupportedMedia: they declare something else.
+        UnsupportedMedia: it declares something else.
     """
     media, *parameters = (part.strip().lower() for part in content_type.split(";"))
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
@@ -112,5 +112,3 @@ def check_content_type(content_type: str, encoding: str) -> None:
     charsets = [part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")]
     if any(charset not in ("utf-8", "utf8") for charset in charsets):
         raise UnsupportedMedia(f"the charset {charsets[0]} is not supported; send UTF-8")
-    if encoding.lower() not in ("", "identity"):
-        raise UnsupportedMedia(f"the content encoding {encoding} is not supported; send the body uncompressed")

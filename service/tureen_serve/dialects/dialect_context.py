@@ -33,7 +33,7 @@ class DialectContext:
     """The server as a dialect's route uses it.
 
     Attributes:
-        model: that of the URL's query.
+        model: that of the URL's query, or of its path (:mod:`tureen_serve.dialects.path_models`).
         notes: how the request's texts were read; the reply's headers tell it.
     """
 
@@ -43,7 +43,7 @@ class DialectContext:
     notes: ReadingNotes
 
     async def select(self, model: str | None = None) -> RewardSelection:
-        """Select the rewards of the body's ``model``, or of ``?model=`` where the protocol has no such field.
+        """Select the rewards of the body's ``model``, or of the URL where the body has none.
 
         Rewards that are loaded on demand are loaded, and kept until the reply is sent.
 

@@ -25,11 +25,12 @@ from tureen_serve.api.reading_headers import NotedRoute, document_scoring
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.gym_messages import GymItem, GymObject, read_items
+from tureen_serve.dialects.path_models import open_paths
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Group
 from tureen_serve.inference.pieces import GoOn, run_pieces
 
-router = APIRouter(prefix="/gym", route_class=NotedRoute, tags=["dialects"])
+routes = APIRouter(route_class=NotedRoute, tags=["dialects"])
 ERRORS = document_errors(400, 404, 413, 415, 422, 503, 504, model=error_bodies.DetailBody)
 SCORED = document_scoring(ERRORS)
 INPUT, OUTPUT = "responses_create_params.input", "response.output"
@@ -86,7 +87,7 @@ class GymAggregateBody(DialectBody):
     verify_responses: Annotated[list[GymVerifiedRollout], Many()]
 
 
-@router.post("/verify", responses=SCORED)
+@routes.post("/verify", responses=SCORED)
 async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = False) -> JsonReply:
     """The rollout as it was sent, with its reward and the reward's components."""
     selection = await context.select()
@@ -98,23 +99,26 @@ async def verify(body: GymVerifyBody, context: ContextDep, truncate: bool = Fals
     return EchoReply(body.model_dump(exclude_unset=True) | scores)
 
 
-@router.post("/seed_session", responses=ERRORS)
-@router.post("/close_session", responses=ERRORS)
+@routes.post("/seed_session", responses=ERRORS)
+@routes.post("/close_session", responses=ERRORS)
 async def session(body: dict[str, Any]) -> JsonReply:
     """The id of the session, if it was sent. A reward keeps no state, so nothing is opened or closed."""
     return EchoReply({name: body[name] for name in ("resources_session_id",) if name in body})
 
 
-@router.get("/reverify_mode", responses=document_errors(model=error_bodies.DetailBody))
+@routes.get("/reverify_mode", responses=ERRORS)
 async def reverify_mode() -> str:
     """`stateless`: a rollout can be verified again at any time."""
     return "stateless"
 
 
-@router.post("/aggregate_metrics", responses=ERRORS)
+@routes.post("/aggregate_metrics", responses=ERRORS)
 async def aggregate_metrics(body: GymAggregateBody) -> JsonReply:
     """Mean, max, min, median and standard deviation of every number, for each task and over all rollouts."""
     return JsonReply(await run_pieces(lambda go_on: _aggregate(body.verify_responses, go_on), large=True))
+
+
+router = open_paths("/gym", routes)
 
 
 def _aggregate(rollouts: Sequence[GymVerifiedRollout], go_on: GoOn) -> dict[str, Any]:

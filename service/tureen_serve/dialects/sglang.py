@@ -57,9 +57,9 @@ class SglangNamedBody(SglangBody):
     model: str = DEFAULT_MODEL
 
     @property
-    def reward(self) -> str:
-        """The model that names the rewards."""
-        return self.model.rpartition(":")[2] or self.model
+    def reward(self) -> str | None:
+        """The model that names the rewards; None if the body has none."""
+        return (self.model.rpartition(":")[2] or self.model) if "model" in self.model_fields_set else None
 
 
 class SglangEmbeddingsBody(SglangNamedBody):

@@ -34,11 +34,12 @@ from tureen_serve.dialects.activation import label_scores
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
 from tureen_serve.dialects.error_bodies import build_reply, write_sentence
 from tureen_serve.dialects.inputs import TextList
+from tureen_serve.dialects.path_models import open_paths
 from tureen_serve.dialects.query_documents import pair_texts
 from tureen_serve.faults import build_error_headers, document_errors
 from tureen_serve.inference.engine import FinishedText, Group, Outcome
 
-router = APIRouter(prefix="/tei", route_class=NotedRoute, tags=["dialects"])
+routes = APIRouter(route_class=NotedRoute, tags=["dialects"])
 EMPTY = "empty"
 CUT_IT = "or leave out `truncate: false`"
 
@@ -107,8 +108,8 @@ class TeiRerankBody(TeiBody):
     return_text: bool = False
 
 
-@router.post("", responses=SCORED)
-@router.post("/predict", responses=SCORED)
+@routes.post("", responses=SCORED)
+@routes.post("/predict", responses=SCORED)
 async def predict(body: TeiPredictBody, context: ContextDep) -> JsonReply:
     """Scores of texts and pairs. `?model=helpful+harmless` gives a score for each reward."""
     began = time.perf_counter()
@@ -124,7 +125,7 @@ async def predict(body: TeiPredictBody, context: ContextDep) -> JsonReply:
     return JsonReply(found[0] if body.single else found, headers=headers)
 
 
-@router.post("/rerank", responses=SCORED)
+@routes.post("/rerank", responses=SCORED)
 async def rerank(body: TeiRerankBody, context: ContextDep) -> JsonReply:
     """Rank texts by their rewards as answers to the query, best first."""
     began = time.perf_counter()
@@ -140,7 +141,7 @@ async def rerank(body: TeiRerankBody, context: ContextDep) -> JsonReply:
     return JsonReply(_ranks(body, [selection.value(each) for each in outcomes]), headers=headers)
 
 
-@router.get("/info", responses=ERRORS)
+@routes.get("/info", responses=ERRORS)
 async def info(context: ContextDep) -> JsonReply:
     """The reward models and the limits of this server. `?model=` names rewards, as for `/predict`."""
     selection, limits = await context.select(), context.server.limits
@@ -165,11 +166,14 @@ async def info(context: ContextDep) -> JsonReply:
     )
 
 
-@router.get("/health", response_class=Response, responses=ERRORS)
+@routes.get("/health", response_class=Response, responses=ERRORS)
 async def health(server: ServerStateDep) -> Response:
     """200 with an empty body if this server takes requests."""
     server.require_ready()
     return Response()
+
+
+router = open_paths("/tei", routes)
 
 
 def build_tei_error(error: TureenError) -> Response:

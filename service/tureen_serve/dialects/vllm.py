@@ -51,6 +51,7 @@ Pairs = VllmScoreBody | VllmRerankBody
 SCORED = document_scoring(ERRORS)
 
 plain = APIRouter(route_class=NotedRoute, tags=["dialects"])
+ranked = APIRouter(route_class=NotedRoute, tags=["dialects"])
 versioned = APIRouter(route_class=NotedRoute, tags=["dialects"])
 named = APIRouter(route_class=NotedRoute, tags=["dialects"])
 
@@ -79,8 +80,8 @@ async def score(body: VllmScoreBody, context: ContextDep) -> JsonReply:
 
 
 @plain.post("/rerank", responses=SCORED)
-@versioned.post("/v1/rerank", responses=SCORED)
-@versioned.post("/v2/rerank", responses=SCORED)
+@ranked.post("/v1/rerank", responses=SCORED)
+@ranked.post("/v2/rerank", responses=SCORED)
 async def rerank(body: VllmRerankBody, context: ContextDep) -> JsonReply:
     """vLLM: rank documents by their rewards as answers to one query, best first."""
     selection = await context.select(body.model)
@@ -111,9 +112,10 @@ async def models(context: ContextDep) -> dict[str, Any]:
 
 
 router = APIRouter()
-for prefix, routers in (("", (plain, vllm_tokens.router)), ("/vllm", (plain, vllm_tokens.router, versioned, named))):
-    for each in routers:
-        router.include_router(each, prefix=prefix)
+for each in (plain, ranked, vllm_tokens.router):
+    router.include_router(each)
+for each in (plain, ranked, vllm_tokens.router, versioned, named):
+    router.include_router(each, prefix="/vllm")
 
 
 async def _texts(body: VllmTextsBody, context: DialectContext, selection: RewardSelection) -> list[Outcome]:

@@ -5,10 +5,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tureen.errors import Unprocessable
-from tureen.wire import MAX_MESSAGES, Many, Message, TemplateRequest, Text
+from tureen.wire import MAX_MESSAGES, MAX_TEXTS, Many, Message, TemplateRequest, Text
 from tureen_core.reading import Cut
 from tureen_serve.api.reward_items import read_inputs
 from tureen_serve.dialects.dialect_context import DialectBody
@@ -222,11 +222,18 @@ class VllmScoreBody(VllmPairsBody):
         return name if isinstance(getattr(self, name), str) else f"{name}[{index}]"
 
 
+def _open_documents(given: Any) -> Any:
+    """Replace documents that are objects, as Cohere and Jina have them, by their ``text``."""
+    if not isinstance(given, list) or len(given) > MAX_TEXTS:
+        return given
+    return [each["text"] if isinstance(each, dict) and "text" in each else each for each in given]
+
+
 class VllmRerankBody(VllmPairsBody):
     """The body of ``/rerank``. The reply has the ``top_n`` best documents; 0 returns all of them."""
 
     query: Text
-    documents: Texts
+    documents: Annotated[Texts, BeforeValidator(_open_documents)]
     top_n: Annotated[int, Field(ge=0)] = 0
 
     def sides(self) -> tuple[list[str], list[str]]:

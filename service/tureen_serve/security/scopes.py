@@ -31,15 +31,19 @@ ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
         "POST": f"""
             /v1/score /v1/preferences /v1/preferences/fit
             {_VLLM} {_VLLM.replace("/", "/vllm/")} /vllm/v1/score /vllm/v1/rerank /vllm/v2/rerank
+            /v1/rerank /v2/rerank
             /get_reward /slime
             /tei /tei/predict /tei/rerank
             /sglang/classify /sglang/v1/embeddings /sglang/v1/score /sglang/v1/rerank
             /gym/verify /gym/seed_session /gym/close_session /gym/aggregate_metrics
             /llamafactory/v1/score/evaluation
             /infinity/rerank /infinity/classify
+            /tei/{{model}} /tei/{{model}}/predict /tei/{{model}}/rerank
+            /gym/{{model}}/verify /gym/{{model}}/seed_session /gym/{{model}}/close_session
+            /gym/{{model}}/aggregate_metrics
         """,
         "PUT": "/sglang/classify /sglang/v1/rerank",
-        "GET": "/gym/reverify_mode",
+        "GET": "/gym/reverify_mode /gym/{model}/reverify_mode",
     },
     KeyScope.GENERATE: {"POST": "/v1/chat/completions /v1/completions"},
     KeyScope.BATCH: {
@@ -51,7 +55,7 @@ ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
         "GET": """
             / /openapi.json /health /v1/models /v1/models/{name}
             /vllm/health /vllm/v1/models /tei/info /tei/health /infinity/models /infinity/health
-            /tokenizer_info /vllm/tokenizer_info
+            /tokenizer_info /vllm/tokenizer_info /tei/{model}/info /tei/{model}/health
         """,
     },
     KeyScope.ADMIN: {
