@@ -353,3 +353,29 @@ def test_what_has_no_effect_is_told_in_a_header(client: TestClient, stream: bool
     assert "x-tureen-ignored" not in plain.headers
     if not stream:
         assert told.json()["choices"] == plain.json()["choices"]
+
+
+def test_the_best_of_several_are_the_likeliest(client: TestClient, ids: list[int]) -> None:
+    """In the order of their mean log-probability, of each prompt and each soup alone."""
+    prompts, sweep = [ids, ids[:4]], [{"calm": 1}, {"dry": 1}]
+    body = {"prompt": prompts, "preferences": sweep, "max_tokens": 6, "temperature": 1.5, "seed": 9}
+    every = post(client, TEXT, **body, n=5, logprobs=0)
+    best = post(client, TEXT, **body, n=2, best_of=5)
+    expected = []
+    for at in range(0, 20, 5):
+        group = every["choices"][at : at + 5]
+        means = [sum(each["logprobs"]["token_logprobs"]) / len(each["logprobs"]["tokens"]) for each in group]
+        order = sorted(range(5), key=lambda index: -means[index])
+        expected += [group[index]["text"] for index in order[:2]]
+    assert [choice["text"] for choice in best["choices"]] == expected
+    assert [choice["preferences"] for choice in best["choices"]] == [sweep[0]] * 2 + [sweep[1]] * 2 + [sweep[0]] * 2 + [
+        sweep[1]
+    ] * 2
+    assert all(choice["logprobs"] is None for choice in best["choices"])
+    assert best["usage"] == every["usage"]
+
+
+@pytest.mark.parametrize("more", [{"n": 3}, {"stream": True}, {"candidates": {"n": 2}}])
+def test_what_best_of_cannot_be_with_is_refused(client: TestClient, more: dict[str, Any]) -> None:
+    reply = client.post(TEXT, json={"model": "tiny", "prompt": "a", "best_of": 2, **more})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "best_of")

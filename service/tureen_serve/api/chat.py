@@ -142,7 +142,7 @@ class PlannedText:
     def _begin(self) -> tuple[list[TextTask], TextReply, Spent]:
         planned = plan_texts(self.body, self.planned, self.read, self.grammar, self.begun)
         tasks = [self._add_echo(each) for each in planned]
-        with_logprobs = tasks[0].sampling.logprobs is not None
+        with_logprobs = self.body.logprobs is not None and self.body.logprobs is not False
         reply = TextReply(self.shape, self.planned, with_logprobs, self.body.prompt_logprobs)
         read = {(each.number, tuple(each.prompt)) for each in tasks if not isinstance(each.prompt, SpokenPrompt)}
         return tasks, reply, Spent(sum(len(ids) for _, ids in read))

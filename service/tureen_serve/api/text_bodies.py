@@ -21,7 +21,6 @@ CHAT: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 GUIDED = {f"guided_{name}": name for name in ("json", "regex", "choice", "grammar", "whitespace_pattern")}
 COMPLETION: Mapping[str, tuple[tuple[Any, ...], str]] = {
-    "best_of": ((1,), "is not supported; send `candidates`, which a reward chooses among"),
     "suffix": (("",), "text before a suffix is not supported; leave it out"),
 }
 
@@ -48,7 +47,7 @@ class CompletionBody(CompletionRequest):
     def _openai(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        if body.get("best_of") is not None and body["best_of"] == (body.get("n") or 1):  # all that are written are sent
+        if body.get("best_of") in (1, body.get("n")):  # all that are written are sent
             body = {**body, "best_of": None}
         return _rename_guided(drop_neutral_fields(body, COMPLETION))
 

@@ -35,6 +35,7 @@ class Plan:
         sweep: whether the request has a list of preferences or of desired rewards.
         choices: the number of texts in the reply for each prompt and variation.
         candidates: if given, each choice is selected among so many candidates.
+        best_of: if given, the choices are the likeliest of so many texts.
     """
 
     family: Family
@@ -44,6 +45,12 @@ class Plan:
     sweep: bool
     choices: int
     candidates: CandidateOptions | None
+    best_of: int | None = None
+
+    @property
+    def writes(self) -> int:
+        """The number of texts that are written for each prompt and variation."""
+        return self.best_of or self.choices * (self.candidates.n if self.candidates else 1)
 
     @property
     def steering(self) -> dict[str, Any]:
@@ -121,6 +128,7 @@ def plan_generation(request: Request, families: Mapping[str, Family], rewards: M
         sweep=isinstance(request.preferences, list) or isinstance(request.desired_rewards, list),
         choices=request.n,
         candidates=request.candidates,
+        best_of=request.best_of if isinstance(request, CompletionRequest) else None,
     )
     _check_size(request, planned)
     return planned
@@ -155,6 +163,12 @@ def _family(model: str | None, families: Mapping[str, Family]) -> tuple[Family, 
 
 def _refuse_unsupported(request: Request) -> None:
     """Refuse fields that contradict each other, and fields that no policy supports."""
+    best_of = request.best_of if isinstance(request, CompletionRequest) else None
+    if best_of is not None and (best_of < request.n or request.stream or request.candidates):
+        message = (
+            "`best_of` must be `n` at least, without `stream` and `candidates`; leave it out, or change the others"
+        )
+        raise InvalidRequest(message, param="best_of")
     if request.stream and request.candidates:
         message = "candidates are chosen when they are complete, so they cannot be streamed; drop one of the two fields"
         raise InvalidRequest(message, param="stream")
@@ -229,8 +243,7 @@ def _normalise_stored(weights: Weights, family: Family, method: Method) -> Weigh
 
 def _check_size(request: Request, planned: Plan) -> None:
     prompts = len(request.prompts()) if isinstance(request, CompletionRequest) else 1
-    each = planned.candidates.n if planned.candidates else 1
-    texts = prompts * len(planned.variations) * planned.choices * each
+    texts = prompts * len(planned.variations) * planned.writes
     if texts > MOST_TEXTS:
         message = f"the request asks for {texts} texts (prompts x preferences x n x candidates.n)"
         raise Unprocessable(f"{message} and the limit is {MOST_TEXTS}; lower one of them", param="n")

@@ -11,6 +11,7 @@ from typing import TypeVar
 from tureen.errors import ServerFault
 from tureen.wire import CandidateOptions
 from tureen_core.turns import Messages
+from tureen_serve.generation.likeliest import keep_likeliest
 from tureen_serve.generation.method import Variation
 from tureen_serve.generation.plan import Plan
 from tureen_serve.generation.texts import TextTask
@@ -102,7 +103,8 @@ async def write_choices(
     """
     written = await _gather([_write(engine, planned, text, spent) for text in texts])
     if planned.candidates is None:
-        return [Choice(text.variation, each) for text, each in zip(texts, written, strict=True)]
+        kept = keep_likeliest(written, planned.best_of, planned.choices) if planned.best_of else written
+        return [Choice(each.task.variation, each) for each in kept]
     size = planned.candidates.n
     slates = [
         Slate(

@@ -62,14 +62,13 @@ def plan_texts(
     renderer = planned.family.renderer
     vocabulary = None if renderer is None else len(renderer.tokenizer)
     sampling = replace(_sampling(request, vocabulary), grammar=grammar)
-    each = planned.choices * (planned.candidates.n if planned.candidates else 1)
     written: list[TextTask] = []
     for number, versions in enumerate(prompts):
         fitted = [_fit_version(request, planned, each) for each in versions]
         if len(fitted) == 1:
             fitted *= len(planned.variations)
         for variation, (prompt, room) in zip(planned.variations, fitted, strict=True):
-            for _ in range(each):
+            for _ in range(planned.writes):
                 seed = None if request.seed is None else request.seed + len(written)
                 drawn = replace(sampling, max_tokens=room, seed=seed)
                 written.append(TextTask(number, variation, prompt, drawn, begun=begun))
@@ -147,7 +146,7 @@ def _sampling(request: Request, vocabulary: int | None) -> Sampling:
     if isinstance(request, ChatRequest):
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
     else:
-        logprobs = request.logprobs
+        logprobs = 0 if request.best_of and request.logprobs is None else request.logprobs
     return Sampling(
         max_tokens=0,
         temperature=request.temperature,

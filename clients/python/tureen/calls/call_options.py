@@ -151,7 +151,7 @@ class CompletionOptions(GenerationOptions, total=False):
     echo: bool
     add_special_tokens: bool
     return_tokens_as_token_ids: bool
-    best_of: Literal[1] | None
+    best_of: int | None
     suffix: None
 
 

@@ -212,6 +212,7 @@ class CompletionRequest(GenerationRequest):
         echo: begin each text with its prompt; with ``logprobs`` also the log-probabilities with those of its tokens.
         add_special_tokens: put those tokens around a text that its tokenizer puts there, such as BOS.
         return_tokens_as_token_ids: write tokens as ``token_id:5`` in ``logprobs``.
+        best_of: write so many texts, and send the ``n`` with the highest log-probability per token.
     """
 
     prompt: Prompt
@@ -220,7 +221,7 @@ class CompletionRequest(GenerationRequest):
     echo: bool = False
     add_special_tokens: bool = True
     return_tokens_as_token_ids: bool = False
-    best_of: Literal[1] | None = None
+    best_of: Annotated[PositiveInt, Field(le=64)] | None = None
     suffix: None = None
 
     def limit(self) -> int | None:
