@@ -66,11 +66,12 @@ promtool: .venv/.made
 		chmod +x promtool && mv promtool ../../$(BIN)/; } || \
 		echo "promtool could not be installed: install it to run the tests that need it"
 
-# the image of the cpu target, and the same run read only, without rights, as an arbitrary user; minutes
-image:
-	CONTAINERS_CONF=$(CURDIR)/tests/deploy/containers.conf tests/deploy/base_image
-	CONTAINERS_CONF=$(CURDIR)/tests/deploy/containers.conf docker/build cpu
+# the image of the cpu target; minutes. Where the machine cannot have one, .cache/no-containers says why
+image: .venv/.made
+	tests/deploy/containers
+	tests/deploy/build_image
 
+# the same run read only, without rights, as an arbitrary user; minutes
 deploy-test: .venv/.dev image
 	CONTAINERS_CONF=$(CURDIR)/tests/deploy/containers.conf TUREEN_IMAGE=tureen:$(VERSION)-cpu $(PYTEST) -s tests/deploy/test_image.py
 

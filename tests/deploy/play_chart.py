@@ -9,6 +9,7 @@ code 0: the first pod fetched and scored, the second found the model in its plac
 
 import base64
 import hashlib
+import socket
 import subprocess
 import sys
 import tarfile
@@ -32,7 +33,6 @@ from tureen import Client
 from tureen_serve.settings import STARTER
 
 KEY = "c07e19b4d52af8630d9e1b7a"
-PORT = 8900
 READY_SECONDS = 900.0
 PLAYED = ("ConfigMap", "Secret", "PersistentVolumeClaim", "Deployment")
 ARCHIVE = "helpful.tar.gz"
@@ -79,8 +79,14 @@ def make_values(image: str, port: int, digest: str) -> dict[str, Any]:
     }
 
 
-def adapt(manifest: Manifest) -> Manifest:
-    """Adapt a manifest to podman 4.3 on the host's network.
+def find_port() -> int:
+    """A port of loopback that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def adapt(manifest: Manifest, port: int) -> Manifest:
+    """Adapt a manifest to podman 4.3 on the host's network, where the server listens on ``port``.
 
     A Secret is plain, and its volume has ``optional``. Of the Deployment one pod is left, without
     ports; its containers run once, since podman would start an init container again and again.
@@ -96,6 +102,7 @@ def adapt(manifest: Manifest) -> Manifest:
             volume["secret"]["optional"] = False
     for container in spec["containers"]:
         container.pop("ports", None)
+        container.setdefault("env", []).append({"name": "TUREEN_PORT", "value": str(port)})
     notes = {"io.podman.annotations.init.container.type": "always"}  # the chart's own is too long for podman
     metadata = {"name": "try", "labels": template["metadata"]["labels"], "annotations": notes}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
@@ -119,9 +126,17 @@ def play(file: Path) -> Iterator[None]:
         run_podman("kube", "down", str(file))
 
 
-def score_when_ready() -> list[float | None]:
+def remove_kept(manifests: list[Manifest]) -> None:
+    """Remove the claims' volumes and the secrets, which podman keeps."""
+    for manifest in manifests:
+        kind = {"PersistentVolumeClaim": "volume", "Secret": "secret"}.get(manifest["kind"])
+        if kind and manifest["metadata"]["name"] in run_podman(kind, "ls", "--format", "{{.Name}}").split():
+            run_podman(kind, "rm", manifest["metadata"]["name"])
+
+
+def score_when_ready(port: int) -> list[float | None]:
     """Wait until the server is ready, and score two answers."""
-    with Client(f"http://127.0.0.1:{PORT}", api_key=KEY) as client:
+    with Client(f"http://127.0.0.1:{port}", api_key=KEY) as client:
         client.wait_until_ready(READY_SECONDS)
         candidates = ["A spider has eight legs.", "I do not know."]
         (row,) = client.score([{"prompt": "How many legs has a spider?", "candidates": candidates}]).data
@@ -133,15 +148,20 @@ def main(image: str, further: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as scratch, serve_folder(Path(scratch)) as web:
         folder = Path(scratch)
         values = make_values(image, web.server_port, pack_model(folder)) | further
-        manifests = [adapt(each) for each in Helm(fetch("4.3.1")).render(values) if each["kind"] in PLAYED]
+        port = find_port()
+        manifests = [adapt(each, port) for each in Helm(fetch("4.3.1")).render(values) if each["kind"] in PLAYED]
         file = folder / "pod.yaml"
         file.write_text(yaml.safe_dump_all(manifests))
-        for told in ("fetched", "unchanged"):
-            with play(file):
-                scores = score_when_ready()
-                log = run_podman("logs", "try-fetch")
-                assert log.startswith(told), log
-                print(f"{log.strip()}\nscores: {scores}")
+        remove_kept(manifests)  # of a run that was killed
+        try:
+            for told in ("fetched", "unchanged"):
+                with play(file):
+                    scores = score_when_ready(port)
+                    log = run_podman("logs", "try-fetch")
+                    assert log.startswith(told), log
+                    print(f"{log.strip()}\nscores: {scores}")
+        finally:
+            remove_kept(manifests)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,12 @@ def test_what_the_cpu_target_installs_is_locked_with_hashes_in_the_versions_of_t
     assert "torch" not in locked
 
 
+def test_an_install_that_fails_ends_the_build() -> None:
+    for stage in stages().values():
+        for run in stage.all("RUN"):
+            assert "||" not in re.sub(r"\{ /opt/tureen/bin/python -m compileall [^;&]* \|\| true; \}", "", run)
+
+
 @pytest.mark.parametrize("target", ["cuda", "train"])
 def test_targets_that_compile_at_the_start_have_a_compiler(target: str) -> None:
     assert any(re.search(r"apt-get install .* g\+\+ ", run) for stage in lineage(target) for run in stage.all("RUN"))

@@ -24,6 +24,7 @@ from tureen import Client
 IMAGE = os.environ.get("TUREEN_IMAGE", "")
 USER = "1000670000:0"  # as OpenShift gives them
 START_SECONDS = 300.0
+LONGEST_SECONDS = 1800
 CALLERS = 4
 
 pytestmark = [
@@ -50,6 +51,7 @@ class Container:
         self.began = time.monotonic()
         self.name = podman(
             *("run", "--detach", "--network", "host", "--no-healthcheck", "--user", USER, "--memory", "4g"),
+            *("--timeout", f"{LONGEST_SECONDS}"),  # where the tests are killed, it ends all the same
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:size=1g"),
             *("--volume", f"{keys}:/run/secrets/tureen/keys:ro", "--volume", "/var/cache/tureen"),
             *(
