@@ -24,7 +24,9 @@ from tureen_serve.api import (
     preference_fit,
     preferences,
     reading_headers,
+    responses,
     score,
+    unserved,
 )
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
 from tureen_serve.api.server_state import ServerState
@@ -54,7 +56,7 @@ CORS: Mapping[str, Any] = {  # no cookies: a page must have a key of its own
     "allow_headers": ("*",),
     "expose_headers": ("x-request-id", "retry-after", reading_headers.NORMALISED, reading_headers.TRUNCATED),
 }
-OPENAI_ROUTERS = (chat.router, files.router, batches.router, models.router)
+OPENAI_ROUTERS = (chat.router, responses.router, files.router, batches.router, models.router, unserved.router)
 ROUTERS = (
     score.router,
     preferences.router,

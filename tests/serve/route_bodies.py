@@ -41,6 +41,7 @@ ASKED = [{"role": "user", "content": "q"}]
 WRITING: dict[str, Any] = {
     "/v1/chat/completions": {"messages": ASKED},
     "/v1/completions": {"prompt": "q"},
+    "/v1/responses": {"input": "q"},
 }
 
 

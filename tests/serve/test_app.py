@@ -157,8 +157,11 @@ READING = [
     ("GET", "/v1/batches?limit=x", 400),
     ("GET", "/v1/batches/none", 404),
     ("POST", "/v1/batches/none/cancel", 404),
+    ("GET", "/v1/responses/none", 404),
+    ("DELETE", "/v1/responses/none", 404),
+    ("POST", "/v1/embeddings", 404),
 ]
-WRITING = ("/v1/chat/completions", "/v1/completions", "/v1/files", "/v1/batches")
+WRITING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/files", "/v1/batches")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """``POST /v1/chat/completions`` and ``/v1/completions``: OpenAI's routes, each request with its own preferences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from tureen_serve.api.outcome_counts import count_read_texts
 from tureen_serve.api.preference_header import PreferenceHeader, add_header
 from tureen_serve.api.reading_headers import NORMALISED, ReadingNotes, document_scoring
 from tureen_serve.api.server_state import EngineDep, MetricsDep
-from tureen_serve.api.sse import prepend_event, stream_events
+from tureen_serve.api.sse import prepend_event, stream_chunks, write_events
 from tureen_serve.api.strict_route import StrictRoute
 from tureen_serve.api.text_bodies import ChatBody, CompletionBody
 from tureen_serve.api.text_replies import Json, ReplyShape, TextReply, build_usage
@@ -113,12 +113,19 @@ class PlannedText:
         told |= {IGNORED: ", ".join(self.ignored)} if self.ignored else {}
         if not self.body.stream:
             return JsonReply(await self.whole(), headers=told)
+        lines = self.write(self._chunks())
+        begun = prepend_event(await anext(lines), lines)
+        return StreamingResponse(begun, media_type="text/event-stream", headers={**SSE_HEADERS, **told})
+
+    def _chunks(self) -> AsyncGenerator[Json]:
         tasks, reply, spent = self._begin()
         account = self._make_account(tasks)
         deltas = stream_texts(self.engine, self.planned, tasks)
-        lines = stream_events(reply, tasks, deltas, spent, account, self.body.stream_options or StreamOptions())
-        begun = prepend_event(await anext(lines), lines)
-        return StreamingResponse(begun, media_type="text/event-stream", headers={**SSE_HEADERS, **told})
+        return stream_chunks(reply, tasks, deltas, spent, account, self.body.stream_options or StreamOptions())
+
+    def write(self, chunks: AsyncGenerator[Json]) -> AsyncGenerator[bytes]:
+        """Write the chunks of a stream as events."""
+        return write_events(chunks)
 
     async def whole(self) -> Json:
         """Write the whole reply."""

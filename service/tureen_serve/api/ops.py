@@ -71,6 +71,6 @@ async def metrics(server: ServerStateDep) -> Response:
 @router.get("/", responses=document_errors(401))
 async def routes(request: Request) -> dict[str, Any]:
     """All routes, each with the first line of its description."""
-    found = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    found = [route for route in request.app.routes if isinstance(route, APIRoute) and route.include_in_schema]
     lines = {f"{'/'.join(sorted(route.methods))} {route.path}": route.description.splitlines()[0] for route in found}
     return {"service": "tureen", "version": version("tureen"), "routes": lines, "schema": "/openapi.json"}

@@ -17,15 +17,15 @@ from tureen_serve.runtimes.upstream_contract import SpokenPrompt
 DONE = b"data: [DONE]\n\n"
 
 
-async def stream_events(
+async def stream_chunks(
     reply: TextReply,
     texts: Sequence[TextTask],
     deltas: AsyncGenerator[tuple[int, TextDelta]],
     spent: Spent,
     account: Callable[[Spent, bool], dict[str, Any]],
     options: StreamOptions,
-) -> AsyncGenerator[bytes]:
-    """Yield the events of all texts, in the order in which their deltas arrive.
+) -> AsyncGenerator[dict[str, Any]]:
+    """Yield the chunks of all texts, in the order in which their deltas arrive.
 
     Args:
         spent: counts each delta.
@@ -34,7 +34,7 @@ async def stream_events(
             tells it at the end only.
 
     Raises:
-        Exception: the error of a delta, if nothing was sent before it. A later error is sent as the last event.
+        Exception: the error of a delta, if nothing was sent before it. A later error is the last chunk.
     """
     with_usage = options.include_usage
     always: dict[str, Any] = {"usage": None} if with_usage else {}
@@ -56,19 +56,37 @@ async def stream_events(
                     if choice is not None:
                         if continuous:
                             more = {**more, "usage": _count(texts[number], 0 if choice is opening else made[number])}
-                        yield _data(reply.chunk([choice], **more))
+                        yield reply.chunk([choice], **more)
                         more = always
         ended = True
     except Exception as error:
         if not offsets:
             raise
-        yield _data(build_error_body(translate_error(error)))
+        yield build_error_body(translate_error(error))
         return
     finally:
         used = account(spent, ended)
     if with_usage:
-        yield _data(reply.chunk([], usage=used))
-    yield DONE
+        yield reply.chunk([], usage=used)
+
+
+async def write_events(chunks: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:
+    """Write chunks as OpenAI's events, and ``[DONE]`` after the last one that is no error.
+
+    A chunk that cannot be written ends the stream with an error.
+    """
+    failed = False
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            failed = "error" in chunk
+            try:
+                event = _data(chunk)
+            except Exception as error:
+                yield _data(build_error_body(translate_error(error)))
+                return
+            yield event
+    if not failed:
+        yield DONE
 
 
 async def prepend_event(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -22,9 +22,9 @@ from tureen_core.chat_template import TemplateInputs
 from tureen_core.turns import Messages
 from tureen_serve.api.json_replies import EchoReply, JsonReply
 from tureen_serve.api.reading_headers import NotedRoute, document_scoring
+from tureen_serve.api.response_items import OpenObject, ResponseItem, read_items
 from tureen_serve.dialects import error_bodies
 from tureen_serve.dialects.dialect_context import ContextDep, DialectBody
-from tureen_serve.dialects.gym_messages import GymItem, GymObject, read_items
 from tureen_serve.dialects.path_models import open_paths
 from tureen_serve.faults import document_errors
 from tureen_serve.inference.engine import Group
@@ -37,10 +37,10 @@ INPUT, OUTPUT = "responses_create_params.input", "response.output"
 TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
 
 
-class GymCreateParams(GymObject):
+class GymCreateParams(OpenObject):
     """The policy's request."""
 
-    input: Text | Annotated[list[GymItem], Many(MAX_MESSAGES)]
+    input: Text | Annotated[list[ResponseItem], Many(MAX_MESSAGES)]
     instructions: Text | None = None
     tools: list[Any] | None = None
 
@@ -51,13 +51,13 @@ class GymCreateParams(GymObject):
         return value
 
 
-class GymPolicyResponse(GymObject):
+class GymPolicyResponse(OpenObject):
     """The policy's response."""
 
-    output: Annotated[list[GymItem], Many(MAX_MESSAGES, least=1)]
+    output: Annotated[list[ResponseItem], Many(MAX_MESSAGES, least=1)]
 
 
-class GymVerifyBody(GymObject):
+class GymVerifyBody(OpenObject):
     """The body of ``/verify``: a rollout, and any other fields of its task."""
 
     responses_create_params: GymCreateParams
@@ -134,14 +134,14 @@ def _aggregate(rollouts: Sequence[GymVerifiedRollout], go_on: GoOn) -> dict[str,
 
 
 def _prompt(params: GymCreateParams) -> Messages:
-    items = [GymItem(role="user", content=params.input)] if isinstance(params.input, str) else params.input
+    items = [ResponseItem(role="user", content=params.input)] if isinstance(params.input, str) else params.input
     turns = read_items(items, INPUT)
     if not turns:
         raise Unprocessable("the input has no message; send at least one", param=INPUT)
     return [{"role": "system", "content": params.instructions}, *turns] if params.instructions else turns
 
 
-def _answer(output: Sequence[GymItem]) -> Messages:
+def _answer(output: Sequence[ResponseItem]) -> Messages:
     """Return the answer's messages. Neighbours of one role are joined."""
     return read_items(output, OUTPUT, join=True) or [{"role": "assistant", "content": ""}]
 

@@ -31,7 +31,7 @@ ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
         "POST": f"""
             /v1/score /v1/preferences /v1/preferences/fit
             {_VLLM} {_VLLM.replace("/", "/vllm/")} /vllm/v1/score /vllm/v1/rerank /vllm/v2/rerank
-            /v1/rerank /v2/rerank
+            /v1/rerank /v2/rerank /v1/embeddings
             /get_reward /slime
             /tei /tei/predict /tei/rerank
             /sglang/classify /sglang/v1/embeddings /sglang/v1/score /sglang/v1/rerank
@@ -45,7 +45,11 @@ ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
         "PUT": "/sglang/classify /sglang/v1/rerank",
         "GET": "/gym/reverify_mode /gym/{model}/reverify_mode",
     },
-    KeyScope.GENERATE: {"POST": "/v1/chat/completions /v1/completions"},
+    KeyScope.GENERATE: {
+        "POST": "/v1/chat/completions /v1/completions /v1/responses",
+        "GET": "/v1/responses/{response_id}",
+        "DELETE": "/v1/responses/{response_id}",
+    },
     KeyScope.BATCH: {
         "POST": "/v1/files /v1/batches /v1/batches/{batch_id}/cancel",
         "GET": "/v1/files /v1/files/{file_id} /v1/files/{file_id}/content /v1/batches /v1/batches/{batch_id}",

@@ -1,4 +1,4 @@
-"""Items of OpenAI's Responses API, as NeMo-Gym sends them, to messages. Pure."""
+"""Read items of OpenAI's Responses API as messages: for ``/v1/responses``, and as NeMo-Gym sends them. Pure."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -11,28 +11,28 @@ from tureen.messages import CanonicalMessage, read_message
 from tureen.wire import Many, Text
 
 
-class GymObject(BaseModel):
-    """A part of the body. Unknown fields are kept and returned."""
+class OpenObject(BaseModel):
+    """A part of a body. Unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
-class GymContentPart(GymObject):
+class ItemPart(OpenObject):
     """A part of a message: a text or a refusal."""
 
     text: Text | None = None
     refusal: Text | None = None
 
 
-class GymItem(GymObject):
+class ResponseItem(OpenObject):
     """An item of OpenAI's Responses API. An item without a type is a message."""
 
     type: str = "message"
     role: str = ""
-    content: Text | Annotated[list[GymContentPart], Many()] | None = None
+    content: Text | Annotated[list[ItemPart], Many()] | None = None
 
 
-def read_items(items: Sequence[GymItem], param: str, join: bool = False) -> list[CanonicalMessage]:
+def read_items(items: Sequence[ResponseItem], param: str, join: bool = False) -> list[CanonicalMessage]:
     """Read items as messages: texts, calls of functions, their outputs, and reasoning as the next answer's thoughts.
 
     Args:
@@ -60,7 +60,7 @@ def read_items(items: Sequence[GymItem], param: str, join: bool = False) -> list
     return turns
 
 
-def _read_turn(item: GymItem, where: str) -> CanonicalMessage:
+def _read_turn(item: ResponseItem, where: str) -> CanonicalMessage:
     fields = item.model_extra or {}
     if item.type == "message":
         given: dict[str, Any] = {"role": item.role, "content": _read_text(item, where)}
@@ -71,18 +71,18 @@ def _read_turn(item: GymItem, where: str) -> CanonicalMessage:
         output = fields.get("output")
         given = {"role": "tool", "content": output, "tool_call_id": fields.get("call_id")}
         if isinstance(output, list):
-            parts = GymItem.model_validate({"content": output})
+            parts = ResponseItem.model_validate({"content": output})
             given["content"] = _read_text(parts, where)
     else:
         known = "messages, reasoning, function_call and function_call_output"
-        raise Unprocessable(f"an item of type {item.type} cannot be scored; send {known}", param=where)
+        raise Unprocessable(f"an item of type {item.type} cannot be read; send {known}", param=where)
     try:
         return read_message(given)
     except BadMessage as error:
         raise Unprocessable(error.problem, param=f"{where}.{error.field}") from None
 
 
-def _read_reasoning(item: GymItem) -> str:
+def _read_reasoning(item: ResponseItem) -> str:
     """The reasoning's text, else its summary; what is no Unicode is left out, since it goes back as it came."""
     parts = item.content if isinstance(item.content, list) else []
     texts = [item.content] if isinstance(item.content, str) else [part.text for part in parts]
@@ -93,12 +93,12 @@ def _read_reasoning(item: GymItem) -> str:
     return kept.encode(errors="ignore").decode()
 
 
-def _read_text(item: GymItem, where: str) -> str:
+def _read_text(item: ResponseItem, where: str) -> str:
     if isinstance(item.content, str):
         return item.content
     texts = [part.refusal if part.text is None else part.text for part in item.content or ()]
     if any(text is None for text in texts):
-        raise Unprocessable("only text can be scored; remove the other parts", param=f"{where}.content")
+        raise Unprocessable("only text can be read; remove the other parts", param=f"{where}.content")
     return "".join(text or "" for text in texts)
 
 
