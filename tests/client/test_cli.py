@@ -199,6 +199,7 @@ def test_nobody_there_says_how_to_start_a_server() -> None:
         (["score", "p", "a", "-p", "academy=much"], "'academy=much' is not a weight: write it"),
         (["score", "p", "a", "-p", "a=1", "-p", "a=2"], "'a' has two weights; give one"),
         (["score", "p", "a", "--normalize", "none"], "say which weights with -p"),
+        (["score", "p", "a", "-p", "a=1", "-p", "b=-0.5"], "'b' is negative: add --normalize none"),
         (["chat", "p", "-d", "a"], "'a' is not a reward: write it as"),
         (["score", "--file", "/no/such/file"], "does not exist"),
         (["chat", "--json"], "--json needs a prompt"),

@@ -122,11 +122,16 @@ def parse_weighing(pairs: list[str] | None, normalize: Normalize | None) -> dict
     """Parse ``--preference`` and ``--normalize`` into fields of a request for rewards. Those not given are left out.
 
     Raises:
-        typer.BadParameter: as :func:`parse_weights`, or ``--normalize`` stands alone.
+        typer.BadParameter: as :func:`parse_weights`, ``--normalize`` stands alone, or a weight is negative without it.
     """
     weights = parse_weights(pairs)
     if normalize is not None and weights is None:
         raise typer.BadParameter("say which weights with -p", param_hint="--normalize")
+    below = next((name for name, weight in (weights or {}).items() if weight < 0), None)
+    if below is not None and normalize != "none":
+        raise typer.BadParameter(
+            f"{below!r} is negative: add --normalize none to subtract it", param_hint="--preference"
+        )
     return drop_unset(preferences=weights, normalize=normalize)
 
 
