@@ -29,6 +29,7 @@ from tureen_serve.api import (
     unserved,
 )
 from tureen_serve.api.batch_endpoints import BATCH_ENDPOINTS
+from tureen_serve.api.ignored_fields import IGNORED
 from tureen_serve.api.server_state import ServerState
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.changes.config_reread import ConfigReread
@@ -54,7 +55,7 @@ LOG = logging.getLogger(__name__)
 CORS: Mapping[str, Any] = {  # no cookies: a page must have a key of its own
     "allow_methods": ("GET", "POST", "PUT", "DELETE"),
     "allow_headers": ("*",),
-    "expose_headers": ("x-request-id", "retry-after", reading_headers.NORMALISED, reading_headers.TRUNCATED),
+    "expose_headers": ("x-request-id", "retry-after", reading_headers.NORMALISED, reading_headers.TRUNCATED, IGNORED),
 }
 OPENAI_ROUTERS = (chat.router, responses.router, files.router, batches.router, models.router, unserved.router)
 ROUTERS = (

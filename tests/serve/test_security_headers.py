@@ -88,7 +88,9 @@ def test_a_named_page_may_ask_and_read_also_errors(tmp_path: Path) -> None:
         for headers, status in ((bear(KEY), 200), ({}, 401)):
             reply = client.get("/v1/models", headers={"origin": PAGE, **headers})
             assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (status, PAGE)
-            assert "x-request-id" in reply.headers["access-control-expose-headers"].lower()
+            shown = reply.headers["access-control-expose-headers"].lower()
+            assert "x-request-id" in shown
+            assert "x-tureen-ignored" in shown
             assert "access-control-allow-credentials" not in reply.headers
 
 
