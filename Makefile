@@ -71,9 +71,11 @@ image: .venv/.made
 	tests/deploy/containers
 	tests/deploy/build_image
 
-# the same run read only, without rights, as an arbitrary user; minutes
+# the same run read only, without rights, as an arbitrary user, and the chart's pod with it; minutes
+deploy-test: export CONTAINERS_CONF := $(CURDIR)/tests/deploy/containers.conf
 deploy-test: .venv/.dev image
-	CONTAINERS_CONF=$(CURDIR)/tests/deploy/containers.conf TUREEN_IMAGE=tureen:$(VERSION)-cpu $(PYTEST) -s tests/deploy/test_image.py
+	TUREEN_IMAGE=tureen:$(VERSION)-cpu $(PYTEST) -s tests/deploy/test_image.py
+	$(BIN)/python tests/deploy/play_chart.py tureen:$(VERSION)-cpu
 
 # servers killed 50 times in a batch of 2,000 lines; minutes
 kills: .venv/.dev

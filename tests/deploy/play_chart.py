@@ -127,20 +127,20 @@ def play(file: Path) -> Iterator[None]:
 
 
 def remove_kept(manifests: list[Manifest]) -> None:
-    """Remove the claims' volumes and the secrets, which podman keeps."""
-    for manifest in manifests:
-        kind = {"PersistentVolumeClaim": "volume", "Secret": "secret"}.get(manifest["kind"])
-        if kind and manifest["metadata"]["name"] in run_podman(kind, "ls", "--format", "{{.Name}}").split():
-            run_podman(kind, "rm", manifest["metadata"]["name"])
+    """Remove the volumes that podman makes of claims, secrets and config maps and keeps, and the secrets."""
+    for kind in ("volume", "secret"):
+        kept = run_podman(kind, "ls", "--format", "{{.Name}}").split()
+        for name in {manifest["metadata"]["name"] for manifest in manifests} & set(kept):
+            run_podman(kind, "rm", name)
 
 
-def score_when_ready(port: int) -> list[float | None]:
+def score_when_ready(port: int) -> list[float]:
     """Wait until the server is ready, and score two answers."""
     with Client(f"http://127.0.0.1:{port}", api_key=KEY) as client:
         client.wait_until_ready(READY_SECONDS)
         candidates = ["A spider has eight legs.", "I do not know."]
         (row,) = client.score([{"prompt": "How many legs has a spider?", "candidates": candidates}]).data
-    return [each.reward for each in row.candidates or []]
+    return [(each.scores or {})["helpful"].raw for each in row.candidates]
 
 
 def main(image: str, further: dict[str, Any]) -> None:
@@ -154,12 +154,17 @@ def main(image: str, further: dict[str, Any]) -> None:
         file.write_text(yaml.safe_dump_all(manifests))
         remove_kept(manifests)  # of a run that was killed
         try:
-            for told in ("fetched", "unchanged"):
+            told = []
+            for _ in range(2):
                 with play(file):
                     scores = score_when_ready(port)
                     log = run_podman("logs", "try-fetch")
-                    assert log.startswith(told), log
-                    print(f"{log.strip()}\nscores: {scores}")
+                print(f"{log.strip()}\nscores: {scores}")
+                told.append((log.split()[0], scores))
+                # podman makes a claim's volume once, and the second pod finds it
+                again = [each for each in manifests if each["kind"] != "PersistentVolumeClaim"]
+                file.write_text(yaml.safe_dump_all(again))
+            assert told == [("fetched", scores), ("unchanged", scores)], told
         finally:
             remove_kept(manifests)
 
