@@ -102,7 +102,13 @@ test-vllm: .venv-vllm/.ready
 	.venv-clients/lm-eval/bin/pip install --quiet --requirement tests/clients/lm_eval_requirements.txt
 	touch $@
 
-test-clients: .venv/.dev .venv-clients/lm-eval/.ready
+# without Node its clients are not installed, and their tests say so
+.venv-clients/node/.ready: tests/clients/node/package.json tests/clients/node/package-lock.json
+	mkdir -p .venv-clients/node
+	cp tests/clients/node/package.json tests/clients/node/package-lock.json .venv-clients/node
+	if command -v npm >/dev/null; then npm ci --ignore-scripts --no-audit --no-fund --prefix .venv-clients/node && touch $@; fi
+
+test-clients: .venv/.dev .venv-clients/lm-eval/.ready .venv-clients/node/.ready
 	TUREEN_CLIENTS=1 $(PYTEST) tests/clients
 
 lint: .venv/.dev
