@@ -97,9 +97,9 @@ test-vllm: .venv-vllm/.ready
 	TUREEN_RUNTIME=vllm TUREEN_VLLM__CACHE_GIB=0.25 TUREEN_VLLM__ROWS=32 $(VLLM) $(SHARED)
 
 # clients of others, each in an environment of its own, with the versions of its file, against a server that it starts
-.venv-clients/lm-eval/.ready: tests/clients/lm_eval_requirements.txt
-	$(PYTHON) -m venv .venv-clients/lm-eval
-	.venv-clients/lm-eval/bin/pip install --quiet --requirement tests/clients/lm_eval_requirements.txt
+.venv-clients/%/.ready: tests/clients/%_requirements.txt
+	$(PYTHON) -m venv .venv-clients/$*
+	.venv-clients/$*/bin/pip install --quiet --no-deps --no-compile --requirement $<
 	touch $@
 
 # without Node its clients are not installed, and their tests say so
@@ -108,7 +108,9 @@ test-vllm: .venv-vllm/.ready
 	cp tests/clients/node/package.json tests/clients/node/package-lock.json .venv-clients/node
 	if command -v npm >/dev/null; then npm ci --ignore-scripts --no-audit --no-fund --prefix .venv-clients/node && touch $@; fi
 
-test-clients: .venv/.dev .venv-clients/lm-eval/.ready .venv-clients/node/.ready
+CLIENTS := $(patsubst %,.venv-clients/%/.ready,lm_eval openai node)
+
+test-clients: .venv/.dev $(CLIENTS)
 	TUREEN_CLIENTS=1 $(PYTEST) tests/clients
 
 lint: .venv/.dev

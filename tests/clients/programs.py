@@ -50,7 +50,7 @@ def serving(folder: Path) -> Iterator[Process]:
     tiny.reward(folder / "helpful", base, "helpful", 0)
     write_entries(folder / "keys.json", ENTRY, SPENT_ENTRY)
     (folder / "server.yaml").write_text(SERVER)
-    running = Process("--config", str(folder / "server.yaml"))
+    running = Process("--config", str(folder / "server.yaml"), TUREEN_BATCHES__ENABLED="true")
     try:
         running.wait_until_ready()
         yield running

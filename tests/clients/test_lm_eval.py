@@ -20,7 +20,7 @@ from serve.processes import Process
 from tureen_core.soup import concatenate_adapters
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = Path(os.environ.get("TUREEN_LM_EVAL", ROOT / ".venv-clients/lm-eval/bin/lm_eval"))
+PROGRAM = Path(os.environ.get("TUREEN_LM_EVAL", ROOT / ".venv-clients/lm_eval/bin/lm_eval"))
 TASKS = Path(__file__).parent / "lm_eval_tasks"
 SOUP = {"calm": 0.7, "dry": 0.3}
 MIX = "calm=0.7+dry=0.3"
