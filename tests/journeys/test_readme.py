@@ -78,7 +78,7 @@ def test_its_limits_are_the_defaults() -> None:
 def test_every_url_for_a_client_is_one_of_the_servers() -> None:
     urls = re.findall(r"^\| .* \| `http://127\.0\.0\.1:8900(/?[a-z_0-9]*)`", SERVICE, re.MULTILINE)
     prefixes = {f"/{path.split('/')[1]}" for path in create_app(load_settings()).openapi()["paths"]}
-    assert len(urls) == 10
+    assert len(urls) == 11
     assert set(urls) - {""} <= prefixes
 
 

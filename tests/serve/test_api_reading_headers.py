@@ -79,6 +79,9 @@ ROUTES: dict[str, tuple[Any, bool, bool, bool]] = {
     "/slime": (sample, False, True, True),
     "/gym/verify": (rollout, False, True, True),
 }
+ROUTES |= {path: ROUTES["/rerank"] for path in ("/v1/rerank", "/v2/rerank")}
+PATHS = (("/tei", ""), ("/tei", "/predict"), ("/tei", "/rerank"), ("/gym", "/verify"))  # with a model in the path
+ROUTES |= {f"{base}/{{model}}{rest}": ROUTES[base + rest] for base, rest in PATHS}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 def told(client: TestClient, path: str, body: Any) -> tuple[int, int]:
     """How many texts the reply calls normalised, and how many truncated."""
-    reply = client.post(path, json=body, params={"model": "helpful", "truncate": "true"})
+    url = path.format(model="helpful")
+    reply = client.post(url, json=body, params={"model": "helpful", "truncate": "true"})
     assert reply.status_code == 200, reply.text
     assert {reply.headers.get(NORMALISED), reply.headers.get(TRUNCATED)}.isdisjoint({"0", ""})
     return int(reply.headers.get(NORMALISED, 0)), int(reply.headers.get(TRUNCATED, 0))
@@ -103,7 +107,7 @@ def test_these_are_the_routes_that_document_the_headers(client: TestClient) -> N
     posts = {path: ways["post"]["responses"] for path, ways in paths.items() if "post" in ways}
     named = {path: set(replies.get("200", {}).get("headers", ())) for path, replies in posts.items()}
     assert {path for path, names in named.items() if TRUNCATED in names} == set(ROUTES)
-    assert {path for path, names in named.items() if NORMALISED in names} == {*ROUTES, "/v1/chat/completions"}
+    assert {path for path, names in named.items() if NORMALISED in names} == {*ROUTES, "/v1/chat/completions", "/v1/responses"}
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -125,6 +129,8 @@ def test_a_chats_prompt_is_told_whole_and_streamed(client: TestClient) -> None:
             body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1, "stream": stream}
             reply = client.post("/v1/chat/completions", json=body)
             assert (reply.status_code, reply.headers.get(NORMALISED)) == (200, count)
+            response = client.post("/v1/responses", json={"input": content, "max_output_tokens": 1, "stream": stream})
+            assert (response.status_code, response.headers.get(NORMALISED)) == (200, count)
 
 
 def test_a_request_that_fails_tells_nothing(client: TestClient) -> None:

@@ -46,7 +46,10 @@ CASES: dict[str, tuple[dict[str, Any], Read, Any]] = {
     "/infinity/rerank": (DOCUMENTS, lambda reply: reply["results"][0]["relevance_score"], SURE),
     "/infinity/classify": ({"input": [TEXT]}, lambda reply: reply["data"][0][0]["score"], SURE),
 }
+PATHS = (("/tei", ""), ("/tei", "/predict"), ("/tei", "/rerank"), ("/gym", "/verify"))  # with a model in the path
 CASES |= {f"/vllm{path}": CASES[path] for path in ("/classify", "/pooling", "/score", "/rerank")}
+CASES |= {path: CASES["/rerank"] for path in ("/v1/rerank", "/v2/rerank")}
+CASES |= {f"{base}/{{model}}{rest}": CASES[base + rest] for base, rest in PATHS}
 WITHOUT_REWARDS = ("tokenize", "_session", "/aggregate_metrics")
 
 
@@ -66,14 +69,14 @@ def test_every_route_of_a_dialect_that_scores_stands_here() -> None:
 @pytest.mark.parametrize("path", CASES)
 def test_a_dialect_gives_the_raw_reward_in_either_spelling(client: TestClient, path: str, model: str) -> None:
     body, read, wanted = CASES[path]
-    reply = client.post(path, params={"model": model}, json={**body, "model": model})
+    reply = client.post(path.format(model=model), params={"model": model}, json={**body, "model": model})
     assert reply.status_code == 200, reply.text
     assert read(reply.json()) == wanted
 
 
 @pytest.mark.parametrize("path", CASES)
 def test_a_dialect_refuses_a_mix_and_names_the_reward(client: TestClient, path: str) -> None:
-    reply = client.post(path, params={"model": MIX}, json={**CASES[path][0], "model": MIX})
+    reply = client.post(path.format(model=MIX), params={"model": MIX}, json={**CASES[path][0], "model": MIX})
     assert reply.status_code in (400, 422)
     assert NAMED in reply.text
     assert REMEDY in reply.text

@@ -146,6 +146,6 @@ def plot_sweeps(family: MeasuredFamily, path: Path) -> Path:
             label = f"{end} ({found[end]:+.2f})"
             panel.errorbar(sweep.weights, table.mean(1), errors, label=label, color=ACCENTS[number], marker="o", ms=3)
         panel.set_xlabel(f"weight of {sweep.second}")
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend(loc="best", frameon=False, fontsize=8)
     figure.supylabel("mean calibrated reward", fontsize=9)
     return save_figure(figure, path)

@@ -90,7 +90,7 @@ def plot_lines(
     axes.set_xlabel("optimiser step")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(label)
-    axes.legend(frameon=False)
+    axes.legend(loc="best", frameon=False)
     return save_figure(figure, path)
 
 
@@ -116,7 +116,7 @@ def plot_logit_reliability(logits: Mapping[str, Array], path: Path, bins: int = 
         axes.plot(*zip(*means, strict=True), marker="o", color=colour, label=label)
     axes.set_xlabel("predicted probability")
     axes.set_ylabel("observed frequency")
-    axes.legend(frameon=False)
+    axes.legend(loc="best", frameon=False)
     return save_figure(figure, path)
 
 
@@ -204,7 +204,7 @@ def plot_margins(gaps: Array, path: Path) -> Path:
     axes.set_title("Margins of the pairs")
     axes.set_xlabel("reward of the better answer minus that of the worse one")
     axes.set_ylabel("pairs")
-    axes.legend(frameon=False)
+    axes.legend(loc="best", frameon=False)
     return save_figure(figure, path)
 
 

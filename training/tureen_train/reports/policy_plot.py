@@ -21,7 +21,7 @@ def plot_policy(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path
     figure, panels = make_panels(1 + len(shown), columns=2)
     for number, (name, values) in enumerate(name_rewards(steps).items()):
         _draw(panels[0], steps.numbers, values, ACCENTS[number % len(ACCENTS)], name)
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[0].legend(loc="best", frameon=False, fontsize=8)
     for panel, each in zip(panels[1:], shown, strict=True):
         _draw(panel, steps.numbers, steps.figures[each.key], ACCENTS[1], each.title)
     for panel, each in zip(panels, (REWARDS, *shown), strict=True):

@@ -30,5 +30,5 @@ def plot_scatter(margins: Margins, measure: str, path: Path, curve: Curve | None
         axes.set_ylim(low, max(high, 1.1 * float(caps.min())))
     axes.set_xlabel(f"similarity of the two answers ({measure.replace('_', ' ')})")
     axes.set_ylabel("reward of the better answer minus the worse")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(loc="best", frameon=False, fontsize=9)
     return save_figure(figure, path)

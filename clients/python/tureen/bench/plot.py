@@ -37,14 +37,14 @@ def plot_bench(found: Sequence[tuple[Load, Sequence[Trial]]], path: Path) -> Non
     ticks = {name: _nines(share) for name, share in TICKS.items() if share < 1 - 0.5 / max(most, 1)}
     shares.set_xticks(list(ticks.values()), list(ticks))
     shares.set_xlabel("share of the requests that took less")
-    shares.legend(frameon=False)
+    shares.legend(loc="best", frameon=False)
     load, trials = found[-1]
     for kind, colour in KINDS.items():
         some = [each for each in trials if _kind(each) == kind]
         dots = [each.due for each in some], [1000 * each.latency for each in some]
         times.scatter(*dots, s=4, color=colour, label=f"{kind}: {len(some)}")
     times.set_xlabel(f"seconds since the load of {load} began")
-    times.legend(frameon=False)
+    times.legend(loc="best", frameon=False)
     for axes in (shares, times):
         axes.set_ylabel("latency in ms")
         if any(trials for _, trials in found):
