@@ -48,7 +48,7 @@ CASES: dict[str, tuple[dict[str, Any], Read, Any]] = {
 }
 PATHS = (("/tei", ""), ("/tei", "/predict"), ("/tei", "/rerank"), ("/gym", "/verify"))  # with a model in the path
 CASES |= {f"/vllm{path}": CASES[path] for path in ("/classify", "/pooling", "/score", "/rerank")}
-CASES |= {path: CASES["/rerank"] for path in ("/v1/rerank", "/v2/rerank")}
+CASES |= dict.fromkeys(("/v1/rerank", "/v2/rerank"), CASES["/rerank"])
 CASES |= {f"{base}/{{model}}{rest}": CASES[base + rest] for base, rest in PATHS}
 WITHOUT_REWARDS = ("tokenize", "_session", "/aggregate_metrics")
 
