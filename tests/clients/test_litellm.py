@@ -12,7 +12,6 @@ PYTHON = ENVIRONMENTS / "litellm/bin/python"
 MIX = "tiny:calm=0.7+dry=0.3"
 ASKED = {"messages": [{"role": "user", "content": "why do leaves fall?"}], "temperature": 0, "max_tokens": 12}
 DOCUMENTS = ["the wind is lazy", "no", "leaves fall"]
-OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # nothing is fetched
 # class and status of what LiteLLM raises
 ERRORS = {
     "too long": ["ContextWindowExceededError", 400],
@@ -43,7 +42,10 @@ def is_answer(found: Any) -> bool:
 
 
 def test_litellms_sdk_writes_ranks_and_raises_its_own_classes(server: Process) -> None:
-    found, replies = run_program(server, [PYTHON, "-"], SCRIPTS / "litellm_script.py", **OFFLINE, MODEL=MIX)
+    local = "True"  # its table of prices is not fetched
+    found, replies = run_program(
+        server, [PYTHON, "-"], SCRIPTS / "litellm_script.py", MODEL=MIX, LITELLM_LOCAL_MODEL_COST_MAP=local
+    )
     assert found["whole"] == found["streamed"] == write(server)
     ranks = ask(server, "/v1/rerank", {"model": "helpful", "query": "why?", "documents": DOCUMENTS, "top_n": 2})
     assert found["ranked"] == [[each["index"], each["relevance_score"]] for each in ranks["results"]]
