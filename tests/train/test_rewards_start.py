@@ -41,10 +41,16 @@ def start(run: RewardRun, base: Path) -> Any:
     return start_from(run, base, open_start(run, base))
 
 
-def reward_of(model: Any, base: Path) -> float:
+def rewards_of(model: Any, base: Path) -> list[float]:
     ids = torch.tensor([Renderer(load_tokenizer(base), tiny.reading(base)).render_conversation(TALK).ids])
     with torch.no_grad():
-        return float(model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).rewards)
+        found: list[float] = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).rewards.flatten().tolist()
+    return found
+
+
+def reward_of(model: Any, base: Path) -> float:
+    (found,) = rewards_of(model, base)
+    return found
 
 
 def untied(base: Path, folder: Path, seed: int = 5) -> Path:
@@ -173,7 +179,11 @@ def test_a_classifiers_head_is_kept_or_renewed_as_the_recipe_says(
     with pytest.raises(RecipeError, match=r"has 1 rows, and this run trains 2; set it to random"):
         start(two, root)
     renewed = two.model_copy(update={"model": two.model.model_copy(update={"head": "random"})})
-    assert start(renewed, root) is not None
+    model = start(renewed, root)
+    model.save_pretrained(tmp_path / "two")
+    (read,) = RewardReader(tmp_path / "two", root, tiny.reading(base), objectives=2).score_conversations([TALK])
+    assert len(read) == 2
+    assert read == pytest.approx(rewards_of(model, base), abs=1e-5)
 
 
 def test_an_untied_lm_head_is_the_bases_where_a_classifier_brought_none(base: Path, tmp_path: Path) -> None:

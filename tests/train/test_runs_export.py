@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tureen_core.artifact import Artifact, open_artifact
 from tureen_core.base import digest_weights
+from tureen_core.plain.options import PlainError
+from tureen_core.plain.reward import describe_plain_reward, open_plain_reward
 from tureen_core.template import Renderer
 from tureen_train.config import RecipeError
 from tureen_train.kinds import export_run
@@ -187,6 +189,36 @@ def test_an_unfinished_run_is_not_exported(lora: Path, tmp_path: Path, gone: str
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(RecipeError, match=f"holds no finished run: {gone}"):
         export_run(folder)
+
+
+def test_an_export_that_breaks_leaves_no_artifact_and_keeps_the_last_one(
+    lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    shutil.copytree(lora, first, ignore=shutil.ignore_patterns("artifact"))
+    shutil.copytree(lora, again)
+
+    def fail(*_: Any) -> None:
+        raise OSError("no space is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tureen_train.runs.export.seal_artifact", fail)
+        for folder in (first, again):
+            with pytest.raises(OSError, match="no space is left"):
+                export_run(folder)
+    assert not (first / "artifact").exists()
+    assert open_artifact(again / "artifact").manifest.version == open_artifact(lora / "artifact").manifest.version
+    assert export_run(first).folder == first / "artifact"
+    assert not (first / "artifact.part").exists()
+
+
+def test_the_weights_of_a_run_are_not_read_as_another_librarys(lora: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlainError, match=f"is a part of a Tureen run .*: name {lora / 'artifact'}"):
+        open_plain_reward(lora / "model")
+    bare = tmp_path / "run"
+    shutil.copytree(lora, bare, ignore=shutil.ignore_patterns("artifact"))
+    with pytest.raises(PlainError, match=f"run `tureen-train export {bare}`"):
+        describe_plain_reward(bare / "model")
 
 
 def test_versions_of_what_is_installed_only(monkeypatch: pytest.MonkeyPatch) -> None:

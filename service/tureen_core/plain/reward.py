@@ -9,7 +9,7 @@ from typing import Any
 
 from tureen.errors import Unprocessable
 from tureen_core import base
-from tureen_core.artifact import Artifact, PlainParts
+from tureen_core.artifact import MANIFEST, Artifact, PlainParts
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Base, Manifest, Objective, Probe
 from tureen_core.plain.bases import attach_base, compute_base_digest
@@ -68,7 +68,9 @@ def describe_plain_reward(
     Raises:
         PlainError: the form is unknown, or something must be told by an option.
     """
-    checkpoint = attach_base(read_checkpoint(folder.expanduser().resolve(), cache), options, download)
+    folder = folder.expanduser().resolve()
+    refuse_run_part(folder)
+    checkpoint = attach_base(read_checkpoint(folder, cache), options, download)
     form = choose_form(checkpoint, options)
     tokenizer = load_plain_tokenizer(checkpoint, options)
     read = form.read(checkpoint, options, tokenizer)
@@ -117,8 +119,9 @@ def open_plain_reward(
     Raises:
         PlainError: the form is unknown, a weight is missing, or something must be told by an option.
     """
-    cache = cache or base.CACHE
-    found = describe_plain_reward(dequantise_folder(folder.expanduser().resolve(), cache), options, name, cache=cache)
+    cache, folder = cache or base.CACHE, folder.expanduser().resolve()
+    refuse_run_part(folder)
+    found = describe_plain_reward(dequantise_folder(folder, cache), options, name, cache=cache)
     read, checkpoint = found.read, found.checkpoint
     checkpoint.refuse_codes()
     manifest = found.manifest.model_copy(
@@ -131,6 +134,23 @@ def open_plain_reward(
     manifest = manifest.model_copy(update={"version": manifest.identity()[:12]})
     parts = PlainParts(found.form, found.tokenizer, read.head, read.gate, read.extra_keys)
     return Artifact(read.convert() if read.convert else checkpoint.folder, manifest, parts)
+
+
+def refuse_run_part(folder: Path) -> None:
+    """Refuse the weights in the folder of one of our runs: how they read texts is told by the run's artifact alone.
+
+    Raises:
+        PlainError: it is such a folder.
+    """
+    run = folder.parent
+    if not (run / "recipe.yaml").is_file() or not (run / "history.jsonl").is_file():
+        return
+    whole = run / "artifact" / MANIFEST
+    remedy = f"name {whole.parent}" if whole.is_file() else f"run `tureen-train export {run}`"
+    raise PlainError(
+        f"{folder} is a part of a Tureen run and does not tell how a text ends, where it is cut, or the scale of the "
+        f"rewards: {remedy}"
+    )
 
 
 def make_plain_renderer(tokenizer: Any, reading: Reading) -> Renderer:

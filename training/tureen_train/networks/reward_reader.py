@@ -78,7 +78,13 @@ class RewardReader:
         root = base or folder
         config = make_reward_config(root, reading, objectives)
         opener = make_reward_class(config)
-        model = opener.from_pretrained(root, config=config, dtype=torch.float32, quantization_config=quantised)
+        model = opener.from_pretrained(
+            root,
+            config=config,
+            dtype=torch.float32,
+            quantization_config=quantised,
+            ignore_mismatched_sizes=base is not None,  # of the base's own head, in whose place the adapter's stands
+        )
         model = keep_attention_cap(model)
         if base is not None:
             model = PeftModel.from_pretrained(model, folder).get_base_model()

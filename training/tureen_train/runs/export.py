@@ -14,17 +14,23 @@ from tureen_train.runs.folder import read_finished_run
 def export_artifact(folder: Path, kind: ArtifactKind) -> Artifact:
     """Write ``<folder>/artifact`` from a finished run's folder, in place of an earlier one.
 
+    It is written beside and gets its name when it is whole: weights without their manifest would be read as those of
+    another library.
+
     Raises:
         RecipeError: the run has not finished: a file it should have written is not there.
     """
     run, base = read_finished_run(folder)
-    out = folder / "artifact"
+    out, part = folder / "artifact", folder / "artifact.part"
+    shutil.rmtree(part, ignore_errors=True)  # of an export that was broken
+    part.mkdir()
+    manifest = kind.write(run, folder, base, part)
+    (part / "README.md").write_text(_card(manifest, run))
+    sealed = seal_artifact(part, manifest)
     if out.exists():
         shutil.rmtree(out)
-    out.mkdir()
-    manifest = kind.write(run, folder, base, out)
-    (out / "README.md").write_text(_card(manifest, run))
-    return seal_artifact(out, manifest)
+    part.rename(out)
+    return Artifact(out, sealed.manifest)
 
 
 def _card(manifest: Manifest, run: Recipe) -> str:
