@@ -6,7 +6,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients
+.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments
 
 install: .venv/.dev
 
@@ -109,6 +109,8 @@ test-vllm: .venv-vllm/.ready
 	if command -v npm >/dev/null; then npm ci --ignore-scripts --no-audit --no-fund --prefix .venv-clients/node && touch $@; fi
 
 CLIENTS := $(patsubst %,.venv-clients/%/.ready,lm_eval openai litellm node)
+
+client-environments: $(CLIENTS)
 
 test-clients: .venv/.dev $(CLIENTS)
 	TUREEN_CLIENTS=1 $(PYTEST) tests/clients
