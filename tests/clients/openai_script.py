@@ -146,7 +146,6 @@ def errors(client: openai.OpenAI) -> Any:
         return by.chat.completions.create(**{"model": MODEL, "messages": MESSAGES, **GREEDY, **changes})
 
     stranger, spent = client.with_options(api_key="unknown"), client.with_options(api_key=os.environ["SPENT"])
-    ask(spent)
     tries: dict[str, Callable[[], Any]] = {
         "a wrong value": lambda: ask(temperature="hot"),
         "too long": lambda: ask(messages=[{"role": "user", "content": "a b " * 9000}]),
@@ -157,7 +156,7 @@ def errors(client: openai.OpenAI) -> Any:
         "no such file": lambda: client.files.retrieve("file-none"),
         "no such route": lambda: client.moderations.create(input="hi"),
         "an unknown key": lambda: ask(stranger),
-        "a spent quota": lambda: ask(spent),
+        "a spent quota": lambda: [ask(spent), ask(spent)],
         "no stored response": lambda: client.responses.create(model=MODEL, input="hi", previous_response_id="resp_1"),
         "embeddings": lambda: client.embeddings.create(model=MODEL, input="hi"),
     }

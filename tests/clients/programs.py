@@ -17,7 +17,8 @@ from serve.processes import Process
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venv-clients"
 KEY, ENTRY = make_entry("suite")
-SPENT, SPENT_ENTRY = make_entry("spent", quota={"requests_per_minute": 1})
+# a key for each program that spends a quota, since they share the server
+SPENT = {name: make_entry(f"spent-by-{name}", quota={"requests_per_minute": 1}) for name in ("node", "openai")}
 LONGEST = 8192  # tokens of a context; the tokenizer of the tiny models has hardly more than bytes
 SERVER = """
 rewards: [{path: helpful}]
@@ -41,14 +42,14 @@ def must_run(name: str) -> bool:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Process]:
-    """A server of a policy that writes tools, with two experts and a long context, of a reward and of two keys."""
+    """A server of a policy that writes tools, with two experts and a long context, of a reward and of some keys."""
     base = tiny.base_with_tools(folder / "base")
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": LONGEST}))
     for seed, name in enumerate(("calm", "dry"), 10):
         tiny.expert(folder / name, base, name, seed)
     tiny.reward(folder / "helpful", base, "helpful", 0)
-    write_entries(folder / "keys.json", ENTRY, SPENT_ENTRY)
+    write_entries(folder / "keys.json", ENTRY, *(entry for _, entry in SPENT.values()))
     (folder / "server.yaml").write_text(SERVER)
     running = Process("--config", str(folder / "server.yaml"), TUREEN_BATCHES__ENABLED="true")
     try:

@@ -29,7 +29,9 @@ pytestmark = [
 
 
 def run(server: Process, name: str) -> tuple[Any, Any]:
-    return run_program(server, ["node", "--input-type=module", "-"], SCRIPTS / name, FOLDER, MODEL=MIX, SPENT=SPENT)
+    return run_program(
+        server, ["node", "--input-type=module", "-"], SCRIPTS / name, FOLDER, MODEL=MIX, SPENT=SPENT["node"][0]
+    )
 
 
 def write(server: Process, tokens: int) -> Any:

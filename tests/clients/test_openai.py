@@ -38,7 +38,7 @@ CALL = ["find_city", {"city": "Oslo"}]
 def ran(server: Process) -> tuple[Any, Any]:
     """What the script found, and the replies by route and status."""
     python = ENVIRONMENTS / "openai/bin/python"
-    return run_program(server, [python, "-"], SCRIPT, MODEL=MIX, SPENT=SPENT)
+    return run_program(server, [python, "-"], SCRIPT, MODEL=MIX, SPENT=SPENT["openai"][0])
 
 
 def test_texts_are_the_same_whole_and_streamed_on_each_route(server: Process, ran: tuple[Any, Any]) -> None:
