@@ -9,7 +9,7 @@ from typing import Any
 
 from tureen.errors import Unprocessable
 from tureen_core import base
-from tureen_core.artifact import MANIFEST, Artifact, PlainParts
+from tureen_core.artifact import Artifact, PlainParts
 from tureen_core.inputs import render_probe
 from tureen_core.manifest import Base, Manifest, Objective, Probe
 from tureen_core.plain.bases import attach_base, compute_base_digest
@@ -20,6 +20,7 @@ from tureen_core.plain.form import FormReading
 from tureen_core.plain.forms import choose_form
 from tureen_core.plain.options import NO_OPTIONS, PlainError, PlainOptions, count_nouns
 from tureen_core.plain.quantised import dequantise_folder
+from tureen_core.plain.run_parts import refuse_run_part
 from tureen_core.plain.templates import choose_frame
 from tureen_core.plain.tokenizer import load_plain_tokenizer, prepare_tokenizer
 from tureen_core.reading import Reading
@@ -134,23 +135,6 @@ def open_plain_reward(
     manifest = manifest.model_copy(update={"version": manifest.identity()[:12]})
     parts = PlainParts(found.form, found.tokenizer, read.head, read.gate, read.extra_keys)
     return Artifact(read.convert() if read.convert else checkpoint.folder, manifest, parts)
-
-
-def refuse_run_part(folder: Path) -> None:
-    """Refuse the weights in the folder of one of our runs: how they read texts is told by the run's artifact alone.
-
-    Raises:
-        PlainError: it is such a folder.
-    """
-    run = folder.parent
-    if not (run / "recipe.yaml").is_file() or not (run / "history.jsonl").is_file():
-        return
-    whole = run / "artifact" / MANIFEST
-    remedy = f"name {whole.parent}" if whole.is_file() else f"run `tureen-train export {run}`"
-    raise PlainError(
-        f"{folder} is a part of a Tureen run and does not tell how a text ends, where it is cut, or the scale of the "
-        f"rewards: {remedy}"
-    )
 
 
 def make_plain_renderer(tokenizer: Any, reading: Reading) -> Renderer:
