@@ -80,7 +80,7 @@ class Sampler:
 
     def _forbid_ends(self, logits: Tensor) -> Tensor:
         """Set the logits of the ends to −∞ while the text is too short, unless only an end may follow."""
-        if self._drawn.total() >= self._sampling.min_tokens:
+        if not self._sampling.min_tokens or self._drawn.total() >= self._sampling.min_tokens:
             return logits
         found = logits.index_fill(0, self._ends, -torch.inf)
         return logits if found.isneginf().all() else found
