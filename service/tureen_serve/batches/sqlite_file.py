@@ -7,6 +7,7 @@ the write-ahead log of the former file to a file that takes its place.
 import logging
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from sqlalchemy.exc import InvalidatePoolError
 
 LOG = logging.getLogger(__name__)
 BUSY_MILLISECONDS = 20_000
-PRAGMAS = (f"busy_timeout={BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+RETRY_SECONDS = 0.01
 
 
 class SqliteFile:
@@ -72,10 +73,30 @@ class SqliteFile:
             raise InvalidatePoolError
 
 
-def _prepare(connection: Any, record: Any) -> None:  # noqa: ARG001
+def _prepare(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001
     connection.isolation_level = None  # the driver must not begin transactions by itself
-    for pragma in PRAGMAS:
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}").close()
+    _write_ahead(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Let the file have a write-ahead log.
+
+    Two that change a new file at the same time each hold what the other waits for; SQLite then refuses one at once,
+    whatever its `busy_timeout`. It tries again here.
+    """
+    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:
