@@ -1,6 +1,7 @@
 """The comparison of all methods: its trainings, its server and its fronts fit each other and the packaged family."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -31,15 +32,23 @@ def made(tmp_path: Path) -> ComparedMethods:
 
 def test_all_runs_share_base_targets_and_rank_with_the_packaged_experts(made: ComparedMethods) -> None:
     expert = made.family.plan_expert("academy", 0)
-    for run in plan_runs(made):
+    for run in chain(*plan_runs(made)):
         assert run.model.lora is not None
         assert expert.model.lora is not None
         assert run.model.base == expert.model.base
         assert (run.model.lora.rank, run.model.lora.targets) == (expert.model.lora.rank, expert.model.lora.targets)
 
 
+def test_online_rounds_go_on_from_what_was_trained_before_them(made: ComparedMethods) -> None:
+    first, later = plan_runs(made)
+    trained = [str((Path(run.output) / "artifact").resolve()) for run in first]
+    assert [run.model.start for run in first] == [None] * len(first)
+    assert len(later) == len(FRONTS)
+    assert all(run.model.start in trained for run in later)
+
+
 def test_each_method_has_its_own_run_and_the_server_its_artifact(made: ComparedMethods) -> None:
-    runs = {str((Path(run.output) / "artifact").resolve()): run for run in plan_runs(made)}
+    runs = {str((Path(run.output) / "artifact").resolve()): run for run in chain(*plan_runs(made))}
     families = plan_server(made)["families"]
     served = [path for family in families for path in [*family.get("experts", []), family.get("policy")] if path]
     trained = [path for path in served if str(made.out.resolve()) in path]
@@ -59,7 +68,7 @@ def test_fronts_ask_for_models_that_are_served_at_points_of_the_grid(made: Compa
     methods = {method.name: method for method in run.methods}
     assert len(list_points(methods["morlhf"], grid)) == {"two": 5, "three": 4}[front]
     assert set(methods["p-soups"].sentences) == set(run.objectives)
-    folders = {run.output for run in plan_runs(made)}
+    folders = {run.output for run in chain(*plan_runs(made))}
     assert {folder for method in run.methods for folder in method.cost.runs} <= folders
 
 

@@ -74,7 +74,8 @@ def main(
     write_told(made)
     write_prompts(made)
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda run: train_stage(run, f"{run.family}/{run.name}"), plan_runs(made)))
+        for runs in plan_runs(made):
+            list(pool.map(lambda run: train_stage(run, f"{run.family}/{run.name}"), runs))
     measure_fronts(made, count)
 
 

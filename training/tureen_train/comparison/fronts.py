@@ -42,6 +42,7 @@ def plan_front(made: ComparedMethods, front: str, server: Path, count: int) -> J
     }
     members = [str(made.out / "psoups" / name) for name in names]
     mixed = [str(made.out / "morlhf" / name_mixed(names, weights)) for weights in MIXED[front]]
+    rics = [str(made.out / f"ric-{front}{stage}" / "policy") for stage in ("", "-online")]
     methods: list[Json] = [
         {"name": "base", "model": soup, "steering": "none"},
         {"name": "prompted", "model": "told"},
@@ -50,10 +51,8 @@ def plan_front(made: ComparedMethods, front: str, server: Path, count: int) -> J
         {"name": "soup-delta", "model": soup, "soup": {"semantics": "delta"}},
         {"name": "soup-factor", "model": soup, "soup": {"semantics": "factor"}},
         {"name": "p-soups", "model": "psoups", "cost": {"runs": members}, "sentences": _choose(SENTENCES, names)},
-        *(
-            {"name": name.replace(f"-{front}", ""), "model": name, "cost": {"runs": [str(made.out / name / "policy")]}}
-            for name in (f"ric-{front}", f"ric-{front}-online")
-        ),
+        {"name": "ric", "model": f"ric-{front}", "cost": {"runs": rics[:1]}},
+        {"name": "ric-online", "model": f"ric-{front}-online", "cost": {"runs": rics}},
         {"name": "best-of-8", "model": soup, "steering": "none", "candidates": 8},
         {"name": "soup-best-of-4", "model": soup, "candidates": 4},
     ]

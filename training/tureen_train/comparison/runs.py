@@ -72,8 +72,8 @@ class ComparedMethods:
         return str((self.out / family / name / "artifact").resolve())
 
 
-def plan_runs(made: ComparedMethods) -> list[ExpertRun]:
-    """Plan what is trained."""
+def plan_runs(made: ComparedMethods) -> list[list[ExpertRun]]:
+    """Plan what is trained. Each list needs what those before it have trained."""
     told = {"sentences": {"voice": SENTENCES}, "add": "poles"}
     runs = [
         made.plan_run("multitask", "multitask", "multitask", plan_multitask(made.out)),
@@ -92,10 +92,13 @@ def plan_runs(made: ComparedMethods) -> list[ExpertRun]:
             rewards = [made.reward(*pair) for pair in zip(names, weights, strict=True)]
             name = name_mixed(names, weights)
             runs.append(made.plan_run(name, name, "morlhf", {**ROUNDS, "rewards": rewards}))
-        for online in (False, True):
-            name = f"ric-{front}-online" if online else f"ric-{front}"
-            runs.append(made.plan_run("policy", name, name, plan_ric(made, front, online)))
-    return runs
+        runs.append(made.plan_run("policy", f"ric-{front}", f"ric-{front}", plan_ric(made, front, online=False)))
+    online = [f"ric-{front}-online" for front in FRONTS]
+    later = [
+        made.plan_run("policy", name, name, plan_ric(made, front, online=True))
+        for name, front in zip(online, FRONTS, strict=True)
+    ]
+    return [runs, later]
 
 
 def name_mixed(names: Sequence[str], weights: Sequence[float]) -> str:
@@ -113,13 +116,16 @@ def plan_multitask(out: Path) -> Json:
     }
 
 
-def plan_ric(made: ComparedMethods, front: str, online: bool) -> Json:
-    """The settings of Rewards-in-Context on all answers of the data."""
+def plan_ric(made: ComparedMethods, front: str, *, online: bool) -> Json:
+    """The settings of Rewards-in-Context on all answers of the data, or of the online round that goes on from there."""
     policy: Json = {"method": "ric", "max_length": 256, "prepared": str(made.out / f"prepared-{front}")}
+    model: Json = IMITATION["model"]
     if online:
-        policy["online"] = ONLINE
+        policy |= {"offline": False, "online": ONLINE}
+        model = {**model, "start": made.find_artifact(f"ric-{front}", "policy")}
     return {
         **IMITATION,
+        "model": model,
         "data": {"eval_limit": 32, "most_dropped": 0.6},
         "policy": policy,
         "rewards": [made.reward(name, scale="raw") for name in FRONTS[front]],

@@ -42,6 +42,8 @@ class ExpertRun(Run):
                 "model.start: it names an adapter, and model.lora: null trains whole weights; name a checkpoint in "
                 "model.base instead (tureen-train merge makes one of an adapter)"
             )
+        if isinstance(self.policy, RicPolicy) and not self.policy.offline and self.model.start is None:
+            raise ValueError("policy.offline: false needs model.start, a policy that has learnt from the data already")
         if self.model.head != "auto":
             raise ValueError("model.head: an expert has no score head; leave the key out")
         if self.model.quantise is not None:

@@ -68,7 +68,8 @@ class RicPolicy(Policy):
     this needs ``model.lora: null``.
 
     ``prepared`` names a folder with the rewards of the data, which runs on the same data can share; by default it is in
-    the run's own folder. ``online`` adds rounds of the policy's own answers.
+    the run's own folder. ``online`` adds rounds of the policy's own answers. With ``offline: false`` the run has these
+    rounds only, and ``model.start`` names a policy that has learnt from the data already.
     """
 
     method: Literal["ric"]
@@ -80,7 +81,14 @@ class RicPolicy(Policy):
     tokens: Literal["text", "special"] = "text"
     prepared: str | None = None
     clean: Cleaning = Cleaning()
+    offline: bool = True
     online: OnlineStage | None = None
+
+    @model_validator(mode="after")
+    def _has_a_stage(self) -> "RicPolicy":
+        if not self.offline and self.online is None:
+            raise ValueError("offline: false leaves nothing to train without `online`; give one of the two")
+        return self
 
     @model_validator(mode="after")
     def _has_a_name_for_a_token(self) -> "RicPolicy":

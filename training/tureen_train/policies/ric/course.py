@@ -1,4 +1,7 @@
-"""The rounds of Rewards-in-Context. Round 0 is the offline stage, on all answers of the data; online rounds follow."""
+"""The rounds of Rewards-in-Context. Round 0 is the offline stage, on all answers of the data; online rounds follow.
+
+A run may leave out the offline stage, where it starts from a policy that has learnt from the data.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +45,8 @@ class RicCourse:
         self._prepared, self.steering = prepare_data(tools, self._policy)
         self._data = find_rows(self._prepared, "data")
         online = self._policy.online
-        self.numbers: Sequence[int] = range(1 + (online.rounds if online else 0))
+        first = OFFLINE if self._policy.offline else OFFLINE + 1
+        self.numbers: Sequence[int] = range(first, 1 + (online.rounds if online else 0))
         self._prompts = collect_round_prompts(task) if online else None
         self._own: dict[int, FoundRows] = {}  # by round, what was found among the policy's own answers
         self.held = tools.open_held(partial(ask_uniformly, seed=self._seed, steering=self.steering), self._adapt)
