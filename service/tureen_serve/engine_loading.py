@@ -72,6 +72,7 @@ def _make_options(settings: Settings) -> LoadOptions:
         settings.limits.text_mib * MIB // max(1, sum(each.upstream is None for each in settings.families)),
         settings.vllm,
         settings.control_marks,
+        settings.bases,
     )
 
 
@@ -142,7 +143,8 @@ def _open_pool(
     bound = settings.rewards_memory_gib
     try:
         started = [Path(each.path).expanduser().resolve() for each in settings.rewards]
-        shelf = Shelf(settings.rewards_root.resolve(), {*rewards, *settings.aliases}, artifacts, started)
+        taken = {*rewards, *settings.aliases}
+        shelf = Shelf(settings.rewards_root.resolve(), taken, artifacts, started, settings.bases)
     except OSError as error:
         raise LoadError(f"rewards_root: {settings.rewards_root} cannot be read: {error}") from error
     loader = OnDemandLoader(options, loaded)

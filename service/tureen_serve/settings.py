@@ -46,7 +46,7 @@ STARTER_PRESETS = {
     "playful": {"entertainment": 1.0},
     "literary": {"literature": 1.0},
 }
-PATHS = {"path", "experts", "policy", "key_file", "cache", "keys", "folder", "rewards_root", "load_roots"}
+PATHS = {"path", "experts", "policy", "key_file", "cache", "keys", "folder", "rewards_root", "load_roots", "bases"}
 
 
 class SettingsError(ValueError):
@@ -61,6 +61,8 @@ class Settings(BaseSettings):
         rewards_memory_gib: the GiB of the weights of all models in ``rewards_root`` that are loaded; None for no bound.
         load_roots: the folders below which ``POST /v1/models/{name}/load`` may name a model; without any it only loads
             again what ``rewards`` names.
+        bases: the folders of base models, by the names that manifests, adapters and ``families`` have for them, as
+            ``org/name`` or the path on the machine of the training. The weights must be the same.
         aliases: further names for the ``model`` of other protocols. Each stands for a reward (``helpful``), several
             (``helpful+harmless``) or a weighted mix (``helpful=0.3+harmless=0.7``). The alias ``default`` is used for
             requests without a model.
@@ -85,6 +87,7 @@ class Settings(BaseSettings):
     rewards_root: Path | None = None
     rewards_memory_gib: PositiveFloat | None = None
     load_roots: list[Path] = []
+    bases: dict[Annotated[str, StringConstraints(min_length=1)], Path] = {}
     aliases: dict[Annotated[str, StringConstraints(min_length=1)], str] = {}
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8900
@@ -136,6 +139,9 @@ class Settings(BaseSettings):
         for root in self.load_roots:
             if not root.is_dir():
                 raise ValueError(f"load_roots: {root} is not a folder")
+        for name, folder in self.bases.items():
+            if not (folder / "config.json").is_file():
+                raise ValueError(f"bases.{name}: {folder} is no folder with a config.json; name that of the base model")
         if self.rewards_memory_gib is not None and self.rewards_root is None:
             raise ValueError("rewards_memory_gib: it bounds the models in `rewards_root`; set that too")
         return self
@@ -194,8 +200,8 @@ def _read(config: Path) -> dict[str, Any]:
 
 def _resolve_paths(value: Any, folder: Path, key: str = "") -> Any:
     """Make the relative paths of a document start at its folder."""
-    if isinstance(value, dict):
-        named = key == "experts"  # a map from the experts' names to their folders
+    if isinstance(value, dict) and key != "aliases":  # these are called as their owner likes
+        named = key in ("experts", "bases")  # maps from names to folders
         return {
             name: _resolve_paths(each, folder, key if named and isinstance(each, str) else str(name))
             for name, each in value.items()

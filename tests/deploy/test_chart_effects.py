@@ -48,6 +48,7 @@ SAMPLES: dict[str, Any] = {
     "ingress.hosts": ["other.example.org"],
     "keys.entries": [{"id": "0" * 12, "name": "a", "scopes": ["score"], "digest": f"sha256:{'0' * 32}:{'0' * 64}"}],
     "keys.values": ["c07e19b4d52af863"],
+    "server.bases": {"org/name": "/models/base"},
     "server.access.cors_origins": ["https://app.example.org"],
     "server.access.hosts": ["scores.example.org"],
     "server.device": "cpu",

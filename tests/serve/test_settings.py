@@ -32,6 +32,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "models" / "base").mkdir(parents=True)
     for name in ("adapters", "many", "rewards", "tokenizer"):
         (tmp_path / name).mkdir()
+    (tmp_path / "models/base/config.json").write_text("{}")
     (tmp_path / "chat.jinja").write_text("{{ messages }}")
     config = write(
         tmp_path,
@@ -51,6 +52,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
             semantics: factor
             normalize: none
         rewards_root: many
+        bases: {org/base: models/base}
         cache: cache
         """,
     )
@@ -81,6 +83,7 @@ def test_a_file_names_artifacts_relative_to_itself(tmp_path: Path) -> None:
     assert [each.path for each in family.experts] == [tmp_path / "experts/academy", tmp_path / "../entertainment"]
     assert family.presets == {"playful": {"entertainment": 1.0}}
     assert (family.semantics, family.normalize) == ("factor", "none")
+    assert settings.bases == {"org/base": tmp_path / "models/base"}
     assert (settings.cache, settings.rewards_root) == (tmp_path / "cache", tmp_path / "many")
 
 
@@ -92,6 +95,11 @@ def test_a_base_that_is_no_folder_beside_the_file_stays_a_name(tmp_path: Path) -
 def test_a_preset_called_like_a_path_is_not_taken_for_one(tmp_path: Path) -> None:
     config = write(tmp_path, "families: [{name: a, base: b, presets: {keys: {path: 1.0}}}]")
     assert load_settings(config).families[0].presets == {"keys": {"path": 1.0}}
+
+
+def test_an_alias_called_like_a_path_is_not_taken_for_one(tmp_path: Path) -> None:
+    config = write(tmp_path, "aliases: {keys: helpful, bases: harmless}")
+    assert load_settings(config).aliases == {"keys": "helpful", "bases": "harmless"}
 
 
 def test_flags_win_over_environment_and_environment_over_the_file(
@@ -127,6 +135,7 @@ def test_settings_of_others_in_the_environment_are_left_alone(monkeypatch: pytes
         ("rewards: [{folder: a}]", "rewards.0"),
         ("rewards: [{path: a, name: 'a b'}]", "rewards.0.name"),
         ("rewards_root: nowhere", "nowhere is not a folder"),
+        ("bases: {org/base: nowhere}", "bases.org/base: "),
         ("rewards_memory_gib: 2", "set that too"),
         ("families: [{name: a}]", "needs `experts`, a `policy`, an `upstream`, or a `base`"),
         ("families: [{name: a, base: b}, {name: a, base: b}]", "two families have the same name"),

@@ -32,6 +32,10 @@
 {{/* Every path that the server's settings name, with its place, as a list. */}}
 {{- define "tureen.paths" -}}
 {{- $found := list -}}
+{{- $bases := .Values.server.bases -}}
+{{- range $name, $folder := $bases -}}
+{{- $found = append $found (dict "where" (printf "server.bases.%s" $name) "path" $folder) -}}
+{{- end -}}
 {{- range $index, $each := .Values.server.rewards -}}
 {{- $found = append $found (dict "where" (printf "server.rewards.%d.path" $index) "path" $each.path "hub" true) -}}
 {{- range $field := list "adapter_base" "tokenizer" -}}
@@ -49,7 +53,7 @@
 {{- range $index, $family := .Values.server.families -}}
 {{- $where := printf "server.families.%d" $index -}}
 {{- with $family.base -}}
-{{- if contains "/" . -}}{{- $found = append $found (dict "where" (printf "%s.base" $where) "path" .) -}}{{- end -}}
+{{- if and (contains "/" .) (not (hasKey $bases .)) -}}{{- $found = append $found (dict "where" (printf "%s.base" $where) "path" .) -}}{{- end -}}
 {{- end -}}
 {{- with $family.policy -}}{{- $found = append $found (dict "where" (printf "%s.policy" $where) "path" .) -}}{{- end -}}
 {{- range $name, $expert := $family.experts -}}

@@ -1,10 +1,13 @@
 """The bases of plain adapters."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tureen_core.base import PACKAGED, BaseError, digest_weights, locate_base
+from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
 from tureen_core.plain.checkpoint import Checkpoint, read_json
 from tureen_core.plain.locate import locate_source
 from tureen_core.plain.options import PlainError, PlainOptions
@@ -29,7 +32,7 @@ def attach_base(checkpoint: Checkpoint, options: PlainOptions, download: bool = 
         if options.adapter_base is not None:
             raise PlainError(f"adapter_base: {checkpoint.folder.name} is no adapter; leave it out")
         return checkpoint
-    named = options.adapter_base or str(checkpoint.adapter.get("base_model_name_or_path") or "")
+    named = _name_base(checkpoint.adapter, options)
     try:
         cached = checkpoint.cache
         folder = locate_base(named, cached) if named in PACKAGED else locate_source(named, cached, download=download)
@@ -41,6 +44,21 @@ def attach_base(checkpoint: Checkpoint, options: PlainOptions, download: bool = 
     if download:
         folder = dequantise_folder(folder, checkpoint.cache)
     return replace(checkpoint, base=folder, config=read_json(folder / "config.json"))
+
+
+def place_adapter_base(folder: Path, options: PlainOptions, places: Mapping[str, Path]) -> PlainOptions:
+    """Name the folder of an adapter's base, if ``places`` has it by the name that the adapter or the options give it.
+
+    Raises:
+        PlainError: the adapter's configuration cannot be read.
+    """
+    adapter = read_json(folder / ADAPTER_CONFIG) if places else {}
+    place = places.get(_name_base(adapter, options)) if adapter else None
+    return options if place is None else options.model_copy(update={"adapter_base": str(place)})
+
+
+def _name_base(adapter: Mapping[str, Any], options: PlainOptions) -> str:
+    return options.adapter_base or str(adapter.get("base_model_name_or_path") or "")
 
 
 def compute_base_digest(folder: Path) -> str:

@@ -44,7 +44,8 @@ def check(
     form = served = failure = None
     try:
         settings = load_settings(runtime=runtime, dtype=dtype, device=device)
-        options = LoadOptions(settings.runtime, settings.dtype, settings.device, settings.cache, vllm=settings.vllm)
+        how = (settings.runtime, settings.dtype, settings.device, settings.cache)
+        options = LoadOptions(*how, vllm=settings.vllm, bases=settings.bases)
         entry = RewardEntry(path=source, **plain.model_dump(exclude_unset=True))
         checked = check_source(entry, options)
         proofs = [{**vars(proof), "holds": proof.holds} for proof in checked.proofs]

@@ -22,6 +22,7 @@ class Shelf:
         rewards: names that a source cannot have: the rewards of the start, and aliases.
         artifacts: names of artifacts that a source cannot have: those of the start.
         started: folders that are left out, because their models are loaded at the start.
+        places: the folders of bases, by the names that models have for them.
         clock: seconds, for the rate of the scans.
 
     Attributes:
@@ -38,9 +39,10 @@ class Shelf:
         rewards: Collection[str] = (),
         artifacts: Collection[str] = (),
         started: Collection[Path] = (),
+        places: Mapping[str, Path] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._root = root
+        self._root, self._places = root, places
         self.reserve(rewards, artifacts, started)
         self._clock = clock
         self._known: Mapping[Path, Source | UnusableFolder] = {}
@@ -49,7 +51,7 @@ class Shelf:
         self._scanned = self._watched = clock()
         self.sources: Mapping[str, Source] = {}
         self.refused: Mapping[str, str] = {}
-        self._take(list_sources(root, {}, self._started))
+        self._take(self._list({}))
 
     def reserve(self, rewards: Collection[str], artifacts: Collection[str], started: Collection[Path]) -> None:
         """Replace the names and folders that are left out. What is on the shelf is looked at with the next scan."""
@@ -79,13 +81,16 @@ class Shelf:
             if self._clock() - self._scanned < SCAN_SECONDS:
                 return
             try:
-                found = await asyncio.to_thread(list_sources, self._root, self._known, self._started)
+                found = await asyncio.to_thread(self._list, self._known)
             except OSError as error:
                 self._tell({("", f"the rewards root cannot be read: {error}")})
                 return
             finally:
                 self._scanned = self._clock()
             self._take(found)
+
+    def _list(self, known: Mapping[Path, Source | UnusableFolder]) -> Sequence[Source | UnusableFolder]:
+        return list_sources(self._root, known, self._started, self._places)
 
     def _take(self, found: Sequence[Source | UnusableFolder]) -> None:
         self._known = {each.folder: each for each in found}

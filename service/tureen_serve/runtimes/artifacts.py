@@ -18,7 +18,7 @@ def open_reward(entry: RewardEntry, bases: Bases, dtype: str) -> OpenedReward:
         ArtifactError: a file of the artifact is wrong.
     """
     state = compute_state(locate_source(entry.path, bases.cache, tried=entry.tried))  # before its files are read
-    artifact = open_source(entry, bases.cache)
+    artifact = open_source(entry, bases.cache, bases.places)
     manifest = artifact.manifest
     folder = bases.locate_for(artifact)
     renderer = bases.make_verified_renderer(folder, artifact)

@@ -1,11 +1,12 @@
 """Bases on this machine: where they lie, their digests, tokenizers and renderers, each read only once."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tureen_core.artifact import Artifact
-from tureen_core.base import digest_weights, load_tokenizer, locate_base
+from tureen_core.base import BaseError, digest_weights, load_tokenizer, locate_base
 from tureen_core.plain.reward import make_plain_renderer
 from tureen_core.reading import ControlMarkRule, Reading
 from tureen_core.template import Renderer
@@ -30,10 +31,14 @@ class Bases:
     Args:
         cache: the folder for packaged bases after their conversion, and for copies of what is behind URLs.
         control_marks: how control marks inside a message are read; None for the setting of each reading.
+        places: the folders of bases, by the names that models have for them.
     """
 
-    def __init__(self, cache: Path, control_marks: ControlMarkRule | None = None) -> None:
+    def __init__(
+        self, cache: Path, control_marks: ControlMarkRule | None = None, places: Mapping[str, Path] | None = None
+    ) -> None:
         self.cache = cache
+        self.places = places or {}
         self._control_marks = control_marks
         self._digests: dict[Path, str] = {}
         self._shared: dict[tuple[str, ...], Path] = {}
@@ -46,7 +51,17 @@ class Bases:
         Raises:
             BaseError: the base is not on this machine.
         """
-        return locate_base(model, self.cache)
+        if model in self.places:
+            try:
+                return locate_base(str(self.places[model]), self.cache)
+            except BaseError as error:
+                raise BaseError(f"bases.{model}: {error}") from error
+        try:
+            return locate_base(model, self.cache)
+        except BaseError as error:
+            if Path(model).expanduser().is_dir():
+                raise
+            raise BaseError(f"{error}; set `bases` to {{{model}: FOLDER}} if it is in another folder") from error
 
     def compute_digest(self, folder: Path) -> str:
         """Compute the digest of a base's weights."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tureen_core.artifact import MANIFEST, Manifest, read_manifest
-from tureen_core.base import CACHE, locate_base
+from tureen_core.base import CACHE
 from tureen_core.plain.locate import locate_source
 from tureen_core.plain.options import PlainError
 from tureen_serve.runtimes.artifacts import open_reward
@@ -42,12 +42,12 @@ class LateLoader:
 
     def __init__(self, options: LoadOptions, runtime: Runtime, opened: Sequence[OpenedReward]) -> None:
         self._cache = options.cache or CACHE
-        self._control_marks = options.control_marks
+        self._make_bases = options.make_bases
         self._runtime = runtime
         self._bases: dict[Path, tuple[str, Bases]] = {}
         for each in opened:
             base = each.artifact.manifest.base
-            named = [locate_base(base.model, self._cache)] if base and each.artifact.plain is None else []
+            named = [each.bases.locate(base.model)] if base and each.artifact.plain is None else []
             self._bases |= {folder: (compute_state(folder), each.bases) for folder in (each.folder, *named)}
 
     def open(self, entry: RewardEntry) -> OpenedReward:
@@ -124,10 +124,10 @@ class LateLoader:
     def _find_bases(self, entry: RewardEntry) -> Bases:
         """Find what is known of an entry's base. If the base's files have changed, all of it is read again."""
         manifest = _find_manifest(locate_source(entry.path, self._cache, tried=entry.tried))
-        fresh = Bases(self._cache, self._control_marks)
+        fresh = self._make_bases()
         if manifest is None or manifest.base is None or manifest.weights == "full":
             return fresh
-        folder = locate_base(manifest.base.model, self._cache)
+        folder = fresh.locate(manifest.base.model)
         state = compute_state(folder)
         known = self._bases.get(folder)
         if known is None:  # not digested yet; one `Bases` finds copies of a base

@@ -4,9 +4,9 @@
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class LoadOptions:
             None for its default number of tokens.
         vllm: settings of the vLLM engines.
         control_marks: how control marks inside a message are read; None for the setting of each artifact's reading.
+        bases: the folders of bases, by the names that models have for them.
     """
 
     runtime: str = "auto"
@@ -72,6 +73,11 @@ class LoadOptions:
     text_memory_bytes: int | None = None
     vllm: VllmSettings = VllmSettings()
     control_marks: ControlMarkRule | None = None
+    bases: Mapping[str, Path] = field(default_factory=dict)
+
+    def make_bases(self) -> Bases:
+        """Make what finds the bases of models. Nothing is known of them yet."""
+        return Bases(self.cache or CACHE, self.control_marks, self.bases)
 
 
 def load_models(
@@ -147,7 +153,7 @@ def open_models(
     description: str,
 ) -> LoadedModels:
     """Open all artifacts and load them; if one fails, close what was loaded."""
-    bases = Bases(options.cache or CACHE, options.control_marks)
+    bases = options.make_bases()
     models = [open_reward(entry, bases, runtime.dtype) for entry in rewards]
     policies = [open_family(each, bases, runtime.dtype, options.device) for each in families if each.upstream is None]
     check_reward_names(models)

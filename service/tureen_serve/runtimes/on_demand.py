@@ -12,7 +12,6 @@ import torch
 
 from tureen.errors import Unavailable
 from tureen_core.artifact import Artifact
-from tureen_core.base import CACHE
 from tureen_core.plain.bases import compute_base_digest
 from tureen_serve.runtimes.bases import Bases
 from tureen_serve.runtimes.catalogue import Backbone, LoadedModels, OpenedReward, name_score_lane
@@ -61,7 +60,7 @@ class OnDemandLoader:
             own = width * count_weights(source.folder)
             if source.manifest.weights == "full" or source.manifest.base is None:
                 return Footprint(own)
-            folder = self._make_bases().locate(source.manifest.base.model)
+            folder = self._options.make_bases().locate(source.manifest.base.model)
             key = make_base_key(_digest_base(source, folder), folder)
             return Footprint(own, key, 0 if key in self._kept else width * count_weights(folder))
 
@@ -99,15 +98,12 @@ class OnDemandLoader:
         """Find what is known of a source's base. It is digested and its tokenizer loaded again if its files changed."""
         base = source.manifest.base
         if source.manifest.weights == "full" or base is None:
-            return self._make_bases()
-        folder = self._make_bases().locate(base.model)
+            return self._options.make_bases()
+        folder = self._options.make_bases().locate(base.model)
         state = compute_state(folder)
         if folder not in self._known or self._known[folder][0] != state:
-            self._known[folder] = state, self._make_bases()
+            self._known[folder] = state, self._options.make_bases()
         return self._known[folder][1]
-
-    def _make_bases(self) -> Bases:
-        return Bases(self._options.cache or CACHE, self._options.control_marks)
 
 
 def _digest_base(source: Source, folder: Path) -> Artifact:

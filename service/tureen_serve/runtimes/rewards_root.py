@@ -12,13 +12,17 @@ from tureen_serve.settings import RewardEntry
 
 
 def list_sources(
-    root: Path, known: Mapping[Path, Source | UnusableFolder], started: Collection[Path] = ()
+    root: Path,
+    known: Mapping[Path, Source | UnusableFolder],
+    started: Collection[Path] = (),
+    places: Mapping[str, Path] | None = None,
 ) -> list[Source | UnusableFolder]:
     """List the models directly in ``root``: artifacts and plain models. Hidden folders are left out.
 
     Args:
         known: what an earlier call found, by folder. A folder whose state is the same is not read again.
         started: folders that are left out too.
+        places: the folders of bases, by the names that models have for them.
 
     Raises:
         OSError: the root cannot be read.
@@ -28,7 +32,7 @@ def list_sources(
         if folder.resolve() in started:
             continue
         try:
-            read = read_folder(folder, known.get(folder), root)
+            read = read_folder(folder, known.get(folder), root, places)
         except OSError:  # it disappeared meanwhile, or may not be read
             continue
         if read is not None:

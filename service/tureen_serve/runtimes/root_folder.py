@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from tureen_core.artifact import MANIFEST, Artifact, ArtifactError, Manifest, re
 from tureen_core.calibration import Calibration
 from tureen_core.own_files import find_outside_link, is_own_name
 from tureen_core.peft_config import CONFIG as ADAPTER_CONFIG
-from tureen_core.plain.bases import MissingBase
+from tureen_core.plain.bases import MissingBase, place_adapter_base
 from tureen_core.plain.checkpoint import read_json
 from tureen_core.plain.option_flags import name_flags
-from tureen_core.plain.options import PlainError
+from tureen_core.plain.options import NO_OPTIONS, PlainError
 from tureen_core.plain.reward import NAMELESS, clean_name, describe_plain_reward
 from tureen_core.quantisation import find_quantisation, name_quantisation
 
@@ -90,13 +91,17 @@ class UnusableFolder:
 
 
 def read_folder(
-    folder: Path, before: Source | UnusableFolder | None = None, root: Path | None = None
+    folder: Path,
+    before: Source | UnusableFolder | None = None,
+    root: Path | None = None,
+    places: Mapping[str, Path] | None = None,
 ) -> Source | UnusableFolder | None:
     """Read what a folder holds; None if it is no model.
 
     Args:
         before: what was found in it earlier. If its state is the same, it is not read again.
         root: the folder that links in it must not lead out of; its own parent by default.
+        places: the folders of bases, by the names that models have for them.
 
     Raises:
         OSError: it disappeared meanwhile, or may not be read.
@@ -110,7 +115,7 @@ def read_folder(
     if link := find_outside_link(folder, root or folder.parent):
         where = link.relative_to(folder.parent)
         return UnusableFolder(folder, state, f"{where} is a link out of the rewards root; copy what it points to")
-    return _read_plain(folder) if plain else _read_artifact(folder)
+    return _read_plain(folder, places or {}) if plain else _read_artifact(folder)
 
 
 def compute_state(folder: Path, base: Path | None = None) -> str:
@@ -173,13 +178,14 @@ def _find_missing_file(folder: Path, manifest: Manifest) -> str | None:
     return None
 
 
-def _read_plain(folder: Path) -> Source | UnusableFolder:
+def _read_plain(folder: Path, places: Mapping[str, Path]) -> Source | UnusableFolder:
     state = compute_state(folder)
     if missing := _find_missing_shard(folder):
         return UnusableFolder(folder, state, f"{folder.name}: {missing} is missing; is it still being copied?")
     try:
         _refuse_quantised(folder)
-        manifest = describe_plain_reward(folder, unnamed=clean_name(folder.name), download=False).manifest
+        options = place_adapter_base(folder, NO_OPTIONS, places)
+        manifest = describe_plain_reward(folder, options, unnamed=clean_name(folder.name), download=False).manifest
     except PlainError as error:
         return UnusableFolder(folder, state, _explain(folder, error), again=isinstance(error, MissingBase))
     except (KeyboardInterrupt, SystemExit):
