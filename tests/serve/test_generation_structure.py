@@ -10,6 +10,8 @@ from tureen.wire import ChatRequest, CompletionRequest
 from tureen_serve.generation.structure import read_grammar
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+LINE = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}}
+ANYWHERE = {"x-guidance": {"whitespace_flexible": True}}
 HI = [{"role": "user", "content": "hi"}]
 
 
@@ -28,18 +30,22 @@ def test_nothing_is_asked_for(fields: dict[str, Any]) -> None:
 
 
 def test_openais_formats() -> None:
-    assert read(response_format={"type": "json_object"}) == ("json", {"type": "object"}, "response_format")
+    assert read(response_format={"type": "json_object"}) == ("json", {"type": "object", **LINE}, "response_format")
     named = {"name": "x", "schema": SCHEMA, "strict": True, "description": "d"}
     found = read(response_format={"type": "json_schema", "json_schema": named})
-    assert found == ("json", SCHEMA, "response_format.json_schema.schema")
+    assert found == ("json", {**SCHEMA, **LINE}, "response_format.json_schema.schema")
 
 
 @pytest.mark.parametrize(
     ("outputs", "kind", "value"),
     [
-        ({"json": SCHEMA}, "json", SCHEMA),
-        ({"json": json.dumps(SCHEMA), "regex": None, "json_object": False}, "json", SCHEMA),
-        ({"json_object": True}, "json", {"type": "object"}),
+        ({"json": SCHEMA}, "json", {**SCHEMA, **LINE}),
+        ({"json": json.dumps(SCHEMA), "regex": None, "json_object": False}, "json", {**SCHEMA, **LINE}),
+        ({"json_object": True}, "json", {"type": "object", **LINE}),
+        ({"json_object": True, "disable_any_whitespace": False}, "json", {"type": "object", **ANYWHERE}),
+        ({"json": {**SCHEMA, **ANYWHERE}}, "json", {**SCHEMA, **ANYWHERE}),
+        ({"json": {"x-guidance": {"lenient": True}}}, "json", {"x-guidance": {"lenient": True, **LINE["x-guidance"]}}),
+        ({"json": {"x-guidance": 1}}, "json", {"x-guidance": 1}),
         ({"regex": "a+"}, "regex", "a+"),
         ({"choice": ["a", "b"]}, "choice", ["a", "b"]),
         ({"grammar": 'start: "a"'}, "grammar", 'start: "a"'),

@@ -27,6 +27,8 @@ TOOLS = [
 ]
 NAMED = {"type": "function", "function": {"name": "get"}}
 OSLO = '<tool_call>\n{"name": "get", "arguments": {"city": "Oslo"}}\n</tool_call>'
+BONN = OSLO.replace("Oslo", "Bonn")
+SPACED = OSLO.replace('"Oslo"}', '"Oslo" }')
 NOW = '<tool_call>\n{"name": "now", "arguments": {"a":1}}\n</tool_call>'
 
 
@@ -100,7 +102,11 @@ def prover() -> Iterator[GrammarProver]:
 @pytest.mark.parametrize(
     ("fields", "good", "bad"),
     [
-        ({"tool_choice": "required"}, [OSLO, NOW, f"{OSLO}\n{NOW}"], ["Hello", OSLO.replace("Oslo", "Bonn"), ""]),
+        (
+            {"tool_choice": "required"},
+            [OSLO, NOW, f"{OSLO}\n{NOW}"],
+            ["Hello", BONN, SPACED, ""],
+        ),
         ({"tool_choice": "required", "parallel_tool_calls": False}, [OSLO, NOW], [f"{OSLO}\n{NOW}"]),
         ({"tool_choice": NAMED}, [OSLO], [NOW, f"{OSLO}\n{OSLO}"]),
     ],

@@ -13,6 +13,7 @@ from tokenizers import decoders
 
 from tureen.errors import ServerFault, Unprocessable
 from tureen_core.base import has_mixed_decoder, load_tokenizer
+from tureen_serve.generation.structure import bound_spaces
 from tureen_serve.runtimes.grammar_proof import LIMITS, GrammarProver, GrammarSource, Kind
 from tureen_serve.runtimes.grammars import GrammarBook, GrammarState
 
@@ -60,6 +61,9 @@ def accepts(state: GrammarState, tokens: Any, text: str) -> bool:
         ("json", PERSON, '{"name": "Zoë 😀\\n", "age": 3}', '{"name": "Zoë"}'),
         ("json", PERSON, '{\n\t"name":"","age":-1\n}', '{"name": "a", "age": 3, "more": 1}'),
         ("json", {"type": "object"}, '{"a": [1, null]}', "[1]"),
+        ("json", bound_spaces(PERSON), '{"name": " ","age":3}', '{"name":  "", "age": 3}'),
+        ("json", bound_spaces(PERSON), '{"name":"", "age": 3}', '{ "name":"","age":3}'),
+        ("json", bound_spaces({}), '{"a": [1, {}, {"b":[]}]}', '{"a": [1, {} ]}'),
         ("regex", r"[a-c]{2}/\d+", "ab/12", "ab/"),
         ("choice", ["né", 'q"\\', "a\nb"], "né", "n"),
         ("choice", ["né", 'q"\\', "a\nb"], 'q"\\', "né "),

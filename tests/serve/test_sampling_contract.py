@@ -264,6 +264,42 @@ def test_a_grammar_ends_a_text_before_its_least_length(client: TestClient) -> No
     assert re.fullmatch("[ab]*", longer["choices"][0]["text"])
 
 
+# a greedy text of the tiny model is white space without end wherever a grammar allows that
+SHAPE = {
+    "type": "object",
+    "properties": {
+        "a": {"enum": ["x", "y"]},
+        "b": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 2},
+    },
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "shape", "schema": SHAPE}}},
+        {"structured_outputs": {"json": SHAPE}},
+    ],
+)
+def test_a_greedy_json_text_ends_and_is_valid(client: TestClient, ids: list[int], fields: dict[str, Any]) -> None:
+    (choice,) = post(client, TEXT, prompt=ids, temperature=0, max_tokens=120, **fields)["choices"]
+    found = json.loads(choice["text"])
+    assert choice["finish_reason"] == "stop"
+    assert found["a"] in ("x", "y")
+    assert [type(each) for each in found["b"]] == [bool, bool]
+
+
+def test_white_space_of_any_object_is_bound_unless_asked_for(client: TestClient, ids: list[int]) -> None:
+    body = {"prompt": ids, "temperature": 0, "max_tokens": 40}
+    (choice,) = post(client, TEXT, **body, response_format={"type": "json_object"})["choices"]
+    assert re.match(r'\{("|\})', choice["text"])
+    free = {"json_object": True, "disable_any_whitespace": False}
+    (choice,) = post(client, TEXT, **body, structured_outputs=free)["choices"]
+    assert re.match(r"\{\s", choice["text"])
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -11,6 +11,8 @@ from tureen_serve.runtimes.grammar_proof import GrammarSource
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 KINDS = ("json", "json_object", "regex", "choice", "grammar")
 SPACES = ("disable_any_whitespace", "whitespace_pattern")
+# options of llguidance, in patterns: JSON on one line. Greedy models write white space without end where they may
+ONE_LINE: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 
 
 def check_bound_end(request: Request, tokenizer: Any) -> None:
@@ -81,7 +83,7 @@ def _read_outputs(outputs: Mapping[str, Any]) -> GrammarSource:
     kind, value, param = kinds[0], given[kinds[0]], f"structured_outputs.{kinds[0]}"
     if kind in ("json", "json_object"):
         schema = ANY_OBJECT if kind == "json_object" else _parse_schema(value, param)
-        return make_schema_source(schema, param, _read_spaces(given))
+        return make_schema_source(schema, param, _read_spaces(given, outputs.get("disable_any_whitespace") is False))
     if kind == "choice":
         if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
             raise Unprocessable(f"`{param}` must be a list of one text or more", param=param)
@@ -91,22 +93,29 @@ def _read_outputs(outputs: Mapping[str, Any]) -> GrammarSource:
     return GrammarSource("grammar" if kind == "grammar" else "regex", value, param)
 
 
-def make_schema_source(
-    schema: Mapping[str, Any], param: str, options: Mapping[str, Any] | None = None
-) -> GrammarSource:
-    """Make the source of a JSON schema. ``options`` are those of llguidance, which stand in ``x-guidance``."""
-    if options:
-        schema = {**schema, "x-guidance": {**schema.get("x-guidance", {}), **options}}
-    return GrammarSource("json", json.dumps(schema), param)
+def make_schema_source(schema: Mapping[str, Any], param: str, spaces: Mapping[str, Any] = ONE_LINE) -> GrammarSource:
+    """Make the source of a JSON schema. ``spaces`` are as :func:`bound_spaces` takes them."""
+    return GrammarSource("json", json.dumps(bound_spaces(schema, spaces)), param)
 
 
-def _read_spaces(given: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if given.get("disable_any_whitespace"):
-        found["whitespace_flexible"] = False
+def bound_spaces(schema: Mapping[str, Any], spaces: Mapping[str, Any] = ONE_LINE) -> dict[str, Any]:
+    """Say in a JSON schema where white space may stand, if it does not say so itself.
+
+    Args:
+        spaces: options of llguidance, which reads them in ``x-guidance``.
+    """
+    own = schema.get("x-guidance", {})
+    if not isinstance(own, dict) or own.keys() & {*ONE_LINE, "whitespace_pattern"}:
+        return dict(schema)  # llguidance refuses what is no object
+    return {**schema, "x-guidance": {**own, **spaces}}
+
+
+def _read_spaces(given: Mapping[str, Any], anywhere: bool) -> Mapping[str, Any]:
     if given.get("whitespace_pattern"):
-        found["whitespace_pattern"] = given["whitespace_pattern"]
-    return found
+        return {"whitespace_pattern": given["whitespace_pattern"]}
+    if given.get("disable_any_whitespace"):
+        return {"whitespace_flexible": False}
+    return {"whitespace_flexible": True} if anywhere else ONE_LINE
 
 
 def _parse_schema(value: object, param: str) -> dict[str, Any]:

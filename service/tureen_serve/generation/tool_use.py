@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tureen.errors import InvalidRequest, Unprocessable
 from tureen.wire import ChatRequest
 from tureen_core.chat_template import UNSUPPORTED
+from tureen_serve.generation.structure import bound_spaces
 from tureen_serve.runtimes.grammar_proof import HEADER, GrammarSource
 
 Choice = Literal["auto", "required", "named"]
@@ -122,7 +123,7 @@ def write_call_grammar(use: ToolUse) -> GrammarSource | None:
         function = tool["function"]
         schema = function.get("parameters") or {"type": "object"}
         head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{use.format.arguments}": '
-        lines.append(f'f{at}: {_quote(head)} %json {json.dumps(schema)} "}}"')
+        lines.append(f'f{at}: {_quote(head)} %json {json.dumps(bound_spaces(schema))} "}}"')
     return GrammarSource("grammar", HEADER + "\n".join(lines) + "\n", "tools")
 
 
