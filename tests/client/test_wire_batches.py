@@ -49,7 +49,7 @@ def test_outputs_are_kept_from_an_hour_to_thirty_days() -> None:
 def test_unknown_endpoints_and_fields_are_refused() -> None:
     assert refusal(endpoint="/v1/embeddings") == ("endpoint",)
     assert refusal(model="x") == ("model",)
-    assert len(ENDPOINTS) == 4
+    assert len(ENDPOINTS) == 5
 
 
 def test_openais_sdk_reads_a_file() -> None:

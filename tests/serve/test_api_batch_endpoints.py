@@ -23,6 +23,10 @@ def chat(**more: Any) -> dict[str, Any]:
     return {"model": "words", "messages": [{"role": "user", "content": "hi"}], "seed": 1, **more}
 
 
+def response(**more: Any) -> dict[str, Any]:
+    return {"model": "words", "input": "hi", "seed": 1, **more}
+
+
 def answers(endpoint: str, *bodies: Any, engine: CountingEngine | None = None, at_once: int = 8) -> list[LineAnswer]:
     journey = BATCH_ENDPOINTS[endpoint]
     parsed = [journey.body.model_validate(body) for body in bodies]
@@ -30,8 +34,10 @@ def answers(endpoint: str, *bodies: Any, engine: CountingEngine | None = None, a
 
 
 def told(body: Any) -> Any:
-    """A reply without what is its own."""
-    return {name: value for name, value in body.items() if name not in ("id", "created", "request_id")}
+    """A reply without what is its own, and the items of a response without that too."""
+    own = ("id", "created", "created_at", "completed_at", "request_id")
+    found = {name: value for name, value in body.items() if name not in own}
+    return {**found, "output": [told(item) for item in body["output"]]} if body.get("output") else found
 
 
 def test_every_endpoint_of_the_wire_has_its_journey() -> None:
@@ -57,6 +63,11 @@ BODIES: Sequence[tuple[str, Any]] = [
     ("/v1/chat/completions", chat(candidates={"n": 4, "preferences": {"funny": 1}}, preset="even")),
     ("/v1/completions", {"prompt": ["a", "b"], "max_tokens": 3, "seed": 2}),
     ("/v1/completions", {"prompt": "a", "max_tokens": 500}),
+    ("/v1/responses", response(preferences={"calm": 0.5, "funny": 0.5}, store=False)),
+    ("/v1/responses", response(candidates={"n": 4, "preferences": {"funny": 1}}, preset="even")),
+    ("/v1/responses", response(model="nobody")),
+    ("/v1/responses", response(text={"format": {"type": "json_schema", "name": "a"}})),
+    ("/v1/responses", response(input="a " * 500)),
 ]
 
 
@@ -75,6 +86,7 @@ def test_a_line_that_does_not_run_has_the_status_of_its_route() -> None:
         "/v1/preferences": 422,
         "/v1/chat/completions": 400,
         "/v1/completions": 400,
+        "/v1/responses": 400,
     }
 
 
@@ -120,8 +132,10 @@ def test_whatever_a_line_says_it_waits_for_all_others() -> None:
     engine = Noting()
     answers("/v1/score", score("calm", priority="interactive"), engine=engine)
     answers("/v1/preferences", score("calm", "funny"), engine=engine)
-    answers("/v1/chat/completions", chat(candidates={"n": 2, "preferences": {"calm": 1}}), engine=engine)
-    assert engine.seen == ["batch"] * 3
+    judged = {"candidates": {"n": 2, "preferences": {"calm": 1}}, "priority": "interactive"}
+    answers("/v1/chat/completions", chat(**judged), engine=engine)
+    answers("/v1/responses", response(**judged), engine=engine)
+    assert engine.seen == ["batch"] * 4
 
 
 def test_an_engine_that_is_down_is_transient() -> None:

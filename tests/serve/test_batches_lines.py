@@ -59,6 +59,7 @@ def test_good_lines_are_counted_and_hashed() -> None:
         ("/v1/preferences", SCORE | {"format": "ranking"}),
         ("/v1/chat/completions", CHAT),
         ("/v1/completions", {"prompt": ["a", "b"]}),
+        ("/v1/responses", {"input": "hi"}),
     ],
 )
 def test_every_endpoint_takes_its_own_bodies(endpoint: str, body: Any) -> None:
@@ -105,6 +106,11 @@ def test_answers_are_not_streamed_into_a_file() -> None:
 def test_what_openai_has_and_we_do_not_is_told_as_the_route_tells_it() -> None:
     error = refused(CHAT | {"audio": {"voice": "alloy"}}, "/v1/chat/completions")
     assert (error.code, error.param) == ("unsupported_parameter", "audio")
+
+
+def test_a_field_of_a_response_has_its_own_name() -> None:
+    assert refused({"input": "hi", "previous_response_id": "resp_1"}, "/v1/responses").param == "previous_response_id"
+    assert refused({"input": "hi", "text": {"format": {"type": "xml"}}}, "/v1/responses").param == "text.format.type"
 
 
 @pytest.mark.parametrize(("body", "param"), [({}, "items"), (SCORE | {"rewards": [1]}, "rewards[0]")])

@@ -161,6 +161,16 @@ def test_texts_are_written_too(shop: Shop) -> None:
     assert batch.usage.output_tokens == sum(reply["usage"]["completion_tokens"] for reply in replies) == 30
 
 
+def test_responses_are_written_and_their_tokens_counted(shop: Shop) -> None:
+    bodies = [{"input": "hi", "seed": seed, "preset": "even"} for seed in range(3)]
+    content = b"".join(line(f"n{n}", body, "/v1/responses") for n, body in enumerate(bodies))
+    batch, output, _ = finished(shop, content, endpoint="/v1/responses")
+    usages = [each["response"]["body"]["usage"] for each in told(output)]
+    assert batch.usage is not None
+    assert batch.usage.output_tokens == sum(usage["output_tokens"] for usage in usages) == 18
+    assert batch.usage.input_tokens == sum(usage["input_tokens"] for usage in usages) > 0
+
+
 def test_nothing_is_left_but_what_was_asked_for(shop: Shop, tmp_path: Path) -> None:
     batch, _, _ = finished(shop, scores(11))
     left = sorted(path.parent.name for path in (tmp_path / "files").rglob("*") if path.is_file())

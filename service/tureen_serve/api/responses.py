@@ -20,7 +20,9 @@ from tureen_serve.api.response_bodies import ResponseBody, name_field
 from tureen_serve.api.response_events import ResponseEvents
 from tureen_serve.api.server_state import EngineDep, MetricsDep
 from tureen_serve.api.strict_route import StrictRoute
+from tureen_serve.inference.engine import Engine
 from tureen_serve.inference.pieces import LARGE_BYTES, run_pieces
+from tureen_serve.telemetry import Metrics
 
 Json = dict[str, Any]
 OWN = ("system_fingerprint", "steering", "experts")  # Tureen's fields of a chat's reply that a response has too
@@ -43,12 +45,22 @@ async def respond(
 ) -> Response:
     """Answer as OpenAI's Responses API does. Takes its fields, and `preferences`, `preset`, `soup` and `candidates`."""
     try:
-        chat = add_header(body.chat, x_tureen_preferences)
-        planned = await plan_chat(engine, metrics, chat)
-        known = {**vars(planned), "ignored": body.list_ignored(planned.ignored)}
-        return await PlannedResponse(**known, asked=body).answer()
+        return await (await plan_response(engine, metrics, body, x_tureen_preferences)).answer()
     except TureenError as error:
         raise name_field(error) from None
+
+
+async def plan_response(
+    engine: Engine, metrics: Metrics, body: ResponseBody, header: str | None = None
+) -> "PlannedResponse":
+    """Plan the one text of a response. ``header`` is the value of ``X-Tureen-Preferences``.
+
+    Raises:
+        TureenError: as :func:`plan_chat`, with the field of a chat; see :func:`name_field`.
+    """
+    planned = await plan_chat(engine, metrics, add_header(body.chat, header))
+    known = {**vars(planned), "ignored": body.list_ignored(planned.ignored)}
+    return PlannedResponse(**known, asked=body)
 
 
 @dataclass(frozen=True, kw_only=True)

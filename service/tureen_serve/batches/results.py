@@ -35,12 +35,13 @@ def build_result(names: Sequence[str], answers: Sequence[LineAnswer]) -> ChunkRe
     encoded = [_encode_answer(name, answer) for name, answer in zip(names, answers, strict=True)]
     good = [line for line, answer in encoded if answer.good]
     bad = [line for line, answer in encoded if not answer.good]
+    # responses of /v1/responses have names of their own
     used = [answer.body.get("usage", {}) for _, answer in encoded if answer.good]
     tally = Tally(
         completed=len(good),
         failed=len(bad),
-        input_tokens=sum(usage.get("prompt_tokens", 0) for usage in used),
-        output_tokens=sum(usage.get("completion_tokens", 0) for usage in used),
+        input_tokens=sum(usage.get("prompt_tokens", usage.get("input_tokens", 0)) for usage in used),
+        output_tokens=sum(usage.get("completion_tokens", usage.get("output_tokens", 0)) for usage in used),
     )
     return ChunkResult(b"".join(good), b"".join(bad), tally)
 

@@ -27,6 +27,7 @@ ROWS: Mapping[Endpoint, str] = {
     "/v1/preferences": ROW,
     "/v1/chat/completions": "`messages`",
     "/v1/completions": "`prompt`",
+    "/v1/responses": "`input`",
 }
 
 

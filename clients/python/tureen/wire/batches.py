@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from tureen.wire.base import ErrorDetail, Reply, Request, Text
 
-Endpoint = Literal["/v1/score", "/v1/preferences", "/v1/chat/completions", "/v1/completions"]
+Endpoint = Literal["/v1/score", "/v1/preferences", "/v1/chat/completions", "/v1/completions", "/v1/responses"]
 Purpose = Literal["batch", "batch_output"]
 BatchStatus = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
