@@ -49,6 +49,18 @@ def write_pairs(records: Iterable[Record], path: str | Path) -> int:
     return write_rows(map(_pair, split_into_pairs(records)), Path(path))
 
 
+def write_answer_lists(records: Iterable[Record], path: str | Path) -> int:
+    """Write each record as ``prompt``, ``answers`` (lists of messages) and ``scores`` (null where unlabelled).
+
+    Returns:
+        How many records were written.
+
+    Raises:
+        BadOption: as :func:`write_pairs`.
+    """
+    return write_rows(map(_answer_list, records), Path(path))
+
+
 def write_pairs_with_ties(records: Iterable[Record], path: str | Path) -> int:
     """Write records of two labelled answers as :func:`write_pairs` does, ties too, whose scores are equal.
 
@@ -113,6 +125,18 @@ def _pair(record: Record) -> dict[str, Any]:
         "rejected": rejected,
         "chosen_score": better,
         "rejected_score": worse,
+        **_rated(record),
+        **record.template_arguments,
+        **_meta(record),
+    }
+
+
+def _answer_list(record: Record) -> dict[str, Any]:
+    _check_no_steps(record)
+    return {
+        "prompt": record.prompt,
+        "answers": record.answers,
+        "scores": [_number(score) for score in record.scores],
         **_rated(record),
         **record.template_arguments,
         **_meta(record),

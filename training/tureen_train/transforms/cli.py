@@ -1,6 +1,7 @@
-"""``tureen-train transform``: filter, augment or label preference data, and write pairs."""
+"""``tureen-train transform``: filter, augment or label preference data, and write pairs or lists of answers."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,11 @@ from tureen.records.reading import Reading
 from tureen.records.schema import BadOption, Record
 from tureen_train.faults import exit_on_user_error
 from tureen_train.records.options import FormOf, Renames, Reversed, Strict, open_reading
-from tureen_train.records.writing import write_pairs_with_ties
+from tureen_train.records.writing import write_answer_lists, write_pairs_with_ties
 from tureen_train.terminal import show_progress
 from tureen_train.transforms.augmentation import add_counterfactuals, count_turned, label_by_model
 from tureen_train.transforms.filters import TransformResult, keep_alternating, pair_by_mean, pair_by_score_ratio
+from tureen_train.transforms.own_answers import gather_answers, oppose_own_answers
 
 transform = typer.Typer(no_args_is_help=True, help="Filter, augment or label preference data, and write pairs to OUT.")
 
@@ -134,6 +136,48 @@ def pseudo_label(
     typer.echo(f"pairs whose label now contradicts their file: {count_turned(kept.records)}", err=True)
 
 
+@transform.command("own-answers")
+def oppose(
+    source: Source,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="the file for the lists of answers")],
+    answers: Annotated[
+        list[Path], typer.Option(help="what a policy wrote, as tureen-train sample writes it; may be repeated")
+    ],
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="cut the answers of IN to so many tokens")] = None,
+    base: Annotated[str | None, typer.Option(help="the model by whose tokenizer they are counted")] = None,
+    scramble: Annotated[
+        int | None, typer.Option(help="a seed: add the best answer with its words shuffled as a bad one")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="DSP: the domain whose answer is preferred.")] = None,
+    form: FormOf = "auto",
+    renames: Renames = None,
+    reverse: Reversed = "refuse",
+    strict: Strict = False,
+) -> None:
+    """Set the best answers of IN above a policy's own, to train a reward model anew that its policies have cheated."""
+    with exit_on_user_error():
+        if (max_tokens is None) != (base is None):
+            raise BadOption("--max-tokens and --base go together: the base's tokenizer counts the tokens")
+        reading = open_reading(source, form, renames, reverse, strict, domain=domain)
+        own = gather_answers(record for path in answers for record in Reading(path, strict=strict))
+        cut = str if max_tokens is None or base is None else _make_cut(base, max_tokens)
+        found = oppose_own_answers(reading, own, cut, scramble)
+        _tell(found, reading)
+        typer.echo(f"wrote {write_answer_lists(found.records, target)} lists of answers to {target}")
+
+
+def _make_cut(base: str, tokens: int) -> Callable[[str], str]:
+    from tureen_core.base import load_tokenizer, locate_base  # seconds to import: not for --help
+
+    tokenizer = load_tokenizer(locate_base(base))
+
+    def cut(text: str) -> str:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
+        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)).strip()
+
+    return cut
+
+
 def _part(records: list[Record], shard: str) -> list[Record]:
     """Return every N-th record, from the K-th on."""
     found = re.fullmatch(r"(\d+)/(\d+)", shard)
@@ -143,9 +187,14 @@ def _part(records: list[Record], shard: str) -> list[Record]:
 
 
 def _write(kept: TransformResult, reading: Reading, target: Path) -> None:
+    _tell(kept, reading)
+    typer.echo(f"wrote {write_pairs_with_ties(kept.records, target)} pairs to {target}")
+
+
+def _tell(kept: TransformResult, reading: Reading) -> None:
+    """Tell what was read, and what is left out."""
     for line in reading.report.lines():
         typer.echo(line, err=True)
     for reason, count in kept.left_out.items():
         if count:
             typer.echo(f"left out, {reason}: {count}", err=True)
-    typer.echo(f"wrote {write_pairs_with_ties(kept.records, target)} pairs to {target}")
