@@ -42,6 +42,12 @@ def test_the_best_answer_is_also_shuffled_into_a_bad_one() -> None:
     assert sorted(first.split()) == sorted(["one", "two", "three", "four", "five", "six", "seven"])
 
 
+def test_answers_that_nobody_judged_are_left_out() -> None:
+    own = gather_answers([record("q", "own", scores=(0,))])
+    result = oppose_own_answers([record("q", "unknown", "best", "worse", scores=(float("nan"), 1, 0))], own)
+    assert [texts(each) for each in result.records] == [["best", "worse", "own"]]
+
+
 @pytest.mark.parametrize("scores", [(1, 1), (float("nan"), float("nan"))])
 def test_a_record_without_a_single_best_answer_is_left_out(scores: tuple[float, ...]) -> None:
     own = gather_answers([record("q", "own", scores=(0,))])

@@ -159,9 +159,12 @@ def oppose(
         if (max_tokens is None) != (base is None):
             raise BadOption("--max-tokens and --base go together: the base's tokenizer counts the tokens")
         reading = open_reading(source, form, renames, reverse, strict, domain=domain)
-        own = gather_answers(record for path in answers for record in Reading(path, strict=strict))
+        written = [Reading(path, strict=strict) for path in answers]
+        own = gather_answers(record for each in written for record in each)
         cut = str if max_tokens is None or base is None else _make_cut(base, max_tokens)
         found = oppose_own_answers(reading, own, cut, scramble)
+        for each in written:
+            _tell(TransformResult([], {}), each)
         _tell(found, reading)
         typer.echo(f"wrote {write_answer_lists(found.records, target)} lists of answers to {target}")
 

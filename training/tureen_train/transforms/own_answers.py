@@ -1,5 +1,6 @@
 """Set the best answers of the data above a policy's own, for a reward model that policies have cheated. Pure."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,12 +37,13 @@ def oppose_own_answers(
         scramble: the seed by which the words of the best answer are shuffled into one more bad answer; None adds none.
 
     Returns:
-        Records with the best answer first, scored 1, and the others, scored 0.
+        Records with the best answer first, scored 1, and the others, scored 0. Unlabelled answers are left out.
     """
     kept, left_out = [], Counter[str]()
     for record in records:
-        best = [index for index, score in enumerate(record.scores) if score == max(record.scores)]
-        if len(best) != 1 or len(record.scores) < 2:
+        most = max((score for score in record.scores if not math.isnan(score)), default=math.nan)
+        best = [index for index, score in enumerate(record.scores) if score == most]
+        if len(best) != 1:
             left_out["no single best answer"] += 1
         elif record.prompt_key not in own:
             left_out["no policy answered its prompt"] += 1
@@ -54,7 +56,7 @@ def _oppose(
     record: Record, best: int, own: Sequence[Conversation], cut: Callable[[str], str], scramble: int | None
 ) -> Record:
     answers = [_change(answer, cut) for answer in record.answers]
-    others = [answer for index, answer in enumerate(answers) if index != best]
+    others = [answer for answer, score in zip(answers, record.scores, strict=True) if score < record.scores[best]]
     if scramble is not None:
         words = random.Random(f"{scramble} {record.prompt_key}")
         others.append(_change(answers[best], lambda text: _shuffle(text, words)))
