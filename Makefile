@@ -6,7 +6,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments
+.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments playground check-playground
 
 install: .venv/.dev
 
@@ -114,6 +114,22 @@ client-environments: $(CLIENTS)
 
 test-clients: .venv/.dev $(CLIENTS)
 	TUREEN_CLIENTS=1 $(PYTEST) tests/clients
+
+# the page that the server shows in a browser; what is built is committed, so that nobody else needs Node
+PLAYGROUND := service/playground
+
+$(PLAYGROUND)/node_modules/.ready: $(PLAYGROUND)/package.json $(PLAYGROUND)/package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --prefix $(PLAYGROUND)
+	touch $@
+
+playground: $(PLAYGROUND)/node_modules/.ready
+	npm run build --prefix $(PLAYGROUND)
+
+# whether what is committed is what the source makes; without Node it cannot be told
+check-playground:
+	@if command -v npm >/dev/null; then $(MAKE) $(PLAYGROUND)/node_modules/.ready && npm run check --prefix $(PLAYGROUND) && \
+		diff --recursive service/tureen_serve/playground .cache/playground; \
+	else echo "NOT TESTED: whether the playground is built from its source, because npm is not there"; fi
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

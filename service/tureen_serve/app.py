@@ -17,10 +17,12 @@ from tureen_serve.admission import Admission, InFlight
 from tureen_serve.api import (
     batches,
     chat,
+    explain,
     files,
     model_changes,
     models,
     ops,
+    playground,
     preference_fit,
     preferences,
     reading_headers,
@@ -60,11 +62,13 @@ CORS: Mapping[str, Any] = {  # no cookies: a page must have a key of its own
 OPENAI_ROUTERS = (chat.router, responses.router, files.router, batches.router, models.router, unserved.router)
 ROUTERS = (
     score.router,
+    explain.router,
     preferences.router,
     preference_fit.router,
     *OPENAI_ROUTERS,
     model_changes.router,
     ops.router,
+    playground.router,
     *(each.router for each in DIALECTS),
 )
 OPENAI_ERRORS = {

@@ -35,6 +35,7 @@ SHARED: dict[str, Any] = {
 SCORING: dict[str, Any] = {
     **SHARED,
     **{path: body for path, body in DIALECTS.items() if "tokenize" not in path},
+    "/v1/score/explain": {"prompt": "q", "answer": "calm"},
     "/v1/preferences/fit": {"pairs": [{"prompt": "q", "chosen": "calm", "rejected": "funny"}]},
 }
 ASKED = [{"role": "user", "content": "q"}]

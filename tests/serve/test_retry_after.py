@@ -16,6 +16,7 @@ from tureen.errors import Unavailable
 from tureen_serve.admission import InFlight
 from tureen_serve.batches.batch_service import BatchService
 from tureen_serve.dialects import ERROR_BUILDERS
+from tureen_serve.security.scopes import PAGE_FILES
 from tureen_serve.telemetry import QUIET
 
 BODIES = {**SCORING, **DIALECTS, **WRITING}
@@ -36,13 +37,13 @@ def client(engine: CountingEngine, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def ask_all(client: TestClient, headers: dict[str, str] | None = None) -> dict[tuple[str, str], Any]:
-    """The replies of all routes by method and path, but those of health and metrics."""
+    """The replies of all routes by method and path, but those of health, metrics and the page's files."""
     routes = [route for route in client.app.routes if isinstance(route, Route)]  # type: ignore[attr-defined]
     pairs = [(method, route.path) for route in routes for method in sorted(route.methods or ())]
     return {
         (method, path): client.request(method, path, json=BODIES.get(path, {}), headers=headers or {})
         for method, path in pairs
-        if path not in QUIET
+        if path not in QUIET and path != PAGE_FILES
     }
 
 

@@ -15,11 +15,11 @@ from tureen.errors import Forbidden
 from tureen_serve.app import OPENAI_ERRORS, _find_scopes
 from tureen_serve.dialects import ERROR_BUILDERS
 from tureen_serve.faults import build_error_reply
-from tureen_serve.security.scopes import ALL_SCOPES, OPEN, SCOPES, KeyScope, UnguardedRoute, match_routes
+from tureen_serve.security.scopes import ALL_SCOPES, OPEN, PAGE_FILES, SCOPES, KeyScope, UnguardedRoute, match_routes
 
 APP = application(CountingEngine())
 ROUTES = [route for route in APP.routes if isinstance(route, Route)]
-CALLS = sorted((method, route.path) for route in ROUTES for method in route.methods or ())
+CALLS = sorted((method, route.path) for route in ROUTES for method in route.methods or () if route.path != PAGE_FILES)
 GUARDED = [(method, path) for method, path in CALLS if path not in OPEN]
 
 

@@ -78,6 +78,7 @@ def _reward(reward: Reward | OfferedReward, fingerprint: str | None) -> ModelCar
         max_length=manifest.reading.max_length,
         calibration={reward.name: reward.calibration.model_dump()} if reward.calibration else {},
         calibrated=reward.calibration is not None,
+        input=manifest.input,
         trained_on=manifest.training.list_digests(),
     )
 

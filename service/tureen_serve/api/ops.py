@@ -1,11 +1,10 @@
-"""Routes for operators: liveness, readiness, metrics and the list of routes."""
+"""Routes for operators: liveness, readiness and metrics."""
 
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 
 from tureen_serve.api.server_state import ServerState, ServerStateDep
 from tureen_serve.batches.batch_service import BatchService, State
@@ -66,11 +65,3 @@ async def metrics(server: ServerStateDep) -> Response:
     """Metrics in Prometheus' text format."""
     text = server.metrics.text(server.engine, server.explain_unready() is None)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-@router.get("/", responses=document_errors(401))
-async def routes(request: Request) -> dict[str, Any]:
-    """All routes, each with the first line of its description."""
-    found = [route for route in request.app.routes if isinstance(route, APIRoute) and route.include_in_schema]
-    lines = {f"{'/'.join(sorted(route.methods))} {route.path}": route.description.splitlines()[0] for route in found}
-    return {"service": "tureen", "version": version("tureen"), "routes": lines, "schema": "/openapi.json"}

@@ -21,6 +21,8 @@ from tureen_serve.telemetry import Metrics
 T = TypeVar("T")
 B = TypeVar("B", bound=RewardBody)
 
+CountOutcomes = Callable[[Metrics, Sequence[Outcome], RewardQuery], None]
+
 MANY = 64  # texts whose plan and reply are made in a thread; a thread costs more than a few of them
 CUT_IT = "or send `truncate: true` to have it cut"
 
@@ -197,6 +199,7 @@ async def score_groups(
     truncate: bool = False,
     priority: Priority = "default",
     remedy: str = CUT_IT,
+    count: CountOutcomes = count_outcomes,
 ) -> list[list[Outcome]]:
     """Score groups in one call of the engine, and count the outcomes in the metrics.
 
@@ -205,6 +208,7 @@ async def score_groups(
 
     Args:
         remedy: the end of the error message for a text that is too long: how to have it cut on this route.
+        count: counts the outcomes of a group in the metrics.
 
     Raises:
         TureenError: the whole call failed.
@@ -218,7 +222,7 @@ async def score_groups(
         for group, outcomes in zip(groups, found, strict=True)
     ]
     for outcomes in checked:
-        count_outcomes(metrics, outcomes, query)
+        count(metrics, outcomes, query)
     return checked
 
 

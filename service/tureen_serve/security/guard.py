@@ -8,6 +8,7 @@ from tureen_serve.log_lines import CALLER
 from tureen_serve.security.callers import ANONYMOUS, CURRENT, LOCAL, Caller, note_caller
 from tureen_serve.security.host_names import HostNames
 from tureen_serve.security.key_ring import KeyRing
+from tureen_serve.security.pages import asks_page
 from tureen_serve.security.scopes import METRICS, OPEN, RouteScopes
 from tureen_serve.settings import Settings
 from tureen_serve.telemetry import App, Receive, Scope, Send
@@ -35,7 +36,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN:
             self._hosts.check(_read_header(scope, b"host"))
-        if scope["type"] != "http" or scope["path"] in self._open:
+        if scope["type"] != "http" or scope["path"] in self._open or _opens_page(scope):
             return await self._app(scope, receive, send)
         caller = self._find_caller(scope)
         note_caller(scope, caller)
@@ -71,6 +72,11 @@ class Guard:
             shown = origin.decode("latin-1")
             message = f"a page of {shown} may not call this server; name it in `access.cors_origins`"
             raise Forbidden(message, code="foreign_origin")
+
+
+def _opens_page(scope: Scope) -> bool:
+    reads = scope["method"] in ("GET", "HEAD")
+    return reads and asks_page(scope["path"], _read_header(scope, b"accept").decode("latin-1"))
 
 
 def _read_key(scope: Scope) -> bytes:

@@ -11,6 +11,7 @@ ALWAYS = (
     (b"cache-control", b"no-store"),
 )
 POLICY = b"content-security-policy"
+OWN = {POLICY, b"cache-control"}
 NOTHING = b"default-src 'none'; frame-ancestors 'none'"
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -32,9 +33,10 @@ class SafeHeaders:
 
 
 def complete_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return a reply's headers with those that every reply has. A page may have a content policy of its own."""
-    completed = [*headers, *ALWAYS]
-    for name, _ in completed:
-        if name == POLICY:
-            return completed
-    return [*completed, (POLICY, NOTHING)]
+    """Return a reply's headers with those that every reply has.
+
+    A page may have a content policy of its own, and a file that never changes may be kept.
+    """
+    given = [*headers]
+    own = {name for name, _ in given} & OWN
+    return [*given, *(each for each in (*ALWAYS, (POLICY, NOTHING)) if each[0] not in own)]

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 OPEN = {"/health/live", "/health/ready"}  # probes have no keys
+PAGE_FILES = "/playground/{file}"  # a browser loads the page before the person gives a key
 METRICS = "/metrics"
 
 
@@ -29,7 +30,7 @@ _VLLM = "/classify /pooling /score /rerank /tokenize /detokenize"
 ROUTES: Mapping[KeyScope, Mapping[str, str]] = {
     KeyScope.SCORE: {
         "POST": f"""
-            /v1/score /v1/preferences /v1/preferences/fit
+            /v1/score /v1/score/explain /v1/preferences /v1/preferences/fit
             {_VLLM} {_VLLM.replace("/", "/vllm/")} /vllm/v1/score /vllm/v1/rerank /vllm/v2/rerank
             /v1/rerank /v2/rerank /v1/embeddings
             /get_reward /slime
@@ -119,7 +120,7 @@ def match_routes(routes: Iterable[RouteFacts]) -> RouteScopes:
     patterns: list[tuple[str, re.Pattern[str], KeyScope]] = []
     for methods, template, pattern in routes:
         for method in sorted({*methods} - {"HEAD"}):
-            if template in OPEN:
+            if template in OPEN or template == PAGE_FILES:
                 continue
             if (method, template) not in SCOPES:
                 raise UnguardedRoute(f"{method} {template} has no scope: name it in {__name__}.ROUTES")

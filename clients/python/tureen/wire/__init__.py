@@ -48,6 +48,7 @@ from tureen.wire.batches import (
     RequestCounts,
 )
 from tureen.wire.choices import MAX_CHOICES, MAX_OBJECTIVES, ChoicePair, FitReply, FitRequest
+from tureen.wire.explanations import MAX_SEGMENTS, ExplainMethod, ExplainReply, ExplainRequest, Segment, SegmentUnit
 from tureen.wire.generation import (
     CandidateOptions,
     ChatRequest,
@@ -89,6 +90,9 @@ __all__ = [
     "ErrorDetail",
     "ErrorReply",
     "ExpiresAfter",
+    "ExplainMethod",
+    "ExplainReply",
+    "ExplainRequest",
     "File",
     "FileDeleted",
     "FileList",
@@ -107,6 +111,7 @@ __all__ = [
     "MAX_MESSAGES",
     "MAX_NAMES",
     "MAX_OBJECTIVES",
+    "MAX_SEGMENTS",
     "MAX_TEXTS",
     "Many",
     "Message",
@@ -129,6 +134,8 @@ __all__ = [
     "ScoreItem",
     "ScoreReply",
     "ScoreRequest",
+    "Segment",
+    "SegmentUnit",
     "ShadowComparison",
     "ShadowReport",
     "ShadowRequest",

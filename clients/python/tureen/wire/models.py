@@ -19,6 +19,7 @@ class ModelCard(Reply):
         ranges: for ``reward-tags``: of each objective the lowest and the highest desired reward (``low``, ``high``),
             and the mean and the deviation by which its raw reward was normalised.
         sentences: for ``prompt``: what is said for each objective.
+        input: what a reward reads: a ``conversation``, a ``pair`` of answers, or ``steps``; None for others.
         calibrated: whether a reward has a calibration; None for a policy and a preset.
     """
 
@@ -38,6 +39,7 @@ class ModelCard(Reply):
     presets: dict[str, dict[str, float]] = {}
     calibration: dict[str, dict[str, float]] = {}
     calibrated: bool | None = None
+    input: Literal["conversation", "pair", "steps"] | None = None
     trained_on: list[str] = []
     runtime: str | None = None
     loaded: bool = True
