@@ -6,17 +6,22 @@ import pytest
 import tiny
 
 from tureen_core.artifact import ArtifactError, open_artifact
-from tureen_train import starter
 from tureen_train.config import FamilyRun, RewardRun, read_family, read_recipe
-from tureen_train.starter import (
+from tureen_train.starter import __main__ as starter
+from tureen_train.starter.__main__ import install_artifact
+from tureen_train.starter.plans import (
+    CHEATED,
     DIALOGUES,
     DOMAINS,
-    install_artifact,
+    find_opposed,
     list_family_changes,
+    list_first,
     list_judges,
     list_rewards,
     make_command,
 )
+
+REWARDS = list_rewards(Path("runs"))
 
 
 def resolved(folder: str) -> RewardRun:
@@ -35,13 +40,13 @@ def family() -> FamilyRun:
 
 
 def test_there_are_six_reward_models_and_four_judges() -> None:
-    assert set(list_rewards()) == {f"rewards/{name}" for name in (*DOMAINS, *DIALOGUES)}
+    assert set(REWARDS) == {f"rewards/{name}" for name in (*DOMAINS, *DIALOGUES)}
     assert set(list_judges()) == {f"judges/{name}" for name in DOMAINS}
 
 
-@pytest.mark.parametrize("folder", [*list_rewards(), *list_judges()])
+@pytest.mark.parametrize("folder", [*REWARDS, *list_first(), *list_judges()])
 def test_every_command_is_a_recipe_of_that_name(folder: str) -> None:
-    name = folder.split("/")[1]
+    name = folder.split("/")[-1]
     run = resolved(folder)
     assert run.name == run.objective == name
     assert run.output == f"runs/{folder}"
@@ -53,10 +58,17 @@ def test_every_command_is_a_recipe_of_that_name(folder: str) -> None:
 @pytest.mark.parametrize("name", DOMAINS)
 def test_a_domains_rewards_are_judged_against_the_other_domains_only(name: str) -> None:
     run = resolved(f"rewards/{name}")
-    (train,), judged = run.data.train, run.data.eval["domains"]
+    train, judged = run.data.train[0], run.data.eval["domains"]
     assert train.domain == judged.domain == name
     assert judged.exclude == ["normal"]
     assert judged.path == train.path
+
+
+def test_one_reward_model_also_learns_that_what_cheated_an_earlier_one_is_bad() -> None:
+    files = {name: [each.path for each in resolved(f"rewards/{name}").data.train] for name in DOMAINS}
+    assert files.pop(CHEATED) == ["dsp/domain_specific_preference.test.json", str(find_opposed(Path("runs")))]
+    assert all(len(each) == 1 for each in files.values())
+    assert len(resolved(f"first/rewards/{CHEATED}").data.train) == 1
 
 
 @pytest.mark.parametrize("name", DOMAINS)

@@ -1,0 +1,1 @@
+"""The packaged starter artifacts: what trains them, and how they are installed."""
