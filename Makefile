@@ -71,11 +71,12 @@ image: .venv/.made
 	tests/deploy/containers
 	tests/deploy/build_image
 
-# the same run read only, without rights, as an arbitrary user, and the chart's pod with it; minutes
+# the same run read only, without rights, as an arbitrary user; the chart's pod with it, and compose; minutes
 deploy-test: export CONTAINERS_CONF := $(CURDIR)/tests/deploy/containers.conf
 deploy-test: .venv/.dev image
 	TUREEN_IMAGE=tureen:$(VERSION)-cpu $(PYTEST) -s tests/deploy/test_image.py
 	$(BIN)/python tests/deploy/play_chart.py tureen:$(VERSION)-cpu
+	$(BIN)/python tests/deploy/run_compose.py
 
 # servers killed 50 times in a batch of 2,000 lines; minutes
 kills: .venv/.dev

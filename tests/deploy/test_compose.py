@@ -80,7 +80,7 @@ def test_memory_of_tmp_is_bounded_and_holds_a_few_uploads(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_another_store_of_batches_is_handed_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     urls = {"TUREEN_BATCHES__STORE": "postgresql://host/jobs", "TUREEN_BATCHES__FILES": "s3://bucket/tureen"}
-    assert SERVICES[name]["environment"] == list(urls)
+    assert SERVICES[name]["environment"] == [*urls, "OMP_NUM_THREADS"]
     for variable, url in urls.items():
         monkeypatch.setenv(variable, url)
     batches = load_settings().batches
