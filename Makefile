@@ -6,7 +6,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments playground check-playground
+.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool registry lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments playground check-playground
 
 install: .venv/.dev
 
@@ -35,11 +35,11 @@ serve: .venv/.serve
 SELECTED := $(if $(CI),,-m "not long")
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest
 
-test: .venv/.dev postgres haproxy promtool
+test: .venv/.dev postgres haproxy promtool registry
 	$(PYTEST) tests -n 2 --dist loadfile $(SELECTED)
 
 # all tests, and their coverage, which must be what the suite has; it takes half as long again
-coverage: .venv/.dev postgres haproxy promtool
+coverage: .venv/.dev postgres haproxy promtool registry
 	$(PYTEST) tests -n 2 --dist loadfile --cov --cov-report=term
 
 # some tests of batches start a PostgreSQL of their own; without one they are skipped, but not in CI
@@ -65,6 +65,14 @@ promtool: .venv/.made
 		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool && \
 		chmod +x promtool && mv promtool ../../$(BIN)/; } || \
 		echo "promtool could not be installed: install it to run the tests that need it"
+
+# tests fetch models from a registry of OCI artifacts; of Debian's package only this file is unpacked
+registry: .venv/.made
+	@command -v docker-registry >/dev/null || test -x $(BIN)/docker-registry || \
+		{ mkdir -p .cache/registry; cd .cache/registry && apt-get update -qq && apt-get download -qq docker-registry && \
+		dpkg-deb --fsys-tarfile docker-registry_*.deb | tar -xO ./usr/bin/docker-registry >docker-registry && \
+		chmod +x docker-registry && mv docker-registry ../../$(BIN)/; } || \
+		echo "docker-registry could not be installed: install it to run the tests that need it"
 
 # the image of the cpu target; minutes. Where the machine cannot have one, .cache/no-containers says why
 image: .venv/.made

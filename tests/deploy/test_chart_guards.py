@@ -41,7 +41,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("starter", source(source="ftp://host/model"), "no driver for ftp://"),
     ("starter", source(source="rewards"), "rewards is a relative path"),
     ("starter", source(source="https://host/m.tar"), r"sources\.0\.digest is needed for a web server"),
-    ("starter", source(token={"existingSecret": "hub", "entry": "token"}), r"sources\.0\.token is for the hub"),
+    ("starter", source(token={"existingSecret": "hub", "entry": "token"}), r"sources\.0\.token is for the hub, web"),
     ("starter", {"artifacts.persistent": True}, "keeps what is fetched, and nothing is"),
     ("starter", {**FETCHED, "artifacts.persistent": True, "artifacts.existingClaim": "c"}, "keep one of them"),
     ("starter", {**FETCHED, **SPREAD, "artifacts.persistent": True}, "cannot fetch into one ReadWriteOnce claim"),

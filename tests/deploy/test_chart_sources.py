@@ -34,6 +34,7 @@ def test_file_of_sources_has_what_the_values_name(manifests: list[Manifest]) -> 
         {"source", "to"},
         {"source", "to", "token_file"},
         {"source", "to", "digest"},
+        {"source", "to", "token_file"},
     ]
 
 
@@ -45,8 +46,14 @@ def test_fetch_accepts_the_file(manifests: list[Manifest], tmp_path: Path) -> No
         "/var/lib/tureen/rewards/helpful",
         "/var/lib/tureen/bases/qwen",
         "/var/lib/tureen/experts/brief",
+        "/var/lib/tureen/experts/brave",
     ]
-    assert [entry.token_file for entry in entries] == [None, Path("/run/secrets/fetch/1/token"), None]
+    assert [entry.token_file for entry in entries] == [
+        None,
+        Path("/run/secrets/fetch/1/token"),
+        None,
+        Path("/run/secrets/fetch/3/token"),
+    ]
 
 
 def test_init_container_fetches_into_what_the_server_only_reads(manifests: list[Manifest]) -> None:

@@ -14,14 +14,14 @@
 {{- end -}}
 {{- $_ := set $seen $each.to true -}}
 {{- if contains "://" $each.source -}}
-{{- if not (regexMatch "^(s3|s3a|gs|gcs|az|abfs|abfss|https?|hf|file)://" $each.source) -}}
-{{- fail (printf "%s.source: the image has no driver for %s: use s3://, gs://, az://, https://, hf:// or file://" $where (regexFind "^[^:]+://" $each.source)) -}}
+{{- if not (regexMatch "^(s3|s3a|gs|gcs|az|abfs|abfss|https?|hf|oci|file)://" $each.source) -}}
+{{- fail (printf "%s.source: the image has no driver for %s: use s3://, gs://, az://, https://, oci://, hf:// or file://" $where (regexFind "^[^:]+://" $each.source)) -}}
 {{- end -}}
 {{- if and (regexMatch "^https?://" $each.source) (not $each.digest) -}}
 {{- fail (printf "%s.digest is needed for a web server: the SHA-256 of the archive, or of the artifact's tureen.json" $where) -}}
 {{- end -}}
-{{- if and $each.token (not (regexMatch "^(https?|hf)://" $each.source)) -}}
-{{- fail (printf "%s.token is for the hub and for web servers: give a store's credentials in artifacts.env or envFrom" $where) -}}
+{{- if and $each.token (not (regexMatch "^(https?|hf|oci)://" $each.source)) -}}
+{{- fail (printf "%s.token is for the hub, web servers and registries: give a store's credentials in artifacts.env or envFrom" $where) -}}
 {{- end -}}
 {{- else if not (or (hasPrefix "/" $each.source) (regexMatch "^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*(@[A-Za-z0-9_./-]+)?$" $each.source)) -}}
 {{- fail (printf "%s.source: %s is a relative path: use a URL, org/name of the hub, or an absolute path" $where $each.source) -}}

@@ -27,7 +27,8 @@ def fetch(
         typer.Option(
             metavar="URL|FOLDER|ORG/NAME",
             help="A model: a folder in a store (s3://, gs://, az://), on a web server or on this machine; a tar "
-            "archive in one of them; or a model of the Hugging Face hub, as org/name@revision.",
+            "archive in one of them; an artifact of a registry, as oci://HOST/NAME:TAG; or a model of the Hugging Face "
+            "hub, as org/name@revision.",
         ),
     ] = None,
     to: Annotated[
@@ -42,7 +43,10 @@ def fetch(
             "earlier fetch printed it. Needed for http and https.",
         ),
     ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="A file with a token for the hub or the web server.")] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="A file with a token for the hub or the web server, or user:password for a registry."),
+    ] = None,
     sources: Annotated[
         Path | None,
         typer.Option(help="A YAML file of several models: `sources:` and a list of source, to, digest, token_file."),

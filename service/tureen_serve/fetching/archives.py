@@ -1,5 +1,6 @@
 """Unpack tar archives that nobody vouches for: only plain files and folders, only below one folder."""
 
+import posixpath
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,7 +11,7 @@ LARGEST_COUNT = 10_000
 
 
 def unpack_archive(archive: Path, out: Path) -> None:
-    """Unpack a tar archive, compressed or not, into ``out``. The single folder that holds all is left out.
+    """Unpack a tar archive, compressed or not, into ``out``. The folders that hold all are left out.
 
     Owners, modes and times are not kept.
 
@@ -58,5 +59,5 @@ def _list_files(file: tarfile.TarFile, shown: str) -> dict[str, tarfile.TarInfo]
 
 
 def _find_common_folder(names: list[str]) -> str:
-    first = {name.partition("/")[0] for name in names}
-    return f"{first.pop()}/" if len(first) == 1 and all("/" in name for name in names) else ""
+    common = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    return f"{common}/" if common else ""

@@ -23,10 +23,11 @@ class FetchEntry(BaseModel):
     """One model to fetch.
 
     Attributes:
-        source: a folder or a tar archive behind a URL, a folder of this machine, or ``org/name@revision`` of the hub.
+        source: a folder or a tar archive behind a URL, a folder of this machine, ``org/name@revision`` of the hub, or
+            ``oci://HOST/NAME:TAG`` of a registry.
         to: the folder that the model gets; it is made, or replaced if an earlier fetch made it.
         digest: ``sha256:`` and the digest of what came, see :mod:`tureen_serve.fetching.digests`.
-        token_file: a file with the token for the hub or the web server.
+        token_file: a file with the token for the hub or the web server, or ``user:password`` for a registry.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,11 @@ class FetchEntry(BaseModel):
     def is_web(self) -> bool:
         """Whether the source is behind a web server."""
         return self.source.startswith(("http://", "https://"))
+
+    @property
+    def is_registry(self) -> bool:
+        """Whether the source is an artifact or an image in a registry."""
+        return self.source.startswith("oci://")
 
     @property
     def is_archive(self) -> bool:

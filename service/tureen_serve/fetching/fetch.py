@@ -18,6 +18,7 @@ from tureen_serve.fetching.digests import PREFIX, digest_listing, read_file_dige
 from tureen_serve.fetching.download import TRIES, Downloader, Progress, retry_call
 from tureen_serve.fetching.entries import FetchEntry, FetchError
 from tureen_serve.fetching.fetched_folder import FetchedFolder, Record
+from tureen_serve.fetching.registries import RegistryFolder
 from tureen_serve.fetching.remote_files import RemoteFile, RemoteFolder
 from tureen_serve.fetching.stores import open_store
 from tureen_serve.fetching.web import WebFolder
@@ -65,8 +66,14 @@ def fetch_model(
         if whole is not None and whole.digest == entry.digest:
             return _describe(folder, whole, downloaded=False)
         folder.check_replaceable()
-        with closing(WebFolder(entry) if entry.is_web else open_store(entry)) as source:
+        with closing(_open_source(entry)) as source:
             return _Fetch(entry, source, folder, progress, wait).run(whole)
+
+
+def _open_source(entry: FetchEntry) -> RemoteFolder:
+    if entry.is_registry:
+        return RegistryFolder(entry)
+    return WebFolder(entry) if entry.is_web else open_store(entry)
 
 
 class _Fetch:
@@ -93,7 +100,7 @@ class _Fetch:
         if whole is not None and same and self._entry.digest is None:
             return _describe(self._folder, whole, downloaded=False)
         self._folder.resume(self._entry.known, {name: file.state for name, file in listing.items()})
-        if self._entry.is_archive and len(listing) == 1:
+        if len(listing) == 1 and (self._entry.is_archive or next(iter(listing.values())).archive):
             digest, made = self._fetch_archive(listing)
         else:
             digest, made = None, self._folder.scratch
@@ -108,7 +115,8 @@ class _Fetch:
         return _describe(self._folder, record, downloaded=True)
 
     def _list_files(self) -> dict[str, RemoteFile]:
-        tries = TRIES if self._entry.is_web else 1  # the stores' libraries try again themselves
+        asked_here = self._entry.is_web or self._entry.is_registry
+        tries = TRIES if asked_here else 1  # the stores' libraries try again themselves
         return retry_call(self._source.list_files, self._shown, tries, self._wait)
 
     def _fetch_archive(self, listing: Mapping[str, RemoteFile]) -> tuple[str, Path]:

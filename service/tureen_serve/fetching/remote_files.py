@@ -13,11 +13,13 @@ class RemoteFile:
         size: its bytes; None if only the end of the file tells.
         state: a text that changes when the file does, as an ETag.
         sha256: its digest, where the source or a manifest tells it.
+        archive: whether it is a tar archive of the whole folder, also if its name does not say so.
     """
 
     size: int | None
     state: str
     sha256: str | None = None
+    archive: bool = False
 
 
 class RemoteFolder(Protocol):
