@@ -172,6 +172,7 @@ def test_what_cannot_be_answered_is_refused_by_the_name_that_was_sent(body: Any,
         ("response_format.json_schema.schema", "text.format.schema"),
         ("max_tokens", "max_output_tokens"),
         ("tool_choice.function.name", "tool_choice.name"),
+        ("tool_choice.allowed_tools.tools", "tool_choice.tools"),
         ("model", "model"),
         ("messagest", "messagest"),
         (None, None),
@@ -180,3 +181,11 @@ def test_what_cannot_be_answered_is_refused_by_the_name_that_was_sent(body: Any,
 def test_a_chats_field_has_its_name_in_a_response(old: str | None, new: str | None) -> None:
     found = name_field(Unprocessable(f"{old}: send less", param=old, code="some_code"))
     assert (found.param, found.message, found.code) == (new, f"{new}: send less", "some_code")
+
+
+def test_allowed_tools_may_be_flat_or_nested() -> None:
+    flat = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "get"}]}
+    tools = [{"type": "function", "function": {"name": "get"}}]
+    nested = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": tools}}
+    assert chat(tools=[TOOL], tool_choice=flat).tool_choice == nested
+    assert chat(tools=[TOOL], tool_choice=nested).tool_choice == nested

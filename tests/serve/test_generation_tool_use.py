@@ -36,6 +36,12 @@ def asked(**fields: Any) -> ChatRequest:
     return ChatRequest.model_validate({"messages": [{"role": "user", "content": "hi"}], **fields})
 
 
+def allow(mode: str, *names: Any) -> dict[str, Any]:
+    """A ``tool_choice`` of some tools."""
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def use(**fields: Any) -> Any:
     return read_tool_use(asked(**fields), tiny.TOOLS)
 
@@ -57,13 +63,21 @@ def test_the_tools_that_may_be_called() -> None:
     assert use(tools=TOOLS, tool_choice="required").choice == "required"
     assert use(tools=TOOLS, tool_choice=NAMED).names == ["get"]
     assert not use(tools=TOOLS, parallel_tool_calls=False).parallel
+    for mode in ("auto", "required"):
+        found = use(tools=TOOLS, tool_choice=allow(mode, "now"))
+        assert (found.choice, found.names) == (mode, ["now"])
 
 
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "custom"}}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools.mode"),
+        ({"tools": TOOLS, "tool_choice": allow("none", "get")}, "tool_choice.allowed_tools.mode"),
+        ({"tools": TOOLS, "tool_choice": allow("auto")}, "tool_choice.allowed_tools.tools"),
+        ({"tools": TOOLS, "tool_choice": allow("auto", None)}, "tool_choice.allowed_tools.tools"),
+        ({"tools": TOOLS, "tool_choice": allow("auto", "get", "x")}, "tool_choice.allowed_tools.tools"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice.function.name"),
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools"),
         ({"tools": TOOLS, "candidates": {"n": 2}}, "candidates"),
@@ -109,6 +123,7 @@ def prover() -> Iterator[GrammarProver]:
         ),
         ({"tool_choice": "required", "parallel_tool_calls": False}, [OSLO, NOW], [f"{OSLO}\n{NOW}"]),
         ({"tool_choice": NAMED}, [OSLO], [NOW, f"{OSLO}\n{OSLO}"]),
+        ({"tool_choice": allow("required", "get")}, [OSLO, f"{OSLO}\n{OSLO}"], [NOW, ""]),
     ],
 )
 def test_forced_calls_satisfy_their_schemas(

@@ -44,6 +44,7 @@ RENAMED = {
     "max_completion_tokens": "max_output_tokens",
     "max_tokens": "max_output_tokens",
     "tool_choice.function": "tool_choice",
+    "tool_choice.allowed_tools": "tool_choice",
 }
 
 
@@ -183,7 +184,17 @@ def _write_format(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _write_choice(given: str | Mapping[str, Any] | None) -> Any:
-    """Write ``tool_choice`` as a chat has it. OpenAI's Responses API names a function flat."""
+    """Write ``tool_choice`` as a chat has it. OpenAI's Responses API names functions flat."""
+    if not isinstance(given, Mapping):
+        return given
+    if given.get("type") == "allowed_tools" and "allowed_tools" not in given:
+        tools = given.get("tools")
+        nested = [_nest_name(each) for each in tools] if isinstance(tools, list) else tools
+        return {"type": "allowed_tools", "allowed_tools": {"mode": given.get("mode"), "tools": nested}}
+    return _nest_name(given)
+
+
+def _nest_name(given: Any) -> Any:
     if isinstance(given, Mapping) and given.get("type") == "function" and "name" in given:
         return {"type": "function", "function": {"name": given["name"]}}
     return given

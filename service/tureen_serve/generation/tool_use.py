@@ -59,7 +59,7 @@ def read_tool_use(request: ChatRequest, template: str, hidden: Collection[str] =
         InvalidRequest: two fields contradict each other.
         Unprocessable: a tool or ``tool_choice`` cannot be used, or the calls of this template cannot be read.
     """
-    choice, name = _read_choice(request.tool_choice)
+    choice, wanted, param = _read_choice(request.tool_choice)
     if choice == "none":
         return None
     if not request.tools:
@@ -79,10 +79,11 @@ def read_tool_use(request: ChatRequest, template: str, hidden: Collection[str] =
     twice = next((each for each in names if names.count(each) > 1), None)
     if twice is not None:
         raise Unprocessable(f"two tools are called {twice!r}; rename one", param="tools")
-    if name is not None and name not in names:
-        message = f"no tool is called {name!r}; send one of {', '.join(names)}"
-        raise Unprocessable(message, param="tool_choice.function.name")
-    tools = [tool for tool in request.tools if name in (None, tool["function"]["name"])]
+    strange = [name for name in wanted or () if name not in names]
+    if strange:
+        message = f"no tool is called {strange[0]!r}; send one of {', '.join(names)}"
+        raise Unprocessable(message, param=param)
+    tools = [tool for tool in request.tools if wanted is None or tool["function"]["name"] in wanted]
     found = find_call_format(template, hidden)
     return ToolUse(tools, choice, request.parallel_tool_calls is not False, found)
 
@@ -131,11 +132,40 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if text else ""
 
 
-def _read_choice(given: str | Mapping[str, Any] | None) -> tuple[Choice | Literal["none"], str | None]:
+def _read_choice(
+    given: str | Mapping[str, Any] | None,
+) -> tuple[Choice | Literal["none"], Sequence[str] | None, str]:
+    """Read whether a call is wanted, the only names that may be called, and the field that says these names."""
     if given is None or isinstance(given, str):
-        return {"none": "none", "required": "required"}.get(given or "", "auto"), None  # type: ignore[return-value]
-    function = given.get("function")
-    if given.get("type") != "function" or not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        message = '`tool_choice` must be "none", "auto", "required" or {"type": "function", "function": {"name": ...}}'
+        return {"none": "none", "required": "required"}.get(given or "", "auto"), None, "tool_choice"  # type: ignore[return-value]
+    if given.get("type") == "allowed_tools":
+        return _read_allowed(given.get("allowed_tools"))
+    name = _read_name(given)
+    if name is None:
+        message = (
+            '`tool_choice` must be "none", "auto", "required", {"type": "function", "function": {"name": ...}} or '
+            '{"type": "allowed_tools", "allowed_tools": {"mode": ..., "tools": [...]}}'
+        )
         raise Unprocessable(message, param="tool_choice")
-    return "named", function["name"]
+    return "named", [name], "tool_choice.function.name"
+
+
+def _read_allowed(given: object) -> tuple[Choice, Sequence[str], str]:
+    field = "tool_choice.allowed_tools"
+    if not isinstance(given, dict) or given.get("mode") not in ("auto", "required"):
+        raise Unprocessable(f'`{field}.mode` must be "auto" or "required"', param=f"{field}.mode")
+    tools = given.get("tools")
+    names = [_read_name(each) for each in tools] if isinstance(tools, list) else []
+    found = [name for name in names if name is not None]
+    if not found or len(found) < len(names):
+        message = f'`{field}.tools` must be a list of {{"type": "function", "function": {{"name": ...}}}}'
+        raise Unprocessable(message, param=f"{field}.tools")
+    return given["mode"], found, f"{field}.tools"
+
+
+def _read_name(given: object) -> str | None:
+    if not isinstance(given, Mapping) or given.get("type") != "function":
+        return None
+    function = given.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None

@@ -169,7 +169,8 @@ class ChatRequest(GenerationRequest, TemplateRequest):
         add_generation_prompt: end the prompt where the template opens an answer.
         continue_final_message: continue the last message, the assistant's, in the place of opening an answer.
         reasoning_effort: given to the template, if it reads ``reasoning_effort`` or ``enable_thinking``.
-        tool_choice: ``none``, ``auto``, ``required``, or ``{"type": "function", "function": {"name": ...}}``.
+        tool_choice: ``none``, ``auto``, ``required``, ``{"type": "function", "function": {"name": ...}}``, or
+            ``{"type": "allowed_tools", "allowed_tools": {"mode": ..., "tools": [...]}}``.
     """
 
     messages: Annotated[list[Message], Many(MAX_MESSAGES, least=1)]
