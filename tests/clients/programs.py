@@ -13,7 +13,7 @@ import httpx2
 import tiny
 from prometheus_client.parser import text_string_to_metric_families
 from serve.keys import make_entry, write_entries
-from serve.processes import Process
+from serve.processes import Process, run_server
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venv-clients"
 KEY, ENTRY = make_entry("suite")
@@ -43,21 +43,29 @@ def must_run(name: str) -> bool:
 @contextmanager
 def serving(folder: Path) -> Iterator[Process]:
     """A server of a policy that writes tools, with two experts and a long context, of a reward and of some keys."""
-    base = tiny.base_with_tools(folder / "base")
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": LONGEST}))
-    for seed, name in enumerate(("calm", "dry"), 10):
-        tiny.expert(folder / name, base, name, seed)
+    base = write_family(folder, "base", LONGEST, ("calm", "dry"))
     tiny.reward(folder / "helpful", base, "helpful", 0)
-    write_entries(folder / "keys.json", ENTRY, *(entry for _, entry in SPENT.values()))
-    (folder / "server.yaml").write_text(SERVER)
-    running = Process("--config", str(folder / "server.yaml"), TUREEN_BATCHES__ENABLED="true")
-    try:
-        running.wait_until_ready()
+    with serve_with_keys(folder, SERVER) as running:
         yield running
-    finally:
-        running.process.terminate()
-        running.end()
+
+
+def write_family(folder: Path, name: str, context: int, experts: Sequence[str]) -> Path:
+    """Write a base that writes tools, with a context of so many tokens, and its experts. Returns the base's folder."""
+    base = tiny.base_with_tools(folder / name)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": context}))
+    for seed, expert in enumerate(experts, 10):
+        tiny.expert(folder / expert, base, expert, seed)
+    return base
+
+
+@contextmanager
+def serve_with_keys(folder: Path, config: str) -> Iterator[Process]:
+    """A server with batches, whose file of keys has :data:`KEY` and those with a quota."""
+    write_entries(folder / "keys.json", ENTRY, *(entry for _, entry in SPENT.values()))
+    (folder / "server.yaml").write_text(config)
+    with run_server(folder / "server.yaml", TUREEN_BATCHES__ENABLED="true") as running:
+        yield running
 
 
 def ask(server: Process, path: str, body: Any) -> Any:

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from clients.programs import ENVIRONMENTS, must_run
 from serve.artifacts import build
 from serve.experts import logprobs, merged
-from serve.processes import Process
+from serve.processes import Process, run_server
 
 from tureen_core.soup import concatenate_adapters
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(os.environ.get("TUREEN_LM_EVAL", ROOT / ".venv-clients/lm_eval/bin/lm_eval"))
+PROGRAM = ENVIRONMENTS / "lm_eval/bin/lm_eval"
 TASKS = Path(__file__).parent / "lm_eval_tasks"
 SOUP = {"calm": 0.7, "dry": 0.3}
 MIX = "calm=0.7+dry=0.3"
@@ -30,10 +30,7 @@ BY_HEADER = {"model": "tiny", "header": {"X-Tureen-Preferences": MIX}}
 pytestmark = [
     pytest.mark.long,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        not PROGRAM.exists() and not os.environ.get("TUREEN_CLIENTS"),
-        reason="lm-eval is not there: `make test-clients` installs it and runs this",
-    ),
+    pytest.mark.skipif(not must_run("lm_eval"), reason="`make test-clients` installs lm-eval and runs this"),
 ]
 
 
@@ -44,13 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Process]:
-    running = Process("--config", str(build(folder)))
-    try:
-        running.wait_until_ready()
+    with run_server(build(folder)) as running:
         yield running
-    finally:
-        running.process.terminate()
-        running.end()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
 from serve.artifacts import PROBE
@@ -48,3 +50,15 @@ class Process:
         finally:
             self.process.kill()
         return self.process.returncode, log
+
+
+@contextmanager
+def run_server(config: Path, **environment: str) -> Iterator[Process]:
+    """A server that is ready; it ends behind the block."""
+    running = Process("--config", str(config), **environment)
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        running.process.terminate()
+        running.end()

@@ -9,7 +9,7 @@ import pytest
 from serve.artifacts import build
 from serve.border import served
 from serve.foreign import KEY, locked
-from serve.processes import Process
+from serve.processes import run_server
 
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -58,19 +58,14 @@ def test_a_wrong_method_is_told_the_right_ones(method: str, path: str, allow: st
 
 @pytest.mark.long
 def test_head_has_the_headers_of_get_and_no_body(tmp_path: Path) -> None:
-    running = Process("--config", str(build(tmp_path)))
-    try:
-        running.wait_until_ready()
+    with run_server(build(tmp_path)) as running:
         found = []
         with closing(http.client.HTTPConnection(running.address.removeprefix("http://"), timeout=60)) as link:
             for method in ("GET", "HEAD", "GET"):  # on one connection: a body after HEAD would spoil the next reply
                 link.request(method, "/v1/models")
                 reply = link.getresponse()
                 found.append((reply.status, reply.headers["content-length"], reply.read()))
-        assert [status for status, _, _ in found] == [200] * 3
-        assert found[0][1] == found[1][1] == str(len(found[0][2]))
-        assert found[1][2] == b""
-        assert json.loads(found[2][2])["object"] == "list"
-    finally:
-        running.process.terminate()
-        running.end()
+    assert [status for status, _, _ in found] == [200] * 3
+    assert found[0][1] == found[1][1] == str(len(found[0][2]))
+    assert found[1][2] == b""
+    assert json.loads(found[2][2])["object"] == "list"
