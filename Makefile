@@ -117,7 +117,7 @@ test-vllm: .venv-vllm/.ready
 	cp tests/clients/node/package.json tests/clients/node/package-lock.json .venv-clients/node
 	if command -v npm >/dev/null; then npm ci --ignore-scripts --no-audit --no-fund --prefix .venv-clients/node && touch $@; fi
 
-CLIENTS := $(patsubst %,.venv-clients/%/.ready,lm_eval openai litellm node frameworks)
+CLIENTS := $(patsubst %,.venv-clients/%/.ready,lm_eval openai litellm node frameworks inspect)
 
 client-environments: $(CLIENTS)
 
