@@ -12,11 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 MODEL = os.environ["MODEL"]
 QUESTION = "why do leaves fall?"
-DRAWN: Any = {
-    "temperature": 1,
-    "seed": 1,
-    "max_tokens": 2000,
-}  # at 0 the random model writes white space wherever JSON may have it
+SHAPING: Any = {"temperature": 0, "max_tokens": 2000}
 
 
 class Answer(BaseModel):
@@ -41,9 +37,9 @@ def chat(model: Any) -> Any:
 
 def run_langchain() -> Any:
     greedy = ChatOpenAI(model=MODEL, temperature=0, max_tokens=12, max_retries=0)
-    drawn = ChatOpenAI(model=MODEL, **DRAWN, max_retries=0)
+    shaping = ChatOpenAI(model=MODEL, **SHAPING, max_retries=0)
     responses = ChatOpenAI(model=MODEL, temperature=0, max_tokens=12, max_retries=0, use_responses_api=True)
-    tools = drawn.bind_tools([find_city], tool_choice="required", parallel_tool_calls=False, strict=True)
+    tools = shaping.bind_tools([find_city], tool_choice="required", parallel_tool_calls=False, strict=True)
     methods: Any = ("json_schema", "function_calling")
     try:
         greedy.invoke("a b " * 9000)
@@ -55,7 +51,7 @@ def run_langchain() -> Any:
         "responses": chat(responses),
         "calls": [[each["name"], each["args"]] for each in tools.invoke(QUESTION).tool_calls],
         "structures": [
-            drawn.with_structured_output(Answer, method=each).invoke(QUESTION).model_dump() for each in methods
+            shaping.with_structured_output(Answer, method=each).invoke(QUESTION).model_dump() for each in methods
         ],
         "too long": raised,
     }
@@ -66,7 +62,7 @@ def run_instructor() -> Any:
     for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
         client = instructor.from_openai(openai.OpenAI(max_retries=0, timeout=120), mode=mode)
         messages: Any = [{"role": "user", "content": QUESTION}]
-        asked: Any = {"model": MODEL, "messages": messages, "response_model": Answer, "max_retries": 0, **DRAWN}
+        asked: Any = {"model": MODEL, "messages": messages, "response_model": Answer, "max_retries": 0, **SHAPING}
         found[mode.name] = client.chat.completions.create(**asked).model_dump()
     return found
 

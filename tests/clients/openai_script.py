@@ -25,8 +25,7 @@ TOOL: Any = {
     },
 }
 GREEDY: Any = {"temperature": 0, "max_completion_tokens": 12}
-DRAWN: Any = {"temperature": 1, "seed": 1}  # at 0 the random model writes white space wherever JSON may have it
-FORCED: Any = {"tool_choice": "required", "parallel_tool_calls": False, **DRAWN}
+FORCED: Any = {"tool_choice": "required", "parallel_tool_calls": False, "temperature": 0}
 
 
 class Answer(BaseModel):
@@ -70,10 +69,12 @@ def tools(client: openai.OpenAI) -> Any:
 
 
 def structures(client: openai.OpenAI) -> Any:
-    found = client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Answer, **DRAWN)
-    with client.chat.completions.stream(model=MODEL, messages=MESSAGES, response_format=Answer, **DRAWN) as stream:
+    found = client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Answer, temperature=0)
+    with client.chat.completions.stream(
+        model=MODEL, messages=MESSAGES, response_format=Answer, temperature=0
+    ) as stream:
         streamed = stream.get_final_completion().choices[0].message.parsed
-    asked: Any = {"model": MODEL, "input": "why?", "text_format": Answer, "temperature": 1, "extra_body": {"seed": 1}}
+    asked: Any = {"model": MODEL, "input": "why?", "text_format": Answer, "temperature": 0}
     response = client.responses.parse(**asked)
     with client.responses.stream(**asked) as events:
         gathered = events.get_final_response()
@@ -88,11 +89,11 @@ def responses(client: openai.OpenAI) -> Any:
     flat: Any = {"type": "function", **TOOL["function"], "strict": True}
     called = client.responses.create(
         model=MODEL,
-        input="why?",
+        input=MESSAGES[0]["content"],
         tools=[flat],
         tool_choice="required",
         parallel_tool_calls=False,
-        extra_body={"seed": 1},
+        temperature=0,
     )
     return {
         "whole": whole.output_text,

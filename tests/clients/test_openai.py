@@ -31,7 +31,7 @@ ERRORS = {
     "a spent quota": ["RateLimitError", 429, "requests_quota_exceeded"],
 }
 ASKED = {"model": MIX, "messages": [{"role": "user", "content": "why do leaves fall?"}], "temperature": 0}
-CALL = ["find_city", {"city": "Oslo"}]
+CALL = ["find_city", {"city": "Rome"}]
 
 
 @pytest.fixture(scope="module")
