@@ -6,7 +6,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool registry lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments playground check-playground
+.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool registry lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments playground check-playground test-playground chromium
 
 install: .venv/.dev
 
@@ -127,18 +127,27 @@ test-clients: .venv/.dev $(CLIENTS)
 # the page that the server shows in a browser; what is built is committed, so that nobody else needs Node
 PLAYGROUND := service/playground
 
+# without Node the page can neither be built nor tested, and the targets say so
 $(PLAYGROUND)/node_modules/.ready: $(PLAYGROUND)/package.json $(PLAYGROUND)/package-lock.json
-	npm ci --ignore-scripts --no-audit --no-fund --prefix $(PLAYGROUND)
-	touch $@
+	if command -v npm >/dev/null; then npm ci --ignore-scripts --no-audit --no-fund --prefix $(PLAYGROUND) && touch $@; fi
 
 playground: $(PLAYGROUND)/node_modules/.ready
 	npm run build --prefix $(PLAYGROUND)
 
-# whether what is committed is what the source makes; without Node it cannot be told
-check-playground:
-	@if command -v npm >/dev/null; then $(MAKE) $(PLAYGROUND)/node_modules/.ready && npm run check --prefix $(PLAYGROUND) && \
+# whether what is committed is what the source makes
+check-playground: $(PLAYGROUND)/node_modules/.ready
+	@if test -e $<; then npm run check --prefix $(PLAYGROUND) && \
 		diff --recursive service/tureen_serve/playground .cache/playground; \
 	else echo "NOT TESTED: whether the playground is built from its source, because npm is not there"; fi
+
+chromium:
+	@command -v chromium >/dev/null || \
+		{ apt-get update -qq; apt-get install -qq --yes --no-install-recommends chromium >/dev/null; } || \
+		echo "Chromium could not be installed: install it to run the tests that need it"
+
+# the page in a real Chromium, over the starter's server; minutes
+test-playground: .venv/.dev chromium $(PLAYGROUND)/node_modules/.ready
+	TUREEN_PLAYGROUND=1 $(PYTEST) tests/playground
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

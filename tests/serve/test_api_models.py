@@ -38,6 +38,8 @@ def test_a_rewards_card_tells_its_scale_and_fingerprint() -> None:
     assert card.objectives == ["calm"]
     assert card.calibration == {"calm": {"mean": 1.0, "std": 2.0, "temperature": 0.5}}
     assert card.trained_on == ["calm-digest"]
+    assert (card.input, card.licences) == ("conversation", ["CC0"])
+    assert card.evaluation == {"heldout": {"accuracy": 0.75, "pairs": 12}}
     assert (card.version, card.fingerprint, card.max_length) == ("calm-1", "calm-fingerprint", CONTEXT)
     assert card.steering == []
 

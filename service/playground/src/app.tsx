@@ -6,11 +6,16 @@ import { call, Refusal } from "./api";
 import { KeyDialog } from "./keys";
 import type { ModelCard } from "./types";
 import { explain, Status } from "./ui";
+import { Models } from "./views/models";
 import { Score } from "./views/score";
+import { Label } from "./views/label";
+import { Sweep } from "./views/sweep";
+import { Taste } from "./views/taste";
 
-export type View = FunctionComponent<{ models: ModelCard[] }>;
+/** A view gets the models of the server, and whether it is the one that is shown. */
+export type View = FunctionComponent<{ models: ModelCard[]; open: boolean }>;
 
-const VIEWS: Record<string, View> = { Score };
+const VIEWS: Record<string, View> = { Score, Taste, Sweep, Label, Models };
 const RETRY = 2000; // milliseconds until a server that still loads is asked again
 
 export function App() {
@@ -37,7 +42,7 @@ export function App() {
         {models ? (
           Object.entries(VIEWS).map(([name, Content]) => (
             <section key={name} hidden={name !== view} aria-label={name}>
-              <Content models={models} />
+              <Content models={models} open={name === view} />
             </section>
           ))
         ) : (

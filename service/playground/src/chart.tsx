@@ -21,6 +21,8 @@ export function Chart(props: { label: string; options: PlotOptions; onPick?: (in
     if (!width) return;
     const drawn = plot({ ...props.options, width });
     drawn.querySelector("style")?.remove(); // the page's policy allows no inline styles; style.css has these
+    drawn.setAttribute("aria-hidden", "true"); // the label of the whole says it
+    drawn.querySelectorAll("[aria-label]").forEach((part) => part.removeAttribute("aria-label"));
     drawn.querySelectorAll(".pick > *").forEach((mark, index) => {
       mark.addEventListener("click", () => props.onPick?.(index));
     });

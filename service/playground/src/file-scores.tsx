@@ -18,6 +18,7 @@ interface Point {
 }
 
 const CHUNK = 32; // items of a request
+const SHOW_EVERY = 2000; // milliseconds between two drawings of the results so far
 const MOST_DRAWN = 2000; // points of the chart
 const SHOWN = 5; // of the best and of the worst
 
@@ -33,17 +34,21 @@ export function FileScores({ names, weights }: { names: string[]; weights: Weigh
       setProgress(null);
       const given = readItems(await file.text());
       const scored: ScoredItem[] = [];
+      let shown = Date.now();
       for (let start = 0; start < given.length; start += CHUNK) {
         setProgress({ done: start, total: given.length });
         scored.push(...(await scoreItems(given.slice(start, start + CHUNK), names, weights, signal)));
+        if (Date.now() - shown < SHOW_EVERY) continue;
         setItems([...scored]);
+        shown = Date.now();
       }
+      setItems(scored);
       setProgress({ done: given.length, total: given.length });
     });
   };
   return (
     <div class="card">
-      <h3>Score a file</h3>
+      <h2>Score a file</h2>
       <label
         class="drop"
         onDragOver={(event) => event.preventDefault()}

@@ -1,7 +1,7 @@
 /** Text of models and files, which may be hostile: it is shown as text, or as Markdown that was sanitized. */
 
 import DOMPurify from "dompurify";
-import { marked } from "marked";
+import { Marked } from "marked";
 import { useLayoutEffect, useRef } from "preact/hooks";
 
 // control characters but line breaks and tabs, and what turns the direction of a text around
@@ -9,6 +9,15 @@ const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
 const TAGS = "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre strong table tbody td th thead tr ul".split(
   " ",
 );
+
+// HTML in a text is shown as it is written, and a picture as its description
+const markdown = new Marked({
+  async: false,
+  breaks: true,
+  renderer: { html: ({ text }) => escapeHtml(text), image: ({ text }) => escapeHtml(text) },
+});
+
+const escapeHtml = (text: string) => text.replace(/[&<>"']/g, (each) => `&#${each.codePointAt(0)};`);
 
 /** Show characters that have no shape of their own, as `⟨1B⟩`. */
 export function showHidden(text: string): string {
@@ -32,7 +41,7 @@ export function Markdown({ children }: { children: string }) {
 }
 
 function renderMarkdown(text: string): DocumentFragment {
-  const html = marked.parse(showHidden(text), { async: false, breaks: true });
+  const html = markdown.parse(showHidden(text)) as string;
   const safe = DOMPurify.sanitize(html, {
     ALLOWED_TAGS: TAGS,
     ALLOWED_ATTR: ["href"],

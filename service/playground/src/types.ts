@@ -15,7 +15,8 @@ export interface ModelCard {
   calibration: Record<string, { mean: number; std: number; temperature: number }>;
   calibrated: boolean | null;
   input: "conversation" | "pair" | "steps" | null;
-  trained_on: string[];
+  evaluation: Record<string, Record<string, number>>;
+  licences: string[];
   runtime: string | null;
   loaded: boolean;
 }

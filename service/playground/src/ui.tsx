@@ -5,8 +5,13 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { Refusal } from "./api";
 import type { Weights } from "./types";
 
-/** The place of a name among the colours of the page. */
-export const colourOf = (names: string[], name: string) => `var(--c${names.indexOf(name) % 8})`;
+const coloured: string[] = [];
+
+/** The colour of a reward or an objective: the same in all views. */
+export function colourOf(name: string) {
+  if (!coloured.includes(name)) coloured.push(name);
+  return `var(--c${coloured.indexOf(name) % 8})`;
+}
 
 export const signed = (value: number, digits = 2) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
 export const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
@@ -36,15 +41,16 @@ export type Task = ReturnType<typeof useTask>;
 
 /** The sentence of an error for the person. */
 export function explain(error: unknown): string {
-  if (!(error instanceof Refusal)) return String(error);
+  if (!(error instanceof Refusal)) return error instanceof Error ? error.message : String(error);
   return error.param && !error.message.startsWith(error.param) ? `${error.param}: ${error.message}` : error.message;
 }
 
 /** The button that starts a task, the one that stops it, and why it failed. */
-export function TaskButtons({ task, children }: { task: Task; children: string }) {
+export function TaskButtons(props: { task: Task; children: string; disabled?: boolean }) {
+  const { task, children, disabled = false } = props;
   return (
     <div class="row">
-      <button type="submit" class="primary" disabled={task.busy}>
+      <button type="submit" class="primary" disabled={task.busy || disabled}>
         {children}
       </button>
       {task.busy && (
@@ -91,7 +97,7 @@ export function Sliders(props: { names: string[]; value: Weights; onChange: (val
     <div class="sliders">
       {names.map((name) => (
         <label key={name}>
-          <span class="swatch" style={{ background: colourOf(names, name) }} />
+          <span class="swatch" style={{ background: colourOf(name) }} />
           <span>{name}</span>
           <input
             type="range"
@@ -99,7 +105,7 @@ export function Sliders(props: { names: string[]; value: Weights; onChange: (val
             max="1"
             step="0.01"
             value={value[name] ?? 0}
-            style={{ accentColor: colourOf(names, name) }}
+            style={{ accentColor: colourOf(name) }}
             onInput={(event) => onChange({ ...value, [name]: event.currentTarget.valueAsNumber })}
           />
           <output>{percent(total ? (value[name] ?? 0) / total : 0)}</output>

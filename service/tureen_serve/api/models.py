@@ -1,5 +1,6 @@
 """``GET /v1/models``: the models in OpenAI's list, loaded or not. An ``id`` is the name that a request uses."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -80,7 +81,18 @@ def _reward(reward: Reward | OfferedReward, fingerprint: str | None) -> ModelCar
         calibrated=reward.calibration is not None,
         input=manifest.input,
         trained_on=manifest.training.list_digests(),
+        evaluation=_list_measures(manifest.training.metrics),
+        licences=manifest.training.licences,
     )
+
+
+def _list_measures(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """List the numbers that training measured on each set of data. What is no finite number is left out."""
+    sets = {name: found for name, found in metrics.items() if isinstance(found, dict)}
+    return {
+        name: {key: value for key, value in found.items() if type(value) in (int, float) and math.isfinite(value)}
+        for name, found in sets.items()
+    }
 
 
 def _policy(family: Family) -> ModelCard:

@@ -15,6 +15,8 @@ class ModelCard(Reply):
     Attributes:
         calibration: mean, deviation and temperature of a reward; empty if it has none.
         trained_on: the SHA-256 of each file that a reward was trained on, where its artifact tells it.
+        evaluation: what training measured of a reward on each set of held-out data, by its name.
+        licences: the data that a reward was trained on, with its licences, where its artifact tells it.
         steering: how preferences steer a policy: ``soup``, ``reward-tags`` or ``prompt``.
         ranges: for ``reward-tags``: of each objective the lowest and the highest desired reward (``low``, ``high``),
             and the mean and the deviation by which its raw reward was normalised.
@@ -41,6 +43,8 @@ class ModelCard(Reply):
     calibrated: bool | None = None
     input: Literal["conversation", "pair", "steps"] | None = None
     trained_on: list[str] = []
+    evaluation: dict[str, dict[str, float]] = {}
+    licences: list[str] = []
     runtime: str | None = None
     loaded: bool = True
 
