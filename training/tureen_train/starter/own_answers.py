@@ -17,6 +17,7 @@ from tureen_train.starter.plans import (
 
 WRITERS = ("academy", CHEATED)  # the experts that raised the first reward model most
 ANSWERS = "starter/own-answers"
+STAGES = 2  # of the first expert that cheats; the packaged one has more
 CUT = 96  # tokens: where the experts' answers end
 
 
@@ -32,7 +33,11 @@ def write_opposed(data: Path, out: Path, runs: Path) -> None:
     reward = first / "rewards" / CHEATED / "artifact"
     if not reward.is_dir():
         subprocess.run(make_command(f"first/rewards/{CHEATED}", data, runs), check=True)
-    changes = [*list_family_changes(data, out, first), f"objectives.{CHEATED}.reward.path={reward}"]
+    changes = [
+        *list_family_changes(data, out, first),
+        f"objectives.{CHEATED}.reward.path={reward}",
+        f"objectives.{CHEATED}.stages={STAGES}",
+    ]
     family = read_family("starter/family", changes)
     written = [_sample("base", [], data, first)]
     for name in WRITERS:
