@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import health, sharing, soups
+from bench import grammars, health, sharing, soups
 
 from tureen_serve.settings import STARTER
 from tureen_serve.starter.demo import find_free_port, run_server
@@ -20,6 +20,7 @@ def main() -> None:
         "Health while a large batch is scored": lambda: health.main(url),
         "A prompt computed once for its candidates": lambda: sharing.main(url, STARTER / "rewards" / "helpful"),
         "A gate row for each request": lambda: soups.main(url),
+        "A grammar for each text": lambda: grammars.main(url),
     }
     with run_server(port):
         for title, bench in benches.items():
