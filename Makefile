@@ -6,7 +6,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool registry lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm starter comparison sweep clean test-clients client-environments playground check-playground test-playground chromium
+.PHONY: install demo serve test image deploy-test coverage test-vllm kills soak postgres haproxy promtool registry lint types law scan check bench bench-loops bench-train bench-on-policy bench-memory bench-overload bench-vllm bench-likelihoods starter comparison sweep clean test-clients client-environments playground check-playground test-playground chromium
 
 install: .venv/.dev
 
@@ -192,6 +192,10 @@ bench-overload: .venv-vllm/.ready .venv-infinity/.ready
 # the gate against a LoRA for each weight vector, in a real vLLM
 bench-vllm: .venv-vllm/.ready
 	.venv-vllm/bin/python tests/bench/gate.py
+
+# log-likelihoods as lm-eval asks for them, against vLLM's server; some minutes
+bench-likelihoods: .venv-vllm/.ready
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python tests/bench/likelihoods.py
 
 # training on DSP's five answers a prompt, ours against TRL's RewardTrainer; some minutes, and 8 GB of memory
 bench-train: .venv/.dev

@@ -63,7 +63,7 @@ def ours(folder: Path, runtime: str, settings: VllmSettings, limits: Mapping[str
         yaml.safe_dump(document, config)
         config.flush()
         command = [sys.executable, "-m", "tureen_serve", "--config", config.name, "--port", str(port)]
-        with _running(command, f"http://127.0.0.1:{port}/health/ready"):
+        with run_process(command, f"http://127.0.0.1:{port}/health/ready"):
             yield Site(f"tureen, {runtime}", f"http://127.0.0.1:{port}/v1/score", _our_body, _our_rewards)
 
 
@@ -77,9 +77,9 @@ def vllm_server(folder: Path, settings: VllmSettings, speech: Speech, shipped: b
     if shipped:
         engine = {name: value for name, value in engine.items() if name in SHIPPED}
     server = {"host": "127.0.0.1", "port": port, "served_model_name": NAME, **engine}
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_flags(server)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *make_flags(server)]
     name = "vLLM's server" if shipped else "vLLM's server, our engine's settings"
-    with _running(command, f"http://127.0.0.1:{port}/health"):
+    with run_process(command, f"http://127.0.0.1:{port}/health"):
         yield _classifying(name, f"http://127.0.0.1:{port}/classify", speech)
 
 
@@ -103,14 +103,14 @@ def infinity(folder: Path, speech: Speech) -> Iterator[Site]:
     flags = {"model_id": folder, "served_model_name": NAME, "host": "127.0.0.1", "port": port, "device": "cpu"}
     flags |= {"dtype": "float32", "engine": "torch"}
     off = ["--no-bettertransformer", "--no-model-warmup"]
-    command = [*QUIETLY, str(INFINITY), "v2", *_flags(flags), *off]
+    command = [*QUIETLY, str(INFINITY), "v2", *make_flags(flags), *off]
 
     def body(samples: Sequence[Sample]) -> Any:
         (sample,) = samples
         opened, answers = speech.parts(sample)
         return {"model": NAME, "query": opened, "documents": answers, "raw_scores": True}
 
-    with _running(command, f"http://127.0.0.1:{port}/health"):
+    with run_process(command, f"http://127.0.0.1:{port}/health"):
         yield Site("Infinity", f"http://127.0.0.1:{port}/rerank", body, _reranked)
 
 
@@ -122,7 +122,7 @@ def blocking(folder: Path, speech: Speech) -> Iterator[Site]:
     def body(samples: Sequence[Sample]) -> Any:
         return {"query": [text for sample in samples for text in speech.texts(sample)]}
 
-    with _running([sys.executable, str(BLOCKING), str(folder), str(port)], f"http://127.0.0.1:{port}/openapi.json"):
+    with run_process([sys.executable, str(BLOCKING), str(folder), str(port)], f"http://127.0.0.1:{port}/openapi.json"):
         yield Site("blocking", f"http://127.0.0.1:{port}/get_reward", body, lambda reply: reply["rewards"])
 
 
@@ -151,7 +151,7 @@ def _engine(folder: Path, settings: VllmSettings) -> dict[str, Any]:
     return {"runner": "pooling", **VllmRuntime("auto", "auto", BatchLimits(), settings)._make_arguments(NAME, folder)}
 
 
-def _flags(arguments: Mapping[str, Any]) -> list[str]:
+def make_flags(arguments: Mapping[str, Any]) -> list[str]:
     flags = []
     for name, value in arguments.items():
         flag = f"--{name.replace('_', '-')}"
@@ -163,7 +163,7 @@ def _flags(arguments: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _running(command: Sequence[str], ready: str) -> Iterator[None]:
+def run_process(command: Sequence[str], ready: str) -> Iterator[None]:
     """A process, ready, for as long as the block runs.
 
     Raises:
