@@ -37,7 +37,8 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield WANTED
         return
     folder = tmp_path_factory.mktemp("batches")
-    running = Process("--starter", "--port", "0", TUREEN_BATCHES__FOLDER=str(folder))
+    batches = {"TUREEN_BATCHES__ENABLED": "true", "TUREEN_BATCHES__FOLDER": str(folder)}
+    running = Process("--starter", "--port", "0", **batches)
     try:
         block_until(lambda: running.get("/health/ready").status_code == 200, LONGEST)
         yield running.address
