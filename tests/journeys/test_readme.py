@@ -52,6 +52,8 @@ def test_the_configuration_file_can_be_loaded_and_names_what_it_loads(tmp_path: 
     block = find_settings()
     for name in ("models", "rewards"):
         (tmp_path / name).mkdir()
+    (tmp_path / "bases" / "qwen").mkdir(parents=True)
+    (tmp_path / "bases" / "qwen" / "config.json").touch()
     (tmp_path / "keys.yaml").touch()
     (tmp_path / "server.yaml").write_text(block)
     told = load_settings(tmp_path / "server.yaml")
