@@ -19,6 +19,7 @@ from tureen_train.policies.methods import METHODS
 
 pytestmark = pytest.mark.long
 
+ONLY_SAMPLED = ("rlphf/rollouts", "starter/own-answers")
 ROUNDS = {"rounds": 1, "prompts": 4}
 SIZES: dict[str, dict[str, int]] = {
     "ppo": {"steps": 1, "prompts": 3, "epochs": 1, "minibatches": 1},
@@ -33,7 +34,7 @@ def list_policies() -> list[str]:
     return [
         name
         for name, run in found.items()
-        if isinstance(run, ExpertRun) and run.policy.method in METHODS and name != "rlphf/rollouts"
+        if isinstance(run, ExpertRun) and run.policy.method in METHODS and name not in ONLY_SAMPLED
     ]
 
 
