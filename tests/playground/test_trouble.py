@@ -142,6 +142,13 @@ def test_a_file_of_5000_lines_is_scored(plain: Playground) -> None:
     assert pairs[19]["chosen"] == [{"role": "assistant", "content": "calm " * 20}]
 
 
+def test_pairs_of_a_file_tell_how_often_the_reward_agrees(plain: Playground) -> None:
+    put(plain, [{"prompt": "q", "chosen": "calm " * n, "rejected": "funny"} for n in (3, 4)])
+    expect(plain.view).to_contain_text("prefers the chosen answer in 2 of 2 pairs")
+    put(plain, [{"prompt": "q", "chosen": a, "rejected": b} for a, b in (("calm", "funny"), ("funny", "calm"))])
+    expect(plain.view).to_contain_text("prefers the chosen answer in 1 of 2 pairs")
+
+
 @pytest.mark.parametrize(
     ("lines", "told"),
     [

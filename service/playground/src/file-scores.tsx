@@ -84,7 +84,8 @@ export function FileScores({ names, weights }: { names: string[]; weights: Weigh
 }
 
 async function scoreItems(items: Item[], names: string[], weights: Weights, signal: AbortSignal) {
-  const body = { items, rewards: names, preferences: positive(weights) ?? { [names[0]!]: 1 }, truncate: true };
+  const asked = items.map(({ prompt, candidates }) => ({ prompt, candidates }));
+  const body = { items: asked, rewards: names, preferences: positive(weights) ?? { [names[0]!]: 1 }, truncate: true };
   const reply = await call<{ data: { candidates: Scored[]; error: Scored["error"] }[] }>(
     "/v1/score",
     { ...body, on_error: "item" },
@@ -112,6 +113,8 @@ function Summary({ items }: { items: ScoredItem[] }) {
   const pairs = items.filter((item) => item.scored.filter((each) => each.reward !== null).length > 1);
   const sorted = points.toSorted((one, other) => other.reward - one.reward);
   const related = correlation(points);
+  const labelled = pairs.filter((item) => item.chosenFirst);
+  const agreed = labelled.filter(({ scored: [chosen, rejected] }) => chosen!.reward! > rejected!.reward!);
   return (
     <>
       <p>
@@ -119,6 +122,12 @@ function Summary({ items }: { items: ScoredItem[] }) {
         {Number.isFinite(related) ? signed(related) : "–"}.
       </p>
       {points.length > 2 && <Chart label={`Reward against length; correlation ${signed(related)}`} options={options} />}
+      {labelled.length > 0 && (
+        <p>
+          The reward prefers the chosen answer in {agreed.length} of {labelled.length} pairs. Downloaded pairs are in
+          the reward's order, not in the file's.
+        </p>
+      )}
       <div class="row">
         <button
           type="button"

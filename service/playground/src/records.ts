@@ -6,6 +6,7 @@ import type { Message } from "./types";
 export interface Item {
   prompt: string | Message[];
   candidates: (string | Message[])[];
+  chosenFirst?: boolean; // the file itself says that the first of two is better
 }
 
 const ANSWERS = ["candidates", "answers", "responses", "completions"];
@@ -42,7 +43,7 @@ function readRow(row: Record<string, unknown>): Item | null {
   const single = ANSWER.map((name) => row[name]).find((value) => typeof value === "string");
   const candidates = several ?? pair ?? (single === undefined ? [] : [single]);
   if (!isText(row.prompt) || !candidates.length || !candidates.every(isText)) return null;
-  return { prompt: row.prompt, candidates };
+  return { prompt: row.prompt, candidates, chosenFirst: !several && Boolean(pair) };
 }
 
 const isText = (value: unknown): value is string | Message[] => typeof value === "string" || Array.isArray(value);
