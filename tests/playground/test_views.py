@@ -81,9 +81,13 @@ def test_answers_are_ranked_by_keyboard(playground: Playground) -> None:
     keyboard.type("Because days grow short.")
     playground.press_on(playground.button("Score"), "Enter")
     expect(view.get_by_role("region", name="Ranking")).to_contain_text("Because days grow short.")
+    expect(view).to_contain_text("By academy 100 %.")
     playground.press_on(view.get_by_role("slider", name="literature"), "End")
+    expect(view).to_contain_text("The weights have changed since")
     playground.tab_to(playground.button("Score"), "Shift+Tab")
     keyboard.press("Enter")
+    expect(view).to_contain_text("By academy 50 %, literature 50 %.")
+    expect(view).not_to_contain_text("The weights have changed since")
     playground.press_on(playground.button("Explain the score of answer 3"), "Enter")
     expect(view.locator(".explained")).to_have_text("Because days grow short.")
 

@@ -8,6 +8,7 @@ import { download, percent, Scroll, signed, toLines } from "./ui";
 export interface Ranked {
   prompt: string;
   answers: string[];
+  by: string; // the weights that rank them
   candidates: Scored[];
   ranking?: number[];
   margin?: number;
@@ -15,12 +16,19 @@ export interface Ranked {
   matrix?: number[][];
 }
 
-export function Ranking(props: { names: string[]; ranked: Ranked; onExplain: (answer: number) => void }) {
+/** The answers in their order; `now` are the weights of the form, which may have changed since. */
+export function Ranking(props: { names: string[]; ranked: Ranked; now: string; onExplain: (answer: number) => void }) {
   const { names, ranked } = props;
   const order = ranked.ranking ?? [0];
   return (
     <>
       <h2>Ranking</h2>
+      {ranked.ranking && (
+        <p role="status">
+          By {ranked.by}.{" "}
+          {ranked.by !== props.now && <strong>The weights have changed since: press Score to rank by them.</strong>}
+        </p>
+      )}
       <Scroll label="Ranking">
         <table>
           <thead>

@@ -7,6 +7,7 @@ import { call } from "../api";
 import { Explanation } from "../explanation";
 import { FileScores } from "../file-scores";
 import { Ranking, type Ranked } from "../ranking";
+import { describeWeights } from "../steering";
 import { Field, positive, Sliders, TaskButtons, useTask } from "../ui";
 import type { ModelCard, Weights } from "../types";
 
@@ -45,6 +46,7 @@ function Answers(props: { names: string[]; weights: Weights; children: Component
   const [ranked, setRanked] = useState<Ranked | null>(null);
   const [explained, setExplained] = useState<number | null>(null);
   const task = useTask();
+  const now = positive(weights) ? describeWeights(weights) : "all rewards alike";
 
   const score = (event: SubmitEvent) => {
     event.preventDefault();
@@ -55,8 +57,12 @@ function Answers(props: { names: string[]; weights: Weights; children: Component
       const body = { items: [{ prompt, candidates }], rewards: names, preferences, truncate: true };
       const route = candidates.length > 1 ? "/v1/preferences" : "/v1/score";
       const matrix = candidates.length > 1 ? { matrix: true } : {};
-      const reply = await call<{ data: Omit<Ranked, "prompt" | "answers">[] }>(route, { ...body, ...matrix }, signal);
-      setRanked({ prompt, answers: candidates, ...reply.data[0]! });
+      const reply = await call<{ data: Omit<Ranked, "prompt" | "answers" | "by">[] }>(
+        route,
+        { ...body, ...matrix },
+        signal,
+      );
+      setRanked({ prompt, answers: candidates, by: now, ...reply.data[0]! });
     });
   };
   const change = (index: number, answer: string) => setAnswers(answers.with(index, answer));
@@ -93,7 +99,7 @@ function Answers(props: { names: string[]; weights: Weights; children: Component
         </form>
         <div>{props.children}</div>
       </div>
-      {ranked && <Ranking names={names} ranked={ranked} onExplain={setExplained} />}
+      {ranked && <Ranking names={names} ranked={ranked} now={now} onExplain={setExplained} />}
       {ranked && explained !== null && (
         <Explanation key={explained} names={names} prompt={ranked.prompt} answer={ranked.answers[explained]!} />
       )}
