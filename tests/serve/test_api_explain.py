@@ -10,6 +10,9 @@ from serve.counting import CONTEXT, CountingEngine
 from serve.scrapes import sample
 from starlette.testclient import TestClient
 
+from tureen_core.turns import Messages
+from tureen_serve.api import explain
+from tureen_serve.api.reward_items import read_answer
 from tureen_serve.inference.text_limits import TextLimits
 from tureen_serve.runtimes.catalogue import Reward
 
@@ -149,6 +152,22 @@ def test_the_work_is_bounded() -> None:
         assert bounded.error(413, answer="x" * 2001)["param"] == "answer"
         error = bounded.error(413, answer="calm " * 150, most=256, method="omissions", by="words")
         assert error["code"] == "request_too_large"
+
+
+def test_no_more_texts_are_made_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def read(text: str) -> Messages:
+        made.append(text)
+        return read_answer(text)
+
+    monkeypatch.setattr(explain, "read_answer", read)
+    engine = CountingEngine()
+    engine.limits = TextLimits(text_bytes=2000, request_bytes=5000)
+    with served(engine) as client:
+        body = {"answer": "calm " * 200, "method": "omissions", "by": "words", "most": 200}
+        assert Explained(client).error(413, **body)["code"] == "request_too_large"
+    assert 2 < len(made) < 7
 
 
 def test_pieces_of_an_answer_are_no_answers_in_the_metrics() -> None:

@@ -7,7 +7,7 @@ import { Chart } from "./chart";
 import { messagesOf, readItems, textOf, type Item } from "./records";
 import { PlainText } from "./text";
 import type { Scored, Weights } from "./types";
-import { download, positive, signed, Status, toLines, useTask } from "./ui";
+import { download, signed, Status, toLines, useTask } from "./ui";
 
 type ScoredItem = Item & { scored: Scored[] };
 interface Point {
@@ -85,7 +85,7 @@ export function FileScores({ names, weights }: { names: string[]; weights: Weigh
 
 async function scoreItems(items: Item[], names: string[], weights: Weights, signal: AbortSignal) {
   const asked = items.map(({ prompt, candidates }) => ({ prompt, candidates }));
-  const body = { items: asked, rewards: names, preferences: positive(weights) ?? { [names[0]!]: 1 }, truncate: true };
+  const body = { items: asked, rewards: names, preferences: weights, truncate: true };
   const reply = await call<{ data: { candidates: Scored[]; error: Scored["error"] }[] }>(
     "/v1/score",
     { ...body, on_error: "item" },

@@ -4,7 +4,7 @@ The answer is scored many times, as ``/v1/score`` would: as far as the end of ea
 it is the same for every reward model and runtime, and each number can be asked for again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -39,11 +39,14 @@ class Cutting(NamedTuple):
     by: SegmentUnit
     spans: Sequence[Span]
 
-    def list_texts(self, answer: str) -> list[str]:
-        """List the texts that are scored: the whole answer, and those that are compared with it or each other."""
+    def make_texts(self, answer: str) -> Iterator[str]:
+        """Make the texts that are scored, one by one; the whole answer comes first."""
+        yield answer
         if self.method == "prefixes":
-            return [answer, "", *(answer[:end] for _, end in self.spans[:-1])]
-        return [answer, *(answer[:start] + answer[end:] for start, end in self.spans)]
+            yield ""
+            yield from (answer[:end] for _, end in self.spans[:-1])
+        else:
+            yield from (answer[:start] + answer[end:] for start, end in self.spans)
 
 
 @router.post("/v1/score/explain", responses=document_errors(400, 409, 413, 415, 422, 503, 504))
@@ -53,7 +56,7 @@ async def explain_score(body: ExplainRequest, engine: EngineDep, metrics: Metric
     try:
         query = await _read_query(body, engine)
         cutting = await run_pieces(lambda _: _cut_answer(body, [engine.rewards[name] for name in query.scales]))
-        outcomes = await _score_texts(body, engine, metrics, query, cutting.list_texts(body.answer))
+        outcomes = await _score_texts(body, engine, metrics, query, cutting.make_texts(body.answer))
     except TureenError as error:
         raise error.copy(_name_field(error.param)) from None
     return _build_reply(body, query, cutting, outcomes)
@@ -84,7 +87,7 @@ def _reads_end(reward: Reward) -> bool:
 
 
 async def _score_texts(
-    body: ExplainRequest, engine: Engine, metrics: Metrics, query: RewardQuery, texts: Sequence[str]
+    body: ExplainRequest, engine: Engine, metrics: Metrics, query: RewardQuery, texts: Iterable[str]
 ) -> list[Outcome]:
     """Score texts in the place of the answer. They count as read, and not among the scores of answers.
 
@@ -92,8 +95,7 @@ async def _score_texts(
         TureenError: one of them cannot be scored.
     """
     prompt, beside = read_prompt(body.prompt), read_inputs(body)
-    groups = [Group([read_answer(text)], prompt, beside=beside) for text in texts]
-    take_inputs(groups, engine.limits)
+    groups = take_inputs((Group([read_answer(text)], prompt, beside=beside) for text in texts), engine.limits)
     found = await score_groups(
         engine, groups, query, metrics, truncate=body.truncate, priority=body.priority, count=_count_texts
     )

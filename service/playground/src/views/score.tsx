@@ -26,14 +26,16 @@ export const listRewards = (models: ModelCard[]) =>
 export const Score: View = ({ models }) => {
   const names = listRewards(models);
   const [weights, setWeights] = useState<Weights>(() => Object.fromEntries(names.slice(0, 1).map((name) => [name, 1])));
+  const alike = Object.fromEntries(names.map((name) => [name, 1]));
+  const asked = positive(weights) ?? alike;
   if (!names.length) return <p>This server has no reward that scores whole answers.</p>;
   return (
-    <Answers names={names} weights={weights}>
+    <Answers names={names} weights={asked}>
       <fieldset class="card">
         <legend>Rank by</legend>
         <Sliders names={names} value={weights} onChange={setWeights} />
       </fieldset>
-      <FileScores names={names} weights={weights} />
+      <FileScores names={names} weights={asked} />
     </Answers>
   );
 };
@@ -46,15 +48,13 @@ function Answers(props: { names: string[]; weights: Weights; children: Component
   const [ranked, setRanked] = useState<Ranked | null>(null);
   const [explained, setExplained] = useState<number | null>(null);
   const task = useTask();
-  const now = positive(weights) ? describeWeights(weights) : "all rewards alike";
 
   const score = (event: SubmitEvent) => {
     event.preventDefault();
     setExplained(null);
     void task.run(async (signal) => {
       const candidates = answers.filter((answer) => answer.trim());
-      const preferences = positive(weights);
-      const body = { items: [{ prompt, candidates }], rewards: names, preferences, truncate: true };
+      const body = { items: [{ prompt, candidates }], rewards: names, preferences: weights, truncate: true };
       const route = candidates.length > 1 ? "/v1/preferences" : "/v1/score";
       const matrix = candidates.length > 1 ? { matrix: true } : {};
       const reply = await call<{ data: Omit<Ranked, "prompt" | "answers" | "by">[] }>(
@@ -62,7 +62,7 @@ function Answers(props: { names: string[]; weights: Weights; children: Component
         { ...body, ...matrix },
         signal,
       );
-      setRanked({ prompt, answers: candidates, by: now, ...reply.data[0]! });
+      setRanked({ prompt, answers: candidates, by: describeWeights(weights), ...reply.data[0]! });
     });
   };
   const change = (index: number, answer: string) => setAnswers(answers.with(index, answer));
@@ -99,7 +99,7 @@ function Answers(props: { names: string[]; weights: Weights; children: Component
         </form>
         <div>{props.children}</div>
       </div>
-      {ranked && <Ranking names={names} ranked={ranked} now={now} onExplain={setExplained} />}
+      {ranked && <Ranking names={names} ranked={ranked} now={describeWeights(weights)} onExplain={setExplained} />}
       {ranked && explained !== null && (
         <Explanation key={explained} names={names} prompt={ranked.prompt} answer={ranked.answers[explained]!} />
       )}
